@@ -1,0 +1,3 @@
+"""Image segmentation in JAX and Flax Linen."""
+
+__version__ = "0.1.0"

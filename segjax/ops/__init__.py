@@ -1,0 +1,1 @@
+"""Pure functions on arrays: no parameters, static shapes, the same under `jit` and `vmap`."""

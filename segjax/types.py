@@ -1,0 +1,27 @@
+"""Names that every layer shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+Array: TypeAlias = jax.Array
+Dtype: TypeAlias = Any
+Outputs: TypeAlias = dict[str, Array]
+"""What a model returns: `logits`, and in training what the loss wants besides."""
+
+Record: TypeAlias = Mapping[str, Any]
+"""One image as it is stored: `image` `[H, W, C]` uint8 or uint16, `label` `[H, W]` uint8, `name` str."""
+
+Example: TypeAlias = dict[str, np.ndarray]
+"""One image on its way to the network: `image` `[H, W, C]` float32, `label` `[H, W]` int32, `weight` `[H, W]` float32."""
+
+IGNORE_LABEL = 255
+"""The label of pixels that do not count, in losses and in metrics."""
+
+
+class UserError(Exception):
+    """A person's mistake, told in one or two sentences: what was found, where, what to do."""
