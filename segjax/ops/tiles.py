@@ -1,0 +1,311 @@
+"""Where to cut tiles so that a tiled prediction equals that of the whole image.
+
+A network that pools is not shift invariant: moved by one pixel, its pooling windows
+fall on other pairs, and the output changes. It is invariant under shifts by its
+*stride* (the product of its pooling steps). Tiles therefore agree with one pass over
+the whole image if, and only if, all of them start at multiples of the stride. The
+overlap-tile strategy of Ronneberger et al. (2015, arXiv 1505.04597, Fig. 2) leaves
+this open: their tile gives 388 pixels, which is no multiple of 16, so tiles set side by
+side at 388 have different pooling phases; at 384 they are exact.
+
+The whole image itself is mirrored once, to the *canvas*, and all tiles are cut from the
+canvas. Three coordinates occur, and `plan` is the one place that converts them:
+
+- canvas: `[0, canvas_side)`; canvas pixel c shows image pixel `c - margin`, mirrored;
+- output of the canvas: pixel o belongs to image pixel o, and the excess is cut off;
+- output of a tile: pixel o of the tile that starts at s is pixel `s + o` of the above.
+
+All of this holds for each axis on its own: a picture takes one plan per axis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+DEFAULT_INPUT_SIDE = 1024
+"""Input side of a tile, in pixels, when nobody asks for another one.
+
+One tile of the 64-feature U-Net in float32 takes about 1.1 GB at this size.
+"""
+
+SIDE_STEPS = 4
+"""Free tile sides are rounded up to so many strides, to compile fewer shapes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """Which sides a network takes along one axis, and what becomes of them.
+
+    An input side n is legal if `n >= minimum` and `(n - offset) % stride == 0`; its
+    output side is `n - 2 * margin`.
+
+    Attributes:
+      stride: shift in pixels under which the network is invariant.
+      margin: pixels lost at each border, because convolutions are not padded.
+      halo: output pixels beside a border that see the zeros padded there. They are
+        right at the border of the image and wrong where a tile was cut.
+      minimum: smallest input side in pixels.
+      offset: remainder of a legal side, modulo the stride.
+
+    Example:
+      >>> paper = Geometry(stride=16, margin=92, halo=0, minimum=188, offset=60)
+      >>> paper.output_side(572), paper.nearest_legal(512)
+      (388, (508, 524))
+    """
+
+    stride: int
+    margin: int = 0
+    halo: int = 0
+    minimum: int = 1
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that describe no network."""
+        if self.stride < 1:
+            raise ValueError(f"stride must be at least 1, got {self.stride}")
+        for name in ("margin", "halo", "offset"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        if self.minimum <= 2 * self.margin:
+            raise ValueError(
+                f"minimum must exceed 2 * margin = {2 * self.margin}, so that an "
+                f"output is left, got {self.minimum}"
+            )
+
+    def legal(self, side: int) -> bool:
+        """Whether the network takes an input of this side, in pixels."""
+        return side >= self.minimum and (side - self.offset) % self.stride == 0
+
+    def next_legal(self, side: int) -> int:
+        """The smallest legal input side that is at least `side`."""
+        side = max(side, self.minimum)
+        return side + (self.offset - side) % self.stride
+
+    def nearest_legal(self, side: int) -> tuple[int, int]:
+        """The legal sides around `side`: the largest `<= side`, the smallest `>=`.
+
+        Both are `side` itself where it is legal, and both are the smallest legal side
+        where `side` is below it.
+        """
+        above = self.next_legal(side)
+        below = above if above == side else above - self.stride
+        return (below if self.legal(below) else above), above
+
+    def output_side(self, side: int) -> int:
+        """Output pixels of a legal input side; raises `ValueError` otherwise."""
+        self.check_input_side(side)
+        return side - 2 * self.margin
+
+    def check_input_side(self, side: int, name: str = "side") -> None:
+        """Raises `ValueError`, naming the nearest legal sides, if `side` is not one.
+
+        Args:
+          side: input side in pixels.
+          name: what to call it in the sentence.
+        """
+        if self.legal(side):
+            return
+        below, above = self.nearest_legal(side)
+        nearest = f"{above}" if below == above else f"{below} and {above}"
+        raise ValueError(
+            f"{name} = {side} is no size this network takes: it must be at least "
+            f"{self.next_legal(0)} and {self.offset % self.stride} more than a "
+            f"multiple of {self.stride}; nearest: {nearest}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """One tile along one axis; all intervals are `[start, stop)` in pixels.
+
+    Attributes:
+      start: first input pixel, in canvas coordinates.
+      stop: end of the input, in canvas coordinates.
+      trusted: part of the tile's output that is used.
+      target: where that part goes, in image coordinates; as long as `trusted`.
+    """
+
+    start: int
+    stop: int
+    trusted: slice
+    target: slice
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All tiles along one axis.
+
+    Attributes:
+      image_side: pixels of the image.
+      canvas_side: pixels of the mirrored image that the network would see whole.
+      tile_side: input pixels of each tile, the same for all.
+      margin: canvas pixels before the first image pixel.
+      windows: the tiles from left to right. Their targets follow each other without
+        gap or overlap and fill the image.
+    """
+
+    image_side: int
+    canvas_side: int
+    tile_side: int
+    margin: int
+    windows: tuple[Window, ...]
+
+    def source(self, window: Window) -> np.ndarray:
+        """The image pixels that a tile shows, mirrored at the borders.
+
+        Returns:
+          indices `[tile_side]` into the image's axis.
+        """
+        first, last = window.start - self.margin, window.stop - self.margin
+        return mirror_indices(first, last, self.image_side)
+
+
+def mirror_indices(start: int, stop: int, side: int) -> np.ndarray:
+    """Pixels `[start, stop)` of an image axis mirrored without end at its borders.
+
+    The border pixel is the mirror and is not repeated (NumPy's "reflect"). An image
+    smaller than what is asked for is mirrored again and again.
+
+    Args:
+      start: first position, may be negative.
+      stop: end of the positions, may lie beyond `side`.
+      side: pixels of the image along this axis.
+
+    Returns:
+      indices `[stop - start]` in `[0, side)`.
+
+    Example:
+      >>> mirror_indices(-3, 6, 4).tolist()
+      [3, 2, 1, 0, 1, 2, 3, 2, 1]
+    """
+    if side < 1:
+        raise ValueError(f"side must be at least 1, got {side}")
+    position = np.arange(start, stop)
+    if side == 1:
+        return np.zeros_like(position)
+    position = np.abs(position) % (2 * side - 2)
+    return np.minimum(position, 2 * side - 2 - position)
+
+
+def plan(geometry: Geometry, image_side: int, tile: int | None = None) -> Plan:
+    """Lays tiles over one axis of an image, such that tiled equals whole.
+
+    The whole is the image mirrored to the smallest legal canvas: at both borders by
+    the margin where the network is not padded, and at the end up to a legal side. All
+    tiles have one side and start at multiples of the stride; the last one is moved
+    back to the end of the canvas, which is a multiple of the stride, too, since both
+    sides are legal. Where a tile ends inside the canvas, `halo` pixels of its output
+    are left to its neighbour.
+
+    An image smaller than the tile gets one smaller tile. Without halo that tile is
+    rounded up to `SIDE_STEPS` strides, which changes no output pixel, so that many
+    small images of different sizes share few compiled shapes. With halo it has to be
+    the canvas itself, because the place of the zeros matters.
+
+    Args:
+      geometry: of the network.
+      image_side: pixels of the image along this axis.
+      tile: output side of an inner tile in pixels, rounded up to what is possible;
+        0 takes the image whole, `None` takes `default_tile`.
+
+    Example:
+      >>> paper = Geometry(stride=16, margin=92, halo=0, minimum=188, offset=60)
+      >>> [w.start for w in plan(paper, 1000, tile=388).windows]
+      [0, 384, 624]
+    """
+    if image_side < 1:
+        raise ValueError(f"image_side must be at least 1, got {image_side}")
+    if tile is None:
+        tile = default_tile(geometry, image_side)
+    if tile < 0:
+        raise ValueError(f"tile must be >= 0 (0: the whole image), got {tile}")
+    canvas = _canvas_side(geometry, image_side)
+    side = tile_input_side(geometry, tile) if tile else canvas
+    if tile and side >= canvas:
+        rounded = canvas if geometry.halo else _rounded_up(geometry, canvas)
+        side = canvas = min(side, rounded)
+    windows = _windows(geometry, image_side, canvas, side)
+    return Plan(image_side, canvas, side, geometry.margin, windows)
+
+
+def tile_input_side(geometry: Geometry, tile: int) -> int:
+    """Input side of the smallest tile that gives `tile` right pixels on all its own.
+
+    At least one stride of output, since tiles cannot be set closer than that.
+    """
+    return geometry.next_legal(max(tile, geometry.stride) + _lost(geometry))
+
+
+def default_tile(geometry: Geometry, image_side: int) -> int:
+    """A tile that wastes little on an image of this side, as an output side.
+
+    The whole image up to `DEFAULT_INPUT_SIDE` input pixels (more for a network that
+    loses more than half of that). Above, the number of tiles is what this limit
+    needs, and the tile is the smallest that gets by with that number.
+
+    Args:
+      geometry: of the network.
+      image_side: pixels of the image along this axis.
+
+    Returns:
+      output side in pixels, for `plan`.
+    """
+    lost = _lost(geometry)
+    limit = tile_input_side(geometry, max(DEFAULT_INPUT_SIDE - lost, lost))
+    canvas = _canvas_side(geometry, image_side)
+    if canvas <= limit:
+        return limit - lost
+    count = _count(geometry, canvas, limit)
+    side = tile_input_side(geometry, 1)
+    while _count(geometry, canvas, side) > count:
+        side += geometry.stride
+    return min(limit, _rounded_up(geometry, side)) - lost
+
+
+def _lost(geometry: Geometry) -> int:
+    """Input pixels of an inner tile beyond its right output pixels."""
+    return 2 * (geometry.margin + geometry.halo)
+
+
+def _canvas_side(geometry: Geometry, image_side: int) -> int:
+    return geometry.next_legal(image_side + 2 * geometry.margin)
+
+
+def _rounded_up(geometry: Geometry, side: int) -> int:
+    """The next legal side whose output is at least whole steps of `SIDE_STEPS`."""
+    quantum = SIDE_STEPS * geometry.stride
+    output = side - 2 * geometry.margin - geometry.stride + 1
+    return max(
+        side,
+        geometry.next_legal(-(-output // quantum) * quantum + 2 * geometry.margin),
+    )
+
+
+def _step(geometry: Geometry, side: int) -> int:
+    """The largest distance of two tiles that leaves no gap."""
+    return (side - _lost(geometry)) // geometry.stride * geometry.stride
+
+
+def _count(geometry: Geometry, canvas: int, side: int) -> int:
+    return 1 + max(0, -(-(canvas - side) // _step(geometry, side)))
+
+
+def _windows(
+    geometry: Geometry, image_side: int, canvas: int, side: int
+) -> tuple[Window, ...]:
+    starts = [0]
+    if canvas > side:
+        starts = list(range(0, canvas - side, _step(geometry, side)))
+        starts.append(canvas - side)
+    windows, done = [], 0
+    for start in starts:
+        stop = start + side
+        inner = stop < canvas
+        end = stop - 2 * geometry.margin - (geometry.halo if inner else 0)
+        end = min(end, image_side)
+        trusted = slice(done - start, end - start)
+        windows.append(Window(start, stop, trusted, slice(done, end)))
+        done = end
+    return tuple(windows)
