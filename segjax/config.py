@@ -1,0 +1,176 @@
+"""Experiments as data: checking, comparing and storing a config, and building from it.
+
+A config is a `ml_collections.ConfigDict`. Each of its groups that carries a `name` is
+built by looking the name up in one table and passing the other keys as arguments, so a
+key of a group *is* the name of an argument.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import ml_collections
+
+from segjax.types import UserError
+
+T = TypeVar("T")
+
+KEYS = {
+    "seed": "seed of the weights, the order of the records and the augmentation",
+    "num_steps": "steps of the optimizer in the whole run",
+    "batch_size": "examples a step, over all devices",
+    "log_every": "steps between two lines of the log",
+    "eval_every": "steps between two evaluations",
+    "checkpoint_every": "steps between two checkpoints",
+    "data": "the data set: a name of segjax.data.DATASETS and its arguments",
+    "pipeline": "from stored images to batches: arguments of pipeline.train_batches",
+    "model": "the network: a name of segjax.models.MODELS and its attributes",
+    "loss": "a name of segjax.losses.LOSSES and its arguments",
+    "optimizer": "a name of segjax.train.optim.OPTIMIZERS and its arguments",
+    "schedule": "a name of segjax.train.optim.SCHEDULES and its arguments",
+    "evaluation": "arguments of segjax.train.evaluate.Evaluation",
+}
+"""The top-level keys that every experiment has, and what they mean."""
+
+CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
+"""Keys that a resumed run may change."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Returns ' Did you mean "features"?' where a known word is close, else the list."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    if close:
+        return f' Did you mean "{close[0]}"?'
+    return f" Known: {', '.join(known)}."
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks that all keys are there, and no others.
+
+    Raises:
+      UserError: naming the first key that is missing, unknown, or out of range.
+    """
+    for key in config:
+        if key not in KEYS:
+            raise UserError(f'The config has an unknown key "{key}".{suggestion(key, KEYS)}')
+    for key, meaning in KEYS.items():
+        if key not in config:
+            raise UserError(f'The config lacks the key "{key}": {meaning}.')
+    for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
+        if not isinstance(config[key], int) or config[key] < 1:
+            raise UserError(
+                f"config.{key} is a whole number from 1 on, got {config[key]!r}."
+            )
+
+
+def arguments(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of a group but its name, nested groups as plain dicts."""
+    plain = group.to_dict() if isinstance(group, ml_collections.ConfigDict) else group
+    return {key: value for key, value in plain.items() if key != "name"}
+
+
+def build(
+    table: Mapping[str, Callable[..., T]],
+    group: Mapping[str, Any],
+    key: str,
+    **more: Any,
+) -> T:
+    """Calls the entry of `table` that the group names, with the group as arguments.
+
+    Args:
+      table: such as `MODELS`.
+      group: such as `config.model`, with a `name` and arguments.
+      key: the group's key, for messages.
+      **more: arguments that do not come from the config.
+
+    Raises:
+      UserError: if the name or an argument is unknown, one is missing, or the callee
+        refuses a value.
+    """
+    name = group.get("name")
+    if name not in table:
+        raise UserError(
+            f"config.{key}.name is {name!r}, which segjax does not know."
+            f"{suggestion(str(name), table)}"
+        )
+    return call(table[name], group, key, **more)
+
+
+def call(
+    function: Callable[..., T], group: Mapping[str, Any], key: str, **more: Any
+) -> T:
+    """Calls a function with a config group as arguments; errors name the config key."""
+    given = arguments(group)
+    parameters = inspect.signature(function).parameters
+    allowed = {name for name in parameters if name not in ("parent", "name", *more)}
+    for argument in given:
+        if argument not in allowed:
+            raise UserError(
+                f'config.{key} has an unknown key "{argument}".'
+                f"{suggestion(argument, allowed)}"
+            )
+    for name in allowed - given.keys():
+        if parameters[name].default is inspect.Parameter.empty:
+            raise UserError(f'config.{key} lacks the key "{name}".')
+    try:
+        return function(**given, **more)
+    except ValueError as error:
+        raise UserError(f"config.{key}: {error}") from error
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+    """Writes a config as JSON; tuples become lists."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+    """Reads what `to_json` wrote; lists become tuples again."""
+
+    def restore(value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(restore(item) for item in value)
+        if isinstance(value, dict):
+            return {key: restore(item) for key, item in value.items()}
+        return value
+
+    return ml_collections.ConfigDict(restore(json.loads(text)))
+
+
+def differences(
+    old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
+) -> dict[str, str]:
+    """Compares two configs: dotted key -> "was 4, now 8".
+
+    Example:
+      >>> a = ml_collections.ConfigDict({"model": {"name": "unet", "depth": 3}})
+      >>> b = ml_collections.ConfigDict({"model": {"name": "unet", "depth": 4}})
+      >>> differences(a, b)
+      {'model.depth': 'was 3, now 4'}
+    """
+    left, right = _flatten(from_json(to_json(old))), _flatten(from_json(to_json(new)))
+    absent = object()
+    found = {}
+    for key in sorted(left.keys() | right.keys()):
+        before, after = left.get(key, absent), right.get(key, absent)
+        if before is absent:
+            found[key] = f"was not set, now {after!r}"
+        elif after is absent:
+            found[key] = f"was {before!r}, now not set"
+        elif before != after:
+            found[key] = f"was {before!r}, now {after!r}"
+    return found
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,88 @@
+"""Convolutions that own their weights; the arithmetic is that of `ops/conv.py`."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.layers.initializers import Initializer, he_normal
+from segjax.ops.conv import Padding, conv, conv_transpose
+from segjax.types import Array, Dtype
+
+
+class Conv(nn.Module):
+    """A convolution with a bias.
+
+    Attributes:
+      features: output channels.
+      kernel_size: height and width of the kernel.
+      stride: output pixels are this many input pixels apart.
+      padding: rows and columns of zeros on each side, as in `ops.conv.conv`.
+      dilation: spacing of the kernel's taps, in pixels.
+      groups: groups of channels that do not see each other.
+      use_bias: whether a bias is added.
+      dtype: dtype of the computation.
+      param_dtype: dtype in which parameters are stored.
+      kernel_init: initial kernel, from key, shape and dtype.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    stride: int = 1
+    padding: Padding = 0
+    dilation: int = 1
+    groups: int = 1
+    use_bias: bool = True
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+    kernel_init: Initializer = he_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        x = conv(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        if self.use_bias:
+            zeros = nn.initializers.zeros_init()
+            bias = self.param("bias", zeros, (self.features,), self.param_dtype)
+            x = x + bias.astype(self.dtype)[None, None, None]
+        return x
+
+
+class UpConv(nn.Module):
+    """The transposed convolution whose kernel is as wide as its stride.
+
+    Each input pixel becomes one block of output pixels, and blocks do not overlap.
+
+    Attributes:
+      features: output channels.
+      factor: side of the kernel, and the stride.
+      dtype: dtype of the computation.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    features: int
+    factor: int = 2
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps `[B, H, W, C]` to `[B, factor H, factor W, features]`."""
+        channels = x.shape[-1]
+        shape = (self.factor, self.factor, self.features, channels)
+        kernel = self.param("kernel", he_normal(channels), shape, self.param_dtype)
+        zeros = nn.initializers.zeros_init()
+        bias = self.param("bias", zeros, (self.features,), self.param_dtype)
+        x = conv_transpose(
+            x.astype(self.dtype), kernel.astype(self.dtype), stride=self.factor
+        )
+        return x + bias.astype(self.dtype)[None, None, None]

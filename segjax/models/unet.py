@@ -1,0 +1,190 @@
+"""U-Net: a contracting path, an expanding path, and the skips between them.
+
+Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597, figure 1; the details that the
+figure leaves open (dropout, the order of the concatenation) are those of the authors'
+release.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.layers.conv import Conv, UpConv
+from segjax.ops.pool import max_pool
+from segjax.ops.receptive_field import Layer, input_window, output_size
+from segjax.ops.resize import center_crop
+from segjax.ops.tiles import Geometry
+from segjax.types import Array, Dtype, Outputs
+
+MARGINS = {"VALID": 0, "SAME": 1}
+"""Rows of zeros that each side of a 3x3 convolution gets."""
+
+
+class DoubleConv(nn.Module):
+    """Two 3x3 convolutions, each with a ReLU.
+
+    Attributes:
+      features: output channels of both.
+      padding: "VALID" or "SAME".
+      batch_norm: whether each convolution is followed by batch normalisation.
+      dtype: dtype of the computation.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    features: int
+    padding: str
+    batch_norm: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
+        for i in (1, 2):
+            x = Conv(
+                self.features,
+                padding=MARGINS[self.padding],
+                use_bias=not self.batch_norm,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                name=f"conv{i}",
+            )(x)
+            if self.batch_norm:
+                x = nn.BatchNorm(
+                    use_running_average=not train,
+                    momentum=0.9,
+                    dtype=self.dtype,
+                    param_dtype=self.param_dtype,
+                    name=f"norm{i}",
+                )(x)
+            x = nn.relu(x)
+        return x
+
+
+class UNet(nn.Module):
+    """The network of figure 1, and its padded form.
+
+    The paper's own: `UNet(num_classes=2)`, 31,030,658 parameters for one input channel.
+    Batch normalisation is not in the paper.
+
+    Attributes:
+      num_classes: channels of the logits, K.
+      features: channels of each level, from full resolution to the bottom.
+      padding: "VALID" (the paper: the output is smaller than the input) or "SAME".
+      batch_norm: whether each 3x3 convolution is followed by batch normalisation.
+      dropout_rate: share of activations dropped at the last level with a skip and at
+        the bottom.
+      dtype: dtype of the computation; the logits are always float32.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    num_classes: int
+    features: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    padding: str = "VALID"
+    batch_norm: bool = False
+    dropout_rate: float = 0.5
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Checks the attributes when the network is made, before anything is traced."""
+        if self.padding not in MARGINS:
+            raise ValueError(f'padding is "VALID" or "SAME", got {self.padding!r}')
+        if len(self.features) < 2:
+            raise ValueError(
+                f"features needs one entry a level, at least two, got {self.features}"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, image: Array, *, train: bool) -> Outputs:
+        """Maps an image `[B, H, W, C]` to logits `[B, H', W', K]`.
+
+        Raises:
+          ValueError: if H or W is no legal side; the nearest legal ones are named.
+        """
+        for axis, side in zip("HW", image.shape[1:3], strict=True):
+            self.geometry.check_input_side(side, name=f"image {axis}")
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        *levels, bottom = self.features
+        deepest = len(levels)
+
+        def double_conv(x: Array, features: int, name: str) -> Array:
+            block = DoubleConv(
+                features, self.padding, self.batch_norm, **types, name=name
+            )
+            return block(x, train=train)
+
+        def dropout(x: Array, name: str) -> Array:
+            return nn.Dropout(self.dropout_rate, deterministic=not train, name=name)(x)
+
+        x, skips = image, []
+        for i, features in enumerate(levels, 1):
+            x = double_conv(x, features, f"down{i}")
+            if i == deepest:
+                x = dropout(x, f"dropout{i}")
+            skips.append(x)
+            x = max_pool(x, window=2)
+
+        x = double_conv(x, bottom, "bottom")
+        x = dropout(x, "dropout_bottom")
+
+        expanding = list(enumerate(zip(levels, skips, strict=True), 1))
+        for i, (features, skip) in reversed(expanding):
+            x = UpConv(features, **types, name=f"upsample{i}")(x)
+            skip = center_crop(skip, size=x.shape[1:3])
+            x = jnp.concatenate([x, skip], axis=-1)
+            x = double_conv(x, features, f"up{i}")
+
+        logits = Conv(self.num_classes, kernel_size=(1, 1), **types, name="logits")(x)
+        return {"logits": logits.astype(jnp.float32)}
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The longest path, from the image down to the bottom and up to the logits."""
+        margin = MARGINS[self.padding]
+        depth = len(self.features) - 1
+
+        def double_conv(name: str) -> list[Layer]:
+            return [
+                Layer(f"{name}/conv{i}", kernel=3, padding=margin) for i in (1, 2)
+            ]
+
+        path = []
+        for i in range(1, depth + 1):
+            path += [*double_conv(f"down{i}"), Layer(f"pool{i}", kernel=2, stride=2)]
+        path += double_conv("bottom")
+        for i in range(depth, 0, -1):
+            up = Layer(f"upsample{i}", kernel=2, stride=2, transposed=True)
+            path += [up, *double_conv(f"up{i}")]
+        return (*path, Layer("logits"))
+
+    @property
+    def geometry(self) -> Geometry:
+        """Which input sides are legal, and what tiles must know."""
+        layers = self.layers()
+        stride = 2 ** (len(self.features) - 1)
+        first, last = input_window(layers, 0, stride)
+        reach = max(-first, last - stride)
+        if self.padding == "SAME":
+            halo = -(-reach // stride) * stride
+            return Geometry(stride, margin=0, halo=halo, minimum=stride, offset=0)
+        minimum = next(n for n in range(1, 64 * stride) if self._is_legal(n))
+        margin = (minimum - output_size(layers, minimum)) // 2
+        return Geometry(
+            stride, margin, halo=0, minimum=minimum, offset=minimum % stride
+        )
+
+    def _is_legal(self, side: int) -> bool:
+        """Whether every size is positive and every pooled size even, unpadded."""
+        for _ in self.features[:-1]:
+            side -= 4
+            if side < 2 or side % 2:
+                return False
+            side //= 2
+        side -= 4
+        for _ in self.features[:-1]:
+            side = 2 * side - 4
+        return side > 0
+
+

@@ -1,0 +1,121 @@
+"""Optimizers and learning-rate schedules, by the names that configs use."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from segjax.types import Array
+
+
+def constant(*, peak: float, num_steps: int) -> optax.Schedule:
+    """The same rate at every step."""
+    del num_steps
+    return optax.constant_schedule(peak)
+
+
+def step(
+    *, peak: float, num_steps: int, every: int, gamma: float = 0.1
+) -> optax.Schedule:
+    """Caffe's "step": `peak * gamma ** floor(step / every)`."""
+    del num_steps
+    return optax.exponential_decay(peak, every, gamma, staircase=True)
+
+
+def poly(
+    *, peak: float, num_steps: int, power: float = 0.9, end: float = 0.0
+) -> optax.Schedule:
+    """`(peak - end) * (1 - step / num_steps) ** power + end`.
+
+    Chen et al. 2017, arXiv 1606.00915, section 4.1.
+    """
+    return optax.polynomial_schedule(peak, end, power, num_steps)
+
+
+def cosine(*, peak: float, num_steps: int, end: float = 0.0) -> optax.Schedule:
+    """Half a cosine from `peak` to `end` (Loshchilov, Hutter 2017, arXiv 1608.03983)."""
+    alpha = end / peak if peak else 0.0
+    return optax.cosine_decay_schedule(peak, num_steps, alpha)
+
+
+SCHEDULES = {"constant": constant, "step": step, "poly": poly, "cosine": cosine}
+
+
+def with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
+    """Rises linearly to the schedule's first rate, then follows it from its start."""
+    if warmup_steps == 0:
+        return schedule
+    rise = optax.linear_schedule(0.0, float(schedule(0)), warmup_steps)
+    shifted = lambda count: rise(count + 1)
+    return optax.join_schedules([shifted, schedule], [warmup_steps])
+
+
+def decays(params: optax.Params) -> optax.Params:
+    """Marks what weight decay acts on: kernels, not biases or scales of a norm."""
+
+    def is_kernel(path: tuple[jax.tree_util.DictKey, ...], _: Array) -> bool:
+        return path[-1].key == "kernel"
+
+    return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def sgd(
+    *,
+    schedule: optax.Schedule,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum.
+
+    Weight decay is L2 added to the gradient before the momentum, as the papers of the
+    Caffe years have it. The rate stays outside the velocity (PyTorch's form), which is
+    Caffe's own form as long as the rate is constant.
+    """
+    return optax.chain(
+        *_clip(clip_norm),
+        optax.add_decayed_weights(weight_decay, mask=decays),
+        optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
+    )
+
+
+def adam(
+    *,
+    schedule: optax.Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Adam (Kingma, Ba 2015, arXiv 1412.6980)."""
+    return optax.chain(*_clip(clip_norm), optax.adam(schedule, b1, b2, eps))
+
+
+def adamw(
+    *,
+    schedule: optax.Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-4,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv 1711.05101)."""
+    return optax.chain(
+        *_clip(clip_norm),
+        optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decays),
+    )
+
+
+OPTIMIZERS = {"sgd": sgd, "adam": adam, "adamw": adamw}
+
+
+def _clip(norm: float | None) -> list[optax.GradientTransformation]:
+    return [] if norm is None else [optax.clip_by_global_norm(norm)]
+
+
+def global_norm(tree: optax.Params) -> Array:
+    """The Euclidean norm of all leaves together, float32."""
+    return optax.tree.norm(jax.tree.map(lambda x: x.astype(jnp.float32), tree))

@@ -1,0 +1,105 @@
+"""Devices, meshes, hosts: the one file that knows how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from segjax.types import Array, UserError
+
+
+class Devices:
+    """All devices of the run in one mesh, along the axis `data`.
+
+    Attributes:
+      mesh: the mesh.
+      replicated: the sharding of what every device holds whole: the state.
+      batch: the sharding of what is divided along its first axis: examples.
+    """
+
+    def __init__(self, devices: list[jax.Device] | None = None):
+        chosen = jax.devices() if devices is None else devices
+        self.mesh = Mesh(np.asarray(chosen), ("data",))
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
+        self.batch = NamedSharding(self.mesh, PartitionSpec("data"))
+
+    @classmethod
+    def of_this_process(cls) -> Devices:
+        """The devices of this process alone, for work that processes do not share."""
+        return cls(jax.local_devices())
+
+    @property
+    def count(self) -> int:
+        """Devices in the mesh."""
+        return self.mesh.size
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Checks that every device gets the same number of examples.
+
+        Raises:
+          UserError: naming the two nearest batch sizes.
+        """
+        if batch_size % self.count:
+            below = max(batch_size // self.count, 1) * self.count
+            above = (batch_size // self.count + 1) * self.count
+            nearest = f"{below} or {above}" if below != above else f"{above}"
+            raise UserError(
+                f"config.batch_size is {batch_size}, which {self.count} devices cannot "
+                f"share evenly: use {nearest}."
+            )
+
+    def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
+        """Hands this process's share of a batch to its devices."""
+        return {
+            name: jax.make_array_from_process_local_data(self.batch, value)
+            for name, value in batch.items()
+        }
+
+    def put_replicated(self, tree: Any) -> Any:
+        """Hands every device the whole of a tree of host arrays."""
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(
+                self.replicated, np.asarray(x)
+            ),
+            tree,
+        )
+
+
+def process_index() -> int:
+    """Which of the processes this one is."""
+    return jax.process_index()
+
+
+def process_count() -> int:
+    """How many processes work on the run."""
+    return jax.process_count()
+
+
+def gather(rows: np.ndarray) -> np.ndarray:
+    """Concatenates the rows `[n, ...]` that each process has; n may differ.
+
+    The bytes travel, as JAX would round float64 and int64 on the way.
+    """
+    if jax.process_count() == 1:
+        return rows
+    from jax.experimental import multihost_utils
+
+    counts = multihost_utils.process_allgather(np.asarray(len(rows), np.int32))
+    width = int(np.prod(rows.shape[1:])) * rows.dtype.itemsize
+    mine = np.zeros((int(np.max(counts)), width), np.uint8)
+    mine[: len(rows)] = np.ascontiguousarray(rows).view(np.uint8).reshape(-1, width)
+    everyone = multihost_utils.process_allgather(mine)
+    kept = np.concatenate([x[:n] for x, n in zip(everyone, counts, strict=True)])
+    return np.ascontiguousarray(kept).view(rows.dtype).reshape(-1, *rows.shape[1:])
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)

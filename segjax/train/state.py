@@ -1,0 +1,56 @@
+"""All that a run is, between two steps."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+from segjax.types import Array
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What training reads and writes; what is not in here does not survive a restart.
+
+    Attributes:
+      step: int32 scalar, the number of steps done.
+      params: the trainable arrays of the model.
+      batch_stats: its running statistics; empty where it has none.
+      opt_state: the optimizer's own arrays.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The collections that `model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def parameters_sha256(params: Any) -> str:
+    """Hashes names, shapes, dtypes and bytes of all parameters, in the order of names.
+
+    Two runs with the same hash have the same parameters, bit for bit.
+    """
+    digest = hashlib.sha256()
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
+        array = np.ascontiguousarray(local_value(leaf))
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
+        digest.update(array.view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def local_value(x: Array | np.ndarray) -> np.ndarray:
+    """Brings a replicated array to the host, also where it spans several hosts."""
+    if isinstance(x, jax.Array):
+        return np.asarray(x.addressable_data(0))
+    return np.asarray(x)

@@ -1,0 +1,101 @@
+"""One step of training, as a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from segjax.train.optim import global_norm
+from segjax.train.state import TrainState
+from segjax.types import Array, Outputs
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+Loss = Callable[[Outputs, Batch], Array]
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int, int],
+    seed: int,
+) -> TrainState:
+    """Makes the state before the first step; traceable.
+
+    Args:
+      model: the network.
+      optimizer: the optimizer.
+      image_shape: (B, H, W, C) of a batch.
+      seed: of the initial weights.
+
+    Returns:
+      The state at step 0.
+    """
+    image = jnp.zeros((1, *image_shape[1:]))
+    variables = model.init(jax.random.key(seed), image, train=False)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+    )
+
+
+def make_train_step(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    seed: int,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Makes the pure function from a state and a batch to the next state and metrics.
+
+    Args:
+      model: maps `image` `[B, H, W, C]` to a dict of outputs.
+      loss: maps the outputs and the batch to one number.
+      optimizer: the optimizer.
+      schedule: its learning rate, to report it.
+      seed: of dropout; folded with the step.
+
+    Returns:
+      The function. Its metrics are float32 scalars: `loss`, `gradient_norm` (before
+      clipping) and `learning_rate`.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def loss_of(params: Any) -> tuple[Array, Any]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            outputs, updated = model.apply(
+                variables,
+                batch["image"],
+                train=True,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
+            return loss(outputs, batch), updated.get("batch_stats", {})
+
+        grad = jax.value_and_grad(loss_of, has_aux=True)
+        (value, batch_stats), gradients = grad(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics = {
+            "loss": value,
+            "gradient_norm": global_norm(gradients),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+        }
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        return new_state, metrics
+
+    return train_step
