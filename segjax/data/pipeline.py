@@ -1,0 +1,243 @@
+"""Training batches: shuffled, cropped and augmented records, the same ones on every run.
+
+The stream is a function of its arguments alone. Step s holds the global examples
+`[s * batch_size, (s + 1) * batch_size)`; global example g is a record (the order is
+reshuffled every epoch) changed by a generator seeded with `(seed, g)`. So neither the
+number of processes, nor that of threads, nor the step at which a run resumes changes what
+the network sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import grain
+import numpy as np
+
+from segjax.data import augment as augmentation
+from segjax.data.images import normalize
+from segjax.types import Example, Record, UserError
+
+Size = int | Sequence[int]
+"""A side of a square, or `(height, width)`, in pixels."""
+
+
+class Batches:
+    """An endless iterator of batches that wants to be closed.
+
+    Example:
+      >>> import numpy as np
+      >>> image, label = np.zeros((8, 8, 1), np.uint8), np.zeros((8, 8), np.uint8)
+      >>> records = [{"image": image, "label": label, "name": "a"}]
+      >>> with train_batches(
+      ...     records, seed=0, batch_size=2, input_size=6, output_size=4
+      ... ) as batches:
+      ...     batch = next(batches)
+      >>> {key: value.shape for key, value in batch.items()}
+      {'image': (2, 6, 6, 1), 'label': (2, 4, 4), 'weight': (2, 4, 4), 'record': (2,)}
+    """
+
+    def __init__(self, iterator: grain.DatasetIterator) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        return next(self._iterator)
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stops the threads that prepare batches."""
+        self._iterator.close()
+
+
+def train_batches(
+    records: Sequence[Record],
+    *,
+    seed: int,
+    batch_size: int,
+    input_size: Size,
+    output_size: Size,
+    augment: augmentation.Augmentations = (("flip", {}),),
+    normalization: str = "range",
+    border_weight: Mapping[str, Any] | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    start_step: int = 0,
+    num_threads: int = 2,
+) -> Batches:
+    """Iterates over training batches, endlessly, from `start_step` on.
+
+    Args:
+      records: labelled images, read by index from several threads.
+      seed: of order, crops and augmentations; not negative.
+      batch_size: examples of one step, over all processes together.
+      input_size: side or `(height, width)` of what the network sees.
+      output_size: the same of what it answers; the difference must be even.
+      augment: `(name, arguments)` in order, names of `segjax.data.augment`.
+      normalization: method of `segjax.data.images.normalize`.
+      border_weight: None, or `cell_class` and arguments of
+        `segjax.data.weight_map.border_weight`.
+      process_index: which rows of the global batch this process prepares.
+      process_count: into how many equal parts the global batch is cut.
+      start_step: step of the first batch.
+      num_threads: threads that prepare batches; 0 prepares them when asked for.
+
+    Returns:
+      An iterator, to be closed or used as a context, of dicts with `image`
+      `[b, H, W, C]` float32, `label` `[b, h, w]` int32, `weight` `[b, h, w]` float32 and
+      `record` `[b]` int32 (indices into `records`); b = batch_size / process_count.
+
+    Raises:
+      ValueError: when sizes, counts or the seed do not fit together.
+      UserError: for an augmentation or argument that does not exist, or no records.
+    """
+    if not len(records):
+        raise UserError("The training split has no records; check the data folder.")
+    if process_count < 1 or not 0 <= process_index < process_count:
+        raise ValueError(
+            f"process_index must lie in [0, {process_count}), got {process_index}"
+        )
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(
+            f"batch_size must be a positive multiple of process_count"
+            f" ({process_count}), got {batch_size}"
+        )
+    augmentation.check(augment)
+    make = _ExampleMaker(
+        records, seed, input_size, output_size, augment, normalization, border_weight
+    )
+    local = batch_size // process_count
+    first = process_index * local
+
+    def batch(step: int, ids: np.ndarray) -> dict[str, np.ndarray]:
+        positions = range(first, first + local)
+        examples = [make(step * batch_size + i, int(ids[i])) for i in positions]
+        stacked = {key: np.stack([x[key] for x in examples]) for key in examples[0]}
+        return {**stacked, "record": ids[first : first + local].astype(np.int32)}
+
+    dataset = _order(len(records), seed).batch(batch_size).map_with_index(batch)
+    options = grain.ReadOptions(
+        num_threads=num_threads, prefetch_buffer_size=2 * num_threads
+    )
+    iterator = iter(dataset.to_iter_dataset(options))
+    iterator.set_state({"next_index": start_step})
+    return Batches(iterator)
+
+
+def record_ids(
+    num_records: int, *, seed: int, batch_size: int, step: int
+) -> np.ndarray:
+    """Recomputes which records a step holds, over all processes, reading none of them.
+
+    Returns:
+      Indices into the records, `[batch_size]` int32, in the order of the global batch.
+    """
+    order = _order(num_records, seed)
+    positions = range(step * batch_size, (step + 1) * batch_size)
+    return np.array([order[i] for i in positions], np.int32)
+
+
+def record_names(records: Sequence[Record], ids: Sequence[int]) -> list[str]:
+    """Names the records with these indices, each once, in their order."""
+    names = (records[int(i)]["name"] for i in dict.fromkeys(ids))
+    return [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+
+
+def _order(num_records: int, seed: int) -> grain.MapDataset[int]:
+    """Record of every global example: a new order each epoch, without end."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
+    return grain.MapDataset.range(num_records).seed(seed).shuffle().repeat(None)
+
+
+class _ExampleMaker:
+    """Turns `(global example, record)` into one example."""
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        seed: int,
+        input_size: Size,
+        output_size: Size,
+        augment: augmentation.Augmentations,
+        normalization: str,
+        border_weight: Mapping[str, Any] | None,
+    ) -> None:
+        self.records, self.seed = records, seed
+        self.input_size, self.output_size = _pair(input_size), _pair(output_size)
+        self.augment, self.normalization = augment, normalization
+        for i, o in zip(self.input_size, self.output_size, strict=True):
+            if o < 1 or i < o or (i - o) % 2:
+                raise ValueError(
+                    "input_size must exceed output_size by an even number of pixels,"
+                    f" got {self.input_size} and {self.output_size}"
+                )
+
+    def __call__(self, position: int, record_id: int) -> Example:
+        record = self.records[record_id]
+        rng = np.random.default_rng((self.seed, position))
+        image = normalize(record["image"], self.normalization)
+        label = np.asarray(record["label"])
+        whole = {
+            "image": image,
+            "label": label,
+            "weight": np.ones(label.shape, np.float32),
+        }
+        example = self._crop(whole, rng)
+        example = augmentation.apply(self.augment, example, rng)
+        return {
+            key: x if key == "image" else _center_crop(x, self.output_size)
+            for key, x in example.items()
+        }
+
+    def _crop(self, whole: Example, rng: np.random.Generator) -> Example:
+        """A window of `input_size` whose answered part lies anywhere in the image."""
+        indices = []
+        sizes = zip(
+            whole["label"].shape, self.input_size, self.output_size, strict=True
+        )
+        for length, inner, answered in sizes:
+            low, high = sorted((0, length - answered))
+            start = int(rng.integers(low, high + 1)) - (inner - answered) // 2
+            indices.append(mirrored(np.arange(start, start + inner), length))
+        window = np.ix_(*indices)
+        cropped = {key: x[window] for key, x in whole.items()}
+        return {**cropped, "label": cropped["label"].astype(np.int32)}
+
+
+def mirrored(index: np.ndarray, length: int) -> np.ndarray:
+    """Folds indices of an endlessly mirrored axis back to `[0, length)`.
+
+    The pixel at the edge is not repeated, as in `np.pad(mode="reflect")`.
+
+    Example:
+      >>> import numpy as np
+      >>> mirrored(np.arange(-3, 6), 3)
+      array([1, 2, 1, 0, 1, 2, 1, 0, 1])
+    """
+    last = max(length - 1, 1)
+    return np.minimum(last - np.abs(np.mod(index, 2 * last) - last), length - 1)
+
+
+def _center_crop(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    top, left = ((n - s) // 2 for n, s in zip(x.shape[:2], size, strict=True))
+    return x[top : top + size[0], left : left + size[1]]
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
