@@ -1,0 +1,27 @@
+"""Numbers to report: confusion counts and their ratios, and those of neuron segmentation."""
+
+from segjax.metrics.confusion import confusion_counts, semantic_metrics, without_nan
+from segjax.metrics.em import EM_COLUMNS, em_metrics, pixel_error, summarize
+from segjax.metrics.rand import (
+    THRESHOLDS,
+    adapted_rand_error,
+    connected_cells,
+    rand_error_over_thresholds,
+)
+from segjax.metrics.warping import warp, warping_error
+
+__all__ = [
+    "EM_COLUMNS",
+    "THRESHOLDS",
+    "adapted_rand_error",
+    "confusion_counts",
+    "connected_cells",
+    "em_metrics",
+    "pixel_error",
+    "rand_error_over_thresholds",
+    "semantic_metrics",
+    "summarize",
+    "warp",
+    "warping_error",
+    "without_nan",
+]
