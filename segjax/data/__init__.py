@@ -1,0 +1,37 @@
+"""Images and labels: reading, checking, drawing, augmenting, batching.
+
+`DATASETS[name](data_dir=..., manual_dir=..., **arguments)` gives a `Dataset`. A module
+is imported when its data set is asked for, so `import segjax.data` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segjax.data.dataset import Dataset
+
+_MODULES = {
+    "em_sections": "segjax.data.builders.em_sections",
+    "isbi_em": "segjax.data.builders.isbi_em",
+    "folder": "segjax.data.folder",
+}
+
+
+class _Datasets(Mapping[str, Callable[..., "Dataset"]]):
+    """The function of each data set, which has the data set's name."""
+
+    def __getitem__(self, name: str) -> Callable[..., Dataset]:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+DATASETS: Mapping[str, Callable[..., Dataset]] = _Datasets()
+"""Data sets by name; each takes `data_dir`, `manual_dir` and the config's arguments."""

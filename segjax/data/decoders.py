@@ -166,6 +166,9 @@ class TiffPages:
             self._pages = [page for page in pages if not page.is_reduced]
             self._require_whole()
             self._volume = self._contiguous_volume()
+            described = (self._file.imagej_metadata or {}).get("images", 1)
+            if len(self) < described:
+                raise ValueError(f"{len(self)} of {described} pages are there")
         except BaseException:
             self._file.close()
             raise
