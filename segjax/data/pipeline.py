@@ -18,6 +18,8 @@ import numpy as np
 
 from segjax.data import augment as augmentation
 from segjax.data.images import normalize
+from segjax.data.warp import mirror
+from segjax.data.weight_map import BorderWeights
 from segjax.types import Example, Record, UserError
 
 Size = int | Sequence[int]
@@ -116,7 +118,6 @@ def train_batches(
             f"batch_size must be a positive multiple of process_count"
             f" ({process_count}), got {batch_size}"
         )
-    augmentation.check(augment)
     make = _ExampleMaker(
         records, seed, input_size, output_size, augment, normalization, border_weight
     )
@@ -153,8 +154,7 @@ def record_ids(
 
 def record_names(records: Sequence[Record], ids: Sequence[int]) -> list[str]:
     """Names the records with these indices, each once, in their order."""
-    names = (records[int(i)]["name"] for i in dict.fromkeys(ids))
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+    return [_text(records[i]["name"]) for i in dict.fromkeys(map(int, ids))]
 
 
 def _order(num_records: int, seed: int) -> grain.MapDataset[int]:
@@ -177,60 +177,63 @@ class _ExampleMaker:
         normalization: str,
         border_weight: Mapping[str, Any] | None,
     ) -> None:
-        self.records, self.seed = records, seed
+        self.records, self.seed, self.normalization = records, seed, normalization
+        normalize(
+            np.zeros((1, 1, 1), np.uint8), normalization
+        )  # A bad method ends here.
         self.input_size, self.output_size = _pair(input_size), _pair(output_size)
-        self.augment, self.normalization = augment, normalization
         for i, o in zip(self.input_size, self.output_size, strict=True):
             if o < 1 or i < o or (i - o) % 2:
                 raise ValueError(
                     "input_size must exceed output_size by an even number of pixels,"
                     f" got {self.input_size} and {self.output_size}"
                 )
+        augmentation.check(augment)
+        self.augment, self.margin = augmentation.with_margins(augment, self.input_size)
+        self.weights = None if border_weight is None else BorderWeights(**border_weight)
 
     def __call__(self, position: int, record_id: int) -> Example:
         record = self.records[record_id]
+        label = _label_of(record)
         rng = np.random.default_rng((self.seed, position))
-        image = normalize(record["image"], self.normalization)
-        label = np.asarray(record["label"])
-        whole = {
-            "image": image,
-            "label": label,
-            "weight": np.ones(label.shape, np.float32),
+        window = self._window(label.shape, rng)
+        example = {
+            "image": self._normalized(record["image"], window),
+            "label": label[window].astype(np.int32),
+            "weight": np.ones(window[0].shape[:1] + window[1].shape[1:], np.float32)
+            if self.weights is None
+            else self.weights(record_id, record)[window],
         }
-        example = self._crop(whole, rng)
         example = augmentation.apply(self.augment, example, rng)
         return {
             key: x if key == "image" else _center_crop(x, self.output_size)
             for key, x in example.items()
         }
 
-    def _crop(self, whole: Example, rng: np.random.Generator) -> Example:
-        """A window of `input_size` whose answered part lies anywhere in the image."""
+    def _normalized(
+        self, image: np.ndarray, window: tuple[np.ndarray, ...]
+    ) -> np.ndarray:
+        if self.normalization == "range":  # Knows single pixels only: crop first.
+            return normalize(image[window], self.normalization)
+        return normalize(image, self.normalization)[window]
+
+    def _window(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[np.ndarray, ...]:
+        """Indices of a random crop whose answered part lies anywhere in the image.
+
+        What the network sees around that part, and what the warps read around what the
+        network sees, comes from mirroring where the image ends; so does an answered part
+        larger than the image.
+        """
         indices = []
-        sizes = zip(
-            whole["label"].shape, self.input_size, self.output_size, strict=True
-        )
+        sizes = zip(shape, self.input_size, self.output_size, strict=True)
         for length, inner, answered in sizes:
             low, high = sorted((0, length - answered))
             start = int(rng.integers(low, high + 1)) - (inner - answered) // 2
-            indices.append(mirrored(np.arange(start, start + inner), length))
-        window = np.ix_(*indices)
-        cropped = {key: x[window] for key, x in whole.items()}
-        return {**cropped, "label": cropped["label"].astype(np.int32)}
-
-
-def mirrored(index: np.ndarray, length: int) -> np.ndarray:
-    """Folds indices of an endlessly mirrored axis back to `[0, length)`.
-
-    The pixel at the edge is not repeated, as in `np.pad(mode="reflect")`.
-
-    Example:
-      >>> import numpy as np
-      >>> mirrored(np.arange(-3, 6), 3)
-      array([1, 2, 1, 0, 1, 2, 1, 0, 1])
-    """
-    last = max(length - 1, 1)
-    return np.minimum(last - np.abs(np.mod(index, 2 * last) - last), length - 1)
+            reach = np.arange(start - self.margin, start + inner + self.margin)
+            indices.append(mirror(reach, length))
+        return np.ix_(*indices)
 
 
 def _center_crop(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -241,3 +244,17 @@ def _center_crop(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _pair(size: Size) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     return int(height), int(width)
+
+
+def _label_of(record: Record) -> np.ndarray:
+    label = record.get("label")
+    if label is None:
+        raise UserError(
+            f"The training record '{_text(record['name'])}' has no label; train on a"
+            " split that is labelled."
+        )
+    return np.asarray(label)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name

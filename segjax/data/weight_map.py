@@ -1,0 +1,181 @@
+"""The U-Net's weight of pixels: the gaps between touching cells count most.
+
+`w(x) = w_c(x) + w0 * exp(-(d1(x) + d2(x))**2 / (2 * sigma**2))`
+
+d1 and d2 are the distances of x to the borders of its nearest and second-nearest cell, w_c
+balances the frequencies of the classes. Source: Ronneberger, Fischer and Brox 2015, arXiv
+1505.04597, section 3, equation 2.
+"""
+
+from __future__ import annotations
+
+import collections
+import difflib
+import inspect
+import math
+import threading
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from segjax.types import Record, UserError
+
+NEGLIGIBLE = 1e-4
+"""Where the second term of the weight is smaller than this, 0 may be said instead."""
+
+
+def border_weight(
+    cells: np.ndarray,
+    *,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    everywhere: bool = False,
+    balance: bool = False,
+) -> np.ndarray:
+    """Weighs pixels by how narrow the gap between two cells is around them.
+
+    The border of a cell are its pixels with one of their four neighbours outside it; past
+    the edge of the image nothing is known, so that edge makes no border. With fewer than
+    two cells the second term is 0.
+
+    The term is exact wherever it exceeds `NEGLIGIBLE`; elsewhere it is between 0 and its
+    true value, because each cell is measured in a window around it alone.
+
+    Args:
+      cells: number of the cell each pixel lies in, `[H, W]` integers, 0 for background.
+      w0: weight of a pixel on two borders at once.
+      sigma: width of the gap that counts, in pixels.
+      everywhere: weighs pixels inside cells by the same formula; if False, the paper's
+        use, only background gets the second term.
+      balance: w_c is `pixels / (2 * pixels of the class)` for the classes cell and
+        background, so that both weigh the same in sum and the mean of w_c is 1; if False
+        it is 1.
+
+    Returns:
+      Weights, `[H, W]` float32.
+
+    Raises:
+      ValueError: when `cells` is no integer plane, or `w0` or `sigma` is out of range.
+
+    Example:
+      >>> import numpy as np
+      >>> cells = np.array([[1, 1, 0, 2, 2]])
+      >>> border_weight(cells).round(2)
+      array([[ 1.  ,  1.  , 10.23,  1.  ,  1.  ]], dtype=float32)
+    """
+    integers = np.issubdtype(cells.dtype, np.integer)
+    if cells.ndim != 2 or not integers or cells.min(initial=0) < 0:
+        raise ValueError(
+            "cells must be [H, W] integers that are not negative,"
+            f" got {cells.dtype} {cells.shape}"
+        )
+    if w0 < 0 or sigma <= 0:
+        raise ValueError(f"w0 must be >= 0 and sigma > 0, got {w0} and {sigma}")
+    weight = _class_weight(cells > 0) if balance else np.ones(cells.shape, np.float32)
+    if w0 <= NEGLIGIBLE:
+        return weight
+    reach = math.ceil(sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE)))
+    nearest, second = two_distances(cells, reach)
+    term = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
+    return weight + (term if everywhere else np.where(cells > 0, 0, term))
+
+
+def cells_of(label: np.ndarray, cell_class: int) -> np.ndarray:
+    """Numbers the cells of a semantic label, `[H, W]`: the connected parts of a class.
+
+    Pixels that touch at a corner only are apart, so that a diagonal membrane one pixel
+    wide separates.
+    """
+    return ndimage.label(label == cell_class)[0]
+
+
+class BorderWeights:
+    """Border weights of records, computed when first asked for and kept in memory.
+
+    The map of a record is the same in every epoch. The maps used last are kept, up to
+    `limit` bytes; the others are computed again. May be called from several threads.
+
+    Attributes:
+      cell_class: class whose connected parts are the cells, where a record has no
+        `cells` `[H, W]` of its own.
+      limit: bytes of maps that are kept.
+      arguments: those of `border_weight`.
+    """
+
+    def __init__(
+        self, *, cell_class: int = 1, limit: int = 2**28, **arguments: Any
+    ) -> None:
+        allowed = ["cell_class", *list(inspect.signature(border_weight).parameters)[1:]]
+        for argument in set(arguments) - set(allowed):
+            close = difflib.get_close_matches(argument, allowed, n=1)
+            hint = (
+                f"did you mean '{close[0]}'" if close else f"use {', '.join(allowed)}"
+            )
+            raise UserError(f"border_weight has no argument '{argument}'; {hint}?")
+        try:
+            border_weight(np.zeros((1, 1), np.int32), **arguments)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"border_weight cannot run: {error}.") from error
+        self.cell_class, self.limit, self.arguments = cell_class, limit, arguments
+        self._kept: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, record_id: int, record: Record) -> np.ndarray:
+        """Returns the weights of a record, `[H, W]` float32, not to be written into."""
+        with self._lock:
+            if record_id in self._kept:
+                self._kept.move_to_end(record_id)
+                return self._kept[record_id]
+        cells = record.get("cells")
+        if cells is None:
+            cells = cells_of(np.asarray(record["label"]), self.cell_class)
+        weight = border_weight(np.asarray(cells), **self.arguments)
+        weight.flags.writeable = False
+        with self._lock:
+            self._kept[record_id] = weight
+            while sum(w.nbytes for w in self._kept.values()) > self.limit:
+                self._kept.popitem(last=False)
+        return weight
+
+
+def two_distances(cells: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances to the borders of the nearest and the second-nearest cell.
+
+    Args:
+      cells: number of the cell each pixel lies in, `[H, W]`, 0 for background.
+      reach: distances up to this are exact; larger ones may be infinite, pixels.
+
+    Returns:
+      Nearest and second-nearest, `[H, W]` float32 each, pixels.
+    """
+    compact = np.unique(cells, return_inverse=True)[1].reshape(cells.shape)
+    compact = compact + (1 if cells.min(initial=1) > 0 else 0)
+    nearest = np.full(cells.shape, np.inf, np.float32)
+    second = nearest.copy()
+    for number, box in enumerate(ndimage.find_objects(compact), 1):
+        window = tuple(
+            slice(max(s.start - reach, 0), min(s.stop + reach, n))
+            for s, n in zip(box, cells.shape, strict=True)
+        )
+        border = _border(compact[window] == number)
+        if not border.any():
+            continue
+        distance = ndimage.distance_transform_edt(~border).astype(np.float32)
+        first = nearest[window]
+        second[window] = np.minimum(second[window], np.maximum(first, distance))
+        nearest[window] = np.minimum(first, distance)
+    return nearest, second
+
+
+def _border(mask: np.ndarray) -> np.ndarray:
+    """Pixels of the mask that have one of their four neighbours outside it."""
+    return mask & ~ndimage.binary_erosion(mask, border_value=1)
+
+
+def _class_weight(mask: np.ndarray) -> np.ndarray:
+    """Weights that give the two classes the same sum, and the mean 1."""
+    share = mask.mean()
+    if share in (0, 1):
+        return np.ones(mask.shape, np.float32)
+    return np.where(mask, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
