@@ -94,7 +94,7 @@ def _counts_by_products(label: Array, prediction: Array, num_classes: int) -> Ar
     padding = (0, -label.size % _BLOCK)
     label = jnp.pad(label, padding, constant_values=num_classes).reshape(-1, 1, _BLOCK)
     prediction = jnp.pad(prediction, padding).reshape(-1, 1, _BLOCK)
-    classes = jnp.arange(num_classes)[:, None]
+    classes = jnp.arange(num_classes)[None, :, None]
     # Zeros and ones are exact in bfloat16, their sums in float32 accumulators.
     counts = jnp.einsum(
         "bin,bjn->bij",
