@@ -1,0 +1,185 @@
+"""Building TFDS data sets safely: once, whatever is killed or started twice.
+
+TFDS writes into a folder `incomplete.*` beside the final one and renames it when all is
+written, so a folder with the version's name is always whole. Two things are left to do
+here: of several processes one builds while the others wait (`flock` on a file in the
+data folder, which the kernel releases when its holder dies), and what a killed
+process left behind is removed by the next one.
+
+TensorFlow is not needed: builders write ArrayRecord, `as_data_source` reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import tensorflow_datasets as tfds
+
+from segjax.types import Record, UserError
+
+if not hasattr(tfds, "core"):
+    # TFDS logs the reason, swallows it, and leaves an empty module behind.
+    raise UserError(
+        "tensorflow_datasets is installed but could not start; the usual reason is a "
+        "protobuf older than 6.31.1. Run `pip install --upgrade 'protobuf>=6.31.1,<8'`."
+    )
+
+_MEANT_FOR_PEOPLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
+
+
+def prepare(builder: Any, manual_dir: str | Path | None = None) -> None:
+    """Builds a TFDS data set unless it is there already.
+
+    Quick when it is there: nothing is written or locked, so a data folder that many
+    read may be read-only.
+
+    Args:
+      builder: a `tfds.core.DatasetBuilder` that writes ArrayRecord. Afterwards its
+        `info` is that of the files.
+      manual_dir: folder of files that the person has put there, for builders that
+        read some.
+
+    Raises:
+      UserError: the data folder may not be written or is full, or the builder found
+        something wrong with the files in `manual_dir`.
+      RuntimeError: the builder itself failed; names the innermost reason, which TFDS
+        hides.
+    """
+    target = Path(builder.data_dir)
+    if not target.exists():
+        root = Path(builder.data_dir_root)
+        with _told_as_a_sentence(builder, root):
+            root.mkdir(parents=True, exist_ok=True)
+            with _locked(root / f".{builder.name}.lock"):
+                if not target.exists():
+                    _remove_leftovers(target)
+                    _build(builder, manual_dir)
+    builder.info.read_from_directory(builder.data_dir)
+
+
+def records(builder: Any, split: str) -> Sequence[Record]:
+    """Returns a prepared split, in the order in which it was written.
+
+    Args:
+      builder: a prepared builder whose features are `image` `[H, W, C]`, `label`
+        `[H, W]` (or `[H, W, 1]`; of size 0 where there is none) and `name`.
+      split: name of the split.
+    """
+    return _Records(builder.as_data_source(split))
+
+
+class _Records(Sequence[Record]):
+    """A TFDS data source with names as str and without the labels of size 0."""
+
+    def __init__(self, source: Sequence[Record]) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        # Checked here, as ArrayRecord does not end an iteration with IndexError.
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        record = dict(self._source[index % len(self)])
+        name = record["name"]
+        record["name"] = name.decode() if isinstance(name, bytes) else str(name)
+        if "label" in record and record["label"].size == 0:
+            del record["label"]
+        elif "label" in record and record["label"].ndim == 3:
+            record["label"] = record["label"][..., 0]
+        return record
+
+
+def _build(builder: Any, manual_dir: str | Path | None) -> None:
+    """Runs TFDS without its bars and bold lines."""
+    config = tfds.download.DownloadConfig(
+        manual_dir=None if manual_dir is None else os.fspath(manual_dir),
+        try_download_gcs=False,
+    )
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(
+                download_config=config, file_format="array_record"
+            )
+    except OSError as error:
+        # Where locks do not work (some network folders) another process may have been
+        # quicker; TFDS then cannot rename its folder, and need not.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not Path(builder.data_dir).exists():
+            raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock among processes; the file stays, as removing it would be a race."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Removes what killed processes left; only the holder of the lock may call it."""
+    for folder in target.parent.glob(f"incomplete.*_{target.name}"):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def _told_as_a_sentence(builder: Any, root: Path) -> Iterator[None]:
+    """Finds the reason behind the errors that TFDS wraps around it."""
+    try:
+        yield
+    except Exception as error:
+        chain = list(_reasons(error))
+        for reason in chain:
+            if isinstance(reason, UserError):
+                raise reason from None
+        for reason in chain:
+            if isinstance(reason, OSError) and reason.errno in _MEANT_FOR_PEOPLE:
+                raise UserError(
+                    f"{root} cannot take the data set {builder.name!r} "
+                    f"({reason.strerror}). Name another folder with --data_dir."
+                ) from error
+        raise RuntimeError(
+            f"data set {builder.name!r} could not be built: "
+            f"{type(chain[-1]).__name__}: {chain[-1]}"
+        ) from error
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error and what led to it, the innermost last."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
