@@ -1,0 +1,90 @@
+"""Where pooling windows lie, and the checks that pooling shares with resizing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from segjax.types import Array
+
+Pair = int | tuple[int, int]
+
+
+class Windows(NamedTuple):
+    """The windows along one axis: where they start, and the padding they need."""
+
+    axis: int
+    window: int
+    stride: int
+    before: int
+    after: int
+    number: int
+
+    def taps(self, x: Array) -> list[Array]:
+        """The first element of every window, the second of every window, and so on."""
+        span = (self.number - 1) * self.stride + 1
+        return [
+            lax.slice_in_dim(x, tap, tap + span, self.stride, self.axis)
+            for tap in range(self.window)
+        ]
+
+    def widths(self) -> list[tuple[int, int]]:
+        """Padding of all four axes, in the form of `jnp.pad`."""
+        pads = [(0, 0)] * 4
+        pads[self.axis] = (self.before, self.after)
+        return pads
+
+
+def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
+    """Reads one number or two, each at least `least`."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or min(both) < least:
+        raise ValueError(
+            f"{name} is {value}; allowed is an integer of at least {least}, or two"
+        )
+    return both[0], both[1]
+
+
+def check_maps(x: Array, name: str = "x") -> None:
+    """Refuses what is not `[B, H, W, C]`."""
+    if x.ndim != 4 or 0 in x.shape[1:3]:
+        raise ValueError(
+            f"{name} has shape {x.shape}; allowed is [B, H, W, C], H and W at least 1"
+        )
+
+
+def check_floating(x: Array) -> None:
+    """Refuses integers, of which a mean would be rounded."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x is of dtype {x.dtype}; allowed are floating-point dtypes")
+
+
+def place_windows(
+    x: Array, window: Pair, stride: Pair | None, padding: Pair, ceil_mode: bool
+) -> tuple[Windows, Windows]:
+    """Places the windows along rows and columns, by the rules of PyTorch."""
+    check_maps(x)
+    windows = pair("window", window, 1)
+    strides = windows if stride is None else pair("stride", stride, 1)
+    paddings = pair("padding", padding, 0)
+    placed = []
+    for i, (k, s, p) in enumerate(zip(windows, strides, paddings, strict=True)):
+        size = x.shape[1 + i]
+        if p > k // 2:
+            raise ValueError(
+                f"padding is {padding}; allowed is at most half of window, {window}"
+            )
+        if size + 2 * p < k:
+            raise ValueError(
+                f"window is {window}, larger than the padded map of x, whose shape is "
+                f"{x.shape}; allowed is at most {size + 2 * p} along axis {1 + i}"
+            )
+        room = size + 2 * p - k
+        count = (-(-room // s) if ceil_mode else room // s) + 1
+        if (count - 1) * s >= size + p:
+            count -= 1
+        after = max(0, (count - 1) * s + k - size - p)
+        placed.append(Windows(1 + i, k, s, p, after, count))
+    return placed[0], placed[1]
