@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
@@ -133,6 +134,7 @@ class Predictor:
                 _check_image(image)
                 sides.append(image.shape[:2])
                 yield image
+                del image  # Or it would live on while the next one is read.
 
         page: dict[str, np.ndarray] = {}
         for block in self.blocks(noted(), forms):
@@ -194,7 +196,9 @@ class Predictor:
             yield waiting
 
     def _cut(self, images: Iterable[np.ndarray]) -> Iterator[_Tile]:
-        for page, image in enumerate(images):
+        numbers = itertools.count()  # `enumerate` would hold on to the last image.
+        for image in images:
+            page = next(numbers)
             _check_image(image)
             down, across = self._plans(image)
             columns = [across.source(window) for window in across.windows]
@@ -202,6 +206,7 @@ class Predictor:
                 strip = image[down.source(row)]
                 for column, source in zip(across.windows, columns, strict=True):
                     yield _Tile(page, strip[:, source], row, column)
+            del image, strip
 
     def _plans(self, image: np.ndarray) -> tuple[Plan, Plan]:
         height, width = image.shape[:2]

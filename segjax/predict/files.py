@@ -1,0 +1,272 @@
+"""From image files to label files: single files, folders, stacks.
+
+Pages are read, predicted and written one after the other, so memory is that of tiles
+and of a page, not of a stack. All files are looked at before the first is predicted.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segjax.data.images import (
+    count_pages,
+    list_images,
+    normalize,
+    read_page,
+    read_pages,
+)
+from segjax.data.label_spec import LabelSpec
+from segjax.predict.tiled import Predictor
+from segjax.predict.writers import Colors, Write, png_file, tiff_file
+from segjax.types import UserError
+
+Progress = Callable[[int, int, str], None]
+"""Called after each page with pages done, pages in all, and the name of the file."""
+
+OVERLAY_ALPHA = 0.4
+"""How much of an overlay is the colour of the class; the rest is the image."""
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+_CHANNEL_NAMES = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """An input file that was looked at.
+
+    Attributes:
+      path: where it lies.
+      pages: how many pages it has.
+      height: rows of its first page.
+      width: columns of its first page.
+    """
+
+    path: Path
+    pages: int
+    height: int
+    width: int
+
+    @property
+    def suffix(self) -> str:
+        """Ending of what is written for it: ".tif" for a TIFF, ".png" otherwise."""
+        return ".tif" if self.path.suffix.lower() in _TIFF_SUFFIXES else ".png"
+
+
+def predict_files(
+    predictor: Predictor,
+    input: str | Path,
+    output: str | Path,
+    *,
+    label_spec: LabelSpec,
+    channels: int,
+    normalization: str,
+    probabilities: bool = False,
+    overlay: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Writes one label file for each image file, with its stem, page count and size.
+
+    A PNG, JPEG or WebP `STEM.*` gives `STEM.png`, a TIFF gives `STEM.tif`. Both hold
+    class ids, 8 bits each, and the colours of the classes as their palette. On demand
+    there are, beside them:
+
+    - `STEM_probabilities.tif`: float32 pages, the classes of the first page, then
+      those of the second; page `p * K + k` is the probability of class k on page p.
+      This keeps a page of `4 * K` bytes per pixel in memory.
+    - `STEM_overlay.png` or `.tif`: the classes' colours over the image, RGB.
+
+    A file appears when it is complete, and takes the place of an older one then.
+
+    Args:
+      predictor: the network.
+      input: an image file, or a folder of them.
+      output: folder for the results; made if it is not there.
+      label_spec: names and colours of the classes.
+      channels: that the network was trained on, 1 or 3.
+      normalization: that it was trained with (`segjax.data.images.normalize`).
+      probabilities: whether to write probabilities.
+      overlay: whether to write overlays.
+      progress: told about each finished page.
+
+    Returns:
+      the label files, in the order of the inputs.
+
+    Raises:
+      UserError: an input that is missing, damaged or of other channels; two inputs that
+        would have the same result; results that would overwrite inputs; a folder that
+        cannot be written. Nothing was written then, unless only a later page of a
+        stack turned out to be damaged: files before it are complete.
+    """
+    output = Path(output)
+    paths = list_images(input)
+    _check_stems(paths)
+    _check_output(paths, output)
+    sources = [_look_at(path, channels) for path in paths]
+    forms = ("labels", "probabilities") if probabilities else ("labels",)
+    results = [_result_paths(s, output, probabilities, overlay) for s in sources]
+    _check_results(sources, results)
+    _make_folder(output)
+
+    originals: collections.deque[np.ndarray] = collections.deque()
+    images = _images(sources, channels, normalization, originals if overlay else None)
+    predicted = predictor.pages(images, forms)
+    done, total = 0, sum(source.pages for source in sources)
+    for source, result in zip(sources, results, strict=True):
+        with contextlib.ExitStack() as files:
+            writers = {
+                kind: files.enter_context(_writer(kind, path, source, label_spec))
+                for kind, path in result.items()
+            }
+            for number in range(source.pages):
+                page = next(predicted)
+                if overlay:
+                    page["overlay"] = _overlaid(
+                        originals.popleft(), page["labels"], label_spec.colors
+                    )
+                _write_page(writers, page, number, label_spec.names)
+                done += 1
+                if progress is not None:
+                    progress(done, total, source.path.name)
+    return [result["labels"] for result in results]
+
+
+def _look_at(path: Path, channels: int) -> Source:
+    """Opens a file, decodes its first page, and checks what it is."""
+    image = read_page(path)
+    _check_channels(path, image, channels)
+    return Source(path, count_pages(path), *image.shape[:2])
+
+
+def _images(
+    sources: Sequence[Source],
+    channels: int,
+    normalization: str,
+    originals: collections.deque[np.ndarray] | None,
+) -> Iterator[np.ndarray]:
+    """All pages of all files as the network wants them, one alive at a time."""
+    for source in sources:
+        number = 0
+        for image in read_pages(source.path):
+            number += 1
+            _check_channels(source.path, image, channels)
+            if number > source.pages:
+                break
+            if originals is not None:
+                originals.append(image)
+            image = normalize(image, normalization)
+            yield image
+            del image
+        if number != source.pages:
+            raise UserError(
+                f"{source.path} had {source.pages} pages at first and has another "
+                "number now. Let nothing write to it, and predict again."
+            )
+
+
+def _result_paths(
+    source: Source, output: Path, probabilities: bool, overlay: bool
+) -> dict[str, Path]:
+    stem, suffix = source.path.stem, source.suffix
+    paths = {"labels": output / f"{stem}{suffix}"}
+    if probabilities:
+        paths["probabilities"] = output / f"{stem}_probabilities.tif"
+    if overlay:
+        paths["overlay"] = output / f"{stem}_overlay{suffix}"
+    return paths
+
+
+def _writer(
+    kind: str, path: Path, source: Source, label_spec: LabelSpec
+) -> contextlib.AbstractContextManager[Write]:
+    bytes_per_pixel = {"labels": 1, "probabilities": 4 * label_spec.num_classes}
+    colors: Colors | None = label_spec.colors if kind == "labels" else None
+    if path.suffix == ".png":
+        return png_file(path, colors=colors)
+    pixels = source.pages * source.height * source.width
+    expected = pixels * bytes_per_pixel.get(kind, 3)
+    return tiff_file(path, expected_bytes=expected, colors=colors)
+
+
+def _write_page(
+    writers: dict[str, Write],
+    page: dict[str, np.ndarray],
+    number: int,
+    names: Sequence[str],
+) -> None:
+    for kind, write in writers.items():
+        if kind != "probabilities":
+            write(page[kind])
+            continue
+        for k, name in enumerate(names):
+            write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")
+
+
+def _overlaid(image: np.ndarray, labels: np.ndarray, colors: Colors) -> np.ndarray:
+    from segjax.viz import overlay  # Here, since most predictions draw nothing.
+
+    return overlay(image, labels, colors, alpha=OVERLAY_ALPHA)
+
+
+def _check_channels(path: Path, image: np.ndarray, channels: int) -> None:
+    found = image.shape[-1]
+    if found == channels:
+        return
+    remedy = "Convert it to grey" if channels == 1 else "Convert it to RGB"
+    raise UserError(
+        f"{path} has {_CHANNEL_NAMES.get(found, found)}, but this network was trained "
+        f"on {_CHANNEL_NAMES.get(channels, channels)}. {remedy}, or take a network that "
+        "was trained on such images."
+    )
+
+
+def _check_stems(paths: Sequence[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            raise UserError(
+                f"{other} and {path.name} have the same stem, so their results would "
+                "have the same name. Rename one, or put them into different folders."
+            )
+
+
+def _check_results(sources: Sequence[Source], results: list[dict[str, Path]]) -> None:
+    """Refuses, for example, `a.png` with an overlay beside an `a_overlay.png`."""
+    seen: dict[Path, Path] = {}
+    for source, result in zip(sources, results, strict=True):
+        for path in result.values():
+            other = seen.setdefault(path, source.path)
+            if other is not source.path:
+                raise UserError(
+                    f"{other} and {source.path.name} would both give {path.name}. "
+                    "Rename one, or put them into different folders."
+                )
+
+
+def _check_output(paths: Sequence[Path], output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output={output} is a file. Give the name of a folder.")
+    if output.resolve() in {path.resolve().parent for path in paths}:
+        raise UserError(
+            f"--output={output} is the folder of the input, whose files would be "
+            "overwritten. Give another folder."
+        )
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--output={output} cannot be written to ({error.strerror or error}). "
+            "Change its permissions or give another folder."
+        ) from error
