@@ -8,14 +8,16 @@ key of a group *is* the name of an argument.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
-from segjax.types import UserError
+from segjax.errors import UserError
 
 T = TypeVar("T")
 
@@ -47,6 +49,65 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     if close:
         return f' Did you mean "{close[0]}"?'
     return f" Known: {', '.join(known)}."
+
+
+def load(file_and_preset: str) -> ml_collections.ConfigDict:
+    """Calls `get_config` of a config file.
+
+    Args:
+      file_and_preset: such as "configs/unet_em.py:isbi".
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: if the file is missing, is no config, or has no such preset.
+    """
+    name, _, preset = file_and_preset.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(
+            f"--config={file_and_preset}: there is no file {name}. Give the path of a "
+            "config, such as configs/unet_em.py or configs/unet_em.py:smoke."
+        )
+    spec = importlib.util.spec_from_file_location("segjax_config", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config={file_and_preset}: {name} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(preset)
+    except Exception as error:  # whatever a person's own file can raise
+        raise UserError(
+            f"--config={file_and_preset}: {name} cannot be used: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+
+
+def check_overrides(config: ml_collections.ConfigDict, keys: Iterable[str]) -> None:
+    """Checks that each dotted key, such as "model.features", is one of the config's.
+
+    Raises:
+      UserError: naming the key, with a suggestion.
+    """
+    for key in keys:
+        node: Any = config
+        done = "config"
+        for part in key.split("."):
+            if not isinstance(node, ml_collections.ConfigDict):
+                raise UserError(
+                    f"--config.{key}: {done} is a value, not a group of keys."
+                )
+            if part not in node:
+                raise UserError(
+                    f'--config.{key}: {done} has no key "{part}".{suggestion(part, node)}'
+                )
+            node, done = node[part], f"{done}.{part}"
+        if isinstance(node, ml_collections.ConfigDict):
+            raise UserError(
+                f"--config.{key} is a group; set its keys one by one, such as "
+                f"--config.{key}.{next(iter(node))}=..."
+            )
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -105,22 +166,46 @@ def call(
     function: Callable[..., T], group: Mapping[str, Any], key: str, **more: Any
 ) -> T:
     """Calls a function with a config group as arguments; errors name the config key."""
+    given = check_arguments(function, group, key, given_later=tuple(more))
+    try:
+        return function(**given, **more)
+    except ValueError as error:
+        raise UserError(f"config.{key}: {error}") from error
+
+
+def check_arguments(
+    function: Callable[..., Any],
+    group: Mapping[str, Any],
+    key: str,
+    given_later: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Checks the keys of a group against the arguments of a function.
+
+    Args:
+      function: what will be called.
+      group: the config group.
+      key: its key, for messages.
+      given_later: arguments that do not come from the config.
+
+    Returns:
+      The arguments that the group gives.
+
+    Raises:
+      UserError: if a key is no argument, or an argument without default is missing.
+    """
     given = arguments(group)
     parameters = inspect.signature(function).parameters
-    allowed = {name for name in parameters if name not in ("parent", "name", *more)}
+    allowed = parameters.keys() - {"parent", "name", *given_later}
     for argument in given:
         if argument not in allowed:
             raise UserError(
                 f'config.{key} has an unknown key "{argument}".'
                 f"{suggestion(argument, allowed)}"
             )
-    for name in allowed - given.keys():
+    for name in sorted(allowed - given.keys()):
         if parameters[name].default is inspect.Parameter.empty:
             raise UserError(f'config.{key} lacks the key "{name}".')
-    try:
-        return function(**given, **more)
-    except ValueError as error:
-        raise UserError(f"config.{key}: {error}") from error
+    return given
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from segjax.errors import UserError as UserError
+
 Array: TypeAlias = jax.Array
 Dtype: TypeAlias = Any
 Outputs: TypeAlias = dict[str, Array]
@@ -21,7 +23,3 @@ Example: TypeAlias = dict[str, np.ndarray]
 
 IGNORE_LABEL = 255
 """The label of pixels that do not count, in losses and in metrics."""
-
-
-class UserError(Exception):
-    """A person's mistake, told in one or two sentences: what was found, where, what to do."""

@@ -59,6 +59,10 @@ class Devices:
             for name, value in batch.items()
         }
 
+    def put_replicated_here(self, tree: Any) -> Any:
+        """As `put_replicated`, for a mesh of this process alone."""
+        return jax.device_put(tree, self.replicated)
+
     def put_replicated(self, tree: Any) -> Any:
         """Hands every device the whole of a tree of host arrays."""
         return jax.tree.map(
@@ -103,3 +107,10 @@ def barrier(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def any_process_wants_to_stop(step: int) -> bool:
+    """Whether a process was told to stop (SIGTERM), in the same step for all of them."""
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.reached_preemption_sync_point(step)

@@ -1,0 +1,118 @@
+"""U-Net on sections of electron microscopy: cell against membrane.
+
+Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597.
+
+Presets, as `--config=configs/unet_em.py:PRESET`:
+
+    (none)   laptop: embedded data, a small padded U-Net; minutes on 2 cores
+    isbi     the same network on the ISBI 2012 stack (--manual_dir holds its TIFFs)
+    paper    the published network, crop and recipe on the ISBI 2012 stack; wants a GPU
+    smoke    seconds: a tiny network, two steps, tiny drawn data
+"""
+
+import ml_collections
+
+AUGMENT = (
+    ("flip", {}),
+    ("quarter_turn", {}),
+    ("elastic_deformation", {"std": 10.0}),
+    ("brightness_contrast", {}),
+)
+"""Flips, turns, grey values and the paper's elastic deformation."""
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {"": laptop, "isbi": isbi, "paper": paper, "smoke": smoke}
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def laptop() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 300,
+        "batch_size": 4,
+        "log_every": 10,
+        "eval_every": 100,
+        "checkpoint_every": 50,
+        "data": {"name": "em_sections"},
+        "pipeline": {
+            "input_size": (192, 192),
+            "normalization": "per_image",
+            "augment": AUGMENT,
+        },
+        "model": {
+            "name": "unet",
+            "num_classes": 2,
+            "features": (16, 32, 64, 128),
+            "padding": "SAME",
+            "batch_norm": True,
+            "dropout_rate": 0.0,
+        },
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
+        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 20},
+        "evaluation": {"split": "validation", "cell_class": 1},
+    }
+
+
+def isbi() -> dict:
+    config = laptop()
+    return config | {
+        "num_steps": 700,
+        "eval_every": 175,
+        "data": {"name": "isbi_em"},
+        "pipeline": config["pipeline"] | {"input_size": (256, 256)},
+        "model": config["model"] | {"features": (16, 32, 64, 128, 256)},
+    }
+
+
+def paper() -> dict:
+    config = laptop()
+    return config | {
+        "num_steps": 60_000,
+        "batch_size": 1,
+        "log_every": 100,
+        "eval_every": 5_000,
+        "checkpoint_every": 1_000,
+        "data": {"name": "isbi_em"},
+        "pipeline": {
+            "input_size": (572, 572),
+            "normalization": "range",
+            "augment": AUGMENT,
+            "border_weight": {"cell_class": 1, "w0": 10.0, "sigma": 5.0},
+        },
+        "model": {
+            "name": "unet",
+            "num_classes": 2,
+            "features": (64, 128, 256, 512, 1024),
+            "padding": "VALID",
+            "batch_norm": False,
+            "dropout_rate": 0.5,
+        },
+        "optimizer": {"name": "sgd", "momentum": 0.99},
+        "schedule": {"name": "constant", "peak": 1e-3},
+    }
+
+
+def smoke() -> dict:
+    config = laptop()
+    return config | {
+        "num_steps": 2,
+        "batch_size": 4,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {
+            "name": "em_sections",
+            "size": 128,
+            "train": 2,
+            "validation": 1,
+            "test": 1,
+        },
+        "pipeline": config["pipeline"] | {"input_size": (64, 64)},
+        "model": config["model"] | {"features": (4, 8)},
+        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+    }

@@ -1,0 +1,257 @@
+"""The command line: `segjax [VERB] --flag=value ...`, or `python -m segjax.main`.
+
+Verbs:
+  train     (default) trains the experiment of --config in --workdir, or resumes it
+  evaluate  measures the newest checkpoint of --workdir; the last line is JSON
+  predict   labels the images of --input into --output
+  summary   describes the network of --config: layers, sizes, receptive field
+  prepare   builds the data set of --config ahead of time
+
+The presets of a config come after a colon: --config=configs/unet_em.py:isbi. Its keys can
+be changed one by one: --config.batch_size=8 --config.model.features=8,16,32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from segjax import config as config_lib
+from segjax.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
+
+VERBS = ("train", "evaluate", "predict", "summary", "prepare")
+
+FLAGS = flags.FLAGS
+CONFIG = "config"
+
+flags.DEFINE_string("workdir", None, "Folder of a run: config, checkpoints, logs.")
+flags.DEFINE_string(
+    "data_dir", None, "Where prepared data sets lie; default: that of TFDS."
+)
+flags.DEFINE_string(
+    "manual_dir",
+    None,
+    "Where your own files lie: the stacks of a challenge, or images/ and labels/.",
+)
+flags.DEFINE_string("split", None, "evaluate: the split; default: that of the config.")
+flags.DEFINE_enum(
+    "checkpoint",
+    "latest",
+    ["latest", "best"],
+    "evaluate, predict: which checkpoint is taken.",
+)
+flags.DEFINE_string("input", None, "predict: an image, a stack, or a folder of them.")
+flags.DEFINE_string("output", None, "predict: the folder to write to.")
+flags.DEFINE_integer(
+    "tile",
+    None,
+    "evaluate, predict: output side of a tile in pixels, 0 for whole images; default: "
+    "one that suits the image.",
+)
+flags.DEFINE_bool("probabilities", False, "predict: writes probabilities, too.")
+flags.DEFINE_bool("overlay", False, "predict: writes overlays, too.")
+flags.DEFINE_bool("json", False, "summary: writes JSON instead of a table.")
+flags.DEFINE_string(
+    "coordinator", None, "Address host:port of process 0, in a run of many processes."
+)
+flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
+
+
+def run() -> None:
+    """Runs the command line; the entry point of the console command."""
+    try:
+        app.run(_main, flags_parser=_parse)
+    except UserError as error:
+        if FLAGS.is_parsed() and logging.get_verbosity() > 0:
+            raise
+        print(f"segjax: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Takes the verb out of the arguments and parses the flags."""
+    verb, rest = "train", argv[1:]
+    if rest and not rest[0].startswith("-"):
+        verb, rest = rest[0], rest[1:]
+    if verb not in VERBS:
+        raise UserError(f'"{verb}" is no verb.{config_lib.suggestion(verb, VERBS)}')
+    if CONFIG not in FLAGS:
+        config_flags.DEFINE_config_file(
+            CONFIG, None, "The experiment: a file, and a preset after a colon."
+        )
+    _check_config(rest)
+    try:
+        unused = FLAGS([argv[0], *rest])[1:]
+    except (flags.Error, AttributeError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    if unused:
+        raise UserError(f'"{unused[0]}" is no flag: flags are written --flag=value.')
+    return [argv[0], verb]
+
+
+def _check_config(arguments: list[str]) -> None:
+    """Looks at the config and the keys that are overridden, as config_flags would only
+    raise tracebacks.
+    """
+    prefix = f"--{CONFIG}"
+    files, keys = [], []
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in (prefix, prefix[1:]):
+            files.append(value if equals else "".join(arguments[i + 1 : i + 2]))
+        elif name.startswith(prefix + "."):
+            keys.append(name.removeprefix(prefix + "."))
+    if files:
+        config_lib.check_overrides(config_lib.load(files[-1]), keys)
+    elif keys:
+        raise UserError(
+            f"--{CONFIG}.{keys[0]} overrides a key of a config, but no --{CONFIG}=FILE "
+            "is given."
+        )
+
+
+def _main(argv: list[str]) -> None:
+    """Sets the process up, then hands over to the verb."""
+    verb = argv[1]
+    _set_up_logging()
+    _set_up_jax()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="(orbax|grain|tensorflow_datasets)")
+        {
+            "train": _train,
+            "evaluate": _evaluate,
+            "predict": _predict,
+            "summary": _summary,
+            "prepare": _prepare,
+        }[verb]()
+
+
+def _set_up_logging() -> None:
+    """Sends segjax's own messages to stderr as plain lines, and hushes the others."""
+    import logging as standard
+
+    handler = standard.StreamHandler(sys.stderr)
+    handler.setFormatter(standard.Formatter("%(message)s"))
+    logger = standard.getLogger("segjax")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(standard.INFO)
+    if logging.get_verbosity() <= 0:
+        logging.set_verbosity(logging.ERROR)
+
+
+def _set_up_jax() -> None:
+    """Joins the other processes, and keeps compiled programs for the next time."""
+    import jax
+
+    cache = "JAX_COMPILATION_CACHE_DIR"
+    if cache not in os.environ:
+        home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+        jax.config.update("jax_compilation_cache_dir", f"{home}/segjax/jax")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    together = (FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    if any(value is not None for value in together):
+        if any(value is None for value in together):
+            raise UserError(
+                "--coordinator, --num_processes and --process_id belong together: give "
+                "all three, or none."
+            )
+        jax.distributed.initialize(*together)
+
+
+def _train() -> None:
+    from segjax.train.loop import train
+
+    config = _config()
+    result = train(config, _workdir(), FLAGS.data_dir, FLAGS.manual_dir)
+    _print_result(
+        {
+            "step": result.step,
+            "parameters_sha256": result.parameters_sha256,
+            "interrupted": result.interrupted,
+            **result.metrics,
+        }
+    )
+
+
+def _evaluate() -> None:
+    from segjax.train.trained import evaluate_run
+
+    result = evaluate_run(
+        _workdir(),
+        split=FLAGS.split,
+        best=FLAGS.checkpoint == "best",
+        tile=FLAGS.tile,
+        data_dir=FLAGS.data_dir,
+        manual_dir=FLAGS.manual_dir,
+    )
+    _print_result(result)
+
+
+def _predict() -> None:
+    from segjax.predict.run import predict_run
+
+    predict_run(
+        _workdir(),
+        _required("input", "an image, a stack, or a folder of them"),
+        _required("output", "the folder to write to"),
+        best=FLAGS.checkpoint == "best",
+        tile=FLAGS.tile,
+        probabilities=FLAGS.probabilities,
+        overlay=FLAGS.overlay,
+    )
+
+
+def _summary() -> None:
+    from segjax.inspect.summary import summarize, table
+
+    summary = summarize(_config())
+    print(json.dumps(summary) if FLAGS.json else table(summary))
+
+
+def _prepare() -> None:
+    from segjax.inspect.preflight import describe_dataset
+    from segjax.train.task import SemanticTask
+
+    task = SemanticTask(_config())
+    dataset = task.open_dataset(FLAGS.data_dir, FLAGS.manual_dir)
+    print(describe_dataset(dataset))
+
+
+def _print_result(result: dict[str, object]) -> None:
+    """Prints one JSON object, the last line of stdout."""
+    nan_to_null = {k: None if v != v else v for k, v in result.items()}
+    print(json.dumps(nan_to_null), flush=True)
+
+
+def _config() -> ml_collections.ConfigDict:
+    if FLAGS[CONFIG].value is None:
+        raise UserError("Give an experiment, such as --config=configs/unet_em.py.")
+    return FLAGS[CONFIG].value
+
+
+def _workdir() -> Path:
+    return Path(_required("workdir", "the folder of the run")).expanduser()
+
+
+def _required(flag: str, meaning: str) -> str:
+    value = FLAGS[flag].value
+    if not value:
+        raise UserError(f"Give --{flag}=..., {meaning}.")
+    return value
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,51 @@
+"""Predicting with a trained network: from a run's folder to label files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segjax.predict.files import Progress, predict_files
+from segjax.train.trained import load_trained
+
+
+def predict_run(
+    workdir: str | Path,
+    input: str | Path,
+    output: str | Path,
+    *,
+    best: bool = False,
+    tile: int | None = None,
+    probabilities: bool = False,
+    overlay: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Labels image files with a checkpoint of a run.
+
+    Args:
+      workdir: the folder of the run.
+      input: an image, a stack, or a folder of them.
+      output: the folder to write to.
+      best: whether the best checkpoint predicts instead of the newest.
+      tile: output side of a tile in pixels, 0 for whole images; None chooses one.
+      probabilities: whether probabilities are written, too.
+      overlay: whether overlays are written, too.
+      progress: told about each finished page.
+
+    Returns:
+      The label files.
+
+    Raises:
+      UserError: for anything that a person can put right.
+    """
+    trained = load_trained(workdir, best=best)
+    return predict_files(
+        trained.task.predictor(trained.variables, tile=tile),
+        input,
+        output,
+        label_spec=trained.label_spec,
+        channels=trained.channels,
+        normalization=trained.task.normalization,
+        probabilities=probabilities,
+        overlay=overlay,
+        progress=progress,
+    )

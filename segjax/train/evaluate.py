@@ -1,0 +1,115 @@
+"""Measuring a network on a split: every image whole, and exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from segjax.data.images import normalize
+from segjax.data.label_spec import LabelSpec
+from segjax.metrics import (
+    EM_COLUMNS,
+    THRESHOLDS,
+    confusion_counts,
+    em_metrics,
+    semantic_metrics,
+    summarize,
+)
+from segjax.predict.tiled import Predictor
+from segjax.train import sharding
+from segjax.types import Record, UserError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an experiment measures.
+
+    Attributes:
+      split: the split that is evaluated during training.
+      best_metric: the metric whose highest value marks the best checkpoint.
+      tile: output side of the tiles in pixels; None chooses one, 0 is the whole image.
+      cell_class: where given, the class of cells in electron microscopy: pixel, Rand
+        and warping errors are then reported, too.
+    """
+
+    split: str = "validation"
+    best_metric: str = "mean_iou"
+    tile: int | None = None
+    cell_class: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of an evaluation.
+
+    Attributes:
+      metrics: by name; NaN where a metric is undefined.
+      counts: the confusion counts `[K, K]`, rows are the truth.
+    """
+
+    metrics: dict[str, float]
+    counts: np.ndarray
+
+
+def evaluate(
+    predictor: Predictor,
+    records: Sequence[Record],
+    label_spec: LabelSpec,
+    *,
+    split: str,
+    normalization: str,
+    cell_class: int | None = None,
+) -> Report:
+    """Predicts each image of a split by overlap-tile and compares it with its label.
+
+    The images are dealt out to the processes; the counts of all are added before any
+    ratio is taken, so the result does not depend on how many there are.
+
+    Args:
+      predictor: the network.
+      records: images with labels.
+      label_spec: names of the classes.
+      split: their name, for messages.
+      cell_class: the class of cells, where the errors of electron microscopy are
+        wanted, too.
+      normalization: how images are normalised, as in training.
+
+    Returns:
+      The metrics and the confusion counts.
+
+    Raises:
+      UserError: if the split has no records or no labels.
+    """
+    if not len(records):
+        raise UserError(f'The split "{split}" has no images to evaluate.')
+    num_classes = label_spec.num_classes
+    total = np.zeros((num_classes, num_classes), np.int64)
+    sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
+    mine = range(sharding.process_index(), len(records), sharding.process_count())
+    images = (normalize(records[i]["image"], normalization) for i in mine)
+    forms = ("labels",) if cell_class is None else ("labels", "probabilities")
+    pages = predictor.pages(images, forms)
+    for i, page in zip(mine, pages, strict=True):
+        record = records[i]
+        if "label" not in record:
+            raise UserError(
+                f'The split "{split}" has no labels ({record["name"]}): it '
+                "can be predicted, not evaluated."
+            )
+        label = np.asarray(record["label"])
+        total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
+        if cell_class is not None:
+            cells = page["probabilities"][..., cell_class]
+            sections += em_metrics(cells, label, cell_class=cell_class)
+    counts = sharding.gather(total[None]).sum(0)
+    metrics = semantic_metrics(counts, label_spec.names)
+    if cell_class is not None:
+        everyone = sharding.gather(sections[None]).sum(0, keepdims=True)
+        metrics |= summarize(everyone)
+    return Report(metrics, counts)
+
+
+_counts = jax.jit(confusion_counts, static_argnames="num_classes")

@@ -1,0 +1,83 @@
+"""What a person sees while a run goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+
+class Progress:
+    """A bar with the time left on a terminal, plain lines elsewhere.
+
+    Args:
+      total: steps of the whole run.
+      start: steps that were done before.
+      stream: where it is drawn.
+    """
+
+    WIDTH = 24
+    SECONDS = 0.2
+
+    def __init__(self, total: int, start: int = 0, stream: TextIO | None = None):
+        self._stream = sys.stderr if stream is None else stream
+        self._total, self._first = total, start
+        self._began = self._drawn = 0.0
+        self._is_terminal = self._stream.isatty()
+        self._values = ""
+
+    def update(self, step: int) -> None:
+        """Redraws the bar; the clock starts at the first call, after compilation."""
+        now = time.monotonic()
+        if not self._began:
+            self._began, self._first = now, step
+        if self._is_terminal and (
+            now - self._drawn > self.SECONDS or step == self._total
+        ):
+            self._drawn = now
+            filled = self.WIDTH * step // self._total
+            bar = "█" * filled + "░" * (self.WIDTH - filled)
+            text = f"{bar} {step}/{self._total} {self._values} {self._left(step)}"
+            self._stream.write(f"\r\x1b[2K{text}")
+            self._stream.flush()
+
+    def note(self, step: int, values: Mapping[str, float]) -> None:
+        """Shows the newest values."""
+        self._values = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if not self._is_terminal:
+            self.say(f"step {step}/{self._total}  {self._values}  {self._left(step)}")
+
+    def say(self, text: str) -> None:
+        """Writes a line of its own, above the bar."""
+        clear = "\r\x1b[2K" if self._is_terminal else ""
+        self._stream.write(f"{clear}{text}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Ends the bar's line."""
+        if self._is_terminal:
+            self._stream.write("\n")
+
+    def _left(self, step: int) -> str:
+        done = step - self._first
+        if done <= 0:
+            return ""
+        rate = done / max(time.monotonic() - self._began, 1e-9)
+        seconds = (self._total - step) / rate
+        return f"{rate:.2f} steps/s, {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Writes a time for people.
+
+    Example:
+      >>> duration(42), duration(125), duration(7500)
+      ('42 s', '2 min 5 s', '2 h 5 min')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -1,0 +1,242 @@
+"""What differs between kinds of experiments: here, the segmentation of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+
+from segjax import config as config_lib
+from segjax.data import DATASETS, augment
+from segjax.data.dataset import Dataset
+from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
+from segjax.losses import LOSSES
+from segjax.models import MODELS
+from segjax.ops.tiles import Geometry
+from segjax.predict.tiled import Predictor
+from segjax.train import optim, sharding
+from segjax.train.evaluate import Evaluation, Report, evaluate
+from segjax.train.state import TrainState, local_value
+from segjax.train.step import Batch, Metrics, init_state, make_train_step
+from segjax.types import Array, UserError
+
+GIVEN_TO_PIPELINE = (
+    "records",
+    "seed",
+    "batch_size",
+    "output_size",
+    "process_index",
+    "process_count",
+    "start_step",
+)
+"""Arguments of `train_batches` that are not for the config's group `pipeline`."""
+
+
+class SemanticTask:
+    """An experiment of semantic segmentation, built from its config.
+
+    Everything that a person can get wrong in the config is found here, before anything
+    is compiled or written.
+
+    Attributes:
+      config: the experiment.
+      model: the network.
+      geometry: the sizes that it takes.
+      evaluation: what is measured.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Builds network, loss and optimizer.
+
+        Raises:
+          UserError: naming the key that is wrong, its value, and what is allowed.
+        """
+        config_lib.check(config)
+        self.config = config
+        self.model: nn.Module = config_lib.build(MODELS, config.model, "model")
+        self.geometry: Geometry = self.model.geometry
+        self.evaluation: Evaluation = config_lib.call(
+            Evaluation, config.evaluation, "evaluation"
+        )
+        loss = config.loss
+        if loss.get("name") not in LOSSES:
+            config_lib.build(LOSSES, loss, "loss")
+        config_lib.check_arguments(
+            LOSSES[loss.name], loss, "loss", given_later=("outputs", "batch")
+        )
+        self._loss = partial(LOSSES[loss.name], **config_lib.arguments(loss))
+        self.schedule = _schedule(config)
+        self.optimizer = config_lib.build(
+            optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
+        )
+        config_lib.check_arguments(
+            train_batches, config.pipeline, "pipeline", given_later=GIVEN_TO_PIPELINE
+        )
+        augment.check(config.pipeline.get("augment", ()))
+        self.input_size, self.output_size = self._sizes()
+
+    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Checks the crop against the network."""
+        size = self.config.pipeline.get("input_size")
+        if not isinstance(size, tuple) or len(size) != 2:
+            raise UserError(
+                f"config.pipeline.input_size is (height, width) in pixels, got {size!r}."
+            )
+        for side in size:
+            try:
+                self.geometry.check_input_side(side, name="config.pipeline.input_size")
+            except ValueError as error:
+                raise UserError(f"{error}.") from error
+        height, width = (side - 2 * self.geometry.margin for side in size)
+        return size, (height, width)
+
+    def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
+        """Opens the data set, preparing it where that has not been done.
+
+        Raises:
+          UserError: if files are missing or wrong, or the network does not fit them.
+        """
+        dataset = config_lib.build(
+            DATASETS,
+            self.config.data,
+            "data",
+            data_dir=data_dir,
+            manual_dir=manual_dir,
+        )
+        classes = self.config.model.num_classes
+        if classes != dataset.label_spec.num_classes:
+            raise UserError(
+                f"config.model.num_classes is {classes}, but the data set "
+                f'"{dataset.name}" has {dataset.label_spec.num_classes} classes '
+                f"({', '.join(dataset.label_spec.names)}): use that number."
+            )
+        return dataset
+
+    def batches(self, dataset: Dataset, start_step: int) -> Batches:
+        """Opens this process's share of the training batches, from a step on."""
+        return config_lib.call(
+            train_batches,
+            self.config.pipeline,
+            "pipeline",
+            records=dataset.splits["train"],
+            seed=self.config.seed,
+            batch_size=self.config.batch_size,
+            output_size=self.output_size,
+            process_index=sharding.process_index(),
+            process_count=sharding.process_count(),
+            start_step=start_step,
+        )
+
+    def records_of_step(self, dataset: Dataset, step: int) -> list[str]:
+        """Names the records that the step from `step` to `step + 1` is made of."""
+        records = dataset.splits["train"]
+        ids = record_ids(
+            len(records),
+            seed=self.config.seed,
+            batch_size=self.config.batch_size,
+            step=step,
+        )
+        return record_names(records, ids.tolist())
+
+    def init_state(self, channels: int) -> TrainState:
+        """Makes the state before the first step; traceable."""
+        shape = (1, *self.input_size, channels)
+        return init_state(self.model, self.optimizer, shape, self.config.seed)
+
+    def train_step(
+        self, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
+        """One step, pure."""
+        step = make_train_step(
+            self.model, self._loss, self.optimizer, self.schedule, self.config.seed
+        )
+        return step(state, batch)
+
+    def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
+        """Shapes and dtypes of a batch of so many examples."""
+        label = (size, *self.output_size)
+        shapes = {
+            "image": ((size, *self.input_size, channels), np.float32),
+            "label": (label, np.int32),
+            "weight": (label, np.float32),
+            "record": ((size,), np.int32),
+        }
+        return {key: jax.ShapeDtypeStruct(*x) for key, x in shapes.items()}
+
+    def predictor(
+        self, variables: Mapping[str, Any], *, tile: int | None = None
+    ) -> Predictor:
+        """Makes what predicts images of any size, on the devices of this process.
+
+        Args:
+          variables: collections of the model, host or device arrays.
+          tile: output side of a tile in pixels; None chooses one, 0 takes images whole.
+        """
+        devices = sharding.Devices.of_this_process()
+        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
+        return Predictor(
+            jax.tree_util.Partial(self.logits, local),
+            self.geometry,
+            tile=tile,
+            batch_size=devices.count,
+            sharding=devices.batch,
+        )
+
+    def logits(self, variables: Mapping[str, Any], image: Array) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training."""
+        return self.model.apply(variables, image, train=False)["logits"]
+
+    def evaluate(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str | None = None,
+        *,
+        tile: int | None = None,
+    ) -> Report:
+        """Measures the network on a split.
+
+        Raises:
+          UserError: if there is no such split, or it has no labels.
+        """
+        split = self.evaluation.split if split is None else split
+        if split not in dataset.splits:
+            raise UserError(
+                f'The data set "{dataset.name}" has no split "{split}"; it has '
+                f"{', '.join(dataset.splits)}."
+            )
+        return evaluate(
+            self.predictor(variables, tile=self.evaluation.tile if tile is None else tile),
+            dataset.splits[split],
+            dataset.label_spec,
+            split=split,
+            cell_class=self.evaluation.cell_class,
+            normalization=self.normalization,
+        )
+
+    @property
+    def normalization(self) -> str:
+        """How images are normalised; a key that every pipeline states."""
+        return self.config.pipeline.normalization
+
+
+def _schedule(config: ml_collections.ConfigDict) -> Any:
+    group = config.schedule.to_dict()
+    warmup_steps = group.pop("warmup_steps", 0)
+    if not 0 <= warmup_steps < config.num_steps:
+        raise UserError(
+            f"config.schedule.warmup_steps is {warmup_steps}: it must be at least 0 "
+            f"and less than config.num_steps, {config.num_steps}."
+        )
+    schedule = config_lib.build(
+        optim.SCHEDULES,
+        group,
+        "schedule",
+        num_steps=config.num_steps - warmup_steps,
+    )
+    return optim.with_warmup(schedule, warmup_steps)

@@ -1,0 +1,125 @@
+"""A network that was trained: what evaluation and prediction start from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+
+from segjax import config as config_lib
+from segjax.data.dataset import Dataset
+from segjax.data.label_spec import LabelSpec
+from segjax.train import checkpoint
+from segjax.train.sharding import Devices
+from segjax.train.task import SemanticTask
+from segjax.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A checkpoint, loaded.
+
+    Attributes:
+      task: the experiment.
+      variables: collections of the model, on the devices of this process.
+      channels: channels of the images that it was trained on.
+      label_spec: names and colours of the classes.
+      step: the step of the checkpoint.
+      parameters_sha256: hash of its parameters.
+    """
+
+    task: SemanticTask
+    variables: dict[str, Any]
+    channels: int
+    label_spec: LabelSpec
+    step: int
+    parameters_sha256: str
+
+
+def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint says of itself, so that predicting needs no data set; JSON."""
+    return {
+        "config": json.loads(config_lib.to_json(config)),
+        "channels": dataset.channels,
+        "label_spec": dataclasses.asdict(dataset.label_spec),
+    }
+
+
+def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
+    """Loads the newest checkpoint of a run, or the best.
+
+    Args:
+      workdir: the folder of the run.
+      best: whether the checkpoint with the best metric is wanted.
+
+    Returns:
+      The network with all that it takes to use it.
+
+    Raises:
+      UserError: if there is no run or no whole checkpoint.
+    """
+    workdir = Path(workdir)
+    task = SemanticTask(checkpoint.read_config(workdir))
+    best_metric = task.evaluation.best_metric if best else None
+    sharding = Devices.of_this_process().replicated
+    with checkpoint.Checkpoints(workdir, best_metric, read_only=True) as checkpoints:
+        channels = checkpoints.newest_about().get("channels")
+        abstract = checkpoint.abstract_like(
+            jax.eval_shape(lambda: task.init_state(channels)), sharding
+        )
+        if best:
+            step = checkpoints.best_step()
+            if step is None:
+                raise UserError(
+                    f"--workdir={workdir} has no evaluated checkpoint yet: use "
+                    "--checkpoint=latest."
+                )
+            state, about = checkpoints.restore(step, abstract)
+        else:
+            state, about = checkpoints.restore_newest(abstract)
+    return Trained(
+        task=task,
+        variables=state.variables,
+        channels=about["channels"],
+        label_spec=LabelSpec(**about["label_spec"]),
+        step=about["step"],
+        parameters_sha256=about["parameters_sha256"],
+    )
+
+
+def evaluate_run(
+    workdir: str | Path,
+    *,
+    split: str | None = None,
+    best: bool = False,
+    tile: int | None = None,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+) -> dict[str, Any]:
+    """Measures a checkpoint of a run on a split of its data set.
+
+    Args:
+      workdir: the folder of the run.
+      split: the split; by default the one that is evaluated during training.
+      best: whether the best checkpoint is measured instead of the newest.
+      tile: output side of a tile in pixels; None for that of the config.
+      data_dir: where prepared data sets lie.
+      manual_dir: where the person's own files lie.
+
+    Returns:
+      `step`, `split`, `parameters_sha256` and every metric by name.
+    """
+    trained = load_trained(workdir, best=best)
+    dataset = trained.task.open_dataset(data_dir, manual_dir)
+    split = trained.task.evaluation.split if split is None else split
+    report = trained.task.evaluate(trained.variables, dataset, split, tile=tile)
+    return {
+        "step": trained.step,
+        "split": split,
+        "parameters_sha256": trained.parameters_sha256,
+        **report.metrics,
+    }

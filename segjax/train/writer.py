@@ -1,0 +1,66 @@
+"""What a run leaves behind for programs: JSON lines, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class Writer:
+    """The log of one run, `metrics.jsonl` and `tensorboard/`.
+
+    A row has `step`, `split` ("train", "validation", ...) and numbers. Rows after the
+    step from which a run resumes are dropped, as the resumed run writes them anew.
+    """
+
+    def __init__(self, workdir: Path, resumed_from: int = 0):
+        from tensorboardX import SummaryWriter
+
+        self.path = workdir / "metrics.jsonl"
+        kept = [row for row in read_rows(self.path) if row["step"] <= resumed_from]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(_line(row) for row in kept))
+        partial.replace(self.path)
+        self._file = self.path.open("a")
+        folder = str(workdir / "tensorboard")
+        self._board = SummaryWriter(folder, purge_step=resumed_from + 1)
+
+    def write(self, step: int, split: str, values: Mapping[str, float | None]) -> None:
+        """Adds a row, and flushes it."""
+        self._file.write(_line({"step": step, "split": split, **values}))
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None and math.isfinite(value):
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        self._board.close()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Reads a log; a last line that was cut short is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _line(row: Row) -> str:
+    plain = {key: None if _is_nan(value) else value for key, value in row.items()}
+    return json.dumps(plain) + "\n"
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
