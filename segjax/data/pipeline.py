@@ -2,13 +2,15 @@
 
 The stream is a function of its arguments alone. Step s holds the global examples
 `[s * batch_size, (s + 1) * batch_size)`; global example g is a record (the order is
-reshuffled every epoch) changed by a generator seeded with `(seed, g)`. So neither the
+reshuffled every epoch) changed by a generator seeded by the seed and g. So neither the
 number of processes, nor that of threads, nor the step at which a run resumes changes what
 the network sees.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -24,6 +26,8 @@ from segjax.types import Example, Record, UserError
 
 Size = int | Sequence[int]
 """A side of a square, or `(height, width)`, in pixels."""
+
+_ORDER, _EXAMPLE = 0, 1  # What a generator is for: part of its seed.
 
 
 class Batches:
@@ -109,6 +113,10 @@ def train_batches(
     """
     if not len(records):
         raise UserError("The training split has no records; check the data folder.")
+    if seed < 0 or start_step < 0:
+        raise ValueError(
+            f"seed and start_step must not be negative, got {seed} and {start_step}"
+        )
     if process_count < 1 or not 0 <= process_index < process_count:
         raise ValueError(
             f"process_index must lie in [0, {process_count}), got {process_index}"
@@ -124,17 +132,18 @@ def train_batches(
     local = batch_size // process_count
     first = process_index * local
 
-    def batch(step: int, ids: np.ndarray) -> dict[str, np.ndarray]:
+    def batch(step: int) -> dict[str, np.ndarray]:
+        ids = record_ids(len(records), seed=seed, batch_size=batch_size, step=step)
         positions = range(first, first + local)
         examples = [make(step * batch_size + i, int(ids[i])) for i in positions]
         stacked = {key: np.stack([x[key] for x in examples]) for key in examples[0]}
-        return {**stacked, "record": ids[first : first + local].astype(np.int32)}
+        return {**stacked, "record": ids[first : first + local]}
 
-    dataset = _order(len(records), seed).batch(batch_size).map_with_index(batch)
+    steps = grain.MapDataset.range(sys.maxsize).map(batch)
     options = grain.ReadOptions(
         num_threads=num_threads, prefetch_buffer_size=2 * num_threads
     )
-    iterator = iter(dataset.to_iter_dataset(options))
+    iterator = iter(steps.to_iter_dataset(options))
     iterator.set_state({"next_index": start_step})
     return Batches(iterator)
 
@@ -147,9 +156,10 @@ def record_ids(
     Returns:
       Indices into the records, `[batch_size]` int32, in the order of the global batch.
     """
-    order = _order(num_records, seed)
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    return np.array([order[i] for i in positions], np.int32)
+    first = step * batch_size
+    places = (divmod(g, num_records) for g in range(first, first + batch_size))
+    ids = [_order(num_records, seed, epoch)[place] for epoch, place in places]
+    return np.array(ids, np.int32)
 
 
 def record_names(records: Sequence[Record], ids: Sequence[int]) -> list[str]:
@@ -157,11 +167,14 @@ def record_names(records: Sequence[Record], ids: Sequence[int]) -> list[str]:
     return [_text(records[i]["name"]) for i in dict.fromkeys(map(int, ids))]
 
 
-def _order(num_records: int, seed: int) -> grain.MapDataset[int]:
-    """Record of every global example: a new order each epoch, without end."""
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must lie in [0, 2**32), got {seed}")
-    return grain.MapDataset.range(num_records).seed(seed).shuffle().repeat(None)
+@functools.lru_cache(maxsize=8)
+def _order(num_records: int, seed: int, epoch: int) -> np.ndarray:
+    """Order of the records in an epoch.
+
+    Grain's own shuffle finds one place at a time in constant memory, but for a few dozen
+    records it takes milliseconds a place, as long as the rest of an example.
+    """
+    return np.random.default_rng((seed, _ORDER, epoch)).permutation(num_records)
 
 
 class _ExampleMaker:
@@ -195,7 +208,7 @@ class _ExampleMaker:
     def __call__(self, position: int, record_id: int) -> Example:
         record = self.records[record_id]
         label = _label_of(record)
-        rng = np.random.default_rng((self.seed, position))
+        rng = np.random.default_rng((self.seed, _EXAMPLE, position))
         window = self._window(label.shape, rng)
         example = {
             "image": self._normalized(record["image"], window),
