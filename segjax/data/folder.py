@@ -1,0 +1,290 @@
+"""A plain folder as a data set: `images/` and `labels/`, same names up to the ending.
+
+    cells/                     or, with splits of your own:
+    ├── images/                cells/
+    │   ├── a.png              ├── train/images  train/labels
+    │   └── stack.tif          ├── validation/images  validation/labels
+    └── labels/                └── test/images  (test/labels)
+        ├── a.png
+        └── stack.tif
+
+Files are read where they lie; nothing is copied. Every file is decoded and checked once
+before training, and the result is remembered until a file changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from segjax.data.dataset import Dataset
+from segjax.data.folder_check import Pair, check_pairs, remembered
+from segjax.data.images import SUFFIXES, list_images, read_label, read_page
+from segjax.data.label_spec import LabelSpec
+from segjax.types import IGNORE_LABEL, Record, UserError
+
+SPLITS = ("train", "validation", "test")
+BLACK_AND_WHITE = (("membrane", (0, 0, 0)), ("cell", (255, 255, 255)))
+_NAMES_SHOWN = 3
+
+
+def folder(
+    *,
+    data_dir: str | None,
+    manual_dir: str | None,
+    classes: Sequence[tuple[str, Sequence[int]]] = BLACK_AND_WHITE,
+    ignore: int | None = IGNORE_LABEL,
+    remap: Sequence[tuple[int, int]] = (),
+    channels: int = 1,
+    validation_share: float = 0.2,
+    test_share: float = 0.0,
+) -> Dataset:
+    """Returns the images and labels of a folder, one record per image or page.
+
+    Without sub-folders `train`, `validation` and `test`, images are ordered by a hash of
+    their stem and the shares are cut off that order: the same files always give the
+    same splits, wherever they lie. The pages of a stack stay in blocks, since
+    neighbouring sections look alike: its first pages train, then come those of
+    validation, the last are for test. A share above 0 takes at least one image, and one
+    page of every stack. With `train` but without `validation`, that share is cut off
+    `train`.
+
+    Args:
+      data_dir: where to remember which files were found good (None: TFDS's folder).
+      manual_dir: the folder.
+      classes: pairs (name, (red, green, blue)); the position is the class id.
+      ignore: stored value of pixels that do not count, or None.
+      remap: pairs (stored value, class id), such as `((255, 1),)` for masks.
+      channels: 1 (grey) or 3 (RGB), the same for all images.
+      validation_share: part of the images for validation, in [0, 1).
+      test_share: part of the images for test, in [0, 1).
+
+    Returns:
+      A `Dataset`; a split that would be empty is left out. Records are decoded when
+      they are asked for. Names are stems, "stack/007" for pages.
+
+    Raises:
+      UserError: a folder is missing or empty, image and label do not match in name,
+        pages or size, a label value is outside the spec, an image has nothing but
+        ignored pixels, another number of channels, or a file cannot be read.
+    """
+    spec = _spec(classes, ignore, remap)
+    if channels not in (1, 3):
+        raise UserError(f"data.channels is {channels}; use 1 (grey) or 3 (RGB).")
+    _require_shares(validation_share, test_share)
+    root = _require_root(manual_dir)
+    found = _find_splits(root)
+    every_pair = [pair for pairs in found.values() for pair in pairs]
+    with remembered(data_dir, root, spec, channels) as known:
+        pages = check_pairs(every_pair, spec, channels, known)
+
+    def counted(split: str) -> list[tuple[Pair, int]]:
+        return [(pair, pages[pair.image]) for pair in found.get(split, ())]
+
+    if "train" not in found:
+        parts = _cut(counted("all"), validation_share, test_share)
+    else:
+        parts = {name: _every_page(counted(name)) for name in SPLITS}
+        if "validation" not in found:
+            cut = _cut(counted("train"), validation_share, 0.0)
+            parts |= {"train": cut["train"], "validation": cut["validation"]}
+    splits = {name: FolderRecords(part, spec) for name, part in parts.items() if part}
+    if "train" not in splits:
+        raise UserError(
+            f"{root} has too few images: none is left to train on once validation and "
+            "test have theirs. Add images or set the shares to 0."
+        )
+    return Dataset("folder", spec, channels, splits)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a pair of files."""
+
+    pair: Pair
+    index: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """The stem, and the number of the page (from 0) where there are several."""
+        stem = self.pair.image.stem
+        return stem if self.count == 1 else f"{stem}/{self.index:03d}"
+
+
+class FolderRecords(Sequence[Record]):
+    """Records that are decoded when they are asked for."""
+
+    def __init__(self, pages: Sequence[Page], spec: LabelSpec) -> None:
+        self._pages = tuple(pages)
+        self._spec = spec
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return FolderRecords(self._pages[index], self._spec)
+        page = self._pages[index]
+        record = {"image": read_page(page.pair.image, page.index), "name": page.name}
+        if page.pair.label is not None:
+            raw = read_label(page.pair.label, page.index)
+            where = str(page.pair.label)
+            if page.count > 1:
+                where += f", page {page.index + 1} of {page.count},"
+            record["label"] = self._spec.to_ids(raw, where)
+        return record
+
+
+def _spec(
+    classes: Sequence[tuple[str, Sequence[int]]],
+    ignore: int | None,
+    remap: Sequence[tuple[int, int]],
+) -> LabelSpec:
+    try:
+        names = tuple(str(name) for name, _ in classes)
+        colors = tuple((int(r), int(g), int(b)) for _, (r, g, b) in classes)
+        pairs = tuple((int(value), int(class_id)) for value, class_id in remap)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"data.classes is {classes!r} and data.remap {remap!r}; give pairs (name, "
+            '(red, green, blue)), as in ("cell", (255, 255, 255)), and pairs (stored '
+            "value, class id), as in (255, 1)."
+        ) from error
+    return LabelSpec(names, colors, ignore, pairs)
+
+
+def _require_shares(validation_share: float, test_share: float) -> None:
+    for key, share in (
+        ("validation_share", validation_share),
+        ("test_share", test_share),
+        ("validation_share + test_share", validation_share + test_share),
+    ):
+        if not 0 <= share < 1:
+            raise UserError(f"data.{key} is {share}; give a part from 0 to below 1.")
+
+
+def _require_root(manual_dir: str | None) -> Path:
+    if manual_dir is None:
+        raise UserError(
+            "The data set 'folder' needs a folder with images/ and labels/. Name it "
+            "with --manual_dir."
+        )
+    root = Path(manual_dir).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder. Name the right one with --manual_dir.")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise UserError(
+            f"{root} may not be read (permission denied). Change its permissions."
+        )
+    return root
+
+
+def _find_splits(root: Path) -> dict[str, list[Pair]]:
+    """Returns the pairs of each split, or of "all" where there are no sub-folders."""
+    plain = (root / "images").is_dir()
+    named = [name for name in SPLITS if (root / name).is_dir()]
+    if plain and named:
+        raise UserError(
+            f"{root} has images/ and also {named[0]}/, so the splits are not clear. "
+            "Keep images/ and labels/, or train/, validation/ and test/."
+        )
+    if plain:
+        return {"all": _find_pairs(root, labelled=True)}
+    if "train" not in named:
+        raise UserError(
+            f"{root} has neither images/ and labels/ nor train/. Make the first two, "
+            "or name another folder with --manual_dir."
+        )
+    return {
+        name: _find_pairs(
+            root / name, labelled=name != "test" or (root / name / "labels").exists()
+        )
+        for name in named
+    }
+
+
+def _find_pairs(root: Path, *, labelled: bool) -> list[Pair]:
+    """Pairs images and labels by their stems."""
+    images = _by_stem(root / "images")
+    if not labelled:
+        return [Pair(path, None) for path in images.values()]
+    labels = _by_stem(root / "labels")
+    without_label = [path for stem, path in images.items() if stem not in labels]
+    if without_label:
+        raise UserError(
+            f"{root / 'labels'} has no label for {_some(without_label, 'image')}. A "
+            "label has the image's name up to the ending; add it or remove the image."
+        )
+    without_image = [path for stem, path in labels.items() if stem not in images]
+    if without_image:
+        raise UserError(
+            f"{root / 'images'} has no image for {_some(without_image, 'label')}. "
+            "Add it or remove the label."
+        )
+    return [Pair(path, labels[stem]) for stem, path in images.items()]
+
+
+def _by_stem(path: Path) -> dict[str, Path]:
+    if not path.is_dir():
+        raise UserError(
+            f"{path} is missing. Make this folder with files ending in "
+            f"{', '.join(SUFFIXES)}."
+        )
+    files: dict[str, Path] = {}
+    for file in list_images(path):
+        if file.stem in files:
+            raise UserError(
+                f"{path} has both {files[file.stem].name} and {file.name}, which would "
+                "be one name. Rename or remove one."
+            )
+        files[file.stem] = file
+    return files
+
+
+def _some(paths: Sequence[Path], noun: str) -> str:
+    names = ", ".join(path.name for path in paths[:_NAMES_SHOWN])
+    more = ", ..." if len(paths) > _NAMES_SHOWN else ""
+    return f"{len(paths)} {noun}{'' if len(paths) == 1 else 's'} ({names}{more})"
+
+
+def _every_page(counted: Sequence[tuple[Pair, int]]) -> list[Page]:
+    return [Page(pair, i, count) for pair, count in counted for i in range(count)]
+
+
+def _cut(
+    counted: Sequence[tuple[Pair, int]], validation_share: float, test_share: float
+) -> dict[str, list[Page]]:
+    """Cuts single images by the hash of their stem, and stacks into blocks of pages."""
+    single = [Page(pair, 0, 1) for pair, count in counted if count == 1]
+    by_hash = sorted(single, key=lambda page: _hash(page.pair.image.stem))
+    stacks = [_every_page([entry]) for entry in counted if entry[1] > 1]
+    parts: dict[str, list[Page]] = {name: [] for name in SPLITS}
+    for pages in (by_hash, *stacks):
+        validation = _quota(len(pages), validation_share)
+        test = _quota(len(pages), test_share)
+        train = max(0, len(pages) - validation - test)
+        parts["train"] += pages[:train]
+        parts["validation"] += pages[train : train + validation]
+        parts["test"] += pages[train + validation :]
+    # Back to the order of the folder, which is the one that a person expects.
+    place = {page: i for i, page in enumerate(_every_page(counted))}
+    return {name: sorted(part, key=place.__getitem__) for name, part in parts.items()}
+
+
+def _quota(count: int, share: float) -> int:
+    return max(1, round(count * share)) if share > 0 and count > 0 else 0
+
+
+def _hash(stem: str) -> str:
+    return hashlib.sha256(stem.encode()).hexdigest()

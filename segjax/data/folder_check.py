@@ -1,0 +1,165 @@
+"""Looking at every file of a folder before training, and remembering what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from segjax.data.images import count_pages, read_label_pages, read_pages
+from segjax.data.label_spec import LabelSpec
+from segjax.types import IGNORE_LABEL, UserError
+
+_THREADS = 4
+_RULES = 1
+"""Raise it when a check is added, so that what was remembered is looked at again."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and its label file, if it has one."""
+
+    image: Path
+    label: Path | None
+
+
+def check_pairs(
+    pairs: Sequence[Pair],
+    spec: LabelSpec,
+    channels: int,
+    known: MutableMapping[str, int],
+) -> dict[Path, int]:
+    """Checks every page of every pair.
+
+    Args:
+      pairs: what to look at.
+      spec: what label values mean.
+      channels: channels that every image must have.
+      known: pages of the pairs that were found good before; new ones are added.
+
+    Returns:
+      The number of pages of each image file.
+
+    Raises:
+      UserError: the first fault, in the order of `pairs`.
+    """
+    states = [_state(pair) for pair in pairs]
+    new = [
+        pair for pair, state in zip(pairs, states, strict=True) if state not in known
+    ]
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        try:
+            for pair, count in zip(
+                new,
+                pool.map(lambda pair: _check_pair(pair, spec, channels), new),
+                strict=True,
+            ):
+                known[_state(pair)] = count
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return {pair.image: known[state] for pair, state in zip(pairs, states, strict=True)}
+
+
+@contextlib.contextmanager
+def remembered(
+    data_dir: str | None, root: Path, spec: LabelSpec, channels: int
+) -> Iterator[MutableMapping[str, int]]:
+    """Opens the memory of what was found good in a folder under a spec.
+
+    It is a JSON file in the data folder, written when the block ends (also by an error,
+    so that the good files need not be read again) and replaced as a whole. Where it
+    cannot be read or written, everything is checked each time.
+
+    Yields:
+      Pages by state (path, time and size) of a pair.
+    """
+    base = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    subject = repr((_RULES, str(root.resolve()), spec, channels))
+    name = hashlib.sha256(subject.encode()).hexdigest()[:16]
+    path = Path(base).expanduser() / "segjax_folder" / f"{name}.json"
+    known: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        stored = json.loads(path.read_text())
+        if isinstance(stored, dict):
+            known = {k: v for k, v in stored.items() if isinstance(v, int)}
+    before = dict(known)
+    try:
+        yield known
+    finally:
+        if known != before:
+            _write(path, known)
+
+
+def _write(path: Path, known: MutableMapping[str, int]) -> None:
+    draft = path.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(known))
+        draft.replace(path)
+
+
+def _state(pair: Pair) -> str:
+    """Returns text that changes when one of the two files does."""
+    facts: list[tuple[str, int, int]] = []
+    for path in (pair.image, pair.label):
+        if path is not None:
+            status = path.stat()
+            facts.append((str(path.resolve()), status.st_mtime_ns, status.st_size))
+    return json.dumps(facts)
+
+
+def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> int:
+    """Checks the pages of one pair and returns how many there are."""
+    count = count_pages(pair.image)
+    labels: Iterator = itertools.repeat(None, count)
+    if pair.label is not None:
+        label_count = count_pages(pair.label)
+        if label_count != count:
+            raise UserError(
+                f"{pair.label} has {_pages(label_count)}, but {pair.image} has "
+                f"{_pages(count)}. Give every page its label."
+            )
+        labels = read_label_pages(pair.label)
+    for index, (image, raw) in enumerate(
+        zip(read_pages(pair.image), labels, strict=True)
+    ):
+        page = "" if count == 1 else f", page {index + 1} of {count},"
+        if image.shape[-1] != channels:
+            raise UserError(
+                f"{pair.image}{page} has {_channels(image.shape[-1])}, but the config "
+                f"says {channels}. Convert the image or set data.channels."
+            )
+        if pair.label is None:
+            continue
+        where = f"{pair.label}{page}"
+        if raw.shape != image.shape[:2]:
+            raise UserError(
+                f"{where} is {_size(raw.shape)} pixels, but {pair.image.name} is "
+                f"{_size(image.shape)}. Image and label must have the same size."
+            )
+        if (spec.to_ids(raw, where) == IGNORE_LABEL).all():
+            raise UserError(
+                f"{where} has nothing but ignored pixels, so there is nothing to learn "
+                "from it. Label it, or remove it and its image."
+            )
+    return count
+
+
+def _pages(count: int) -> str:
+    return f"{count} page" if count == 1 else f"{count} pages"
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel" if count == 1 else f"{count} channels"
+
+
+def _size(shape: Sequence[int]) -> str:
+    """Returns height x width, said so, as programs differ in the order."""
+    return f"{shape[0]} high x {shape[1]} wide"
