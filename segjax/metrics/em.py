@@ -25,6 +25,9 @@ from segjax.types import IGNORE_LABEL
 DECISION = 0.5
 """The threshold at which the probabilities of two classes are decided."""
 
+_ROUNDING = 1e-3
+"""How far beyond [0, 1] a sum of bfloat16 may carry a probability."""
+
 EM_COLUMNS = (
     "sections",
     "pixels",
@@ -86,10 +89,9 @@ def em_metrics(
     """
     probability, label = np.asarray(probability), np.asarray(label)
     check_same_shape(label, probability)
-    if not (probability.min() >= 0 and probability.max() <= 1):
-        raise ValueError(
-            f"probability must be in [0, 1], got {probability.min()} .. {probability.max()}"
-        )
+    low, high = probability.min(), probability.max()
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+        raise ValueError(f"probability must be in [0, 1], got {low} .. {high}")
     counted = label != ignore_label
     truth = (label == cell_class) & counted
     cells = connected_cells(truth)
