@@ -184,7 +184,9 @@ def check(augment: Augmentations) -> None:
     _check_names(augment)
     for name, arguments in augment:
         try:
-            tried = {**arguments, "margin": 0} if "margin" in arguments else arguments
+            tried = dict(arguments)
+            if "margin" in tried:  # The example here is smaller than any margin.
+                tried["margin"] = min(tried["margin"], 0)
             AUGMENTATIONS[name](example, np.random.default_rng(0), **tried)
         except (TypeError, ValueError) as error:
             raise UserError(
@@ -281,6 +283,7 @@ def _check_names(augment: Augmentations) -> None:
 def _suggestion(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
+    close = close or [name for name in known if word in name]
     if close:
         return f"Did you mean '{close[0]}'?"
     return f"It is one of {', '.join(known)}." if known else "It takes none."
