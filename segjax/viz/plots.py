@@ -49,9 +49,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         raise ValueError("rows hold no numbers to draw")
     columns = min(3, len(panels))
     height = math.ceil(len(panels) / columns)
-    figure = Figure(
-        figsize=(4.6 * columns, 3.1 * height), layout="constrained", dpi=120
-    )
+    figure = _figure(4.6 * columns, 3.1 * height)
     axes = figure.subplots(height, columns, squeeze=False).ravel()
     splits = list(dict.fromkeys(s for key in panels for s in series[key]))
     for ax, key in zip(axes, panels, strict=False):

@@ -216,3 +216,9 @@ def test_real_labels_against_noisy_probabilities(shared_data):
         assert perfect[key] == 0
         assert 0 < noisy[key] < 0.2
     assert noisy["warping_error"] < noisy["pixel_error"] / 20
+
+
+def test_probabilities_off_by_rounding_are_accepted():
+    label = label_of_two_cells()
+    row = em_metrics(label * 1.0000002, label)
+    np.testing.assert_array_equal(row, em_metrics(label * 1.0, label))
