@@ -268,16 +268,24 @@ def _inner_size(example: Example, margin: int) -> tuple[int, int]:
 
 
 def _check_names(augment: Augmentations) -> None:
-    for name, arguments in augment:
+    for entry in augment:
+        pair = isinstance(entry, Sequence) and len(entry) == 2
+        if not pair or not isinstance(entry[1], Mapping):
+            raise UserError(
+                "An augmentation is written as (name, arguments), for example"
+                f" ('flip', {{}}); found {entry!r}."
+            )
+        name, arguments = entry
         if name not in AUGMENTATIONS:
             suggestion = _suggestion(name, AUGMENTATIONS)
             raise UserError(f"There is no augmentation '{name}'. {suggestion}")
         allowed = list(inspect.signature(AUGMENTATIONS[name]).parameters)[2:]
-        for argument in set(arguments) - set(allowed):
-            raise UserError(
-                f"The augmentation '{name}' has no argument '{argument}'."
-                f" {_suggestion(argument, allowed)}"
-            )
+        for argument in arguments:
+            if argument not in allowed:
+                raise UserError(
+                    f"The augmentation '{name}' has no argument '{argument}'."
+                    f" {_suggestion(argument, allowed)}"
+                )
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:

@@ -18,16 +18,9 @@ from typing import Any
 import grain
 import numpy as np
 
-from segjax.data import augment as augmentation
-from segjax.data.images import normalize
-from segjax.data.warp import mirror
-from segjax.data.weight_map import BorderWeights
-from segjax.types import Example, Record, UserError
-
-Size = int | Sequence[int]
-"""A side of a square, or `(height, width)`, in pixels."""
-
-_ORDER, _EXAMPLE = 0, 1  # What a generator is for: part of its seed.
+from segjax.data.augment import Augmentations
+from segjax.data.example import ExampleMaker, Size, record_name
+from segjax.types import Record, UserError
 
 
 class Batches:
@@ -77,7 +70,7 @@ def train_batches(
     batch_size: int,
     input_size: Size,
     output_size: Size,
-    augment: augmentation.Augmentations = (("flip", {}),),
+    augment: Augmentations = (("flip", {}),),
     normalization: str = "range",
     border_weight: Mapping[str, Any] | None = None,
     process_index: int = 0,
@@ -126,7 +119,7 @@ def train_batches(
             f"batch_size must be a positive multiple of process_count"
             f" ({process_count}), got {batch_size}"
         )
-    make = _ExampleMaker(
+    make = ExampleMaker(
         records, seed, input_size, output_size, augment, normalization, border_weight
     )
     local = batch_size // process_count
@@ -164,7 +157,7 @@ def record_ids(
 
 def record_names(records: Sequence[Record], ids: Sequence[int]) -> list[str]:
     """Names the records with these indices, each once, in their order."""
-    return [_text(records[i]["name"]) for i in dict.fromkeys(map(int, ids))]
+    return [record_name(records[i]) for i in dict.fromkeys(map(int, ids))]
 
 
 @functools.lru_cache(maxsize=8)
@@ -174,100 +167,4 @@ def _order(num_records: int, seed: int, epoch: int) -> np.ndarray:
     Grain's own shuffle finds one place at a time in constant memory, but for a few dozen
     records it takes milliseconds a place, as long as the rest of an example.
     """
-    return np.random.default_rng((seed, _ORDER, epoch)).permutation(num_records)
-
-
-class _ExampleMaker:
-    """Turns `(global example, record)` into one example."""
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        seed: int,
-        input_size: Size,
-        output_size: Size,
-        augment: augmentation.Augmentations,
-        normalization: str,
-        border_weight: Mapping[str, Any] | None,
-    ) -> None:
-        self.records, self.seed, self.normalization = records, seed, normalization
-        normalize(
-            np.zeros((1, 1, 1), np.uint8), normalization
-        )  # A bad method ends here.
-        self.input_size, self.output_size = _pair(input_size), _pair(output_size)
-        for i, o in zip(self.input_size, self.output_size, strict=True):
-            if o < 1 or i < o or (i - o) % 2:
-                raise ValueError(
-                    "input_size must exceed output_size by an even number of pixels,"
-                    f" got {self.input_size} and {self.output_size}"
-                )
-        augmentation.check(augment)
-        self.augment, self.margin = augmentation.with_margins(augment, self.input_size)
-        self.weights = None if border_weight is None else BorderWeights(**border_weight)
-
-    def __call__(self, position: int, record_id: int) -> Example:
-        record = self.records[record_id]
-        label = _label_of(record)
-        rng = np.random.default_rng((self.seed, _EXAMPLE, position))
-        window = self._window(label.shape, rng)
-        example = {
-            "image": self._normalized(record["image"], window),
-            "label": label[window].astype(np.int32),
-            "weight": np.ones(window[0].shape[:1] + window[1].shape[1:], np.float32)
-            if self.weights is None
-            else self.weights(record_id, record)[window],
-        }
-        example = augmentation.apply(self.augment, example, rng)
-        return {
-            key: x if key == "image" else _center_crop(x, self.output_size)
-            for key, x in example.items()
-        }
-
-    def _normalized(
-        self, image: np.ndarray, window: tuple[np.ndarray, ...]
-    ) -> np.ndarray:
-        if self.normalization == "range":  # Knows single pixels only: crop first.
-            return normalize(image[window], self.normalization)
-        return normalize(image, self.normalization)[window]
-
-    def _window(
-        self, shape: tuple[int, ...], rng: np.random.Generator
-    ) -> tuple[np.ndarray, ...]:
-        """Indices of a random crop whose answered part lies anywhere in the image.
-
-        What the network sees around that part, and what the warps read around what the
-        network sees, comes from mirroring where the image ends; so does an answered part
-        larger than the image.
-        """
-        indices = []
-        sizes = zip(shape, self.input_size, self.output_size, strict=True)
-        for length, inner, answered in sizes:
-            low, high = sorted((0, length - answered))
-            start = int(rng.integers(low, high + 1)) - (inner - answered) // 2
-            reach = np.arange(start - self.margin, start + inner + self.margin)
-            indices.append(mirror(reach, length))
-        return np.ix_(*indices)
-
-
-def _center_crop(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    top, left = ((n - s) // 2 for n, s in zip(x.shape[:2], size, strict=True))
-    return x[top : top + size[0], left : left + size[1]]
-
-
-def _pair(size: Size) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
-
-
-def _label_of(record: Record) -> np.ndarray:
-    label = record.get("label")
-    if label is None:
-        raise UserError(
-            f"The training record '{_text(record['name'])}' has no label; train on a"
-            " split that is labelled."
-        )
-    return np.asarray(label)
-
-
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+    return np.random.default_rng((seed, 0, epoch)).permutation(num_records)

@@ -238,6 +238,8 @@ def test_apply_is_the_chain_of_its_functions():
         ((("gaussian_noise", {"sdt": 1}),), r"'gaussian_noise'.*'sdt'.*'std'"),
         ((("flip", {"axis": 1}),), r"'flip'.*'axis'.*takes none"),
         ((("qqqq", {}),), r"'qqqq'.*one of flip, quarter_turn"),
+        (("flip",), r"\(name, arguments\).*found 'flip'"),
+        ((("flip", 1),), r"\(name, arguments\).*found \('flip', 1\)"),
     ],
 )
 def test_unknown_names_and_arguments_are_answered_with_a_suggestion(chain, sentence):

@@ -261,10 +261,13 @@ def test_mistakes_of_a_person_are_told_at_once(arguments, sentence):
         take(drawn_records(), 0, **arguments)
 
 
-def test_no_records_and_no_label_are_told():
+def test_no_records_no_label_and_a_label_of_another_size_are_told():
     with pytest.raises(UserError, match="no records"):
         take([], 1)
     unlabelled = [{"image": np.zeros((50, 50, 1), np.uint8), "name": "page 3"}]
     for num_threads in (0, 2):
         with pytest.raises(UserError, match="'page 3' has no label"):
             take(unlabelled, 1, num_threads=num_threads)
+    shifted = [{**unlabelled[0], "label": np.zeros((50, 49), np.uint8)}]
+    with pytest.raises(UserError, match=r"'page 3'.*\(50, 50\).*\(50, 49\)"):
+        take(shifted, 1)

@@ -1,0 +1,136 @@
+"""One training example out of a record: weighed, cropped, augmented, normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax.data import augment as augmentation
+from segjax.data.images import normalize
+from segjax.data.warp import mirror
+from segjax.data.weight_map import BorderWeights
+from segjax.types import Example, Record, UserError
+
+Size = int | Sequence[int]
+"""A side of a square, or `(height, width)`, in pixels."""
+
+
+class ExampleMaker:
+    """Turns a record into an example, at random, from the seed and a position alone.
+
+    Attributes:
+      records: labelled images.
+      seed: of crops and augmentations.
+      normalization: method of `segjax.data.images.normalize`.
+      input_size: `(height, width)` of what the network sees.
+      output_size: the same of what it answers.
+      augment: the augmentations, with their margins.
+      margin: pixels that the augmentations read around what the network sees.
+      weights: border weights of the records, or None for 1 everywhere.
+
+    Raises:
+      ValueError: when sizes do not fit or the normalization does not exist.
+      UserError: for an augmentation or argument that does not exist.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        seed: int,
+        input_size: Size,
+        output_size: Size,
+        augment: augmentation.Augmentations,
+        normalization: str,
+        border_weight: Mapping[str, Any] | None,
+    ) -> None:
+        self.records, self.seed, self.normalization = records, seed, normalization
+        normalize(np.zeros((1, 1, 1), np.uint8), normalization)  # Refuses a bad method.
+        self.input_size, self.output_size = _pair(input_size), _pair(output_size)
+        for i, o in zip(self.input_size, self.output_size, strict=True):
+            if o < 1 or i < o or (i - o) % 2:
+                raise ValueError(
+                    "input_size must exceed output_size by an even number of pixels,"
+                    f" got {self.input_size} and {self.output_size}"
+                )
+        augmentation.check(augment)
+        self.augment, self.margin = augmentation.with_margins(augment, self.input_size)
+        self.weights = None if border_weight is None else BorderWeights(**border_weight)
+
+    def __call__(self, position: int, record_id: int) -> Example:
+        """Makes the example at a position of the stream out of a record."""
+        record = self.records[record_id]
+        label = _label_of(record)
+        # 1 keeps the stream apart from those that order the records.
+        rng = np.random.default_rng((self.seed, 1, position))
+        window = self._window(label.shape, rng)
+        example = {
+            "image": self._normalized(record["image"], window),
+            "label": label[window].astype(np.int32),
+        }
+        if self.weights is None:
+            example["weight"] = np.ones(example["label"].shape, np.float32)
+        else:
+            example["weight"] = self.weights(record_id, record)[window]
+        example = augmentation.apply(self.augment, example, rng)
+        return {
+            key: x if key == "image" else _center_crop(x, self.output_size)
+            for key, x in example.items()
+        }
+
+    def _normalized(
+        self, image: np.ndarray, window: tuple[np.ndarray, ...]
+    ) -> np.ndarray:
+        if self.normalization == "range":  # Knows single pixels only: crop first.
+            return normalize(image[window], self.normalization)
+        return normalize(image, self.normalization)[window]
+
+    def _window(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[np.ndarray, ...]:
+        """Indices of a random crop whose answered part lies anywhere in the image.
+
+        What the network sees around that part, and what the warps read around what the
+        network sees, comes from mirroring where the image ends; so does an answered part
+        larger than the image.
+        """
+        indices = []
+        sizes = zip(shape, self.input_size, self.output_size, strict=True)
+        for length, inner, answered in sizes:
+            low, high = sorted((0, length - answered))
+            start = int(rng.integers(low, high + 1)) - (inner - answered) // 2
+            reach = np.arange(start - self.margin, start + inner + self.margin)
+            indices.append(mirror(reach, length))
+        return np.ix_(*indices)
+
+
+def _center_crop(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    top, left = ((n - s) // 2 for n, s in zip(x.shape[:2], size, strict=True))
+    return x[top : top + size[0], left : left + size[1]]
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+def record_name(record: Record) -> str:
+    """Name of a record as text, whether it is stored as text or bytes."""
+    name = record["name"]
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _label_of(record: Record) -> np.ndarray:
+    image, label = record["image"], record.get("label")
+    if label is None:
+        raise UserError(
+            f"The training record '{record_name(record)}' has no label; train on a"
+            " split that is labelled."
+        )
+    if label.shape != image.shape[:2]:
+        raise UserError(
+            f"The training record '{record_name(record)}' has an image of"
+            f" {image.shape[:2]} and a label of {label.shape} pixels; they must be equal."
+        )
+    return label
