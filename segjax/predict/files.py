@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segjax import viz
 from segjax.data.images import (
     count_pages,
     list_images,
@@ -29,9 +30,6 @@ from segjax.types import UserError
 
 Progress = Callable[[int, int, str], None]
 """Called after each page with pages done, pages in all, and the name of the file."""
-
-OVERLAY_ALPHA = 0.4
-"""How much of an overlay is the colour of the class; the rest is the image."""
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 _CHANNEL_NAMES = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
@@ -127,8 +125,9 @@ def predict_files(
             for number in range(source.pages):
                 page = next(predicted)
                 if overlay:
-                    page["overlay"] = _overlaid(
-                        originals.popleft(), page["labels"], label_spec.colors
+                    original = originals.popleft()
+                    page["overlay"] = viz.overlay(
+                        original, page["labels"], label_spec.colors
                     )
                 _write_page(writers, page, number, label_spec.names)
                 done += 1
@@ -206,12 +205,6 @@ def _write_page(
             continue
         for k, name in enumerate(names):
             write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")
-
-
-def _overlaid(image: np.ndarray, labels: np.ndarray, colors: Colors) -> np.ndarray:
-    from segjax.viz import overlay  # Here, since most predictions draw nothing.
-
-    return overlay(image, labels, colors, alpha=OVERLAY_ALPHA)
 
 
 def _check_channels(path: Path, image: np.ndarray, channels: int) -> None:

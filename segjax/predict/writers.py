@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 
 from segjax.types import UserError
+from segjax.viz import palette
 
 Write = Callable[..., None]
 """Adds one page; what else it takes is said by the function that makes it."""
@@ -62,7 +63,7 @@ def png_file(path: Path, *, colors: Colors | None = None) -> Iterator[Write]:
         def write(page: np.ndarray) -> None:
             image = Image.fromarray(page)
             if colors is not None:
-                image.putpalette(_palette(colors).tobytes())
+                image.putpalette(palette(colors).tobytes())
             image.save(partial, format="PNG")
 
         yield write
@@ -84,7 +85,7 @@ def tiff_file(
         the ids, as a palette.
     """
     # TIFF wants 16 bits a colour: 257 * 255 = 65535.
-    table = None if colors is None else _palette(colors).astype(np.uint16).T * 257
+    table = None if colors is None else palette(colors).astype(np.uint16).T * 257
     large = expected_bytes > CLASSIC_TIFF_BYTES
     with (
         whole_file(path) as partial,
@@ -104,10 +105,3 @@ def tiff_file(
             )
 
         yield write
-
-
-def _palette(colors: Colors) -> np.ndarray:
-    """256 colours `[256, 3]` uint8: those of the classes, then black."""
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(colors)] = colors
-    return palette

@@ -68,8 +68,8 @@ def test_mirrored_indices_are_those_of_numpy_reflect(side):
 def test_every_pixel_is_covered_once_by_an_output_that_is_right(geometry):
     random.seed(7)
     tiled = 0
-    for _ in range(1500):
-        side = random.choice([random.randint(1, 60), random.randint(1, 5000)])
+    for _ in range(300):
+        side = random.choice([random.randint(1, 60), random.randint(1, 3000)])
         tile = random.choice([None, 0, 1, random.randint(1, 1500)])
         axis = plan(geometry, side, tile)
         covered = np.zeros(side, int)
@@ -87,7 +87,7 @@ def test_every_pixel_is_covered_once_by_an_output_that_is_right(geometry):
         assert (covered == 1).all()
         assert geometry.legal(axis.canvas_side)
         tiled += len(axis.windows) > 1
-    assert tiled > 100
+    assert tiled > 50
 
 
 def test_canvas_of_a_padded_network_is_never_larger_than_the_next_multiple():

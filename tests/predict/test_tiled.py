@@ -1,4 +1,5 @@
 import functools
+import math
 import tracemalloc
 
 import jax
@@ -21,21 +22,26 @@ def network(padding, features=(4, 8, 8)):
     """A small U-Net with random kernels and biases, as `(apply, geometry)`."""
     model = UNet(num_classes=3, features=features, padding=padding, dropout_rate=0.0)
     side = model.geometry.next_legal(64)
-    image = jnp.zeros((1, side, side, 1))
-    variables = jax.jit(functools.partial(model.init, train=False))(
-        jax.random.key(0), image
+    shapes = jax.eval_shape(
+        functools.partial(model.init, train=False),
+        jax.random.key(0),
+        jnp.zeros((1, side, side, 1)),
     )
-    leaves, tree = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [
-        leaf + 0.1 * jax.random.normal(key, leaf.shape) * (leaf.ndim == 1)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
+    generator = np.random.default_rng(0)
+
+    def drawn(shape):
+        inputs = max(1, math.prod(shape.shape[:-1]))
+        values = generator.standard_normal(shape.shape) * math.sqrt(2 / inputs)
+        return jnp.asarray(
+            values if len(shape.shape) > 1 else 0.1 * values, jnp.float32
+        )
+
+    variables = jax.tree.map(drawn, shapes)
 
     def apply(variables, image):
         return model.apply(variables, image, train=False)["logits"]
 
-    return Partial(jax.jit(apply), jax.tree.unflatten(tree, leaves)), model.geometry
+    return Partial(jax.jit(apply), variables), model.geometry
 
 
 def picture(height, width, seed=0):
@@ -72,11 +78,11 @@ def test_tiled_equals_whole(padding, case):
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (17, 8), (40, 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (17, 8), (3, 50)])
 def test_image_below_the_minimum_is_mirrored_until_it_fits(padding, shape):
     apply, geometry = network(padding)
     image = picture(*shape)
-    for tile in (None, 0, 20):
+    for tile in (None, 20):
         found = Predictor(apply, geometry, tile=tile).logits(image)
         expected = whole(apply, geometry, image)
         np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
