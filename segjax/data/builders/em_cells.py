@@ -146,8 +146,8 @@ def draw_tracks(
     steady = generator.standard_normal((2, 1, n), dtype=np.float32)
     path = np.zeros((2, sections + 1, n), np.float32)
     for k in range(1, sections + 1):
-        path[:, k] = path[:, k - 1] + np.float32(0.8) * speed[:, k]
-    drift = path + np.float32(0.9) * steady * (z - sections / 2)
+        path[:, k] = path[:, k - 1] + np.float32(1.0) * speed[:, k]
+    drift = path + np.float32(1.0) * steady * (z - sections / 2)
     # Two in five seeds are bodies with two ends; the others run through the volume.
     middle = uniform(generator, -2, sections + 2, n)
     reach = radii / np.float32(3.5) + uniform(generator, 2, 7, n)
@@ -184,7 +184,7 @@ class Diagram:
             [
                 (amplitude, SmoothNoise(generator, shape, spacing=spacing, depth=depth))
                 for amplitude, spacing, depth in (
-                    (13.0, 70.0, 9.0),
+                    (13.0, 70.0, 7.0),
                     (2.2, 17.0, 5.0),
                     (0.7, 6.0, 2.0),
                 )

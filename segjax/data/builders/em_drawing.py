@@ -105,7 +105,7 @@ class _Tissue:
         def noise(spacing: float, depth: float) -> SmoothNoise:
             return SmoothNoise(generator, shape, spacing=spacing, depth=depth)
 
-        grey = 157 + 8 * generator.standard_normal(cells, dtype=np.float32)
+        grey = 157 + 10 * generator.standard_normal(cells, dtype=np.float32)
         self._grey = grey - np.float32(34) * (generator.random(cells) < 0.07)
         crowd = generator.random(cells, dtype=np.float32)
         self._crowd = np.maximum(crowd * crowd * crowd, np.float32(0.2))  # few are full
@@ -119,8 +119,8 @@ class _Tissue:
 
     def half_width(self, z: int, plane: CellPlane) -> Plane:
         """Half the width of the labelled membrane in pixels, `[H, W]`."""
-        thick = 2.1 + 0.35 * self._thickness.section(z)
-        slant = np.float32(0.26) * np.minimum(plane.shift, 14)
+        thick = 2.05 + 0.35 * self._thickness.section(z)
+        slant = np.float32(0.22) * np.minimum(plane.shift, 14)
         return np.maximum(thick, 1.3) + slant
 
     def reflect(
@@ -133,7 +133,7 @@ class _Tissue:
             generator.standard_normal(plane.distance.shape, dtype=np.float32),
             (1.0, 0.8, 0.45, 0.15),
         )
-        grey = self._grey[plane.cell] + 5 * cloud + 44 * grain
+        grey = self._grey[plane.cell] + 8 * cloud + 44 * grain
         dark = self._reticulum_lines(z) * inside
         dark += draw_rings(generator, plane, self._crowd[plane.cell], inside)
         grey -= 85 * np.minimum(dark, np.float32(1.1))
@@ -145,9 +145,9 @@ class _Tissue:
         """Opacity of the membranes in [0, 1]."""
         slant = np.minimum(plane.shift, 14)
         core = 2.5 + 0.4 * self._thickness.section(z) + 0.4 * slant
-        opacity = 1.02 - 0.045 * slant + 0.16 * self._contrast.section(z)
-        gaps = np.clip(1.6 + self._contrast.section(z), 0.25, 1)
-        return bump(plane.distance / core) * np.clip(opacity * gaps, 0.1, 1)
+        opacity = 1.04 - 0.08 * slant + 0.16 * self._contrast.section(z)
+        gaps = np.clip(1.6 + self._contrast.section(z), 0.4, 1)
+        return bump(plane.distance / core) * np.clip(opacity * gaps, 0.33, 1)
 
     def _reticulum_lines(self, z: int) -> Plane:
         """Darkness of the endoplasmic reticulum: level lines of a smooth field."""
@@ -156,7 +156,7 @@ class _Tissue:
 
     def _synapses(self, z: int, plane: CellPlane) -> Plane:
         """Darkness of the densities along some membranes, wider than these."""
-        zone = np.clip(1.4 * self._synapse.section(z) - 1.9, 0, 1)
+        zone = np.clip(1.4 * self._synapse.section(z) - 1.7, 0, 1)
         return zone * bump(plane.distance / 13)
 
 
@@ -172,7 +172,7 @@ def _photograph(generator: np.random.Generator, grey: Plane) -> np.ndarray:
     gain, offset = uniform(generator, 0.92, 1.16, 1), uniform(generator, -9, 9, 1)
     grey = (grey - 128) * gain + 128 + offset + tilt[0] * y + tilt[1] * x + 6 * light
     # Shot noise grows with the root of the signal; its grain is that of the scanner.
-    strength = uniform(generator, 2.9, 4.6, 1)
+    strength = uniform(generator, 3.3, 5.2, 1)
     noise = blur(generator.standard_normal(grey.shape, dtype=np.float32), _GRAIN)
     grey = grey + strength * np.sqrt(np.maximum(grey, 20)) * noise
     return np.clip(np.floor(grey + np.float32(0.5)), 0, 255).astype(np.uint8)

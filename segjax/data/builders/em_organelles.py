@@ -103,7 +103,7 @@ def _window(
 # Trials per 10^4 pixels, smallest and largest radius, half width of the wall, darkness
 # of wall and of filling, in crowded cells only, patch radius; lengths in pixels.
 _RINGS = (
-    (170, 2.5, 4.5, 1.9, 0.75, 0.12, True, 8),  # vesicles
+    (140, 2.5, 4.5, 1.8, 0.62, 0.08, True, 8),  # vesicles
     (30, 0.6, 1.4, 1.8, 0.75, 0.40, False, 5),  # microtubules
     (1.6, 3.0, 5.5, 2.0, 0.65, 0.70, False, 9),  # dense granules
     (0.9, 8.0, 12.0, 2.4, 0.90, 0.10, False, 16),  # multivesicular bodies

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
+from absl import logging
 
 from segjax.data.builders.em_drawing import draw_volume
-from segjax.data.builders.preparation import FILE_FORMAT, prepare
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
+from segjax.data.prepare import prepare, records, tfds
 from segjax.types import UserError
 
 LABEL_SPEC = LabelSpec(
@@ -138,13 +138,24 @@ def em_sections(
     config = EmSectionsConfig(
         name=f"{size}x{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
     )
-    builder = EmSections(data_dir=data_dir, config=config, file_format=FILE_FORMAT)
+    builder = _quiet_builder(data_dir, config)
+    prepare(builder)
     return Dataset(
         name="em_sections",
         label_spec=LABEL_SPEC,
         channels=1,
-        splits=prepare(builder),
+        splits={name: records(builder, name) for name in _SPLITS},
     )
+
+
+def _quiet_builder(data_dir: str | None, config: EmSectionsConfig) -> EmSections:
+    """The builder, without the warning that the configuration is not a listed one."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        return EmSections(data_dir=data_dir, config=config, file_format="array_record")
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _check(key: str, value: int, legal: bool, allowed: str) -> None:
