@@ -1,0 +1,1 @@
+"""Reports on networks and runs that train nothing."""

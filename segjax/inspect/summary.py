@@ -1,0 +1,159 @@
+"""What a network is, without training it: layers, sizes, cost, receptive field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from segjax.ops.receptive_field import Layer, output_size, receptive_field
+from segjax.ops.tiles import Geometry
+from segjax.train.task import SemanticTask
+
+EXAMPLES = 5
+"""How many legal sizes are listed."""
+
+
+def summarize(
+    config: ml_collections.ConfigDict, channels: int = 1
+) -> dict[str, Any]:
+    """Describes the network of an experiment; nothing is compiled, no data is read.
+
+    Args:
+      config: the experiment.
+      channels: of the images.
+
+    Returns:
+      JSON: `model`, `parameters`, `input_size` and `output_size` (of a crop, height and
+      width in pixels), `gflops` (of one crop, forward), `receptive_field` (pixels that
+      one output pixel depends on: smallest and largest), `stride`, `margin`, `halo`,
+      `legal_sizes`, and `layers`, a row for each layer of the longest path.
+    """
+    task = SemanticTask(config)
+    height, width = task.input_size
+    image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+    variables = jax.eval_shape(
+        lambda x: task.model.init(jax.random.key(0), x, train=False), image
+    )
+    lowered = jax.jit(task.logits).lower(variables, image)
+    logits = lowered.out_info
+    layers = task.model.layers()
+    field = receptive_field(layers)
+    geometry = task.geometry
+    return {
+        "model": config.model.name,
+        "parameters": _count(variables["params"]),
+        "input_size": [height, width, channels],
+        "output_size": list(logits.shape[1:]),
+        "gflops": lowered.cost_analysis()["flops"] / 1e9,
+        "receptive_field": {"smallest": field.smallest, "largest": field.size},
+        "stride": geometry.stride,
+        "margin": geometry.margin,
+        "halo": geometry.halo,
+        "legal_sizes": _legal_sizes(geometry, height),
+        "layers": _rows(layers, height, variables["params"]),
+    }
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """Writes what `summarize` found for people."""
+    columns = ("layer", "operation", "output", "receptive field", "stride", "parameters")
+    rows = [columns] + [
+        (
+            row["name"],
+            row["operation"],
+            str(row["output_side"]),
+            str(row["receptive_field"]),
+            f"{row['stride']:g}",
+            f"{row['parameters']:,}" if row["parameters"] else "",
+        )
+        for row in summary["layers"]
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i < 2 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    field, legal = summary["receptive_field"], summary["legal_sizes"]
+    shown = ", ".join(map(str, legal["nearest"]))
+    sizes = " -> ".join(
+        "x".join(map(str, summary[key])) for key in ("input_size", "output_size")
+    )
+    facts = {
+        "parameters": f"{summary['parameters']:,}",
+        "sizes": f"{sizes} (height, width, channels)",
+        "cost": f"{summary['gflops']:,.1f} GFLOP forward, for one crop",
+        "receptive field": f"{field['smallest']} to {field['largest']} pixels",
+        "stride": f"{summary['stride']} pixels",
+        "legal sizes": f"{legal['rule']}; such as {shown}",
+        "margin": f"{summary['margin']} pixels lost at each border",
+        "halo": f"{summary['halo']} pixels beside a cut that tiles discard",
+    }
+    width = max(map(len, facts))
+    lines += ["", *(f"{name.ljust(width)}  {value}" for name, value in facts.items())]
+    return "\n".join([f"{summary['model']}, its longest path", "", *lines])
+
+
+def _legal_sizes(geometry: Geometry, side: int) -> dict[str, Any]:
+    below = max(geometry.minimum, side - EXAMPLES // 2 * geometry.stride)
+    first = geometry.next_legal(below)
+    offset = geometry.offset % geometry.stride
+    return {
+        "minimum": geometry.minimum,
+        "step": geometry.stride,
+        "offset": offset,
+        "rule": f"{geometry.minimum} + {geometry.stride} k",
+        "nearest": [first + i * geometry.stride for i in range(EXAMPLES)],
+    }
+
+
+def _rows(
+    layers: tuple[Layer, ...], side: int, params: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    rows = []
+    for i, layer in enumerate(layers, 1):
+        field = receptive_field(layers[:i])
+        rows.append(
+            {
+                "name": layer.name,
+                "operation": _operation(layer),
+                "output_side": output_size(layers[:i], side),
+                "receptive_field": field.size,
+                "stride": field.stride,
+                "parameters": _parameters_of(layer.name, params),
+            }
+        )
+    return rows
+
+
+def _operation(layer: Layer) -> str:
+    kind = "transposed conv" if layer.transposed else "conv"
+    if layer.name.split("/")[-1].startswith("pool"):
+        kind = "pool"
+    text = f"{kind} {layer.kernel}x{layer.kernel}"
+    if layer.stride > 1:
+        text += f", stride {layer.stride}"
+    if layer.dilation > 1:
+        text += f", dilation {layer.dilation}"
+    if any(layer.pads):
+        text += f", padding {layer.padding}"
+    return text
+
+
+def _parameters_of(name: str, params: Mapping[str, Any]) -> int:
+    node: Any = params
+    for part in name.split("/"):
+        if not isinstance(node, Mapping) or part not in node:
+            return 0
+        node = node[part]
+    return _count(node)
+
+
+def _count(tree: Any) -> int:
+    return sum(x.size for x in jax.tree.leaves(tree))
