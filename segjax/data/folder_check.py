@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from segjax.data.images import count_pages, read_label_pages, read_pages
 from segjax.data.label_spec import LabelSpec
 from segjax.types import IGNORE_LABEL, UserError
@@ -118,38 +120,48 @@ def _state(pair: Pair) -> str:
 def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> int:
     """Checks the pages of one pair and returns how many there are."""
     count = count_pages(pair.image)
-    labels: Iterator = itertools.repeat(None, count)
-    if pair.label is not None:
-        label_count = count_pages(pair.label)
-        if label_count != count:
-            raise UserError(
-                f"{pair.label} has {_pages(label_count)}, but {pair.image} has "
-                f"{_pages(count)}. Give every page its label."
+    if pair.label is not None and (label_count := count_pages(pair.label)) != count:
+        raise UserError(
+            f"{pair.label} has {_pages(label_count)}, but {pair.image} has "
+            f"{_pages(count)}. Give every page its label."
+        )
+    with contextlib.ExitStack() as stack:
+        images = stack.enter_context(contextlib.closing(read_pages(pair.image)))
+        labels: Iterator = itertools.repeat(None, count)
+        if pair.label is not None:
+            labels = stack.enter_context(
+                contextlib.closing(read_label_pages(pair.label))
             )
-        labels = read_label_pages(pair.label)
-    for index, (image, raw) in enumerate(
-        zip(read_pages(pair.image), labels, strict=True)
-    ):
-        page = "" if count == 1 else f", page {index + 1} of {count},"
-        if image.shape[-1] != channels:
-            raise UserError(
-                f"{pair.image}{page} has {_channels(image.shape[-1])}, but the config "
-                f"says {channels}. Convert the image or set data.channels."
-            )
-        if pair.label is None:
-            continue
-        where = f"{pair.label}{page}"
-        if raw.shape != image.shape[:2]:
-            raise UserError(
-                f"{where} is {_size(raw.shape)} pixels, but {pair.image.name} is "
-                f"{_size(image.shape)}. Image and label must have the same size."
-            )
-        if (spec.to_ids(raw, where) == IGNORE_LABEL).all():
-            raise UserError(
-                f"{where} has nothing but ignored pixels, so there is nothing to learn "
-                "from it. Label it, or remove it and its image."
-            )
+        for index, (image, raw) in enumerate(zip(images, labels, strict=True)):
+            page = "" if count == 1 else f", page {index + 1} of {count},"
+            _require_channels(image, channels, f"{pair.image}{page}")
+            if raw is not None:
+                where = f"{pair.label}{page}"
+                _require_label(raw, where, image, pair.image.name, spec)
     return count
+
+
+def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
+    if image.shape[-1] != channels:
+        raise UserError(
+            f"{where} has {_channels(image.shape[-1])}, but the config says "
+            f"{channels}. Convert the image or set data.channels."
+        )
+
+
+def _require_label(
+    raw: np.ndarray, where: str, image: np.ndarray, name: str, spec: LabelSpec
+) -> None:
+    if raw.shape != image.shape[:2]:
+        raise UserError(
+            f"{where} is {_size(raw.shape)} pixels, but {name} is "
+            f"{_size(image.shape)}. Image and label must have the same size."
+        )
+    if (spec.to_ids(raw, where) == IGNORE_LABEL).all():
+        raise UserError(
+            f"{where} has nothing but ignored pixels, so there is nothing to learn "
+            "from it. Label it, or remove it and its image."
+        )
 
 
 def _pages(count: int) -> str:

@@ -1,14 +1,15 @@
 """Images and labels from files, page by page, and images as the network wants them.
 
 PNG, JPEG, WebP and TIFF; grey or RGB; 8 or 16 bit. A multi-page TIFF is a stack, read
-one page at a time, so memory is that of a page. Nothing is converted silently: a file
+one page at a time, so memory is that of a page; who stops half way closes the generator
+(`contextlib.closing`), and with it the file. Nothing is converted silently: a file
 that would have to be guessed at ends in a `UserError` that says what to do with it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def count_pages(path: str | Path) -> int:
         return len(pages)
 
 
-def read_pages(path: str | Path) -> Iterator[np.ndarray]:
+def read_pages(path: str | Path) -> Generator[np.ndarray, None, None]:
     """Reads the pages of an image one after the other.
 
     Args:
@@ -124,7 +125,7 @@ def read_page(path: str | Path, index: int = 0) -> np.ndarray:
         return _image(pages.page(index), _where(path, index, len(pages)))
 
 
-def read_label_pages(path: str | Path) -> Iterator[np.ndarray]:
+def read_label_pages(path: str | Path) -> Generator[np.ndarray, None, None]:
     """Reads the pages of a label one after the other.
 
     Args:

@@ -7,7 +7,8 @@ Neuroanatomy 9:142, 2015. The challenge asks to be cited and allows non-commerci
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,21 +106,26 @@ class IsbiEm(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, volume: Path, labels: Path | None, slices: tuple[int, ...]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        unlabelled = (np.zeros((0, SIDE), np.uint8) for _ in range(SLICES))
-        ids = unlabelled if labels is None else _label_ids(labels)
-        pairs = zip(read_pages(volume), ids, strict=True)
-        for i, (image, label) in enumerate(pairs):
-            _require_section(volume, i, image)
-            if i in slices:
-                name = f"{volume.stem}/{i:03d}"
-                yield i, {"image": image, "label": label, "slice": i, "name": name}
+        with contextlib.ExitStack() as stack:
+            images = stack.enter_context(contextlib.closing(read_pages(volume)))
+            ids = stack.enter_context(contextlib.closing(_label_ids(labels)))
+            for i, (image, label) in enumerate(zip(images, ids, strict=True)):
+                _require_section(volume, i, image)
+                if i in slices:
+                    name = f"{volume.stem}/{i:03d}"
+                    yield i, {"image": image, "label": label, "slice": i, "name": name}
 
 
-def _label_ids(path: Path) -> Iterator[np.ndarray]:
-    for i, raw in enumerate(read_label_pages(path)):
-        if raw.shape != (SIDE, SIDE):
-            raise UserError(_not_the_challenge(path, f"slice {i} is {_size(raw)}"))
-        yield LABEL_SPEC.to_ids(raw, f"{path}, slice {i},")
+def _label_ids(path: Path | None) -> Generator[np.ndarray, None, None]:
+    """Yields the class ids of every slice, `[0, 512]` where there are no labels."""
+    if path is None:
+        yield from np.zeros((SLICES, 0, SIDE), np.uint8)
+        return
+    with contextlib.closing(read_label_pages(path)) as labels:
+        for i, raw in enumerate(labels):
+            if raw.shape != (SIDE, SIDE):
+                raise UserError(_not_the_challenge(path, f"slice {i} is {_size(raw)}"))
+            yield LABEL_SPEC.to_ids(raw, f"{path}, slice {i},")
 
 
 def _require_files(manual_dir: str | None) -> None:

@@ -1,0 +1,239 @@
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segjax.data.prepare import prepare, records, tfds
+from segjax.types import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BUILDER = '''
+import os, time
+import numpy as np
+from segjax.data.prepare import prepare, records, tfds
+
+
+class Squares(tfds.core.GeneratorBasedBuilder):
+    """Two records, slowly."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        shape = tfds.features.Tensor(shape=(4, 4, 1), dtype=np.uint8, encoding="bytes")
+        label = tfds.features.Tensor(shape=(None, 4), dtype=np.uint8, encoding="bytes")
+        features = {"image": shape, "label": label, "name": tfds.features.Text()}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(4), "test": self._generate_examples(0)}
+
+    def _generate_examples(self, rows):
+        for i in range(3):
+            time.sleep(float(os.environ.get("SLOW", "0")))
+            image = np.full((4, 4, 1), i, np.uint8)
+            label = np.full((rows, 4), i, np.uint8)
+            yield i, {"image": image, "label": label, "name": f"square/{i}"}
+'''
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """The builder's class, as a module on disk so that other processes have it too."""
+    folder = tmp_path_factory.mktemp("package")
+    (folder / "squares.py").write_text(BUILDER)
+    sys.path.insert(0, str(folder))
+    try:
+        import squares as module
+
+        yield module.Squares
+    finally:
+        sys.path.remove(str(folder))
+        del sys.modules["squares"]
+
+
+def build(cls, data_dir):
+    return cls(data_dir=str(data_dir), file_format="array_record")
+
+
+def start(cls, data_dir, slow):
+    """Starts another process that prepares the data set and prints how it went."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from squares import Squares, prepare, records\n"
+        "b = Squares(data_dir=sys.argv[2], file_format='array_record')\n"
+        "print('ready', flush=True)\n"
+        "prepare(b)\n"
+        "print([r['name'] for r in records(b, 'train')])\n"
+    )
+    package = Path(sys.modules[cls.__module__].__file__).parent
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, package, data_dir],
+        env=os.environ | {"SLOW": str(slow), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def version_folders(data_dir):
+    return sorted(path.name for path in (data_dir / "squares").iterdir())
+
+
+def test_records_come_back_in_order_without_empty_labels(squares, tmp_path):
+    builder = build(squares, tmp_path)
+    prepare(builder)
+    train, test = records(builder, "train"), records(builder, "test")
+    assert [record["name"] for record in train] == ["square/0", "square/1", "square/2"]
+    np.testing.assert_array_equal(train[-1]["label"], np.full((4, 4), 2))
+    assert "label" not in test[0]
+    assert [record["name"] for record in test[1:]] == ["square/1", "square/2"]
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=rf"record {index} of 3"):
+            train[index]
+
+
+def test_nothing_is_printed_and_nothing_remains_beside_the_data(
+    squares, tmp_path, capfd
+):
+    prepare(build(squares, tmp_path))
+    assert capfd.readouterr() == ("", "")
+    assert version_folders(tmp_path) == ["1.0.0"]
+
+
+def test_the_second_time_writes_nothing_and_needs_no_lock(
+    squares, tmp_path, monkeypatch
+):
+    prepare(build(squares, tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    builder = build(squares, tmp_path)
+    monkeypatch.setattr(builder, "download_and_prepare", None)
+    monkeypatch.setattr("segjax.data.prepare._locked", None)
+    prepare(builder)
+    assert builder.info.splits["train"].num_examples == 3
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_builder_made_before_another_one_built_reads_what_that_wrote(
+    squares, tmp_path
+):
+    early, other = build(squares, tmp_path), build(squares, tmp_path)
+    prepare(other)
+    prepare(early)
+    assert early.info.splits["train"].num_examples == 3
+    assert len(records(early, "train")) == 3
+
+
+def test_two_processes_at_once_build_it_once(squares, tmp_path):
+    processes = [start(squares, tmp_path, slow=0.1) for _ in range(2)]
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert out.splitlines()[-1] == "['square/0', 'square/1', 'square/2']"
+    assert version_folders(tmp_path) == ["1.0.0"]
+
+
+def test_a_process_killed_half_way_leaves_nothing_that_counts(squares, tmp_path):
+    process = start(squares, tmp_path, slow=30)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("squares/incomplete.*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert [name[:11] for name in version_folders(tmp_path)] == ["incomplete."]
+    builder = build(squares, tmp_path)
+    prepare(builder)
+    assert len(records(builder, "train")) == 3
+    assert version_folders(tmp_path) == ["1.0.0"]
+
+
+def test_without_locks_the_slower_of_two_takes_what_is_there(
+    squares, tmp_path, monkeypatch
+):
+    slower = build(squares, tmp_path)
+    original = slower.download_and_prepare
+
+    def overtaken(**arguments):
+        original(**arguments)
+        raise OSError(39, "Directory not empty")
+
+    monkeypatch.setattr(slower, "download_and_prepare", overtaken)
+    prepare(slower)
+    assert len(records(slower, "train")) == 3
+
+
+def test_a_data_folder_that_is_a_file_is_told(squares, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(UserError, match=r"file cannot take .*'squares'.*--data_dir"):
+        prepare(build(squares, path))
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(13, "Permission denied"), (30, "Read-only"), (28, "space")]
+)
+def test_a_folder_that_cannot_be_written_is_told(
+    squares, tmp_path, monkeypatch, number, reason
+):
+    def fail(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(squares, "_split_generators", fail)
+    with pytest.raises(UserError) as caught:
+        prepare(build(squares, tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert reason in str(caught.value)
+    assert "--data_dir" in str(caught.value)
+    assert version_folders(tmp_path) == []
+
+
+def test_a_sentence_from_inside_the_builder_arrives_as_it_was(
+    squares, tmp_path, monkeypatch
+):
+    def examples(self, rows):
+        yield 0, {"image": np.zeros((4, 4, 1), np.uint8), "label": b"", "name": ""}
+
+    def complain(self, rows):
+        raise UserError("a.tif is not right. Repair it.")
+        yield
+
+    monkeypatch.setattr(squares, "_generate_examples", complain)
+    with pytest.raises(UserError, match=r"^a\.tif is not right\. Repair it\.$"):
+        prepare(build(squares, tmp_path))
+    monkeypatch.setattr(squares, "_generate_examples", examples)
+    with pytest.raises(RuntimeError, match="'squares' could not be built"):
+        prepare(build(squares, tmp_path))
+    assert version_folders(tmp_path) == []
+
+
+def test_tfds_without_its_core_is_told_as_a_protobuf_matter():
+    program = (
+        "import sys, types\n"
+        "sys.modules['tensorflow_datasets'] = types.ModuleType('tensorflow_datasets')\n"
+        "try: import segjax.data.prepare\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.startswith("UserError tensorflow_datasets"), done.stderr
+    assert "pip install --upgrade 'protobuf>=6.31.1,<8'" in done.stdout
+
+
+def test_tensorflow_stays_outside(squares, tmp_path):
+    prepare(build(squares, tmp_path))
+    assert "tensorflow" not in sys.modules
+    assert tfds.core is not None
+    assert logging.getLogger("tensorflow").handlers == []
