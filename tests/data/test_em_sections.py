@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segjax.data.builders.em_cells import Diagram, draw_tracks
+from segjax.data.builders.em_cells import Diagram
 from segjax.data.builders.em_drawing import Section, draw_volume
 from segjax.data.builders.em_noise import SmoothNoise, blur, generator_of
 from segjax.data.builders.em_sections import em_sections
+from segjax.data.builders.em_tracks import draw_tracks
 from segjax.metrics.otsu import otsu_baseline
 from segjax.types import UserError
 

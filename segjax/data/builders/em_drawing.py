@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segjax.data.builders.em_cells import CellPlane, Diagram, Tracks, draw_tracks
+from segjax.data.builders.em_cells import CellPlane, Diagram
 from segjax.data.builders.em_noise import (
     Plane,
     SmoothNoise,
@@ -25,6 +25,7 @@ from segjax.data.builders.em_noise import (
     uniform,
 )
 from segjax.data.builders.em_organelles import Mitochondria, draw_rings
+from segjax.data.builders.em_tracks import Tracks, draw_tracks
 
 _PSF = (1.0, 0.62, 0.15)
 _GRAIN = (1.0, 0.42, 0.05)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from segjax.data.builders.em_cells import CellPlane, Tracks
+from segjax.data.builders.em_cells import CellPlane
 from segjax.data.builders.em_noise import Plane, bump, uniform
+from segjax.data.builders.em_tracks import Tracks
 
 
 class Mitochondria:
