@@ -43,12 +43,18 @@ flags.DEFINE_string(
     None,
     "Where your own files lie: the stacks of a challenge, or images/ and labels/.",
 )
-flags.DEFINE_string("split", None, "evaluate: the split; default: that of the config.")
+flags.DEFINE_string("split", None, "evaluate, prepare --export: the split.")
 flags.DEFINE_enum(
     "checkpoint",
     "latest",
     ["latest", "best"],
     "evaluate, predict: which checkpoint is taken.",
+)
+flags.DEFINE_bool(
+    "baseline", False, "evaluate: measures Otsu's threshold beside the network."
+)
+flags.DEFINE_string(
+    "export", None, "prepare: also writes a split as images/ and labels/ to this folder."
 )
 flags.DEFINE_string("input", None, "predict: an image, a stack, or a folder of them.")
 flags.DEFINE_string("output", None, "predict: the folder to write to.")
@@ -84,6 +90,9 @@ def _parse(argv: list[str]) -> list[str]:
     verb, rest = "train", argv[1:]
     if rest and not rest[0].startswith("-"):
         verb, rest = rest[0], rest[1:]
+    if {"--help", "-h", "-help"} & set(rest):
+        print(f"{__doc__}\nFlags:\n{FLAGS.main_module_help()}")
+        sys.exit(0)
     if verb not in VERBS:
         raise UserError(f'"{verb}" is no verb.{config_lib.suggestion(verb, VERBS)}')
     if CONFIG not in FLAGS:
@@ -194,9 +203,13 @@ def _evaluate() -> None:
         split=FLAGS.split,
         best=FLAGS.checkpoint == "best",
         tile=FLAGS.tile,
+        baseline=FLAGS.baseline,
         data_dir=FLAGS.data_dir,
         manual_dir=FLAGS.manual_dir,
     )
+    for name, value in result.items():
+        if isinstance(value, float):
+            print(f"{name:30} {value:.4f}")
     _print_result(result)
 
 
@@ -228,6 +241,12 @@ def _prepare() -> None:
     task = SemanticTask(_config())
     dataset = task.open_dataset(FLAGS.data_dir, FLAGS.manual_dir)
     print(describe_dataset(dataset))
+    if FLAGS.export:
+        from segjax.data.folder import export
+
+        split = FLAGS.split or "train"
+        export(dataset, split, Path(FLAGS.export))
+        print(f"Exported   {split} to {FLAGS.export}")
 
 
 def _print_result(result: dict[str, object]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -18,7 +19,6 @@ from segjax.metrics import (
     semantic_metrics,
     summarize,
 )
-from segjax.predict.tiled import Predictor
 from segjax.train import sharding
 from segjax.types import Record, UserError
 
@@ -54,8 +54,18 @@ class Report:
     counts: np.ndarray
 
 
+class Pages(Protocol):
+    """What can be evaluated: `segjax.predict.tiled.Predictor`, or a baseline."""
+
+    def pages(
+        self, images: Iterable[np.ndarray], forms: Sequence[str]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields `labels` `[H, W]` and `probabilities` `[H, W, K]` of each image."""
+        ...
+
+
 def evaluate(
-    predictor: Predictor,
+    predictor: Pages,
     records: Sequence[Record],
     label_spec: LabelSpec,
     *,

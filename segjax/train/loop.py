@@ -22,6 +22,7 @@ from segjax.inspect.preflight import describe_experiment, describe_step
 from segjax.metrics import without_nan
 from segjax.train import checkpoint, sharding
 from segjax.train.evaluate import Report
+from segjax.train.pictures import draw_run
 from segjax.train.progress import Progress
 from segjax.train.sharding import Devices
 from segjax.train.state import TrainState, parameters_sha256
@@ -152,6 +153,8 @@ class _Run:
                 self.checkpoints.save(state, about, values)
             self.progress.update(step)
         self.checkpoints.wait()
+        if step == total:
+            self._draw(state)
         return Result(
             step=step,
             parameters_sha256=parameters_sha256(state.params),
@@ -200,6 +203,18 @@ class _Run:
         text = "  ".join(f"{name} {value:.4f}" for name, value in headline.items())
         self.progress.say(f"step {step}/{self.task.config.num_steps}  {split}: {text}")
         self.logged_at = step, time.monotonic()
+
+
+    def _draw(self, state: TrainState) -> None:
+        """Draws the pictures of a finished run; one that was finished before has no
+        report and keeps its pictures.
+        """
+        if self.workdir is None or self.report is None:
+            return
+        files = draw_run(
+            self.workdir, self.task, state.variables, self.dataset, self.report
+        )
+        self.progress.say(f"Pictures: {files[0].parent}")
 
 
 def _check_split(task: SemanticTask, dataset: Dataset) -> None:

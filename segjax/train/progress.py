@@ -61,7 +61,7 @@ class Progress:
 
     def _left(self, step: int) -> str:
         done = step - self._first
-        if done <= 0:
+        if done <= 0 or not self._began:
             return ""
         rate = done / max(time.monotonic() - self._began, 1e-9)
         seconds = (self._total - step) / rate

@@ -14,6 +14,7 @@ from segjax import config as config_lib
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
 from segjax.train import checkpoint
+from segjax.train.baseline import evaluate_baseline
 from segjax.train.sharding import Devices
 from segjax.train.task import SemanticTask
 from segjax.types import UserError
@@ -97,6 +98,7 @@ def evaluate_run(
     split: str | None = None,
     best: bool = False,
     tile: int | None = None,
+    baseline: bool = False,
     data_dir: str | None = None,
     manual_dir: str | None = None,
 ) -> dict[str, Any]:
@@ -107,19 +109,26 @@ def evaluate_run(
       split: the split; by default the one that is evaluated during training.
       best: whether the best checkpoint is measured instead of the newest.
       tile: output side of a tile in pixels; None for that of the config.
+      baseline: whether Otsu's threshold is measured beside the network.
       data_dir: where prepared data sets lie.
       manual_dir: where the person's own files lie.
 
     Returns:
-      `step`, `split`, `parameters_sha256` and every metric by name.
+      `step`, `split`, `parameters_sha256` and every metric by name; those of the
+      baseline as `otsu/<name>`.
     """
     trained = load_trained(workdir, best=best)
     dataset = trained.task.open_dataset(data_dir, manual_dir)
     split = trained.task.evaluation.split if split is None else split
     report = trained.task.evaluate(trained.variables, dataset, split, tile=tile)
+    below = {}
+    if baseline:
+        metrics = evaluate_baseline(trained.task, dataset, split).metrics
+        below = {f"otsu/{name}": value for name, value in metrics.items()}
     return {
         "step": trained.step,
         "split": split,
         "parameters_sha256": trained.parameters_sha256,
         **report.metrics,
+        **below,
     }

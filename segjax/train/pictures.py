@@ -1,0 +1,65 @@
+"""Pictures of a finished run: curves, confusion matrix, what it saw and what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.data.dataset import Dataset
+from segjax.data.images import normalize
+from segjax.train.evaluate import Report
+from segjax.train.task import SemanticTask
+from segjax.train.writer import read_rows
+from segjax.viz import comparison, plot_confusion, plot_curves
+
+FOLDER = "pictures"
+EXAMPLES = 3
+"""How many images of the evaluated split are drawn, evenly spread over it."""
+
+
+def draw_run(
+    workdir: Path,
+    task: SemanticTask,
+    variables: Mapping[str, Any],
+    dataset: Dataset,
+    report: Report,
+) -> list[Path]:
+    """Draws `curves.png`, `confusion.png`, and image | label | prediction | error.
+
+    Args:
+      workdir: folder of the run; its log is read.
+      task: the experiment.
+      variables: collections of the trained model.
+      dataset: its data.
+      report: of the last evaluation.
+
+    Returns:
+      The files written, in `workdir/pictures`.
+    """
+    folder = workdir / FOLDER
+    folder.mkdir(exist_ok=True)
+    curves, confusion = folder / "curves.png", folder / "confusion.png"
+    plot_curves(read_rows(workdir / "metrics.jsonl"), curves)
+    plot_confusion(report.counts, dataset.label_spec.names, confusion)
+
+    split = task.evaluation.split
+    records = dataset.splits[split]
+    chosen = np.linspace(0, len(records) - 1, min(len(records), EXAMPLES)).astype(int)
+    predictor = task.predictor(variables, tile=task.evaluation.tile)
+    examples = []
+    for i in np.unique(chosen).tolist():
+        record = records[i]
+        picture = comparison(
+            record["image"],
+            record["label"],
+            predictor.labels(normalize(record["image"], task.normalization)),
+            dataset.label_spec.colors,
+            dataset.label_spec.names,
+        )
+        path = folder / f"{split}_{i:03d}.png"
+        picture.save(path)
+        examples.append(path)
+    return [curves, confusion, *examples]
