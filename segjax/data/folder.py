@@ -70,7 +70,8 @@ def folder(
     Raises:
       UserError: a folder is missing or empty, image and label do not match in name,
         pages or size, a label value is outside the spec, an image has nothing but
-        ignored pixels, another number of channels, or a file cannot be read.
+        ignored pixels, all labels have one class only, another number of channels, or
+        a file cannot be read.
     """
     spec = _spec(classes, ignore, remap)
     if channels not in (1, 3):
@@ -80,10 +81,12 @@ def folder(
     found = _find_splits(root)
     every_pair = [pair for pairs in found.values() for pair in pairs]
     with remembered(data_dir, root, spec, channels) as known:
-        pages = check_pairs(every_pair, spec, channels, known)
+        facts = check_pairs(every_pair, spec, channels, known)
+
+    _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
 
     def counted(split: str) -> list[tuple[Pair, int]]:
-        return [(pair, pages[pair.image]) for pair in found.get(split, ())]
+        return [(pair, facts[pair.image].pages) for pair in found.get(split, ())]
 
     if "train" not in found:
         parts = _cut(counted("all"), validation_share, test_share)
@@ -188,6 +191,19 @@ def _require_root(manual_dir: str | None) -> Path:
             f"{root} may not be read (permission denied). Change its permissions."
         )
     return root
+
+
+def _require_two_classes(root: Path, spec: LabelSpec, seen: set[int]) -> None:
+    """Stops what black-and-white masks without a remap would do: white is ignored."""
+    if len(seen) > 1:
+        return
+    (only,) = seen
+    ignored = "" if spec.ignore is None else f" or ignored (value {spec.ignore})"
+    raise UserError(
+        f"In the labels of {root} every pixel is {spec.names[only]!r} (class {only})"
+        f"{ignored}, so there is nothing to tell apart. If another value means a class, "
+        f"say so, as in remap=((255, {spec.num_classes - 1}),)."
+    )
 
 
 def _find_splits(root: Path) -> dict[str, list[Pair]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.types import IGNORE_LABEL, UserError
 
 _THREADS = 4
-_RULES = 1
+_RULES = 2
 """Raise it when a check is added, so that what was remembered is looked at again."""
 
 
@@ -31,22 +32,29 @@ class Pair:
     label: Path | None
 
 
+class Facts(NamedTuple):
+    """What is remembered of a good pair: its pages, and the class ids in its label."""
+
+    pages: int
+    classes: tuple[int, ...]
+
+
 def check_pairs(
     pairs: Sequence[Pair],
     spec: LabelSpec,
     channels: int,
-    known: MutableMapping[str, int],
-) -> dict[Path, int]:
+    known: MutableMapping[str, Facts],
+) -> dict[Path, Facts]:
     """Checks every page of every pair.
 
     Args:
       pairs: what to look at.
       spec: what label values mean.
       channels: channels that every image must have.
-      known: pages of the pairs that were found good before; new ones are added.
+      known: the pairs that were found good before; new ones are added.
 
     Returns:
-      The number of pages of each image file.
+      What was found, by image file.
 
     Raises:
       UserError: the first fault, in the order of `pairs`.
@@ -57,12 +65,12 @@ def check_pairs(
     ]
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         try:
-            for pair, count in zip(
+            for pair, facts in zip(
                 new,
                 pool.map(lambda pair: _check_pair(pair, spec, channels), new),
                 strict=True,
             ):
-                known[_state(pair)] = count
+                known[_state(pair)] = facts
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -72,7 +80,7 @@ def check_pairs(
 @contextlib.contextmanager
 def remembered(
     data_dir: str | None, root: Path, spec: LabelSpec, channels: int
-) -> Iterator[MutableMapping[str, int]]:
+) -> Iterator[MutableMapping[str, Facts]]:
     """Opens the memory of what was found good in a folder under a spec.
 
     It is a JSON file in the data folder, written when the block ends (also by an error,
@@ -80,17 +88,17 @@ def remembered(
     cannot be read or written, everything is checked each time.
 
     Yields:
-      Pages by state (path, time and size) of a pair.
+      Facts by state (path, time and size) of a pair.
     """
     base = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     subject = repr((_RULES, str(root.resolve()), spec, channels))
     name = hashlib.sha256(subject.encode()).hexdigest()[:16]
     path = Path(base).expanduser() / "segjax_folder" / f"{name}.json"
-    known: dict[str, int] = {}
-    with contextlib.suppress(OSError, ValueError):
-        stored = json.loads(path.read_text())
-        if isinstance(stored, dict):
-            known = {k: v for k, v in stored.items() if isinstance(v, int)}
+    known: dict[str, Facts] = {}
+    # A memory that is damaged in any way is no worse than none.
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        stored = json.loads(path.read_text()).items()
+        known = {state: Facts(pages, tuple(ids)) for state, (pages, ids) in stored}
     before = dict(known)
     try:
         yield known
@@ -99,7 +107,7 @@ def remembered(
             _write(path, known)
 
 
-def _write(path: Path, known: MutableMapping[str, int]) -> None:
+def _write(path: Path, known: MutableMapping[str, Facts]) -> None:
     draft = path.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,14 +125,15 @@ def _state(pair: Pair) -> str:
     return json.dumps(facts)
 
 
-def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> int:
-    """Checks the pages of one pair and returns how many there are."""
+def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> Facts:
+    """Checks the pages of one pair."""
     count = count_pages(pair.image)
     if pair.label is not None and (label_count := count_pages(pair.label)) != count:
         raise UserError(
             f"{pair.label} has {_pages(label_count)}, but {pair.image} has "
             f"{_pages(count)}. Give every page its label."
         )
+    classes: set[int] = set()
     with contextlib.ExitStack() as stack:
         images = stack.enter_context(contextlib.closing(read_pages(pair.image)))
         labels: Iterator = itertools.repeat(None, count)
@@ -137,8 +146,8 @@ def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> int:
             _require_channels(image, channels, f"{pair.image}{page}")
             if raw is not None:
                 where = f"{pair.label}{page}"
-                _require_label(raw, where, image, pair.image.name, spec)
-    return count
+                classes |= _label_classes(raw, where, image, pair.image.name, spec)
+    return Facts(count, tuple(sorted(classes)))
 
 
 def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
@@ -149,19 +158,23 @@ def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
         )
 
 
-def _require_label(
+def _label_classes(
     raw: np.ndarray, where: str, image: np.ndarray, name: str, spec: LabelSpec
-) -> None:
+) -> set[int]:
+    """Checks a label against its image and returns the class ids that occur."""
     if raw.shape != image.shape[:2]:
         raise UserError(
             f"{where} is {_size(raw.shape)} pixels, but {name} is "
             f"{_size(image.shape)}. Image and label must have the same size."
         )
-    if (spec.to_ids(raw, where) == IGNORE_LABEL).all():
+    ids = np.bincount(spec.to_ids(raw, where).ravel(), minlength=IGNORE_LABEL)
+    classes = set(np.flatnonzero(ids[:IGNORE_LABEL]).tolist())
+    if not classes:
         raise UserError(
             f"{where} has nothing but ignored pixels, so there is nothing to learn "
             "from it. Label it, or remove it and its image."
         )
+    return classes
 
 
 def _pages(count: int) -> str:

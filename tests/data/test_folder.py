@@ -198,7 +198,8 @@ def test_the_second_start_reads_no_file_that_is_unchanged(
     os.utime(root / "labels" / "s3.png", ns=(1, 1))
     read(root)
     assert checked[6:] == ["s3"]
-    read(root, remap=(), classes=tuple((str(i), (i, 0, 0)) for i in range(255)))
+    three = tuple((f"class{i}", (i, i, i)) for i in range(3))
+    read(root, remap=((255, 2),), classes=three)
     assert len(checked) == 13
 
 
@@ -217,8 +218,9 @@ def test_a_memory_that_is_damaged_or_read_only_is_done_without(
     root = make_folder(3)
     read(root)
     (memory,) = (tmp_path / "memory" / "segjax_folder").iterdir()
-    memory.write_text('{"half')
-    assert len(read(root).splits["train"]) == 2
+    for damaged in ('{"half', "[1]", '{"a": 3}', '{"a": [1, 2]}', "\x00"):
+        memory.write_text(damaged)
+        assert len(read(root).splits["train"]) == 2
     (tmp_path / "a_file").write_text("")
     dataset = read(root, data_dir=str(tmp_path / "a_file"))
     assert len(dataset.splits["train"]) == 2
@@ -321,9 +323,17 @@ BAD_FOLDERS = {
         {},
         ["labels/s1.png is 12 high x 15 wide", "s1.png is 12 high x 16 wide", "same"],
     ),
-    "label value outside the spec": (
+    "white masks without remap": (
         lambda root: None,
         {"remap": ()},
+        [
+            "every pixel is 'membrane' (class 0) or ignored (value 255)",
+            "remap=((255, 1)",
+        ],
+    ),
+    "label value outside the spec": (
+        lambda root: None,
+        {"remap": (), "ignore": None},
         ["labels/s0.png", "allowed are 0 (membrane), 1 (cell)", "remap=((255, 1),)"],
     ),
     "label is a colour picture": (
