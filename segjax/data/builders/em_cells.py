@@ -57,6 +57,7 @@ class Diagram:
         shape = (len(tracks.y) - 1, height, width)
         self._tracks = tracks
         self._shape = (height, width)
+        self._warp_of: dict[int, tuple[Plane, Plane]] = {}
         self._warps = [
             [
                 (amplitude, SmoothNoise(generator, shape, spacing=spacing, depth=depth))
@@ -70,16 +71,19 @@ class Diagram:
         ]
 
     def _warped(self, z: int) -> tuple[Plane, Plane]:
-        height, width = self._shape
-        plane = [
-            np.arange(height, dtype=np.float32)[:, None],
-            np.arange(width, dtype=np.float32)[None, :],
-        ]
-        y, x = (
-            start + sum(np.float32(a) * noise.section(z) for a, noise in warp)
-            for start, warp in zip(plane, self._warps, strict=True)
-        )
-        return _to_blocks(y), _to_blocks(x)
+        """Where the pixels of section `z` lie in the plane of the tracks, in blocks."""
+        if z not in self._warp_of:
+            height, width = self._shape
+            start_y = np.arange(height, dtype=np.float32)[:, None]
+            start_x = np.arange(width, dtype=np.float32)[None, :]
+            y, x = (
+                start + sum(np.float32(a) * noise.section(z) for a, noise in warp)
+                for start, warp in zip((start_y, start_x), self._warps, strict=True)
+            )
+            # Only this section and the next are ever asked for together.
+            kept = {k: v for k, v in self._warp_of.items() if k == z - 1}
+            self._warp_of = {**kept, z: (_to_blocks(y), _to_blocks(x))}
+        return self._warp_of[z]
 
     def section(self, z: int) -> CellPlane:
         """Cuts section `z`."""
