@@ -361,3 +361,12 @@ def test_a_stack_that_grows_meanwhile_is_told(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"a.tif had 2 pages at first"):
         predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **GREY)
     assert names(tmp_path / "out") == []
+
+
+def test_the_real_stack_keeps_its_thirty_pages(tmp_path, shared_data):
+    path = shared_data / "isbi2012_em" / "test-volume.tif"
+    predictor = Predictor(brightness, Geometry(stride=16, halo=96), batch_size=4)
+    (result,) = predict_files(predictor, path, tmp_path / "out", **GREY)
+    labels = tifffile.imread(result)
+    assert labels.shape == (30, 512, 512)
+    np.testing.assert_array_equal(labels, expected(tifffile.imread(path)))
