@@ -12,7 +12,7 @@ Presets, as `--config=configs/unet_em.py:PRESET`:
 
 import ml_collections
 
-AUGMENT = (
+AUGMENT: tuple[tuple[str, dict], ...] = (
     ("flip", {}),
     ("quarter_turn", {}),
     ("elastic_deformation", {"std": 10.0}),

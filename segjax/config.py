@@ -118,7 +118,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     for key in config:
         if key not in KEYS:
-            raise UserError(f'The config has an unknown key "{key}".{suggestion(key, KEYS)}')
+            raise UserError(
+                f'The config has an unknown key "{key}".{suggestion(key, KEYS)}'
+            )
     for key, meaning in KEYS.items():
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
@@ -153,11 +155,11 @@ def build(
       UserError: if the name or an argument is unknown, one is missing, or the callee
         refuses a value.
     """
-    name = group.get("name")
+    name = str(group.get("name"))
     if name not in table:
         raise UserError(
             f"config.{key}.name is {name!r}, which segjax does not know."
-            f"{suggestion(str(name), table)}"
+            f"{suggestion(name, table)}"
         )
     return call(table[name], group, key, **more)
 

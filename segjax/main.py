@@ -54,7 +54,9 @@ flags.DEFINE_bool(
     "baseline", False, "evaluate: measures Otsu's threshold beside the network."
 )
 flags.DEFINE_string(
-    "export", None, "prepare: also writes a split as images/ and labels/ to this folder."
+    "export",
+    None,
+    "prepare: also writes a split as images/ and labels/ to this folder.",
 )
 flags.DEFINE_string("input", None, "predict: an image, a stack, or a folder of them.")
 flags.DEFINE_string("output", None, "predict: the folder to write to.")
@@ -242,11 +244,11 @@ def _prepare() -> None:
     dataset = task.open_dataset(FLAGS.data_dir, FLAGS.manual_dir)
     print(describe_dataset(dataset))
     if FLAGS.export:
-        from segjax.data.folder import export
+        from segjax.data.folder_export import export
 
         split = FLAGS.split or "train"
-        export(dataset, split, Path(FLAGS.export))
-        print(f"Exported   {split} to {FLAGS.export}")
+        files = export(task.records(dataset, split), Path(FLAGS.export))
+        print(f"Exported   {len(files)} images of {split} to {FLAGS.export}")
 
 
 def _print_result(result: dict[str, object]) -> None:

@@ -21,9 +21,7 @@ RECORDS_READ = 64
 """How many records the histogram of labels is counted on."""
 
 
-def describe_experiment(
-    task: SemanticTask, dataset: Dataset, devices: Devices
-) -> str:
+def describe_experiment(task: SemanticTask, dataset: Dataset, devices: Devices) -> str:
     """Describes network and data; reads some records, compiles nothing.
 
     Args:
@@ -108,7 +106,9 @@ def describe_dataset(dataset: Dataset) -> str:
             f"ignored (label {IGNORE_LABEL}): there is nothing to learn. Check the "
             "labels and config.data."
         )
-    splits = ", ".join(f"{name} {len(records)}" for name, records in dataset.splits.items())
+    splits = ", ".join(
+        f"{name} {len(records)}" for name, records in dataset.splits.items()
+    )
     shapes = ", ".join(
         f"{n} of {'x'.join(map(str, size))}" for size, n in sorted(sizes.items())[:4]
     )

@@ -17,9 +17,7 @@ EXAMPLES = 5
 """How many legal sizes are listed."""
 
 
-def summarize(
-    config: ml_collections.ConfigDict, channels: int = 1
-) -> dict[str, Any]:
+def summarize(config: ml_collections.ConfigDict, channels: int = 1) -> dict[str, Any]:
     """Describes the network of an experiment; nothing is compiled, no data is read.
 
     Args:
@@ -48,7 +46,7 @@ def summarize(
         "parameters": _count(variables["params"]),
         "input_size": [height, width, channels],
         "output_size": list(logits.shape[1:]),
-        "gflops": lowered.cost_analysis()["flops"] / 1e9,
+        "gflops": (lowered.cost_analysis() or {})["flops"] / 1e9,
         "receptive_field": {"smallest": field.smallest, "largest": field.size},
         "stride": geometry.stride,
         "margin": geometry.margin,
@@ -60,7 +58,14 @@ def summarize(
 
 def table(summary: Mapping[str, Any]) -> str:
     """Writes what `summarize` found for people."""
-    columns = ("layer", "operation", "output", "receptive field", "stride", "parameters")
+    columns = (
+        "layer",
+        "operation",
+        "output",
+        "receptive field",
+        "stride",
+        "parameters",
+    )
     rows = [columns] + [
         (
             row["name"],

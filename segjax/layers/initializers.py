@@ -33,7 +33,9 @@ def he_normal(fan_in: int | None = None) -> Initializer:
 
         def draw(words: np.ndarray) -> np.ndarray:
             seed = np.random.SeedSequence(np.asarray(words, np.uint32).ravel().tolist())
-            normal = np.random.Generator(np.random.Philox(seed)).standard_normal(shape, np.float32)
+            normal = np.random.Generator(np.random.Philox(seed)).standard_normal(
+                shape, np.float32
+            )
             return (normal * np.float32(np.sqrt(2.0 / incoming))).astype(dtype)
 
         result = jax.ShapeDtypeStruct(shape, dtype)

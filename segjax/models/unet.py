@@ -133,7 +133,7 @@ class UNet(nn.Module):
         expanding = list(enumerate(zip(levels, skips, strict=True), 1))
         for i, (features, skip) in reversed(expanding):
             x = UpConv(features, **types, name=f"upsample{i}")(x)
-            skip = center_crop(skip, size=x.shape[1:3])
+            skip = center_crop(skip, size=(x.shape[1], x.shape[2]))
             x = jnp.concatenate([x, skip], axis=-1)
             x = double_conv(x, features, f"up{i}")
 
@@ -146,9 +146,7 @@ class UNet(nn.Module):
         depth = len(self.features) - 1
 
         def double_conv(name: str) -> list[Layer]:
-            return [
-                Layer(f"{name}/conv{i}", kernel=3, padding=margin) for i in (1, 2)
-            ]
+            return [Layer(f"{name}/conv{i}", kernel=3, padding=margin) for i in (1, 2)]
 
         path = []
         for i in range(1, depth + 1):
@@ -186,5 +184,3 @@ class UNet(nn.Module):
         for _ in self.features[:-1]:
             side = 2 * side - 4
         return side > 0
-
-

@@ -49,7 +49,11 @@ def evaluate_baseline(task: SemanticTask, dataset: Dataset, split: str) -> Repor
       UserError: if the data are not grey images of two classes, one of them cells.
     """
     cell_class = task.evaluation.cell_class
-    if cell_class is None or dataset.channels != 1 or dataset.label_spec.num_classes != 2:
+    if (
+        cell_class is None
+        or dataset.channels != 1
+        or dataset.label_spec.num_classes != 2
+    ):
         raise UserError(
             "--baseline thresholds grey images into membrane and cell; this experiment "
             "has other data, or no config.evaluation.cell_class."

@@ -216,7 +216,10 @@ class Checkpoints:
         except Exception as error:  # Orbax and TensorStore raise many kinds
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise DamagedError(step, self._directory, reason[0][:200]) from error
-        if parameters_sha256(restored.state.params) != restored.about["parameters_sha256"]:
+        if (
+            parameters_sha256(restored.state.params)
+            != restored.about["parameters_sha256"]
+        ):
             raise DamagedError(step, self._directory, "its parameters have changed")
         return restored.state, restored.about
 
@@ -246,9 +249,7 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
     )
 
 
-def _options(
-    best_metric: str | None, read_only: bool
-) -> ocp.CheckpointManagerOptions:
+def _options(best_metric: str | None, read_only: bool) -> ocp.CheckpointManagerOptions:
     def score(metrics: Mapping[str, float | None]) -> float:
         value = metrics.get(best_metric) if best_metric else None
         return float("-inf") if value is None else float(value)

@@ -34,6 +34,9 @@ from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
+HEADLINE = ("mean_iou", "pixel_error", "rand_error", "warping_error")
+"""The metrics that are printed during training; all are in the log."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -80,7 +83,8 @@ def train(
     devices = Devices()
     devices.check_batch_size(config.batch_size)
     dataset = task.open_dataset(data_dir, manual_dir)
-    _check_split(task, dataset)
+    for split in ("train", task.evaluation.split):
+        task.records(dataset, split)
     log.info("%s", describe_experiment(task, dataset, devices))
     is_main = sharding.process_index() == 0
     with contextlib.ExitStack() as stack:
@@ -96,6 +100,7 @@ def train(
         start = int(state.step)
         if start >= config.num_steps:
             log.info("%s has all its %d steps.", workdir, config.num_steps)
+            return Result(start, parameters_sha256(state.params), {}, False)
         step_fn = _compile(task, dataset, devices, state)
         log.info("%s", describe_step(step_fn, config.num_steps - start, devices.count))
         run = _Run(task, dataset, devices, checkpoints, workdir if is_main else None)
@@ -147,10 +152,10 @@ class _Run:
             if last or saves or evaluates or step % config.log_every == 0:
                 self._log()
             if evaluates:
-                self._evaluate(state, step)
-            if saves or evaluates:
-                values = without_nan(self.report.metrics) if evaluates else None
-                self.checkpoints.save(state, about, values)
+                self.report = self._evaluate(state, step)
+                self.checkpoints.save(state, about, without_nan(self.report.metrics))
+            elif saves:
+                self.checkpoints.save(state, about)
             self.progress.update(step)
         self.checkpoints.wait()
         if step == total:
@@ -190,20 +195,18 @@ class _Run:
             f"{kept[0] if kept else 0}, before it happened."
         )
 
-    def _evaluate(self, state: TrainState, step: int) -> None:
+    def _evaluate(self, state: TrainState, step: int) -> Report:
         split = self.task.evaluation.split
-        self.report = self.task.evaluate(state.variables, self.dataset)
+        report = self.task.evaluate(state.variables, self.dataset)
         if self.writer:
-            self.writer.write(step, split, without_nan(self.report.metrics))
+            self.writer.write(step, split, without_nan(report.metrics))
         headline = {
-            name: self.report.metrics[name]
-            for name in ("mean_iou", "pixel_error", "rand_error", "warping_error")
-            if name in self.report.metrics
+            name: report.metrics[name] for name in HEADLINE if name in report.metrics
         }
         text = "  ".join(f"{name} {value:.4f}" for name, value in headline.items())
         self.progress.say(f"step {step}/{self.task.config.num_steps}  {split}: {text}")
         self.logged_at = step, time.monotonic()
-
+        return report
 
     def _draw(self, state: TrainState) -> None:
         """Draws the pictures of a finished run; one that was finished before has no
@@ -215,16 +218,6 @@ class _Run:
             self.workdir, self.task, state.variables, self.dataset, self.report
         )
         self.progress.say(f"Pictures: {files[0].parent}")
-
-
-def _check_split(task: SemanticTask, dataset: Dataset) -> None:
-    """Checks, before anything is compiled, that there is something to learn from."""
-    for split in ("train", task.evaluation.split):
-        if split not in dataset.splits or not len(dataset.splits[split]):
-            raise UserError(
-                f'The data set "{dataset.name}" has no images in its split "{split}"; '
-                f"it has {', '.join(dataset.splits)}."
-            )
 
 
 def _settle_config(workdir: Path, config: ml_collections.ConfigDict) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -39,7 +41,12 @@ def cosine(*, peak: float, num_steps: int, end: float = 0.0) -> optax.Schedule:
     return optax.cosine_decay_schedule(peak, num_steps, alpha)
 
 
-SCHEDULES = {"constant": constant, "step": step, "poly": poly, "cosine": cosine}
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "constant": constant,
+    "step": step,
+    "poly": poly,
+    "cosine": cosine,
+}
 
 
 def with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
@@ -109,7 +116,11 @@ def adamw(
     )
 
 
-OPTIMIZERS = {"sgd": sgd, "adam": adam, "adamw": adamw}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+}
 
 
 def _clip(norm: float | None) -> list[optax.GradientTransformation]:

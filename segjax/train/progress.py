@@ -44,7 +44,9 @@ class Progress:
 
     def note(self, step: int, values: Mapping[str, float]) -> None:
         """Shows the newest values."""
-        self._values = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self._values = "  ".join(
+            f"{name} {value:.4g}" for name, value in values.items()
+        )
         if not self._is_terminal:
             self.say(f"step {step}/{self._total}  {self._values}  {self._left(step)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from segjax.train import optim, sharding
 from segjax.train.evaluate import Evaluation, Report, evaluate
 from segjax.train.state import TrainState, local_value
 from segjax.train.step import Batch, Metrics, init_state, make_train_step
-from segjax.types import Array, UserError
+from segjax.types import Array, Record, UserError
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -117,6 +117,20 @@ class SemanticTask:
             )
         return dataset
 
+    def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
+        """The records of a split.
+
+        Raises:
+          UserError: if there is no such split, or it is empty; those that there are
+            are named.
+        """
+        if split not in dataset.splits or not len(dataset.splits[split]):
+            raise UserError(
+                f'The data set "{dataset.name}" has no images in a split "{split}"; '
+                f"it has {', '.join(dataset.splits)}."
+            )
+        return dataset.splits[split]
+
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
         """Opens this process's share of the training batches, from a step on."""
         return config_lib.call(
@@ -148,9 +162,7 @@ class SemanticTask:
         shape = (1, *self.input_size, channels)
         return init_state(self.model, self.optimizer, shape, self.config.seed)
 
-    def train_step(
-        self, state: TrainState, batch: Batch
-    ) -> tuple[TrainState, Metrics]:
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step, pure."""
         step = make_train_step(
             self.model, self._loss, self.optimizer, self.schedule, self.config.seed
@@ -189,7 +201,8 @@ class SemanticTask:
 
     def logits(self, variables: Mapping[str, Any], image: Array) -> Array:
         """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training."""
-        return self.model.apply(variables, image, train=False)["logits"]
+        outputs: Any = self.model.apply(variables, image, train=False)
+        return outputs["logits"]
 
     def evaluate(
         self,
@@ -205,14 +218,11 @@ class SemanticTask:
           UserError: if there is no such split, or it has no labels.
         """
         split = self.evaluation.split if split is None else split
-        if split not in dataset.splits:
-            raise UserError(
-                f'The data set "{dataset.name}" has no split "{split}"; it has '
-                f"{', '.join(dataset.splits)}."
-            )
         return evaluate(
-            self.predictor(variables, tile=self.evaluation.tile if tile is None else tile),
-            dataset.splits[split],
+            self.predictor(
+                variables, tile=self.evaluation.tile if tile is None else tile
+            ),
+            self.records(dataset, split),
             dataset.label_spec,
             split=split,
             cell_class=self.evaluation.cell_class,

@@ -68,7 +68,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
     best_metric = task.evaluation.best_metric if best else None
     sharding = Devices.of_this_process().replicated
     with checkpoint.Checkpoints(workdir, best_metric, read_only=True) as checkpoints:
-        channels = checkpoints.newest_about().get("channels")
+        channels = checkpoints.newest_about()["channels"]
         abstract = checkpoint.abstract_like(
             jax.eval_shape(lambda: task.init_state(channels)), sharding
         )
