@@ -214,8 +214,9 @@ def test_memory_does_not_grow_with_the_pages(tmp_path):
         return most
 
     peak(1)
-    # Eight further pages are eight times this, and 32 times as float32.
-    assert peak(10) - peak(2) < 2 * side * side
+    # Held on to, 30 further pages would be 30 times this, and 120 times as float32.
+    # Batches in flight make a page or two of difference.
+    assert peak(33) - peak(3) < 6 * side * side
 
 
 def test_one_page_is_alive_at_a_time(tmp_path, monkeypatch):
