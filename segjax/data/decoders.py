@@ -99,8 +99,14 @@ class Pages(Protocol):
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Pages]:
+def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
     """Opens an image file; what goes wrong inside is told as a sentence.
+
+    Args:
+      path: the file.
+      scan: look at the heads of all pages at once, so that a stack that is not whole
+        is found before its first page is used. False for picking one page of a file
+        that was scanned before: with 1000 pages 5 ms instead of 170.
 
     Raises:
       UserError: the file is missing, empty, not readable, of another format, damaged
@@ -111,6 +117,8 @@ def opened(path: Path) -> Iterator[Pages]:
         pages: Pages
         if start.startswith(_TIFF_STARTS):
             pages = TiffPages(path)
+            if scan:
+                pages.scan()
         else:
             pages = PillowPages(path, start)
         with pages:
@@ -162,10 +170,8 @@ class TiffPages:
         self._path = path
         self._file = tifffile.TiffFile(path)
         try:
-            pages = [p for p in self._file.pages if isinstance(p, tifffile.TiffPage)]
-            self._pages = [page for page in pages if not page.is_reduced]
-            self._require_whole()
-            self._volume = self._contiguous_volume()
+            self._count = self._require_all_pages()
+            self._volume = self._contiguous_volume() if self._count == 1 else None
             described = (self._file.imagej_metadata or {}).get("images", 1)
             if len(self) < described:
                 raise ValueError(f"{len(self)} of {described} pages are there")
@@ -174,7 +180,7 @@ class TiffPages:
             raise
 
     def __len__(self) -> int:
-        return len(self._pages) if self._volume is None else len(self._volume)
+        return self._count if self._volume is None else len(self._volume)
 
     def __enter__(self) -> TiffPages:
         return self
@@ -189,7 +195,7 @@ class TiffPages:
 
     def page(self, index: int) -> Stored:
         """Decodes page `index`."""
-        page = self._pages[0 if self._volume is not None else index]
+        page = self._head(0 if self._volume is not None else index)
         _require_pixels(self._path, page.imagewidth, page.imagelength)
         if self._volume is None:
             values = page.asarray(maxworkers=1)
@@ -211,31 +217,53 @@ class TiffPages:
             inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
         )
 
-    def _require_whole(self) -> None:
-        """Raises where the file ends before its pages do.
+    def scan(self) -> None:
+        """Looks at the head of every page, which raises where one is not whole."""
+        try:
+            for index in range(self._count):
+                self._head(index)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _head(self, index: int) -> tifffile.TiffPage:
+        """Returns the description of a page, after checking that its pixels are there."""
+        page = self._file.pages[index]
+        if not isinstance(page, tifffile.TiffPage):
+            raise TypeError(f"page {index + 1} has no description of its own")
+        if page.is_reduced:
+            raise UserError(
+                f"{self._path} holds smaller copies of its image (page {index + 1}). "
+                "Save the pages in full size alone."
+            )
+        ends = zip(page.dataoffsets, page.databytecounts, strict=True)
+        size = self._file.filehandle.size
+        if max((start + count for start, count in ends), default=size + 1) > size:
+            raise ValueError(f"page {index + 1} reaches beyond the end of the file")
+        return page
+
+    def _require_all_pages(self) -> int:
+        """Counts the pages and raises where the last one points to another.
 
         tifffile reads the pages that it can reach, so a stack that was cut off in
         copying would pass for a shorter one.
         """
-        size = self._file.filehandle.size
-        if not self._pages:
+        count = len(self._file.pages)
+        if count == 0:
             raise ValueError("no page found")
-        for number, page in enumerate(self._pages, 1):
-            ends = zip(page.dataoffsets, page.databytecounts, strict=True)
-            if max((start + count for start, count in ends), default=size + 1) > size:
-                raise ValueError(f"page {number} reaches beyond the end of the file")
         layout, file = self._file.tiff, self._file.filehandle
-        file.seek(self._file.pages[-1].offset)
+        file.seek(self._file.pages[count - 1].offset)
         (tags,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
         file.seek(tags * layout.tagsize, 1)
         (following,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
-        if following >= size:
-            raise ValueError(f"the pages after number {len(self._pages)} are missing")
+        if following >= file.size:
+            raise ValueError(f"the pages after number {count} are missing")
+        return count
 
     def _contiguous_volume(self) -> np.ndarray | None:
         """Maps a stack that describes its first page only, as ImageJ writes large ones."""
-        series, page = self._file.series[0], self._pages[0]
-        if len(self._pages) != 1 or series.size == page.size:
+        series, page = self._file.series[0], self._head(0)
+        if series.size == page.size:
             return None
         if series.dataoffset is None:
             raise ValueError(f"1 page where its description says {series.shape}")

@@ -75,7 +75,7 @@ def folder(
     """
     spec = _spec(classes, ignore, remap)
     if channels not in (1, 3):
-        raise UserError(f"data.channels is {channels}; use 1 (grey) or 3 (RGB).")
+        raise UserError(f"config.data.channels is {channels}; use 1 (grey) or 3 (RGB).")
     _require_shares(validation_share, test_share)
     root = _require_root(manual_dir)
     found = _find_splits(root)
@@ -160,7 +160,7 @@ def _spec(
         pairs = tuple((int(value), int(class_id)) for value, class_id in remap)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"data.classes is {classes!r} and data.remap {remap!r}; give pairs (name, "
+            f"config.data.classes is {classes!r} and remap {remap!r}; give pairs (name, "
             '(red, green, blue)), as in ("cell", (255, 255, 255)), and pairs (stored '
             "value, class id), as in (255, 1)."
         ) from error
@@ -174,7 +174,9 @@ def _require_shares(validation_share: float, test_share: float) -> None:
         ("validation_share + test_share", validation_share + test_share),
     ):
         if not 0 <= share < 1:
-            raise UserError(f"data.{key} is {share}; give a part from 0 to below 1.")
+            raise UserError(
+                f"config.data.{key} is {share}; give a part from 0 to below 1."
+            )
 
 
 def _require_root(manual_dir: str | None) -> Path:

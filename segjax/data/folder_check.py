@@ -154,7 +154,7 @@ def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
     if image.shape[-1] != channels:
         raise UserError(
             f"{where} has {_channels(image.shape[-1])}, but the config says "
-            f"{channels}. Convert the image or set data.channels."
+            f"{channels}. Convert the image or set config.data.channels."
         )
 
 

@@ -120,7 +120,7 @@ def read_page(path: str | Path, index: int = 0) -> np.ndarray:
       UserError: as `read_pages`, or there is no such page.
     """
     path = Path(path)
-    with opened(path) as pages:
+    with opened(path, scan=False) as pages:
         _require_page(path, index, len(pages))
         return _image(pages.page(index), _where(path, index, len(pages)))
 
@@ -152,7 +152,7 @@ def read_label(path: str | Path, index: int = 0) -> np.ndarray:
       UserError: as `read_label_pages`, or there is no such page.
     """
     path = Path(path)
-    with opened(path) as pages:
+    with opened(path, scan=False) as pages:
         _require_page(path, index, len(pages))
         return _label(pages.page(index), _where(path, index, len(pages)))
 

@@ -349,12 +349,12 @@ BAD_FOLDERS = {
     "RGB among grey": (
         replace("images/s1.png", image_values(0, (12, 16, 3))),
         {},
-        ["images/s1.png has 3 channels", "config says 1", "data.channels"],
+        ["images/s1.png has 3 channels", "config says 1", "set config.data.channels"],
     ),
     "grey where RGB is said": (
         lambda root: None,
         {"channels": 3},
-        ["images/s0.png has 1 channel,", "config says 3", "data.channels"],
+        ["images/s0.png has 1 channel,", "config says 3", "set config.data.channels"],
     ),
     "truncated image": (cut("images/s1.png"), {}, ["images/s1.png cannot", "Copy it"]),
     "truncated label": (cut("labels/s1.png"), {}, ["labels/s1.png cannot", "Copy it"]),
@@ -381,7 +381,7 @@ BAD_FOLDERS = {
     "share of one": (
         lambda root: None,
         {"validation_share": 1.0},
-        ["data.validation_share is 1.0", "from 0 to below 1"],
+        ["config.data.validation_share is 1.0", "from 0 to below 1"],
     ),
     "shares beyond one together": (
         lambda root: None,
@@ -391,12 +391,12 @@ BAD_FOLDERS = {
     "four channels": (
         lambda root: None,
         {"channels": 4},
-        ["data.channels is 4", "use 1 (grey) or 3 (RGB)"],
+        ["config.data.channels is 4", "use 1 (grey) or 3 (RGB)"],
     ),
     "class without colour": (
         lambda root: None,
         {"classes": (("membrane",), ("cell",))},
-        ["data.classes is", "pairs (name, (red, green, blue))"],
+        ["config.data.classes is", "pairs (name, (red, green, blue))"],
     ),
 }
 
@@ -412,7 +412,7 @@ def test_a_bad_folder_ends_in_file_value_and_remedy(make_folder, read, case):
     for part in said:
         assert part in message
     assert "\n" not in message
-    if not any(part.startswith("data.") or "share" in part for part in said):
+    if not any(part.startswith("config.") or "share" in part for part in said):
         assert "cells" in message
 
 

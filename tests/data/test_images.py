@@ -242,8 +242,8 @@ BAD_IMAGES = {
     "cut.tif": (shortened(0.6, tiff, GREY), "truncated", "Copy it again"),
     "stack.tif": (shortened(0.6, tiff, STACK), "pages after number 1", "Copy it again"),
     "zip.tif": (
-        shortened(0.6, tiff, STACK, compression="zlib"),
-        "beyond the end",
+        shortened(0.98, tiff, STACK, compression="zlib"),
+        "page 5 reaches beyond the end",
         "Copy it again",
     ),
     "imagej.tif": (
@@ -343,6 +343,24 @@ def test_an_error_in_a_stack_names_the_page(tmp_path):
         writer.write(GREY.astype(np.float32))
     with pytest.raises(UserError, match=r"s\.tif, page 2 of 2, holds float32"):
         list(read_pages(tmp_path / "s.tif"))
+
+
+def test_a_damaged_page_is_found_before_the_first_is_read(tmp_path):
+    shortened(0.98, tiff, STACK, compression="zlib")(tmp_path / "s.tif")
+    for read in (read_pages, read_label_pages):
+        with pytest.raises(UserError, match=r"page 5 reaches beyond the end"):
+            next(read(tmp_path / "s.tif"))
+    assert read_page(tmp_path / "s.tif", 3).shape == (13, 17, 1)
+    with pytest.raises(UserError, match=r"page 5 reaches beyond the end"):
+        read_page(tmp_path / "s.tif", 4)
+
+
+def test_smaller_copies_are_no_pages(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "p.tif") as writer:
+        writer.write(GREY)
+        writer.write(GREY[::2, ::2], subfiletype=1)
+    with pytest.raises(UserError, match=r"p\.tif holds smaller copies .* full size"):
+        count_pages(tmp_path / "p.tif")
 
 
 def test_a_page_beyond_the_end_is_refused(tmp_path):
