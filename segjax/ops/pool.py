@@ -180,9 +180,10 @@ def max_pool_with_indices(
     if _is_plain_2x2(rows, columns):
         quarter = lax.stop_gradient(_quarter_of_maximum(lax.stop_gradient(x))[1])
         within = quarter.astype(jnp.int32)
-        row = 2 * jnp.arange(rows.number)[:, None, None] + within // 2
-        column = 2 * jnp.arange(columns.number)[:, None] + within % 2
-        return _max_pool_2x2(x), row * width + column
+        row = 2 * np.arange(rows.number, dtype=np.int32).reshape(1, -1, 1, 1)
+        column = 2 * np.arange(columns.number, dtype=np.int32).reshape(1, 1, -1, 1)
+        indices = width * (within // 2 + row) + (within % 2 + column)
+        return _max_pool_2x2(x), indices
     index = jnp.arange(height * width, dtype=jnp.int32).reshape(1, height, width, 1)
     x, found = _maximum_along(x, index, columns)
     values, found = _maximum_along(x, found, rows)
@@ -238,8 +239,8 @@ def _unpool_by_scatter(x: Array, indices: Array, height: int, width: int) -> Arr
     pixels, count = height * width, h * w
     x, indices = (a.reshape(batch, count, channels) for a in (x, indices))
     image = np.arange(batch)[:, None, None]
-    channel = np.arange(channels)
-    order = np.arange(count, dtype=np.int32)[:, None]
+    channel = np.arange(channels)[None, None]
+    order = np.arange(count, dtype=np.int32)[None, :, None]
     # Whoever writes last is found by a maximum, which has no order of its own.
     pixel = jnp.where(indices < 0, pixels, indices)
     last = jnp.full((batch, pixels, channels), -1, jnp.int32)
@@ -261,8 +262,8 @@ def _unpool_by_blocks(
                 f"size has a {name} of {whole} for {blocks} blocks of window {window}; "
                 f"allowed is {blocks * window} to {(blocks + 1) * window - 1}"
             )
-    row = np.arange(h * window, dtype=np.int32).reshape(h, window, 1, 1, 1)
-    column = np.arange(w * window, dtype=np.int32).reshape(w, window, 1)
+    row = np.arange(h * window, dtype=np.int32).reshape(1, h, window, 1, 1, 1)
+    column = np.arange(w * window, dtype=np.int32).reshape(1, 1, 1, w, window, 1)
     chosen = indices[:, :, None, :, None] == row * width + column
     x = jnp.where(chosen, x[:, :, None, :, None], 0)
     x = x.reshape(batch, h * window, w * window, channels)

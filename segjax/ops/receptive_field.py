@@ -136,8 +136,6 @@ def output_size(layers: Sequence[Layer], size: int) -> int:
                 result = -(-room // layer.stride) + 1
                 if (result - 1) * layer.stride >= size + before:
                     result -= 1
-            if room < 0:
-                result = 0
         if size < 1 or result < 1:
             raise ValueError(
                 f"size leaves {size} pixels at layer {layer.name!r}, which needs at "

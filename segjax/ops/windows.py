@@ -76,15 +76,15 @@ def place_windows(
             raise ValueError(
                 f"padding is {padding}; allowed is at most half of window, {window}"
             )
-        if size + 2 * p < k:
-            raise ValueError(
-                f"window is {window}, larger than the padded map of x, whose shape is "
-                f"{x.shape}; allowed is at most {size + 2 * p} along axis {1 + i}"
-            )
         room = size + 2 * p - k
         count = (-(-room // s) if ceil_mode else room // s) + 1
         if (count - 1) * s >= size + p:
             count -= 1
+        if count < 1:
+            raise ValueError(
+                f"window is {window}, larger than the padded map of x, whose shape is "
+                f"{x.shape}; allowed is at most {size + 2 * p} along axis {1 + i}"
+            )
         after = max(0, (count - 1) * s + k - size - p)
         placed.append(Windows(1 + i, k, s, p, after, count))
     return placed[0], placed[1]
