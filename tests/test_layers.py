@@ -1,0 +1,167 @@
+"""Who may import whom: the layer table of CONTRIBUTING.md, read from the statements."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "segjax"
+
+BASE = {"types", "errors"}
+ISLANDS = {"layers", "losses", "metrics", "pretrained", "data", "viz"}
+RUNS = {"train", "predict", "inspect", "export"}
+BELOW_RUNS = {"config", "ops", "backbones", "models"} | ISLANDS
+
+OURS: dict[str, set[str]] = {
+    "errors": set(),
+    "types": {"errors"},
+    "config": BASE,
+    "ops": BASE,
+    "layers": BASE | {"ops"},
+    "losses": BASE | {"ops"},
+    "metrics": BASE | {"ops"},
+    "pretrained": BASE,
+    "data": BASE,
+    "viz": BASE,
+    "backbones": BASE | {"ops", "layers"},
+    "models": BASE | {"ops", "layers", "backbones"},
+    **dict.fromkeys(RUNS, BASE | BELOW_RUNS | RUNS),
+    "main": BASE | {"config"} | RUNS,
+}
+"""What each part of the package may import of the package, besides itself."""
+
+ARRAYS = {"jax", "numpy"}
+LINEN = ARRAYS | {"chex", "flax"}
+RUNNING = LINEN | {"optax", "orbax", "ml_collections", "scipy", "PIL", "tifffile"}
+
+THEIRS: dict[str, set[str]] = {
+    "errors": set(),
+    "types": ARRAYS,
+    "config": {"jax", "ml_collections"},
+    "ops": ARRAYS | {"chex"},
+    "layers": LINEN,
+    "losses": ARRAYS | {"chex", "optax"},
+    "metrics": ARRAYS | {"scipy"},
+    "pretrained": {"numpy", "flax", "safetensors"},
+    "data": {"numpy", "scipy", "PIL", "tifffile", "tensorstore", "grain", "etils"}
+    | {"tensorflow_datasets", "absl"},
+    "viz": {"numpy", "PIL", "matplotlib"},
+    "backbones": LINEN,
+    "models": LINEN,
+    **dict.fromkeys(RUNS, RUNNING | {"tensorboardX"}),
+    "main": {"absl", "jax", "ml_collections"},
+}
+"""What each part may import of other people's, besides the standard library."""
+
+NEVER = {"tensorflow", "torch", "torchvision", "keras", "cv2"}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(path: Path) -> str:
+    """The first name below the package: `ops/pool.py` belongs to `ops`."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yields the full name of every module that a file imports, wherever it does so."""
+    package = ".".join(path.relative_to(ROOT).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) + 1 - node.level]
+                start = ".".join([*above, *filter(None, [start])])
+            if start == "segjax":
+                yield from (f"segjax.{alias.name}" for alias in node.names)
+            else:
+                yield start
+
+
+def outside(path: Path) -> set[str]:
+    """The top-level packages that a file imports and that are neither ours nor Python's."""
+    names = {name.split(".")[0] for name in imported(path)}
+    return names - {"segjax", "__future__"} - sys.stdlib_module_names
+
+
+def identify(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=identify)
+def test_only_lower_layers_are_imported(path: Path) -> None:
+    layer = layer_of(path)
+    if layer == "__init__":
+        assert not list(imported(path)), "segjax/__init__.py imports nothing"
+        return
+    used = {name.split(".")[1] for name in imported(path) if name.startswith("segjax.")}
+    assert used <= OURS[layer] | {layer}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=identify)
+def test_only_the_packages_of_the_layer_are_imported(path: Path) -> None:
+    layer = layer_of(path)
+    assert outside(path) <= THEIRS.get(layer, set())
+
+
+def test_tensorflow_and_torch_are_imported_nowhere() -> None:
+    folders = (PACKAGE, ROOT / "configs")
+    found = {
+        identify(path): outside(path) & NEVER
+        for folder in folders
+        for path in folder.rglob("*.py")
+    }
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_every_part_of_the_package_is_in_the_table() -> None:
+    parts = {layer_of(path) for path in SOURCES} - {"__init__"}
+    assert parts <= OURS.keys()
+    assert OURS.keys() == THEIRS.keys()
+
+
+def test_devices_and_meshes_are_named_in_one_file() -> None:
+    named = [
+        identify(path)
+        for path in SOURCES
+        if "Mesh(" in path.read_text(encoding="utf-8")
+    ]
+    assert named == ["segjax/train/sharding.py"]
+
+
+def test_main_imports_no_jax_before_a_verb_is_known() -> None:
+    tree = ast.parse((PACKAGE / "main.py").read_text(encoding="utf-8"))
+    at_start = {
+        name
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+        )
+    }
+    assert not {name for name in at_start if name.split(".")[0] == "jax"}
+    assert not {name for name in at_start if name.startswith("segjax.train")}
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import segjax.ops.conv", "segjax.ops.conv"),
+        ("from segjax import data", "segjax.data"),
+        ("from ..train.loop import train", "segjax.train.loop"),
+        ("from . import pool", "segjax.ops"),
+    ],
+)
+def test_every_way_to_import_is_seen(
+    statement: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"def f():\n  {statement}")
+    assert list(imported(PACKAGE / "ops" / "made_up.py")) == [expected]
