@@ -56,7 +56,8 @@ def prepare(builder: Any, manual_dir: str | Path | None = None) -> None:
 
     Raises:
       UserError: the data folder may not be written or is full, or the builder found
-        something wrong with the files in `manual_dir`.
+        something wrong with the files in `manual_dir`, or what was prepared before is
+        damaged.
       RuntimeError: the builder itself failed; names the innermost reason, which TFDS
         hides.
     """
@@ -69,7 +70,19 @@ def prepare(builder: Any, manual_dir: str | Path | None = None) -> None:
                 if not target.exists():
                     _remove_leftovers(target)
                     _build(builder, manual_dir)
-    builder.info.read_from_directory(builder.data_dir)
+    _read_info(builder, target)
+
+
+def expanded(path: str | None) -> Path | None:
+    """Returns a folder with `~` resolved, which shells leave in `--data_dir=~/data`.
+
+    TFDS takes it literally, so builders are to be given what this returns.
+
+    Example:
+      >>> expanded("~/data") == Path.home() / "data"
+      True
+    """
+    return None if path is None else Path(path).expanduser()
 
 
 def records(builder: Any, split: str) -> Sequence[Record]:
@@ -112,6 +125,25 @@ class _Records(Sequence[Record]):
         elif "label" in record and record["label"].ndim == 3:
             record["label"] = record["label"][..., 0]
         return record
+
+
+def _read_info(builder: Any, target: Path) -> None:
+    """Reads what was written, and looks whether all of it is still there."""
+    try:
+        builder.info.read_from_directory(builder.data_dir)
+        splits = builder.info.splits.values()
+        missing = [p for s in splits for p in s.filepaths if not Path(p).is_file()]
+    except Exception as error:
+        # TFDS has an error of its own for every way in which its JSON can be wrong.
+        raise UserError(
+            f"The prepared data set in {target} is damaged ({type(error).__name__}). "
+            "Remove this folder; it is built again at the next start."
+        ) from error
+    if missing:
+        raise UserError(
+            f"The prepared data set in {target} is damaged: {Path(missing[0]).name} is "
+            "missing. Remove this folder; it is built again at the next start."
+        )
 
 
 def _build(builder: Any, manual_dir: str | Path | None) -> None:

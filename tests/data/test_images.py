@@ -1,3 +1,5 @@
+import contextlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -335,6 +337,38 @@ def test_a_bad_label_ends_in_file_and_reason(tmp_path, name):
         list(read_label_pages(tmp_path / name))
     assert str(tmp_path / name) in str(caught.value)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "values", "options"),
+    [
+        ("a.png", picture, RGB, {}),
+        ("a.jpg", picture, RGB, {}),
+        ("a.webp", picture, RGB, {"lossless": True}),
+        ("a.tif", tiff, STACK, {}),
+        ("b.tif", tiff, STACK, {"compression": "zlib"}),
+        ("c.tif", tiff, STACK, {"compression": "lzw", "bigtiff": True}),
+        ("d.tif", tiff, STACK, {"imagej": True, "truncate": True}),
+        ("e.tif", tiff, STACK, {"truncate": True, "byteorder": ">"}),
+    ],
+    ids=["png", "jpeg", "webp", "tiff", "deflate", "lzw", "imagej", "shaped"],
+)
+def test_a_file_cut_at_any_length_is_never_taken_for_whole(
+    tmp_path, name, write, values, options
+):
+    write(tmp_path / name, values, **options)
+    whole = (tmp_path / name).read_bytes()
+    pages = list(read_pages(tmp_path / name))
+    for length in np.linspace(0, len(whole) - 1, 40, dtype=int):
+        (tmp_path / name).write_bytes(whole[:length])
+        if length > len(whole) - 20:
+            # What follows the pixels, such as a checksum, may be gone unnoticed.
+            with contextlib.suppress(UserError):
+                found = list(read_pages(tmp_path / name))
+                np.testing.assert_array_equal(np.stack(found), np.stack(pages))
+            continue
+        with pytest.raises(UserError, match=re.escape(str(tmp_path / name))):
+            list(read_pages(tmp_path / name))
 
 
 def test_an_error_in_a_stack_names_the_page(tmp_path):

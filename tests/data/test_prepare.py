@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segjax.data.prepare import prepare, records, tfds
+from segjax.data.prepare import expanded, prepare, records, tfds
 from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,6 +172,36 @@ def test_without_locks_the_slower_of_two_takes_what_is_there(
     monkeypatch.setattr(slower, "download_and_prepare", overtaken)
     prepare(slower)
     assert len(records(slower, "train")) == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.unlink(), "train.array_record-00000-of-00001 is missing"),
+        (lambda path: (path.parent / "dataset_info.json").unlink(), "is damaged ("),
+        (lambda path: (path.parent / "dataset_info.json").write_text("{"), "damaged ("),
+    ],
+    ids=["shard gone", "info gone", "info cut"],
+)
+def test_a_prepared_data_set_that_was_damaged_is_told(squares, tmp_path, spoil, said):
+    builder = build(squares, tmp_path)
+    prepare(builder)
+    (shard,) = tmp_path.glob("squares/1.0.0/*train.array_record*")
+    spoil(shard)
+    with pytest.raises(UserError) as caught:
+        prepare(builder)
+    assert said in str(caught.value)
+    assert f"{tmp_path / 'squares' / '1.0.0'}" in str(caught.value)
+    assert "Remove this folder" in str(caught.value)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(squares, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    builder = squares(data_dir=expanded("~/data"), file_format="array_record")
+    prepare(builder)
+    assert expanded(None) is None
+    assert len(records(builder, "train")) == 3
+    assert version_folders(tmp_path / "data") == ["1.0.0"]
 
 
 def test_a_data_folder_that_is_a_file_is_told(squares, tmp_path):

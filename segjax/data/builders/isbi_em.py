@@ -17,7 +17,7 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.data.images import count_pages, read_label_pages, read_pages
 from segjax.data.label_spec import LabelSpec
-from segjax.data.prepare import prepare, records, tfds
+from segjax.data.prepare import expanded, prepare, records, tfds
 from segjax.types import UserError
 
 FILES = ("train-volume.tif", "train-labels.tif", "test-volume.tif")
@@ -54,10 +54,11 @@ def isbi_em(*, data_dir: str | None, manual_dir: str | None) -> Dataset:
     Raises:
       UserError: a file is missing, damaged, or not what the challenge gives out.
     """
-    builder = IsbiEm(data_dir=data_dir, file_format="array_record")
+    manual = expanded(manual_dir)
+    builder = IsbiEm(data_dir=expanded(data_dir), file_format="array_record")
     if not Path(builder.data_dir).exists():
-        _require_files(manual_dir)
-    prepare(builder, manual_dir)
+        _require_files(manual)
+    prepare(builder, manual)
     splits = {name: records(builder, name) for name in builder.info.splits}
     return Dataset("isbi_em", LABEL_SPEC, channels=1, splits=splits)
 
@@ -128,13 +129,13 @@ def _label_ids(path: Path | None) -> Generator[np.ndarray, None, None]:
             yield LABEL_SPEC.to_ids(raw, f"{path}, slice {i},")
 
 
-def _require_files(manual_dir: str | None) -> None:
+def _require_files(manual_dir: Path | None) -> None:
     if manual_dir is None:
         raise UserError(
             f"isbi_em needs {', '.join(FILES)}. {_SOURCE}; name their folder with "
             "--manual_dir."
         )
-    missing = [name for name in FILES if not (Path(manual_dir) / name).is_file()]
+    missing = [name for name in FILES if not (manual_dir / name).is_file()]
     if missing:
         raise UserError(
             f"isbi_em needs {', '.join(FILES)} in {manual_dir}, where "
