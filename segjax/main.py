@@ -244,10 +244,8 @@ def _prepare() -> None:
     dataset = task.open_dataset(FLAGS.data_dir, FLAGS.manual_dir)
     print(describe_dataset(dataset))
     if FLAGS.export:
-        from segjax.data.folder_export import export
-
         split = FLAGS.split or "train"
-        files = export(task.records(dataset, split), Path(FLAGS.export))
+        files = task.export(dataset, split, FLAGS.export)
         print(f"Exported   {len(files)} images of {split} to {FLAGS.export}")
 
 

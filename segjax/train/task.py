@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import numpy as np
 from segjax import config as config_lib
 from segjax.data import DATASETS, augment
 from segjax.data.dataset import Dataset
+from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
 from segjax.losses import LOSSES
 from segjax.models import MODELS
@@ -130,6 +132,14 @@ class SemanticTask:
                 f"it has {', '.join(dataset.splits)}."
             )
         return dataset.splits[split]
+
+    def export(self, dataset: Dataset, split: str, folder: str | Path) -> list[Path]:
+        """Writes a split as `images/` and `labels/`, and returns the image files.
+
+        Raises:
+          UserError: if there is no such split, or the folder cannot be written.
+        """
+        return export(self.records(dataset, split), Path(folder))
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
         """Opens this process's share of the training batches, from a step on."""
