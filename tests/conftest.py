@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Before jax is imported: tests are about numbers, and numbers are compared on the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import ml_collections
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FAKE_DEVICES = 4
 
+CACHE = ROOT / ".pytest_cache" / "jax"
+
 jax.config.update("jax_num_cpu_devices", FAKE_DEVICES)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
@@ -28,3 +34,55 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data in {folder}")
     return folder
+
+
+@pytest.fixture
+def smoke() -> ml_collections.ConfigDict:
+    """The experiment that takes seconds; each test may change its own."""
+    from segjax import config
+
+    return config.load(str(ROOT / "configs" / "unet_em.py:smoke"))
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for prepared data sets, the same for all tests: they are drawn once."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def start_segjax() -> Callable[..., subprocess.Popen[str]]:
+    """Starts the command line in a process of its own, with `devices` fake devices."""
+
+    def start(*arguments: str, devices: int = 1) -> subprocess.Popen[str]:
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_COMPILATION_CACHE_DIR": str(CACHE),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "segjax.main", *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def run_segjax(
+    start_segjax: Callable[..., subprocess.Popen[str]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line in a process of its own, to its end."""
+
+    def run(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
+        process = start_segjax(*arguments, devices=devices)
+        stdout, stderr = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(
+            arguments, process.returncode, stdout, stderr
+        )
+
+    return run
