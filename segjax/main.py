@@ -186,7 +186,7 @@ def _train() -> None:
     from segjax.train.loop import train
 
     config = _config()
-    result = train(config, _workdir(), FLAGS.data_dir, FLAGS.manual_dir)
+    result = train(config, _workdir(), _path("data_dir"), _path("manual_dir"))
     _print_result(
         {
             "step": result.step,
@@ -206,8 +206,8 @@ def _evaluate() -> None:
         best=FLAGS.checkpoint == "best",
         tile=FLAGS.tile,
         baseline=FLAGS.baseline,
-        data_dir=FLAGS.data_dir,
-        manual_dir=FLAGS.manual_dir,
+        data_dir=_path("data_dir"),
+        manual_dir=_path("manual_dir"),
     )
     for name, value in result.items():
         if isinstance(value, float):
@@ -241,7 +241,7 @@ def _prepare() -> None:
     from segjax.train.task import SemanticTask
 
     task = SemanticTask(_config())
-    dataset = task.open_dataset(FLAGS.data_dir, FLAGS.manual_dir)
+    dataset = task.open_dataset(_path("data_dir"), _path("manual_dir"))
     print(describe_dataset(dataset))
     if FLAGS.export:
         split = FLAGS.split or "train"
@@ -262,7 +262,13 @@ def _config() -> ml_collections.ConfigDict:
 
 
 def _workdir() -> Path:
-    return Path(_required("workdir", "the folder of the run")).expanduser()
+    return Path(os.path.expanduser(_required("workdir", "the folder of the run")))
+
+
+def _path(flag: str) -> str | None:
+    """The value of a flag that names a folder; ~ is the person's own."""
+    value = FLAGS[flag].value
+    return None if value is None else os.path.expanduser(value)
 
 
 def _required(flag: str, meaning: str) -> str:

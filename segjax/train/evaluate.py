@@ -83,9 +83,9 @@ def evaluate(
       records: images with labels.
       label_spec: names of the classes.
       split: their name, for messages.
+      normalization: how images are normalised, as in training.
       cell_class: the class of cells, where the errors of electron microscopy are
         wanted, too.
-      normalization: how images are normalised, as in training.
 
     Returns:
       The metrics and the confusion counts.
@@ -95,6 +95,10 @@ def evaluate(
     """
     if not len(records):
         raise UserError(f'The split "{split}" has no images to evaluate.')
+    if "label" not in records[0]:
+        raise UserError(
+            f'The split "{split}" has no labels: it can be predicted, not evaluated.'
+        )
     num_classes = label_spec.num_classes
     total = np.zeros((num_classes, num_classes), np.int64)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
@@ -103,13 +107,7 @@ def evaluate(
     forms = ("labels",) if cell_class is None else ("labels", "probabilities")
     pages = predictor.pages(images, forms)
     for i, page in zip(mine, pages, strict=True):
-        record = records[i]
-        if "label" not in record:
-            raise UserError(
-                f'The split "{split}" has no labels ({record["name"]}): it '
-                "can be predicted, not evaluated."
-            )
-        label = np.asarray(record["label"])
+        label = np.asarray(records[i]["label"])
         total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
         if cell_class is not None:
             cells = page["probabilities"][..., cell_class]
