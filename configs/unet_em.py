@@ -1,6 +1,13 @@
 """U-Net on sections of electron microscopy: cell against membrane.
 
-Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597.
+Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597, sections 2 and 3.
+
+    python -m segjax.main --config=configs/unet_em.py --workdir=runs/unet_em
+    python -m segjax.main --config=configs/unet_em.py:isbi --manual_dir=FOLDER \
+        --workdir=runs/isbi
+
+The paper, on the unpublished labels of the ISBI 2012 test stack: warping error 0.000353,
+Rand error 0.0382. Ours, with date and hardware: docs/results.json, which README.md shows.
 
 Presets, as `--config=configs/unet_em.py:PRESET`:
 

@@ -151,6 +151,9 @@ def build(
       key: the group's key, for messages.
       **more: arguments that do not come from the config.
 
+    Returns:
+      What the entry makes.
+
     Raises:
       UserError: if the name or an argument is unknown, one is missing, or the callee
         refuses a value.

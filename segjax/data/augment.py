@@ -65,6 +65,9 @@ def brightness_contrast(
       brightness: range of the shift, in units of the normalised image.
       contrast: range of the factor, drawn uniformly in its logarithm.
 
+    Returns:
+      An example of the same size.
+
     Raises:
       ValueError: when a range is not `(low, high)`, or contrast is not positive.
     """
@@ -87,6 +90,9 @@ def gaussian_noise(
       rng: source of randomness.
       std: largest standard deviation, in units of the normalised image; the one used is
         drawn uniformly from `[0, std]`.
+
+    Returns:
+      An example of the same size.
 
     Raises:
       ValueError: when `std` is negative.

@@ -108,6 +108,9 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
         is found before its first page is used. False for picking one page of a file
         that was scanned before: with 1000 pages 5 ms instead of 170.
 
+    Yields:
+      Its pages.
+
     Raises:
       UserError: the file is missing, empty, not readable, of another format, damaged
         or truncated, or its compression needs a package that is not installed.

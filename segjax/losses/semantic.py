@@ -98,7 +98,17 @@ def cross_entropy_and_dice(
     dice_weight: float = 1.0,
     class_weights: tuple[float, ...] | None = None,
 ) -> Array:
-    """The sum of `cross_entropy` (mean) and `dice_weight` times `dice`."""
+    """The sum of `cross_entropy` (mean) and `dice_weight` times `dice`.
+
+    Args:
+      outputs: `logits` `[B, H, W, K]`.
+      batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
+      dice_weight: factor of the Dice loss.
+      class_weights: factor of the cross-entropy of each class, K numbers.
+
+    Returns:
+      The loss, a float32 scalar.
+    """
     entropy = cross_entropy(outputs, batch, class_weights=class_weights)
     return entropy + dice_weight * dice(outputs, batch)
 

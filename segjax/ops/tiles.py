@@ -210,6 +210,9 @@ def plan(geometry: Geometry, image_side: int, tile: int | None = None) -> Plan:
       tile: output side of an inner tile in pixels, rounded up to what is possible;
         0 takes the image whole, `None` takes `default_tile`.
 
+    Returns:
+      The tiles along this axis: what each reads, keeps and writes.
+
     Example:
       >>> paper = Geometry(stride=16, margin=92, halo=0, minimum=188, offset=60)
       >>> [w.start for w in plan(paper, 1000, tile=388).windows]

@@ -64,7 +64,18 @@ def check_floating(x: Array) -> None:
 def place_windows(
     x: Array, window: Pair, stride: Pair | None, padding: Pair, ceil_mode: bool
 ) -> tuple[Windows, Windows]:
-    """Places the windows along rows and columns, by the rules of PyTorch."""
+    """Places the windows along rows and columns, by the rules of PyTorch.
+
+    Args:
+      x: maps `[B, H, W, C]`.
+      window: height and width of a window, pixels.
+      stride: distance of two windows; None is the window's own size.
+      padding: rows and columns on each side that belong to no pixel.
+      ceil_mode: whether a last window that is not full counts.
+
+    Returns:
+      The windows along rows, and those along columns.
+    """
     check_maps(x)
     windows = pair("window", window, 1)
     strides = windows if stride is None else pair("stride", stride, 1)

@@ -12,7 +12,15 @@ from segjax.types import Array
 
 
 def constant(*, peak: float, num_steps: int) -> optax.Schedule:
-    """The same rate at every step."""
+    """The same rate at every step.
+
+    Args:
+      peak: the rate.
+      num_steps: steps of the run.
+
+    Returns:
+      The rate by step.
+    """
     del num_steps
     return optax.constant_schedule(peak)
 
@@ -20,7 +28,17 @@ def constant(*, peak: float, num_steps: int) -> optax.Schedule:
 def step(
     *, peak: float, num_steps: int, every: int, gamma: float = 0.1
 ) -> optax.Schedule:
-    """Caffe's "step": `peak * gamma ** floor(step / every)`."""
+    """Caffe's "step": `peak * gamma ** floor(step / every)`.
+
+    Args:
+      peak: the first rate.
+      num_steps: steps of the run.
+      every: steps between two drops.
+      gamma: what a drop multiplies the rate by.
+
+    Returns:
+      The rate by step.
+    """
     del num_steps
     return optax.exponential_decay(peak, every, gamma, staircase=True)
 
@@ -31,12 +49,30 @@ def poly(
     """`(peak - end) * (1 - step / num_steps) ** power + end`.
 
     Chen et al. 2017, arXiv 1606.00915, section 4.1.
+
+    Args:
+      peak: the first rate.
+      num_steps: steps until the last rate is reached.
+      power: 1 is a straight line.
+      end: the last rate.
+
+    Returns:
+      The rate by step.
     """
     return optax.polynomial_schedule(peak, end, power, num_steps)
 
 
 def cosine(*, peak: float, num_steps: int, end: float = 0.0) -> optax.Schedule:
-    """Half a cosine from `peak` to `end` (Loshchilov, Hutter 2017, arXiv 1608.03983)."""
+    """Half a cosine from `peak` to `end` (Loshchilov, Hutter 2017, arXiv 1608.03983).
+
+    Args:
+      peak: the first rate.
+      num_steps: steps until the last rate is reached.
+      end: the last rate.
+
+    Returns:
+      The rate by step.
+    """
     alpha = end / peak if peak else 0.0
     return optax.cosine_decay_schedule(peak, num_steps, alpha)
 
@@ -80,6 +116,16 @@ def sgd(
     Weight decay is L2 added to the gradient before the momentum, as the papers of the
     Caffe years have it. The rate stays outside the velocity (PyTorch's form), which is
     Caffe's own form as long as the rate is constant.
+
+    Args:
+      schedule: the rate by step.
+      momentum: share of the velocity that a step keeps.
+      nesterov: whether the gradient is taken ahead (Nesterov 1983).
+      weight_decay: factor of the L2 term, on kernels alone.
+      clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
+
+    Returns:
+      The optimizer.
     """
     return optax.chain(
         *_clip(clip_norm),
@@ -96,7 +142,18 @@ def adam(
     eps: float = 1e-8,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    """Adam (Kingma, Ba 2015, arXiv 1412.6980)."""
+    """Adam (Kingma, Ba 2015, arXiv 1412.6980).
+
+    Args:
+      schedule: the rate by step.
+      b1: decay of the mean of the gradients.
+      b2: decay of the mean of their squares.
+      eps: added to the root of that mean.
+      clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
+
+    Returns:
+      The optimizer.
+    """
     return optax.chain(*_clip(clip_norm), optax.adam(schedule, b1, b2, eps))
 
 
@@ -109,7 +166,19 @@ def adamw(
     weight_decay: float = 1e-4,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv 1711.05101)."""
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv 1711.05101).
+
+    Args:
+      schedule: the rate by step.
+      b1: decay of the mean of the gradients.
+      b2: decay of the mean of their squares.
+      eps: added to the root of that mean.
+      weight_decay: share of a kernel that a step takes away, times the rate.
+      clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
+
+    Returns:
+      The optimizer.
+    """
     return optax.chain(
         *_clip(clip_norm),
         optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decays),

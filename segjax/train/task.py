@@ -198,6 +198,9 @@ class SemanticTask:
         Args:
           variables: collections of the model, host or device arrays.
           tile: output side of a tile in pixels; None chooses one, 0 takes images whole.
+
+        Returns:
+          The predictor; it normalises nothing.
         """
         devices = sharding.Devices.of_this_process()
         local = devices.put_replicated_here(jax.tree.map(local_value, variables))

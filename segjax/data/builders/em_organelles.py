@@ -114,13 +114,16 @@ _RINGS = (
 def draw_rings(
     generator: np.random.Generator, plane: CellPlane, crowd: Plane, inside: Plane
 ) -> Plane:
-    """Draws what is round and small; darkness `[H, W]`, 1 is black.
+    """Draws what is round and small.
 
     Args:
       generator: Where the randomness comes from.
       plane: The cells of the section.
       crowd: How likely a vesicle is at each pixel, in [0, 1].
       inside: 1 well inside of a cell, falling to 0 at its membrane.
+
+    Returns:
+      Darkness `[H, W]`, 1 is black.
     """
     dark = np.zeros_like(inside)
     for density, low, high, wall, edge, fill, crowded, patch in _RINGS:
