@@ -216,17 +216,22 @@ def _evaluate() -> None:
 
 
 def _predict() -> None:
-    from segjax.predict.run import predict_run
+    from segjax.predict.run import page_progress, predict_run
 
-    predict_run(
+    output = os.path.expanduser(_required("output", "the folder to write to"))
+    files = predict_run(
         _workdir(),
-        _required("input", "an image, a stack, or a folder of them"),
-        _required("output", "the folder to write to"),
+        os.path.expanduser(
+            _required("input", "an image, a stack, or a folder of them")
+        ),
+        output,
         best=FLAGS.checkpoint == "best",
         tile=FLAGS.tile,
         probabilities=FLAGS.probabilities,
         overlay=FLAGS.overlay,
+        progress=page_progress(),
     )
+    print(f"Wrote {len(files)} label files to {output}")
 
 
 def _summary() -> None:

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segjax.predict.files import Progress, predict_files
+from segjax.predict.files import Progress as Callback
+from segjax.predict.files import predict_files
+from segjax.train.progress import Progress
 from segjax.train.trained import load_trained
+
+
+def page_progress() -> Callback:
+    """Makes what shows how many pages are done, and how long the others will take."""
+    bars: list[Progress] = []
+
+    def show(done: int, total: int, name: str) -> None:
+        if not bars:
+            bars.append(Progress(total, unit="pages"))
+        bars[0].update(done)
+        if done == total:
+            bars[0].close()
+
+    return show
 
 
 def predict_run(
@@ -17,7 +33,7 @@ def predict_run(
     tile: int | None = None,
     probabilities: bool = False,
     overlay: bool = False,
-    progress: Progress | None = None,
+    progress: Callback | None = None,
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
 

@@ -15,14 +15,21 @@ class Progress:
       total: steps of the whole run.
       start: steps that were done before.
       stream: where it is drawn.
+      unit: what is counted.
     """
 
     WIDTH = 24
     SECONDS = 0.2
 
-    def __init__(self, total: int, start: int = 0, stream: TextIO | None = None):
+    def __init__(
+        self,
+        total: int,
+        start: int = 0,
+        stream: TextIO | None = None,
+        unit: str = "steps",
+    ):
         self._stream = sys.stderr if stream is None else stream
-        self._total, self._first = total, start
+        self._total, self._first, self._unit = total, start, unit
         self._began = self._drawn = 0.0
         self._is_terminal = self._stream.isatty()
         self._values = ""
@@ -67,7 +74,7 @@ class Progress:
             return ""
         rate = done / max(time.monotonic() - self._began, 1e-9)
         seconds = (self._total - step) / rate
-        return f"{rate:.2f} steps/s, {duration(seconds)} left"
+        return f"{rate:.2f} {self._unit}/s, {duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:
