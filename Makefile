@@ -1,36 +1,49 @@
-# Two commands on a fresh machine with python3 (3.11 or newer) and make:
-#   make demo   trains a small U-Net on embedded data, evaluates, predicts, draws
-#   make test   runs all tests
+# On a fresh machine with python3 (3.11 or newer) and make:
+#   make demo    trains a small U-Net on embedded data, measures it, predicts, draws
+#   make test    runs all tests
+#   make lint    formatting, style, types
+#   make clean   removes .venv; runs stay
+# Another Python: make demo PYTHON=python3.12. Another preset: make demo PRESET=:smoke.
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := runs/demo
+PRESET ?=
+CONFIG := configs/unet_em.py$(PRESET)
+DEMO ?= runs/demo$(subst :,_,$(PRESET))
+WORKERS ?= auto
 
 .PHONY: demo test lint clean
 
 demo: .venv/installed
-	$(BIN)/segjax --config=configs/unet_em.py --workdir=$(DEMO)
+	$(BIN)/segjax --config=$(CONFIG) --workdir=$(DEMO)
 	$(BIN)/segjax evaluate --workdir=$(DEMO) --split=test --baseline
-	$(BIN)/segjax prepare --config=configs/unet_em.py --split=test --export=$(DEMO)/sections
+	$(BIN)/segjax prepare --config=$(CONFIG) --split=test --export=$(DEMO)/sections
 	$(BIN)/segjax predict --workdir=$(DEMO) --input=$(DEMO)/sections/images --output=$(DEMO)/predicted --overlay
 	@echo "Look at $(DEMO)/pictures and $(DEMO)/predicted."
 
 test: .venv/tested
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8
 
 lint: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-.venv/installed: requirements.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+# Each step leaves a file when it is done, so one that was interrupted is done again.
+.venv/made:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name yours: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is `$(PYTHON) --version`; segjax needs 3.11 or newer. Name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install the package python3-venv (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@touch $@
+
+.venv/installed: .venv/made requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+	@touch $@
 
 .venv/tested: .venv/installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet -r requirements-test.txt
-	touch $@
+	@touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv
