@@ -6,8 +6,19 @@ learning", 2016, arXiv:1603.07285.
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.kernel_gradient import (
+    Options,
+    kernel_gradient,
+    pad_to,
+    stock_conv,
+    wide_dtype,
+)
 from segjax.types import Array
 
 Pair = int | tuple[int, int]
@@ -71,15 +82,7 @@ def conv(
                 f"x {x.shape} with padding {pads[axis]} has {name} {size}; the kernel "
                 f"{kernel.shape} at dilation {dilations[axis]} needs at least {need}."
             )
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        pads,
-        rhs_dilation=dilations,
-        dimension_numbers=_NHWC,
-        feature_group_count=groups,
-    )
+    return _conv(x, kernel, Options(strides, pads, dilations, groups))
 
 
 def conv_transpose(
@@ -140,27 +143,118 @@ def conv_transpose(
                 f"output_padding {output_padding} must be smaller than stride {stride} "
                 f"or dilation {dilation}."
             )
-    reach = [d * (k - 1) for d, k in zip(dilations, kernel.shape, strict=False)]
-    full = [
-        (r - low, r - high + more)
-        for r, (low, high), more in zip(reach, pads, extra, strict=True)
-    ]
+    size = []
     for axis, name in enumerate(("height", "width")):
-        size = (x.shape[1 + axis] - 1) * strides[axis] + 1 + sum(full[axis])
-        if size - reach[axis] < 1:
+        reach = dilations[axis] * (kernel.shape[axis] - 1)
+        full = (x.shape[1 + axis] - 1) * strides[axis] + reach + 1 + extra[axis]
+        size.append(full - sum(pads[axis]))
+        if size[axis] < 1:
             raise ValueError(
-                f"padding {padding} leaves no pixel of the output's {name} for x {x.shape}."
+                f"padding {padding} crops the whole {name} of the output, {full} "
+                f"pixels for x {x.shape}."
             )
+    options = Options(strides, pads, dilations, groups)
+    return _conv_transpose(x, kernel, options, (size[0], size[1]))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x: Array, kernel: Array, options: Options) -> Array:
+    return stock_conv(x, kernel, options)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv_transpose(
+    x: Array, kernel: Array, options: Options, size: tuple[int, int]
+) -> Array:
+    """The adjoint of `_conv` for an image of `size`."""
+    if _is_blockwise(x, kernel, options, size):
+        return _blocks(x, kernel)
+    pads = []
+    for axis, (low, _) in enumerate(options.pads):
+        reach = options.dilation[axis] * (kernel.shape[axis] - 1)
+        spread = (x.shape[1 + axis] - 1) * options.stride[axis] + 1
+        pads.append((reach - low, size[axis] + low - spread))
     return lax.conv_general_dilated(
         x,
-        _adjoint_kernel(kernel, groups),
+        _adjoint_kernel(kernel, options.groups),
         (1, 1),
-        full,
-        lhs_dilation=strides,
-        rhs_dilation=dilations,
+        pads,
+        lhs_dilation=options.stride,
+        rhs_dilation=options.dilation,
         dimension_numbers=_NHWC,
-        feature_group_count=groups,
+        feature_group_count=options.groups,
     )
+
+
+Pairs = tuple[Array, Array]
+
+
+def _conv_forward(x: Array, kernel: Array, options: Options) -> tuple[Array, Pairs]:
+    return _conv(x, kernel, options), (x, kernel)
+
+
+def _conv_backward(options: Options, kept: Pairs, cotangent: Array) -> Pairs:
+    x, kernel = kept
+    _, height, width, _ = x.shape
+    return (
+        _conv_transpose(cotangent, kernel, options, (height, width)),
+        kernel_gradient(x, cotangent, kernel, options),
+    )
+
+
+def _conv_transpose_forward(
+    x: Array, kernel: Array, options: Options, size: tuple[int, int]
+) -> tuple[Array, Pairs]:
+    return _conv_transpose(x, kernel, options, size), (x, kernel)
+
+
+def _conv_transpose_backward(
+    options: Options, size: tuple[int, int], kept: Pairs, cotangent: Array
+) -> Pairs:
+    # The adjoint of the adjoint: image and cotangent have changed places.
+    x, kernel = kept
+    if _is_blockwise(x, kernel, options, size):
+        return jax.vjp(_blocks, x, kernel)[1](cotangent)
+    # Output padding of a stride or more leaves pixels that no pixel of `x` has reached.
+    image = _conv(cotangent, kernel, options)
+    _, height, width, _ = x.shape
+    reached = pad_to(x, ((0, 0), (0, 0)), (image.shape[1], image.shape[2]))
+    return (
+        image[:, :height, :width],
+        kernel_gradient(cotangent, reached, kernel, options),
+    )
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+_conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
+
+
+def _is_blockwise(
+    x: Array, kernel: Array, options: Options, size: tuple[int, int]
+) -> bool:
+    """Whether each pixel becomes a block of its own, and the blocks tile the output."""
+    window = kernel.shape[:2]
+    return (
+        options.stride == window
+        and options.pads == ((0, 0), (0, 0))
+        and options.dilation == (1, 1)
+        and options.groups == 1
+        and size == (x.shape[1] * window[0], x.shape[2] * window[1])
+    )
+
+
+def _blocks(x: Array, kernel: Array) -> Array:
+    """A matrix product, whose columns are then spread over blocks of pixels."""
+    batch, height, width, channels = x.shape
+    down, across, features, _ = kernel.shape
+    y = jnp.dot(
+        x.reshape(-1, channels),
+        kernel.reshape(-1, channels).T,
+        preferred_element_type=wide_dtype(x),
+    ).astype(x.dtype)
+    y = y.reshape(batch, height, width, down, across, features)
+    y = y.transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(batch, height * down, width * across, features)
 
 
 def _adjoint_kernel(kernel: Array, groups: int) -> Array:
