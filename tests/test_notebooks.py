@@ -1,0 +1,79 @@
+"""Every notebook runs from its first cell to its last, in two steps of training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SECONDS_A_CELL = 300
+
+
+@pytest.fixture
+def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tiny data, two steps, and folders of the test's own for all that is written."""
+    monkeypatch.setenv("SEGJAX_STEPS", "2")
+    monkeypatch.setenv("SEGJAX_PRESET", "smoke")
+    monkeypatch.setenv("SEGJAX_WORKDIR", str(tmp_path / "run"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+    inherited = os.environ.get("PYTHONPATH")
+    paths = [str(ROOT), *([inherited] if inherited else [])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    return tmp_path
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    """All that the cells wrote to stdout."""
+    return "".join(
+        output.text
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stdout"
+    )
+
+
+def pictures(notebook: nbformat.NotebookNode) -> int:
+    """How many pictures the cells drew."""
+    return sum(
+        "image/png" in output.get("data", {})
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    )
+
+
+def test_the_unet_notebook_runs(small_world: Path) -> None:
+    notebook = nbformat.read(ROOT / "notebooks" / "01_unet_em.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=SECONDS_A_CELL,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(ROOT / "notebooks")}},
+    )
+    client.execute()
+    assert "step 2, parameters " in printed(notebook)
+    assert "Largest difference of the logits" in printed(notebook)
+    assert pictures(notebook) == 4
+    assert (small_world / "run" / "checkpoints" / "2").is_dir()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_kept_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_every_notebook_has_a_test_that_runs_it(path: Path) -> None:
+    assert f'"{path.name}"' in Path(__file__).read_text(encoding="utf-8")
