@@ -1,0 +1,212 @@
+"""What every model promises. A model that is missing from `CASES` fails."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax import config
+from segjax.data import DATASETS
+from segjax.losses import cross_entropy
+from segjax.models import MODELS, UNet
+from segjax.ops.receptive_field import output_size, receptive_field
+from segjax.ops.tiles import Geometry
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network small enough to run, and the paper's, with the paper's figures."""
+
+    small: nn.Module
+    side: int
+    paper: nn.Module
+    paper_side: int
+    parameters: int
+    receptive_field: int
+
+
+CASES = {
+    "unet": [
+        Case(
+            UNet(2, features=(3, 4, 5), padding=padding, batch_norm=batch_norm),
+            side,
+            UNet(2, padding=padding),
+            188 if padding == "VALID" else 64,
+            31_030_658,
+            204,
+        )
+        for padding, side, batch_norm in (("SAME", 16, True), ("VALID", 44, False))
+    ],
+}
+EACH = [
+    pytest.param(case, id=f"{name}-{i}")
+    for name, cases in CASES.items()
+    for i, case in enumerate(cases)
+]
+
+
+def batch_of(case, size=2):
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((size, case.side, case.side, 1)).astype(np.float32)
+    out = case.small.geometry.output_side(case.side)
+    label = rng.integers(0, 2, (size, out, out))
+    return {
+        "image": jnp.asarray(image),
+        "label": jnp.asarray(label, jnp.int32),
+        "weight": jnp.ones(label.shape, jnp.float32),
+    }
+
+
+@functools.cache
+def variables_of(case):
+    image = batch_of(case)["image"]
+    init = jax.jit(lambda x: case.small.init(jax.random.key(0), x, train=False))
+    return init(image)
+
+
+def test_every_model_has_its_case():
+    assert CASES.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_logits_have_shape_and_dtype(case):
+    variables, batch = variables_of(case), batch_of(case)
+    apply = jax.jit(functools.partial(case.small.apply, train=False))
+    logits = apply(variables, batch["image"])["logits"]
+    assert logits.shape == (*batch["label"].shape, 2)
+    assert logits.dtype == jnp.float32
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_bfloat16_gives_float32_logits_and_keeps_float32_parameters(case):
+    model = case.small.clone(dtype=jnp.bfloat16)
+    image = batch_of(case)["image"]
+    outputs, variables = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, train=False), image
+    )
+    assert outputs["logits"].dtype == jnp.float32
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_only_batch_stats_change_in_training(case):
+    variables, batch = variables_of(case), batch_of(case)
+    key = jax.random.key(0)
+    apply = functools.partial(
+        case.small.apply, train=True, rngs={"dropout": key}, mutable=True
+    )
+    _, changed = jax.jit(apply)(variables, batch["image"])
+    assert changed.keys() <= variables.keys()
+    jax.tree.map(np.testing.assert_array_equal, changed["params"], variables["params"])
+    for before, after in zip(
+        jax.tree.leaves(variables.get("batch_stats", {})),
+        jax.tree.leaves(changed.get("batch_stats", {})),
+        strict=True,
+    ):
+        assert (before != after).any()
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_one_trace_serves_all_batches(case):
+    variables, batch = variables_of(case), batch_of(case)
+    traces = []
+
+    @jax.jit
+    def apply(variables, image):
+        traces.append(1)
+        return case.small.apply(variables, image, train=False)["logits"]
+
+    apply(variables, batch["image"])
+    apply(variables, 2.0 * batch["image"])
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_every_parameter_gets_a_gradient(case):
+    variables, batch = variables_of(case), batch_of(case)
+
+    def loss(params):
+        outputs, _ = case.small.apply(
+            {**variables, "params": params},
+            batch["image"],
+            train=True,
+            rngs={"dropout": jax.random.key(0)},
+            mutable=["batch_stats"],
+        )
+        return cross_entropy(outputs, batch)
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    silent = [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
+        if not np.asarray(leaf).any() or not np.isfinite(leaf).all()
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_parameter_count_is_that_of_the_paper(case):
+    shape = (1, case.paper_side, case.paper_side, 1)
+    variables = jax.eval_shape(
+        lambda x: case.paper.init(jax.random.key(0), x, train=False), jnp.zeros(shape)
+    )
+    found = sum(x.size for x in jax.tree.leaves(variables["params"]))
+    assert found == case.parameters
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_receptive_field_is_that_of_the_paper(case):
+    assert receptive_field(case.paper.layers()).size == case.receptive_field
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_layers_and_geometry_agree_with_the_network(case):
+    geometry: Geometry = case.small.geometry
+    sides = range(geometry.minimum, geometry.minimum + 5 * geometry.stride)
+    for side in filter(geometry.legal, sides):
+        image = jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)
+        outputs = jax.eval_shape(
+            lambda x: case.small.init_with_output(jax.random.key(0), x, train=False)[0],
+            image,
+        )
+        expected = geometry.output_side(side)
+        assert outputs["logits"].shape == (1, expected, expected, 2)
+        assert output_size(case.small.layers(), side) == expected
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_layers_are_named_as_the_parameters(case):
+    variables = variables_of(case)
+    flat = jax.tree_util.tree_leaves_with_path(variables["params"])
+    owners = {
+        jax.tree_util.keystr(path[:-1], simple=True, separator="/") for path, _ in flat
+    }
+    names = {layer.name for layer in case.small.layers()}
+    norms = {owner for owner in owners if owner.split("/")[-1].startswith("norm")}
+    assert owners - norms <= names
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_models_are_hashable_so_that_jit_can_hold_them(case):
+    assert hash(case.small) == hash(case.small.clone())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_builds_and_has_a_smoke_preset(path):
+    from segjax.train.task import SemanticTask
+
+    for preset in ("", ":smoke"):
+        found = config.load(f"{path}{preset}")
+        task = SemanticTask(found)
+        assert found.data.name in DATASETS
+        assert min(task.output_size) > 0
+    assert found.num_steps == 2
