@@ -42,8 +42,7 @@ def conv_matrix(
       >>> (matrix @ jnp.array([1.0, 2.0, 3.0, 4.0])).tolist()
       [13.0, 23.0, 33.0, 18.0]
     """
-    if kernel.ndim != 1:
-        raise ValueError(f"kernel must have 1 axis, got shape {kernel.shape}.")
+    _check_kernel(kernel)
     limits = {"size": (size, 1), "stride": (stride, 1)}
     limits |= {"padding": (padding, 0), "dilation": (dilation, 1)}
     for name, (value, least) in limits.items():
@@ -100,6 +99,7 @@ def conv_transpose_matrix(
       >>> (matrix @ jnp.array([1.0, 2.0])).tolist()
       [3.0, 9.0, 6.0]
     """
+    _check_kernel(kernel)
     if not 0 <= output_padding < max(stride, dilation):
         raise ValueError(
             f"output_padding must be below stride {stride} or dilation {dilation}, "
@@ -116,3 +116,8 @@ def conv_transpose_matrix(
     matrix = conv_matrix(kernel, length, **options)
     # Output padding of a stride or more adds samples that the input does not have.
     return matrix[:size].T
+
+
+def _check_kernel(kernel: Array) -> None:
+    if kernel.ndim != 1:
+        raise ValueError(f"kernel must have 1 axis, got shape {kernel.shape}.")
