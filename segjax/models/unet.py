@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.conv import Conv, UpConv
+from segjax.layers.norm import BatchNorm
 from segjax.ops.pool import max_pool
 from segjax.ops.receptive_field import Layer, input_window, output_size
 from segjax.ops.resize import center_crop
@@ -51,13 +52,8 @@ class DoubleConv(nn.Module):
                 name=f"conv{i}",
             )(x)
             if self.batch_norm:
-                x = nn.BatchNorm(
-                    use_running_average=not train,
-                    momentum=0.9,
-                    dtype=self.dtype,
-                    param_dtype=self.param_dtype,
-                    name=f"norm{i}",
-                )(x)
+                norm = BatchNorm(param_dtype=self.param_dtype, name=f"norm{i}")
+                x = norm(x, train=train)
             x = nn.relu(x)
         return x
 
