@@ -14,8 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
+import hashlib
+import json
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +31,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from segjax import config as config_lib
-from segjax.train.state import TrainState, parameters_sha256
+from segjax.train.state import TrainState, parameters_sha256, tree_sha256
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
@@ -141,7 +146,9 @@ class Checkpoints:
             **about,
             "step": step,
             "parameters_sha256": parameters_sha256(state.params),
+            "state_sha256": tree_sha256(state),
         }
+        about["about_sha256"] = _about_sha256(about)
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
         )
@@ -168,7 +175,9 @@ class Checkpoints:
         for step in self.steps():
             with contextlib.suppress(Exception):  # damaged: the one before will do
                 arguments = ocp.args.Composite(about=ocp.args.JsonRestore())
-                return self._manager.restore(step, args=arguments).about
+                about = self._manager.restore(step, args=arguments).about
+                if about["about_sha256"] == _about_sha256(about):
+                    return about
         raise self._nothing_to_load(self.steps())
 
     def restore_newest(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -190,7 +199,7 @@ class Checkpoints:
             try:
                 return self.restore(step, abstract)
             except DamagedError as error:
-                log.warning("%s", error)
+                log.warning("%s Falling back to the one before.", error)
         raise self._nothing_to_load(steps)
 
     def _nothing_to_load(self, steps: list[int]) -> UserError:
@@ -203,7 +212,7 @@ class Checkpoints:
     def restore(
         self, step: int, abstract: TrainState
     ) -> tuple[TrainState, dict[str, Any]]:
-        """Restores one checkpoint and checks its hash.
+        """Restores one checkpoint and checks its hashes.
 
         Raises:
           DamagedError: if it cannot be read, or is not what was saved.
@@ -213,15 +222,17 @@ class Checkpoints:
         )
         try:
             restored = self._manager.restore(step, args=arguments)
+            state, about = restored.state, restored.about
+            if about["about_sha256"] != _about_sha256(about):
+                reason = "what it says of itself has changed"
+            elif about["state_sha256"] != tree_sha256(state):
+                reason = "its arrays have changed"
+            else:
+                return state, about
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise DamagedError(step, self._directory, reason[0][:200]) from error
-        if (
-            parameters_sha256(restored.state.params)
-            != restored.about["parameters_sha256"]
-        ):
-            raise DamagedError(step, self._directory, "its parameters have changed")
-        return restored.state, restored.about
+            reason = _first_line(error)
+        _collect_quietly()
+        raise DamagedError(step, self._directory, reason)
 
     def delete_after(self, step: int) -> None:
         """Deletes what is newer than a step: damaged checkpoints that a resumed run
@@ -237,9 +248,34 @@ class DamagedError(Exception):
 
     def __init__(self, step: int, directory: Path, reason: str):
         super().__init__(
-            f"The checkpoint of step {step} in {directory} is damaged ({reason}); "
-            "falling back to the one before."
+            f"The checkpoint of step {step} in {directory} is damaged ({reason})."
         )
+
+
+def _about_sha256(about: Mapping[str, Any]) -> str:
+    """Hashes the JSON beside a checkpoint, all of it but this very hash."""
+    plain = {key: value for key, value in about.items() if key != "about_sha256"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of what went wrong, cut to what a sentence can hold."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:100].rstrip(" .:")
+
+
+def _collect_quietly() -> None:
+    """Sweeps up the reads that Orbax leaves behind, unawaited, when one of them fails.
+
+    Python would print a page about each of them, later on.
+    """
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:

@@ -39,8 +39,13 @@ def parameters_sha256(params: Any) -> str:
 
     Two runs with the same hash have the same parameters, bit for bit.
     """
+    return tree_sha256(params)
+
+
+def tree_sha256(tree: Any) -> str:
+    """Hashes names, shapes, dtypes and bytes of all leaves, in the order of names."""
     digest = hashlib.sha256()
-    leaves = jax.tree_util.tree_leaves_with_path(params)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
     for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
         array = np.ascontiguousarray(local_value(leaf))
         name = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -79,7 +79,10 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
                     f"--workdir={workdir} has no evaluated checkpoint yet: use "
                     "--checkpoint=latest."
                 )
-            state, about = checkpoints.restore(step, abstract)
+            try:
+                state, about = checkpoints.restore(step, abstract)
+            except checkpoint.DamagedError as error:
+                raise UserError(f"{error} Use --checkpoint=latest.") from error
         else:
             state, about = checkpoints.restore_newest(abstract)
     return Trained(
