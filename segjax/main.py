@@ -92,15 +92,17 @@ def _parse(argv: list[str]) -> list[str]:
     verb, rest = "train", argv[1:]
     if rest and not rest[0].startswith("-"):
         verb, rest = rest[0], rest[1:]
-    if {"--help", "-h", "-help"} & set(rest):
-        print(f"{__doc__}\nFlags:\n{FLAGS.main_module_help()}")
-        sys.exit(0)
     if verb not in VERBS:
         raise UserError(f'"{verb}" is no verb.{config_lib.suggestion(verb, VERBS)}')
     if CONFIG not in FLAGS:
         config_flags.DEFINE_config_file(
             CONFIG, None, "The experiment: a file, and a preset after a colon."
         )
+    if {"--help", "-h", "-help"} & set(rest):
+        # As a console command, this module is not the main one.
+        listed = FLAGS.main_module_help() or FLAGS.module_help(__name__)
+        print(f"{__doc__}\nFlags:\n{listed}")
+        sys.exit(0)
     _check_config(rest)
     try:
         unused = FLAGS([argv[0], *rest])[1:]

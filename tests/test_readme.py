@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -91,6 +93,22 @@ def test_the_commands_have_verbs_flags_and_keys_that_exist() -> None:
         for experiment in experiments:
             config = config_lib.load(str(ROOT / experiment))
             config_lib.check_overrides(config, keys)
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["-m segjax.main", "-c 'from segjax.main import run; run()'"],
+    ids=["module", "console command"],
+)
+def test_help_lists_verbs_and_flags(start: str) -> None:
+    command = [sys.executable, *shlex.split(start), "--help"]
+    shown = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+    for verb in main.VERBS:
+        assert f"\n  {verb} " in shown
+    for flag in ("config", "workdir", "data_dir", "tile"):
+        assert re.search(rf"^\s*--(\[no\])?{flag}:", shown, re.MULTILINE), flag
 
 
 def test_every_verb_and_preset_is_told() -> None:
