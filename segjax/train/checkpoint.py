@@ -220,18 +220,18 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), about=ocp.args.JsonRestore()
         )
-        try:
-            restored = self._manager.restore(step, args=arguments)
-            state, about = restored.state, restored.about
-            if about["about_sha256"] != _about_sha256(about):
-                reason = "what it says of itself has changed"
-            elif about["state_sha256"] != tree_sha256(state):
-                reason = "its arrays have changed"
-            else:
-                return state, about
-        except Exception as error:  # Orbax and TensorStore raise many kinds
-            reason = _first_line(error)
-        _collect_quietly()
+        with _quiet_leftovers():
+            try:
+                restored = self._manager.restore(step, args=arguments)
+                state, about = restored.state, restored.about
+                if about["about_sha256"] != _about_sha256(about):
+                    reason = "what it says of itself has changed"
+                elif about["state_sha256"] != tree_sha256(state):
+                    reason = "its arrays have changed"
+                else:
+                    return state, about
+            except Exception as error:  # Orbax and TensorStore raise many kinds
+                reason = _first_line(error)
         raise DamagedError(step, self._directory, reason)
 
     def delete_after(self, step: int) -> None:
@@ -264,15 +264,17 @@ def _first_line(error: Exception) -> str:
     return lines[0][:100].rstrip(" .:")
 
 
-def _collect_quietly() -> None:
+@contextlib.contextmanager
+def _quiet_leftovers() -> Iterator[None]:
     """Sweeps up the reads that Orbax leaves behind, unawaited, when one of them fails.
 
-    Python would print a page about each of them, later on.
+    Python would print a page about each of them, now or later on.
     """
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
+            yield
             gc.collect()
     finally:
         sys.unraisablehook = hook

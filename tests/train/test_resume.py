@@ -1,0 +1,282 @@
+"""A run that was stopped, in whatever way, ends as the run that never was."""
+
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.train import checkpoint, loop, sharding
+from segjax.train.loop import train
+from segjax.train.progress import Progress
+from segjax.train.writer import read_rows
+from segjax.types import UserError
+
+STEPS = 6
+
+# TensorStore's threads may come back to Orbax's event loop after it was closed.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+class Stopped(Exception):
+    """What ends a run in the middle."""
+
+
+@pytest.fixture
+def config(smoke):
+    """Everything that is random: dropout, elastic deformation, statistics of batches."""
+    smoke.num_steps = STEPS
+    smoke.checkpoint_every, smoke.eval_every = 2, 3
+    smoke.model.dropout_rate = 0.3
+    smoke.evaluation.cell_class = None
+    return smoke
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, compiled):
+    """One compilation for all runs, and no pictures."""
+    compile_step = loop._compile
+
+    def once(task, *others):
+        key = (task.config.batch_size, jax.device_count())
+        if key not in compiled:
+            compiled[key] = compile_step(task, *others)
+        return compiled[key]
+
+    monkeypatch.setattr(loop, "_compile", once)
+    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+
+
+@pytest.fixture(scope="module")
+def straight(compiled, data_dir, tmp_path_factory):
+    """Hash and log of the run that never stopped; filled by the first who asks."""
+    known = {}
+
+    def ask(config):
+        if not known:
+            workdir = tmp_path_factory.mktemp("straight")
+            result = train(config, workdir, data_dir)
+            known["end"] = result.parameters_sha256, rows_of(workdir)
+        return known["end"]
+
+    return ask
+
+
+def rows_of(workdir):
+    rows = read_rows(workdir / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k != "steps_per_second"} for row in rows]
+
+
+def stop_at(monkeypatch, step, action):
+    """Does `action` when the loop has done so many steps."""
+    update = Progress.update
+
+    def spy(self, done):
+        update(self, done)
+        if done == step:
+            action()
+
+    monkeypatch.setattr(Progress, "update", spy)
+    return lambda: monkeypatch.setattr(Progress, "update", update)
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fail():
+    raise Stopped
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_sigterm_saves_the_step_and_the_rest_is_bit_for_bit(
+    step, config, data_dir, tmp_path, monkeypatch, straight
+):
+    undo = stop_at(monkeypatch, step, terminate)
+    result = train(config, tmp_path, data_dir)
+    assert result.interrupted
+    assert result.step == step + 1
+    with checkpoint.Checkpoints(tmp_path, read_only=True) as kept:
+        assert kept.steps()[0] == step + 1
+    undo()
+    resumed = train(config, tmp_path, data_dir)
+    assert not resumed.interrupted
+    assert (resumed.parameters_sha256, rows_of(tmp_path)) == straight(config)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_failure_costs_what_came_since_the_last_save(
+    step, config, data_dir, tmp_path, monkeypatch, straight
+):
+    undo = stop_at(monkeypatch, step, fail)
+    with pytest.raises(Stopped):
+        train(config, tmp_path, data_dir)
+    undo()
+    starts = []
+    put = Progress.__init__
+
+    def spy(self, total, start=0, stream=None):
+        starts.append(start)
+        put(self, total, start, stream)
+
+    monkeypatch.setattr(Progress, "__init__", spy)
+    resumed = train(config, tmp_path, data_dir)
+    saved = [s for s in (0, 2, 3, 4) if s <= step]
+    assert starts == [saved[-1]]
+    assert (resumed.parameters_sha256, rows_of(tmp_path)) == straight(config)
+
+
+def test_the_handlers_of_signals_are_put_back(config, data_dir, tmp_path, monkeypatch):
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    stop_at(monkeypatch, 1, fail)
+    with pytest.raises(Stopped):
+        train(config, tmp_path, data_dir)
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_signal_stops_at_once(config, data_dir, tmp_path, monkeypatch):
+    def twice():
+        terminate()
+        terminate()
+
+    stop_at(monkeypatch, 1, twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, data_dir)
+
+
+@pytest.fixture
+def stopped_at_four(config, data_dir, tmp_path, monkeypatch):
+    """A run that stopped at step 4, with checkpoints of steps 2 (or 3) and 4."""
+    workdir = tmp_path / "run"
+    undo = stop_at(monkeypatch, 3, terminate)
+    assert train(config, workdir, data_dir).step == 4
+    undo()
+    return workdir
+
+
+def test_a_changed_config_is_refused_and_the_difference_said(
+    config, data_dir, stopped_at_four
+):
+    config.model.features = (4, 16)
+    config.optimizer.weight_decay = 0.5
+    before = (stopped_at_four / "config.json").read_bytes()
+    with pytest.raises(UserError) as caught:
+        train(config, stopped_at_four, data_dir)
+    sentence = str(caught.value)
+    assert "model.features was (4, 8), now (4, 16)" in sentence
+    assert "optimizer.weight_decay was 0.0001, now 0.5" in sentence
+    assert (stopped_at_four / "config.json").read_bytes() == before
+
+
+def test_intervals_may_change_and_that_is_said(
+    config, data_dir, stopped_at_four, caplog, straight
+):
+    end, _ = straight(config)
+    config.checkpoint_every = 5
+    with caplog.at_level("WARNING", "segjax"):
+        resumed = train(config, stopped_at_four, data_dir)
+    assert "checkpoint_every was 2, now 5" in caplog.text
+    assert resumed.parameters_sha256 == end
+    stored = json.loads((stopped_at_four / "config.json").read_text())
+    assert stored["checkpoint_every"] == 5
+
+
+def test_a_finished_run_is_left_alone(config, data_dir, tmp_path, straight):
+    first = train(config, tmp_path, data_dir)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    before.pop(tmp_path / ".lock")
+    again = train(config, tmp_path, data_dir)
+    assert (again.step, again.parameters_sha256) == (STEPS, first.parameters_sha256)
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert {p: after.get(p) for p in before} == before
+
+
+def test_two_runs_on_one_workdir_are_refused(config, data_dir, tmp_path):
+    with (
+        checkpoint.lock(tmp_path),
+        pytest.raises(UserError, match="Another process is training in --workdir="),
+    ):
+        train(config, tmp_path, data_dir)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(
+    config, data_dir, stopped_at_four, caplog, straight
+):
+    files = sorted((stopped_at_four / "checkpoints" / "4" / "state").rglob("d/*"))
+    largest = max(files, key=lambda path: path.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    with caplog.at_level("INFO", "segjax"):
+        resumed = train(config, stopped_at_four, data_dir)
+    assert "checkpoint of step 4" in caplog.text
+    assert "is damaged" in caplog.text
+    assert "Falling back to the one before" in caplog.text
+    assert "Resuming at step 3" in caplog.text
+    assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == straight(config)
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_overwritten(
+    config, data_dir, stopped_at_four
+):
+    for path in (stopped_at_four / "checkpoints").rglob("d/*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of \[4, 3\] can be read"):
+        train(config, stopped_at_four, data_dir)
+    kept = {path.name for path in (stopped_at_four / "checkpoints").iterdir()}
+    assert kept >= {"3", "4"}
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def garble(path):
+    """Turns bytes over, all through the file."""
+    content = bytearray(path.read_bytes())
+    for i in range(len(content) // 3, len(content), max(1, len(content) // 7)):
+        content[i] ^= 0x5A
+    path.write_bytes(content)
+
+
+def test_no_damage_of_any_file_goes_unnoticed(
+    config, data_dir, stopped_at_four, tmp_path, straight
+):
+    """Each file in turn: the state is that of step 4, bit for bit, or of step 3."""
+    task = loop.SemanticTask(config)
+    abstract = checkpoint.abstract_like(
+        jax.eval_shape(lambda: task.init_state(1)), sharding.Devices().replicated
+    )
+
+    def restored(workdir):
+        with checkpoint.Checkpoints(workdir, read_only=True) as kept:
+            return jax.device_get(kept.restore_newest(abstract)[0])
+
+    with checkpoint.Checkpoints(stopped_at_four, read_only=True) as kept:
+        good = {
+            step: jax.device_get(kept.restore(step, abstract)[0]) for step in (3, 4)
+        }
+    newest = stopped_at_four / "checkpoints" / "4"
+    files = [p.relative_to(newest) for p in newest.rglob("*") if p.is_file()]
+    assert len(files) > 5
+    outcomes = {}
+    for i, file in enumerate(sorted(files)):
+        for damage in (truncate, garble, os.unlink):
+            copy = tmp_path / f"{i}{damage.__name__}"
+            shutil.copytree(stopped_at_four, copy)
+            damage(copy / "checkpoints" / "4" / file)
+            state = restored(copy)
+            step = int(state.step)
+            jax.tree.map(np.testing.assert_array_equal, state, good[step])
+            outcomes[str(file), damage.__name__] = step
+            shutil.rmtree(copy)
+    assert 3 in outcomes.values()
