@@ -16,9 +16,11 @@ from segjax.types import Array
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 _SMALL_MAP = 64 * 64
-"""Pixels up to which a kernel gradient takes whole maps instead of blocks of rows."""
-_BLOCK_BYTES = 4 << 20
-"""Memory of the unfolded patches of one block of rows: what stays in cache."""
+"""Pixels up to which a map is taken whole, and not in blocks of rows."""
+_ROWS = 16
+"""Rows of a block: unfolded, they stay in cache."""
+_FEW_CHANNELS = 8
+"""Channels below which all taps are unfolded on the side of the image."""
 
 
 class Options(NamedTuple):
@@ -64,14 +66,7 @@ def kernel_gradient(
         return pull(cotangent)[0]
 
     def products(x: Array, cotangent: Array) -> Array:
-        rows, columns = (
-            _reach(cotangent.shape[1 + axis], kernel.shape[axis], options, axis)
-            for axis in (0, 1)
-        )
-        x = pad_to(x, options.pads, (rows, columns))
-        small = cotangent.shape[1] * cotangent.shape[2] <= _SMALL_MAP
-        form = _gradient_by_taps if small else _gradient_by_rows
-        return form(x, cotangent, kernel.shape, options).astype(kernel.dtype)
+        return _products(x, cotangent, kernel.shape, options).astype(kernel.dtype)
 
     if options.groups > 1:
         return stock(x, cotangent)
@@ -91,74 +86,87 @@ def pad_to(x: Array, pads: tuple[tuple[int, int], ...], size: tuple[int, int]) -
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def _tap(x: Array, u: int, v: int, size: tuple[int, int], options: Options) -> Array:
-    """What tap `(u, v)` of the kernel sees: `[B, h, w, C]`."""
-    (down, across), (i, j) = options.stride, (u, v)
-    i, j = i * options.dilation[0], j * options.dilation[1]
-    stop_i, stop_j = i + (size[0] - 1) * down + 1, j + (size[1] - 1) * across + 1
-    return x[:, i:stop_i:down, j:stop_j:across]
-
-
-def _gradient_by_taps(
+def _products(
     x: Array, cotangent: Array, shape: tuple[int, ...], options: Options
 ) -> Array:
-    """One matrix product for each tap: for many channels on a small map."""
-    height, width, _, features = shape
-    channels = x.shape[3]
-    size = cotangent.shape[1], cotangent.shape[2]
-    right = cotangent.reshape(-1, features)
-    taps = [
-        jnp.dot(
-            _tap(x, u, v, size, options).reshape(-1, channels).T,
-            right,
-            preferred_element_type=wide_dtype(x),
-        )
-        for u in range(height)
-        for v in range(width)
-    ]
-    return jnp.stack(taps).reshape(shape)
+    """Adds up the products of blocks of rows.
 
-
-def _gradient_by_rows(
-    x: Array, cotangent: Array, shape: tuple[int, ...], options: Options
-) -> Array:
-    """One matrix product for each block of rows: for few channels on a large map.
-
-    The patches of one block are unfolded next to each other. Blocks are small enough to
-    stay in cache. Images are kept apart to the end: where the batch is sharded, there
-    is one sum over devices and not one in each block.
+    In blocks, images are kept apart to the end: where the batch is sharded, there is
+    one sum over devices and not one in each block.
     """
-    height, width, channels, features = shape
     batch, h, w, _ = cotangent.shape
-    patch = height * width * channels
-    rows = max(1, min(h, _BLOCK_BYTES // (batch * w * patch * x.dtype.itemsize)))
+    rows = h if h * w <= _SMALL_MAP else min(h, _ROWS)
     blocks = -(-h // rows)
-    span = _reach(rows, height, options, 0)
-    need = _reach(blocks * rows, height, options, 0)
-    x = pad_to(x, ((0, 0), (0, 0)), (need, x.shape[2]))
+    span = _reach(rows, shape[0], options, 0)
+    size = (
+        _reach(blocks * rows, shape[0], options, 0),
+        _reach(w, shape[1], options, 1),
+    )
+    x = pad_to(x, options.pads, size)
+    unfold = _all_taps
+    if options.stride[0] == 1 and shape[2] >= _FEW_CHANNELS:
+        unfold = _taps_on_both_sides
+    if blocks == 1:
+        return unfold(x, cotangent, "bhwm,bhwn->mn", shape, options)
     cotangent = pad_to(cotangent, ((0, 0), (0, 0)), (blocks * rows, w))
 
     def add_block(total: Array, block: Array) -> tuple[Array, None]:
         start = block * rows
         seen = lax.dynamic_slice_in_dim(x, start * options.stride[0], span, 1)
-        right = lax.dynamic_slice_in_dim(cotangent, start, rows, 1)
-        taps = [
-            _tap(seen, u, v, (rows, w), options)
-            for u in range(height)
-            for v in range(width)
-        ]
-        left = jnp.concatenate(taps, -1).reshape(batch, -1, patch)
-        product = jnp.einsum(
-            "bpc,bpf->bcf",
-            left,
-            right.reshape(batch, -1, features),
-            preferred_element_type=wide_dtype(x),
-        )
+        part = lax.dynamic_slice_in_dim(cotangent, start, rows, 1)
+        product = unfold(seen, part, "bhwm,bhwn->bmn", shape, options)
         return total + product, None
 
-    zeros = jnp.zeros((batch, patch, features), wide_dtype(x))
+    zeros = jnp.zeros((batch, *shape), wide_dtype(x))
     total, _ = lax.scan(add_block, zeros, jnp.arange(blocks))
-    return total.sum(0).reshape(shape)
+    return total.sum(0)
+
+
+def _columns(x: Array, v: int, width: int, options: Options) -> Array:
+    """The columns that tap `v` of each row of the kernel sees, for `width` outputs."""
+    start, step = v * options.dilation[1], options.stride[1]
+    return x[:, :, start : start + (width - 1) * step + 1 : step]
+
+
+def _all_taps(
+    x: Array, cotangent: Array, form: str, shape: tuple[int, ...], options: Options
+) -> Array:
+    """Unfolds the patches of `x`: `kh kw C` numbers at each pixel of the cotangent."""
+    height, width, channels, features = shape
+    _, h, w, _ = cotangent.shape
+    step = options.stride[0]
+    patches = []
+    for u in range(height):
+        start = u * options.dilation[0]
+        lines = x[:, start : start + (h - 1) * step + 1 : step]
+        patches += [_columns(lines, v, w, options) for v in range(width)]
+    product = _product(form, jnp.concatenate(patches, -1), cotangent)
+    return product.reshape(*product.shape[:-2], height, width, channels, features)
+
+
+def _taps_on_both_sides(
+    x: Array, cotangent: Array, form: str, shape: tuple[int, ...], options: Options
+) -> Array:
+    """Unfolds `x` along its rows, and the cotangent along its columns.
+
+    Where rows are a stride of 1 apart, it is the same to move the image up or the
+    cotangent down. So one product of `kw C` with `kh F` numbers at each pixel holds all
+    taps, and only `kw + kh` moved copies are made instead of `kw kh`.
+    """
+    height, width, channels, features = shape
+    _, h, w, _ = cotangent.shape
+    reach = (height - 1) * options.dilation[0]
+    left = [_columns(x, v, w, options) for v in range(width)]
+    padded = jnp.pad(cotangent, ((0, 0), (reach, reach), (0, 0), (0, 0)))
+    starts = [reach - u * options.dilation[0] for u in range(height)]
+    right = [padded[:, start : start + h + reach] for start in starts]
+    product = _product(form, jnp.concatenate(left, -1), jnp.concatenate(right, -1))
+    product = product.reshape(*product.shape[:-2], width, channels, height, features)
+    return jnp.moveaxis(product, -2, -4)
+
+
+def _product(form: str, left: Array, right: Array) -> Array:
+    return jnp.einsum(form, left, right, preferred_element_type=wide_dtype(left))
 
 
 def wide_dtype(x: Array) -> jnp.dtype:

@@ -237,9 +237,11 @@ def test_forward_mode_is_refused_and_not_wrong(operator):
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 3}])
-def test_blocks_of_rows_give_the_stock_gradient(options, monkeypatch):
+@pytest.mark.parametrize("few", [0, 8])
+def test_blocks_of_rows_give_the_stock_gradient(options, few, monkeypatch):
     monkeypatch.setattr(kernel_gradient, "_SMALL_MAP", 0)
-    monkeypatch.setattr(kernel_gradient, "_BLOCK_BYTES", 2 * 20 * 9 * 3 * 4 * 4)
+    monkeypatch.setattr(kernel_gradient, "_ROWS", 4)
+    monkeypatch.setattr(kernel_gradient, "_FEW_CHANNELS", few)
     x, kernel = drawn(2, 23, 20, 3), drawn(3, 3, 3, 5, seed=1)
     y, pullback = jax.vjp(lambda k: conv(x, k, **options), kernel)
     stock = kernel_gradient.Options(
@@ -274,11 +276,11 @@ def test_bfloat16_gradients_are_summed_in_float32(side):
     np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=2**-8, atol=1e-2)
 
 
-@pytest.mark.parametrize("side", [32, 80])
-def test_a_sharded_batch_stays_where_it_is(side):
+@pytest.mark.parametrize(("side", "channels"), [(32, 3), (80, 3), (32, 8), (80, 8)])
+def test_a_sharded_batch_stays_where_it_is(side, channels):
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
-    x, cotangent = drawn(4, side, side, 3), drawn(4, side, side, 5, seed=2)
-    kernel = drawn(3, 3, 3, 5, seed=1)
+    x, cotangent = drawn(4, side, side, channels), drawn(4, side, side, 5, seed=2)
+    kernel = drawn(3, 3, channels, 5, seed=1)
 
     def gradients(x, kernel, cotangent):
         return jax.vjp(lambda x, k: conv(x, k, padding=1), x, kernel)[1](cotangent)
