@@ -8,9 +8,11 @@ key of a group *is* the name of an argument.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
 import inspect
 import json
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,6 +112,11 @@ def check_overrides(config: ml_collections.ConfigDict, keys: Iterable[str]) -> N
             )
 
 
+def value_of(config: ml_collections.ConfigDict, key: str) -> Any:
+    """Returns the value of a dotted key, such as "model.features"."""
+    return functools.reduce(operator.getitem, key.split("."), config)
+
+
 def check(config: ml_collections.ConfigDict) -> None:
     """Checks that all keys are there, and no others.
 
@@ -175,7 +182,7 @@ def call(
     try:
         return function(**given, **more)
     except ValueError as error:
-        raise UserError(f"config.{key}: {error}") from error
+        raise UserError(f"config.{key}: {str(error).rstrip('.')}.") from error
 
 
 def check_arguments(

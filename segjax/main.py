@@ -103,19 +103,42 @@ def _parse(argv: list[str]) -> list[str]:
         listed = FLAGS.main_module_help() or FLAGS.module_help(__name__)
         print(f"{__doc__}\nFlags:\n{listed}")
         sys.exit(0)
-    _check_config(rest)
+    config = _check_config(rest)
     try:
         unused = FLAGS([argv[0], *rest])[1:]
     except (flags.Error, AttributeError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(_flag_sentence(error, config)) from error
     if unused:
         raise UserError(f'"{unused[0]}" is no flag: flags are written --flag=value.')
     return [argv[0], verb]
 
 
-def _check_config(arguments: list[str]) -> None:
+def _flag_sentence(error: Exception, config: ml_collections.ConfigDict | None) -> str:
+    """Says what absl found wrong with the flags, and what would be right."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        flag = f"--{error.flagname}"
+        # As a console command, this module is not the main one.
+        own = {
+            flag.name
+            for module in (__name__, sys.argv[0])
+            for flag in FLAGS.get_key_flags_for_module(module)
+        }
+        known = [f"--{name}" for name in (CONFIG, *own)]
+        return f"There is no flag {flag}.{config_lib.suggestion(flag, known)}"
+    text = " ".join(str(error).split()).rstrip(".")
+    flag, _, reason = text.removeprefix("flag ").partition(": ")
+    name = flag.partition("=")[0].removeprefix(f"--{CONFIG}.")
+    if not flag.startswith("--") or not reason:
+        return f"{text}. See --help."
+    if config is None or name == flag.partition("=")[0]:
+        return f"{flag} cannot be read: {reason}. See --help."
+    value = config_lib.value_of(config, name)
+    return f"{flag} does not fit ({reason}): give a value like the config's, {value!r}."
+
+
+def _check_config(arguments: list[str]) -> ml_collections.ConfigDict | None:
     """Looks at the config and the keys that are overridden, as config_flags would only
-    raise tracebacks.
+    raise tracebacks; returns the config without the overrides.
     """
     prefix = f"--{CONFIG}"
     files, keys = [], []
@@ -126,12 +149,15 @@ def _check_config(arguments: list[str]) -> None:
         elif name.startswith(prefix + "."):
             keys.append(name.removeprefix(prefix + "."))
     if files:
-        config_lib.check_overrides(config_lib.load(files[-1]), keys)
-    elif keys:
+        config = config_lib.load(files[-1])
+        config_lib.check_overrides(config, keys)
+        return config
+    if keys:
         raise UserError(
             f"--{CONFIG}.{keys[0]} overrides a key of a config, but no --{CONFIG}=FILE "
             "is given."
         )
+    return None
 
 
 def _main(argv: list[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 # Before jax is imported: tests are about numbers, and numbers are compared on the CPU.
@@ -86,3 +88,48 @@ def run_segjax(
         )
 
     return run
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call of the command line ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def sentence(self) -> str:
+        """What a person is told at the end."""
+        return self.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def main(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Ended]]:
+    """Calls the command line within this process, as often as one likes."""
+    from absl import flags
+
+    from segjax import main as main_module
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+    logger = logging.getLogger("segjax")
+    before = logger.handlers[:], logger.propagate, logger.level
+
+    def call(*arguments: str) -> Ended:
+        for name in list(flags.FLAGS):
+            if name == "config" or name.startswith("config."):
+                delattr(flags.FLAGS, name)
+            else:
+                flags.FLAGS[name].unparse()
+        flags.FLAGS.unparse_flags()
+        monkeypatch.setattr(sys, "argv", ["segjax", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main_module.run()
+        return Ended(ended.value.code or 0, *capfd.readouterr())
+
+    yield call
+    logger.handlers[:], logger.propagate = before[:2]
+    logger.setLevel(before[2])

@@ -9,6 +9,7 @@ from typing import Protocol
 import jax
 import numpy as np
 
+from segjax.config import suggestion
 from segjax.data.images import normalize
 from segjax.data.label_spec import LabelSpec
 from segjax.metrics import (
@@ -39,6 +40,29 @@ class Evaluation:
     best_metric: str = "mean_iou"
     tile: int | None = None
     cell_class: int | None = None
+
+    def check(self, label_spec: LabelSpec) -> None:
+        """Checks the class and the metric that are named.
+
+        Raises:
+          UserError: if the data set has no such class, or there is no such metric.
+        """
+        classes = label_spec.num_classes
+        if self.cell_class is not None and not 0 <= self.cell_class < classes:
+            raise UserError(
+                f"config.evaluation.cell_class is {self.cell_class}: the classes of the "
+                f"data set are 0 to {classes - 1}."
+            )
+        known = set(semantic_metrics(np.eye(classes, dtype=np.int64), label_spec.names))
+        if self.cell_class is not None:
+            known |= summarize(
+                np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
+            ).keys()
+        if self.best_metric not in known:
+            raise UserError(
+                f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
+                f"measured.{suggestion(self.best_metric, known)}"
+            )
 
 
 @dataclass(frozen=True)

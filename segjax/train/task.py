@@ -72,6 +72,7 @@ class SemanticTask:
             LOSSES[loss.name], loss, "loss", given_later=("outputs", "batch")
         )
         self._loss = partial(LOSSES[loss.name], **config_lib.arguments(loss))
+        self._check_loss()
         self.schedule = _schedule(config)
         self.optimizer = config_lib.build(
             optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
@@ -81,6 +82,21 @@ class SemanticTask:
         )
         augment.check(config.pipeline.get("augment", ()))
         self.input_size, self.output_size = self._sizes()
+
+    def _check_loss(self) -> None:
+        """Checks the values of the loss's arguments, on shapes alone."""
+        pixels = (1, 1, 1)
+        logits = jax.ShapeDtypeStruct(
+            (*pixels, self.config.model.num_classes), np.float32
+        )
+        batch = {
+            "label": jax.ShapeDtypeStruct(pixels, np.int32),
+            "weight": jax.ShapeDtypeStruct(pixels, np.float32),
+        }
+        try:
+            jax.eval_shape(self._loss, {"logits": logits}, batch)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"config.loss: {error}.") from error
 
     def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Checks the crop against the network."""
@@ -117,6 +133,8 @@ class SemanticTask:
                 f'"{dataset.name}" has {dataset.label_spec.num_classes} classes '
                 f"({', '.join(dataset.label_spec.names)}): use that number."
             )
+        self.evaluation.check(dataset.label_spec)
+        self.batches(dataset, 0).close()
         return dataset
 
     def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
