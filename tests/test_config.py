@@ -1,0 +1,150 @@
+"""Configs: loading, checking, overriding, comparing, storing, building."""
+
+import ml_collections
+import pytest
+
+from segjax import config as config_lib
+from segjax.types import UserError
+
+
+def write(path, body):
+    path.write_text(f"import ml_collections\n\n\ndef get_config(preset=''):\n{body}\n")
+    return str(path)
+
+
+def test_a_preset_comes_after_a_colon(tmp_path):
+    file = write(
+        tmp_path / "a.py", "    return ml_collections.ConfigDict({'x': preset})"
+    )
+    assert config_lib.load(file).x == ""
+    assert config_lib.load(f"{file}:b").x == "b"
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("    return 1 / 0", "ZeroDivisionError"),
+        ("    raise ValueError('no preset')", "no preset"),
+        ("    return (", "SyntaxError"),
+    ],
+)
+def test_a_config_that_fails_is_one_sentence(tmp_path, body, sentence):
+    file = write(tmp_path / "a.py", body)
+    with pytest.raises(UserError, match=sentence) as caught:
+        config_lib.load(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_get_config_is_named(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match=r"a\.py cannot be used.*get_config"):
+        config_lib.load(str(tmp_path / "a.py"))
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(UserError, match=r"there is no file configs/no\.py"):
+        config_lib.load("configs/no.py:smoke")
+
+
+@pytest.mark.parametrize("key", list(config_lib.KEYS))
+def test_each_key_has_to_be_there(smoke, key):
+    del smoke[key]
+    with pytest.raises(UserError, match=f'lacks the key "{key}"'):
+        config_lib.check(smoke)
+
+
+def test_other_keys_are_refused(smoke):
+    smoke.batchsize = 3
+    with pytest.raises(UserError, match=r'"batchsize"\. Did you mean "batch_size"'):
+        config_lib.check(smoke)
+
+
+@pytest.mark.parametrize("key", ["num_steps", "batch_size", "checkpoint_every"])
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_counts_are_whole_and_positive(smoke, key, value):
+    with smoke.ignore_type():
+        smoke[key] = value
+    with pytest.raises(UserError, match=f"config.{key} is a whole number.*got {value}"):
+        config_lib.check(smoke)
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("modle.features", 'config has no key "modle". Did you mean "model"'),
+        ("model.featurs", 'config.model has no key "featurs". Did you mean "features"'),
+        ("batch_size.x", "config.batch_size is a value, not a group"),
+        ("model", "--config.model is a group"),
+    ],
+)
+def test_overrides_are_checked(smoke, key, sentence):
+    with pytest.raises(UserError, match=sentence.replace(".", r"\.")):
+        config_lib.check_overrides(smoke, [key])
+
+
+def test_good_overrides_pass(smoke):
+    config_lib.check_overrides(smoke, ["batch_size", "model.features"])
+
+
+def test_json_keeps_tuples_and_all_values(smoke):
+    again = config_lib.from_json(config_lib.to_json(smoke))
+    assert again.to_dict() == smoke.to_dict()
+    assert isinstance(again.model.features, tuple)
+    assert isinstance(again.pipeline.augment[0], tuple)
+
+
+def test_differences_name_keys_and_both_values(smoke):
+    other = config_lib.from_json(config_lib.to_json(smoke))
+    assert config_lib.differences(smoke, other) == {}
+    other.model.features = (4, 8, 16)
+    other.loss.dice_weight = 2.0
+    del other.evaluation["cell_class"]
+    assert config_lib.differences(smoke, other) == {
+        "model.features": "was (4, 8), now (4, 8, 16)",
+        "loss.dice_weight": "was not set, now 2.0",
+        "evaluation.cell_class": "was 1, now not set",
+    }
+
+
+def test_suggestions_are_close_or_all():
+    assert config_lib.suggestion("trian", ["train", "predict"]) == (
+        ' Did you mean "train"?'
+    )
+    assert config_lib.suggestion("xyz", ["b", "a"]) == " Known: a, b."
+
+
+def half(*, x, scale=0.5):
+    if x < 0:
+        raise ValueError(f"x must be >= 0, got {x}")
+    return x * scale
+
+
+TABLE = {"half": half}
+
+
+def group(**values):
+    return ml_collections.ConfigDict({"name": "half"} | values)
+
+
+def test_groups_are_built_by_name():
+    assert config_lib.build(TABLE, group(x=3), "thing") == 1.5
+    assert config_lib.build(TABLE, group(scale=2), "thing", x=4) == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"name": "hlaf"}, "config.thing.name is 'hlaf'.*\"half\""),
+        ({"x": 1, "scael": 2}, 'config.thing has an unknown key "scael".*"scale"'),
+        ({}, 'config.thing lacks the key "x"'),
+        ({"x": -1}, "config.thing: x must be >= 0, got -1"),
+    ],
+)
+def test_what_cannot_be_built_names_the_key(values, sentence):
+    with pytest.raises(UserError, match=sentence):
+        config_lib.build(TABLE, group(**values), "thing")
+
+
+def test_what_the_program_gives_cannot_be_given_by_the_config():
+    with pytest.raises(UserError, match='unknown key "x"'):
+        config_lib.build(TABLE, group(x=1), "thing", x=2)

@@ -1,0 +1,124 @@
+"""Checkpoints: what is kept, what is said, what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.train import checkpoint
+from segjax.train.checkpoint import Checkpoints, abstract_like
+from segjax.train.sharding import Devices
+from segjax.train.state import TrainState, parameters_sha256, tree_sha256
+from segjax.types import UserError
+
+ABOUT = {"config": {"seed": 0}, "channels": 1}
+
+
+def state_at(step):
+    devices = Devices()
+    return devices.put_replicated(
+        TrainState(
+            step=np.int32(step),
+            params={"kernel": np.full((2, 3), step, np.float32)},
+            batch_stats={},
+            opt_state=({"moment": np.full(3, -step, np.float32)},),
+        )
+    )
+
+
+@pytest.fixture
+def abstract():
+    return abstract_like(jax.eval_shape(lambda: state_at(0)), Devices().replicated)
+
+
+def kept_after(workdir, scores):
+    """Saves at steps 1, 2, ... with these metrics; returns the steps that are left."""
+    with Checkpoints(workdir, "mean_iou") as checkpoints:
+        for step, score in enumerate(scores, 1):
+            metrics = None if score is None else {"mean_iou": score}
+            checkpoints.save(state_at(step), ABOUT, metrics)
+        checkpoints.wait()
+        return checkpoints.steps(), checkpoints.best_step()
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept", "best"),
+    [
+        ([None, None, None, None], [4, 3], None),
+        ([0.1, 0.9, 0.3, 0.4, 0.5], [5, 4, 2], 2),
+        ([0.1, None, 0.9, None, None, 0.2], [6, 5, 3], 3),
+        ([0.1, 0.2, 0.3], [3, 2], 3),
+    ],
+)
+def test_the_latest_two_and_the_best_are_kept(tmp_path, scores, kept, best):
+    steps, found = kept_after(tmp_path, scores)
+    assert steps == kept
+    assert found == best
+
+
+def test_what_was_saved_comes_back(tmp_path, abstract):
+    kept_after(tmp_path, [None, None])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        state, about = checkpoints.restore_newest(abstract)
+        assert checkpoints.newest_about() == about
+    jax.tree.map(np.testing.assert_array_equal, state, state_at(2))
+    assert about["step"] == 2
+    assert about["channels"] == 1
+    assert about["parameters_sha256"] == parameters_sha256(state.params)
+
+
+def test_the_arrays_may_be_overwritten_once_save_returns(tmp_path, abstract):
+    state = state_at(1)
+    change = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, ABOUT)
+        jax.block_until_ready(change(state))
+        checkpoints.wait()
+        restored, _ = checkpoints.restore_newest(abstract)
+    jax.tree.map(np.testing.assert_array_equal, restored, state_at(1))
+
+
+def test_nothing_to_load_is_said(tmp_path, abstract):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(UserError, match="there is none"),
+    ):
+        checkpoints.restore_newest(abstract)
+
+
+def test_what_is_newer_can_be_deleted(tmp_path):
+    kept_after(tmp_path, [0.9, 0.1, 0.2])
+    with Checkpoints(tmp_path, "mean_iou") as checkpoints:
+        checkpoints.delete_after(2)
+        assert checkpoints.steps() == [2, 1]
+
+
+def test_hashes_depend_on_names_shapes_dtypes_and_values():
+    a = jnp.arange(6, dtype=jnp.float32)
+    trees = [
+        {"a": a},
+        {"b": a},
+        {"a": a.reshape(2, 3)},
+        {"a": a.astype(jnp.int32)},
+        {"a": a.at[0].set(-0.0)},
+        {"a": a, "b": a},
+    ]
+    assert len({tree_sha256(tree) for tree in trees}) == len(trees)
+    assert tree_sha256({"a": a, "b": a}) == tree_sha256({"b": a, "a": np.asarray(a)})
+
+
+def test_a_lock_is_free_again_after_its_holder(tmp_path):
+    with (
+        checkpoint.lock(tmp_path),
+        pytest.raises(UserError, match="Another process"),
+        checkpoint.lock(tmp_path),
+    ):
+        pass
+    with checkpoint.lock(tmp_path):
+        pass
+
+
+def test_config_is_written_whole(tmp_path, smoke):
+    checkpoint.write_config(tmp_path, smoke)
+    assert checkpoint.read_config(tmp_path).to_dict() == smoke.to_dict()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
