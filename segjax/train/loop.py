@@ -34,7 +34,7 @@ from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
-HEADLINE = ("mean_iou", "pixel_error", "rand_error", "warping_error")
+HEADLINE = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")
 """The metrics that are printed during training; all are in the log."""
 
 
