@@ -1,0 +1,216 @@
+"""The command line: every verb, once through."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from segjax.train import loop
+
+EM = "--config=configs/unet_em.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("main") / "run"
+
+
+@pytest.fixture(scope="module")
+def ended(workdir, data_dir, run_segjax):
+    """A training through a process of its own."""
+    return run_segjax(EM, f"--workdir={workdir}", f"--data_dir={data_dir}")
+
+
+def test_train_is_the_verb_that_need_not_be_given(ended, workdir):
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout.splitlines()[-1])
+    assert result["step"] == 2
+    assert not result["interrupted"]
+    assert {"parameters_sha256", "mean_iou", "pixel_error", "rand_error"} <= set(result)
+    assert json.loads((workdir / "config.json").read_text())["num_steps"] == 2
+    pictures = {path.name for path in (workdir / "pictures").iterdir()}
+    assert {"curves.png", "confusion.png", "validation_000.png"} <= pictures
+
+
+def test_the_screen_before_training_says_what_there_is(ended):
+    for words in (
+        "unet, 1,682 parameters, 64x64 -> 64x64, batch 4",
+        "em_sections: train 2, validation 1, test 1",
+        "membrane",
+        "(ignored)",
+        "GFLOP, peak memory",
+        "2 steps take at least",
+    ):
+        assert words in ended.stderr
+    assert "Warning" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.usefixtures("ended")
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_evaluate_ends_with_one_json_object(main, workdir, data_dir, split):
+    ended = main(
+        "evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}", f"--split={split}"
+    )
+    assert ended.code == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert found["step"] == 2
+    assert found["split"] == split
+    assert len(found["parameters_sha256"]) == 64
+    named = {"pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou"}
+    named |= {"iou/cell", "dice/membrane", "pixel_error", "rand_error", "warping_error"}
+    assert named <= set(found)
+    assert 0 <= found["mean_iou"] <= 1
+    assert found["pixel_error"] == pytest.approx(1 - found["pixel_accuracy"])
+
+
+@pytest.mark.usefixtures("ended")
+def test_evaluate_agrees_with_what_training_measured(main, workdir, data_dir, ended):
+    again = main("evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}")
+    found, before = (json.loads(x.stdout.splitlines()[-1]) for x in (again, ended))
+    assert found["parameters_sha256"] == before["parameters_sha256"]
+    assert found["mean_iou"] == pytest.approx(before["mean_iou"], abs=1e-3)
+
+
+@pytest.mark.usefixtures("ended")
+def test_evaluate_best_and_baseline(main, workdir, data_dir):
+    ended = main(
+        "evaluate",
+        f"--workdir={workdir}",
+        f"--data_dir={data_dir}",
+        "--checkpoint=best",
+        "--baseline",
+        "--tile=32",
+    )
+    assert ended.code == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert found["step"] == 2
+    assert 0 < found["otsu/mean_iou"] < 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_predict_writes_what_was_asked_for(main, workdir, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    stack = rng.integers(0, 255, (3, 40, 50), np.uint8)
+    tifffile.imwrite(tmp_path / "in/a.tif", stack, photometric="minisblack")
+    picture = Image.fromarray(rng.integers(0, 255, (33, 21), np.uint8))
+    picture.save(tmp_path / "in/b.png")
+    arguments = (f"--workdir={workdir}", f"--input={tmp_path / 'in'}")
+    whole = main("predict", *arguments, f"--output={tmp_path / 'whole'}", "--tile=0")
+    assert whole.code == 0, whole.stderr
+    assert {p.name for p in (tmp_path / "whole").iterdir()} == {"a.tif", "b.png"}
+    tiled = main(
+        "predict",
+        *arguments,
+        f"--output={tmp_path / 'tiled'}",
+        "--tile=16",
+        "--probabilities",
+        "--overlay",
+    )
+    assert tiled.code == 0, tiled.stderr
+    assert {p.name for p in (tmp_path / "tiled").iterdir()} == {
+        "a.tif",
+        "b.png",
+        "a_probabilities.tif",
+        "b_probabilities.tif",
+        "a_overlay.tif",
+        "b_overlay.png",
+    }
+    labels = [tifffile.imread(tmp_path / f / "a.tif") for f in ("whole", "tiled")]
+    assert labels[0].shape == (3, 40, 50)
+    assert (labels[0] != labels[1]).mean() < 1e-3
+
+
+def test_summary_is_a_table_or_json(main):
+    table = main("summary", "--config=configs/unet_em.py:paper")
+    assert table.code == 0, table.stderr
+    assert "31,030,658" in table.stdout
+    assert "572x572x1 -> 388x388x2" in table.stdout
+    found = json.loads(
+        main("summary", "--config=configs/unet_em.py:paper", "--json").stdout
+    )
+    assert found["parameters"] == 31_030_658
+
+
+def test_prepare_builds_and_exports(main, data_dir, tmp_path):
+    ended = main("prepare", EM, f"--data_dir={data_dir}", f"--export={tmp_path}")
+    assert ended.code == 0, ended.stderr
+    assert "em_sections: train 2" in ended.stdout
+    names = {path.name for path in (tmp_path / "images").iterdir()}
+    assert len(names) == 2
+    assert names == {path.name for path in (tmp_path / "labels").iterdir()}
+
+
+def test_a_folder_of_ones_own_trains(main, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (tmp_path / "mine" / kind).mkdir(parents=True)
+    for i in range(3):
+        image = rng.integers(0, 256, (40, 48), np.uint8)
+        Image.fromarray(image).save(tmp_path / f"mine/images/{i}.png")
+        mask = np.where(image > 99, 255, 0).astype(np.uint8)
+        Image.fromarray(mask).save(tmp_path / f"mine/labels/{i}.png")
+    ended = main(
+        "train",
+        "--config=configs/unet_folder.py:smoke",
+        f"--manual_dir={tmp_path / 'mine'}",
+        f"--data_dir={tmp_path / 'data'}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert ended.code == 0, ended.stderr
+    assert "foreground" in ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1])["step"] == 2
+
+
+def test_overrides_reach_the_run(main, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    ended = main(
+        "train",
+        EM,
+        "--config.model.features=2,3,4",
+        "--config.num_steps=3",
+        "--config.optimizer.weight_decay=0.5",
+        f"--workdir={tmp_path}",
+        f"--data_dir={data_dir}",
+    )
+    assert ended.code == 0, ended.stderr
+    kept = json.loads((tmp_path / "config.json").read_text())
+    assert kept["model"]["features"] == [2, 3, 4]
+    assert kept["optimizer"]["weight_decay"] == 0.5
+    assert json.loads(ended.stdout.splitlines()[-1])["step"] == 3
+
+
+def test_help_names_verbs_and_flags(run_segjax):
+    ended = run_segjax("--help")
+    assert ended.returncode == 0
+    for word in ("train", "evaluate", "predict", "summary", "prepare", "--workdir"):
+        assert word in ended.stdout
+
+
+def test_help_loads_neither_jax_nor_tensorflow():
+    code = (
+        "import sys; import segjax.main; "
+        "print({'jax', 'flax', 'tensorflow'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "set()\n"
+
+
+def test_processes_need_all_three_flags(main, tmp_path):
+    ended = main("train", EM, f"--workdir={tmp_path / 'a'}", "--num_processes=2")
+    assert ended.code == 1
+    assert "--coordinator, --num_processes and --process_id" in ended.sentence
+
+
+def test_a_traceback_comes_when_asked_for(run_segjax, tmp_path):
+    ended = run_segjax("evaluate", f"--workdir={tmp_path / 'none'}", "--verbosity=1")
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr

@@ -1,0 +1,112 @@
+"""Evaluation: every image once, absent classes said, the right sentence without labels."""
+
+import numpy as np
+import pytest
+
+from segjax.data.label_spec import LabelSpec
+from segjax.train import sharding
+from segjax.train.baseline import OtsuPredictor
+from segjax.train.evaluate import Evaluation, evaluate
+from segjax.types import UserError
+
+SPEC = LabelSpec(("membrane", "cell"), ((0, 0, 0), (255, 255, 255)))
+
+
+def record(name, label):
+    label = np.asarray(label, np.uint8)
+    return {"image": label[..., None] * 200, "label": label, "name": name}
+
+
+class Always:
+    """Answers each image with the class that it was made for."""
+
+    def __init__(self, label):
+        self.label = label
+        self.seen = 0
+
+    def pages(self, images, forms=("labels",)):
+        for image in images:
+            self.seen += 1
+            labels = np.full(image.shape[:2], self.label, np.uint8)
+            probabilities = np.eye(2, dtype=np.float32)[labels]
+            yield {"labels": labels, "probabilities": probabilities}
+
+
+RECORDS = [record("a", [[0, 1], [1, 1]]), record("b", [[1, 255], [255, 0]])]
+
+
+def measure(records=RECORDS, predictor=None, **more):
+    arguments = {"split": "validation", "normalization": "range"} | more
+    return evaluate(predictor or Always(1), records, SPEC, **arguments)
+
+
+def test_counts_are_added_before_any_ratio():
+    predictor = Always(1)
+    report = measure(predictor=predictor)
+    assert predictor.seen == 2
+    np.testing.assert_array_equal(report.counts, [[0, 2], [0, 4]])
+    assert report.metrics["pixel_accuracy"] == pytest.approx(4 / 6)
+    assert report.metrics["iou/cell"] == pytest.approx(4 / 6)
+    assert report.metrics["mean_iou"] == pytest.approx(4 / 6 / 2)
+
+
+def test_cells_bring_the_errors_of_electron_microscopy():
+    size = 16
+    label = np.ones((size, size), np.uint8)
+    label[:, size // 2] = 0
+    report = measure([record("a", label)], Always(1), cell_class=1)
+    assert {"rand_error", "warping_error", "pixel_error"} <= report.metrics.keys()
+    assert report.metrics["rand_error"] > 0.2
+    assert report.metrics["sections"] == 1
+
+
+def test_processes_share_the_images_and_add_their_counts(monkeypatch):
+    parts = []
+    monkeypatch.setattr(sharding, "process_count", lambda: 2)
+    monkeypatch.setattr(sharding, "gather", lambda rows: parts.append(rows) or rows)
+    for index in (0, 1):
+        monkeypatch.setattr(sharding, "process_index", lambda index=index: index)
+        measure()
+    monkeypatch.undo()
+    np.testing.assert_array_equal(sum(parts)[0], measure().counts)
+
+
+def test_a_split_without_images_is_refused():
+    with pytest.raises(UserError, match='The split "validation" has no images'):
+        measure([])
+
+
+def test_a_split_without_labels_is_refused():
+    bare = {key: value for key, value in RECORDS[0].items() if key != "label"}
+    with pytest.raises(UserError, match='split "test" has no labels'):
+        measure([bare], split="test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"cell_class": 2}, "cell_class is 2: the classes of the data set are 0 to 1"),
+        ({"cell_class": -1}, "cell_class is -1"),
+        ({"best_metric": "mean_uoi"}, 'Did you mean "mean_iou"'),
+        ({"best_metric": "rand_error"}, "which is not measured"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Evaluation(**arguments).check(SPEC)
+
+
+def test_what_can_be_measured_passes():
+    for metric in ("mean_iou", "iou/cell", "pixel_accuracy"):
+        Evaluation(best_metric=metric).check(SPEC)
+    Evaluation(best_metric="rand_error", cell_class=1).check(SPEC)
+
+
+@pytest.mark.parametrize("cell_class", [0, 1])
+def test_otsu_takes_light_for_cells(cell_class):
+    image = np.full((8, 8, 1), 0.9, np.float32)
+    image[:, 3:5] = 0.1
+    (page,) = OtsuPredictor(0.0, cell_class).pages([image])
+    assert (page["labels"][:, 0] == cell_class).all()
+    assert (page["labels"][:, 3] == 1 - cell_class).all()
+    np.testing.assert_array_equal(page["probabilities"].argmax(-1), page["labels"])

@@ -1,0 +1,99 @@
+"""A run that was trained, loaded again; Otsu measured beside it."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from segjax.train import loop
+from segjax.train.baseline import evaluate_baseline
+from segjax.train.task import SemanticTask
+from segjax.train.trained import evaluate_run, load_trained
+from segjax.types import UserError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_dir):
+    from pathlib import Path
+
+    from segjax import config
+
+    workdir = tmp_path_factory.mktemp("run")
+    root = Path(__file__).resolve().parents[2]
+    smoke = config.load(f"{root}/configs/unet_em.py:smoke")
+    smoke.num_steps, smoke.eval_every = 3, 2
+    draw, loop.draw_run = loop.draw_run, lambda workdir, *_: [workdir]
+    try:
+        return workdir, loop.train(smoke, workdir, data_dir)
+    finally:
+        loop.draw_run = draw
+
+
+def test_the_newest_checkpoint_is_loaded(run):
+    workdir, result = run
+    trained = load_trained(workdir)
+    assert trained.step == 3
+    assert trained.parameters_sha256 == result.parameters_sha256
+    assert trained.channels == 1
+    assert trained.label_spec.names == ("membrane", "cell")
+    image = np.zeros((32, 32, 1), np.float32)
+    assert trained.task.predictor(trained.variables).labels(image).shape == (32, 32)
+
+
+def test_the_best_checkpoint_is_one_that_was_evaluated(run):
+    workdir, _ = run
+    assert load_trained(workdir, best=True).step in (2, 3)
+
+
+def test_loading_changes_nothing(run):
+    workdir, _ = run
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    load_trained(workdir)
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
+
+
+def test_a_run_without_evaluation_has_no_best(run, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(run[0], workdir)
+    for step in (workdir / "checkpoints").iterdir():
+        shutil.rmtree(step / "metrics")
+    with pytest.raises(UserError, match="no evaluated checkpoint yet"):
+        load_trained(workdir, best=True)
+
+
+def test_a_damaged_best_checkpoint_is_no_traceback(run, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(run[0], workdir)
+    best = load_trained(workdir, best=True).step
+    for path in (workdir / f"checkpoints/{best}").rglob("d/*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=rf"step {best} .* is damaged .*latest"):
+        load_trained(workdir, best=True)
+
+
+def test_evaluating_names_split_step_and_hash(run, data_dir):
+    workdir, result = run
+    found = evaluate_run(workdir, split="test", data_dir=data_dir)
+    assert (found["split"], found["step"]) == ("test", 3)
+    assert found["parameters_sha256"] == result.parameters_sha256
+
+
+def test_an_unknown_split_is_refused(run, data_dir):
+    with pytest.raises(UserError, match='no images in a split "tset"; it has train'):
+        evaluate_run(run[0], split="tset", data_dir=data_dir)
+
+
+def test_otsu_is_measured_as_the_network_is(smoke, data_dir):
+    task = SemanticTask(smoke)
+    dataset = task.open_dataset(data_dir, None)
+    metrics = evaluate_baseline(task, dataset, "validation").metrics
+    assert 0.3 < metrics["mean_iou"] < 0.95
+    assert {"rand_error", "warping_error"} <= metrics.keys()
+
+
+def test_otsu_needs_cells(smoke, data_dir):
+    smoke.evaluation.cell_class = None
+    task = SemanticTask(smoke)
+    dataset = task.open_dataset(data_dir, None)
+    with pytest.raises(UserError, match="--baseline thresholds grey images"):
+        evaluate_baseline(task, dataset, "validation")
