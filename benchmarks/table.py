@@ -1,0 +1,75 @@
+"""Draws the tables of benchmarks/README.md from the JSON files in benchmarks/results.
+
+python benchmarks/table.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from results import FOLDER
+
+README = Path(__file__).parent / "README.md"
+MARKS = re.compile(r"(<!-- tables -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+def unet_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "segjax", "PyTorch", "ratio (range)", "images/s of segjax"]]
+    for row in rows:
+        ours, theirs = (row["seconds"][name] for name in ("segjax", "torch"))
+        low, high = row["ratio_range"]
+        name = f"{row['what']}, batch {row['batch']}, {row['side']}x{row['side']}"
+        table.append(
+            [
+                f"{name}, {row['features'][0]} features, {row['padding']}, {row['dtype']}",
+                f"{1e3 * ours:.1f} ms",
+                f"{1e3 * theirs:.1f} ms",
+                f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})",
+                f"{row['batch'] / ours:.1f}",
+            ]
+        )
+    return table
+
+
+def tiles_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "image", "tile (output side)", "megapixels/s"]]
+    for row in rows:
+        tile = str(row["tile"]) if row["tile"] else "whole"
+        speed = f"{row['megapixels_per_second']:.2f}"
+        table.append([row["what"], f"{row['side']}x{row['side']}", tile, speed])
+    return table
+
+
+TABLES = {"unet": unet_rows, "tiles": tiles_rows}
+
+
+def section(path: Path) -> str:
+    """The heading, the conditions, and the table of one file."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items() if v)
+    before, after = (result[f"load_{when}"][0] for when in ("before", "after"))
+    head, *body = TABLES[result["what"]](result["rows"])
+    lines = [head, ["---"] * len(head), *body]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return (
+        f"### {result['what']}, {result['date']}, {result['hardware']}, "
+        f"{result['cores']} cores\n\n"
+        f"{versions}; load {before:.1f} before and {after:.1f} after "
+        f"([JSON](results/{path.name})).\n\n{table}\n"
+    )
+
+
+def main() -> None:
+    sections = [section(path) for path in sorted(FOLDER.glob("*.json"), reverse=True)]
+    text = README.read_text(encoding="utf-8")
+    README.write_text(
+        MARKS.sub(lambda m: m[1] + "\n" + "\n".join(sections) + m[2], text),
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main()
