@@ -73,6 +73,7 @@ def isbi() -> dict:
         "data": {"name": "isbi_em"},
         "pipeline": config["pipeline"] | {"input_size": (256, 256)},
         "model": config["model"] | {"features": (16, 32, 64, 128, 256)},
+        "evaluation": config["evaluation"] | {"symmetries": True},
     }
 
 
@@ -101,6 +102,7 @@ def paper() -> dict:
         },
         "optimizer": {"name": "sgd", "momentum": 0.99},
         "schedule": {"name": "constant", "peak": 1e-3},
+        "evaluation": config["evaluation"] | {"symmetries": True},
     }
 
 

@@ -34,12 +34,15 @@ class Evaluation:
       tile: output side of the tiles in pixels; None chooses one, 0 is the whole image.
       cell_class: where given, the class of cells in electron microscopy: pixel, Rand
         and warping errors are then reported, too.
+      symmetries: whether evaluation and prediction average the probabilities over the
+        image's flips and quarter turns, at eight times the cost.
     """
 
     split: str = "validation"
     best_metric: str = "mean_iou"
     tile: int | None = None
     cell_class: int | None = None
+    symmetries: bool = False
 
     def check(self, label_spec: LabelSpec) -> None:
         """Checks the class and the metric that are named.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from segjax.data.pipeline import Batches, record_ids, record_names, train_batche
 from segjax.losses import LOSSES
 from segjax.models import MODELS
 from segjax.ops.tiles import Geometry
+from segjax.predict.symmetries import Apply, over_symmetries
 from segjax.predict.tiled import Predictor
 from segjax.train import optim, sharding
 from segjax.train.evaluate import Evaluation, Report, evaluate
@@ -71,7 +72,7 @@ class SemanticTask:
         config_lib.check_arguments(
             LOSSES[loss.name], loss, "loss", given_later=("outputs", "batch")
         )
-        self._loss = partial(LOSSES[loss.name], **config_lib.arguments(loss))
+        self._loss = functools.partial(LOSSES[loss.name], **config_lib.arguments(loss))
         self._check_loss()
         self.schedule = _schedule(config)
         self.optimizer = config_lib.build(
@@ -223,7 +224,7 @@ class SemanticTask:
         devices = sharding.Devices.of_this_process()
         local = devices.put_replicated_here(jax.tree.map(local_value, variables))
         return Predictor(
-            jax.tree_util.Partial(self.logits, local),
+            jax.tree_util.Partial(self._predicted, local),
             self.geometry,
             tile=tile,
             batch_size=devices.count,
@@ -234,6 +235,15 @@ class SemanticTask:
         """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training."""
         outputs: Any = self.model.apply(variables, image, train=False)
         return outputs["logits"]
+
+    @functools.cached_property
+    def _predicted(self) -> Apply:
+        """`logits`, averaged over symmetries where the experiment wants it; one
+        function, as each new one is compiled anew.
+        """
+        return (
+            over_symmetries(self.logits) if self.evaluation.symmetries else self.logits
+        )
 
     def evaluate(
         self,
