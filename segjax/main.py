@@ -194,6 +194,9 @@ def _set_up_jax() -> None:
     """Joins the other processes, and keeps compiled programs for the next time."""
     import jax
 
+    from segjax.train.memory import keep_freed_memory
+
+    keep_freed_memory()
     cache = "JAX_COMPILATION_CACHE_DIR"
     if cache not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
