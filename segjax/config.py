@@ -7,7 +7,6 @@ key of a group *is* the name of an argument.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.util
 import inspect
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 
 import ml_collections
 
-from segjax.errors import UserError
+from segjax.errors import UserError, suggestion
 
 T = TypeVar("T")
 
@@ -42,15 +41,6 @@ KEYS = {
 
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Returns ' Did you mean "features"?' where a known word is close, else the list."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    if close:
-        return f' Did you mean "{close[0]}"?'
-    return f" Known: {', '.join(known)}."
 
 
 def load(file_and_preset: str) -> ml_collections.ConfigDict:
@@ -132,10 +122,19 @@ def check(config: ml_collections.ConfigDict) -> None:
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
-        if not isinstance(config[key], int) or config[key] < 1:
+        if not _is_whole(config[key]) or config[key] < 1:
             raise UserError(
                 f"config.{key} is a whole number from 1 on, got {config[key]!r}."
             )
+    if not _is_whole(config.seed) or not 0 <= config.seed < 2**32:
+        raise UserError(
+            "config.seed is a whole number from 0 to 4294967295 (32 bits), got "
+            f"{config.seed!r}."
+        )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def arguments(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,7 +180,7 @@ def call(
     given = check_arguments(function, group, key, given_later=tuple(more))
     try:
         return function(**given, **more)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"config.{key}: {str(error).rstrip('.')}.") from error
 
 

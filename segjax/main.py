@@ -24,7 +24,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from segjax import config as config_lib
-from segjax.errors import UserError
+from segjax.errors import UserError, suggestion
 
 if TYPE_CHECKING:
     import ml_collections
@@ -93,7 +93,7 @@ def _parse(argv: list[str]) -> list[str]:
     if rest and not rest[0].startswith("-"):
         verb, rest = rest[0], rest[1:]
     if verb not in VERBS:
-        raise UserError(f'"{verb}" is no verb.{config_lib.suggestion(verb, VERBS)}')
+        raise UserError(f'"{verb}" is no verb.{suggestion(verb, VERBS)}')
     if CONFIG not in FLAGS:
         config_flags.DEFINE_config_file(
             CONFIG, None, "The experiment: a file, and a preset after a colon."
@@ -124,7 +124,7 @@ def _flag_sentence(error: Exception, config: ml_collections.ConfigDict | None) -
             for flag in FLAGS.get_key_flags_for_module(module)
         }
         known = [f"--{name}" for name in (CONFIG, *own)]
-        return f"There is no flag {flag}.{config_lib.suggestion(flag, known)}"
+        return f"There is no flag {flag}.{suggestion(flag, known)}"
     text = " ".join(str(error).split()).rstrip(".")
     flag, _, reason = text.removeprefix("flag ").partition(": ")
     name = flag.partition("=")[0].removeprefix(f"--{CONFIG}.")

@@ -9,9 +9,9 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from segjax.config import suggestion
 from segjax.data.images import normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import suggestion
 from segjax.metrics import (
     EM_COLUMNS,
     THRESHOLDS,
