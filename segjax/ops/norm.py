@@ -68,12 +68,16 @@ def normalize_by(
       The normalised map, in the dtype of `x`.
     """
     factor = scale * lax.rsqrt(variance + epsilon)
-    return _affine(x, factor, bias - mean * factor)
+    return _affine(x, factor, bias - mean * factor).astype(x.dtype)
 
 
 def _affine(x: Array, factor: Array, offset: Array) -> Array:
-    wide = lambda row: row.astype(x.dtype)[None, None, None]
-    return x * wide(factor) + wide(offset)
+    """`x * factor + offset` in float32 at least: in bfloat16 a large mean would cancel
+    against a large offset, and take the digits with it.
+    """
+    wide = _wide(x)
+    row = lambda values: values.astype(wide.dtype)[None, None, None]
+    return wide * row(factor) + row(offset)
 
 
 def _wide(x: Array) -> Array:
@@ -113,8 +117,9 @@ def _backward(
     factor = scale * inverse
     slope = -factor * inverse * d_scale / count
     offset = -factor * d_bias / count - slope * mean
-    dx = _affine(dy, factor, offset) + x * slope.astype(x.dtype)[None, None, None]
-    return dx, d_scale, d_bias, None
+    wide = _wide(x)
+    dx = _affine(dy, factor, offset) + wide * slope.astype(wide.dtype)[None, None, None]
+    return dx.astype(x.dtype), d_scale, d_bias, None
 
 
 _batch_norm.defvjp(_forward, _backward)

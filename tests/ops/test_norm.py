@@ -80,3 +80,22 @@ def test_no_gradient_flows_through_the_statistics():
 def test_a_scale_of_another_length_is_refused():
     with pytest.raises(ValueError, match=r"scale and bias \[C\]"):
         batch_norm(feature_map(), jnp.ones(2), jnp.zeros(3))
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 10.0, 50.0])
+def test_bfloat16_rounds_inputs_and_outputs_and_nothing_between(mean):
+    """The same values in float32 differ by the rounding of the result alone."""
+    rng = np.random.default_rng(0)
+    shape = (2, 16, 16, 3)
+    x = jnp.asarray(mean + rng.standard_normal(shape), jnp.bfloat16)
+    dy = jnp.asarray(rng.standard_normal(shape), jnp.bfloat16)
+    scale, bias = jnp.array([1.0, 0.5, 2.0]), jnp.array([0.0, 1.0, -1.0])
+
+    def forward_and_backward(x, dy):
+        y, pull = jax.vjp(lambda *a: batch_norm(*a)[0], x, scale, bias)
+        return y, *pull(dy)
+
+    wide = forward_and_backward(x.astype(jnp.float32), dy.astype(jnp.float32))
+    for got, exact in zip(forward_and_backward(x, dy), wide, strict=True):
+        rounding = 2.0**-8 * np.abs(exact) + 1e-4
+        assert (np.abs(np.asarray(got, np.float32) - exact) <= rounding).all()
