@@ -63,6 +63,7 @@ def default() -> dict:
             "padding": "SAME",
             "batch_norm": True,
             "dropout_rate": 0.0,
+            "dtype": "float32",
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},

@@ -53,6 +53,14 @@ def test_each_key_has_to_be_there(smoke, key):
         config_lib.check(smoke)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5, True])
+def test_the_seed_has_32_bits(smoke, seed):
+    with smoke.ignore_type():
+        smoke.seed = seed
+    with pytest.raises(UserError, match=f"config.seed is a whole .*got {seed}"):
+        config_lib.check(smoke)
+
+
 def test_other_keys_are_refused(smoke):
     smoke.batchsize = 3
     with pytest.raises(UserError, match=r'"batchsize"\. Did you mean "batch_size"'):
@@ -138,6 +146,7 @@ def test_groups_are_built_by_name():
         ({"x": 1, "scael": 2}, 'config.thing has an unknown key "scael".*"scale"'),
         ({}, 'config.thing lacks the key "x"'),
         ({"x": -1}, "config.thing: x must be >= 0, got -1"),
+        ({"x": "a"}, "config.thing: '<' not supported between"),
     ],
 )
 def test_what_cannot_be_built_names_the_key(values, sentence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -22,6 +23,7 @@ def constant(*, peak: float, num_steps: int) -> optax.Schedule:
       The rate by step.
     """
     del num_steps
+    _check_rate("peak", peak)
     return optax.constant_schedule(peak)
 
 
@@ -40,6 +42,10 @@ def step(
       The rate by step.
     """
     del num_steps
+    _check_rate("peak", peak)
+    if not isinstance(every, int) or every < 1:
+        raise ValueError(f"every is a whole number of steps from 1 on, got {every!r}")
+    _check("gamma", gamma, 0 < gamma <= 1, "greater than 0 and at most 1")
     return optax.exponential_decay(peak, every, gamma, staircase=True)
 
 
@@ -59,6 +65,9 @@ def poly(
     Returns:
       The rate by step.
     """
+    _check_rate("peak", peak)
+    _check_rate("end", end)
+    _check("power", power, power > 0, "greater than 0")
     return optax.polynomial_schedule(peak, end, power, num_steps)
 
 
@@ -73,6 +82,8 @@ def cosine(*, peak: float, num_steps: int, end: float = 0.0) -> optax.Schedule:
     Returns:
       The rate by step.
     """
+    _check_rate("peak", peak)
+    _check_rate("end", end)
     alpha = end / peak if peak else 0.0
     return optax.cosine_decay_schedule(peak, num_steps, alpha)
 
@@ -127,6 +138,8 @@ def sgd(
     Returns:
       The optimizer.
     """
+    _check_share("momentum", momentum)
+    _check_rate("weight_decay", weight_decay)
     return optax.chain(
         *_clip(clip_norm),
         optax.add_decayed_weights(weight_decay, mask=decays),
@@ -154,6 +167,7 @@ def adam(
     Returns:
       The optimizer.
     """
+    _check_adam(b1, b2, eps)
     return optax.chain(*_clip(clip_norm), optax.adam(schedule, b1, b2, eps))
 
 
@@ -179,6 +193,8 @@ def adamw(
     Returns:
       The optimizer.
     """
+    _check_adam(b1, b2, eps)
+    _check_rate("weight_decay", weight_decay)
     return optax.chain(
         *_clip(clip_norm),
         optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decays),
@@ -193,7 +209,29 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def _clip(norm: float | None) -> list[optax.GradientTransformation]:
-    return [] if norm is None else [optax.clip_by_global_norm(norm)]
+    if norm is None:
+        return []
+    _check("clip_norm", norm, norm > 0, "greater than 0, or None")
+    return [optax.clip_by_global_norm(norm)]
+
+
+def _check(name: str, value: float, is_right: bool, allowed: str) -> None:
+    if not is_right:
+        raise ValueError(f"{name} must be {allowed}, got {value}")
+
+
+def _check_rate(name: str, value: float) -> None:
+    _check(name, value, 0 <= value < math.inf, "a finite number from 0 on")
+
+
+def _check_share(name: str, value: float) -> None:
+    _check(name, value, 0 <= value < 1, "at least 0 and less than 1")
+
+
+def _check_adam(b1: float, b2: float, eps: float) -> None:
+    _check_share("b1", b1)
+    _check_share("b2", b2)
+    _check("eps", eps, eps > 0, "greater than 0")
 
 
 def global_norm(tree: optax.Params) -> Array:

@@ -107,6 +107,11 @@ class SemanticTask:
                 f"config.pipeline.input_size is (height, width) in pixels, got {size!r}."
             )
         for side in size:
+            if not isinstance(side, int) or isinstance(side, bool):
+                raise UserError(
+                    "config.pipeline.input_size is (height, width) in whole pixels, "
+                    f"got {size!r}."
+                )
             try:
                 self.geometry.check_input_side(side, name="config.pipeline.input_size")
             except ValueError as error:
@@ -279,10 +284,10 @@ class SemanticTask:
 def _schedule(config: ml_collections.ConfigDict) -> Any:
     group = config.schedule.to_dict()
     warmup_steps = group.pop("warmup_steps", 0)
-    if not 0 <= warmup_steps < config.num_steps:
+    if not isinstance(warmup_steps, int) or not 0 <= warmup_steps < config.num_steps:
         raise UserError(
-            f"config.schedule.warmup_steps is {warmup_steps}: it must be at least 0 "
-            f"and less than config.num_steps, {config.num_steps}."
+            f"config.schedule.warmup_steps is {warmup_steps}: it must be whole, at "
+            f"least 0 and less than config.num_steps, {config.num_steps}."
         )
     schedule = config_lib.build(
         optim.SCHEDULES,

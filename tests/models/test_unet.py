@@ -20,7 +20,7 @@ PAPER = UNet(num_classes=2)
 
 def small(**changes):
     arguments = {"features": (4, 6, 8), "padding": "SAME", "dropout_rate": 0.0}
-    return UNet(num_classes=3, **(arguments | changes))
+    return UNet(**({"num_classes": 3} | arguments | changes))
 
 
 def abstract(model, side, channels=1):
@@ -181,7 +181,18 @@ def test_the_width_is_checked_too():
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"padding": "same"}, "padding is .*got 'same'"), ({"features": (4,)}, "two")],
+    [
+        ({"padding": "same"}, "padding is .*got 'same'"),
+        ({"features": (4,)}, "two"),
+        ({"features": (4, 0)}, r"features are whole numbers from 1 on, got \(4, 0\)"),
+        ({"features": (4, 8.0)}, "features are whole numbers"),
+        ({"num_classes": 0}, "num_classes is a whole number from 1 on, got 0"),
+        ({"dropout_rate": 1.0}, "dropout_rate is at least 0 and less than 1, got 1.0"),
+        ({"dropout_rate": -0.1}, "dropout_rate"),
+        ({"dtype": "float31"}, 'dtype is a dtype of real numbers.*"bfloat16".*float31'),
+        ({"dtype": "int32"}, "dtype is a dtype of real numbers"),
+        ({"param_dtype": "half-baked"}, "param_dtype is"),
+    ],
 )
 def test_wrong_attributes_are_refused_when_the_network_is_made(changes, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from segjax.train import checkpoint, loop
@@ -98,3 +100,38 @@ def test_warmup_must_fit_into_the_run(smoke, steps):
     smoke.schedule.warmup_steps = steps
     with pytest.raises(UserError, match=f"warmup_steps is {steps}"):
         SemanticTask(smoke)
+
+
+@pytest.mark.parametrize("size", [(64.0, 64), (64, True), ("64", 64)])
+def test_a_crop_is_whole_pixels(smoke, size):
+    with smoke.ignore_type():
+        smoke.pipeline.input_size = size
+    with pytest.raises(UserError, match=r"input_size is .* in whole pixels"):
+        SemanticTask(smoke)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("dropout_rate", 1.5), ("dtype", "float31"), ("features", (4, -8))],
+)
+def test_a_wrong_network_names_the_group(smoke, key, value):
+    smoke.model[key] = value
+    with pytest.raises(UserError, match=rf"config\.model: {key} "):
+        SemanticTask(smoke)
+
+
+def test_bfloat16_is_a_key_of_the_config(smoke, data_dir):
+    """One step: computed in bfloat16; logits and what is kept are float32."""
+    smoke.model.dtype = "bfloat16"
+    task = SemanticTask(smoke)
+    dataset = task.open_dataset(data_dir, None)
+    state = task.init_state(dataset.channels)
+    with task.batches(dataset, 0) as batches:
+        batch = next(batches)
+    logits = jax.eval_shape(task.logits, state.variables, batch["image"])
+    assert logits.dtype == np.float32
+    lowered = jax.jit(task.train_step).lower(state, batch)
+    assert "bf16" in lowered.as_text()
+    new, metrics = lowered.compile()(state, batch)
+    assert {str(x.dtype) for x in jax.tree.leaves(new.params)} == {"float32"}
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((new, metrics)))

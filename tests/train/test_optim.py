@@ -174,3 +174,41 @@ def test_small_gradients_are_not_clipped():
 
 def test_global_norm_is_euclidean_over_all_leaves():
     assert float(optim.global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])})) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "sentence"),
+    [
+        (optim.constant, {"peak": -1e-3}, "peak must be a finite number from 0 on"),
+        (optim.constant, {"peak": float("nan")}, "peak must be .*got nan"),
+        (optim.step, {"peak": 1.0, "every": 0}, "every is a whole number .*got 0"),
+        (optim.step, {"peak": 1.0, "every": 2.5}, "every is a whole number .*got 2.5"),
+        (optim.step, {"peak": 1.0, "every": 2, "gamma": 0.0}, "gamma must be"),
+        (optim.poly, {"peak": 1.0, "power": 0}, "power must be greater than 0, got 0"),
+        (optim.poly, {"peak": 1.0, "end": -1.0}, "end must be"),
+        (optim.cosine, {"peak": 1.0, "end": -1.0}, "end must be"),
+    ],
+)
+def test_schedules_refuse_what_is_no_rate(make, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(num_steps=10, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "sentence"),
+    [
+        (optim.sgd, {"momentum": 1.0}, "momentum must be at least 0 and less than 1"),
+        (optim.sgd, {"weight_decay": -1.0}, "weight_decay must be"),
+        (optim.adam, {"b1": -0.1}, "b1 must be"),
+        (optim.adam, {"eps": 0.0}, "eps must be greater than 0"),
+        (optim.adamw, {"b2": 1.0}, "b2 must be"),
+        (optim.adamw, {"weight_decay": -1.0}, "weight_decay must be"),
+        *(
+            (make, {"clip_norm": 0.0}, "clip_norm must be greater than 0, or None")
+            for make in optim.OPTIMIZERS.values()
+        ),
+    ],
+)
+def test_optimizers_refuse_what_cannot_work(make, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(schedule=optim.constant(peak=0.1, num_steps=1), **arguments)
