@@ -7,6 +7,7 @@ from segjax.data import augment
 from segjax.types import IGNORE_LABEL, UserError
 
 SPATIAL = ("flip", "quarter_turn", "elastic_deformation", "rotate_and_scale")
+INF, NAN = math.inf, math.nan
 GREY = ("brightness_contrast", "gaussian_noise")
 
 
@@ -234,11 +235,13 @@ def test_apply_is_the_chain_of_its_functions():
 @pytest.mark.parametrize(
     ("chain", "sentence"),
     [
-        ((("elastic", {}),), r"no augmentation 'elastic'.*'elastic_deformation'"),
-        ((("gaussian_noise", {"sdt": 1}),), r"'gaussian_noise'.*'sdt'.*'std'"),
-        ((("flip", {"axis": 1}),), r"'flip'.*'axis'.*takes none"),
-        ((("qqqq", {}),), r"'qqqq'.*one of flip, quarter_turn"),
-        (("flip",), r"\(name, arguments\).*found 'flip'"),
+        ((("elastic", {}),), r'no augmentation .elastic..*"elastic_deformation"'),
+        ((("gaussian_noise", {"sdt": 1}),), r"'gaussian_noise'.*'sdt'.*.std.\?"),
+        ((("flip", {"axis": 1}),), r"'flip'.*'axis'.*There are none"),
+        ((("qqqq", {}),), r"'qqqq'.*Known: .*flip, gaussian_noise"),
+        ((([], {}),), r"no augmentation '\[\]'"),
+        ("flip", r"sequence of \(name, arguments\).*found 'flip'"),
+        (("flip",), r"\(name,\s*arguments\).*found 'flip'"),
         ((("flip", 1),), r"\(name, arguments\).*found \('flip', 1\)"),
     ],
 )
@@ -264,10 +267,32 @@ def test_unknown_names_and_arguments_are_answered_with_a_suggestion(chain, sente
         ("brightness_contrast", {"brightness": (1, 0)}),
         ("rotate_and_scale", {"scale": (0, 1)}),
         ("rotate_and_scale", {"angle": (3,)}),
+        ("rotate_and_scale", {"angle": 3}),
+        ("rotate_and_scale", {"angle": (-INF, INF)}),
+        ("rotate_and_scale", {"scale": (1, INF)}),
+        ("rotate_and_scale", {"scale": (1e-30, 1)}),
+        ("rotate_and_scale", {"scale": (NAN, 1)}),
+        ("rotate_and_scale", {"margin": 2.5}),
+        ("elastic_deformation", {"std": INF}),
+        ("elastic_deformation", {"std": NAN}),
+        ("elastic_deformation", {"std": 1e39}),
+        ("elastic_deformation", {"grid": 3.5}),
+        ("elastic_deformation", {"grid": True}),
+        ("elastic_deformation", {"margin": INF}),
+        ("elastic_deformation", {"margin": 10**6}),
+        ("gaussian_noise", {"std": INF}),
+        ("gaussian_noise", {"std": NAN}),
+        ("brightness_contrast", {"brightness": (0, INF)}),
+        ("brightness_contrast", {"brightness": (NAN, 0)}),
+        ("brightness_contrast", {"contrast": (0.5, INF)}),
+        ("brightness_contrast", {"contrast": ("a", "b")}),
+        ("brightness_contrast", {"contrast": "ab"}),
     ],
 )
 def test_values_that_cannot_work_are_found_before_training(name, arguments):
-    with pytest.raises(UserError, match=name):
+    (argument,) = arguments
+    sentence = rf"config\.pipeline\.augment: '{name}' .* {argument} must be"
+    with pytest.raises(UserError, match=sentence):
         augment.check(((name, arguments),))
 
 

@@ -1,0 +1,49 @@
+"""Checking the numbers that a configuration gives to an augmentation."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+
+def number(name: str, value: Any, low: float, high: float) -> float:
+    """Returns a finite number in `[low, high]`, as float.
+
+    Raises:
+      ValueError: when it is anything else; names the argument.
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low} to {high}, got {value!r}")
+    return float(value)
+
+
+def whole_number(name: str, value: Any, low: int, high: int) -> int:
+    """Returns a whole number in `[low, high]`.
+
+    Raises:
+      ValueError: when it is anything else; names the argument.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:
+        raise ValueError(
+            f"{name} must be a whole number from {low} to {high}, got {value!r}"
+        )
+    return int(value)
+
+
+def interval(name: str, values: Any, low: float, high: float) -> tuple[float, float]:
+    """Returns two numbers in `[low, high]`, the smaller one first.
+
+    Raises:
+      ValueError: when they are anything else; names the argument.
+    """
+    pair = isinstance(values, Sequence) and not isinstance(values, str)
+    if not pair or len(values) != 2:
+        raise ValueError(f"{name} must be (low, high), got {values!r}")
+    first, second = (number(name, value, low, high) for value in values)
+    if first > second:
+        raise ValueError(f"{name} must be (low, high), got {values!r}")
+    return first, second
