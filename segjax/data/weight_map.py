@@ -10,7 +10,6 @@ balances the frequencies of the classes. Source: Ronneberger, Fischer and Brox 2
 from __future__ import annotations
 
 import collections
-import difflib
 import inspect
 import math
 import threading
@@ -19,7 +18,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from segjax.types import Record, UserError
+from segjax.errors import UserError, suggestion
+from segjax.types import IGNORE_LABEL, Record
+
+LARGEST = 1e5
+"""Of `w0` and `sigma`."""
 
 NEGLIGIBLE = 1e-4
 """Where the second term of the weight is smaller than this, 0 may be said instead."""
@@ -32,6 +35,7 @@ def border_weight(
     sigma: float = 5.0,
     everywhere: bool = False,
     balance: bool = False,
+    ignored: np.ndarray | None = None,
 ) -> np.ndarray:
     """Weighs pixels by how narrow the gap between two cells is around them.
 
@@ -46,17 +50,20 @@ def border_weight(
       cells: number of the cell each pixel lies in, `[H, W]` integers, 0 for background.
       w0: weight of a pixel on two borders at once.
       sigma: width of the gap that counts, in pixels.
-      everywhere: weighs pixels inside cells by the same formula; if False, the paper's
-        use, only background gets the second term.
+      everywhere: gives pixels inside cells the second term, too, as the paper's formula
+        does; if False, a common choice, only background gets it.
       balance: w_c is `pixels / (2 * pixels of the class)` for the classes cell and
         background, so that both weigh the same in sum and the mean of w_c is 1; if False
         it is 1.
+      ignored: pixels that do not count, `[H, W]` bool; they are of neither class, and
+        their w_c is 1. None: all count.
 
     Returns:
       Weights, `[H, W]` float32.
 
     Raises:
-      ValueError: when `cells` is no integer plane, or `w0` or `sigma` is out of range.
+      ValueError: when `cells` is no integer plane, `ignored` is of another shape, or `w0` or
+        `sigma` is out of range.
 
     Example:
       >>> import numpy as np
@@ -70,9 +77,18 @@ def border_weight(
             "cells must be [H, W] integers that are not negative,"
             f" got {cells.dtype} {cells.shape}"
         )
-    if w0 < 0 or sigma <= 0:
-        raise ValueError(f"w0 must be >= 0 and sigma > 0, got {w0} and {sigma}")
-    weight = _class_weight(cells > 0) if balance else np.ones(cells.shape, np.float32)
+    if not (0 <= w0 <= LARGEST and 0 < sigma <= LARGEST):
+        raise ValueError(
+            f"w0 must be from 0 and sigma above 0 to {LARGEST:g}, got {w0} and {sigma}"
+        )
+    if ignored is not None and ignored.shape != cells.shape:
+        raise ValueError(
+            f"ignored must be of the shape of cells, {cells.shape}, got {ignored.shape}"
+        )
+    weight = np.ones(cells.shape, np.float32)
+    if balance:
+        counted = np.ones(cells.shape, bool) if ignored is None else ~ignored
+        weight[counted] = _class_weight(cells[counted] > 0)
     if w0 <= NEGLIGIBLE:
         return weight
     reach = math.ceil(sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE)))
@@ -106,17 +122,17 @@ class BorderWeights:
     def __init__(
         self, *, cell_class: int = 1, limit: int = 2**28, **arguments: Any
     ) -> None:
-        allowed = ["cell_class", *list(inspect.signature(border_weight).parameters)[1:]]
-        for argument in set(arguments) - set(allowed):
-            close = difflib.get_close_matches(argument, allowed, n=1)
-            hint = (
-                f"did you mean '{close[0]}'" if close else f"use {', '.join(allowed)}"
+        allowed = {"cell_class", *inspect.signature(border_weight).parameters}
+        allowed -= {"cells", "ignored"}
+        for argument in arguments.keys() - allowed:
+            raise UserError(
+                f"config.pipeline.border_weight has no argument '{argument}'."
+                f"{suggestion(argument, allowed)}"
             )
-            raise UserError(f"border_weight has no argument '{argument}'; {hint}?")
         try:
             border_weight(np.zeros((1, 1), np.int32), **arguments)
         except (TypeError, ValueError) as error:
-            raise UserError(f"border_weight cannot run: {error}.") from error
+            raise UserError(f"config.pipeline.border_weight: {error}.") from error
         self.cell_class, self.limit, self.arguments = cell_class, limit, arguments
         self._kept: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
         self._lock = threading.Lock()
@@ -127,10 +143,11 @@ class BorderWeights:
             if record_id in self._kept:
                 self._kept.move_to_end(record_id)
                 return self._kept[record_id]
-        cells = record.get("cells")
+        cells, label = record.get("cells"), np.asarray(record["label"])
         if cells is None:
-            cells = cells_of(np.asarray(record["label"]), self.cell_class)
-        weight = border_weight(np.asarray(cells), **self.arguments)
+            cells = cells_of(label, self.cell_class)
+        ignored = label == IGNORE_LABEL
+        weight = border_weight(np.asarray(cells), ignored=ignored, **self.arguments)
         weight.flags.writeable = False
         with self._lock:
             self._kept[record_id] = weight
@@ -175,7 +192,7 @@ def _border(mask: np.ndarray) -> np.ndarray:
 
 def _class_weight(mask: np.ndarray) -> np.ndarray:
     """Weights that give the two classes the same sum, and the mean 1."""
-    share = mask.mean()
+    share = mask.mean() if mask.size else 0
     if share in (0, 1):
         return np.ones(mask.shape, np.float32)
     return np.where(mask, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)

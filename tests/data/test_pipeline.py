@@ -251,9 +251,15 @@ def test_settings_that_do_not_fit_are_refused_at_once(arguments, sentence):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"augment": (("flop", {}),)}, "'flop'.*'flip'"),
+        (
+            {"augment": (("flop", {}),)},
+            r"config\.pipeline\.augment: .*'flop'.*\"flip\"",
+        ),
         ({"augment": (("gaussian_noise", {"std": -1}),)}, "gaussian_noise"),
-        ({"border_weight": {"sigmo": 1}}, "'sigmo'.*'sigma'"),
+        (
+            {"border_weight": {"sigmo": 1}},
+            r"config\.pipeline\.border_weight .*'sigmo'.*\"sigma\"",
+        ),
     ],
 )
 def test_mistakes_of_a_person_are_told_at_once(arguments, sentence):

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from segjax.data.weight_map import NEGLIGIBLE, BorderWeights, border_weight, cells_of
-from segjax.types import UserError
+from segjax.types import IGNORE_LABEL, UserError
 
 
 def two_bars(gap):
@@ -109,6 +109,25 @@ def test_balance_gives_both_classes_the_same_sum_and_mean_one():
     np.testing.assert_array_equal(border_weight(cells * 0, w0=0, balance=True), 1)
 
 
+def test_ignored_pixels_are_of_neither_class_when_weights_are_balanced():
+    label = np.ones((10, 12), np.uint8)
+    label[:, 3] = 0
+    label[:, 6:] = IGNORE_LABEL
+    weights = BorderWeights(w0=0, balance=True)
+    weight = weights(0, {"label": label})
+    counted = label != IGNORE_LABEL
+    np.testing.assert_allclose(weight[label == 0], 6 / 2)
+    np.testing.assert_allclose(weight[label == 1], 6 / 10)
+    np.testing.assert_allclose(weight[counted].mean(), 1, rtol=1e-6)
+    np.testing.assert_array_equal(weight[~counted], 1)
+
+
+def test_image_of_nothing_but_ignored_pixels_has_weight_one():
+    label = np.full((4, 5), IGNORE_LABEL, np.uint8)
+    weights = BorderWeights(balance=True)
+    np.testing.assert_array_equal(weights(0, {"label": label}), 1)
+
+
 def test_balance_adds_to_the_border_term():
     cells = voronoi_cells(2)
     both = border_weight(cells, balance=True)
@@ -124,6 +143,9 @@ def test_balance_adds_to_the_border_term():
         (np.full((4, 4), -1), {}),
         (np.zeros((4, 4), int), {"sigma": 0}),
         (np.zeros((4, 4), int), {"w0": -1}),
+        (np.zeros((4, 4), int), {"w0": np.inf}),
+        (np.zeros((4, 4), int), {"sigma": np.nan}),
+        (np.zeros((4, 4), int), {"ignored": np.zeros((4, 5), bool)}),
     ],
 )
 def test_bad_arguments_are_refused(cells, arguments):
@@ -162,7 +184,13 @@ def test_weights_are_kept_up_to_a_limit_and_the_oldest_goes_first():
 
 
 def test_misspelt_argument_is_answered_with_a_suggestion():
-    with pytest.raises(UserError, match=r"'sigme'.*'sigma'"):
+    with pytest.raises(UserError, match=r'border_weight .*sigme.*"sigma"'):
         BorderWeights(sigme=4.0)
-    with pytest.raises(UserError, match="sigma"):
-        BorderWeights(sigma=-4.0)
+    with pytest.raises(UserError, match=r"'ignored'\. Known: balance, cell_class"):
+        BorderWeights(ignored=None)
+
+
+@pytest.mark.parametrize("sigma", [-4.0, np.inf, "wide"])
+def test_value_that_cannot_work_is_told_with_its_key(sigma):
+    with pytest.raises(UserError, match=r"config\.pipeline\.border_weight: "):
+        BorderWeights(sigma=sigma)
