@@ -282,3 +282,12 @@ def test_a_killed_preparation_does_no_harm(tmp_path: Path) -> None:
     )
     assert len(dataset.splits["train"]) == 12
     assert not list(tmp_path.rglob("incomplete.*"))
+
+
+def test_tilde_in_data_dir_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    em_sections(data_dir="~/prepared", **TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]

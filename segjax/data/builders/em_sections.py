@@ -16,7 +16,7 @@ from absl import logging
 from segjax.data.builders.em_drawing import draw_volume
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
-from segjax.data.prepare import prepare, records, tfds
+from segjax.data.prepare import expanded, prepare, records, tfds
 from segjax.types import UserError
 
 LABEL_SPEC = LabelSpec(
@@ -153,7 +153,9 @@ def _quiet_builder(data_dir: str | None, config: EmSectionsConfig) -> EmSections
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
-        return EmSections(data_dir=data_dir, config=config, file_format="array_record")
+        return EmSections(
+            data_dir=expanded(data_dir), config=config, file_format="array_record"
+        )
     finally:
         logging.set_verbosity(verbosity)
 
