@@ -91,7 +91,12 @@ def paper() -> dict:
             "input_size": (572, 572),
             "normalization": "range",
             "augment": AUGMENT,
-            "border_weight": {"cell_class": 1, "w0": 10.0, "sigma": 5.0},
+            "border_weight": {
+                "cell_class": 1,
+                "w0": 10.0,
+                "sigma": 5.0,
+                "balance": True,
+            },
         },
         "model": {
             "name": "unet",
