@@ -31,6 +31,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from segjax import config as config_lib
+from segjax.train.evaluate import score
 from segjax.train.state import TrainState, parameters_sha256, tree_sha256
 from segjax.types import UserError
 
@@ -110,7 +111,8 @@ class Checkpoints:
 
         Args:
           workdir: the run's folder; relative paths are resolved, as Orbax needs it.
-          best_metric: name of the metric whose highest value marks the best.
+          best_metric: name of the metric that marks the best, as in
+            `segjax.train.evaluate.score`.
           read_only: whether nothing may be kept or deleted.
         """
         for noisy in ("absl", "orbax"):
@@ -288,16 +290,15 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 def _options(best_metric: str | None, read_only: bool) -> ocp.CheckpointManagerOptions:
-    def score(metrics: Mapping[str, float | None]) -> float:
-        value = metrics.get(best_metric) if best_metric else None
-        return float("-inf") if value is None else float(value)
+    def best(metrics: Mapping[str, float | None]) -> float:
+        return score(metrics, best_metric or "")
 
     keep_best = policies.BestN(
-        get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False
+        get_metric_fn=best, n=1, keep_checkpoints_without_metrics=False
     )
     latest_and_best = policies.AnyPreservationPolicy([policies.LatestN(2), keep_best])
     return ocp.CheckpointManagerOptions(
-        best_fn=score,
+        best_fn=best,
         best_mode="max",
         read_only=read_only,
         cleanup_tmp_directories=not read_only,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import collections
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +32,8 @@ class Evaluation:
 
     Attributes:
       split: the split that is evaluated during training.
-      best_metric: the metric whose highest value marks the best checkpoint.
+      best_metric: the metric that marks the best checkpoint: the highest value, or the
+        lowest where it is an error.
       tile: output side of the tiles in pixels; None chooses one, 0 is the whole image.
       cell_class: where given, the class of cells in electron microscopy: pixel, Rand
         and warping errors are then reported, too.
@@ -43,6 +46,18 @@ class Evaluation:
     tile: int | None = None
     cell_class: int | None = None
     symmetries: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without data."""
+        for name in ("tile", "cell_class"):
+            value = getattr(self, name)
+            if value is not None and type(value) is not int:
+                raise ValueError(f"{name} is None or a whole number, got {value!r}")
+        if self.tile is not None and self.tile < 0:
+            raise ValueError(
+                "tile is the output side of a tile in pixels, 0 for whole images, or "
+                f"None, got {self.tile}"
+            )
 
     def check(self, label_spec: LabelSpec) -> None:
         """Checks the class and the metric that are named.
@@ -58,14 +73,54 @@ class Evaluation:
             )
         known = set(semantic_metrics(np.eye(classes, dtype=np.int64), label_spec.names))
         if self.cell_class is not None:
-            known |= summarize(
-                np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
-            ).keys()
+            ones = np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
+            known |= _summarize_cells(ones, classes).keys()
+        known = {name for name in known if not _is_no_score(name)}
+        if _is_no_score(self.best_metric):
+            raise UserError(
+                f"config.evaluation.best_metric is {self.best_metric!r}, of which "
+                f"neither more nor less is better. Known: {', '.join(sorted(known))}."
+            )
         if self.best_metric not in known:
             raise UserError(
                 f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
                 f"measured.{suggestion(self.best_metric, known)}"
             )
+
+
+def score(metrics: Mapping[str, float | None], name: str) -> float:
+    """What the best checkpoint has most of: the metric, or an error with its sign turned.
+
+    Args:
+      metrics: by name; None or NaN where one is undefined.
+      name: the metric; those with "error" in their name are better the lower they are.
+
+    Returns:
+      The score; minus infinity where the metric is missing or undefined.
+
+    Example:
+      >>> score({"mean_iou": 0.75}, "mean_iou"), score({"rand_error": 0.25}, "rand_error")
+      (0.75, -0.25)
+    """
+    value = metrics.get(name)
+    if value is None or math.isnan(value):
+        return -math.inf
+    is_error = "error" in name.partition("/")[0]
+    return -float(value) if is_error else float(value)
+
+
+def _is_no_score(name: str) -> bool:
+    return name in ("classes_absent", "sections") or name.endswith("_threshold")
+
+
+def _summarize_cells(sections: np.ndarray, num_classes: int) -> dict[str, float]:
+    """The errors of electron microscopy; with more than two classes their pixel error,
+    of cell against all others, is not that of the classes, and is `em_pixel_error`.
+    """
+    metrics = summarize(sections)
+    if num_classes > 2:
+        metrics["em_pixel_error"] = metrics.pop("pixel_error")
+    return metrics
 
 
 @dataclass(frozen=True)
@@ -103,7 +158,8 @@ def evaluate(
     """Predicts each image of a split by overlap-tile and compares it with its label.
 
     The images are dealt out to the processes; the counts of all are added before any
-    ratio is taken, so the result does not depend on how many there are.
+    ratio is taken, so the result does not depend on how many there are. Each record is
+    read once; the labels wait for the predictions of their images.
 
     Args:
       predictor: the network.
@@ -112,7 +168,8 @@ def evaluate(
       split: their name, for messages.
       normalization: how images are normalised, as in training.
       cell_class: the class of cells, where the errors of electron microscopy are
-        wanted, too.
+        wanted, too. Their `pixel_error` is that of the classes where there are two;
+        with more, that of cell against all others is `em_pixel_error`.
 
     Returns:
       The metrics and the confusion counts.
@@ -130,11 +187,17 @@ def evaluate(
     total = np.zeros((num_classes, num_classes), np.int64)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
     mine = range(sharding.process_index(), len(records), sharding.process_count())
-    images = (normalize(records[i]["image"], normalization) for i in mine)
+    labels: collections.deque[np.ndarray] = collections.deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for i in mine:
+            record = records[i]
+            labels.append(np.asarray(record["label"]))
+            yield normalize(record["image"], normalization)
+
     forms = ("labels",) if cell_class is None else ("labels", "probabilities")
-    pages = predictor.pages(images, forms)
-    for i, page in zip(mine, pages, strict=True):
-        label = np.asarray(records[i]["label"])
+    for page in predictor.pages(images(), forms):
+        label = labels.popleft()
         total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
         if cell_class is not None:
             cells = page["probabilities"][..., cell_class]
@@ -143,7 +206,7 @@ def evaluate(
     metrics = semantic_metrics(counts, label_spec.names)
     if cell_class is not None:
         everyone = sharding.gather(sections[None]).sum(0, keepdims=True)
-        metrics |= summarize(everyone)
+        metrics |= _summarize_cells(everyone, num_classes)
     return Report(metrics, counts)
 
 

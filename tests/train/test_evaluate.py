@@ -6,7 +6,7 @@ import pytest
 from segjax.data.label_spec import LabelSpec
 from segjax.train import sharding
 from segjax.train.baseline import OtsuPredictor
-from segjax.train.evaluate import Evaluation, evaluate
+from segjax.train.evaluate import Evaluation, evaluate, score
 from segjax.types import UserError
 
 SPEC = LabelSpec(("membrane", "cell"), ((0, 0, 0), (255, 255, 255)))
@@ -89,11 +89,63 @@ def test_a_split_without_labels_is_refused():
         ({"cell_class": -1}, "cell_class is -1"),
         ({"best_metric": "mean_uoi"}, 'Did you mean "mean_iou"'),
         ({"best_metric": "rand_error"}, "which is not measured"),
+        ({"best_metric": "classes_absent"}, "neither more nor less is better"),
+        ({"best_metric": "rand_threshold", "cell_class": 1}, "neither more nor less"),
+        ({"best_metric": "sections", "cell_class": 1}, "neither more nor less"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments, sentence):
     with pytest.raises(UserError, match=sentence):
         Evaluation(**arguments).check(SPEC)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"tile": -1}, {"tile": 1.5}, {"cell_class": "1"}]
+)
+def test_kinds_and_tiles_are_checked_without_data(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"^{name} is"):
+        Evaluation(**arguments)
+
+
+def test_errors_are_better_the_lower_they_are():
+    metrics = {"mean_iou": 0.7, "rand_error_at_0.5": 0.2, "iou/error": 0.4, "x": None}
+    names = ("mean_iou", "rand_error_at_0.5", "iou/error")
+    assert [score(metrics, name) for name in names] == [0.7, -0.2, 0.4]
+    assert score(metrics, "x") == score(metrics, "none") == -np.inf
+    assert score({"x": float("nan")}, "x") == -np.inf
+
+
+def test_each_record_is_read_once():
+    class Counting(list):
+        reads = 0
+
+        def __getitem__(self, index):
+            Counting.reads += 1
+            return super().__getitem__(index)
+
+    report = measure(Counting(RECORDS))
+    assert Counting.reads == len(RECORDS) + 1  # one look whether there are labels
+    np.testing.assert_array_equal(report.counts, measure().counts)
+
+
+def test_with_three_classes_the_pixel_error_is_that_of_the_classes():
+    """Cell is class 1; membrane given for the third class is right for cells alone."""
+    spec = LabelSpec(("a", "cell", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    label = np.ones((8, 8), np.uint8)
+    label[:, 4:] = 2
+
+    class Two(Always):
+        def pages(self, images, forms=("labels",)):
+            for _ in images:
+                labels = np.where(label == 2, 0, label)
+                yield {"labels": labels, "probabilities": np.eye(3)[labels]}
+
+    records = [record("a", label)]
+    arguments = {"split": "validation", "normalization": "range", "cell_class": 1}
+    metrics = evaluate(Two(0), records, spec, **arguments).metrics
+    assert metrics["pixel_error"] == pytest.approx(0.5)
+    assert metrics["em_pixel_error"] == 0.0
 
 
 def test_what_can_be_measured_passes():
