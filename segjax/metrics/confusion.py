@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -177,14 +178,17 @@ def semantic_metrics(
     return metrics
 
 
-def without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
+def without_nan(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Replaces NaN, which JSON does not know, by None, which it writes as null.
+
+    Values that are no floats stay as they are.
 
     Example:
       >>> without_nan({"iou/cell": 0.5, "iou/membrane": float("nan")})
       {'iou/cell': 0.5, 'iou/membrane': None}
     """
-    return {k: None if math.isnan(value) else value for k, value in metrics.items()}
+    is_nan = lambda value: isinstance(value, float) and math.isnan(value)
+    return {k: None if is_nan(value) else value for k, value in metrics.items()}
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from segjax.metrics import without_nan
 
 Row = dict[str, Any]
 
@@ -45,22 +48,17 @@ class Writer:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Reads a log; a last line that was cut short is left out."""
+    """Reads a log; lines that are no rows, such as a last one cut short, are left out."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
+    return [row for row in rows if isinstance(row.get("split"), str)]
 
 
 def _line(row: Row) -> str:
-    plain = {key: None if _is_nan(value) else value for key, value in row.items()}
-    return json.dumps(plain) + "\n"
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+    return json.dumps(without_nan(row)) + "\n"

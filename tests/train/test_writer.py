@@ -49,6 +49,16 @@ def test_a_last_line_that_was_cut_short_is_left_out(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1]
 
 
+def test_lines_that_are_no_rows_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    good = b'{"step": 1, "split": "train"}'
+    bad = (b'{"split": "train"}', b'{"step": 2}', b"3", b"[]", b"\xff{", b"")
+    path.write_bytes(b"\n".join([*bad, good]))
+    assert read_rows(path) == [{"step": 1, "split": "train"}]
+    Writer(tmp_path, resumed_from=1).close()
+    assert path.read_bytes() == good + b"\n"
+
+
 def test_no_log_has_no_rows(tmp_path):
     assert read_rows(tmp_path / "metrics.jsonl") == []
 
