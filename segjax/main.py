@@ -29,7 +29,24 @@ from segjax.errors import UserError, suggestion
 if TYPE_CHECKING:
     import ml_collections
 
-VERBS = ("train", "evaluate", "predict", "summary", "prepare")
+TOGETHER = ("coordinator", "num_processes", "process_id")
+"""The flags of a run of many processes."""
+
+VERBS = {
+    "train": ("config", "workdir", "data_dir", "manual_dir", *TOGETHER),
+    "evaluate": (
+        *("workdir", "data_dir", "manual_dir"),
+        *("split", "checkpoint", "baseline", "tile"),
+        *TOGETHER,
+    ),
+    "predict": (
+        *("workdir", "input", "output"),
+        *("checkpoint", "tile", "probabilities", "overlay"),
+    ),
+    "summary": ("config", "json"),
+    "prepare": ("config", "data_dir", "manual_dir", "split", "export"),
+}
+"""The verbs, and the flags that each of them uses."""
 
 FLAGS = flags.FLAGS
 CONFIG = "config"
@@ -65,6 +82,7 @@ flags.DEFINE_integer(
     None,
     "evaluate, predict: output side of a tile in pixels, 0 for whole images; default: "
     "one that suits the image.",
+    lower_bound=0,
 )
 flags.DEFINE_bool("probabilities", False, "predict: writes probabilities, too.")
 flags.DEFINE_bool("overlay", False, "predict: writes overlays, too.")
@@ -110,7 +128,19 @@ def _parse(argv: list[str]) -> list[str]:
         raise UserError(_flag_sentence(error, config)) from error
     if unused:
         raise UserError(f'"{unused[0]}" is no flag: flags are written --flag=value.')
+    _check_use(verb)
     return [argv[0], verb]
+
+
+def _check_use(verb: str) -> None:
+    """Checks that the verb uses all the flags that were given."""
+    for name in sorted({flag for used in VERBS.values() for flag in used}):
+        if FLAGS[name].present and name not in VERBS[verb]:
+            users = [other for other, used in VERBS.items() if name in used]
+            raise UserError(
+                f"{verb} does not use --{name}; {', '.join(users)} "
+                f"{'do' if len(users) > 1 else 'does'}. Leave it out."
+            )
 
 
 def _flag_sentence(error: Exception, config: ml_collections.ConfigDict | None) -> str:
@@ -287,8 +317,9 @@ def _prepare() -> None:
 
 def _print_result(result: dict[str, object]) -> None:
     """Prints one JSON object, the last line of stdout."""
-    nan_to_null = {k: None if v != v else v for k, v in result.items()}
-    print(json.dumps(nan_to_null), flush=True)
+    from segjax.metrics import without_nan
+
+    print(json.dumps(without_nan(result)), flush=True)
 
 
 def _config() -> ml_collections.ConfigDict:

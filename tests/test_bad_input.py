@@ -187,8 +187,33 @@ TRAINING = [
     ),
     Case(
         "misspelt value of a flag",
-        fixed(EM, "--tile=abc"),
+        fixed("evaluate", "--tile=abc"),
         ("--tile=abc cannot be read", "--help"),
+    ),
+    Case(
+        "negative tile",
+        fixed("evaluate", "--workdir=a", "--tile=-1"),
+        ("--tile=-1 cannot be read", "-1"),
+    ),
+    Case(
+        "negative tile in the config",
+        own_config('"cell_class": 1', '"cell_class": 1, "tile": -16'),
+        ("config.evaluation", "tile", "-16"),
+    ),
+    Case(
+        "tile for training",
+        fixed(EM, "--tile=64"),
+        ("train does not use --tile", "evaluate, predict do"),
+    ),
+    Case(
+        "config for evaluation",
+        fixed("evaluate", EM, "--workdir=a"),
+        ("evaluate does not use --config", "train, summary, prepare do"),
+    ),
+    Case(
+        "processes for prediction",
+        fixed("predict", "--num_processes=2"),
+        ("predict does not use --num_processes", "train, evaluate do"),
     ),
     Case("unknown verb", fixed("trian", EM), ('"trian"', '"train"')),
     Case("unknown flag", fixed(EM, "--wrkdir=a"), ("no flag --wrkdir", '"--workdir"?')),

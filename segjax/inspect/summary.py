@@ -17,12 +17,15 @@ EXAMPLES = 5
 """How many legal sizes are listed."""
 
 
-def summarize(config: ml_collections.ConfigDict, channels: int = 1) -> dict[str, Any]:
+def summarize(
+    config: ml_collections.ConfigDict, channels: int | None = None
+) -> dict[str, Any]:
     """Describes the network of an experiment; nothing is compiled, no data is read.
 
     Args:
       config: the experiment.
-      channels: of the images.
+      channels: of the images; by default those of config.data, or 1 where it does not
+        say.
 
     Returns:
       JSON: `model`, `parameters`, `input_size` and `output_size` (of a crop, height and
@@ -32,6 +35,7 @@ def summarize(config: ml_collections.ConfigDict, channels: int = 1) -> dict[str,
     """
     task = SemanticTask(config)
     height, width = task.input_size
+    channels = config.data.get("channels", 1) if channels is None else channels
     image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
     variables = jax.eval_shape(
         lambda x: task.model.init(jax.random.key(0), x, train=False), image

@@ -90,3 +90,12 @@ def test_the_table_says_all_of_it(paper):
     rows = [line for line in text.splitlines() if "/conv" in line]
     assert len(rows) == 18
     assert len({len(line) for line in rows}) <= 2
+
+
+def test_channels_are_those_of_the_config():
+    colour = config.load(str(CONFIG.with_name("unet_folder.py")))
+    assert summarize(colour)["input_size"] == [256, 256, 1]
+    grey = summarize(colour)["parameters"]
+    colour.data.channels = 3
+    assert summarize(colour)["input_size"] == [256, 256, 3]
+    assert summarize(colour)["parameters"] == grey + 2 * 9 * 16
