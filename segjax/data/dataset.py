@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from segjax.data.label_spec import LabelSpec
 from segjax.types import Record
@@ -28,3 +29,33 @@ class Dataset:
     label_spec: LabelSpec
     channels: int
     splits: Mapping[str, Sequence[Record]]
+
+
+class LazyRecords(Sequence[Record]):
+    """Records that are read when they are asked for; a slice reads none of them.
+
+    Example:
+      >>> squares = LazyRecords(lambda i: {"name": str(i * i)}, range(4))
+      >>> squares[2:][-1]
+      {'name': '9'}
+    """
+
+    def __init__(self, read: Callable[[int], Record], places: range) -> None:
+        """Takes what reads a record, and the places of these records for it."""
+        self._read, self._places = read, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return LazyRecords(self._read, self._places[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return self._read(self._places[index])

@@ -14,14 +14,14 @@ before training, and the result is remembered until a file changes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
-from segjax.data.dataset import Dataset
+from segjax.data.dataset import Dataset, LazyRecords
 from segjax.data.folder_check import Pair, check_pairs, remembered
 from segjax.data.images import SUFFIXES, list_images, read_label, read_page
 from segjax.data.label_spec import LabelSpec
@@ -95,7 +95,11 @@ def folder(
         if "validation" not in found:
             cut = _cut(counted("train"), validation_share, 0.0)
             parts |= {"train": cut["train"], "validation": cut["validation"]}
-    splits = {name: FolderRecords(part, spec) for name, part in parts.items() if part}
+    splits = {
+        name: LazyRecords(functools.partial(_read_record, part, spec), range(len(part)))
+        for name, part in parts.items()
+        if part
+    }
     if "train" not in splits:
         raise UserError(
             f"{root} has too few images: none is left to train on once validation and "
@@ -119,34 +123,16 @@ class Page:
         return stem if self.count == 1 else f"{stem}/{self.index:03d}"
 
 
-class FolderRecords(Sequence[Record]):
-    """Records that are decoded when they are asked for."""
-
-    def __init__(self, pages: Sequence[Page], spec: LabelSpec) -> None:
-        self._pages = tuple(pages)
-        self._spec = spec
-
-    def __len__(self) -> int:
-        return len(self._pages)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return FolderRecords(self._pages[index], self._spec)
-        page = self._pages[index]
-        record = {"image": read_page(page.pair.image, page.index), "name": page.name}
-        if page.pair.label is not None:
-            raw = read_label(page.pair.label, page.index)
-            where = str(page.pair.label)
-            if page.count > 1:
-                where += f", page {page.index + 1} of {page.count},"
-            record["label"] = self._spec.to_ids(raw, where)
-        return record
+def _read_record(pages: Sequence[Page], spec: LabelSpec, index: int) -> Record:
+    page = pages[index]
+    record = {"image": read_page(page.pair.image, page.index), "name": page.name}
+    if page.pair.label is not None:
+        raw = read_label(page.pair.label, page.index)
+        where = str(page.pair.label)
+        if page.count > 1:
+            where += f", page {page.index + 1} of {page.count},"
+        record["label"] = spec.to_ids(raw, where)
+    return record
 
 
 def _spec(

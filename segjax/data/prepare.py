@@ -14,14 +14,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import tensorflow_datasets as tfds
 
+from segjax.data.dataset import LazyRecords
 from segjax.types import Record, UserError
 
 if not hasattr(tfds, "core"):
@@ -93,38 +95,20 @@ def records(builder: Any, split: str) -> Sequence[Record]:
         `[H, W]` (or `[H, W, 1]`; of size 0 where there is none) and `name`.
       split: name of the split.
     """
-    return _Records(builder.as_data_source(split))
+    source = builder.as_data_source(split)
+    return LazyRecords(functools.partial(_read_record, source), range(len(source)))
 
 
-class _Records(Sequence[Record]):
-    """A TFDS data source with names as str and without the labels of size 0."""
-
-    def __init__(self, source: Sequence[Record]) -> None:
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        # Checked here, as ArrayRecord does not end an iteration with IndexError.
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        record = dict(self._source[index % len(self)])
-        name = record["name"]
-        record["name"] = name.decode() if isinstance(name, bytes) else str(name)
-        if "label" in record and record["label"].size == 0:
-            del record["label"]
-        elif "label" in record and record["label"].ndim == 3:
-            record["label"] = record["label"][..., 0]
-        return record
+def _read_record(source: Sequence[Record], index: int) -> Record:
+    """A record of a TFDS data source, its name as str and without a label of size 0."""
+    record = dict(source[index])
+    name = record["name"]
+    record["name"] = name.decode() if isinstance(name, bytes) else str(name)
+    if "label" in record and record["label"].size == 0:
+        del record["label"]
+    elif "label" in record and record["label"].ndim == 3:
+        record["label"] = record["label"][..., 0]
+    return record
 
 
 def _read_info(builder: Any, target: Path) -> None:
