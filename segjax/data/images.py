@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segjax.data.decoders import Stored, opened
+from segjax.data.decoders import opened
+from segjax.data.stored import Stored
 from segjax.types import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.data import decoders
+from segjax.data import stored, tiff_pages
 from segjax.data.images import (
     count_pages,
     list_images,
@@ -108,9 +108,9 @@ def test_stacks_of_every_layout_are_read_page_by_page(tmp_path, options, depth):
 
 def test_pages_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
     read = []
-    original = decoders.TiffPages.page
+    original = tiff_pages.TiffPages.page
     monkeypatch.setattr(
-        decoders.TiffPages,
+        tiff_pages.TiffPages,
         "page",
         lambda self, index: read.append(index) or original(self, index),
     )
@@ -405,7 +405,7 @@ def test_a_page_beyond_the_end_is_refused(tmp_path):
 
 
 def test_a_header_that_claims_too_many_pixels_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoders, "MAX_PIXELS", 100)
+    monkeypatch.setattr(stored, "MAX_PIXELS", 100)
     picture(tmp_path / "a.png", GREY)
     tiff(tmp_path / "a.tif", GREY)
     for name in ("a.png", "a.tif"):
