@@ -13,7 +13,9 @@ from segjax.types import Example
 def mirror(at: np.ndarray, length: int) -> np.ndarray:
     """Folds coordinates of an endlessly mirrored axis back to `[0, length - 1]`.
 
-    The pixel at the edge is not repeated, as in `np.pad(mode="reflect")`.
+    The pixel at the edge is not repeated, as in `np.pad(mode="reflect")`. For whole
+    coordinates `segjax.ops.tiles.mirror_indices` says the same; `data` and `ops` do not
+    know each other, so there are two.
 
     Args:
       at: coordinates, integers or floats, any shape.
