@@ -21,6 +21,9 @@ from segjax.types import Array, Dtype, Outputs
 MARGINS = {"VALID": 0, "SAME": 1}
 """Rows of zeros that each side of a 3x3 convolution gets."""
 
+MOMENTUM = 0.95
+"""What the running statistics keep at each step: a mean over about 20 small batches."""
+
 
 class DoubleConv(nn.Module):
     """Two 3x3 convolutions, each with a ReLU.
@@ -52,7 +55,7 @@ class DoubleConv(nn.Module):
                 name=f"conv{i}",
             )(x)
             if self.batch_norm:
-                norm = BatchNorm(param_dtype=self.param_dtype, name=f"norm{i}")
+                norm = BatchNorm(momentum=MOMENTUM, param_dtype=self.param_dtype, name=f"norm{i}")
                 x = norm(x, train=train)
             x = nn.relu(x)
         return x
