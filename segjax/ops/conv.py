@@ -19,9 +19,9 @@ from segjax.ops.kernel_gradient import (
     stock_conv,
     wide_dtype,
 )
+from segjax.ops.windows import Pair, pair
 from segjax.types import Array
 
-Pair = int | tuple[int, int]
 Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -64,9 +64,9 @@ def conv(
       >>> conv(x, w, dilation=2).ravel().tolist()
       [22.0, 28.0, 34.0, 40.0]
     """
-    strides = _pair("stride", stride, 1)
+    strides = pair("stride", stride, 1)
     pads = _sides(padding)
-    dilations = _pair("dilation", dilation, 1)
+    dilations = pair("dilation", dilation, 1)
     _check(x, kernel)
     _check_groups(groups, kernel.shape[3])
     if x.shape[3] != kernel.shape[2] * groups:
@@ -126,10 +126,10 @@ def conv_transpose(
       >>> conv_transpose(x, x.reshape(2, 2, 1, 1))[0, :, :, 0].tolist()
       [[0.0, 0.0, 1.0], [0.0, 4.0, 6.0], [4.0, 12.0, 9.0]]
     """
-    strides = _pair("stride", stride, 1)
+    strides = pair("stride", stride, 1)
     pads = _sides(padding)
-    extra = _pair("output_padding", output_padding, 0)
-    dilations = _pair("dilation", dilation, 1)
+    extra = pair("output_padding", output_padding, 0)
+    dilations = pair("dilation", dilation, 1)
     _check(x, kernel)
     _check_groups(groups, kernel.shape[3])
     if x.shape[3] != kernel.shape[3]:
@@ -265,19 +265,10 @@ def _adjoint_kernel(kernel: Array, groups: int) -> Array:
     return swapped.reshape(height, width, outer // groups, groups * inner)
 
 
-def _pair(name: str, value: Pair, least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v >= least for v in pair):
-        raise ValueError(
-            f"{name} must be an integer >= {least} or a pair of them, got {value!r}."
-        )
-    return pair
-
-
 def _sides(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
     """Reads the three ways to write padding as `((top, bottom), (left, right))`."""
     rows, columns = (padding, padding) if isinstance(padding, int) else padding
-    sides = _pair("padding", rows, 0), _pair("padding", columns, 0)
+    sides = pair("padding", rows, 0), pair("padding", columns, 0)
     return sides
 
 

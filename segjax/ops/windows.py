@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -39,12 +41,13 @@ class Windows(NamedTuple):
 
 def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     """Reads one number or two, each at least `least`."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or min(both) < least:
+    both = tuple(value) if isinstance(value, Sequence) else (value, value)
+    whole = all(isinstance(v, Integral) and v >= least for v in both)
+    if len(both) != 2 or not whole:
         raise ValueError(
-            f"{name} is {value}; allowed is an integer of at least {least}, or two"
+            f"{name} is {value!r}; allowed is an integer of at least {least}, or two"
         )
-    return both[0], both[1]
+    return int(both[0]), int(both[1])
 
 
 def check_maps(x: Array, name: str = "x") -> None:

@@ -252,6 +252,7 @@ def test_average_pooling_is_its_matrix_and_the_gradient_the_transpose(case):
     ("call", "words"),
     [
         (lambda x: max_pool(x, window=0), "window is 0; allowed is an integer"),
+        (lambda x: max_pool(x, window=1.5), "window is 1.5; allowed is an integer"),
         (lambda x: max_pool(x, stride=(2, 0)), r"stride is \(2, 0\); allowed is"),
         (
             lambda x: max_pool(x, window=3, padding=2),
