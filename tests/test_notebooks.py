@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -63,6 +64,31 @@ def test_the_unet_notebook_runs(small_world: Path) -> None:
     assert "Largest difference of the logits" in printed(notebook)
     assert pictures(notebook) == 4
     assert (small_world / "run" / "checkpoints" / "2").is_dir()
+
+
+def first_cell() -> str:
+    """The source of the cell that finds or installs segjax."""
+    notebook = nbformat.read(ROOT / "notebooks" / "01_unet_em.ipynb", as_version=4)
+    return next(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_first_cell_far_from_the_clone_takes_the_segjax_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, object] = {}
+    exec(compile(first_cell(), "first cell", "exec"), found)
+    assert found["ROOT"] == ROOT
+
+
+def test_first_cell_says_in_a_sentence_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="set REPOSITORY in this cell"):
+        exec(compile(first_cell(), "first cell", "exec"), {})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
