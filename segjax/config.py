@@ -226,6 +226,17 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 def from_json(text: str) -> ml_collections.ConfigDict:
     """Reads what `to_json` wrote; lists become tuples again."""
+    return from_dict(json.loads(text))
+
+
+def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Makes a config of a dict that came from JSON; lists become tuples again.
+
+    Raises:
+      ValueError: if it is no dict.
+    """
+    if not isinstance(plain, dict):
+        raise ValueError(f"a config is a JSON object, got {plain!r:.40}")
 
     def restore(value: Any) -> Any:
         if isinstance(value, list):
@@ -234,7 +245,7 @@ def from_json(text: str) -> ml_collections.ConfigDict:
             return {key: restore(item) for key, item in value.items()}
         return value
 
-    return ml_collections.ConfigDict(restore(json.loads(text)))
+    return ml_collections.ConfigDict(restore(plain))
 
 
 def differences(

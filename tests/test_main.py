@@ -43,7 +43,7 @@ def test_the_screen_before_training_says_what_there_is(ended):
         "membrane",
         "(ignored)",
         "GFLOP, peak memory",
-        "2 steps take at least",
+        "2 steps take about",
     ):
         assert words in ended.stderr
     assert "Warning" not in ended.stderr

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from segjax.train import sharding
 from segjax.train.progress import duration
 from segjax.types import IGNORE_LABEL, UserError
 
@@ -38,24 +37,26 @@ def describe_experiment(task: SemanticTask, dataset: Dataset, devices: Devices) 
     config = task.config
     state = jax.eval_shape(lambda: task.init_state(dataset.channels))
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    processes = f", {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    count = sharding.process_count()
+    processes = f", {count} processes" if count > 1 else ""
     return "\n".join(
         [
             f"Model      {config.model.name}, {parameters:,} parameters, "
             f"{_crop(task)}, batch {config.batch_size}",
             describe_dataset(dataset),
-            f"Devices    {devices.count} x {jax.devices()[0].device_kind}{processes}",
+            f"Devices    {devices.count} x {devices.kind}{processes}",
         ]
     )
 
 
-def describe_step(compiled: Any, steps: int, devices: int) -> str:
-    """Describes what one compiled step costs, and how long the run will take at least.
+def describe_step(compiled: Any, steps: int, devices: int, seconds: float) -> str:
+    """Describes what one compiled step costs, and about how long the run will take.
 
     Args:
       compiled: the compiled training step.
       steps: how many of them are left.
       devices: on how many devices each runs.
+      seconds: how long one of them took.
 
     Returns:
       A line of text.
@@ -68,11 +69,10 @@ def describe_step(compiled: Any, steps: int, devices: int) -> str:
         f"Step       {devices * flops / 1e9:,.1f} GFLOP, peak memory "
         f"{peak / 2**20:,.0f} MiB a device"
     )
-    if flops and steps > 0:
-        seconds = steps * flops / _matmul_rate()
+    if steps > 0:
         text += (
-            f"; {steps} steps take at least {duration(seconds)} "
-            "(at the speed of a matrix product)"
+            f"; {steps} steps take about {duration(steps * seconds)}, evaluations and "
+            "pictures besides"
         )
     return text
 
@@ -128,14 +128,3 @@ def describe_dataset(dataset: Dataset) -> str:
             labels,
         ]
     )
-
-
-def _matmul_rate(side: int = 1024) -> float:
-    """Measures the FLOP per second of a float32 matrix product on one device."""
-    x = jnp.ones((side, side))
-    product = jax.jit(jnp.dot)
-    product(x, x).block_until_ready()
-    began = time.perf_counter()
-    for _ in range(3):
-        product(x, x).block_until_ready()
-    return 3 * 2 * side**3 / (time.perf_counter() - began)

@@ -1,24 +1,13 @@
-"""Checkpoints of a run, and what a run's folder holds besides.
-
-A workdir:
-
-    config.json         the experiment
-    checkpoints/STEP/   the state, and beside it step, hash and config as JSON
-    metrics.jsonl       the log, one JSON object a line
-    tensorboard/        the same for TensorBoard
-    pictures/           curves, confusion matrix, overlays
-    .lock               held while a process trains here
-"""
+"""Checkpoints of a run: the state, sealed by hashes, and JSON beside it."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import hashlib
 import json
 import logging
-import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -26,79 +15,39 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from segjax import config as config_lib
+from segjax.train import sharding
 from segjax.train.evaluate import score
 from segjax.train.state import TrainState, parameters_sha256, tree_sha256
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
-CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 
+_PASSING = re.compile("PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE|Too many open")
+"""What TensorStore and XLA call errors that are not the checkpoint's own."""
 
-def read_config(workdir: Path) -> ml_collections.ConfigDict:
-    """Reads the config that a run was started with.
 
-    Raises:
-      UserError: if the folder is missing or is no workdir.
+def steps_on_disk(workdir: Path) -> list[int]:
+    """The steps of the checkpoints in a workdir, newest first."""
+    folders = (workdir / CHECKPOINTS).glob("[0-9]*")
+    return sorted((int(f.name) for f in folders if f.name.isdigit()), reverse=True)
+
+
+def abouts_on_disk(workdir: Path) -> Iterator[dict[str, Any]]:
+    """The JSON beside the checkpoints of a workdir, newest first, damaged ones left out.
+
+    It reads files and nothing else, so one process of many may call it.
     """
-    path = workdir / CONFIG_FILE
-    if not path.is_file():
-        what = "holds no run" if workdir.is_dir() else "does not exist"
-        raise UserError(
-            f"--workdir={workdir} {what}: {CONFIG_FILE} is missing. Give the folder that "
-            "a training run wrote, or train first."
-        )
-    return config_lib.from_json(path.read_text())
-
-
-def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes the config, whole or not at all."""
-    path = workdir / CONFIG_FILE
-    partial = path.with_suffix(".partial")
-    partial.write_text(config_lib.to_json(config) + "\n")
-    partial.replace(path)
-
-
-def make_workdir(workdir: Path) -> None:
-    """Makes the folder of a run and checks that it can be written.
-
-    Raises:
-      UserError: naming the folder and what stands in the way.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir} cannot be written ({error.strerror}): choose a folder "
-            "of your own."
-        ) from error
-
-
-@contextlib.contextmanager
-def lock(workdir: Path) -> Iterator[None]:
-    """Holds a workdir for this process; the lock dies with the process.
-
-    Raises:
-      UserError: if another process trains here.
-    """
-    with open(workdir / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is training in --workdir={workdir}: wait for it, or "
-                "choose another folder."
-            ) from error
-        yield
+    for step in steps_on_disk(workdir):
+        path = workdir / CHECKPOINTS / str(step) / "about" / "metadata"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            about = json.loads(path.read_text())
+            if about["about_sha256"] == _about_sha256(about):
+                yield about
 
 
 class Checkpoints:
@@ -174,12 +123,14 @@ class Checkpoints:
         Raises:
           UserError: if there is none.
         """
+        arguments = ocp.args.Composite(about=ocp.args.JsonRestore())
         for step in self.steps():
-            with contextlib.suppress(Exception):  # damaged: the one before will do
-                arguments = ocp.args.Composite(about=ocp.args.JsonRestore())
+            try:
                 about = self._manager.restore(step, args=arguments).about
                 if about["about_sha256"] == _about_sha256(about):
                     return about
+            except Exception as error:  # damaged: the one before will do
+                self._raise_if_passing(step, error)
         raise self._nothing_to_load(self.steps())
 
     def restore_newest(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -217,7 +168,8 @@ class Checkpoints:
         """Restores one checkpoint and checks its hashes.
 
         Raises:
-          DamagedError: if it cannot be read, or is not what was saved.
+          DamagedError: if it is not what was saved.
+          UserError: if it cannot be read for a reason that may pass, such as rights.
         """
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), about=ocp.args.JsonRestore()
@@ -233,16 +185,45 @@ class Checkpoints:
                 else:
                     return state, about
             except Exception as error:  # Orbax and TensorStore raise many kinds
+                self._raise_if_passing(step, error)
                 reason = _first_line(error)
         raise DamagedError(step, self._directory, reason)
 
-    def delete_after(self, step: int) -> None:
-        """Deletes what is newer than a step: damaged checkpoints that a resumed run
-        will write anew.
+    def _raise_if_passing(self, step: int, error: Exception) -> None:
+        """Raises an error that says nothing about the checkpoint itself."""
+        reason: BaseException | None = error
+        while reason is not None:
+            if isinstance(reason, MemoryError):
+                raise error
+            if _is_passing(reason):
+                raise self._unreadable(step, reason) from error
+            reason = reason.__cause__ or reason.__context__
+        for path in (self._directory / str(step)).rglob("*"):
+            try:
+                if path.is_file():
+                    path.read_bytes()
+            except OSError as found:
+                raise self._unreadable(step, found) from error
+
+    def _unreadable(self, step: int, reason: BaseException) -> UserError:
+        return UserError(
+            f"The checkpoint of step {step} in {self._directory} cannot be read "
+            f"({_first_line(reason)}). Nothing was changed; look at rights, disk and "
+            "memory, and call again."
+        )
+
+    def set_aside_after(self, step: int) -> None:
+        """Moves what is newer than a step out of the way: damaged checkpoints that a
+        resumed run will write anew. Nothing is deleted.
         """
-        for newer in self.steps():
-            if newer > step:
-                self._manager.delete(newer)
+        newer = [saved for saved in self.steps() if saved > step]
+        if newer and sharding.process_index() == 0:
+            for saved in newer:
+                target = _free(self._directory.parent / f"damaged-{saved}")
+                (self._directory / str(saved)).rename(target)
+                log.warning("The damaged checkpoint was moved to %s.", target)
+        sharding.barrier("set aside")
+        self._manager.reload()
 
 
 class DamagedError(Exception):
@@ -260,7 +241,23 @@ def _about_sha256(about: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _first_line(error: Exception) -> str:
+def _is_passing(error: BaseException) -> bool:
+    """Whether an error is one of rights, disk, network or memory."""
+    missing = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+    if isinstance(error, OSError):
+        return not isinstance(error, missing)
+    return bool(_PASSING.search(str(error)))
+
+
+def _free(path: Path) -> Path:
+    """The first of `path-1`, `path-2`, ... that is not there."""
+    number = 1
+    while (free := path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return free
+
+
+def _first_line(error: BaseException) -> str:
     """The first line of what went wrong, cut to what a sentence can hold."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:100].rstrip(" .:")

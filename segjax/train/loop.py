@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import math
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
-from segjax import config as config_lib
 from segjax.data.dataset import Dataset
 from segjax.inspect.preflight import describe_experiment, describe_step
 from segjax.metrics import without_nan
 from segjax.train import checkpoint, sharding
 from segjax.train.evaluate import Report
-from segjax.train.pictures import draw_run
+from segjax.train.pictures import are_drawn, draw_run
 from segjax.train.progress import Progress
 from segjax.train.sharding import Devices
 from segjax.train.state import TrainState, parameters_sha256
 from segjax.train.step import Metrics
+from segjax.train.stop import StopSignal
 from segjax.train.task import SemanticTask
-from segjax.train.trained import describe
-from segjax.train.writer import Writer
+from segjax.train.trained import check_data, describe
+from segjax.train.workdir import lock, make_workdir, settle_config
+from segjax.train.writer import LOG, Writer, read_rows
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
@@ -67,6 +68,9 @@ def train(
     the step alone, so a run that was stopped and resumed ends with the same bits as one
     that was not.
 
+    Values that are not finite are looked for where the log is written and before each
+    checkpoint, not after every step: the step that is named is the first such one.
+
     Args:
       config: the experiment.
       workdir: folder of the run; made where it is missing.
@@ -79,6 +83,40 @@ def train(
     Raises:
       UserError: for anything that a person can put right.
     """
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        with sharding.together():
+            task, dataset, devices = _prepare(config, data_dir, manual_dir)
+            about = describe(config, dataset)
+        for what in ("config", "label_spec", "records"):
+            sharding.check_same(what, json.dumps(about[what], sort_keys=True))
+        with sharding.together():
+            if sharding.process_index() == 0:
+                make_workdir(workdir)
+                stack.enter_context(lock(workdir))
+                settle_config(workdir, config)
+        checkpoints = stack.enter_context(
+            checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
+        )
+        state = _initial_or_restored(task, devices, checkpoints, about)
+        run = _Run(task, dataset, devices, checkpoints, workdir, about, int(state.step))
+        if run.start == config.num_steps:
+            log.info("%s has all its %d steps.", workdir, config.num_steps)
+            return run.complete(state, stack)
+        if stop.requested:
+            return run.result(state, run.start)
+        step_fn = _compile(task, dataset, devices, state)
+        seconds = _time_step(step_fn, task, dataset, devices, state)
+        left = config.num_steps - run.start
+        log.info("%s", describe_step(step_fn, left, devices.count, seconds))
+        run.open_log(stack)
+        return run(state, step_fn, stop)
+
+
+def _prepare(
+    config: ml_collections.ConfigDict, data_dir: str | None, manual_dir: str | None
+) -> tuple[SemanticTask, Dataset, Devices]:
+    """Checks config, devices and data, and shows what there is."""
     task = SemanticTask(config)
     devices = Devices()
     devices.check_batch_size(config.batch_size)
@@ -86,25 +124,7 @@ def train(
     for split in ("train", task.evaluation.split):
         task.records(dataset, split)
     log.info("%s", describe_experiment(task, dataset, devices))
-    is_main = sharding.process_index() == 0
-    with contextlib.ExitStack() as stack:
-        if is_main:
-            checkpoint.make_workdir(workdir)
-            stack.enter_context(checkpoint.lock(workdir))
-            _settle_config(workdir, config)
-        sharding.barrier("workdir")
-        checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
-        )
-        state = _initial_or_restored(task, dataset, devices, checkpoints)
-        start = int(state.step)
-        if start >= config.num_steps:
-            log.info("%s has all its %d steps.", workdir, config.num_steps)
-            return Result(start, parameters_sha256(state.params), {}, False)
-        step_fn = _compile(task, dataset, devices, state)
-        log.info("%s", describe_step(step_fn, config.num_steps - start, devices.count))
-        run = _Run(task, dataset, devices, checkpoints, workdir if is_main else None)
-        return run(state, step_fn, stack)
+    return task, dataset, devices
 
 
 class _Run:
@@ -116,55 +136,83 @@ class _Run:
         dataset: Dataset,
         devices: Devices,
         checkpoints: checkpoint.Checkpoints,
-        workdir: Path | None,
+        workdir: Path,
+        about: dict[str, Any],
+        start: int,
     ):
         self.task, self.dataset, self.devices = task, dataset, devices
-        self.checkpoints, self.workdir = checkpoints, workdir
+        self.checkpoints, self.workdir, self.about = checkpoints, workdir, about
+        self.start, self.total = start, task.config.num_steps
+        self.is_main = sharding.process_index() == 0
+        self.progress = Progress(self.total, start)
         self.writer: Writer | None = None
         self.pending: list[tuple[int, Metrics]] = []
+        self.logged_at = start, time.monotonic()
         self.report: Report | None = None
 
-    def __call__(
-        self, state: TrainState, step_fn: Any, stack: contextlib.ExitStack
-    ) -> Result:
-        config, start = self.task.config, int(state.step)
-        total = config.num_steps
-        self.progress = Progress(total, start)
+    def open_log(self, stack: contextlib.ExitStack) -> None:
+        """Opens what is written to until the stack is left."""
         stack.callback(self.progress.close)
-        if self.workdir is not None:
-            self.writer = Writer(self.workdir, resumed_from=start)
+        if self.is_main:
+            self.writer = Writer(self.workdir, resumed_from=self.start)
             stack.callback(self.writer.close)
-        stop = stack.enter_context(_stop_signal())
-        batches = stack.enter_context(self.task.batches(self.dataset, start))
 
-        about = describe(config, self.dataset)
-        step, self.logged_at = start, (start, time.monotonic())
-        stopped = False
-        while step < total and not stopped:
-            batch = self.devices.put_batch(next(batches))
-            state, metrics = step_fn(state, batch)
-            step += 1
-            self.pending.append((step, metrics))
-            stopped = stop(step)
-            last = step == total or stopped
-            saves = last or step % config.checkpoint_every == 0
-            evaluates = step == total or step % config.eval_every == 0
-            if last or saves or evaluates or step % config.log_every == 0:
-                self._log()
-            if evaluates:
-                self.report = self._evaluate(state, step)
-                self.checkpoints.save(state, about, without_nan(self.report.metrics))
-            elif saves:
-                self.checkpoints.save(state, about)
-            self.progress.update(step)
+    def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> Result:
+        """Trains to the last step, or to where it is told to stop."""
+        config, step = self.task.config, self.start
+        self.logged_at = step, time.monotonic()
+        stopped = stop.requested
+        with self.task.batches(self.dataset, step) as batches:
+            while step < self.total and not stopped:
+                batch = self.devices.put_batch(next(batches))
+                state, metrics = step_fn(state, batch)
+                step += 1
+                self.pending.append((step, metrics))
+                stopped = stop.at(step)
+                last = step == self.total or stopped
+                saves = last or step % config.checkpoint_every == 0
+                evaluates = step == self.total or step % config.eval_every == 0
+                if saves or evaluates or step % config.log_every == 0:
+                    self._log()
+                if evaluates:
+                    self.report = self._evaluate(state, step)
+                    metrics_to_keep = without_nan(self.report.metrics)
+                    self.checkpoints.save(state, self.about, metrics_to_keep)
+                elif saves:
+                    self.checkpoints.save(state, self.about)
+                if saves or evaluates:  # a signal that came meanwhile need not wait
+                    stopped = stopped or stop.requested
+                self.progress.update(step)
         self.checkpoints.wait()
-        if step == total:
+        if step == self.total:
             self._draw(state)
+        return self.result(state, step)
+
+    def complete(self, state: TrainState, stack: contextlib.ExitStack) -> Result:
+        """Measures and draws a run that has all its steps, unless that was done."""
+        split = self.task.evaluation.split
+        rows = read_rows(self.workdir / LOG)
+        found = [r for r in rows if (r["step"], r["split"]) == (self.total, split)]
+        if sharding.in_all_processes(bool(found) and are_drawn(self.workdir)):
+            values = {k: v for k, v in found[-1].items() if k not in ("step", "split")}
+            metrics = {k: math.nan if v is None else v for k, v in values.items()}
+            return self.result(state, self.total, metrics)
+        if not found:
+            self.open_log(stack)
+        self.report = self._evaluate(state, self.total)
+        self._draw(state)
+        return self.result(state, self.total)
+
+    def result(
+        self, state: TrainState, step: int, metrics: dict[str, float] | None = None
+    ) -> Result:
+        """How the run ended, at this step."""
+        measured = self.report.metrics if self.report else {}
         return Result(
             step=step,
             parameters_sha256=parameters_sha256(state.params),
-            metrics=self.report.metrics if self.report else {},
-            interrupted=step < total,
+            metrics=measured if metrics is None else metrics,
+            interrupted=step < self.total,
         )
 
     def _log(self) -> None:
@@ -199,7 +247,7 @@ class _Run:
         split = self.task.evaluation.split
         report = self.task.evaluate(state.variables, self.dataset)
         if self.writer:
-            self.writer.write(step, split, without_nan(report.metrics))
+            self.writer.write(step, split, report.metrics)
         headline = {
             name: report.metrics[name] for name in HEADLINE if name in report.metrics
         }
@@ -209,52 +257,29 @@ class _Run:
         return report
 
     def _draw(self, state: TrainState) -> None:
-        """Draws the pictures of a finished run; one that was finished before has no
-        report and keeps its pictures.
-        """
-        if self.workdir is None or self.report is None:
-            return
-        files = draw_run(
-            self.workdir, self.task, state.variables, self.dataset, self.report
-        )
-        self.progress.say(f"Pictures: {files[0].parent}")
-
-
-def _settle_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes the config of a new run; compares it with that of an old one."""
-    if not (workdir / checkpoint.CONFIG_FILE).exists():
-        checkpoint.write_config(workdir, config)
-        return
-    changes = config_lib.differences(checkpoint.read_config(workdir), config)
-    refused = {
-        key: change
-        for key, change in changes.items()
-        if key not in config_lib.CHANGEABLE
-    }
-    if refused:
-        what = "; ".join(f"{key} {change}" for key, change in refused.items())
-        raise UserError(
-            f"--workdir={workdir} holds a run with another config: {what}. Use the same "
-            "values to resume it, or another --workdir."
-        )
-    if changes:
-        what = "; ".join(f"{key} {change}" for key, change in changes.items())
-        log.warning("Resuming with a changed config: %s.", what)
-        checkpoint.write_config(workdir, config)
+        """Draws the pictures of a finished run."""
+        if self.is_main and self.report is not None:
+            files = draw_run(
+                self.workdir, self.task, state.variables, self.dataset, self.report
+            )
+            self.progress.say(f"Pictures: {files[0].parent}")
 
 
 def _initial_or_restored(
     task: SemanticTask,
-    dataset: Dataset,
     devices: Devices,
     checkpoints: checkpoint.Checkpoints,
+    about: dict[str, Any],
 ) -> TrainState:
-    init = lambda: task.init_state(dataset.channels)
+    init = lambda: task.init_state(about["channels"])
     if not checkpoints.steps():
         return devices.put_replicated(jax.device_get(jax.jit(init)()))
+    splits = ("train", task.evaluation.split)
+    check_data(checkpoints.newest_about(), about, splits)
     abstract = checkpoint.abstract_like(jax.eval_shape(init), devices.replicated)
     state, _ = checkpoints.restore_newest(abstract)
-    checkpoints.delete_after(int(state.step))
+    sharding.check_same("newest checkpoint", str(int(state.step)))
+    checkpoints.set_aside_after(int(state.step))
     log.info("Resuming at step %d.", int(state.step))
     return state
 
@@ -273,28 +298,19 @@ def _compile(
     return step.lower(state, batch).compile()
 
 
-@contextlib.contextmanager
-def _stop_signal() -> Iterator[Any]:
-    """Turns SIGTERM and SIGINT into a question that the loop asks after each step."""
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        log.warning("Stopping after this step, saving (again to stop at once).")
-
-    def stop(step: int) -> bool:
-        if sharding.process_count() > 1:
-            return sharding.any_process_wants_to_stop(step)
-        return bool(received)
-
-    if sharding.process_count() > 1:
-        yield stop
-        return
-    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _time_step(
+    step_fn: Any,
+    task: SemanticTask,
+    dataset: Dataset,
+    devices: Devices,
+    state: TrainState,
+) -> float:
+    """Times one step in seconds, on zeros and a copy of the state; both are dropped."""
+    size = task.config.batch_size // sharding.process_count()
+    shapes = task.abstract_batch(dataset.channels, size)
+    zeros = {key: np.zeros(x.shape, x.dtype) for key, x in shapes.items()}
+    arguments = jax.tree.map(jnp.copy, state), devices.put_batch(zeros)
+    jax.block_until_ready(arguments)
+    began = time.perf_counter()
+    jax.block_until_ready(step_fn(*arguments))
+    return time.perf_counter() - began

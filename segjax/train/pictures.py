@@ -12,12 +12,20 @@ from segjax.data.dataset import Dataset
 from segjax.data.images import normalize
 from segjax.train.evaluate import Report
 from segjax.train.task import SemanticTask
-from segjax.train.writer import read_rows
+from segjax.train.writer import LOG, read_rows
 from segjax.viz import comparison, plot_confusion, plot_curves
 
 FOLDER = "pictures"
 EXAMPLES = 3
 """How many images of the evaluated split are drawn, evenly spread over it."""
+
+
+def are_drawn(workdir: Path) -> bool:
+    """Whether all pictures are there, and newer than the log."""
+    curves, log = workdir / FOLDER / "curves.png", workdir / LOG
+    if not (curves.exists() and log.exists()):
+        return False
+    return curves.stat().st_mtime_ns >= log.stat().st_mtime_ns
 
 
 def draw_run(
@@ -42,7 +50,6 @@ def draw_run(
     folder = workdir / FOLDER
     folder.mkdir(exist_ok=True)
     curves, confusion = folder / "curves.png", folder / "confusion.png"
-    plot_curves(read_rows(workdir / "metrics.jsonl"), curves)
     plot_confusion(report.counts, dataset.label_spec.names, confusion)
 
     split = task.evaluation.split
@@ -62,4 +69,7 @@ def draw_run(
         path = folder / f"{split}_{i:03d}.png"
         picture.save(path)
         examples.append(path)
+    partial = folder / "partial.png"
+    plot_curves(read_rows(workdir / LOG), partial)
+    partial.replace(curves)  # last and at once: who finds it finds all of them
     return [curves, confusion, *examples]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -36,6 +38,11 @@ class Devices:
     def count(self) -> int:
         """Devices in the mesh."""
         return self.mesh.size
+
+    @property
+    def kind(self) -> str:
+        """What the devices are called."""
+        return str(self.mesh.devices.flat[0].device_kind)
 
     def check_batch_size(self, batch_size: int) -> None:
         """Checks that every device gets the same number of examples.
@@ -107,6 +114,68 @@ def barrier(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Ends the work of all processes where it has failed in one, instead of waiting.
+
+    The work itself must not wait for other processes.
+
+    Raises:
+      UserError: in each process; where the work itself failed, its own error.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # whatever it is, the others must not wait for ever
+        failure = error
+    agree(failure)
+
+
+def agree(failure: Exception | None) -> None:
+    """Raises in every process if one of them has failed.
+
+    Args:
+      failure: of this process.
+    """
+    if jax.process_count() > 1:
+        told = "" if failure is None else f"Process {process_index()}: {failure}"
+        sentences = gather_texts(told)
+        if failure is None and any(sentences):
+            raise UserError(next(filter(None, sentences)))
+    if failure is not None:
+        raise failure
+
+
+def in_all_processes(value: bool) -> bool:
+    """Whether a condition holds in every process."""
+    return bool(gather(np.asarray([value], np.uint8)).all())
+
+
+def check_same(what: str, value: str) -> None:
+    """Checks that all processes have the same text.
+
+    Raises:
+      UserError: in every process, naming one that differs from process 0.
+    """
+    if jax.process_count() > 1:
+        hashes = gather_texts(hashlib.sha256(value.encode()).hexdigest())
+        for i, found in enumerate(hashes):
+            if found != hashes[0]:
+                raise UserError(
+                    f"Process {i} has another {what} than process 0: start all "
+                    "processes with the same flags and the same files."
+                )
+
+
+def gather_texts(text: str, size: int = 1000) -> list[str]:
+    """The text of each process, in the order of processes, cut to `size` bytes."""
+    row = np.zeros((1, size), np.uint8)
+    content = text.encode()[:size]
+    row[0, : len(content)] = np.frombuffer(content, np.uint8)
+    rows = gather(row)
+    return [bytes(x).rstrip(b"\0").decode(errors="ignore") for x in rows]
 
 
 def any_process_wants_to_stop(step: int) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.dataset import Dataset
@@ -17,7 +20,8 @@ from segjax.train import checkpoint
 from segjax.train.baseline import evaluate_baseline
 from segjax.train.sharding import Devices
 from segjax.train.task import SemanticTask
-from segjax.types import UserError
+from segjax.train.workdir import read_config
+from segjax.types import Record, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +46,71 @@ class Trained:
 
 
 def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint says of itself, so that predicting needs no data set; JSON."""
-    return {
+    """What a checkpoint says of itself; JSON.
+
+    Predicting needs no data set but this. `records` tells changed data: of each split
+    how many records there are, and a hash of three of them.
+    """
+    about = {
         "config": json.loads(config_lib.to_json(config)),
         "channels": dataset.channels,
         "label_spec": dataclasses.asdict(dataset.label_spec),
+        "records": {
+            split: {"count": len(records), "sha256": _records_sha256(records)}
+            for split, records in dataset.splits.items()
+        },
     }
+    return json.loads(json.dumps(about))
+
+
+def check_data(
+    saved: Mapping[str, Any], now: Mapping[str, Any], splits: Iterable[str]
+) -> None:
+    """Checks that a run goes on with the data that it began with.
+
+    Args:
+      saved: what the checkpoint says of itself.
+      now: what a checkpoint of now would say.
+      splits: those that matter to the run.
+
+    Raises:
+      UserError: naming what has changed.
+    """
+    changes = [
+        f"{key} was {saved[key]}, now {now[key]}"
+        for key in ("channels", "label_spec")
+        if saved[key] != now[key]
+    ]
+    for split in dict.fromkeys(splits):
+        before, after = (
+            saved.get("records", now["records"])[split],
+            now["records"][split],
+        )
+        if before["count"] != after["count"]:
+            changes.append(
+                f"{split} had {before['count']} images, now {after['count']}"
+            )
+        elif before != after:
+            changes.append(f"{split} has other images, labels or names")
+    if changes:
+        raise UserError(
+            f"The data have changed since this run began: {'; '.join(changes)}. Go on "
+            "with the data of then, or train in another --workdir."
+        )
+
+
+def _records_sha256(records: Sequence[Record]) -> str:
+    """Hashes the first, the middle and the last record: name, image and label."""
+    digest = hashlib.sha256()
+    for i in sorted({0, len(records) // 2, len(records) - 1} if len(records) else ()):
+        record = records[i]
+        digest.update(record["name"].encode() + b"\n")
+        for key in ("image", "label"):
+            if key in record:
+                array = np.ascontiguousarray(record[key])
+                digest.update(f"{key} {array.shape} {array.dtype}\n".encode())
+                digest.update(array.view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
@@ -64,7 +127,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
       UserError: if there is no run or no whole checkpoint.
     """
     workdir = Path(workdir)
-    task = SemanticTask(checkpoint.read_config(workdir))
+    task = SemanticTask(read_config(workdir))
     best_metric = task.evaluation.best_metric if best else None
     sharding = Devices.of_this_process().replicated
     with checkpoint.Checkpoints(workdir, best_metric, read_only=True) as checkpoints:

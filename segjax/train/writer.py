@@ -13,6 +13,8 @@ from segjax.metrics import without_nan
 
 Row = dict[str, Any]
 
+LOG = "metrics.jsonl"
+
 
 class Writer:
     """The log of one run, `metrics.jsonl` and `tensorboard/`.
@@ -24,7 +26,7 @@ class Writer:
     def __init__(self, workdir: Path, resumed_from: int = 0):
         from tensorboardX import SummaryWriter
 
-        self.path = workdir / "metrics.jsonl"
+        self.path = workdir / LOG
         kept = [row for row in read_rows(self.path) if row["step"] <= resumed_from]
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(_line(row) for row in kept))

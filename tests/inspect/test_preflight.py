@@ -72,10 +72,10 @@ class Compiled:
 
 
 def test_cost_counts_all_devices_and_memory_one():
-    text = describe_step(Compiled(), 10, 4)
+    text = describe_step(Compiled(), 10, 4, 30.0)
     assert "8.0 GFLOP, peak memory 4 MiB a device" in text
-    assert "10 steps take at least" in text
+    assert "10 steps take about 5 min 0 s" in text
 
 
 def test_a_finished_run_takes_no_time():
-    assert "steps take" not in describe_step(Compiled(), 0, 4)
+    assert "steps take" not in describe_step(Compiled(), 0, 4, 1.0)

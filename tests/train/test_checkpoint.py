@@ -1,12 +1,14 @@
 """Checkpoints: what is kept, what is said, what is refused."""
 
+import errno
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.train import checkpoint
-from segjax.train.checkpoint import Checkpoints, abstract_like
+from segjax.train.checkpoint import Checkpoints, DamagedError, abstract_like
 from segjax.train.sharding import Devices
 from segjax.train.state import TrainState, parameters_sha256, tree_sha256
 from segjax.types import UserError
@@ -86,11 +88,78 @@ def test_nothing_to_load_is_said(tmp_path, abstract):
         checkpoints.restore_newest(abstract)
 
 
-def test_what_is_newer_can_be_deleted(tmp_path):
+def test_what_is_newer_is_set_aside_and_can_be_saved_anew(tmp_path, abstract):
     kept_after(tmp_path, [0.9, 0.1, 0.2])
     with Checkpoints(tmp_path, "mean_iou") as checkpoints:
-        checkpoints.delete_after(2)
-        assert checkpoints.steps() == [2, 1]
+        for _ in range(2):
+            checkpoints.set_aside_after(2)
+            assert checkpoints.steps() == [2, 1]
+            checkpoints.save(state_at(3), ABOUT, {"mean_iou": 0.3})
+            checkpoints.wait()
+        assert checkpoints.steps() == [3, 2, 1]
+        assert checkpoints.best_step() == 1
+    aside = sorted(path.name for path in tmp_path.glob("damaged-*"))
+    assert aside == ["damaged-3-1", "damaged-3-2"]
+    (tmp_path / "damaged-3-1").rename(tmp_path / "checkpoints" / "4")
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert int(checkpoints.restore(4, abstract)[0].step) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "sentence"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), UserError, "Permission"),
+        (OSError(errno.EIO, "Input/output error"), UserError, "Nothing was changed"),
+        (ValueError("RESOURCE_EXHAUSTED: memory"), UserError, "cannot be read"),
+        (MemoryError("too large"), MemoryError, ""),
+        (ValueError("no such array"), DamagedError, ""),
+    ],
+)
+def test_errors_that_may_pass_are_no_damage(
+    tmp_path, abstract, monkeypatch, error, kind, sentence
+):
+    kept_after(tmp_path, [None, None])
+    with Checkpoints(tmp_path) as checkpoints:
+
+        def fail(*_, **__):
+            raise error if kind is MemoryError else RuntimeError("wrapped") from error
+
+        monkeypatch.setattr(checkpoints._manager, "restore", fail)
+        with pytest.raises(kind):
+            checkpoints.restore(2, abstract)
+        if kind is UserError:
+            with pytest.raises(UserError, match=sentence):
+                checkpoints.newest_about()
+
+
+def test_a_file_that_cannot_be_read_now_is_no_damage(tmp_path, abstract, monkeypatch):
+    """TensorStore's words do not matter: the files are tried."""
+    kept_after(tmp_path, [None])
+    read = Path.read_bytes
+
+    def locked(path):
+        if path.name == "metadata":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    with Checkpoints(tmp_path) as checkpoints:
+
+        def fail(*_, **__):
+            raise ValueError("some words")
+
+        monkeypatch.setattr(checkpoints._manager, "restore", fail)
+        monkeypatch.setattr(Path, "read_bytes", locked)
+        with pytest.raises(UserError, match="Permission denied"):
+            checkpoints.restore(1, abstract)
+
+
+def test_an_error_marks_the_best_where_it_is_lowest(tmp_path):
+    with Checkpoints(tmp_path, "rand_error") as checkpoints:
+        for step, value in enumerate((0.5, 0.2, 0.4, 0.9, 0.8), 1):
+            checkpoints.save(state_at(step), ABOUT, {"rand_error": value})
+        checkpoints.wait()
+        assert checkpoints.best_step() == 2
+        assert checkpoints.steps() == [5, 4, 2]
 
 
 def test_hashes_depend_on_names_shapes_dtypes_and_values():
@@ -105,20 +174,3 @@ def test_hashes_depend_on_names_shapes_dtypes_and_values():
     ]
     assert len({tree_sha256(tree) for tree in trees}) == len(trees)
     assert tree_sha256({"a": a, "b": a}) == tree_sha256({"b": a, "a": np.asarray(a)})
-
-
-def test_a_lock_is_free_again_after_its_holder(tmp_path):
-    with (
-        checkpoint.lock(tmp_path),
-        pytest.raises(UserError, match="Another process"),
-        checkpoint.lock(tmp_path),
-    ):
-        pass
-    with checkpoint.lock(tmp_path):
-        pass
-
-
-def test_config_is_written_whole(tmp_path, smoke):
-    checkpoint.write_config(tmp_path, smoke)
-    assert checkpoint.read_config(tmp_path).to_dict() == smoke.to_dict()
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

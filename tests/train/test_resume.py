@@ -1,5 +1,6 @@
 """A run that was stopped, in whatever way, ends as the run that never was."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 
 from segjax.train import checkpoint, loop, sharding
+from segjax.train import workdir as workdir_lib
 from segjax.train.loop import train
 from segjax.train.progress import Progress
 from segjax.train.writer import read_rows
 from segjax.types import UserError
 
 STEPS = 6
+COMPILE = loop._compile
 
 # TensorStore's threads may come back to Orbax's event loop after it was closed.
 pytestmark = pytest.mark.filterwarnings(
@@ -54,7 +57,15 @@ def quick(monkeypatch, compiled):
         return compiled[key]
 
     monkeypatch.setattr(loop, "_compile", once)
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "draw_run", draw)
+
+
+def draw(workdir, *_):
+    """Draws nothing, but leaves the file behind that says that it is done."""
+    curves = workdir / "pictures" / "curves.png"
+    curves.parent.mkdir(exist_ok=True)
+    curves.write_bytes(b"")
+    return [curves]
 
 
 @pytest.fixture(scope="module")
@@ -201,9 +212,127 @@ def test_a_finished_run_is_left_alone(config, data_dir, tmp_path, straight):
     assert {p: after.get(p) for p in before} == before
 
 
+@pytest.mark.parametrize("missing", ["pictures", "row", "both"])
+def test_a_run_killed_before_its_pictures_is_completed(
+    missing, config, data_dir, tmp_path
+):
+    first = train(config, tmp_path, data_dir)
+    log = tmp_path / "metrics.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    if missing != "row":
+        (tmp_path / "pictures" / "curves.png").unlink()
+    if missing != "pictures":
+        log.write_text("".join(lines[:-1]))
+    again = train(config, tmp_path, data_dir)
+    assert (again.step, again.parameters_sha256) == (STEPS, first.parameters_sha256)
+    assert again.metrics["mean_iou"] == pytest.approx(first.metrics["mean_iou"])
+    assert log.read_text().splitlines(keepends=True) == lines
+    assert (tmp_path / "pictures" / "curves.png").exists()
+
+
+def test_a_finished_run_tells_its_metrics_again(config, data_dir, tmp_path):
+    first = train(config, tmp_path, data_dir)
+    again = train(config, tmp_path, data_dir)
+    assert again.metrics.keys() == first.metrics.keys()
+    assert again.metrics["mean_iou"] == first.metrics["mean_iou"]
+
+
+@pytest.mark.parametrize(
+    "moment", ["_prepare", "_initial_or_restored", "_compile", "_time_step"]
+)
+def test_a_signal_before_the_first_step_ends_the_run_in_peace(
+    moment, config, data_dir, stopped_at_four, monkeypatch, straight
+):
+    work = getattr(loop, moment)
+
+    def interrupted(*arguments):
+        terminate()
+        return work(*arguments)
+
+    monkeypatch.setattr(loop, moment, interrupted)
+    result = train(config, stopped_at_four, data_dir)
+    assert (result.step, result.interrupted) == (4, True)
+    monkeypatch.setattr(loop, moment, work)
+    resumed = train(config, stopped_at_four, data_dir)
+    assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == straight(config)
+
+
+def test_a_signal_while_evaluating_stops_after_it(
+    config, data_dir, tmp_path, monkeypatch, straight
+):
+    evaluate = loop.SemanticTask.evaluate
+
+    def interrupted(*arguments, **more):
+        terminate()
+        return evaluate(*arguments, **more)
+
+    monkeypatch.setattr(loop.SemanticTask, "evaluate", interrupted)
+    result = train(config, tmp_path, data_dir)
+    assert (result.step, result.interrupted) == (3, True)
+    monkeypatch.setattr(loop.SemanticTask, "evaluate", evaluate)
+    assert train(config, tmp_path, data_dir).parameters_sha256 == straight(config)[0]
+
+
+def test_a_damaged_config_comes_back_from_the_checkpoint(
+    config, data_dir, stopped_at_four, caplog, straight
+):
+    path = stopped_at_four / "config.json"
+    before = path.read_bytes()
+    truncate(path)
+    with caplog.at_level("WARNING", "segjax"):
+        resumed = train(config, stopped_at_four, data_dir)
+    assert "config.json is damaged" in caplog.text
+    assert "config of the checkpoint of step 4 is taken" in caplog.text
+    assert path.read_bytes() == before
+    assert resumed.parameters_sha256 == straight(config)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda r: r[:-1], "train had 2 images, now 1"),
+        (
+            lambda r: [r[0], r[1] | {"label": 1 - r[1]["label"]}],
+            "train has other images",
+        ),
+        (lambda r: [r[0], r[1] | {"name": "x"}], "train has other images"),
+    ],
+)
+def test_changed_data_are_refused(
+    change, sentence, config, data_dir, stopped_at_four, monkeypatch
+):
+    open_dataset = loop.SemanticTask.open_dataset
+
+    def changed(*arguments):
+        dataset = open_dataset(*arguments)
+        records = [dict(r) for r in dataset.splits["train"]]
+        splits = {**dataset.splits, "train": change(records)}
+        return dataclasses.replace(dataset, splits=splits)
+
+    monkeypatch.setattr(loop.SemanticTask, "open_dataset", changed)
+    with pytest.raises(UserError, match=f"data have changed .*{sentence}"):
+        train(config, stopped_at_four, data_dir)
+
+
+def test_a_fresh_compilation_gives_the_same_bits(
+    config, data_dir, stopped_at_four, monkeypatch, straight
+):
+    """As after an update of the machine: no compiled program is there to be reused."""
+    end = straight(config)
+    monkeypatch.setattr(loop, "_compile", COMPILE)
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    jax.clear_caches()
+    try:
+        resumed = train(config, stopped_at_four, data_dir)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+    assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == end
+
+
 def test_two_runs_on_one_workdir_are_refused(config, data_dir, tmp_path):
     with (
-        checkpoint.lock(tmp_path),
+        workdir_lib.lock(tmp_path),
         pytest.raises(UserError, match="Another process is training in --workdir="),
     ):
         train(config, tmp_path, data_dir)
@@ -222,6 +351,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     assert "is damaged" in caplog.text
     assert "Falling back to the one before" in caplog.text
     assert "Resuming at step 3" in caplog.text
+    assert (stopped_at_four / "damaged-4-1" / "state").is_dir()
     assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == straight(config)
 
 

@@ -1,0 +1,156 @@
+"""The folder of a run: who may write to it, and the config that it was started with.
+
+config.json         the experiment
+checkpoints/STEP/   the state, and beside it step, hashes and config as JSON
+damaged-STEP-N/     a checkpoint that could not be trusted, set aside
+metrics.jsonl       the log, one JSON object a line
+tensorboard/        the same for TensorBoard
+pictures/           curves, confusion matrix, overlays
+.lock               held while a process trains here
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_collections
+
+from segjax import config as config_lib
+from segjax.train import checkpoint
+from segjax.types import UserError
+
+log = logging.getLogger("segjax")
+
+CONFIG_FILE = "config.json"
+
+
+def make_workdir(workdir: Path) -> None:
+    """Makes the folder of a run and checks that it can be written.
+
+    Raises:
+      UserError: naming the folder and what stands in the way.
+    """
+    with _told_as_a_sentence(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Holds a workdir for this process; the lock dies with the process.
+
+    Raises:
+      UserError: if another process trains here, or there can be no lock.
+    """
+    with contextlib.ExitStack() as stack:
+        with _told_as_a_sentence(workdir):
+            file = stack.enter_context(open(workdir / ".lock", "w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another process is training in --workdir={workdir}: wait for it, "
+                    "or choose another folder."
+                ) from error
+        yield
+
+
+def read_config(workdir: Path) -> ml_collections.ConfigDict:
+    """Reads the config that a run was started with.
+
+    Where the file is damaged, the config beside the newest checkpoint takes its place,
+    and that is said.
+
+    Raises:
+      UserError: if the folder is missing or is no workdir, or there is no such config.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        what = "holds no run" if workdir.is_dir() else "does not exist"
+        raise UserError(
+            f"--workdir={workdir} {what}: {CONFIG_FILE} is missing. Give the folder that "
+            "a training run wrote, or train first."
+        )
+    try:
+        return config_lib.from_json(path.read_text())
+    except (ValueError, TypeError) as error:
+        for about in checkpoint.abouts_on_disk(workdir):
+            log.warning(
+                "%s is damaged (%s); the config of the checkpoint of step %d is taken.",
+                path,
+                error,
+                about["step"],
+            )
+            return config_lib.from_dict(about["config"])
+        raise UserError(
+            f"{path} is damaged ({error}), and no checkpoint keeps a copy of it. Remove "
+            "this workdir and train again."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Writes the config, whole or not at all; leaves a file that says the same alone.
+
+    Raises:
+      UserError: naming the folder and what stands in the way.
+    """
+    path = workdir / CONFIG_FILE
+    content = (config_lib.to_json(config) + "\n").encode()
+    with _told_as_a_sentence(workdir):
+        if path.exists() and path.read_bytes() == content:
+            return
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(content)
+        partial.replace(path)
+
+
+def settle_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Writes the config of a new run; compares it with that of an old one.
+
+    Raises:
+      UserError: if the run was started with a config that it cannot go on with.
+    """
+    if (workdir / CONFIG_FILE).exists():
+        _compare(workdir, config)
+    write_config(workdir, config)
+
+
+def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses changes of what the state depends on; says the others."""
+    changes = config_lib.differences(read_config(workdir), config)
+    refused = {k: v for k, v in changes.items() if k not in config_lib.CHANGEABLE}
+    if refused:
+        what = "; ".join(f"{key} {change}" for key, change in refused.items())
+        raise UserError(
+            f"--workdir={workdir} holds a run with another config: {what}. Use the same "
+            "values to resume it, or another --workdir."
+        )
+    saved = max(checkpoint.steps_on_disk(workdir), default=0)
+    if config.num_steps < saved:
+        raise UserError(
+            f"config.num_steps is {config.num_steps}, but --workdir={workdir} holds a "
+            f"checkpoint of step {saved}: use at least {saved}, or another --workdir."
+        )
+    if changes:
+        what = "; ".join(f"{key} {change}" for key, change in changes.items())
+        log.warning("Resuming with a changed config: %s.", what)
+
+
+@contextlib.contextmanager
+def _told_as_a_sentence(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir} cannot be written ({error.strerror}): choose a folder "
+            "of your own."
+        ) from error

@@ -1,0 +1,72 @@
+"""The folder of a run: its lock, its config, and what keeps from writing it."""
+
+import json
+
+import pytest
+
+from segjax.train.workdir import (
+    lock,
+    make_workdir,
+    read_config,
+    settle_config,
+    write_config,
+)
+from segjax.types import UserError
+
+
+def test_a_lock_is_free_again_after_its_holder(tmp_path):
+    with (
+        lock(tmp_path),
+        pytest.raises(UserError, match="Another process"),
+        lock(tmp_path),
+    ):
+        pass
+    with lock(tmp_path):
+        pass
+
+
+def test_a_lock_that_cannot_be_opened_is_a_sentence(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with (
+        pytest.raises(UserError, match=r"cannot be written .*directory"),
+        lock(tmp_path),
+    ):
+        pass
+
+
+def test_config_is_written_whole(tmp_path, smoke):
+    write_config(tmp_path, smoke)
+    assert read_config(tmp_path).to_dict() == smoke.to_dict()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_config_that_cannot_be_written_is_a_sentence(tmp_path, smoke):
+    (tmp_path / "config.partial").mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        write_config(tmp_path, smoke)
+
+
+def test_a_file_in_the_way_of_the_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--workdir=.*file/run cannot be written"):
+        make_workdir(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"3"])
+def test_a_damaged_config_without_checkpoints_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.json is damaged .*no checkpoint"):
+        read_config(tmp_path)
+
+
+def test_fewer_steps_than_were_saved_are_refused(tmp_path, smoke):
+    settle_config(tmp_path, smoke)
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    before = (tmp_path / "config.json").read_bytes()
+    smoke.num_steps = 6
+    with pytest.raises(UserError, match=r"num_steps is 6, .* checkpoint of step 7"):
+        settle_config(tmp_path, smoke)
+    assert (tmp_path / "config.json").read_bytes() == before
+    smoke.num_steps = 7
+    settle_config(tmp_path, smoke)
+    assert json.loads((tmp_path / "config.json").read_text())["num_steps"] == 7
