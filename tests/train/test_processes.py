@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from segjax.train import checkpoint, loop
+from segjax.train import workdir as workdir_lib
 from segjax.train.loop import train
 from segjax.train.sharding import Devices
 from segjax.train.writer import read_rows
@@ -57,13 +58,13 @@ def test_one_device_and_four_give_the_same_losses(
 class Pair:
     """Two processes with two devices each, working on one run."""
 
-    def __init__(self, start, *arguments):
+    def __init__(self, start, *arguments, each=((), ())):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         together = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2")
         self.processes = [
-            start(*arguments, *together, f"--process_id={i}", devices=2)
+            start(*arguments, *each[i], *together, f"--process_id={i}", devices=2)
             for i in range(2)
         ]
         self.stderr = ["", ""]
@@ -159,3 +160,35 @@ def test_two_processes_are_one_run(
     resumed = train(config, tmp_path / "two", data_dir)
     assert resumed.step == stopped + 1
     assert np.isfinite(losses(tmp_path / "two")[stopped + 1])
+
+
+@pytest.mark.parametrize("alone", ["locked", "config", "data"])
+def test_what_stops_one_process_stops_the_other(
+    alone, data_dir, tmp_path, start_segjax
+):
+    """Process 0 finds the folder taken; process 1 has another config, or no data."""
+    run = tmp_path / "run"
+    run.mkdir()
+    common = ("--config=configs/unet_em.py:smoke", f"--workdir={run}")
+    each = ((f"--data_dir={data_dir}",), (f"--data_dir={data_dir}",))
+    if alone == "config":
+        each = (each[0], (*each[1], "--config.seed=1"))
+        sentences = ["Process 1 has another config than process 0"] * 2
+    elif alone == "data":
+        (tmp_path / "file").write_text("")
+        each = (each[0], (f"--data_dir={tmp_path / 'file'}",))
+        sentences = [f"Process 1: {tmp_path / 'file'}", f"{tmp_path / 'file'} cannot"]
+    else:
+        own = f"Another process is training in --workdir={run}"
+        sentences = [own, f"Process 0: {own}"]
+    holder = workdir_lib.lock(run) if alone == "locked" else contextlib.nullcontext()
+    with holder:
+        pair = Pair(start_segjax, *common, each=each)
+        try:
+            codes = pair.communicate()
+        finally:
+            pair.end()
+    assert codes == [1, 1], pair.stderr
+    for stderr, sentence in zip(pair.stderr, sentences, strict=True):
+        assert f"segjax: {sentence}" in stderr
+        assert "Traceback" not in stderr
