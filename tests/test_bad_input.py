@@ -210,11 +210,6 @@ TRAINING = [
         fixed("evaluate", EM, "--workdir=a"),
         ("evaluate does not use --config", "train, summary, prepare do"),
     ),
-    Case(
-        "processes for prediction",
-        fixed("predict", "--num_processes=2"),
-        ("predict does not use --num_processes", "train, evaluate do"),
-    ),
     Case("unknown verb", fixed("trian", EM), ('"trian"', '"train"')),
     Case("unknown flag", fixed(EM, "--wrkdir=a"), ("no flag --wrkdir", '"--workdir"?')),
     Case(
@@ -327,6 +322,11 @@ TRAINING = [
 
 USING = [
     Case(
+        "processes for prediction",
+        fixed("predict", "--num_processes=2"),
+        ("predict does not use --num_processes", "train, evaluate do"),
+    ),
+    Case(
         f"{verb}: {what}",
         lambda tmp, verb=verb, make=make: [
             verb,
@@ -430,8 +430,10 @@ def test_training(case, main, data_dir, tmp_path, before_compilation, table):
 def test_without_a_run(case, main, data_dir, tmp_path, before_compilation, table):
     save(tmp_path / "in.png", grey())
     arguments = case.make(tmp_path)
+    if arguments[0] != "predict":
+        arguments.append(f"--data_dir={data_dir}")
     before = snapshot(tmp_path)
-    check(case, main(*arguments, f"--data_dir={data_dir}"), table, tmp_path)
+    check(case, main(*arguments), table, tmp_path)
     assert snapshot(tmp_path) == before
 
 
