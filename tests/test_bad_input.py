@@ -322,11 +322,6 @@ TRAINING = [
 
 USING = [
     Case(
-        "processes for prediction",
-        fixed("predict", "--num_processes=2"),
-        ("predict does not use --num_processes", "train, evaluate do"),
-    ),
-    Case(
         f"{verb}: {what}",
         lambda tmp, verb=verb, make=make: [
             verb,
@@ -352,6 +347,12 @@ USING = [
         ),
         ("no workdir", lambda tmp: [], ("--workdir",)),
     )
+] + [
+    Case(
+        "processes for prediction",
+        fixed("predict", "--num_processes=2"),
+        ("predict does not use --num_processes", "train, evaluate do"),
+    ),
 ]
 
 PREDICTING = [
