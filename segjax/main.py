@@ -18,7 +18,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -315,11 +315,11 @@ def _prepare() -> None:
         print(f"Exported   {len(files)} images of {split} to {FLAGS.export}")
 
 
-def _print_result(result: dict[str, object]) -> None:
+def _print_result(result: dict[str, Any]) -> None:
     """Prints one JSON object, the last line of stdout."""
-    from segjax.metrics import without_nan
+    from segjax.train.writer import json_line
 
-    print(json.dumps(without_nan(result)), flush=True)
+    print(json_line(result), end="", flush=True)
 
 
 def _config() -> ml_collections.ConfigDict:

@@ -55,7 +55,9 @@ class DoubleConv(nn.Module):
                 name=f"conv{i}",
             )(x)
             if self.batch_norm:
-                norm = BatchNorm(momentum=MOMENTUM, param_dtype=self.param_dtype, name=f"norm{i}")
+                norm = BatchNorm(
+                    momentum=MOMENTUM, param_dtype=self.param_dtype, name=f"norm{i}"
+                )
                 x = norm(x, train=train)
             x = nn.relu(x)
         return x

@@ -29,7 +29,7 @@ class Writer:
         self.path = workdir / LOG
         kept = [row for row in read_rows(self.path) if row["step"] <= resumed_from]
         partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(_line(row) for row in kept))
+        partial.write_text("".join(json_line(row) for row in kept))
         partial.replace(self.path)
         self._file = self.path.open("a")
         folder = str(workdir / "tensorboard")
@@ -37,7 +37,7 @@ class Writer:
 
     def write(self, step: int, split: str, values: Mapping[str, float | None]) -> None:
         """Adds a row, and flushes it."""
-        self._file.write(_line({"step": step, "split": split, **values}))
+        self._file.write(json_line({"step": step, "split": split, **values}))
         self._file.flush()
         for name, value in values.items():
             if value is not None and math.isfinite(value):
@@ -62,5 +62,6 @@ def read_rows(path: Path) -> list[Row]:
     return [row for row in rows if isinstance(row.get("split"), str)]
 
 
-def _line(row: Row) -> str:
+def json_line(row: Row) -> str:
+    """Writes a row as JSON on one line; NaN, which JSON does not know, as null."""
     return json.dumps(without_nan(row)) + "\n"
