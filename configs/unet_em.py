@@ -75,10 +75,11 @@ def isbi() -> dict:
     pipeline = {"input_size": (256, 256), "augment": (*MOVES, GREY_VALUES)}
     return config | {
         "num_steps": 800,
-        "eval_every": 200,
+        "eval_every": 400,
         "data": {"name": "isbi_em"},
         "pipeline": config["pipeline"] | pipeline,
         "model": config["model"] | {"features": (16, 32, 64, 128, 256)},
+        "evaluation": config["evaluation"] | {"symmetries": True},
     }
 
 
