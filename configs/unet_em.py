@@ -11,8 +11,9 @@ Rand error 0.0382. Ours, with date and hardware: docs/results.json, which README
 
 Presets, as `--config=configs/unet_em.py:PRESET`:
 
-    (none)   laptop: embedded data, a small padded U-Net; minutes on 2 cores
-    isbi     the same network on the ISBI 2012 stack (--manual_dir holds its TIFFs)
+    (none)   laptop: embedded data, a small padded U-Net; 4 minutes on 2 cores
+    isbi     one level more, on the ISBI 2012 stack (--manual_dir holds its TIFFs);
+             20 minutes on 2 cores
     paper    the published network, crop and recipe on the ISBI 2012 stack; wants a GPU
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
