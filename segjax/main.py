@@ -292,7 +292,11 @@ def _predict() -> None:
         overlay=FLAGS.overlay,
         progress=page_progress(),
     )
-    print(f"Wrote {len(files)} label files to {output}")
+    kinds = ["label files"]
+    kinds += ["files of probabilities"] * FLAGS.probabilities
+    kinds += ["overlays"] * FLAGS.overlay
+    counts = ", ".join(f"{len(files)} {kind}" for kind in kinds)
+    print(f"Wrote {counts} to {output}")
 
 
 def _summary() -> None:

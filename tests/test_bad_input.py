@@ -254,12 +254,20 @@ TRAINING = [
     Case(
         "empty data folder",
         with_folder(lambda root: [p.unlink() for p in root.glob("images/*")]),
-        ("images", "nothing"),
+        ("images is empty", "Put files"),
     ),
     Case(
         "data folder without images/",
         with_folder(lambda root: shutil.rmtree(root / "images")),
         ("images/ and labels/",),
+    ),
+    Case(
+        "no image to evaluate on",
+        lambda tmp: (
+            good_folder(tmp / "mine")
+            and training(tmp, "--config.data.validation_share=0.0")
+        ),
+        ('split "validation"', "--config.data.validation_share above 0"),
     ),
     Case("image without label", with_folder(unlabelled), ("no label", "1.png")),
     Case(
@@ -338,7 +346,7 @@ USING = [
         (
             "missing workdir",
             lambda tmp: [f"--workdir={tmp / 'run'}"],
-            ("run does not exist", "train first"),
+            ("run does not exist: give the folder", "train first"),
         ),
         (
             "workdir without a run",
@@ -366,7 +374,7 @@ PREDICTING = [
         ("1.png", "3 channels (RGB)", "1 channel (grey)", "Convert it to grey"),
     ),
     Case("missing input", lambda tmp: tmp / "1.png", ("1.png", "does not exist")),
-    Case("empty input folder", lambda tmp: tmp, ("holds no image", "nothing")),
+    Case("empty input folder", lambda tmp: tmp, ("is empty", "Put files")),
 ]
 
 

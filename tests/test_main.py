@@ -104,6 +104,7 @@ def test_predict_writes_what_was_asked_for(main, workdir, tmp_path):
     whole = main("predict", *arguments, f"--output={tmp_path / 'whole'}", "--tile=0")
     assert whole.code == 0, whole.stderr
     assert {p.name for p in (tmp_path / "whole").iterdir()} == {"a.tif", "b.png"}
+    assert whole.stdout == f"Wrote 2 label files to {tmp_path / 'whole'}\n"
     tiled = main(
         "predict",
         *arguments,
@@ -121,6 +122,8 @@ def test_predict_writes_what_was_asked_for(main, workdir, tmp_path):
         "a_overlay.tif",
         "b_overlay.png",
     }
+    said = "Wrote 2 label files, 2 files of probabilities, 2 overlays to "
+    assert tiled.stdout.splitlines()[-1] == f"{said}{tmp_path / 'tiled'}"
     labels = [tifffile.imread(tmp_path / f / "a.tif") for f in ("whole", "tiled")]
     assert labels[0].shape == (3, 40, 50)
     assert (labels[0] != labels[1]).mean() < 1e-3

@@ -23,7 +23,13 @@ from pathlib import Path
 
 from segjax.data.dataset import Dataset, LazyRecords
 from segjax.data.folder_check import Pair, check_pairs, remembered
-from segjax.data.images import SUFFIXES, list_images, read_label, read_page
+from segjax.data.images import (
+    LABEL_SUFFIXES,
+    SUFFIXES,
+    list_images,
+    read_label,
+    read_page,
+)
 from segjax.data.label_spec import LabelSpec
 from segjax.types import IGNORE_LABEL, Record, UserError
 
@@ -101,9 +107,10 @@ def folder(
         if part
     }
     if "train" not in splits:
+        other = " or set config.data.test_share to 0" if test_share > 0 else ""
         raise UserError(
             f"{root} has too few images: none is left to train on once validation and "
-            "test have theirs. Add images or set the shares to 0."
+            f"test have theirs. Add images{other}."
         )
     return Dataset("folder", spec, channels, splits)
 
@@ -198,10 +205,17 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
     """Returns the pairs of each split, or of "all" where there are no sub-folders."""
     plain = (root / "images").is_dir()
     named = [name for name in SPLITS if (root / name).is_dir()]
+    unknown = [path for path in _folders(root) if path.name not in SPLITS]
+    with_images = [path.name for path in unknown if (path / "images").is_dir()]
     if plain and named:
         raise UserError(
             f"{root} has images/ and also {named[0]}/, so the splits are not clear. "
             "Keep images/ and labels/, or train/, validation/ and test/."
+        )
+    if with_images and not plain:
+        raise UserError(
+            f"{root} has {with_images[0]}/ with images/ in it, which is no split: the "
+            f"names are {', '.join(SPLITS)}. Rename it, or move it elsewhere."
         )
     if plain:
         return {"all": _find_pairs(root, labelled=True)}
@@ -220,10 +234,10 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
 
 def _find_pairs(root: Path, *, labelled: bool) -> list[Pair]:
     """Pairs images and labels by their stems."""
-    images = _by_stem(root / "images")
+    images = _by_stem(root / "images", SUFFIXES)
     if not labelled:
         return [Pair(path, None) for path in images.values()]
-    labels = _by_stem(root / "labels")
+    labels = _by_stem(root / "labels", LABEL_SUFFIXES)
     without_label = [path for stem, path in images.items() if stem not in labels]
     if without_label:
         raise UserError(
@@ -239,12 +253,23 @@ def _find_pairs(root: Path, *, labelled: bool) -> list[Pair]:
     return [Pair(path, labels[stem]) for stem, path in images.items()]
 
 
-def _by_stem(path: Path) -> dict[str, Path]:
+def _folders(root: Path) -> list[Path]:
+    """Folders in a folder by name, without the hidden ones."""
+    found = (p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(found)
+
+
+def _by_stem(path: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     if not path.is_dir():
-        raise UserError(
-            f"{path} is missing. Make this folder with files ending in "
-            f"{', '.join(SUFFIXES)}."
+        known = ("images", "labels", *SPLITS)
+        others = _folders(path.parent) if path.parent.is_dir() else []
+        other = next((p.name for p in others if p.name not in known), None)
+        remedy = (
+            f"Make this folder with files ending in {', '.join(suffixes)}."
+            if other is None
+            else f"There is {other}/: rename it if that is what it holds."
         )
+        raise UserError(f"{path} is missing. {remedy}")
     files: dict[str, Path] = {}
     for file in list_images(path):
         if file.stem in files:

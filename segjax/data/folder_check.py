@@ -15,7 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segjax.data.images import count_pages, read_label_pages, read_pages
+from segjax.data.images import (
+    count_pages,
+    grey_pages_hint,
+    read_label_pages,
+    read_pages,
+)
 from segjax.data.label_spec import LabelSpec
 from segjax.types import IGNORE_LABEL, UserError
 
@@ -155,6 +160,7 @@ def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
         raise UserError(
             f"{where} has {_channels(image.shape[-1])}, but the config says "
             f"{channels}. Convert the image or set config.data.channels."
+            f"{grey_pages_hint(where, image.shape[-1], channels)}"
         )
 
 

@@ -21,6 +21,9 @@ from segjax.types import UserError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 """Endings of the files that are read, in small letters."""
 
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".webp")
+"""Those among them that labels may have: JPEG changes values."""
+
 NORMALIZATIONS = ("range", "per_image")
 """Methods of `normalize`."""
 
@@ -75,10 +78,12 @@ def list_images(path: str | Path) -> list[Path]:
             f"{path} cannot be read ({error.strerror}). Change its permissions."
         ) from error
     if not images:
-        found = sorted({p.suffix or p.name for p in entries})
-        contents = f"only {', '.join(found[:5])}" if found else "nothing"
+        found = sorted(
+            {f"{p.name}/" if p.is_dir() else p.suffix or p.name for p in entries}
+        )
+        contents = f"holds no image, only {', '.join(found[:5])}"
         raise UserError(
-            f"{path} holds no image but {contents}. Put files ending in "
+            f"{path} {contents if found else 'is empty'}. Put files ending in "
             f"{', '.join(SUFFIXES)} there."
         )
     return sorted(images, key=_natural_order)
@@ -156,6 +161,24 @@ def read_label(path: str | Path, index: int = 0) -> np.ndarray:
     with opened(path, scan=False) as pages:
         _require_page(path, index, len(pages))
         return _label(pages.page(index), _where(path, index, len(pages)))
+
+
+def grey_pages_hint(where: str, found: int, wanted: int) -> str:
+    """Says what to do with 3 grey pages that were written as one page in colour.
+
+    That is what tifffile makes of an array `[3, H, W]` if it is not told otherwise.
+
+    Args:
+      where: the file, and the page if there are several.
+      found: channels of the page.
+      wanted: channels that are expected.
+
+    Returns:
+      A sentence with a space before it; nothing where it cannot be so.
+    """
+    if (found, wanted) != (3, 1) or not where.lower().endswith((".tif", ".tiff")):
+        return ""
+    return ' If these are 3 grey pages, write them with photometric="minisblack".'
 
 
 def normalize(image: np.ndarray, method: str) -> np.ndarray:

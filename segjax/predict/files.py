@@ -18,6 +18,7 @@ import numpy as np
 from segjax import viz
 from segjax.data.images import (
     count_pages,
+    grey_pages_hint,
     list_images,
     normalize,
     read_page,
@@ -215,7 +216,7 @@ def _check_channels(path: Path, image: np.ndarray, channels: int) -> None:
     raise UserError(
         f"{path} has {_CHANNEL_NAMES.get(found, found)}, but this network was trained "
         f"on {_CHANNEL_NAMES.get(channels, channels)}. {remedy}, or take a network that "
-        "was trained on such images."
+        f"was trained on such images.{grey_pages_hint(str(path), found, channels)}"
     )
 
 

@@ -151,9 +151,16 @@ class SemanticTask:
             are named.
         """
         if split not in dataset.splits or not len(dataset.splits[split]):
+            remedy = ""
+            share = f"{split}_share"
+            if share in self.config.data:
+                remedy = (
+                    f" Give --config.data.{share} above 0, or sort the files into "
+                    f"train/ and {split}/."
+                )
             raise UserError(
                 f'The data set "{dataset.name}" has no images in a split "{split}"; '
-                f"it has {', '.join(dataset.splits)}."
+                f"it has {', '.join(dataset.splits)}.{remedy}"
             )
         return dataset.splits[split]
 
@@ -287,7 +294,8 @@ def _schedule(config: ml_collections.ConfigDict) -> Any:
     if not isinstance(warmup_steps, int) or not 0 <= warmup_steps < config.num_steps:
         raise UserError(
             f"config.schedule.warmup_steps is {warmup_steps}: it must be whole, at "
-            f"least 0 and less than config.num_steps, {config.num_steps}."
+            f"least 0 and less than config.num_steps, {config.num_steps}. Give, for "
+            f"example, --config.schedule.warmup_steps={config.num_steps // 10}."
         )
     schedule = config_lib.build(
         optim.SCHEDULES,

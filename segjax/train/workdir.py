@@ -73,10 +73,14 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     """
     path = workdir / CONFIG_FILE
     if not path.is_file():
-        what = "holds no run" if workdir.is_dir() else "does not exist"
+        if not workdir.exists():
+            raise UserError(
+                f"--workdir={workdir} does not exist: give the folder that a training "
+                "run wrote, or train first."
+            )
         raise UserError(
-            f"--workdir={workdir} {what}: {CONFIG_FILE} is missing. Give the folder that "
-            "a training run wrote, or train first."
+            f"--workdir={workdir} holds no run: {CONFIG_FILE} is missing. Give the folder "
+            "that a training run wrote, or train first."
         )
     try:
         return config_lib.from_json(path.read_text())

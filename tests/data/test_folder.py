@@ -281,22 +281,53 @@ def stack_with_a_bad_page(root):
     save(root / "labels/s1.tif", labels)
 
 
+def planes_in_colour(root):
+    remove("images/s1.png")(root)
+    planes = image_values(0, (3, 12, 16))
+    path = root / "images/s1.tif"
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+
+
+def split_named(name):
+    def spoil(root):
+        for split in ("train", name):
+            for kind in ("images", "labels"):
+                shutil.copytree(root / kind, root / split / kind)
+        remove("images", "labels")(root)
+
+    return spoil
+
+
 def ignored(root):
     save(root / "labels/s2.png", np.full((12, 16), 7, np.uint8))
 
 
 BAD_FOLDERS = {
     "no images folder": (remove("images"), {}, ["neither images/", "--manual_dir"]),
-    "no labels folder": (remove("labels"), {}, ["labels is missing", "Make this"]),
+    "no labels folder": (
+        remove("labels"),
+        {},
+        ["labels is missing", "Make this", "in .png, .tif, .tiff, .webp."],
+    ),
+    "masks instead of labels": (
+        lambda root: (root / "labels").rename(root / "masks"),
+        {},
+        ["labels is missing", "There is masks/: rename it"],
+    ),
+    "split of an unknown name": (
+        split_named("val"),
+        {},
+        ["has val/ with images/ in it", "names are train, validation, test"],
+    ),
     "empty images folder": (
         clear("images"),
         {},
-        ["images holds no image", "Put files"],
+        ["images is empty", "Put files"],
     ),
     "empty labels folder": (
         clear("labels"),
         {},
-        ["labels holds no image", "Put files"],
+        ["labels is empty", "Put files"],
     ),
     "image without label": (
         remove("labels/s1.png", "labels/s3.png"),
@@ -350,6 +381,11 @@ BAD_FOLDERS = {
         replace("images/s1.png", image_values(0, (12, 16, 3))),
         {},
         ["images/s1.png has 3 channels", "config says 1", "set config.data.channels"],
+    ),
+    "grey pages as planes": (
+        planes_in_colour,
+        {},
+        ["s1.tif has 3 channels", 'write them with photometric="minisblack"'],
     ),
     "grey where RGB is said": (
         lambda root: None,
@@ -418,8 +454,10 @@ def test_a_bad_folder_ends_in_file_value_and_remedy(make_folder, read, case):
 
 def test_one_image_alone_cannot_be_split(make_folder, read):
     root = make_folder(1)
-    with pytest.raises(UserError, match=r"too few images: .* set the shares to 0"):
+    with pytest.raises(UserError, match=r"too few images: .* Add images\.$"):
         read(root)
+    with pytest.raises(UserError, match=r"Add images or set .*test_share to 0\.$"):
+        read(root, test_share=0.1)
     assert list(read(root, validation_share=0).splits) == ["train"]
 
 

@@ -446,10 +446,13 @@ def test_a_folder_is_listed_in_natural_order_without_other_files(tmp_path):
 def test_a_missing_or_empty_folder_is_told(tmp_path):
     with pytest.raises(UserError, match=r"nowhere does not exist"):
         list_images(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"holds no image but nothing\. Put files"):
+    with pytest.raises(UserError, match=r"is empty\. Put files"):
         list_images(tmp_path)
     (tmp_path / "a.bmp").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"holds no image but only \.bmp"):
+    with pytest.raises(UserError, match=r"holds no image, only \.bmp"):
+        list_images(tmp_path)
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(UserError, match=r"holds no image, only \.bmp, deep/\. Put"):
         list_images(tmp_path)
 
 
