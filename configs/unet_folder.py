@@ -40,7 +40,7 @@ def default() -> dict:
         "checkpoint_every": 50,
         "data": {
             "name": "folder",
-            "classes": (("background", (0, 0, 0)), ("foreground", (255, 255, 255))),
+            "classes": (("background", (0, 0, 0)), ("foreground", (255, 160, 0))),
             "ignore": None,
             "remap": ((255, 1),),
             "channels": 1,

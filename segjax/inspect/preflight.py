@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from segjax.inspect.summary import in_gflop
 from segjax.train import sharding
 from segjax.train.progress import duration
 from segjax.types import IGNORE_LABEL, UserError
@@ -66,7 +67,7 @@ def describe_step(compiled: Any, steps: int, devices: int, seconds: float) -> st
     memory = compiled.memory_analysis()
     peak = memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
     text = (
-        f"Step       {devices * flops / 1e9:,.1f} GFLOP, peak memory "
+        f"Step       {in_gflop(devices * flops / 1e9)}, peak memory "
         f"{peak / 2**20:,.0f} MiB a device"
     )
     if steps > 0:

@@ -97,7 +97,7 @@ def table(summary: Mapping[str, Any]) -> str:
     facts = {
         "parameters": f"{summary['parameters']:,}",
         "sizes": f"{sizes} (height, width, channels)",
-        "cost": f"{summary['gflops']:,.1f} GFLOP forward, for one crop",
+        "cost": f"{in_gflop(summary['gflops'])} forward, for one crop",
         "receptive field": f"{field['smallest']} to {field['largest']} pixels",
         "stride": f"{summary['stride']} pixels",
         "legal sizes": f"{legal['rule']}; such as {shown}",
@@ -107,6 +107,16 @@ def table(summary: Mapping[str, Any]) -> str:
     width = max(map(len, facts))
     lines += ["", *(f"{name.ljust(width)}  {value}" for name, value in facts.items())]
     return "\n".join([f"{summary['model']}, its longest path", "", *lines])
+
+
+def in_gflop(gflops: float) -> str:
+    """Writes a cost so that a tiny network's is not 0.
+
+    Example:
+      >>> in_gflop(1301.26), in_gflop(0.012345)
+      ('1,301.3 GFLOP', '0.0123 GFLOP')
+    """
+    return f"{gflops:,.1f} GFLOP" if gflops >= 1 else f"{gflops:.3g} GFLOP"
 
 
 def _legal_sizes(geometry: Geometry, side: int) -> dict[str, Any]:

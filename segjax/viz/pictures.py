@@ -235,13 +235,20 @@ def comparison(
         share = f"error: {wrong:.1%} of the pixels" if counted.any() else "error"
         panels.append((share, error_map(label, prediction)))
         if len(names) == 2:
-            legend.append((f"{names[0]} missed", MISSED))
-            legend.append((f"{names[0]} invented", INVENTED))
+            legend += _directions(names)
         else:
             legend.append(("wrong", INVENTED))
         if not counted.all():
             legend.append(("does not count", IGNORE_COLOR))
     return _lay_out(panels, legend)
+
+
+def _directions(names: Sequence[str]) -> list[tuple[str, Color]]:
+    """Names the errors of two classes after the one that is looked for."""
+    if names[0].lower() == "background":
+        # Where the background was invented, the other class was missed.
+        return [(f"{names[1]} missed", INVENTED), (f"{names[1]} invented", MISSED)]
+    return [(f"{names[0]} missed", MISSED), (f"{names[0]} invented", INVENTED)]
 
 
 def _lay_out(

@@ -118,7 +118,8 @@ def _draw_curves(
     for i, (name, per_split) in enumerate(details.items() if len(details) <= 6 else ()):
         for points in per_split.values():
             color = _LINES[(i + len(splits)) % len(_LINES)]
-            ax.plot(*points.T, ":", color=color, lw=1.3, label=name)
+            dot = "o" if len(points) == 1 else None  # a line needs two points
+            ax.plot(*points.T, ":", color=color, lw=1.3, marker=dot, ms=3.5, label=name)
     values = np.concatenate([points[:, 1] for points in series[key].values()])
     if values.min() > 0 and values.max() > 30 * values.min() and key != "learning_rate":
         ax.set_yscale("log")

@@ -77,5 +77,10 @@ def test_cost_counts_all_devices_and_memory_one():
     assert "10 steps take about 5 min 0 s" in text
 
 
+def test_the_cost_of_a_tiny_network_is_not_0(monkeypatch):
+    monkeypatch.setattr(Compiled, "cost_analysis", lambda _: {"flops": 3.456e6})
+    assert "Step       0.0138 GFLOP," in describe_step(Compiled(), 10, 4, 30.0)
+
+
 def test_a_finished_run_takes_no_time():
     assert "steps take" not in describe_step(Compiled(), 0, 4, 1.0)

@@ -12,6 +12,7 @@ from segjax.viz import (
     error_map,
     overlay,
     palette,
+    pictures,
     to_display,
 )
 from segjax.viz.pictures import INVENTED, MISSED
@@ -157,6 +158,31 @@ def test_errors_of_many_classes_are_all_of_one_color():
     shown = error_map(np.array([[0, 1, 2]]), np.array([[0, 2, 0]]))[0]
     assert [tuple(map(int, pixel)) for pixel in shown[1:]] == [INVENTED, INVENTED]
     assert shown[0].mean() > 200
+
+
+@pytest.mark.parametrize(
+    ("names", "missed", "invented"),
+    [
+        (("membrane", "cell"), ("membrane missed", 0), ("membrane invented", 1)),
+        (("background", "nucleus"), ("nucleus missed", 1), ("nucleus invented", 0)),
+        (("Background", "nucleus"), ("nucleus missed", 1), ("nucleus invented", 0)),
+    ],
+)
+def test_the_legend_names_errors_after_what_is_looked_for(
+    monkeypatch, names, missed, invented
+):
+    drawn = []
+    lay_out = pictures._lay_out
+    monkeypatch.setattr(
+        pictures, "_lay_out", lambda *a: drawn.extend(a[1]) or lay_out(*a)
+    )
+    image = np.zeros((8, 8), np.uint8)
+    comparison(image, halves(), 1 - halves(), COLORS, names)
+    legend = {name: tuple(color) for name, color in drawn}
+    # The error map's pixels where class 0, and where class 1, was overlooked.
+    overlooked = error_map(np.array([[0, 1]]), np.array([[1, 0]]))[0].tolist()
+    for name, class_id in (missed, invented):
+        assert legend[name] == tuple(overlooked[class_id])
 
 
 @pytest.mark.parametrize("side", [40, 300])

@@ -63,6 +63,14 @@ def test_training_and_evaluation_have_a_line_each(tmp_path, figures):
     assert {"membrane", "cell", "validation"} == set(labels(drawn["mean IoU"]))
 
 
+@pytest.mark.parametrize(("steps", "marker"), [(10, "o"), (20, "None")])
+def test_classes_that_were_measured_once_are_dots(tmp_path, figures, steps, marker):
+    plot_curves(log(steps), tmp_path / "curves.png")
+    lines = panels(figures[0])["mean IoU"].lines
+    markers = {line.get_label(): line.get_marker() for line in lines}
+    assert markers["membrane"] == markers["cell"] == marker
+
+
 def test_gaps_in_the_log_are_gaps_in_the_curves(tmp_path, figures):
     rows = [
         {"step": i, "loss": v} for i, v in enumerate((1.0, None, float("nan"), 2.0))
