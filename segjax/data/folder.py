@@ -213,9 +213,11 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
             "Keep images/ and labels/, or train/, validation/ and test/."
         )
     if with_images and not plain:
+        other = with_images[0]
+        remedy = "move it elsewhere" if named else f"give --manual_dir={root / other}"
         raise UserError(
-            f"{root} has {with_images[0]}/ with images/ in it, which is no split: the "
-            f"names are {', '.join(SPLITS)}. Rename it, or move it elsewhere."
+            f"{root} has {other}/ with images/ in it, which is no split: the names are "
+            f"{', '.join(SPLITS)}. Rename it, or {remedy}."
         )
     if plain:
         return {"all": _find_pairs(root, labelled=True)}

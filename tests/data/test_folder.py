@@ -298,6 +298,15 @@ def split_named(name):
     return spoil
 
 
+def moved_into(name):
+    def spoil(root):
+        (root / name).mkdir()
+        for kind in ("images", "labels"):
+            (root / kind).rename(root / name / kind)
+
+    return spoil
+
+
 def ignored(root):
     save(root / "labels/s2.png", np.full((12, 16), 7, np.uint8))
 
@@ -318,6 +327,11 @@ BAD_FOLDERS = {
         split_named("val"),
         {},
         ["has val/ with images/ in it", "names are train, validation, test"],
+    ),
+    "data set one folder further down": (
+        moved_into("deep"),
+        {},
+        ["has deep/ with images/ in it", "give --manual_dir=", "cells/deep."],
     ),
     "empty images folder": (
         clear("images"),
