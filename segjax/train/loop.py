@@ -295,7 +295,8 @@ def _compile(
         out_shardings=(devices.replicated, devices.replicated),
     )
     batch = task.abstract_batch(dataset.channels, task.config.batch_size)
-    return step.lower(state, batch).compile()
+    lowered = step.lower(state, batch)
+    return lowered.compile(compiler_options=devices.compiler_options)
 
 
 def _time_step(
