@@ -45,7 +45,7 @@ class Devices:
         return str(self.mesh.devices.flat[0].device_kind)
 
     @property
-    def compiler_options(self) -> dict[str, int]:
+    def compiler_options(self) -> dict[str, str | bool]:
         """What XLA is asked for when a training step is compiled.
 
         On CPUs LLVM's first level instead of its third: the step of `make demo` is
@@ -54,7 +54,7 @@ class Devices:
         already.
         """
         on_cpu = jax.default_backend() == "cpu"
-        return {"xla_backend_optimization_level": 1} if on_cpu else {}
+        return {"xla_backend_optimization_level": "1"} if on_cpu else {}
 
     def check_batch_size(self, batch_size: int) -> None:
         """Checks that every device gets the same number of examples.
