@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "segjax"
 
 BASE = {"types", "errors"}
-ISLANDS = {"layers", "losses", "metrics", "pretrained", "data", "viz"}
+ISLANDS = {"layers", "losses", "metrics", "data", "viz"}
 RUNS = {"train", "predict", "inspect", "export"}
-BELOW_RUNS = {"config", "ops", "backbones", "models"} | ISLANDS
+BELOW_RUNS = {"config", "ops", "backbones", "models", "pretrained"} | ISLANDS
 
 OURS: dict[str, set[str]] = {
     "errors": set(),
@@ -25,7 +25,7 @@ OURS: dict[str, set[str]] = {
     "layers": BASE | {"ops"},
     "losses": BASE | {"ops"},
     "metrics": BASE | {"ops"},
-    "pretrained": BASE,
+    "pretrained": BASE | {"ops", "layers", "backbones", "models"},
     "data": BASE,
     "viz": BASE,
     "backbones": BASE | {"ops", "layers"},
@@ -47,7 +47,7 @@ THEIRS: dict[str, set[str]] = {
     "layers": LINEN,
     "losses": ARRAYS | {"chex", "optax"},
     "metrics": ARRAYS | {"scipy"},
-    "pretrained": {"numpy", "flax", "safetensors"},
+    "pretrained": {"jax", "numpy", "flax", "safetensors"},
     "data": {"numpy", "scipy", "PIL", "tifffile", "tensorstore", "grain", "etils"}
     | {"tensorflow_datasets", "absl"},
     "viz": {"numpy", "PIL", "matplotlib"},

@@ -30,8 +30,10 @@ def summarize(
     Returns:
       JSON: `model`, `parameters`, `input_size` and `output_size` (of a crop, height and
       width in pixels), `gflops` (of one crop, forward), `receptive_field` (pixels that
-      one output pixel depends on: smallest and largest), `stride`, `margin`, `halo`,
-      `legal_sizes`, and `layers`, a row for each layer of the longest path.
+      one output pixel depends on through the convolutions of the longest path: smallest
+      and largest), `sees_whole_image` (whether a global pooling beside that path widens
+      it to the whole image), `stride`, `margin`, `halo` (null where the whole image is
+      seen), `legal_sizes`, and `layers`, a row for each layer of the longest path.
     """
     task = SemanticTask(config)
     height, width = task.input_size
@@ -52,6 +54,7 @@ def summarize(
         "output_size": list(logits.shape[1:]),
         "gflops": (lowered.cost_analysis() or {})["flops"] / 1e9,
         "receptive_field": {"smallest": field.smallest, "largest": field.size},
+        "sees_whole_image": not geometry.tiles,
         "stride": geometry.stride,
         "margin": geometry.margin,
         "halo": geometry.halo,
@@ -104,6 +107,9 @@ def table(summary: Mapping[str, Any]) -> str:
         "margin": f"{summary['margin']} pixels lost at each border",
         "halo": f"{summary['halo']} pixels beside a cut that tiles discard",
     }
+    if summary["sees_whole_image"]:
+        facts["receptive field"] += ", and the whole image through a global pooling"
+        facts["halo"] = "none: tiles cannot give what the whole image gives"
     width = max(map(len, facts))
     lines += ["", *(f"{name.ljust(width)}  {value}" for name, value in facts.items())]
     return "\n".join([f"{summary['model']}, its longest path", "", *lines])
@@ -122,6 +128,14 @@ def in_gflop(gflops: float) -> str:
 def _legal_sizes(geometry: Geometry, side: int) -> dict[str, Any]:
     below = max(geometry.minimum, side - EXAMPLES // 2 * geometry.stride)
     first = geometry.next_legal(below)
+    if geometry.offset is None:
+        return {
+            "minimum": geometry.minimum,
+            "step": 1,
+            "offset": 0,
+            "rule": f"every side from {geometry.minimum} on",
+            "nearest": [side + i for i in range(EXAMPLES)],
+        }
     offset = geometry.offset % geometry.stride
     return {
         "minimum": geometry.minimum,

@@ -39,15 +39,20 @@ class Geometry:
     """Which sides a network takes along one axis, and what becomes of them.
 
     An input side n is legal if `n >= minimum` and `(n - offset) % stride == 0`; its
-    output side is `n - 2 * margin`.
+    output side is `n - 2 * margin`. A network that takes every side from the minimum on
+    (because it crops or resizes its output to the image) has no offset: its tiles are
+    then cut so that their sides leave the remainder that the image's own side leaves.
 
     Attributes:
       stride: shift in pixels under which the network is invariant.
       margin: pixels lost at each border, because convolutions are not padded.
       halo: output pixels beside a border that see the zeros padded there. They are
-        right at the border of the image and wrong where a tile was cut.
+        right at the border of the image and wrong where a tile was cut. None says that
+        every output pixel sees the whole image (a global pooling, or a resizing whose
+        grid hangs on the image's size): no tiles then give what the whole image gives.
       minimum: smallest input side in pixels.
-      offset: remainder of a legal side, modulo the stride.
+      offset: remainder of a legal side, modulo the stride; None where every side is
+        legal.
 
     Example:
       >>> paper = Geometry(stride=16, margin=92, halo=0, minimum=188, offset=60)
@@ -57,31 +62,39 @@ class Geometry:
 
     stride: int
     margin: int = 0
-    halo: int = 0
+    halo: int | None = 0
     minimum: int = 1
-    offset: int = 0
+    offset: int | None = 0
 
     def __post_init__(self) -> None:
         """Refuses numbers that describe no network."""
         if self.stride < 1:
             raise ValueError(f"stride must be at least 1, got {self.stride}")
         for name in ("margin", "halo", "offset"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must be >= 0, got {value}")
         if self.minimum <= 2 * self.margin:
             raise ValueError(
                 f"minimum must exceed 2 * margin = {2 * self.margin}, so that an "
                 f"output is left, got {self.minimum}"
             )
 
+    @property
+    def tiles(self) -> bool:
+        """Whether tiles can give what the whole image gives."""
+        return self.halo is not None
+
     def legal(self, side: int) -> bool:
         """Whether the network takes an input of this side, in pixels."""
-        return side >= self.minimum and (side - self.offset) % self.stride == 0
+        return side == self.next_legal(side)
 
     def next_legal(self, side: int) -> int:
         """The smallest legal input side that is at least `side`."""
         side = max(side, self.minimum)
-        return side + (self.offset - side) % self.stride
+        return (
+            side if self.offset is None else side + (self.offset - side) % self.stride
+        )
 
     def nearest_legal(self, side: int) -> tuple[int, int]:
         """The legal sides around `side`: the largest `<= side`, the smallest `>=`.
@@ -92,6 +105,12 @@ class Geometry:
         above = self.next_legal(side)
         below = above if above == side else above - self.stride
         return (below if self.legal(below) else above), above
+
+    def at(self, side: int) -> Geometry:
+        """The same network on an image of this side: with an offset, and a halo."""
+        minimum = self.next_legal(side + 2 * self.margin)
+        offset = minimum % self.stride if self.offset is None else self.offset
+        return dataclasses.replace(self, halo=self.halo or 0, offset=offset)
 
     def output_side(self, side: int) -> int:
         """Output pixels of a legal input side; raises `ValueError` otherwise."""
@@ -109,6 +128,11 @@ class Geometry:
             return
         below, above = self.nearest_legal(side)
         nearest = f"{above}" if below == above else f"{below} and {above}"
+        if self.offset is None:
+            raise ValueError(
+                f"{name} = {side} is too small for this network: it must be at least "
+                f"{self.minimum}"
+            )
         raise ValueError(
             f"{name} = {side} is no size this network takes: it must be at least "
             f"{self.next_legal(0)} and {self.offset % self.stride} more than a "
@@ -213,6 +237,9 @@ def plan(geometry: Geometry, image_side: int, tile: int | None = None) -> Plan:
     Returns:
       The tiles along this axis: what each reads, keeps and writes.
 
+    Raises:
+      ValueError: if tiles are asked of a network that has to see the whole image.
+
     Example:
       >>> paper = Geometry(stride=16, margin=92, halo=0, minimum=188, offset=60)
       >>> [w.start for w in plan(paper, 1000, tile=388).windows]
@@ -224,6 +251,12 @@ def plan(geometry: Geometry, image_side: int, tile: int | None = None) -> Plan:
         tile = default_tile(geometry, image_side)
     if tile < 0:
         raise ValueError(f"tile must be >= 0 (0: the whole image), got {tile}")
+    if tile and not geometry.tiles:
+        raise ValueError(
+            f"tile must be 0 (the whole image), got {tile}: each output pixel of this "
+            "network sees the whole image, so tiles would change the result"
+        )
+    geometry = geometry.at(image_side)
     canvas = _canvas_side(geometry, image_side)
     side = tile_input_side(geometry, tile) if tile else canvas
     if tile and side >= canvas:
@@ -253,8 +286,11 @@ def default_tile(geometry: Geometry, image_side: int) -> int:
       image_side: pixels of the image along this axis.
 
     Returns:
-      output side in pixels, for `plan`.
+      output side in pixels, for `plan`; 0 for a network that has to see it whole.
     """
+    if not geometry.tiles:
+        return 0
+    geometry = geometry.at(image_side)
     lost = _lost(geometry)
     limit = tile_input_side(geometry, max(DEFAULT_INPUT_SIDE - lost, lost))
     canvas = _canvas_side(geometry, image_side)
@@ -269,7 +305,7 @@ def default_tile(geometry: Geometry, image_side: int) -> int:
 
 def _lost(geometry: Geometry) -> int:
     """Input pixels of an inner tile beyond its right output pixels."""
-    return 2 * (geometry.margin + geometry.halo)
+    return 2 * (geometry.margin + (geometry.halo or 0))
 
 
 def _canvas_side(geometry: Geometry, image_side: int) -> int:
@@ -306,7 +342,7 @@ def _windows(
     for start in starts:
         stop = start + side
         inner = stop < canvas
-        end = stop - 2 * geometry.margin - (geometry.halo if inner else 0)
+        end = stop - 2 * geometry.margin - ((geometry.halo or 0) if inner else 0)
         end = min(end, image_side)
         trusted = slice(done - start, end - start)
         windows.append(Window(start, stop, trusted, slice(done, end)))

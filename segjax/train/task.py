@@ -18,12 +18,12 @@ from segjax.data.dataset import Dataset
 from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
 from segjax.losses import LOSSES
-from segjax.models import MODELS
 from segjax.ops.tiles import Geometry
 from segjax.predict.symmetries import Apply, over_symmetries
 from segjax.predict.tiled import Predictor
 from segjax.train import optim, sharding
 from segjax.train.evaluate import Evaluation, Report, evaluate
+from segjax.train.network import build_model
 from segjax.train.state import TrainState, local_value
 from segjax.train.step import Batch, Metrics, init_state, make_train_step
 from segjax.types import Array, Record, UserError
@@ -61,7 +61,7 @@ class SemanticTask:
         """
         config_lib.check(config)
         self.config = config
-        self.model: nn.Module = config_lib.build(MODELS, config.model, "model")
+        self.model: nn.Module = build_model(config.model)
         self.geometry: Geometry = self.model.geometry
         self.evaluation: Evaluation = config_lib.call(
             Evaluation, config.evaluation, "evaluation"
