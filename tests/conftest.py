@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import runpy
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> types.ModuleType:
+    """The reference of the `parity` tests: torchvision, or a skipped test."""
+    reference = runpy.run_path(str(ROOT / "tests" / "torchvision_reference.py"))
+    return reference["torchvision"]()
 
 
 @pytest.fixture
