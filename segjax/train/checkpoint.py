@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import json
 import logging
 import re
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from segjax.train import sharding
 from segjax.train.evaluate import score
 from segjax.train.state import TrainState, parameters_sha256, tree_sha256
+from segjax.train.unfinished import let_orbax_finish
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
@@ -66,6 +64,7 @@ class Checkpoints:
         """
         for noisy in ("absl", "orbax"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+        let_orbax_finish()
         self._directory = workdir.resolve() / CHECKPOINTS
         self._manager = ocp.CheckpointManager(
             self._directory, options=_options(best_metric, read_only)
@@ -174,19 +173,18 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), about=ocp.args.JsonRestore()
         )
-        with _quiet_leftovers():
-            try:
-                restored = self._manager.restore(step, args=arguments)
-                state, about = restored.state, restored.about
-                if about["about_sha256"] != _about_sha256(about):
-                    reason = "what it says of itself has changed"
-                elif about["state_sha256"] != tree_sha256(state):
-                    reason = "its arrays have changed"
-                else:
-                    return state, about
-            except Exception as error:  # Orbax and TensorStore raise many kinds
-                self._raise_if_passing(step, error)
-                reason = _first_line(error)
+        try:
+            restored = self._manager.restore(step, args=arguments)
+            state, about = restored.state, restored.about
+            if about["about_sha256"] != _about_sha256(about):
+                reason = "what it says of itself has changed"
+            elif about["state_sha256"] != tree_sha256(state):
+                reason = "its arrays have changed"
+            else:
+                return state, about
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            self._raise_if_passing(step, error)
+            reason = _first_line(error)
         raise DamagedError(step, self._directory, reason)
 
     def _raise_if_passing(self, step: int, error: Exception) -> None:
@@ -261,22 +259,6 @@ def _first_line(error: BaseException) -> str:
     """The first line of what went wrong, cut to what a sentence can hold."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:100].rstrip(" .:")
-
-
-@contextlib.contextmanager
-def _quiet_leftovers() -> Iterator[None]:
-    """Sweeps up the reads that Orbax leaves behind, unawaited, when one of them fails.
-
-    Python would print a page about each of them, now or later on.
-    """
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            yield
-            gc.collect()
-    finally:
-        sys.unraisablehook = hook
 
 
 def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:

@@ -1,0 +1,70 @@
+"""Orbax's reads and writes, waited for when one of them fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from orbax.checkpoint._src import asyncio_utils
+
+T = TypeVar("T")
+
+_run_sync = asyncio_utils.run_sync
+
+
+def let_orbax_finish() -> None:
+    """Makes Orbax wait for what it has begun before it closes an event loop.
+
+    Orbax reads and writes the arrays of a checkpoint side by side, in an event loop of
+    its own. When one fails, Orbax (0.12.8) closes that loop at once, while TensorStore's
+    threads are still at work on the others. Each that comes back finds the loop closed,
+    and Python prints a page that nobody can catch: dozens of them for one damaged
+    checkpoint or one full disk, at any moment later on.
+
+    Orbax has no switch for it, and an event loop policy would change every loop of the
+    process; so the function that Orbax runs its coroutines with is wrapped. Calling
+    this twice does no harm.
+    """
+    asyncio_utils.run_sync = _run_all
+
+
+def _run_all(coroutine: Coroutine[Any, Any, T]) -> T:
+    return _run_sync(to_the_end(coroutine))
+
+
+async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Awaits a coroutine and, if it fails, all other tasks of its event loop.
+
+    Args:
+      coroutine: what is awaited, in an event loop of its own.
+
+    Returns:
+      Its result.
+
+    Raises:
+      Exception: what it raised. What the other tasks raise is dropped, as
+        `asyncio.gather` does after the first failure.
+
+    Example:
+      >>> ended = []
+      >>> async def read(seconds):
+      ...     await asyncio.sleep(seconds)
+      ...     ended.append(seconds)
+      >>> async def fail():
+      ...     raise OSError("disk")
+      >>> async def both():
+      ...     await asyncio.gather(read(0.01), fail())
+      >>> asyncio.run(to_the_end(both()))
+      Traceback (most recent call last):
+      OSError: disk
+      >>> ended
+      [0.01]
+    """
+    try:
+        return await coroutine
+    except Exception:
+        this = asyncio.current_task()
+        while left := asyncio.all_tasks() - {this}:
+            await asyncio.gather(*left, return_exceptions=True)
+        raise
