@@ -1,0 +1,62 @@
+"""Checks of a module's attributes, for `__post_init__`: before anything is traced."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from segjax.types import Dtype
+
+
+def check_counts(**values: object) -> None:
+    """Checks that each value is a whole number from 1 on.
+
+    Args:
+      **values: attributes by name; a tuple has to hold such numbers, at least one.
+
+    Raises:
+      ValueError: naming the attribute and what it was.
+
+    Example:
+      >>> check_counts(num_classes=21, rates=(6, 12, 18))
+    """
+    for name, value in values.items():
+        several = isinstance(value, tuple)
+        entries = value if isinstance(value, tuple) else (value,)
+        if entries and all(map(_is_count, entries)):
+            continue
+        allowed = "whole numbers" if several else "a whole number"
+        verb = "holds" if several else "is"
+        raise ValueError(f"{name} {verb} {allowed} from 1 on, got {value!r}")
+
+
+def check_shares(**values: float) -> None:
+    """Checks that each value is at least 0 and less than 1.
+
+    Raises:
+      ValueError: naming the attribute and what it was.
+    """
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} is at least 0 and less than 1, got {value}")
+
+
+def check_dtypes(**values: Dtype) -> None:
+    """Checks that each value is a dtype of real numbers.
+
+    Raises:
+      ValueError: naming the attribute and what it was.
+    """
+    for name, value in values.items():
+        try:
+            if jnp.issubdtype(jnp.dtype(value), jnp.floating):
+                continue
+        except TypeError:
+            pass
+        raise ValueError(
+            f'{name} is a dtype of real numbers, such as "float32" or "bfloat16", got '
+            f"{value!r}"
+        )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

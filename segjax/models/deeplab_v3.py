@@ -1,0 +1,141 @@
+"""DeepLab v3: atrous spatial pyramid pooling with image-level features.
+
+Chen, Papandreou, Schroff, Adam 2017, "Rethinking atrous convolution for semantic image
+segmentation", arXiv 1706.05587; details that the paper leaves open are those of the
+authors' release (tensorflow/models, research/deeplab).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
+from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.conv import Conv
+from segjax.layers.conv_norm import ConvNorm
+from segjax.ops.paths import interpolation, under
+from segjax.ops.receptive_field import Layer
+from segjax.ops.resize import resize_bilinear
+from segjax.ops.tiles import Geometry
+from segjax.types import Array, Dtype, Outputs
+
+
+class DeepLabV3(nn.Module):
+    """A dilated backbone, ASPP, scores, and bilinear interpolation to the image.
+
+    The paper's own: `ResNet(depth=101, output_stride=16, multi_grid=(1, 2, 4))`,
+    58,040,661 parameters for 21 classes, evaluated with the same weights at
+    `output_stride=8`. torchvision's `deeplabv3_resnet50`: output stride 8, no
+    multi-grid, `refine=True`, `align_corners=False`, `dropout_rate=0.5`, and
+    `aux_stage="stage4"` where it was trained with the auxiliary loss.
+
+    Attributes:
+      num_classes: channels of the logits, K.
+      backbone: image -> named maps, of which "stage5" is used.
+      rates: dilations of ASPP at output stride 16; at another one they are scaled, so
+        that they see the same part of the image.
+      features: channels of ASPP.
+      separable: whether ASPP's 3x3 convolutions are separable.
+      refine: whether a 3x3 convolution follows ASPP, as in torchvision.
+      aux_stage: where given, the map that an auxiliary classifier reads in training.
+      align_corners: how the logits are interpolated.
+      dropout_rate: share of ASPP's result dropped in training.
+      norm_momentum: share of the old running statistics that each step keeps, here and
+        not in the backbone.
+      norm_epsilon: added to the variance.
+      norm_frozen: whether the running statistics are used and kept in training, too.
+      dtype: dtype of the computation; the logits are always float32.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    num_classes: int
+    backbone: nn.Module
+    rates: tuple[int, ...] = (6, 12, 18)
+    features: int = 256
+    separable: bool = False
+    refine: bool = False
+    aux_stage: str | None = None
+    align_corners: bool = True
+    dropout_rate: float = 0.1
+    norm_momentum: float = 0.9997
+    norm_epsilon: float = 1e-5
+    norm_frozen: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Checks the attributes when the network is made, before anything is traced."""
+        check_counts(
+            num_classes=self.num_classes, rates=self.rates, features=self.features
+        )
+        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
+        scaled_rates(self.rates, self.backbone.output_stride)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, image: Array, *, train: bool) -> Outputs:
+        """Maps an image `[B, H, W, C]` to logits `[B, H, W, K]`.
+
+        In training there are `aux_logits` of the same shape, too, if `aux_stage` is
+        set.
+        """
+        size = (image.shape[1], image.shape[2])
+        stages = self.backbone(image, train=train)
+        x = ASPP(*self._aspp, **self._norms, name="aspp")(stages["stage5"], train=train)
+        if self.refine:
+            x = ConvNorm(self.features, **self._norms, name="refine")(x, train=train)
+        outputs = {"logits": self._scores(x, size, "logits")}
+        if self.aux_stage is not None and (train or self.is_initializing()):
+            x = stages[self.aux_stage]
+            x = ConvNorm(x.shape[-1] // 4, **self._norms, name="aux")(x, train=train)
+            x = nn.Dropout(0.1, deterministic=not train, name="aux_dropout")(x)
+            outputs["aux_logits"] = self._scores(x, size, "aux_logits")
+        return outputs
+
+    def _scores(self, x: Array, size: tuple[int, int], name: str) -> Array:
+        x = Conv(
+            self.num_classes,
+            (1, 1),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=SCORE_INIT,
+            name=name,
+        )(x)
+        x = x.astype(jnp.float32)
+        return resize_bilinear(x, size=size, align_corners=self.align_corners)
+
+    @property
+    def _aspp(self) -> tuple[tuple[int, ...], int, bool, float]:
+        rates = scaled_rates(self.rates, self.backbone.output_stride)
+        return rates, self.features, self.separable, self.dropout_rate
+
+    @property
+    def _norms(self) -> dict:
+        return {
+            "norm_momentum": self.norm_momentum,
+            "norm_epsilon": self.norm_epsilon,
+            "norm_frozen": self.norm_frozen,
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+        }
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The longest path of convolutions, up to the logits at the image's size.
+
+        The branch of image-level features, which sees everything, is left aside.
+        Interpolation is written for sides of one more than a multiple of the output
+        stride.
+        """
+        path = [*under("backbone", self.backbone.layers("stage5"))]
+        path += under("aspp", ASPP(*self._aspp).layers())
+        if self.refine:
+            path.append(Layer("refine/conv", kernel=3, padding=1))
+        path.append(Layer("logits"))
+        return (*path, interpolation("resize", self.backbone.output_stride))
+
+    @property
+    def geometry(self) -> Geometry:
+        """Every size is legal, and every output pixel sees the whole image."""
+        return Geometry(self.backbone.output_stride, halo=None, minimum=1, offset=None)

@@ -1,0 +1,155 @@
+"""DeepLab v3+: DeepLab v3 as the encoder, and a decoder that refines its borders.
+
+Chen, Zhu, Papandreou, Schroff, Adam, ECCV 2018, "Encoder-decoder with atrous separable
+convolution for semantic image segmentation", arXiv 1802.02611, figure 2; details that
+the paper leaves open are those of the authors' release (tensorflow/models,
+research/deeplab).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
+from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.conv import Conv
+from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.separable import SeparableConvNorm
+from segjax.ops.paths import interpolation, under
+from segjax.ops.receptive_field import Layer
+from segjax.ops.resize import resize_bilinear
+from segjax.ops.tiles import Geometry
+from segjax.types import Array, Dtype, Outputs
+
+LOW_LEVEL_STRIDE = 4
+"""Image pixels per pixel of the decoder's map."""
+
+
+class DeepLabV3Plus(nn.Module):
+    """A dilated backbone, ASPP, and a decoder at a quarter of the image's size.
+
+    The paper's own: `Xception(depth=65, output_stride=16)`, 41,055,413 parameters for
+    21 classes. Table 3 is of `ResNet(depth=101, output_stride=16)` with
+    `separable=False`, 59,344,309 parameters. Both are evaluated with the same weights
+    at `output_stride=8`, too.
+
+    Attributes:
+      num_classes: channels of the logits, K.
+      backbone: image -> named maps, of which "stage5" and `low_level_stage` are used.
+      rates: dilations of ASPP at output stride 16; at another one they are scaled, so
+        that they see the same part of the image.
+      features: channels of ASPP.
+      low_level_stage: the backbone's map at stride 4 that the decoder takes in.
+      low_level_features: channels to which that map is reduced.
+      decoder_features: channels of each 3x3 convolution of the decoder.
+      separable: whether the 3x3 convolutions of ASPP and decoder are separable.
+      align_corners: how maps are interpolated.
+      dropout_rate: share of ASPP's result dropped in training.
+      norm_momentum: share of the old running statistics that each step keeps, here and
+        not in the backbone.
+      norm_epsilon: added to the variance.
+      norm_frozen: whether the running statistics are used and kept in training, too.
+      dtype: dtype of the computation; the logits are always float32.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    num_classes: int
+    backbone: nn.Module
+    rates: tuple[int, ...] = (6, 12, 18)
+    features: int = 256
+    low_level_stage: str = "stage2"
+    low_level_features: int = 48
+    decoder_features: tuple[int, ...] = (256, 256)
+    separable: bool = True
+    align_corners: bool = True
+    dropout_rate: float = 0.1
+    norm_momentum: float = 0.9997
+    norm_epsilon: float = 1e-5
+    norm_frozen: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Checks the attributes when the network is made, before anything is traced."""
+        check_counts(
+            num_classes=self.num_classes,
+            rates=self.rates,
+            features=self.features,
+            low_level_features=self.low_level_features,
+            decoder_features=self.decoder_features,
+        )
+        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
+        scaled_rates(self.rates, self.backbone.output_stride)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, image: Array, *, train: bool) -> Outputs:
+        """Maps an image `[B, H, W, C]` to logits `[B, H, W, K]`."""
+        stages = self.backbone(image, train=train)
+        aspp = ASPP(*self._aspp, **self._norms, name="aspp")
+        x = aspp(stages["stage5"], train=train)
+
+        low = stages[self.low_level_stage]
+        reduce = ConvNorm(self.low_level_features, (1, 1), **self._norms, name="reduce")
+        low = reduce(low, train=train)
+        x = self._resize(x, (low.shape[1], low.shape[2]))
+        x = jnp.concatenate([x, low], axis=-1)
+
+        block = SeparableConvNorm if self.separable else ConvNorm
+        for i, features in enumerate(self.decoder_features, 1):
+            x = block(features, **self._norms, name=f"refine{i}")(x, train=train)
+        logits = Conv(
+            self.num_classes,
+            (1, 1),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=SCORE_INIT,
+            name="logits",
+        )(x)
+        logits = logits.astype(jnp.float32)
+        return {"logits": self._resize(logits, (image.shape[1], image.shape[2]))}
+
+    def _resize(self, x: Array, size: tuple[int, int]) -> Array:
+        return resize_bilinear(x, size=size, align_corners=self.align_corners)
+
+    @property
+    def _aspp(self) -> tuple[tuple[int, ...], int, bool, float]:
+        rates = scaled_rates(self.rates, self.backbone.output_stride)
+        return rates, self.features, self.separable, self.dropout_rate
+
+    @property
+    def _norms(self) -> dict:
+        return {
+            "norm_momentum": self.norm_momentum,
+            "norm_epsilon": self.norm_epsilon,
+            "norm_frozen": self.norm_frozen,
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+        }
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The longest path of convolutions, up to the logits at the image's size.
+
+        The branch of image-level features, which sees everything, is left aside.
+        Interpolation is written for sides of one more than a multiple of the output
+        stride.
+        """
+        stride = self.backbone.output_stride
+        path = [*under("backbone", self.backbone.layers("stage5"))]
+        path += under("aspp", ASPP(*self._aspp).layers())
+        path.append(interpolation("resize_low", stride // LOW_LEVEL_STRIDE))
+        for i in range(1, len(self.decoder_features) + 1):
+            if self.separable:
+                path.append(Layer(f"refine{i}/depthwise/conv", kernel=3, padding=1))
+                path.append(Layer(f"refine{i}/pointwise/conv"))
+            else:
+                path.append(Layer(f"refine{i}/conv", kernel=3, padding=1))
+        path.append(Layer("logits"))
+        return (*path, interpolation("resize", LOW_LEVEL_STRIDE))
+
+    @property
+    def geometry(self) -> Geometry:
+        """Every size is legal, and every output pixel sees the whole image."""
+        return Geometry(self.backbone.output_stride, halo=None, minimum=1, offset=None)
