@@ -25,6 +25,7 @@ from segjax.data.images import (
     read_pages,
 )
 from segjax.data.label_spec import LabelSpec
+from segjax.predict.averaged import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import Colors, Write, png_file, tiff_file
 from segjax.types import UserError
@@ -59,7 +60,7 @@ class Source:
 
 
 def predict_files(
-    predictor: Predictor,
+    predictor: Predictor | AveragedPredictor,
     input: str | Path,
     output: str | Path,
     *,

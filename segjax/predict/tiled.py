@@ -131,7 +131,7 @@ class Predictor:
 
         def noted() -> Iterator[np.ndarray]:
             for image in images:
-                _check_image(image)
+                check_image(image)
                 sides.append(image.shape[:2])
                 yield image
                 del image  # Or it would live on while the next one is read.
@@ -199,7 +199,7 @@ class Predictor:
         numbers = itertools.count()  # `enumerate` would hold on to the last image.
         for image in images:
             page = next(numbers)
-            _check_image(image)
+            check_image(image)
             down, across = self._plans(image)
             columns = [across.source(window) for window in across.windows]
             for row in down.windows:
@@ -257,7 +257,8 @@ def _without_pixels(tiles: list[_Tile]) -> list[_Tile]:
     return [dataclasses.replace(tile, pixels=nothing) for tile in tiles]
 
 
-def _check_image(image: np.ndarray) -> None:
+def check_image(image: np.ndarray) -> None:
+    """Raises `ValueError` if an image is not `[H, W, C]` in floating point."""
     if image.ndim != 3 or not np.issubdtype(image.dtype, np.floating):
         raise ValueError(
             f"image must be [H, W, C], normalised, in floating point, got "

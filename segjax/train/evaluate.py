@@ -6,7 +6,7 @@ import collections
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from segjax.metrics import (
     semantic_metrics,
     summarize,
 )
+from segjax.predict.averaged import Passes
 from segjax.train import sharding
 from segjax.types import Record, UserError
 
@@ -39,6 +40,13 @@ class Evaluation:
         and warping errors are then reported, too.
       symmetries: whether evaluation and prediction average the probabilities over the
         image's flips and quarter turns, at eight times the cost.
+      scales: factors by which images are resized; the probabilities of all are averaged.
+      flip: whether those of the mirror image (left and right) are averaged in.
+      crop: height and width in pixels of crops that slide over the image, where it is
+        not taken whole.
+      crop_stride: distance of neighbouring crops as a share of their side.
+      network: arguments of config.model that differ in evaluation and prediction, such
+        as `{"backbone": {"output_stride": 8}}`; the parameters are the same.
     """
 
     split: str = "validation"
@@ -46,6 +54,11 @@ class Evaluation:
     tile: int | None = None
     cell_class: int | None = None
     symmetries: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    crop: tuple[int, int] | None = None
+    crop_stride: float = 2 / 3
+    network: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Checks what can be checked without data."""
@@ -58,6 +71,20 @@ class Evaluation:
                 "tile is the output side of a tile in pixels, 0 for whole images, or "
                 f"None, got {self.tile}"
             )
+        if not self.passes.is_one and self.tile:
+            raise ValueError(
+                f"tile must be None or 0, got {self.tile}, where scales, flip or crop "
+                "average several passes: those take the image whole, or by crops"
+            )
+        if self.symmetries and self.flip:
+            raise ValueError(
+                "flip must be False where symmetries is True: it has flips"
+            )
+
+    @property
+    def passes(self) -> Passes:
+        """What is averaged for one image."""
+        return Passes(self.scales, self.flip, self.crop, self.crop_stride)
 
     def check(self, label_spec: LabelSpec) -> None:
         """Checks the class and the metric that are named.

@@ -19,6 +19,7 @@ from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
 from segjax.losses import LOSSES
 from segjax.ops.tiles import Geometry
+from segjax.predict.averaged import AveragedPredictor
 from segjax.predict.symmetries import Apply, over_symmetries
 from segjax.predict.tiled import Predictor
 from segjax.train import optim, sharding
@@ -66,6 +67,7 @@ class SemanticTask:
         self.evaluation: Evaluation = config_lib.call(
             Evaluation, config.evaluation, "evaluation"
         )
+        self.evaluated_model = build_model(config.model, self.evaluation.network)
         loss = config.loss
         if loss.get("name") not in LOSSES:
             config_lib.build(LOSSES, loss, "loss")
@@ -140,8 +142,27 @@ class SemanticTask:
                 f"({', '.join(dataset.label_spec.names)}): use that number."
             )
         self.evaluation.check(dataset.label_spec)
+        self._check_evaluated_network(dataset.channels)
         self.batches(dataset, 0).close()
         return dataset
+
+    def _check_evaluated_network(self, channels: int) -> None:
+        """Checks that evaluation's changes to the network leave its parameters."""
+        if self.evaluation.network is None:
+            return
+        image = jax.ShapeDtypeStruct((1, *self.input_size, channels), np.float32)
+        trained, evaluated = (
+            jax.eval_shape(
+                functools.partial(model.init, train=False), jax.random.key(0), image
+            )
+            for model in (self.model, self.evaluated_model)
+        )
+        if trained != evaluated:
+            raise UserError(
+                f"config.evaluation.network is {dict(self.evaluation.network)}, which "
+                "changes the parameters of the network: only what leaves them as they "
+                "are can differ in evaluation, such as the backbone's output_stride."
+            )
 
     def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
         """The records of a split.
@@ -223,7 +244,7 @@ class SemanticTask:
 
     def predictor(
         self, variables: Mapping[str, Any], *, tile: int | None = None
-    ) -> Predictor:
+    ) -> Predictor | AveragedPredictor:
         """Makes what predicts images of any size, on the devices of this process.
 
         Args:
@@ -232,20 +253,50 @@ class SemanticTask:
 
         Returns:
           The predictor; it normalises nothing.
+
+        Raises:
+          UserError: if tiles are asked for where they would change the result.
         """
+        geometry: Geometry = self.evaluated_model.geometry
+        passes = self.evaluation.passes
+        if tile and not (geometry.tiles and passes.is_one):
+            raise UserError(
+                f"The tile is {tile}, but "
+                + (
+                    "config.evaluation averages several passes over each image"
+                    if geometry.tiles
+                    else f'each output pixel of "{self.config.model.name}" sees the '
+                    "whole image, so tiles would change the result"
+                )
+                + ": use 0, the whole image, or config.evaluation.crop for crops that "
+                "overlap."
+            )
         devices = sharding.Devices.of_this_process()
         local = devices.put_replicated_here(jax.tree.map(local_value, variables))
-        return Predictor(
-            jax.tree_util.Partial(self._predicted, local),
-            self.geometry,
-            tile=tile,
-            batch_size=devices.count,
-            sharding=devices.batch,
-        )
+        apply = jax.tree_util.Partial(self._predicted, local)
+        if passes.is_one:
+            return Predictor(
+                apply,
+                geometry,
+                tile=tile,
+                batch_size=devices.count,
+                sharding=devices.batch,
+            )
+        try:
+            return AveragedPredictor(
+                apply,
+                geometry,
+                passes,
+                batch_size=devices.count,
+                sharding=devices.replicated,
+                batch_sharding=devices.batch,
+            )
+        except ValueError as error:
+            raise UserError(f"config.evaluation.{error}.") from error
 
     def logits(self, variables: Mapping[str, Any], image: Array) -> Array:
         """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training."""
-        outputs: Any = self.model.apply(variables, image, train=False)
+        outputs: Any = self.evaluated_model.apply(variables, image, train=False)
         return outputs["logits"]
 
     @functools.cached_property
