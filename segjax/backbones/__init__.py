@@ -4,4 +4,8 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {}
+from segjax.backbones.vgg import VGG
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "vgg": VGG,
+}
