@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data import augment as augmentation
-from segjax.data.images import normalize
+from segjax.data.normalization import require_normalization, scale_of
 from segjax.data.warp import mirror
 from segjax.data.weight_map import BorderWeights
 from segjax.types import Example, Record, UserError
@@ -46,7 +46,7 @@ class ExampleMaker:
         border_weight: Mapping[str, Any] | None,
     ) -> None:
         self.records, self.seed, self.normalization = records, seed, normalization
-        normalize(np.zeros((1, 1, 1), np.uint8), normalization)  # Refuses a bad method.
+        require_normalization(normalization, records[0]["image"].shape[-1])
         self.input_size, self.output_size = _pair(input_size), _pair(output_size)
         for i, o in zip(self.input_size, self.output_size, strict=True):
             if o < 1 or i < o or (i - o) % 2:
@@ -61,12 +61,12 @@ class ExampleMaker:
     def __call__(self, position: int, record_id: int) -> Example:
         """Makes the example at a position of the stream out of a record."""
         record = self.records[record_id]
-        label = _label_of(record)
+        image, label = record["image"], _label_of(record)
         # 1 keeps the stream apart from those that order the records.
         rng = np.random.default_rng((self.seed, 1, position))
         window = self._window(label.shape, rng)
         example = {
-            "image": self._normalized(record["image"], window),
+            "image": scale_of(image, self.normalization)(image[window]),
             "label": label[window].astype(np.int32),
         }
         if self.weights is None:
@@ -78,13 +78,6 @@ class ExampleMaker:
             key: x if key == "image" else _center_crop(x, self.output_size)
             for key, x in example.items()
         }
-
-    def _normalized(
-        self, image: np.ndarray, window: tuple[np.ndarray, ...]
-    ) -> np.ndarray:
-        if self.normalization == "range":  # Knows single pixels only: crop first.
-            return normalize(image[window], self.normalization)
-        return normalize(image, self.normalization)[window]
 
     def _window(
         self, shape: tuple[int, ...], rng: np.random.Generator

@@ -1,4 +1,4 @@
-"""Images and labels from files, page by page, and images as the network wants them.
+"""Images and labels from files, page by page.
 
 PNG, JPEG, WebP and TIFF; grey or RGB; 8 or 16 bit. A multi-page TIFF is a stack, read
 one page at a time, so memory is that of a page; who stops half way closes the generator
@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from segjax.data.decoders import opened
+from segjax.data.normalization import NORMALIZATIONS as NORMALIZATIONS
+from segjax.data.normalization import normalize as normalize
 from segjax.data.stored import Stored
 from segjax.types import UserError
 
@@ -23,9 +25,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".webp")
 """Those among them that labels may have: JPEG changes values."""
-
-NORMALIZATIONS = ("range", "per_image")
-"""Methods of `normalize`."""
 
 _REFUSED_IMAGE = {
     "alpha": "has an alpha channel. Save it without transparency, as grey or RGB.",
@@ -179,37 +178,6 @@ def grey_pages_hint(where: str, found: int, wanted: int) -> str:
     if (found, wanted) != (3, 1) or not where.lower().endswith((".tif", ".tiff")):
         return ""
     return ' If these are 3 grey pages, write them with photometric="minisblack".'
-
-
-def normalize(image: np.ndarray, method: str) -> np.ndarray:
-    """Brings stored intensities to the scale on which networks compute.
-
-    Args:
-      image: uint8 or uint16 `[H, W, C]`.
-      method: "range" divides by the largest value of the type, so results are in
-        [0, 1]; "per_image" subtracts the mean of the image and divides by its standard
-        deviation, over all pixels and channels (a constant image becomes 0).
-
-    Returns:
-      float32 `[H, W, C]`.
-
-    Raises:
-      ValueError: another type or method.
-
-    Example:
-      >>> normalize(np.array([[[0], [51]]], np.uint8), "range").ravel().tolist()
-      [0.0, 0.20000000298023224]
-    """
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"image must be uint8 or uint16, got {image.dtype}")
-    if method == "range":
-        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    if method == "per_image":
-        mean = image.mean(dtype=np.float64)
-        deviation = image.std(dtype=np.float64)
-        centred = image.astype(np.float32) - np.float32(mean)
-        return centred / np.float32(deviation) if deviation > 0 else centred * 0
-    raise ValueError(f"method must be one of {NORMALIZATIONS}, got {method!r}")
 
 
 def _image(stored: Stored, where: str) -> np.ndarray:

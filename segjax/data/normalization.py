@@ -1,0 +1,150 @@
+"""Images on the scale on which networks compute: one method for each family of weights.
+
+Weights belong to the colour order, the range and the mean that they were trained with.
+Every method is, channel by channel, `(x / unit - mean) / deviation`, so it can be applied
+to any part of an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+_RGB = "RGB"
+_BGR = "BGR"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """`(x / unit - mean) / deviation`, of channels in RGB or in BGR order.
+
+    Attributes:
+      unit: stored intensity that becomes 1.
+      mean: subtracted afterwards, one value or one per channel in `order`; empty for
+        none.
+      deviation: divided by afterwards, likewise.
+      order: "RGB" or "BGR" of the result; empty where channels stay as they are, grey
+        or not.
+    """
+
+    unit: float
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    order: str = ""
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Maps intensities `[H, W, C]` of any type to float32 `[H, W, C]`."""
+        if self.order == _BGR:
+            image = image[..., ::-1]
+        scaled = image.astype(np.float32)
+        if self.unit != 1:
+            scaled /= np.float32(self.unit)
+        if self.mean:
+            scaled -= np.asarray(self.mean, np.float32)
+        if self.deviation:
+            scaled /= np.asarray(self.deviation, np.float32)
+        return scaled
+
+
+_GREY_LEVELS = 1.0
+_COLOURS: dict[str, Scale] = {
+    # torchvision: RGB in [0, 1], mean and deviation of ImageNet.
+    "imagenet": Scale(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _RGB),
+    # Caffe models of Berkeley, UCLA, POSTECH: FCN, DeepLab v1 and v2, DeconvNet.
+    "caffe_vgg": Scale(_GREY_LEVELS, (104.00699, 116.66877, 122.67892), (), _BGR),
+    # SegNet: BGR as OpenCV reads it, nothing subtracted.
+    "caffe_bgr": Scale(_GREY_LEVELS, (), (), _BGR),
+    # PSPNet's release: the RGB mean is subtracted, then BGR is fed.
+    "caffe_pspnet": Scale(_GREY_LEVELS, (103.939, 116.779, 123.68), (), _BGR),
+    # TensorFlow's DeepLab: Xception and MobileNet, x * 2 / 255 - 1.
+    "tf": Scale(127.5, (1.0, 1.0, 1.0), (), _RGB),
+    # TensorFlow's DeepLab: ResNet.
+    "tf_resnet": Scale(_GREY_LEVELS, (123.15, 115.90, 103.06), (), _RGB),
+    # detectron2's model zoo.
+    "detectron2": Scale(_GREY_LEVELS, (103.530, 116.280, 123.675), (), _BGR),
+    # Dilation nets (Yu and Koltun, arXiv 1511.07122, release): means of the data set.
+    "dilation_voc": Scale(_GREY_LEVELS, (102.93, 111.36, 116.52), (), _BGR),
+    "dilation_camvid": Scale(_GREY_LEVELS, (110.70, 108.78, 105.41), (), _BGR),
+    "dilation_cityscapes": Scale(_GREY_LEVELS, (72.39, 82.91, 73.16), (), _BGR),
+    "dilation_kitti": Scale(_GREY_LEVELS, (96.19, 95.55, 91.35), (), _BGR),
+}
+"""Those of images in colour, for intensities of 0 to 255."""
+
+NORMALIZATIONS = ("range", "per_image", *_COLOURS)
+"""Methods of `normalize`."""
+
+
+def normalize(image: np.ndarray, method: str) -> np.ndarray:
+    """Brings stored intensities to the scale on which networks compute.
+
+    | method | order | result |
+    |---|---|---|
+    | range | as stored | in [0, 1]: divided by the largest value of the type |
+    | per_image | as stored | mean 0, deviation 1 over all pixels and channels of the image |
+    | imagenet | RGB | torchvision: [0, 1] minus .485 .456 .406, over .229 .224 .225 |
+    | caffe_vgg | BGR | 0 to 255 minus 104.00699 116.66877 122.67892: FCN, DeepLab v1, v2 |
+    | caffe_bgr | BGR | 0 to 255: SegNet |
+    | caffe_pspnet | BGR | 0 to 255 minus 103.939 116.779 123.68: PSPNet |
+    | tf | RGB | in [-1, 1]: Xception and MobileNet of TensorFlow's DeepLab |
+    | tf_resnet | RGB | 0 to 255 minus 123.15 115.90 103.06: its ResNet |
+    | detectron2 | BGR | 0 to 255 minus 103.530 116.280 123.675 |
+    | dilation_voc, _camvid, _cityscapes, _kitti | BGR | 0 to 255 minus the set's mean |
+
+    Images of 16 bits are brought to 0 to 255 where that is meant. A constant image
+    becomes 0 by "per_image".
+
+    Args:
+      image: uint8 or uint16 `[H, W, C]`; the methods that name an order want RGB.
+      method: one of `NORMALIZATIONS`.
+
+    Returns:
+      float32 `[H, W, C]`.
+
+    Raises:
+      ValueError: another type or method, or a grey image where colours are needed.
+
+    Example:
+      >>> normalize(np.array([[[0], [51]]], np.uint8), "range").ravel().tolist()
+      [0.0, 0.20000000298023224]
+      >>> normalize(np.array([[[0, 51, 255]]], np.uint8), "tf").ravel().tolist()
+      [-1.0, -0.6000000238418579, 1.0]
+    """
+    return scale_of(image, method)(image)
+
+
+def scale_of(image: np.ndarray, method: str) -> Scale:
+    """Returns what `normalize` does to every pixel of an image; see there.
+
+    Raises:
+      ValueError: as `normalize`.
+    """
+    require_normalization(method, image.shape[-1])
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"image must be uint8 or uint16, got {image.dtype}")
+    largest = np.iinfo(image.dtype).max
+    if method == "range":
+        return Scale(largest)
+    if method == "per_image":
+        mean = image.mean(dtype=np.float64)
+        deviation = image.std(dtype=np.float64)
+        return Scale(1.0, (float(mean),), (float(deviation or 1.0),))
+    scale = _COLOURS[method]
+    return replace(scale, unit=scale.unit * largest / 255)
+
+
+def require_normalization(method: str, channels: int | None = None) -> None:
+    """Checks a method by its name, and whether it can be of images of so many channels.
+
+    Raises:
+      ValueError: it does not exist, or is for colours and the images have none.
+    """
+    if not isinstance(method, str) or method not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization must be one of {NORMALIZATIONS}, got {method!r}"
+        )
+    if method in _COLOURS and channels not in (None, 3):
+        raise ValueError(
+            f"normalization {method!r} is for RGB images (3 channels), these have "
+            f"{channels}; use 'range' or 'per_image'"
+        )
