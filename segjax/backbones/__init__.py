@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
+from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "resnet": ResNet,
     "vgg": VGG,
 }

@@ -1,0 +1,376 @@
+"""Residual networks: ResNet-18, 34, 50, 101 and 152, dense or strided.
+
+He, Zhang, Ren, Sun, CVPR 2016, arXiv 1512.03385, table 1. Three families of weights are
+in use, and they differ where the paper is silent (`stem`, `stem_pool`, `stride_on`):
+
+    torchvision ("v1.5")        conv7, floor, 3x3; this is the default
+    MSRA, Caffe (DeepLab v2)    conv7, ceil,  1x1
+    PSPNet                      deep,  ceil,  1x1
+    TensorFlow beta (DeepLab)   deep,  floor, last
+
+A smaller output stride keeps all weights: a stage that no longer strides has its 3x3
+kernels dilated instead (Chen et al. 2017, arXiv 1706.05587, section 3.1). The dense maps
+then hold the strided ones, pixel for pixel, if each convolution is dilated that comes
+*after* the one that strode: all of the first block's with `stride_on="1x1"`
+(`dilate_first_block=True`, the papers' rule), and all but the first block's 3x3 with
+`stride_on="3x3"` (torchvision's rule). With "last" there is no choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.initializers import he_normal
+from segjax.ops.pool import max_pool
+from segjax.ops.receptive_field import Layer
+from segjax.types import Array, Dtype
+
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+"""Blocks of `stage2` to `stage5`, by depth."""
+
+BASIC = (18, 34)
+"""Depths whose blocks are two 3x3 convolutions; the others have bottlenecks."""
+
+STEMS = {
+    "conv7": (("stem", 7, 2, 1),),
+    "deep": (("stem1", 3, 2, 1), ("stem2", 3, 1, 1), ("stem3", 3, 1, 2)),
+}
+"""Convolutions before the first pooling: name, kernel, stride, multiple of `features`."""
+
+STEM_POOLS = {"floor": (1, False), "ceil": (1, True), "ceil_unpadded": (0, True)}
+"""Padding of the 3x3 max pooling of stride 2, and whether its size is rounded up."""
+
+STRIDE_ON = ("3x3", "1x1", "last")
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Where one block stands.
+
+    Attributes:
+      name: stage and block, such as "stage3/block1".
+      stride: of the block.
+      entry_dilation: of the 3x3 convolution that strides or, in a dense network, would.
+      dilation: of the 3x3 convolutions after it.
+    """
+
+    name: str
+    stride: int
+    entry_dilation: int
+    dilation: int
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (figure 5, left).
+
+    Attributes:
+      features: output channels.
+      stride: of the first convolution.
+      entry_dilation: of the first convolution.
+      dilation: of the second convolution.
+      conv_norm: makes the convolutions.
+    """
+
+    features: int
+    stride: int
+    entry_dilation: int
+    dilation: int
+    conv_norm: Callable[..., ConvNorm]
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
+        shortcut = x
+        first = {"stride": self.stride, "dilation": self.entry_dilation}
+        second = {"dilation": self.dilation, "activation": None}
+        x = self.conv_norm(self.features, **first, name="conv1")(x, train=train)
+        x = self.conv_norm(self.features, **second, name="conv2")(x, train=train)
+        if shortcut.shape[-1] != self.features:
+            projection = self.conv_norm(
+                self.features, (1, 1), self.stride, activation=None, name="projection"
+            )
+            shortcut = projection(shortcut, train=train)
+        return nn.relu(x + shortcut)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut (figure 5, right).
+
+    Attributes:
+      features: output channels; a quarter of them in between.
+      stride: of the convolution that `stride_on` names.
+      dilation: of the 3x3 convolution.
+      stride_on: "3x3", or "1x1" for the first convolution.
+      conv_norm: makes the convolutions.
+    """
+
+    features: int
+    stride: int
+    dilation: int
+    stride_on: str
+    conv_norm: Callable[..., ConvNorm]
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
+        shortcut, inner = x, self.features // 4
+        first, second = _bottleneck_strides(self.stride, self.stride_on)
+        options = {"stride": second, "dilation": self.dilation}
+        last = {"activation": None, "name": "conv3"}
+        x = self.conv_norm(inner, (1, 1), first, name="conv1")(x, train=train)
+        x = self.conv_norm(inner, **options, name="conv2")(x, train=train)
+        x = self.conv_norm(self.features, (1, 1), **last)(x, train=train)
+        if shortcut.shape[-1] != self.features:
+            projection = self.conv_norm(
+                self.features, (1, 1), self.stride, activation=None, name="projection"
+            )
+            shortcut = projection(shortcut, train=train)
+        else:
+            shortcut = shortcut[:, :: self.stride, :: self.stride]
+        return nn.relu(x + shortcut)
+
+
+class Stage(nn.Module):
+    """Blocks of one width; what comes out, and the last map before it strides.
+
+    Attributes:
+      features: output channels.
+      units: the blocks.
+      basic: whether they are basic blocks.
+      stride_on: "3x3", "1x1" or "last", as in `ResNet`.
+      conv_norm: makes the convolutions.
+    """
+
+    features: int
+    units: tuple[Unit, ...]
+    basic: bool
+    stride_on: str
+    conv_norm: Callable[..., ConvNorm]
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> tuple[Array, Array]:
+        """Maps `[B, H, W, C]` to two maps of `features` channels."""
+        before = x
+        for unit in self.units:
+            before = x
+            name = unit.name.rpartition("/")[-1]
+            block: nn.Module
+            if self.basic:
+                dilations = unit.entry_dilation, unit.dilation
+                block = BasicBlock(
+                    self.features, unit.stride, *dilations, self.conv_norm, name=name
+                )
+            else:
+                on = "1x1" if self.stride_on == "1x1" else "3x3"
+                block = Bottleneck(
+                    self.features,
+                    unit.stride,
+                    unit.entry_dilation,
+                    on,
+                    self.conv_norm,
+                    name=name,
+                )
+            x = block(x, train=train)
+        return x, before
+
+
+class ResNet(nn.Module):
+    """A residual network without, or with, its classifier.
+
+    Attributes:
+      depth: layers with weights: 18, 34, 50, 101 or 152.
+      num_classes: channels of the classifier behind the global mean; None is none.
+      output_stride: 32, 16 or 8: pixels of the image from one pixel of the last map to
+        the next.
+      multi_grid: factors on the dilation of each block of `stage5`, such as (1, 2, 4)
+        (DeepLab v3, section 3.3); empty is all 1.
+      stem: "conv7" or "deep", three 3x3 convolutions.
+      stem_pool: the pooling behind the stem: "floor" and "ceil" pad by 1 and round the
+        size down or up, "ceil_unpadded" (Caffe's classifiers) rounds up only.
+      stride_on: what strides in a stage that does: the "3x3" or the first "1x1" of the
+        first block, or the 3x3 of the "last" block of the stage before, whose shortcut
+        then takes every other pixel. Basic blocks have "3x3" only, their first.
+      dilate_first_block: whether in a stage that is dilated instead of strided the
+        first 3x3 is dilated, too.
+      features: channels of the stem's first convolution; all others are multiples.
+      norm_momentum: share of the old running statistics that each step keeps.
+      norm_epsilon: added to the variance.
+      norm_frozen: whether the running statistics are used and kept in training, too.
+      dtype: dtype of the computation; the classifier's logits are always float32.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    depth: int = 50
+    num_classes: int | None = None
+    output_stride: int = 32
+    multi_grid: tuple[int, ...] = ()
+    stem: str = "conv7"
+    stem_pool: str = "floor"
+    stride_on: str = "3x3"
+    dilate_first_block: bool = False
+    features: int = 64
+    norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    norm_frozen: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Checks the attributes when the network is made, before anything is traced."""
+        for name, allowed in (
+            ("depth", tuple(BLOCKS)),
+            ("output_stride", OUTPUT_STRIDES),
+            ("stem", tuple(STEMS)),
+            ("stem_pool", tuple(STEM_POOLS)),
+            ("stride_on", STRIDE_ON),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name} of ResNet is one of {allowed}, got {value!r}")
+        if self.depth in BASIC and self.stride_on != "3x3":
+            raise ValueError(
+                f'stride_on of ResNet-{self.depth} is "3x3", for it has no bottlenecks, '
+                f"got {self.stride_on!r}"
+            )
+        blocks = BLOCKS[self.depth][-1]
+        if (
+            len(self.multi_grid) not in (0, blocks)
+            or min(self.multi_grid, default=1) < 1
+        ):
+            raise ValueError(
+                f"multi_grid of ResNet-{self.depth} is {blocks} numbers from 1 on, or "
+                f"none, got {self.multi_grid}"
+            )
+        if self.features < 1:
+            raise ValueError(f"features is at least 1, got {self.features}")
+        if self.num_classes is not None and self.num_classes < 1:
+            raise ValueError(f"num_classes is at least 1, got {self.num_classes}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, image: Array, *, train: bool) -> dict[str, Array]:
+        """Maps an image `[B, H, W, C]` to its stages.
+
+        Returns:
+          `stage1`, the stem's map before the pooling, to `stage5`: the last maps at
+          strides 2, 4, 8, 16 and 32, or at the output stride where that is smaller.
+          With `num_classes` also `logits` `[B, num_classes]`.
+        """
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv_norm: Callable[..., ConvNorm] = partial(
+            ConvNorm,
+            norm_momentum=self.norm_momentum,
+            norm_epsilon=self.norm_epsilon,
+            norm_frozen=self.norm_frozen,
+            **types,
+        )
+        x, stages = image, {}
+        for name, kernel, stride, multiple in STEMS[self.stem]:
+            features = multiple * self.features
+            layer = conv_norm(features, (kernel, kernel), stride, name=name)
+            x = layer(x, train=train)
+        stages["stage1"] = x
+        padding, ceil_mode = STEM_POOLS[self.stem_pool]
+        x = max_pool(x, window=3, stride=2, padding=padding, ceil_mode=ceil_mode)
+        basic = self.depth in BASIC
+        features = self.features if basic else 4 * self.features
+        for name, units in self.plan().items():
+            stage = Stage(features, units, basic, self.stride_on, conv_norm, name=name)
+            x, before = stage(x, train=train)
+            strides = self.stride_on == "last" and name != "stage5"
+            stages[name] = before if strides else x
+            features *= 2
+        if self.num_classes is not None:
+            mean = x.astype(jnp.float32).mean((1, 2)).astype(self.dtype)
+            classifier = nn.Dense(
+                self.num_classes, kernel_init=he_normal(), **types, name="classifier"
+            )
+            stages["logits"] = classifier(mean).astype(jnp.float32)
+        return stages
+
+    def plan(self) -> dict[str, tuple[Unit, ...]]:
+        """Stride and dilations of each block, by stage.
+
+        Example:
+          >>> units = ResNet(depth=50, output_stride=16, multi_grid=(1, 2, 4)).plan()
+          >>> [(u.stride, u.entry_dilation, u.dilation) for u in units["stage5"]]
+          [(1, 1, 2), (1, 4, 4), (1, 8, 8)]
+        """
+        last, plan, dilation = self.stride_on == "last", {}, 1
+        for stage, count in enumerate(BLOCKS[self.depth], 2):
+            # The block from which on maps are coarser, and the stride that it leads to.
+            crossing, target = (count - 1, stage + 1) if last else (0, stage)
+            units = []
+            for i in range(count):
+                stride, entry = 1, dilation
+                if i == crossing and 3 <= target <= 5:
+                    if 2**target <= self.output_stride:
+                        stride = 2
+                    else:
+                        dilation *= 2
+                if self.dilate_first_block and not last:
+                    entry = dilation
+                rate = self.multi_grid[i] if stage == 5 and self.multi_grid else 1
+                name = f"stage{stage}/block{i + 1}"
+                units.append(Unit(name, stride, rate * entry, rate * dilation))
+            plan[f"stage{stage}"] = tuple(units)
+        return plan
+
+    def layers(self, stage: str = "stage5") -> tuple[Layer, ...]:
+        """The longest path from the image to a stage.
+
+        Raises:
+          ValueError: if there is no such stage.
+        """
+        path = [
+            Layer(f"{name}/conv", kernel, stride, kernel // 2)
+            for name, kernel, stride, _ in STEMS[self.stem]
+        ]
+        plan = self.plan()
+        if stage == "stage1":
+            return tuple(path)
+        if stage not in plan:
+            raise ValueError(f"stage is one of stage1 to stage5, got {stage!r}")
+        padding, ceil_mode = STEM_POOLS[self.stem_pool]
+        path.append(Layer("pool", 3, 2, padding, ceil_mode=ceil_mode))
+        for name, units in plan.items():
+            strides = self.stride_on == "last" and name == stage != "stage5"
+            for unit in units[:-1] if strides else units:
+                path += self._block_layers(unit)
+            if name == stage:
+                break
+        return tuple(path)
+
+    def _block_layers(self, unit: Unit) -> list[Layer]:
+        def conv(name: str, kernel: int, stride: int = 1, dilation: int = 1) -> Layer:
+            padding = kernel // 2 * dilation
+            return Layer(f"{unit.name}/{name}/conv", kernel, stride, padding, dilation)
+
+        if self.depth in BASIC:
+            return [
+                conv("conv1", 3, unit.stride, unit.entry_dilation),
+                conv("conv2", 3, 1, unit.dilation),
+            ]
+        first, second = _bottleneck_strides(unit.stride, self.stride_on)
+        return [
+            conv("conv1", 1, first),
+            conv("conv2", 3, second, unit.entry_dilation),
+            conv("conv3", 1),
+        ]
+
+
+def _bottleneck_strides(stride: int, stride_on: str) -> tuple[int, int]:
+    return (stride, 1) if stride_on == "1x1" else (1, stride)
