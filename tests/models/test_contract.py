@@ -13,7 +13,7 @@ import pytest
 from segjax import config
 from segjax.data import DATASETS
 from segjax.losses import cross_entropy
-from segjax.models import MODELS, UNet
+from segjax.models import MODELS, SegNetBasic, UNet
 from segjax.ops.receptive_field import output_size, receptive_field
 from segjax.ops.tiles import Geometry
 
@@ -34,6 +34,11 @@ class Case:
 
 
 CASES = {
+    "segnet_basic": [
+        Case(
+            SegNetBasic(2, features=(3, 4)), 16, SegNetBasic(11), 32, 1_410_315, 202
+        )
+    ],
     "unet": [
         Case(
             UNet(2, features=(3, 4, 5), padding=padding, batch_norm=batch_norm),
