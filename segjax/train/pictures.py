@@ -62,7 +62,9 @@ def draw_run(
         picture = comparison(
             record["image"],
             record["label"],
-            predictor.labels(normalize(record["image"], task.normalization)),
+            next(predictor.pages([normalize(record["image"], task.normalization)]))[
+                "labels"
+            ],
             dataset.label_spec.colors,
             dataset.label_spec.names,
         )

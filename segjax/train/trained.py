@@ -175,13 +175,14 @@ def evaluate_run(
       split: the split; by default the one that is evaluated during training.
       best: whether the best checkpoint is measured instead of the newest.
       tile: output side of a tile in pixels; None for that of the config.
-      baseline: whether Otsu's threshold is measured beside the network.
+      baseline: whether what needs no network is measured, too: Otsu's threshold for
+        cells in grey images, elsewhere the commonest class at each place.
       data_dir: where prepared data sets lie.
       manual_dir: where the person's own files lie.
 
     Returns:
       `step`, `split`, `parameters_sha256` and every metric by name; those of the
-      baseline as `otsu/<name>`.
+      baseline as `otsu/<name>` or `position/<name>`.
     """
     trained = load_trained(workdir, best=best)
     dataset = trained.task.open_dataset(data_dir, manual_dir)
@@ -189,8 +190,8 @@ def evaluate_run(
     report = trained.task.evaluate(trained.variables, dataset, split, tile=tile)
     below = {}
     if baseline:
-        metrics = evaluate_baseline(trained.task, dataset, split).metrics
-        below = {f"otsu/{name}": value for name, value in metrics.items()}
+        name, found = evaluate_baseline(trained.task, dataset, split)
+        below = {f"{name}/{metric}": value for metric, value in found.metrics.items()}
     return {
         "step": trained.step,
         "split": split,

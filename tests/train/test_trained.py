@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.train import loop
-from segjax.train.baseline import evaluate_baseline
+from segjax.train.baseline import PositionPredictor, evaluate_baseline
 from segjax.train.evaluate import Report
 from segjax.train.task import SemanticTask
 from segjax.train.trained import evaluate_run, load_trained
@@ -114,14 +114,32 @@ def test_an_unknown_split_is_refused(run, data_dir):
 def test_otsu_is_measured_as_the_network_is(smoke, data_dir):
     task = SemanticTask(smoke)
     dataset = task.open_dataset(data_dir, None)
-    metrics = evaluate_baseline(task, dataset, "validation").metrics
-    assert 0.3 < metrics["mean_iou"] < 0.95
-    assert {"rand_error", "warping_error"} <= metrics.keys()
+    name, report = evaluate_baseline(task, dataset, "validation")
+    assert name == "otsu"
+    assert 0.3 < report.metrics["mean_iou"] < 0.95
+    assert {"rand_error", "warping_error"} <= report.metrics.keys()
 
 
-def test_otsu_needs_cells(smoke, data_dir):
+def test_without_cells_the_commonest_class_at_each_place_is_the_baseline(
+    smoke, data_dir
+):
     smoke.evaluation.cell_class = None
     task = SemanticTask(smoke)
     dataset = task.open_dataset(data_dir, None)
-    with pytest.raises(UserError, match="--baseline thresholds grey images"):
-        evaluate_baseline(task, dataset, "validation")
+    name, report = evaluate_baseline(task, dataset, "train")
+    assert name == "position"
+    labels = np.stack([record["label"] for record in dataset.splits["train"]])
+    membrane = labels.mean(0) > 0.5
+    expected = (labels == membrane).mean()
+    assert report.metrics["pixel_accuracy"] == pytest.approx(expected)
+
+
+def test_the_commonest_class_is_stretched_to_images_of_other_sizes():
+    label = np.array([[0, 1], [2, 2]], np.uint8)
+    ignored = np.full((4, 4), 255, np.uint8)
+    records = [{"label": label}, {"label": label.repeat(2, 0).repeat(2, 1)}]
+    predictor = PositionPredictor([*records, {"label": ignored}], 3)
+    page = next(predictor.pages([np.zeros((6, 4, 3), np.float32)]))
+    np.testing.assert_array_equal(page["labels"], label.repeat(3, 0).repeat(2, 1))
+    assert page["probabilities"].shape == (6, 4, 3)
+    np.testing.assert_array_equal(page["probabilities"].max(-1), 1)
