@@ -17,6 +17,8 @@ _MODULES = {
     "em_sections": "segjax.data.builders.em_sections",
     "isbi_em": "segjax.data.builders.isbi_em",
     "folder": "segjax.data.folder",
+    "shapes": "segjax.data.builders.shapes",
+    "camvid": "segjax.data.builders.camvid",
 }
 
 

@@ -10,12 +10,18 @@ from segjax.data import DATASETS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_table_has_the_three_data_sets():
-    assert list(DATASETS) == ["em_sections", "isbi_em", "folder"]
-    assert len(DATASETS) == 3
-    assert "voc" not in DATASETS
-    with pytest.raises(KeyError, match="voc"):
-        DATASETS["voc"]
+def test_the_table_has_every_data_set():
+    assert list(DATASETS) == [
+        "em_sections",
+        "isbi_em",
+        "folder",
+        "shapes",
+        "camvid",
+    ]
+    assert len(DATASETS) == 5
+    assert "vox" not in DATASETS
+    with pytest.raises(KeyError, match="vox"):
+        DATASETS["vox"]
 
 
 @pytest.mark.parametrize("name", DATASETS)
