@@ -1,0 +1,28 @@
+"""Weights from elsewhere: `model, variables = segjax.pretrained.load(source, state_dict)`.
+
+`SOURCES` names what can be loaded, and `read_state` reads a file. Everything is imported
+when it is first asked for, so `import segjax.pretrained` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segjax.pretrained.files import read_state
+    from segjax.pretrained.sources import SOURCES, load
+
+__all__ = ["SOURCES", "load", "read_state"]
+
+_MODULES = {
+    "SOURCES": "segjax.pretrained.sources",
+    "load": "segjax.pretrained.sources",
+    "read_state": "segjax.pretrained.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,0 +1,133 @@
+"""Where weights come from: the network that they belong to, and its names there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segjax.backbones import BACKBONES
+from segjax.errors import suggestion
+from segjax.models import MODELS
+from segjax.pretrained.convert import Names, State, modules_of
+from segjax.types import UserError
+
+IMAGE_SHAPE = (1, 224, 224, 3)
+"""What parameters are shaped by; their shapes depend on the channels alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Weights of one kind.
+
+    Attributes:
+      group: the network, as the group `model` of a config has it: `name`, attributes,
+        and `backbone` as such a group again. The number of classes is read from the
+        weights.
+      names: foreign modules and the paths of ours.
+      classifier: foreign modules whose outputs are classes; the first one is the head.
+      auxiliary: foreign modules, and the attributes of ours that make their place; where
+        the weights lack the modules, the network does, too.
+      ignored: foreign modules that only training needs and that have no place here.
+      normalization: how images are normalised for these weights, a method of
+        `segjax.data.images.normalize`.
+      rename: brings a foreign tensor's name into the form that `names` has, with
+        "weight" and "bias".
+    """
+
+    group: Mapping[str, Any]
+    names: Names
+    classifier: tuple[str, ...]
+    auxiliary: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    normalization: str = "imagenet"
+    rename: Callable[[str], str] = str
+
+    @property
+    def is_backbone(self) -> bool:
+        """Whether these are weights of a classifier of images, not of a segmentation."""
+        return self.group["name"] in BACKBONES
+
+    def group_of(self, state: State, num_classes: int | None = None) -> dict[str, Any]:
+        """The network with the attributes that some weights show.
+
+        Args:
+          state: foreign tensors by name.
+          num_classes: where given, instead of the classes of the weights.
+
+        Returns:
+          The group `model` of a config.
+
+        Raises:
+          UserError: if the head is missing.
+        """
+        head = self.classifier[0]
+        found = state.get(f"{head}.bias")
+        if num_classes is None and found is not None and found.ndim == 1:
+            num_classes = len(found)
+        if num_classes is None and not self.is_backbone:
+            raise UserError(
+                f"The number of classes is not known, as {head}.bias is missing or no "
+                "vector: give weights with a classifier, or num_classes."
+            )
+        present = modules_of(state)
+        group = dict(self.group) | {"num_classes": num_classes}
+        for module, attributes in self.auxiliary.items():
+            if module in present:
+                group |= attributes
+        return group
+
+    def has_names_of(self, state: Iterable[str]) -> bool:
+        """Whether the names of some tensors are those of this source, all of them."""
+        found = {
+            name
+            for name in modules_of(state)
+            if not name.startswith(tuple(f"{module}." for module in self.ignored))
+        }
+        needed = {
+            name
+            for name in self.names
+            if not name.startswith(tuple(m.split(".")[0] for m in self.auxiliary))
+        }
+        return needed <= found <= set(self.names)
+
+
+def build(group: Mapping[str, Any], *, what: str) -> nn.Module:
+    """Makes the network of a group.
+
+    Args:
+      group: the name of a model or backbone, and its attributes.
+      what: what it is for, for messages.
+
+    Returns:
+      The module, without parameters.
+
+    Raises:
+      UserError: if an attribute is unknown or refused.
+    """
+    given = dict(group)
+    name = given.pop("name")
+    table: Mapping[str, Any] = BACKBONES if name in BACKBONES else MODELS
+    fields = {field.name for field in dataclasses.fields(table[name])}
+    for key in given:
+        if key not in fields - {"parent", "name"}:
+            raise UserError(
+                f'{what}: {name} has no attribute "{key}".{suggestion(key, fields)}'
+            )
+    if isinstance(given.get("backbone"), Mapping):
+        given["backbone"] = build(given["backbone"], what=what)
+    try:
+        return table[name](**given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what}: {str(error).rstrip('.')}.") from error
+
+
+def abstract_variables(model: nn.Module) -> Mapping[str, Any]:
+    """Shapes and dtypes of a model's collections; computes nothing."""
+    image = jax.ShapeDtypeStruct(IMAGE_SHAPE, jnp.float32)
+    init = lambda image: model.init(jax.random.key(0), image, train=False)
+    return jax.eval_shape(init, image)

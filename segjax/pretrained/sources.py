@@ -1,0 +1,188 @@
+"""The sources by name, and loading from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.errors import suggestion
+from segjax.pretrained import convert, torchvision
+from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
+from segjax.types import UserError
+
+SOURCES: dict[str, Source] = {
+    "torchvision/alexnet": torchvision.alexnet(),
+    "torchvision/googlenet": torchvision.googlenet(),
+    "torchvision/vgg16": torchvision.vgg(16, batch_norm=False),
+    "torchvision/vgg16_bn": torchvision.vgg(16, batch_norm=True),
+    "torchvision/resnet18": torchvision.resnet(18),
+    "torchvision/resnet34": torchvision.resnet(34),
+    "torchvision/resnet50": torchvision.resnet(50),
+    "torchvision/resnet101": torchvision.resnet(101),
+    "torchvision/resnet152": torchvision.resnet(152),
+}
+"""Where weights can come from."""
+
+
+def load(
+    source: str,
+    state_dict: Mapping[str, Any],
+    *,
+    num_classes: int | None = None,
+    reinitialize: bool = False,
+    skip: Iterable[str] = (),
+    seed: int = 0,
+    **overrides: Any,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Makes the model that weights belong to, and its variables.
+
+    The model has the attributes of the source's: a backbone gives its stages and, if the
+    weights have a classifier, `logits` `[B, K]`; a segmentation gives `logits`
+    `[B, H, W, K]`, in training `aux_logits` besides, if the weights have that head.
+
+    Args:
+      source: a name of `SOURCES`.
+      state_dict: arrays (or tensors of PyTorch) by their foreign names.
+      num_classes: the classes that are wanted; None takes those of the weights.
+      reinitialize: whether another number of classes than that of the weights is meant:
+        the classifiers are then drawn anew, everything else is loaded.
+      skip: foreign modules that are left out, as "fc": a backbone needs no classifier.
+      seed: of the classifiers that are drawn.
+      **overrides: attributes of the model that are to differ, as `dtype`, or
+        `backbone={"output_stride": 16}`.
+
+    Returns:
+      The module, and its collections for `model.apply(variables, image, train=False)`.
+
+    Raises:
+      UserError: if the source is unknown, the number of classes is another one, or
+        there is a tensor without a place, a place without a tensor, or one of another
+        shape; all of them are listed.
+    """
+    entry = lookup(source)
+    what = f"The weights of {source}"
+    state = tensors(entry, state_dict, skip, what=what)
+    group = entry.group_of(state, num_classes)
+    fresh: set[str] = set()
+    found = entry.group_of(state)["num_classes"] if num_classes is not None else None
+    if num_classes != found and found is not None:
+        if not reinitialize:
+            raise UserError(
+                f"{what} have {found} classes, num_classes is {num_classes}: use that "
+                "number, or draw a new classifier with reinitialize=True."
+            )
+        heads = [m for m in entry.classifier if f"{m}.bias" in state]
+        state = convert.drop(state, heads, source=what)
+        fresh = {entry.names[head] for head in heads}
+    model = build(overridden(group, overrides), what=source)
+    variables = convert.convert(
+        state,
+        entry.names,
+        abstract_variables(model),
+        optional=fresh.__contains__,
+        source=what,
+        hint=hint(source, state_dict),
+    )
+    variables = jax.tree.map(jnp.asarray, variables)
+    if fresh:
+        variables = _merge(_draw(model, fresh, seed), variables)
+    return model, variables
+
+
+def lookup(source: str) -> Source:
+    """Finds a source by its name.
+
+    Raises:
+      UserError: if there is none, naming those that there are.
+    """
+    if source not in SOURCES:
+        near = suggestion(source, SOURCES)
+        known = "" if "Known" in near else f" Known: {', '.join(sorted(SOURCES))}."
+        raise UserError(f'There is no source "{source}".{near}{known}')
+    return SOURCES[source]
+
+
+def tensors(
+    entry: Source, state_dict: Mapping[str, Any], skip: Iterable[str], *, what: str
+) -> dict[str, np.ndarray]:
+    """The tensors of a state dict that have a place in the source's model.
+
+    Args:
+      entry: the source.
+      state_dict: arrays or tensors by their foreign names.
+      skip: modules that are left out.
+      what: what the weights are called, for messages.
+
+    Returns:
+      Arrays by name, without what is skipped and what only training needs.
+
+    Raises:
+      UserError: if a value is no array, or there is nothing to skip.
+    """
+    state: dict[str, np.ndarray] = {}
+    for name, value in state_dict.items():
+        if not hasattr(value, "shape"):
+            raise UserError(
+                f'{what} hold {type(value).__name__} under "{name}", not an array.'
+            )
+        state[entry.rename(name)] = np.asarray(value)
+    present = {name.partition(".")[0] for name in state}
+    ignored = [module for module in entry.ignored if module in present]
+    return convert.drop(state, [*skip, *ignored], source=what)
+
+
+def overridden(
+    group: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Replaces attributes of a group, those of its backbone one by one."""
+    changed = dict(group)
+    for key, value in overrides.items():
+        nested = isinstance(value, Mapping) and isinstance(group.get(key), Mapping)
+        changed[key] = {**group[key], **value} if nested else value
+    return changed
+
+
+def hint(source: str, names: Iterable[str]) -> str:
+    """Ends a message about weights that do not fit: whose they are, by their names."""
+    names = list(names)
+    others = [other for other, entry in SOURCES.items() if entry.has_names_of(names)]
+    if not others or source in others:
+        return ""
+    return f" By their names they are those of {' or '.join(others)}."
+
+
+def _draw(model: nn.Module, modules: set[str], seed: int) -> dict[str, Any]:
+    """Draws the parameters of some modules as the model does; the others cost nothing."""
+
+    def init() -> dict[str, Any]:
+        image = jnp.zeros(IMAGE_SHAPE)
+        params = model.init(jax.random.key(seed), image, train=False)["params"]
+        found: dict[str, Any] = {}
+        for module in modules:
+            node: Any = params
+            for part in module.split("/"):
+                node = node[part]
+            found[module] = node
+        return found
+
+    tree: dict[str, Any] = {}
+    for module, leaves in jax.jit(init)().items():
+        node = tree
+        *parents, last = module.split("/")
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = leaves
+    return {"params": tree}
+
+
+def _merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in more.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
