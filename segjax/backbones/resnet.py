@@ -19,12 +19,18 @@ then hold the strided ones, pixel for pixel, if each convolution is dilated that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.backbones.residual import (
+    BasicBlock,
+    Bottleneck,
+    Stage,
+    Unit,
+    bottleneck_strides,
+)
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.initializers import he_normal
 from segjax.ops.pool import max_pool
@@ -33,12 +39,13 @@ from segjax.types import Array, Dtype
 
 BLOCKS = {
     18: (2, 2, 2, 2),
+    26: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-"""Blocks of `stage2` to `stage5`, by depth."""
+"""Blocks of `stage2` to `stage5`, by depth; 26 is not in the paper, but in timm."""
 
 BASIC = (18, 34)
 """Depths whose blocks are two 3x3 convolutions; the others have bottlenecks."""
@@ -56,142 +63,11 @@ STRIDE_ON = ("3x3", "1x1", "last")
 OUTPUT_STRIDES = (8, 16, 32)
 
 
-@dataclass(frozen=True)
-class Unit:
-    """Where one block stands.
-
-    Attributes:
-      name: stage and block, such as "stage3/block1".
-      stride: of the block.
-      entry_dilation: of the 3x3 convolution that strides or, in a dense network, would.
-      dilation: of the 3x3 convolutions after it.
-    """
-
-    name: str
-    stride: int
-    entry_dilation: int
-    dilation: int
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (figure 5, left).
-
-    Attributes:
-      features: output channels.
-      stride: of the first convolution.
-      entry_dilation: of the first convolution.
-      dilation: of the second convolution.
-      conv_norm: makes the convolutions.
-    """
-
-    features: int
-    stride: int
-    entry_dilation: int
-    dilation: int
-    conv_norm: Callable[..., ConvNorm]
-
-    @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
-        shortcut = x
-        first = {"stride": self.stride, "dilation": self.entry_dilation}
-        second = {"dilation": self.dilation, "activation": None}
-        x = self.conv_norm(self.features, **first, name="conv1")(x, train=train)
-        x = self.conv_norm(self.features, **second, name="conv2")(x, train=train)
-        if shortcut.shape[-1] != self.features:
-            projection = self.conv_norm(
-                self.features, (1, 1), self.stride, activation=None, name="projection"
-            )
-            shortcut = projection(shortcut, train=train)
-        return nn.relu(x + shortcut)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut (figure 5, right).
-
-    Attributes:
-      features: output channels; a quarter of them in between.
-      stride: of the convolution that `stride_on` names.
-      dilation: of the 3x3 convolution.
-      stride_on: "3x3", or "1x1" for the first convolution.
-      conv_norm: makes the convolutions.
-    """
-
-    features: int
-    stride: int
-    dilation: int
-    stride_on: str
-    conv_norm: Callable[..., ConvNorm]
-
-    @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
-        """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
-        shortcut, inner = x, self.features // 4
-        first, second = _bottleneck_strides(self.stride, self.stride_on)
-        options = {"stride": second, "dilation": self.dilation}
-        last = {"activation": None, "name": "conv3"}
-        x = self.conv_norm(inner, (1, 1), first, name="conv1")(x, train=train)
-        x = self.conv_norm(inner, **options, name="conv2")(x, train=train)
-        x = self.conv_norm(self.features, (1, 1), **last)(x, train=train)
-        if shortcut.shape[-1] != self.features:
-            projection = self.conv_norm(
-                self.features, (1, 1), self.stride, activation=None, name="projection"
-            )
-            shortcut = projection(shortcut, train=train)
-        else:
-            shortcut = shortcut[:, :: self.stride, :: self.stride]
-        return nn.relu(x + shortcut)
-
-
-class Stage(nn.Module):
-    """Blocks of one width; what comes out, and the last map before it strides.
-
-    Attributes:
-      features: output channels.
-      units: the blocks.
-      basic: whether they are basic blocks.
-      stride_on: "3x3", "1x1" or "last", as in `ResNet`.
-      conv_norm: makes the convolutions.
-    """
-
-    features: int
-    units: tuple[Unit, ...]
-    basic: bool
-    stride_on: str
-    conv_norm: Callable[..., ConvNorm]
-
-    @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> tuple[Array, Array]:
-        """Maps `[B, H, W, C]` to two maps of `features` channels."""
-        before = x
-        for unit in self.units:
-            before = x
-            name = unit.name.rpartition("/")[-1]
-            block: nn.Module
-            if self.basic:
-                dilations = unit.entry_dilation, unit.dilation
-                block = BasicBlock(
-                    self.features, unit.stride, *dilations, self.conv_norm, name=name
-                )
-            else:
-                on = "1x1" if self.stride_on == "1x1" else "3x3"
-                block = Bottleneck(
-                    self.features,
-                    unit.stride,
-                    unit.entry_dilation,
-                    on,
-                    self.conv_norm,
-                    name=name,
-                )
-            x = block(x, train=train)
-        return x, before
-
-
 class ResNet(nn.Module):
     """A residual network without, or with, its classifier.
 
     Attributes:
-      depth: layers with weights: 18, 34, 50, 101 or 152.
+      depth: layers with weights: 18, 26, 34, 50, 101 or 152.
       num_classes: channels of the classifier behind the global mean; None is none.
       output_stride: 32, 16 or 8: pixels of the image from one pixel of the last map to
         the next.
@@ -285,11 +161,15 @@ class ResNet(nn.Module):
         stages["stage1"] = x
         padding, ceil_mode = STEM_POOLS[self.stem_pool]
         x = max_pool(x, window=3, stride=2, padding=padding, ceil_mode=ceil_mode)
-        basic = self.depth in BASIC
-        features = self.features if basic else 4 * self.features
+        block: Callable[..., nn.Module]
+        if self.depth in BASIC:
+            block = partial(BasicBlock, conv_norm=conv_norm)
+            features = self.features
+        else:
+            block = partial(Bottleneck, stride_on=self.stride_on, conv_norm=conv_norm)
+            features = 4 * self.features
         for name, units in self.plan().items():
-            stage = Stage(features, units, basic, self.stride_on, conv_norm, name=name)
-            x, before = stage(x, train=train)
+            x, before = Stage(features, units, block, name=name)(x, train=train)
             strides = self.stride_on == "last" and name != "stage5"
             stages[name] = before if strides else x
             features *= 2
@@ -324,8 +204,8 @@ class ResNet(nn.Module):
                 if self.dilate_first_block and not last:
                     entry = dilation
                 rate = self.multi_grid[i] if stage == 5 and self.multi_grid else 1
-                name = f"stage{stage}/block{i + 1}"
-                units.append(Unit(name, stride, rate * entry, rate * dilation))
+                unit = Unit(f"block{i + 1}", stride, rate * entry, rate * dilation)
+                units.append(unit)
             plan[f"stage{stage}"] = tuple(units)
         return plan
 
@@ -349,28 +229,24 @@ class ResNet(nn.Module):
         for name, units in plan.items():
             strides = self.stride_on == "last" and name == stage != "stage5"
             for unit in units[:-1] if strides else units:
-                path += self._block_layers(unit)
+                path += self._block_layers(f"{name}/{unit.name}", unit)
             if name == stage:
                 break
         return tuple(path)
 
-    def _block_layers(self, unit: Unit) -> list[Layer]:
+    def _block_layers(self, block: str, unit: Unit) -> list[Layer]:
         def conv(name: str, kernel: int, stride: int = 1, dilation: int = 1) -> Layer:
             padding = kernel // 2 * dilation
-            return Layer(f"{unit.name}/{name}/conv", kernel, stride, padding, dilation)
+            return Layer(f"{block}/{name}/conv", kernel, stride, padding, dilation)
 
         if self.depth in BASIC:
             return [
                 conv("conv1", 3, unit.stride, unit.entry_dilation),
                 conv("conv2", 3, 1, unit.dilation),
             ]
-        first, second = _bottleneck_strides(unit.stride, self.stride_on)
+        first, second = bottleneck_strides(unit.stride, self.stride_on)
         return [
             conv("conv1", 1, first),
             conv("conv2", 3, second, unit.entry_dilation),
             conv("conv3", 1),
         ]
-
-
-def _bottleneck_strides(stride: int, stride_on: str) -> tuple[int, int]:
-    return (stride, 1) if stride_on == "1x1" else (1, stride)
