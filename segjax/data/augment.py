@@ -9,9 +9,20 @@ of its record and its generator alone. A configuration names them as data:
 Images are sampled bilinearly. Every other array of an example (label, weight) is taken
 from the nearest pixel, so no class is invented, an ignored pixel stays ignored, and a
 weight stays with the label it was computed for. Beyond its borders an example is
-continued by mirroring, the pixel at the edge not repeated.
+continued by mirroring, the pixel at the edge not repeated; with `random_crop` or
+`random_rotation` among the augmentations, what lies beyond does not count instead.
 
-Those that move pixels are in `geometric`, those of grey values in `photometric`.
+Those that move pixels are in `geometric`, those of grey values and colours in
+`photometric`, those that choose the part of the record in `framing`. In a pipeline the
+last of these come first, wherever they are listed, as one resampling of the record; then
+`color_jitter`, which needs colours as they are seen; then the normalisation; then all
+others in their order. So the usual recipe for photographs is
+
+    augment=(
+        ("random_scale", {"scale": (0.5, 2.0)}),
+        ("random_crop", {}),
+        ("flip", {"vertical": False}),
+    )
 """
 
 from __future__ import annotations
@@ -23,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.augment_arguments import whole_number
+from segjax.data.framing import Framing, random_crop, random_rotation, random_scale
 from segjax.data.geometric import (
     LARGEST_SHIFT,
     elastic_deformation,
@@ -32,7 +44,12 @@ from segjax.data.geometric import (
     rotate_and_scale,
     rotation_margin,
 )
-from segjax.data.photometric import brightness_contrast, gaussian_noise
+from segjax.data.photometric import (
+    brightness_contrast,
+    color_jitter,
+    gaussian_blur,
+    gaussian_noise,
+)
 from segjax.errors import UserError, suggestion
 from segjax.types import Example
 
@@ -46,8 +63,15 @@ AUGMENTATIONS: dict[str, Callable[..., Example]] = {
     "gaussian_noise": gaussian_noise,
     "elastic_deformation": elastic_deformation,
     "rotate_and_scale": rotate_and_scale,
+    "random_scale": random_scale,
+    "random_rotation": random_rotation,
+    "random_crop": random_crop,
+    "color_jitter": color_jitter,
+    "gaussian_blur": gaussian_blur,
 }
 
+_FRAMING = ("random_scale", "random_rotation", "random_crop")
+_OF_COLORS = ("color_jitter",)
 
 _MARGINS: dict[str, Callable[[tuple[int, int], Mapping[str, Any]], int]] = {
     "elastic_deformation": elastic_margin,
@@ -55,10 +79,16 @@ _MARGINS: dict[str, Callable[[tuple[int, int], Mapping[str, Any]], int]] = {
 }
 
 
-def check(augment: Augmentations) -> None:
-    """Raises UserError for a name, an argument or a value that cannot work."""
-    example: Example = {"image": np.zeros((4, 4, 1), np.float32)}
+def check(augment: Augmentations, channels: int = 3) -> None:
+    """Raises UserError for a name, an argument or a value that cannot work.
+
+    Args:
+      augment: the augmentations.
+      channels: of the images.
+    """
+    example: Example = {"image": np.zeros((4, 4, channels), np.float32)}
     _check_names(augment)
+    _check_framing(augment)
     for name, arguments in augment:
         try:
             tried = dict(arguments)
@@ -83,6 +113,25 @@ def apply(
     for name, arguments in augment:
         example = AUGMENTATIONS[name](example, rng, **arguments)
     return example
+
+
+def framing_of(augment: Augmentations) -> Framing:
+    """Collects what chooses the part of a record that an example shows."""
+    given = dict(augment)
+    outside_counts = not {"random_crop", "random_rotation"} & given.keys()
+    return Framing(
+        given.get("random_scale"), given.get("random_rotation"), outside_counts
+    )
+
+
+def of_colors(augment: Augmentations) -> Augmentations:
+    """Picks those that want RGB in [0, 1], before the normalisation."""
+    return tuple(step for step in augment if step[0] in _OF_COLORS)
+
+
+def of_examples(augment: Augmentations) -> Augmentations:
+    """Picks those of cropped and normalised examples."""
+    return tuple(s for s in augment if s[0] not in (*_FRAMING, *_OF_COLORS))
 
 
 def with_margins(
@@ -112,6 +161,18 @@ def with_margins(
             arguments, total = {**arguments, "margin": margin}, total + margin
         planned.append((name, arguments))
     return tuple(reversed(planned)), total
+
+
+def _check_framing(augment: Augmentations) -> None:
+    for name in _FRAMING:
+        given = [arguments for other, arguments in augment if other == name]
+        if len(given) > 1:
+            raise UserError(f"config.pipeline.augment: '{name}' stands there twice.")
+        if name == "random_crop" and given and "size" in given[0]:
+            raise UserError(
+                "config.pipeline.augment: the size of 'random_crop' is "
+                "config.pipeline.input_size; leave it out here."
+            )
 
 
 def _check_names(augment: Augmentations) -> None:

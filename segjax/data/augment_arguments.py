@@ -7,6 +7,12 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+ANGLES = (-3600.0, 3600.0)
+"""Degrees: ten turns either way."""
+
+FACTORS = (0.01, 100.0)
+"""Of magnification."""
+
 
 def number(name: str, value: Any, low: float, high: float) -> float:
     """Returns a finite number in `[low, high]`, as float.
@@ -47,3 +53,14 @@ def interval(name: str, values: Any, low: float, high: float) -> tuple[float, fl
     if first > second:
         raise ValueError(f"{name} must be (low, high), got {values!r}")
     return first, second
+
+
+def several(name: str, values: Any, low: float, high: float) -> tuple[float, ...]:
+    """Returns numbers in `[low, high]`, none or more.
+
+    Raises:
+      ValueError: when they are anything else; names the argument.
+    """
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise ValueError(f"{name} must be a sequence of numbers, got {values!r}")
+    return tuple(number(name, value, low, high) for value in values)

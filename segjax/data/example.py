@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from segjax.data import augment as augmentation
+from segjax.data.framing import draw_start
 from segjax.data.normalization import require_normalization, scale_of
-from segjax.data.warp import mirror
 from segjax.data.weight_map import BorderWeights
 from segjax.types import Example, Record, UserError
 
@@ -26,7 +26,9 @@ class ExampleMaker:
       normalization: method of `segjax.data.images.normalize`.
       input_size: `(height, width)` of what the network sees.
       output_size: the same of what it answers.
-      augment: the augmentations, with their margins.
+      framing: how the part of a record is chosen that is seen.
+      colors: the augmentations of colours, before normalisation.
+      augment: the other augmentations, with their margins.
       margin: pixels that the augmentations read around what the network sees.
       weights: border weights of the records, or None for 1 everywhere.
 
@@ -46,7 +48,8 @@ class ExampleMaker:
         border_weight: Mapping[str, Any] | None,
     ) -> None:
         self.records, self.seed, self.normalization = records, seed, normalization
-        require_normalization(normalization, records[0]["image"].shape[-1])
+        channels = records[0]["image"].shape[-1]
+        require_normalization(normalization, channels)
         self.input_size, self.output_size = _pair(input_size), _pair(output_size)
         for i, o in zip(self.input_size, self.output_size, strict=True):
             if o < 1 or i < o or (i - o) % 2:
@@ -54,8 +57,12 @@ class ExampleMaker:
                     "input_size must exceed output_size by an even number of pixels,"
                     f" got {self.input_size} and {self.output_size}"
                 )
-        augmentation.check(augment)
-        self.augment, self.margin = augmentation.with_margins(augment, self.input_size)
+        augmentation.check(augment, channels)
+        self.framing = augmentation.framing_of(augment)
+        self.colors = augmentation.of_colors(augment)
+        self.augment, self.margin = augmentation.with_margins(
+            augmentation.of_examples(augment), self.input_size
+        )
         self.weights = None if border_weight is None else BorderWeights(**border_weight)
 
     def __call__(self, position: int, record_id: int) -> Example:
@@ -64,38 +71,51 @@ class ExampleMaker:
         image, label = record["image"], _label_of(record)
         # 1 keeps the stream apart from those that order the records.
         rng = np.random.default_rng((self.seed, 1, position))
-        window = self._window(label.shape, rng)
-        example = {
-            "image": scale_of(image, self.normalization)(image[window]),
-            "label": label[window].astype(np.int32),
-        }
+        view = self.framing.draw((label.shape[0], label.shape[1]), rng)
+        arrays = {"image": image, "label": label}
+        if self.weights is not None:
+            arrays["weight"] = self.weights(record_id, record)
+        example, outside = view.read(arrays, *self._window(view.canvas, rng))
+        example["label"] = example["label"].astype(np.int32)
         if self.weights is None:
             example["weight"] = np.ones(example["label"].shape, np.float32)
-        else:
-            example["weight"] = self.weights(record_id, record)[window]
+        largest = np.iinfo(image.dtype).max
+        example = self._colored(example, largest, rng)
+        example["image"] = scale_of(image, self.normalization)(example["image"])
+        if outside is not None:
+            example["image"][outside] = 0
+            example["weight"][outside] = 0
         example = augmentation.apply(self.augment, example, rng)
         return {
             key: x if key == "image" else _center_crop(x, self.output_size)
             for key, x in example.items()
         }
 
-    def _window(
-        self, shape: tuple[int, ...], rng: np.random.Generator
-    ) -> tuple[np.ndarray, ...]:
-        """Indices of a random crop whose answered part lies anywhere in the image.
+    def _colored(
+        self, example: Example, largest: int, rng: np.random.Generator
+    ) -> Example:
+        """Applies what wants colours in [0, 1] to intensities up to `largest`."""
+        if not self.colors:
+            return example
+        image = example["image"].astype(np.float32) / np.float32(largest)
+        colored = augmentation.apply(self.colors, {**example, "image": image}, rng)
+        return {**colored, "image": colored["image"] * np.float32(largest)}
 
-        What the network sees around that part, and what the warps read around what the
-        network sees, comes from mirroring where the image ends; so does an answered part
-        larger than the image.
+    def _window(
+        self, shape: tuple[int, int], rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Rows and columns of a random crop whose answered part lies in the image.
+
+        They may lie outside of it: what the network sees around that part, and what the
+        warps read around what the network sees; so may an answered part larger than the
+        image.
         """
-        indices = []
+        reaches = []
         sizes = zip(shape, self.input_size, self.output_size, strict=True)
         for length, inner, answered in sizes:
-            low, high = sorted((0, length - answered))
-            start = int(rng.integers(low, high + 1)) - (inner - answered) // 2
-            reach = np.arange(start - self.margin, start + inner + self.margin)
-            indices.append(mirror(reach, length))
-        return np.ix_(*indices)
+            start = draw_start(rng, length, answered) - (inner - answered) // 2
+            reaches.append(np.arange(start - self.margin, start + inner + self.margin))
+        return reaches
 
 
 def _center_crop(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from segjax.data import warp
-from segjax.data.augment_arguments import interval, number, whole_number
+from segjax.data.augment_arguments import (
+    ANGLES,
+    FACTORS,
+    interval,
+    number,
+    whole_number,
+)
 from segjax.types import Example
 
 LARGEST_SHIFT = 10_000
@@ -22,18 +28,33 @@ LARGEST_SHIFT = 10_000
 LARGEST_GRID = 1_000
 """Nodes along a side."""
 
-ANGLES = (-3600.0, 3600.0)
-"""Degrees: ten turns either way."""
 
-FACTORS = (0.01, 100.0)
-"""Of magnification."""
+def flip(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    vertical: bool = True,
+    horizontal: bool = True,
+) -> Example:
+    """Mirrors an example up-down and left-right, each with probability 1/2.
 
+    Args:
+      example: the example.
+      rng: source of randomness.
+      vertical: whether up and down may be exchanged; False for photographs.
+      horizontal: whether left and right may be.
 
-def flip(example: Example, rng: np.random.Generator) -> Example:
-    """Mirrors rows and columns, each with probability 1/2."""
-    rows, columns = (
-        slice(None, None, -1 if turn else None) for turn in rng.random(2) < 0.5
-    )
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when one of the two is neither True nor False.
+    """
+    for name, allowed in (("vertical", vertical), ("horizontal", horizontal)):
+        if not isinstance(allowed, bool):
+            raise ValueError(f"{name} must be True or False, got {allowed!r}")
+    drawn = (rng.random(2) < 0.5) & (vertical, horizontal)
+    rows, columns = (slice(None, None, -1 if turn else None) for turn in drawn)
     return {key: np.ascontiguousarray(x[rows, columns]) for key, x in example.items()}
 
 

@@ -82,12 +82,22 @@ def sample(example: Example, rows: np.ndarray, columns: np.ndarray) -> Example:
     y, x = mirror(rows, height), mirror(columns, width)
     nearest = np.rint(y).astype(np.intp) * width + np.rint(x).astype(np.intp)
     return {
-        key: _bilinear(values, y, x) if key == "image" else values.ravel().take(nearest)
+        key: bilinear(values, y, x) if key == "image" else values.ravel().take(nearest)
         for key, values in example.items()
     }
 
 
-def _bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Interpolates an image at points inside of it.
+
+    Args:
+      image: `[H, W, C]` of a floating type.
+      y: coordinates `[h, w]` in `[0, H - 1]`.
+      x: coordinates `[h, w]` in `[0, W - 1]`.
+
+    Returns:
+      `[h, w, C]` of the image's type.
+    """
     height, width, channels = image.shape
     top = np.minimum(y.astype(np.intp), max(height - 2, 0))
     left = np.minimum(x.astype(np.intp), max(width - 2, 0))
@@ -102,3 +112,37 @@ def _bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     lower += (pixels.take(at + below + beside, axis=0) - lower) * right
     upper += (lower - upper) * down
     return upper
+
+
+def between_rows_and_columns(
+    image: np.ndarray, y: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    """Interpolates an image on a grid of rows and columns, one axis after the other.
+
+    Args:
+      image: `[H, W, C]` of any type.
+      y: coordinates of the rows, `[h]` float32; those outside are those of the edge.
+      x: coordinates of the columns, `[w]` float32.
+
+    Returns:
+      `[h, w, C]` float32, equal to `bilinear` at all pairs of them.
+    """
+    height, width = image.shape[:2]
+    top, bottom, down = _neighbours(y, height)
+    left, right, along = _neighbours(x, width)
+    first, last = left.min(), right.max() + 1
+    strip = image[:, first:last]
+    rows = strip[top].astype(np.float32)
+    rows += (strip[bottom].astype(np.float32) - rows) * down[:, None, None]
+    out = rows[:, left - first]
+    out += (rows[:, right - first] - out) * along[:, None]
+    return out
+
+
+def _neighbours(
+    at: np.ndarray, length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels on both sides of coordinates, and the share of the second."""
+    at = np.clip(at, 0, length - 1)
+    before = at.astype(np.intp)
+    return before, np.minimum(before + 1, length - 1), at - before.astype(np.float32)
