@@ -1,6 +1,15 @@
 """One paper, one file; `MODELS` names them for the configs."""
 
-from segjax.models.segnet import SegNetBasic
+from segjax.models.deeplab_v3 import DeepLabV3
+from segjax.models.deeplab_v3plus import DeepLabV3Plus
+from segjax.models.segnet import SegNet
+from segjax.models.segnet_basic import SegNetBasic
 from segjax.models.unet import UNet
 
-MODELS = {"segnet_basic": SegNetBasic, "unet": UNet}
+MODELS = {
+    "deeplab_v3": DeepLabV3,
+    "deeplab_v3plus": DeepLabV3Plus,
+    "segnet": SegNet,
+    "segnet_basic": SegNetBasic,
+    "unet": UNet,
+}

@@ -129,7 +129,7 @@ class DeepLabV3(nn.Module):
         stride.
         """
         path = [*under("backbone", self.backbone.layers("stage5"))]
-        path += under("aspp", ASPP(*self._aspp).layers())
+        path += under("aspp", ASPP(*self._aspp, parent=None).layers())
         if self.refine:
             path.append(Layer("refine/conv", kernel=3, padding=1))
         path.append(Layer("logits"))

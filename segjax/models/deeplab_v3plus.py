@@ -138,7 +138,7 @@ class DeepLabV3Plus(nn.Module):
         """
         stride = self.backbone.output_stride
         path = [*under("backbone", self.backbone.layers("stage5"))]
-        path += under("aspp", ASPP(*self._aspp).layers())
+        path += under("aspp", ASPP(*self._aspp, parent=None).layers())
         path.append(interpolation("resize_low", stride // LOW_LEVEL_STRIDE))
         for i in range(1, len(self.decoder_features) + 1):
             if self.separable:

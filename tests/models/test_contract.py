@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from segjax import config
+from segjax.backbones.resnet import ResNet
 from segjax.data import DATASETS
+from segjax.layers.conv_norm import ConvNorm
 from segjax.losses import cross_entropy
-from segjax.models import MODELS, SegNetBasic, UNet
-from segjax.ops.receptive_field import output_size, receptive_field
+from segjax.models import MODELS, DeepLabV3, DeepLabV3Plus, SegNet, SegNetBasic, UNet
+from segjax.ops.receptive_field import Layer, output_size, receptive_field
 from segjax.ops.tiles import Geometry
+from segjax.types import Dtype
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
@@ -31,12 +34,91 @@ class Case:
     paper_side: int
     parameters: int
     receptive_field: int
+    channels: int = 1
+
+
+class Strided(nn.Module):
+    """A backbone that is quick to compile: a strided convolution a stage."""
+
+    features: int = 4
+    output_stride: int = 16
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image, *, train):
+        x, stages = image, {}
+        for layer in self.layers():
+            name, kernel = layer.name.split("/")[0], (layer.kernel, layer.kernel)
+            geometry = layer.stride, layer.padding, layer.dilation
+            conv = ConvNorm(self.features, kernel, *geometry, name=name)
+            x = stages[name] = conv(x, train=train)
+        return stages
+
+    def layers(self, stage="stage5"):
+        path, dilation = [], 1
+        for i in range(1, int(stage[-1]) + 1):
+            stride = 2 if 2**i <= self.output_stride else 1
+            name = f"stage{i}/conv"
+            path.append(Layer(name, 3, stride, padding=dilation, dilation=dilation))
+            dilation *= 2 // stride
+        return tuple(path)
 
 
 CASES = {
+    "deeplab_v3": [
+        Case(
+            DeepLabV3(
+                2,
+                Strided(),
+                rates=(1, 2),
+                features=4,
+                aux_stage="stage4",
+                dropout_rate=0.0,
+            ),
+            33,
+            DeepLabV3(21, ResNet(101, output_stride=16, multi_grid=(1, 2, 4))),
+            65,
+            58_040_661,
+            1819,
+            channels=3,
+        )
+    ],
+    "deeplab_v3plus": [
+        Case(
+            DeepLabV3Plus(
+                2,
+                Strided(),
+                rates=(1, 2),
+                features=4,
+                low_level_features=3,
+                decoder_features=(4, 4),
+                dropout_rate=0.0,
+            ),
+            33,
+            DeepLabV3Plus(21, ResNet(101, output_stride=16), separable=False),
+            65,
+            59_344_309,
+            1579,
+            channels=3,
+        )
+    ],
+    "segnet": [
+        Case(
+            SegNet(2, features=(3, 4, 5), depths=(2, 1, 2)),
+            *(21, SegNet(11), 32, 29_449_355, 404),
+            channels=3,
+        )
+    ],
     "segnet_basic": [
         Case(
-            SegNetBasic(2, features=(3, 4)), 16, SegNetBasic(11), 32, 1_410_315, 202
+            SegNetBasic(2, features=(4, 4), decoder=decoder),
+            *(17, SegNetBasic(11, decoder=decoder), 32, parameters, field),
+            channels=3,
+        )
+        for decoder, parameters, field in (
+            ("segnet_basic", 1_416_587, 202),
+            ("segnet_basic_encoder_addition", 1_416_587, 202),
+            ("fcn_basic_no_dim_reduction", 1_661_579, 202),
         )
     ],
     "unet": [
@@ -147,7 +229,10 @@ def test_every_parameter_gets_a_gradient(case):
             rngs={"dropout": jax.random.key(0)},
             mutable=["batch_stats"],
         )
-        return cross_entropy(outputs, batch)
+        auxiliary = outputs.get("aux_logits", outputs["logits"])
+        return cross_entropy(outputs, batch) + cross_entropy(
+            {"logits": auxiliary}, batch
+        )
 
     gradient = jax.jit(jax.grad(loss))(variables["params"])
     silent = [
@@ -160,7 +245,7 @@ def test_every_parameter_gets_a_gradient(case):
 
 @pytest.mark.parametrize("case", EACH)
 def test_parameter_count_is_that_of_the_paper(case):
-    shape = (1, case.paper_side, case.paper_side, 1)
+    shape = (1, case.paper_side, case.paper_side, case.channels)
     variables = jax.eval_shape(
         lambda x: case.paper.init(jax.random.key(0), x, train=False), jnp.zeros(shape)
     )
@@ -177,7 +262,8 @@ def test_receptive_field_is_that_of_the_paper(case):
 def test_layers_and_geometry_agree_with_the_network(case):
     geometry: Geometry = case.small.geometry
     sides = range(geometry.minimum, geometry.minimum + 5 * geometry.stride)
-    for side in filter(geometry.legal, sides):
+    several = filter(geometry.legal, sides[:: 1 if geometry.tiles else 7])
+    for side in several:
         image = jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)
         outputs = jax.eval_shape(
             lambda x: case.small.init_with_output(jax.random.key(0), x, train=False)[0],
@@ -185,7 +271,9 @@ def test_layers_and_geometry_agree_with_the_network(case):
         )
         expected = geometry.output_side(side)
         assert outputs["logits"].shape == (1, expected, expected, 2)
-        assert output_size(case.small.layers(), side) == expected
+        # What takes every size crops or resizes to it, which layers do not say.
+        spare = abs(output_size(case.small.layers(), side) - expected)
+        assert spare in (range(geometry.stride) if geometry.offset is None else (0,))
 
 
 @pytest.mark.parametrize("case", EACH)
@@ -197,7 +285,12 @@ def test_layers_are_named_as_the_parameters(case):
     }
     names = {layer.name for layer in case.small.layers()}
     norms = {owner for owner in owners if owner.split("/")[-1].startswith("norm")}
-    assert owners - norms <= names
+    if not hasattr(case.small, "backbone"):
+        assert owners - norms <= names
+    pointless = ("pool", "unpool", "resize", "crop")
+    assert {
+        n for n in names - owners if not n.split("/")[-1].startswith(pointless)
+    } == (set())
 
 
 @pytest.mark.parametrize("case", EACH)

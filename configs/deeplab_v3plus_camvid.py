@@ -1,0 +1,116 @@
+"""DeepLab v3+ on ResNet-18, on CamVid: 11 classes of a street, seen from a car.
+
+Chen, Zhu, Papandreou, Schroff, Adam, ECCV 2018, arXiv 1802.02611, section 3; the paper
+has no CamVid and no ResNet-18: this is its network at the size of a laptop, trained from
+scratch.
+
+    python -m segjax.main --config=configs/deeplab_v3plus_camvid.py \
+        --workdir=runs/deeplab_v3plus_camvid --manual_dir=FOLDER
+
+FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours:
+docs/results.json, which README.md shows.
+
+Presets, as `--config=configs/deeplab_v3plus_camvid.py:PRESET`:
+
+    (none)   laptop: 180x240, from scratch; 8 minutes on 2 cores
+    full     360x480 and the paper's recipe; wants a GPU
+    smoke    seconds: a tiny network, two steps, tiny drawn data
+"""
+
+import ml_collections
+
+CLASS_WEIGHTS = (
+    *(0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826),
+    *(9.6446, 1.8418, 0.6823, 6.2478, 7.3614),
+)
+"""Median-frequency weights of the 11 classes, as in SegNet's release."""
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {"": laptop, "full": full, "smoke": smoke}
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def laptop() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 400,
+        "batch_size": 4,
+        "log_every": 10,
+        "eval_every": 200,
+        "checkpoint_every": 100,
+        "data": {"name": "camvid", "size": (180, 240)},
+        "pipeline": {
+            "input_size": (180, 240),
+            "normalization": "imagenet",
+            "augment": (),
+        },
+        "model": {
+            "name": "deeplab_v3plus",
+            "num_classes": 11,
+            "backbone": {
+                "name": "resnet",
+                "depth": 18,
+                "output_stride": 16,
+                "features": 32,
+                "norm_momentum": 0.95,
+                "dtype": "float32",
+            },
+            "rates": (2, 4, 6),
+            "features": 128,
+            "low_level_features": 32,
+            "decoder_features": (64, 64),
+            "separable": True,
+            "norm_momentum": 0.95,
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
+        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 20},
+        "evaluation": {"split": "validation"},
+    }
+
+
+def full() -> dict:
+    config = laptop()
+    backbone = config["model"]["backbone"] | {"features": 64, "norm_momentum": 0.99}
+    return config | {
+        "num_steps": 10_000,
+        "batch_size": 16,
+        "log_every": 50,
+        "eval_every": 1_000,
+        "checkpoint_every": 500,
+        "data": {"name": "camvid"},
+        "pipeline": config["pipeline"] | {"input_size": (360, 480)},
+        "model": {
+            "name": "deeplab_v3plus",
+            "num_classes": 11,
+            "backbone": backbone,
+            "norm_momentum": 0.99,
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
+        "schedule": {"name": "poly", "peak": 0.05, "power": 0.9, "warmup_steps": 200},
+    }
+
+
+def smoke() -> dict:
+    config = laptop()
+    backbone = config["model"]["backbone"] | {"features": 4}
+    small = {"features": 8, "low_level_features": 4, "decoder_features": (8, 8)}
+    model = config["model"] | {"num_classes": 5, "backbone": backbone} | small
+    return config | {
+        "num_steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
+        "pipeline": config["pipeline"] | {"input_size": (64, 64)},
+        "model": model,
+        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+    }
