@@ -2,6 +2,7 @@
 
 from segjax.models.deeplab_v3 import DeepLabV3
 from segjax.models.deeplab_v3plus import DeepLabV3Plus
+from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
 from segjax.models.unet import UNet
@@ -9,6 +10,7 @@ from segjax.models.unet import UNet
 MODELS = {
     "deeplab_v3": DeepLabV3,
     "deeplab_v3plus": DeepLabV3Plus,
+    "pspnet": PSPNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,
     "unet": UNet,

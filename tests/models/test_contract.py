@@ -15,7 +15,15 @@ from segjax.backbones.resnet import ResNet
 from segjax.data import DATASETS
 from segjax.layers.conv_norm import ConvNorm
 from segjax.losses import cross_entropy
-from segjax.models import MODELS, DeepLabV3, DeepLabV3Plus, SegNet, SegNetBasic, UNet
+from segjax.models import (
+    MODELS,
+    DeepLabV3,
+    DeepLabV3Plus,
+    PSPNet,
+    SegNet,
+    SegNetBasic,
+    UNet,
+)
 from segjax.ops.receptive_field import Layer, output_size, receptive_field
 from segjax.ops.tiles import Geometry
 from segjax.types import Dtype
@@ -99,6 +107,27 @@ CASES = {
             65,
             59_344_309,
             1579,
+            channels=3,
+        )
+    ],
+    "pspnet": [
+        Case(
+            PSPNet(2, Strided(6), bins=(1, 2, 3), features=4, dropout_rate=0.0),
+            33,
+            PSPNet(
+                150,
+                ResNet(
+                    50,
+                    output_stride=8,
+                    stem="deep",
+                    stem_pool="ceil",
+                    stride_on="1x1",
+                    dilate_first_block=True,
+                ),
+            ),
+            473,
+            49_180_908,
+            511,
             channels=3,
         )
     ],

@@ -1,0 +1,84 @@
+"""Pyramid pooling: the means of ever larger parts of a map, beside the map itself.
+
+Zhao, Shi, Qi, Wang, Jia, CVPR 2017, "Pyramid scene parsing network", arXiv 1612.01105,
+section 3.2 and figure 3.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.layers.conv_norm import ConvNorm
+from segjax.ops.pool import adaptive_avg_pool, adaptive_max_pool
+from segjax.ops.resize import resize_bilinear
+from segjax.types import Array, Dtype
+
+POOLINGS = {"average": adaptive_avg_pool, "max": adaptive_max_pool}
+"""The two that table 1 of the paper compares."""
+
+
+class PyramidPooling(nn.Module):
+    """A map pooled into grids of bins, each grid resized back and concatenated.
+
+    Bins are PyTorch's adaptive ones, as in the authors' second release (semseg). Where
+    the bins divide the map's side they are those of the first release, in Caffe.
+
+    Batch normalisation of a single bin sees one value an image and channel, so training
+    wants more than one image a batch.
+
+    Attributes:
+      bins: bins along each side of each grid; the result holds the map, then the grids
+        in this order. That of the release in Caffe is (6, 3, 2, 1).
+      pooling: "average" or "max".
+      reduce: whether a 1x1 convolution brings each grid to `C / len(bins)` channels, so
+        that all together have as many as the map.
+      align_corners: how grids are resized.
+      norm_momentum: share of the old running statistics that each step keeps.
+      norm_epsilon: added to the variance.
+      norm_frozen: whether the running statistics are used and kept in training, too.
+      dtype: dtype of the computation.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    bins: tuple[int, ...] = (1, 2, 3, 6)
+    pooling: str = "average"
+    reduce: bool = True
+    align_corners: bool = True
+    norm_momentum: float = 0.95
+    norm_epsilon: float = 1e-5
+    norm_frozen: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """Maps `[B, h, w, C]` to `[B, h, w, 2 C]`, or more where `reduce` is False.
+
+        Raises:
+          ValueError: if the map has fewer channels than there are grids.
+        """
+        _, height, width, channels = x.shape
+        if self.reduce and channels < len(self.bins):
+            raise ValueError(
+                f"bins {self.bins} are {len(self.bins)} grids, too many to share the "
+                f"{channels} channels of the map"
+            )
+        parts = [x]
+        for count in self.bins:
+            grid = POOLINGS[self.pooling](x, size=count)
+            if self.reduce:
+                conv = ConvNorm(
+                    channels // len(self.bins),
+                    (1, 1),
+                    norm_momentum=self.norm_momentum,
+                    norm_epsilon=self.norm_epsilon,
+                    norm_frozen=self.norm_frozen,
+                    dtype=self.dtype,
+                    param_dtype=self.param_dtype,
+                    name=f"bins{count}",
+                )
+                grid = conv(grid, train=train)
+            size, corners = (height, width), self.align_corners
+            parts.append(resize_bilinear(grid, size=size, align_corners=corners))
+        return jnp.concatenate(parts, axis=-1)

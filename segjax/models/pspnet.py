@@ -1,0 +1,144 @@
+"""PSPNet: a dilated ResNet, and what its last map holds in parts of the whole scene.
+
+Zhao, Shi, Qi, Wang, Jia, CVPR 2017, "Pyramid scene parsing network", arXiv 1612.01105;
+details that the paper leaves open are those of the authors' two releases, in Caffe
+(hszhao/PSPNet) and in PyTorch (hszhao/semseg).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.conv import Conv
+from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.pyramid_pooling import POOLINGS, PyramidPooling
+from segjax.ops.paths import interpolation, under
+from segjax.ops.receptive_field import Layer
+from segjax.ops.resize import resize_bilinear
+from segjax.ops.tiles import Geometry
+from segjax.types import Array, Dtype, Outputs
+
+
+class PSPNet(nn.Module):
+    """A dilated backbone, pyramid pooling, one convolution, scores.
+
+    The paper's own, for 150 classes: 46,782,550 parameters, and 49,180,908 with the
+    auxiliary classifier, on `ResNet(depth=50, output_stride=8, stem="deep",
+    stem_pool="ceil", stride_on="1x1", dilate_first_block=True)`. The release in PyTorch
+    differs by `stem_pool="floor"` and `stride_on="3x3"`.
+
+    Sides of one more than a multiple of the output stride, such as 473 and 713, are
+    resized pixel on pixel; at those two, the bins also divide the map's side.
+
+    Attributes:
+      num_classes: channels of the logits, K.
+      backbone: image -> named maps, of which "stage5" and `aux_stage` are used.
+      bins: bins along each side of the pyramid's grids; empty leaves the pyramid out
+        (the paper's baseline).
+      pooling: "average" or "max", of each bin.
+      reduce: whether each grid is reduced to `1 / len(bins)` of the map's channels.
+      features: channels of the convolution that reads map and pyramid.
+      aux_stage: the map that the auxiliary classifier reads in training; None is none.
+      align_corners: how grids and logits are interpolated.
+      dropout_rate: share dropped in training before each of the two classifiers.
+      norm_momentum: share of the old running statistics that each step keeps, here and
+        not in the backbone.
+      norm_epsilon: added to the variance.
+      norm_frozen: whether the running statistics are used and kept in training, too.
+      dtype: dtype of the computation; the logits are always float32.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    num_classes: int
+    backbone: nn.Module
+    bins: tuple[int, ...] = (1, 2, 3, 6)
+    pooling: str = "average"
+    reduce: bool = True
+    features: int = 512
+    aux_stage: str | None = "stage4"
+    align_corners: bool = True
+    dropout_rate: float = 0.1
+    norm_momentum: float = 0.95
+    norm_epsilon: float = 1e-5
+    norm_frozen: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Checks the attributes when the network is made, before anything is traced."""
+        check_counts(num_classes=self.num_classes, features=self.features)
+        if self.bins:
+            check_counts(bins=self.bins)
+        if len(set(self.bins)) < len(self.bins):
+            raise ValueError(f"bins are different numbers, got {self.bins}")
+        if self.pooling not in POOLINGS:
+            raise ValueError(
+                f"pooling is one of {tuple(POOLINGS)}, got {self.pooling!r}"
+            )
+        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, image: Array, *, train: bool) -> Outputs:
+        """Maps an image `[B, H, W, C]` to logits `[B, H, W, K]`.
+
+        In training there are `aux_logits` of the same shape, too, unless `aux_stage` is
+        None.
+        """
+        size = (image.shape[1], image.shape[2])
+        stages = self.backbone(image, train=train)
+        x = stages["stage5"]
+        if self.bins:
+            pyramid = PyramidPooling(
+                self.bins,
+                self.pooling,
+                self.reduce,
+                self.align_corners,
+                **self._norms,
+                name="pyramid",
+            )
+            x = pyramid(x, train=train)
+        x = ConvNorm(self.features, **self._norms, name="fuse")(x, train=train)
+        x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
+        outputs = {"logits": self._scores(x, size, "logits")}
+        if self.aux_stage is not None and (train or self.is_initializing()):
+            x = stages[self.aux_stage]
+            x = ConvNorm(x.shape[-1] // 4, **self._norms, name="aux")(x, train=train)
+            dropout = nn.Dropout(
+                self.dropout_rate, deterministic=not train, name="aux_dropout"
+            )
+            outputs["aux_logits"] = self._scores(dropout(x), size, "aux_logits")
+        return outputs
+
+    def _scores(self, x: Array, size: tuple[int, int], name: str) -> Array:
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x = Conv(self.num_classes, (1, 1), **types, name=name)(x).astype(jnp.float32)
+        return resize_bilinear(x, size=size, align_corners=self.align_corners)
+
+    @property
+    def _norms(self) -> dict:
+        return {
+            "norm_momentum": self.norm_momentum,
+            "norm_epsilon": self.norm_epsilon,
+            "norm_frozen": self.norm_frozen,
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+        }
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The longest path of convolutions, up to the logits at the image's size.
+
+        The pyramid, which sees everything, is left aside. Interpolation is written for
+        sides of one more than a multiple of the output stride.
+        """
+        path = [*under("backbone", self.backbone.layers("stage5"))]
+        path += [Layer("fuse/conv", kernel=3, padding=1), Layer("logits")]
+        return (*path, interpolation("resize", self.backbone.output_stride))
+
+    @property
+    def geometry(self) -> Geometry:
+        """Every size is legal, and every output pixel sees the whole image."""
+        return Geometry(self.backbone.output_stride, halo=None, minimum=1, offset=None)
