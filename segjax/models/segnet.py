@@ -1,45 +1,55 @@
 """SegNet: a decoder that writes its maps to where the encoder found its maxima.
 
 Badrinarayanan, Kendall, Cipolla, TPAMI 2017, arXiv 1511.00561; what the text leaves open
-is as in the authors' release. Bayesian SegNet (arXiv 1511.02680) is the same network
-with dropout.
+is as in the authors' release, and so are the names of the layers. Bayesian SegNet (arXiv
+1511.02680) is the same network with dropout. The small network of the paper's table 1
+is in `models/segnet_basic.py`.
 """
 
 from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
-from segjax.layers.unpool import BiasedConvNorm, pool, unpool
+from segjax.layers.norm import BatchNorm
+from segjax.layers.unpool import pool, unpool
 from segjax.ops.receptive_field import Layer, input_window
 from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
 
-SIDE = 7
-"""Side of every kernel of SegNet-Basic."""
+FIRST_DROPOUT = 3
+"""Level from which on Bayesian SegNet drops activations."""
 
 
-class SegNetBasic(nn.Module):
-    """Four encoders and four decoders of one 7x7 convolution each.
+class SegNet(nn.Module):
+    """The convolutions of VGG-16, and their mirror image.
 
-    The paper's own: `SegNetBasic(num_classes=11)`, 1,416,587 parameters for RGB. Any
-    size is legal: pooling rounds up, and unpooling goes back to the size it came from.
+    The paper's own: `SegNet(num_classes=11)`, 29,449,355 parameters for RGB. Any size is
+    legal: pooling rounds up (360x480 becomes 23x30 and 12x15), and unpooling goes back
+    to the size it came from. The encoder has the names of `VGG(batch_norm=True)`.
 
     Attributes:
       num_classes: channels of the logits, K.
       features: channels of each level, from full resolution down.
+      depths: convolutions of each level.
+      dropout_rate: share of activations dropped behind the encoders and decoders from
+        level 3 on; 0.5 is Bayesian SegNet.
+      sample: whether dropout acts in evaluation, too: then each pass with another key
+        "dropout" is one sample of Bayesian SegNet.
       norm_momentum: share of the old running statistics that each step keeps. The
-        paper measures them anew after training instead.
-      norm_epsilon: added to the variance.
+        authors measure them anew after training instead.
+      norm_epsilon: added to the variance; 1e-9 in the release.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
 
     num_classes: int
-    features: tuple[int, ...] = (64, 64, 64, 64)
+    features: tuple[int, ...] = (64, 128, 256, 512, 512)
+    depths: tuple[int, ...] = (2, 2, 3, 3, 3)
+    dropout_rate: float = 0.0
+    sample: bool = False
     norm_momentum: float = 0.9
     norm_epsilon: float = 1e-5
     dtype: Dtype = jnp.float32
@@ -47,76 +57,93 @@ class SegNetBasic(nn.Module):
 
     def __post_init__(self) -> None:
         """Checks the attributes when the network is made, before anything is traced."""
-        check_counts(num_classes=self.num_classes, features=self.features)
-        check_shares(norm_momentum=self.norm_momentum)
+        check_counts(
+            num_classes=self.num_classes, features=self.features, depths=self.depths
+        )
+        if len(self.depths) != len(self.features):
+            raise ValueError(
+                f"depths holds one number a level, as features does; it has "
+                f"{len(self.depths)} for {len(self.features)}"
+            )
+        check_shares(norm_momentum=self.norm_momentum, dropout_rate=self.dropout_rate)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Outputs:
         """Maps an image `[B, H, W, C]` to logits `[B, H, W, K]`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-
-        def block(x: Array, features: int, relu: bool, name: str) -> Array:
-            module = BiasedConvNorm(
-                features,
-                (SIDE, SIDE),
-                relu=relu,
-                norm_momentum=self.norm_momentum,
-                norm_epsilon=self.norm_epsilon,
-                **types,
-                name=name,
-            )
-            return module(x, train=train)
-
-        x, pooled = _normalize_response(image), []
-        for i, features in enumerate(self.features, 1):
-            x = block(x, features, True, f"encoder{i}")
+        levels = list(enumerate(zip(self.features, self.depths, strict=True), 1))
+        x, pooled = image.astype(self.dtype), []
+        for i, (features, depth) in levels:
+            for j in range(1, depth + 1):
+                x = self._conv_norm(x, features, f"{i}_{j}", train)
             size = x.shape[1], x.shape[2]
             x, indices = pool(x)
             pooled.append((indices, size))
-        above = (self.features[0], *self.features)
-        for i in range(len(self.features), 0, -1):
+            x = self._dropout(x, i, f"{i}", train)
+        for i, (features, depth) in reversed(levels):
             indices, size = pooled[i - 1]
             x = unpool(x, indices, size=size)
-            x = block(x, above[i - 1], False, f"decoder{i}")
-        logits = Conv(self.num_classes, (1, 1), **types, name="logits")(x)
+            for j in range(depth, 1, -1):
+                x = self._conv_norm(x, features, f"{i}_{j}_D", train)
+            if i > 1:
+                x = self._conv_norm(x, self.features[i - 2], f"{i}_1_D", train)
+            x = self._dropout(x, i, f"{i}_D", train)
+        logits = Conv(
+            self.num_classes,
+            padding=1,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name="conv1_1_D",
+        )(x)
         return {"logits": logits.astype(jnp.float32)}
+
+    def _conv_norm(self, x: Array, features: int, name: str, train: bool) -> Array:
+        x = Conv(
+            features,
+            padding=1,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=f"conv{name}",
+        )(x)
+        norm = BatchNorm(
+            self.norm_momentum, self.norm_epsilon, self.param_dtype, name=f"norm{name}"
+        )
+        return nn.relu(norm(x, train=train))
+
+    def _dropout(self, x: Array, level: int, name: str, train: bool) -> Array:
+        """Drops activations from level 3 on."""
+        if level < FIRST_DROPOUT:
+            return x
+        acts = train or self.sample
+        dropout = nn.Dropout(
+            self.dropout_rate, deterministic=not acts, name=f"dropout{name}"
+        )
+        return dropout(x)
 
     def layers(self) -> tuple[Layer, ...]:
         """The longest path, from the image down to the last pooling and up again."""
-        margin = SIDE // 2
         path = []
-        for i in range(1, len(self.features) + 1):
-            path.append(Layer(f"encoder{i}/conv", SIDE, padding=margin))
-            path.append(Layer(f"pool{i}", 2, stride=2, ceil_mode=True))
-        for i in range(len(self.features), 0, -1):
-            path.append(Layer(f"unpool{i}", 2, stride=2, transposed=True))
-            path.append(Layer(f"decoder{i}/conv", SIDE, padding=margin))
-        return (*path, Layer("logits"))
+        levels = list(enumerate(self.depths, 1))
+        for i, depth in levels:
+            for j in range(1, depth + 1):
+                path.append(Layer(f"conv{i}_{j}", kernel=3, padding=1))
+            path.append(Layer(f"pool{i}", kernel=2, stride=2, ceil_mode=True))
+        for i, depth in reversed(levels):
+            path.append(Layer(f"unpool{i}", kernel=2, stride=2, transposed=True))
+            for j in range(depth, 0, -1):
+                path.append(Layer(f"conv{i}_{j}_D", kernel=3, padding=1))
+        return tuple(path)
 
     @property
     def geometry(self) -> Geometry:
         """Which input sides are legal, and what tiles must know."""
-        return _geometry(self.layers(), 2 ** len(self.features))
+        return any_size(self.layers(), 2 ** len(self.features))
 
 
-def _geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
-    """That of a network of zero padding and any size, whose poolings make `stride`."""
+def any_size(layers: tuple[Layer, ...], stride: int) -> Geometry:
+    """That of a padded network of any size, whose poolings make `stride` together."""
     first, last = input_window(layers, 0, stride)
     reach = max(-first, last - stride)
     halo = -(-reach // stride) * stride
     return Geometry(stride, margin=0, halo=halo, minimum=1, offset=None)
-
-
-def _normalize_response(x: Array) -> Array:
-    """Local response normalisation over 5 channels, as the release does to the image.
-
-    Krizhevsky, Sutskever, Hinton 2012, section 3.3, in Caffe's form, with alpha 1e-4 and
-    beta 0.75.
-    """
-    wide = x.astype(jnp.float32)
-    squares = lax.reduce_window(
-        wide * wide, 0.0, lax.add, (1, 1, 1, 5), (1, 1, 1, 1), "SAME"
-    )
-    return (wide * (1.0 + 1e-4 / 5 * squares) ** -0.75).astype(x.dtype)
