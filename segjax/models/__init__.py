@@ -1,5 +1,6 @@
 """One paper, one file; `MODELS` names them for the configs."""
 
+from segjax.models.deconvnet import DeconvNet
 from segjax.models.deeplab_v3 import DeepLabV3
 from segjax.models.deeplab_v3plus import DeepLabV3Plus
 from segjax.models.pspnet import PSPNet
@@ -8,6 +9,7 @@ from segjax.models.segnet_basic import SegNetBasic
 from segjax.models.unet import UNet
 
 MODELS = {
+    "deconvnet": DeconvNet,
     "deeplab_v3": DeepLabV3,
     "deeplab_v3plus": DeepLabV3Plus,
     "pspnet": PSPNet,

@@ -17,6 +17,7 @@ from segjax.layers.conv_norm import ConvNorm
 from segjax.losses import cross_entropy
 from segjax.models import (
     MODELS,
+    DeconvNet,
     DeepLabV3,
     DeepLabV3Plus,
     PSPNet,
@@ -73,6 +74,13 @@ class Strided(nn.Module):
 
 
 CASES = {
+    "deconvnet": [
+        Case(
+            DeconvNet(2, features=(3, 4), depths=(2, 1), fc_features=5, window=3),
+            *(16, DeconvNet(21), 224, 251_805_653, 788),
+            channels=3,
+        )
+    ],
     "deeplab_v3": [
         Case(
             DeepLabV3(
