@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from segjax.train.multipliers import Multipliers, with_multipliers
 from segjax.types import Array
 
 
@@ -121,6 +122,8 @@ def sgd(
     nesterov: bool = False,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
+    multipliers: Multipliers = (),
+    accumulate: int = 1,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum.
 
@@ -134,17 +137,21 @@ def sgd(
       nesterov: whether the gradient is taken ahead (Nesterov 1983).
       weight_decay: factor of the L2 term, on kernels alone.
       clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
+      multipliers: factors of the rate of some parameters, see `with_multipliers`.
+      accumulate: batches whose mean gradient makes one update (Caffe's `iter_size`); the
+        rate is that of the step of the first.
 
     Returns:
       The optimizer.
     """
     _check_share("momentum", momentum)
     _check_rate("weight_decay", weight_decay)
-    return optax.chain(
+    make = lambda schedule: optax.chain(
         *_clip(clip_norm),
         optax.add_decayed_weights(weight_decay, mask=decays),
         optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
     )
+    return _assembled(make, schedule, multipliers, accumulate)
 
 
 def adam(
@@ -154,6 +161,8 @@ def adam(
     b2: float = 0.999,
     eps: float = 1e-8,
     clip_norm: float | None = None,
+    multipliers: Multipliers = (),
+    accumulate: int = 1,
 ) -> optax.GradientTransformation:
     """Adam (Kingma, Ba 2015, arXiv 1412.6980).
 
@@ -163,12 +172,18 @@ def adam(
       b2: decay of the mean of their squares.
       eps: added to the root of that mean.
       clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
+      multipliers: factors of the rate of some parameters, see `with_multipliers`.
+      accumulate: batches whose mean gradient makes one update (Caffe's `iter_size`); the
+        rate is that of the step of the first.
 
     Returns:
       The optimizer.
     """
     _check_adam(b1, b2, eps)
-    return optax.chain(*_clip(clip_norm), optax.adam(schedule, b1, b2, eps))
+    make = lambda schedule: optax.chain(
+        *_clip(clip_norm), optax.adam(schedule, b1, b2, eps)
+    )
+    return _assembled(make, schedule, multipliers, accumulate)
 
 
 def adamw(
@@ -179,6 +194,8 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 1e-4,
     clip_norm: float | None = None,
+    multipliers: Multipliers = (),
+    accumulate: int = 1,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv 1711.05101).
 
@@ -189,16 +206,20 @@ def adamw(
       eps: added to the root of that mean.
       weight_decay: share of a kernel that a step takes away, times the rate.
       clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
+      multipliers: factors of the rate of some parameters, see `with_multipliers`.
+      accumulate: batches whose mean gradient makes one update (Caffe's `iter_size`); the
+        rate is that of the step of the first.
 
     Returns:
       The optimizer.
     """
     _check_adam(b1, b2, eps)
     _check_rate("weight_decay", weight_decay)
-    return optax.chain(
+    make = lambda schedule: optax.chain(
         *_clip(clip_norm),
         optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decays),
     )
+    return _assembled(make, schedule, multipliers, accumulate)
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -206,6 +227,34 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": adam,
     "adamw": adamw,
 }
+
+
+def _assembled(
+    make: Callable[[optax.Schedule], optax.GradientTransformation],
+    schedule: optax.Schedule,
+    multipliers: Multipliers,
+    accumulate: int,
+) -> optax.GradientTransformation:
+    """Adds to an optimizer what all of them can do.
+
+    Gradients of `accumulate` batches are averaged before anything else, clipping
+    included, is done with them (Caffe's `iter_size`); between two updates the
+    parameters stay. Steps are still counted in batches: the schedule is read at the
+    first batch of each update, so a run ends with the same rate, however many it
+    accumulates.
+    """
+    if type(accumulate) is not int or accumulate < 1:
+        raise ValueError(
+            f"accumulate is a whole number of batches from 1 on, got {accumulate!r}"
+        )
+    by_update = lambda count: schedule(count * accumulate)
+    optimizer = with_multipliers(
+        make(schedule if accumulate == 1 else by_update), multipliers
+    )
+    if accumulate == 1:
+        return optimizer
+    steps = optax.MultiSteps(optimizer, accumulate)
+    return optax.GradientTransformation(steps.init, steps.update)
 
 
 def _clip(norm: float | None) -> list[optax.GradientTransformation]:

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from segjax.train import optim
+from segjax.train.multipliers import factors
 
 PARAMS = {
     "conv": {"kernel": np.array([1.0, -2.0]), "bias": np.array([3.0])},
@@ -212,3 +213,101 @@ def test_schedules_refuse_what_is_no_rate(make, arguments, sentence):
 def test_optimizers_refuse_what_cannot_work(make, arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(schedule=optim.constant(peak=0.1, num_steps=1), **arguments)
+
+
+def test_factors_multiply_where_several_patterns_match():
+    params = {"head": {"conv": PARAMS["conv"]}, "conv": PARAMS["conv"]}
+    found = factors(params, (("head/*", 10.0), ("*/bias", 2)))
+    assert found == {
+        "head": {"conv": {"kernel": 10.0, "bias": 20.0}},
+        "conv": {"kernel": 1.0, "bias": 2.0},
+    }
+
+
+@pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
+def test_a_multiplier_is_another_rate_for_what_it_matches(name):
+    decay = {} if name == "adam" else {"weight_decay": 0.05}
+    make = lambda rate, **more: optim.OPTIMIZERS[name](
+        schedule=optax.constant_schedule(rate), **decay, **more
+    )
+    found = run(make(0.01, multipliers=(("norm/*", 1.0), ("conv/*", 5.0))), 3)[-1]
+    slow, fast = run(make(0.01), 3)[-1], run(make(0.05), 3)[-1]
+    for tree, expected in (("conv", fast), ("norm", slow)):
+        for leaf, value in found[tree].items():
+            np.testing.assert_allclose(value, expected[tree][leaf], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
+def test_what_is_frozen_neither_moves_nor_decays_nor_counts_in_the_norm(name):
+    decay = {} if name == "adam" else {"weight_decay": 0.5}
+    make = lambda **more: optim.OPTIMIZERS[name](
+        schedule=optax.constant_schedule(0.1), clip_norm=0.2, **decay, **more
+    )
+    wild = GRADIENTS | {"conv": jax.tree.map(lambda x: x * np.nan, GRADIENTS["conv"])}
+    found = run(make(multipliers=(("conv/*", 0),)), 2, wild)[-1]
+    jax.tree.map(np.testing.assert_array_equal, found["conv"], as_jax(PARAMS["conv"]))
+    alone = {"norm": PARAMS["norm"]}
+    expected = run(make(), 2, {"norm": GRADIENTS["norm"]}, alone)[-1]
+    jax.tree.map(np.testing.assert_array_equal, found["norm"], expected["norm"])
+
+
+def test_a_pattern_that_matches_nothing_is_named_beside_those_that_there_are():
+    optimizer = optim.sgd(
+        schedule=optax.constant_schedule(0.1), multipliers=(("conv/kernl", 2.0),)
+    )
+    message = 'pattern "conv/kernl", which matches no parameter; there are conv/kernel, .*bias'
+    with pytest.raises(ValueError, match=message):
+        optimizer.init(as_jax(PARAMS))
+
+
+@pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
+def test_an_update_of_several_batches_is_that_of_their_mean_gradient(name):
+    """The rate falls by half each batch, so an update that read another one is seen."""
+    schedule = optim.step(peak=0.1, num_steps=6, every=1, gamma=0.5)
+    batches = [jax.tree.map(lambda x, k=k: k * x - 0.1, GRADIENTS) for k in range(6)]
+    several = optim.OPTIMIZERS[name](
+        schedule=schedule, accumulate=3, clip_norm=0.3, multipliers=(("*/bias", 2.0),)
+    )
+    params = as_jax(PARAMS)
+    state = jax.jit(several.init)(params)
+    trace = []
+    for gradients in batches:
+        updates, state = several.update(as_jax(gradients), state, params)
+        params = optax.apply_updates(params, updates)
+        trace.append(params)
+    for waiting in trace[:2]:
+        jax.tree.map(np.testing.assert_array_equal, waiting, as_jax(PARAMS))
+
+    one = optim.OPTIMIZERS[name](
+        schedule=lambda count: schedule(3 * count),
+        clip_norm=0.3,
+        multipliers=(("*/bias", 2.0),),
+    )
+    params = as_jax(PARAMS)
+    state = one.init(params)
+    for k in (0, 3):
+        mean = jax.tree.map(lambda *x: sum(x) / 3, *batches[k : k + 3])
+        updates, state = one.update(as_jax(mean), state, params)
+        params = optax.apply_updates(params, updates)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), trace[-1], params
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"multipliers": {"a": 1.0}}, "multipliers must be a tuple of pairs"),
+        (
+            {"multipliers": ("*/bias", 2.0)},
+            "multipliers must be pairs .*got '\\*/bias'",
+        ),
+        ({"multipliers": (("a", "2"),)}, "multipliers must be pairs"),
+        ({"multipliers": (("a", -1.0),)}, 'the multiplier of "a" must be .*got -1.0'),
+        ({"accumulate": 0}, "accumulate is a whole number of batches .*got 0"),
+        ({"accumulate": 2.0}, "accumulate is a whole number of batches .*got 2.0"),
+    ],
+)
+def test_multipliers_and_batches_that_cannot_be_are_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        optim.sgd(schedule=optim.constant(peak=0.1, num_steps=1), **arguments)

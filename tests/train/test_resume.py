@@ -20,11 +20,6 @@ from segjax.types import UserError
 STEPS = 6
 COMPILE = loop._compile
 
-# TensorStore's threads may come back to Orbax's event loop after it was closed.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 
 class Stopped(Exception):
     """What ends a run in the middle."""
