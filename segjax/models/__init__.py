@@ -3,6 +3,7 @@
 from segjax.models.deconvnet import DeconvNet
 from segjax.models.deeplab_v3 import DeepLabV3
 from segjax.models.deeplab_v3plus import DeepLabV3Plus
+from segjax.models.fcn import FCN
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
@@ -12,6 +13,7 @@ MODELS = {
     "deconvnet": DeconvNet,
     "deeplab_v3": DeepLabV3,
     "deeplab_v3plus": DeepLabV3Plus,
+    "fcn": FCN,
     "pspnet": PSPNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,

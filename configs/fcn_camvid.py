@@ -1,0 +1,79 @@
+"""FCN-8s on ResNet-18, on CamVid: 11 classes of a street, seen from a car.
+
+Long, Shelhamer, Darrell, CVPR 2015, arXiv 1411.4038, section 4. The paper has no CamVid
+and stands on VGG-16: this is its decoder, skips at strides 16 and 8 and crops to the
+pixel, at the size of a laptop, trained from scratch.
+
+    python -m segjax.main --config=configs/fcn_camvid.py --workdir=runs/fcn_camvid \
+        --manual_dir=FOLDER
+
+FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours:
+docs/results.json, which README.md shows.
+
+Presets, as `--config=configs/fcn_camvid.py:PRESET`:
+
+    (none)   laptop: 180x240, from scratch; 8 minutes on 2 cores
+    smoke    seconds: a tiny network, two steps, tiny drawn data
+"""
+
+import ml_collections
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {"": laptop, "smoke": smoke}
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def laptop() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 500,
+        "batch_size": 4,
+        "log_every": 10,
+        "eval_every": 250,
+        "checkpoint_every": 100,
+        "data": {"name": "camvid", "downscale": 2},
+        "pipeline": {
+            "input_size": (180, 240),
+            "normalization": "imagenet",
+            "augment": (),
+        },
+        "model": {
+            "name": "fcn",
+            "num_classes": 11,
+            "backbone": {
+                "name": "resnet",
+                "depth": 18,
+                "features": 32,
+                "norm_momentum": 0.95,
+                "dtype": "float32",
+            },
+            "skips": ("stage4", "stage3"),
+            "upsampling": "learned",
+            "zero_scores": False,
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
+        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 20},
+        "evaluation": {"split": "validation"},
+    }
+
+
+def smoke() -> dict:
+    config = laptop()
+    backbone = config["model"]["backbone"] | {"features": 4}
+    return config | {
+        "num_steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
+        "pipeline": config["pipeline"] | {"input_size": (64, 64)},
+        "model": config["model"] | {"num_classes": 5, "backbone": backbone},
+        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+    }
