@@ -19,6 +19,9 @@ _MODULES = {
     "folder": "segjax.data.folder",
     "shapes": "segjax.data.builders.shapes",
     "camvid": "segjax.data.builders.camvid",
+    "voc": "segjax.data.builders.voc",
+    "cityscapes": "segjax.data.builders.cityscapes",
+    "ade20k": "segjax.data.builders.ade20k",
 }
 
 

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,27 @@ def check_pairs(
     Raises:
       UserError: the first fault, in the order of `pairs`.
     """
+    return checked(pairs, lambda pair: _check_pair(pair, spec, channels), known)
+
+
+def checked(
+    pairs: Sequence[Pair],
+    check: Callable[[Pair], Facts],
+    known: MutableMapping[str, Facts],
+) -> dict[Path, Facts]:
+    """Checks every pair that is not known to be good, several at a time.
+
+    Args:
+      pairs: what to look at.
+      check: looks at one pair, and raises UserError where something is wrong.
+      known: the pairs that were found good before; new ones are added.
+
+    Returns:
+      What was found, by image file.
+
+    Raises:
+      UserError: the first fault, in the order of `pairs`.
+    """
     states = [_state(pair) for pair in pairs]
     new = [
         pair for pair, state in zip(pairs, states, strict=True) if state not in known
@@ -72,7 +93,7 @@ def check_pairs(
         try:
             for pair, facts in zip(
                 new,
-                pool.map(lambda pair: _check_pair(pair, spec, channels), new),
+                pool.map(check, new),
                 strict=True,
             ):
                 known[_state(pair)] = facts
@@ -84,7 +105,7 @@ def check_pairs(
 
 @contextlib.contextmanager
 def remembered(
-    data_dir: str | None, root: Path, spec: LabelSpec, channels: int
+    data_dir: str | None, root: Path, spec: LabelSpec, channels: int | str
 ) -> Iterator[MutableMapping[str, Facts]]:
     """Opens the memory of what was found good in a folder under a spec.
 

@@ -162,6 +162,19 @@ def read_label(path: str | Path, index: int = 0) -> np.ndarray:
         return _label(pages.page(index), _where(path, index, len(pages)))
 
 
+def read_palette(path: str | Path) -> np.ndarray | None:
+    """Reads the colours that the values of a palette picture stand for.
+
+    Returns:
+      `[n, 3]` uint8, position by position; None where the file is no palette picture.
+
+    Raises:
+      UserError: as `read_label_pages`.
+    """
+    with opened(Path(path), scan=False) as pages:
+        return pages.page(0).palette
+
+
 def grey_pages_hint(where: str, found: int, wanted: int) -> str:
     """Says what to do with 3 grey pages that were written as one page in colour.
 
@@ -224,7 +237,8 @@ def _label(stored: Stored, where: str) -> np.ndarray:
         if not all(np.array_equal(grey, values[..., c]) for c in (1, -1)):
             raise UserError(
                 f"{where} is a colour picture where class ids are expected. Save one "
-                "number per pixel (grey or palette PNG)."
+                "number per pixel (grey or palette PNG); where every class has its own "
+                "colour, segjax.data.palette.ids_of_colors turns colours into ids."
             )
         values = grey
     return values // stored.gain if stored.gain > 1 else values

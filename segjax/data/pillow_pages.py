@@ -86,7 +86,12 @@ class PillowPages:
             kind,
             lossy=image.format in ("JPEG", "MPO"),
             gain=gain if self._depth in (2, 4) else 1,
+            palette=_palette(image) if kind == "palette" else None,
         )
+
+
+def _palette(image: Image.Image) -> np.ndarray:
+    return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
 
 
 def _decode_deep_color(path: Path) -> np.ndarray:

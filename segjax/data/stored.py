@@ -28,6 +28,8 @@ class Stored:
       lossy: compressed so that values are only nearly right (JPEG).
       gain: factor by which Pillow stretched grey values of less than 8 bits.
       inverted: 0 means white.
+      palette: `[n, 3]` uint8, the colours that the values of a palette picture stand
+        for, where the format says so.
     """
 
     values: np.ndarray
@@ -35,6 +37,7 @@ class Stored:
     lossy: bool = False
     gain: int = 1
     inverted: bool = False
+    palette: np.ndarray | None = None
 
 
 class Pages(Protocol):

@@ -17,8 +17,11 @@ def test_the_table_has_every_data_set():
         "folder",
         "shapes",
         "camvid",
+        "voc",
+        "cityscapes",
+        "ade20k",
     ]
-    assert len(DATASETS) == 5
+    assert len(DATASETS) == 8
     assert "vox" not in DATASETS
     with pytest.raises(KeyError, match="vox"):
         DATASETS["vox"]
