@@ -83,7 +83,8 @@ def require_palette(
     """Checks that the values of a palette picture are class ids.
 
     An editor that saves a palette picture anew counts its colours in an order of its
-    own; values then look like class ids and are others.
+    own; values then look like class ids and are others. Colours of no class at all are
+    let pass: a palette of one's own taste is no mistake.
 
     Args:
       path: the file, for the message.
@@ -92,20 +93,19 @@ def require_palette(
       colors: colours of all values, as they should be.
 
     Raises:
-      UserError: a value that occurs has a colour of another class.
+      UserError: a value that occurs has the colour of another class.
     """
+    meaning = {color: value for value, color in reversed([*enumerate(colors)])}
     for value in np.unique(label).tolist():
         found = tuple(palette[value].tolist()) if value < len(palette) else None
-        if value >= len(colors) or found in (None, colors[value]):
-            continue
-        place = next((i for i, c in enumerate(colors) if c == found), None)
-        meant = "of no class" if place is None else f"of class id {place}"
-        raise UserError(
-            f"{path} is a palette picture whose values are no class ids: value {value} "
-            f"has the colour {found}, which is {meant}, where {colors[value]} belongs. "
-            "Save it with the palette of the data set, or as grey PNG with one class id "
-            "per pixel."
-        )
+        meant = meaning.get(found, value)
+        if meant != value:
+            raise UserError(
+                f"{path} is a palette picture whose values are no class ids: value "
+                f"{value} has the colour {found}, which is that of class id {meant}. Save "
+                "it with the palette of the data set, or as grey PNG with one class id "
+                "per pixel."
+            )
 
 
 def _voc_color(class_id: int) -> Color:
