@@ -7,6 +7,7 @@ from segjax.models.fcn import FCN
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
+from segjax.models.sliding_window import SlidingWindow
 from segjax.models.unet import UNet
 
 MODELS = {
@@ -17,5 +18,6 @@ MODELS = {
     "pspnet": PSPNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,
+    "sliding_window": SlidingWindow,
     "unet": UNet,
 }

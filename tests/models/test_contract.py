@@ -16,6 +16,7 @@ from segjax.data import DATASETS
 from segjax.layers.conv_norm import ConvNorm
 from segjax.losses import cross_entropy
 from segjax.models import (
+    FCN,
     MODELS,
     DeconvNet,
     DeepLabV3,
@@ -23,6 +24,7 @@ from segjax.models import (
     PSPNet,
     SegNet,
     SegNetBasic,
+    SlidingWindow,
     UNet,
 )
 from segjax.ops.receptive_field import Layer, output_size, receptive_field
@@ -118,6 +120,44 @@ CASES = {
             channels=3,
         )
     ],
+    "fcn": [
+        Case(
+            FCN(
+                2,
+                Strided(),
+                ("stage3",),
+                (0.5,),
+                upsampling="learned",
+                zero_scores=False,
+            ),
+            33,
+            FCN(21, skips=("stage4", "stage3")),
+            32,
+            134_362_751,
+            468,
+            channels=3,
+        ),
+        Case(
+            FCN(
+                *(2, Strided(output_stride=8)),
+                upsampling="resize",
+                head="conv",
+                zero_scores=False,
+                aux_stage="stage4",
+            ),
+            33,
+            FCN(
+                *(21, ResNet(50, output_stride=8)),
+                upsampling="resize",
+                head="conv",
+                aux_stage="stage4",
+            ),
+            32,
+            35_322_218,
+            451,
+            channels=3,
+        ),
+    ],
     "pspnet": [
         Case(
             PSPNet(2, Strided(6), bins=(1, 2, 3), features=4, dropout_rate=0.0),
@@ -157,6 +197,13 @@ CASES = {
             ("segnet_basic_encoder_addition", 1_416_587, 202),
             ("fcn_basic_no_dim_reduction", 1_661_579, 202),
         )
+    ],
+    "sliding_window": [
+        Case(
+            SlidingWindow(2, (2, 3), 4, 5, patch=13, form=form),
+            *(15, SlidingWindow(2, form=form), 95, 219_290, 95),
+        )
+        for form in ("dense", "patches")
     ],
     "unet": [
         Case(
