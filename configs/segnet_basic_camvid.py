@@ -11,6 +11,9 @@ The paper, on the 233 test images at 360x480 (global accuracy, class average, me
 median-frequency weights): 82.7, 62.0, 47.7. Ours: docs/results.json, which README.md
 shows.
 
+The other decoders of table 1: `--config.model.decoder=fcn_basic` and so on, by the names
+of `DECODERS` in segjax/models/segnet_basic.py.
+
 Presets, as `--config=configs/segnet_basic_camvid.py:PRESET`:
 
     (none)   laptop: 180x240, fewer channels; 8 minutes on 2 cores
@@ -43,16 +46,18 @@ def laptop() -> dict:
         "log_every": 10,
         "eval_every": 250,
         "checkpoint_every": 100,
-        "data": {"name": "camvid", "size": (180, 240)},
+        "data": {"name": "camvid", "downscale": 2},
         "pipeline": {
             "input_size": (180, 240),
             "normalization": "imagenet",
-            "augment": (),
+            "augment": (("flip", {"vertical": False}),),
         },
         "model": {
             "name": "segnet_basic",
             "num_classes": 11,
             "features": (32, 32, 32, 32),
+            "decoder": "segnet_basic",
+            "dropout_rate": 0.0,
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},

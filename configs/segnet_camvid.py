@@ -1,0 +1,103 @@
+"""SegNet on CamVid: 11 classes of a street, seen from a car.
+
+Badrinarayanan, Kendall, Cipolla, TPAMI 2017, arXiv 1511.00561, section 4 and table 3.
+
+    python -m segjax.main --config=configs/segnet_camvid.py --workdir=runs/segnet \
+        --manual_dir=FOLDER
+
+FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on).
+
+The paper, on the 233 test images at 360x480 (global accuracy, class average, mean IoU),
+trained on a corpus of 3,433 images that is not public: 90.40, 71.20, 60.10. Ours, trained
+on CamVid's 367 images from scratch (the paper starts from VGG-16): docs/results.json,
+which README.md shows.
+
+Bayesian SegNet: `--config.model.dropout_rate=0.5`.
+
+Presets, as `--config=configs/segnet_camvid.py:PRESET`:
+
+    (none)   laptop: 180x240, a quarter of the channels; 8 minutes on 2 cores
+    paper    the published network and recipe at 360x480; wants a GPU
+    smoke    seconds: a tiny network, two steps, tiny drawn data
+"""
+
+import ml_collections
+
+CLASS_WEIGHTS = (
+    *(0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826),
+    *(9.6446, 1.8418, 0.6823, 6.2478, 7.3614),
+)
+"""Median-frequency weights of the 11 classes, as in the authors' release."""
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {"": laptop, "paper": paper, "smoke": smoke}
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def laptop() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 500,
+        "batch_size": 4,
+        "log_every": 10,
+        "eval_every": 250,
+        "checkpoint_every": 100,
+        "data": {"name": "camvid", "downscale": 2},
+        "pipeline": {
+            "input_size": (180, 240),
+            "normalization": "imagenet",
+            "augment": (("flip", {"vertical": False}),),
+        },
+        "model": {
+            "name": "segnet",
+            "num_classes": 11,
+            "features": (16, 32, 64, 128, 128),
+            "dropout_rate": 0.0,
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
+        "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
+        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 20},
+        "evaluation": {"split": "validation"},
+    }
+
+
+def paper() -> dict:
+    config = laptop()
+    return config | {
+        "num_steps": 40_000,
+        "batch_size": 5,
+        "log_every": 50,
+        "eval_every": 1_000,
+        "checkpoint_every": 500,
+        "data": {"name": "camvid"},
+        "pipeline": {
+            "input_size": (360, 480),
+            "normalization": "caffe_bgr",
+            "augment": (),
+        },
+        "model": config["model"] | {"features": (64, 128, 256, 512, 512)},
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4},
+        "schedule": {"name": "constant", "peak": 1e-3},
+    }
+
+
+def smoke() -> dict:
+    config = laptop()
+    return config | {
+        "num_steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
+        "pipeline": config["pipeline"] | {"input_size": (64, 64)},
+        "model": config["model"] | {"num_classes": 5, "features": (4, 4, 6, 6, 8)},
+        "loss": {"name": "cross_entropy"},
+        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+    }
