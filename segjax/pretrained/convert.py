@@ -93,10 +93,48 @@ def convert(
       UserError: unless every tensor is used and every leaf is filled by a tensor of its
         shape with finite values; the message lists both.
     """
+    matched = match(state, names, target, optional=optional, source=source, hint=hint)
+    leaves = dict(_flatten(target))
+    filled: dict[Path, np.ndarray] = {}
+    report = _Report()
+    for path, name in matched.items():
+        leaf = leaves[path]
+        filled[path] = as_leaf(np.asarray(state[name]), leaf.shape, leaf.dtype)
+        if not np.isfinite(filled[path]).all():
+            report.values.append(name)
+    if report:
+        raise UserError(f"{source} do not fit the model: {report}.")
+    return _nest(filled)
+
+
+def match(
+    state: State,
+    names: Names,
+    target: Mapping[str, Any],
+    *,
+    optional: Callable[[str], bool] = lambda path: False,
+    source: str = "The weights",
+    hint: str = "",
+) -> dict[Path, str]:
+    """Finds the tensor of each leaf by names and shapes; no value is looked at.
+
+    Args:
+      state: as for `convert`, of which `shape` and `dtype` are enough.
+      names: as for `convert`.
+      target: as for `convert`.
+      optional: as for `convert`.
+      source: as for `convert`.
+      hint: as for `convert`.
+
+    Returns:
+      The name of the tensor for each path, as `("params", "logits", "kernel")`.
+
+    Raises:
+      UserError: unless every tensor is used and every leaf is filled.
+    """
     modules = {path: foreign for foreign, path in names.items()}
     report = _Report()
-    filled: dict[Path, np.ndarray] = {}
-    used = {name for name in state if name.rpartition(".")[2] == COUNTER}
+    matched: dict[Path, str] = {}
     for path, leaf in _flatten(target):
         module = "/".join(path[1:-1])
         name = f"{modules.get(module, module)}.{LEAVES.get(path[-1], path[-1])}"
@@ -105,19 +143,16 @@ def convert(
                 there = f" (for {module}/{path[-1]})" if module in modules else ""
                 report.missing.append(f"{name}{there}")
             continue
-        used.add(name)
-        tensor = np.asarray(state[name])
+        matched[path] = name
         try:
-            filled[path] = as_leaf(tensor, leaf.shape, leaf.dtype)
+            check_layout(state[name], leaf.shape)
         except ValueError as error:
-            report.shapes.append(f"{name} is {list(tensor.shape)}, {error}")
-            continue
-        if not np.isfinite(filled[path]).all():
-            report.values.append(name)
-    report.unused = sorted(state.keys() - used)
+            report.shapes.append(f"{name} is {list(state[name].shape)}, {error}")
+    used = {name for name in state if name.rpartition(".")[2] == COUNTER}
+    report.unused = sorted(state.keys() - used - set(matched.values()))
     if report:
         raise UserError(f"{source} do not fit the model: {report}.{hint}")
-    return _nest(filled)
+    return matched
 
 
 def as_leaf(
@@ -135,33 +170,46 @@ def as_leaf(
       The array of that shape, contiguous.
 
     Raises:
-      ValueError: if the shapes are not those of one layer; ends a sentence that began
-        with the tensor's name and shape.
+      ValueError: as `check_layout` does.
 
     Example:
       >>> as_leaf(np.zeros((8, 3 * 2 * 2)), (2, 2, 3, 8)).shape
       (2, 2, 3, 8)
     """
-    if tensor.dtype.kind not in "fV" or np.dtype(dtype).kind not in "fV":
-        raise ValueError(f"whole or complex numbers ({tensor.dtype}), expected floats")
-    stored, flat = shape, shape
-    permutation: tuple[int, ...] = tuple(range(len(shape)))
-    if len(shape) == 4:
-        height, width, channels, features = shape
-        stored = (features, channels, height, width)
-        flat = (features, channels * height * width)
-        permutation = (2, 3, 1, 0)
-    elif len(shape) == 2:
-        channels, features = shape
-        stored, flat = (features, channels), (features, channels, 1, 1)
-        permutation = (1, 0)
+    check_layout(tensor, shape)
+    permutation = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(shape), range(len(shape)))
+    laid_out = tensor.reshape(_stored(shape)[0]).transpose(*permutation)
+    return np.ascontiguousarray(laid_out, dtype)
+
+
+def check_layout(tensor: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Checks that a foreign tensor is of the layer that a leaf of a model belongs to.
+
+    Raises:
+      ValueError: if it is not; ends a sentence that began with its name and shape.
+    """
+    if tensor.dtype.kind in "biuc":
+        raise ValueError(f"of {tensor.dtype} values, expected floats")
+    stored, flat = _stored(shape)
     if tensor.shape not in (stored, flat):
         expected = flat if len(shape) == 4 and tensor.ndim == 2 else stored
         raise ValueError(
             f"expected {list(expected)}{_layout(tensor.shape, shape, flat)}"
         )
-    laid_out = tensor.reshape(stored).transpose(permutation)
-    return np.ascontiguousarray(laid_out, dtype)
+
+
+def _stored(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The two foreign shapes of a leaf: as the same kind of layer, and as the other."""
+    if len(shape) == 4:
+        height, width, channels, features = shape
+        return (features, channels, height, width), (
+            features,
+            channels * height * width,
+        )
+    if len(shape) == 2:
+        channels, features = shape
+        return (features, channels), (features, channels, 1, 1)
+    return shape, shape
 
 
 def _layout(

@@ -32,6 +32,8 @@ class Source:
       classifier: foreign modules whose outputs are classes; the first one is the head.
       auxiliary: foreign modules, and the attributes of ours that make their place; where
         the weights lack the modules, the network does, too.
+      top: beginnings of the foreign modules of a classifier of images that stand behind
+        its last stage; a segmentation may have no place for them.
       ignored: foreign modules that only training needs and that have no place here.
       normalization: how images are normalised for these weights, a method of
         `segjax.data.images.normalize`.
@@ -43,6 +45,7 @@ class Source:
     names: Names
     classifier: tuple[str, ...]
     auxiliary: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    top: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     normalization: str = "imagenet"
     rename: Callable[[str], str] = str

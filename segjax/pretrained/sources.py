@@ -25,6 +25,8 @@ SOURCES: dict[str, Source] = {
     "torchvision/resnet50": torchvision.resnet(50),
     "torchvision/resnet101": torchvision.resnet(101),
     "torchvision/resnet152": torchvision.resnet(152),
+    "torchvision/deeplabv3_resnet50": torchvision.deeplab_v3(torchvision.resnet(50)),
+    "torchvision/deeplabv3_resnet101": torchvision.deeplab_v3(torchvision.resnet(101)),
 }
 """Where weights can come from."""
 
@@ -90,7 +92,7 @@ def load(
     )
     variables = jax.tree.map(jnp.asarray, variables)
     if fresh:
-        variables = _merge(_draw(model, fresh, seed), variables)
+        variables = merge(_draw(model, fresh, seed), variables)
     return model, variables
 
 
@@ -180,9 +182,15 @@ def _draw(model: nn.Module, modules: set[str], seed: int) -> dict[str, Any]:
     return {"params": tree}
 
 
-def _merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts the leaves of one tree in the place of another's.
+
+    Example:
+      >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+      {'a': {'x': 1, 'y': 3}}
+    """
     merged = dict(base)
     for key, value in more.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge(merged[key], value) if both else value
     return merged

@@ -6,7 +6,6 @@ RGB, normalised by ImageNet's mean and deviation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from segjax.backbones.vgg import CONVOLUTIONS
@@ -43,7 +42,7 @@ def vgg(depth: int, *, batch_norm: bool) -> Source:
         i += 1  # the pooling
     names |= {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
     group = {"name": "vgg", "depth": depth, "batch_norm": batch_norm}
-    return Source(group, names, classifier=("classifier.6",))
+    return Source(group, names, classifier=("classifier.6",), top=("classifier.",))
 
 
 def alexnet() -> Source:
@@ -59,7 +58,7 @@ def alexnet() -> Source:
         "first_padding": 2,
         "ceil_mode": False,
     }
-    return Source(group, names, classifier=("classifier.6",))
+    return Source(group, names, classifier=("classifier.6",), top=("classifier.",))
 
 
 def googlenet() -> Source:
@@ -91,6 +90,7 @@ def googlenet() -> Source:
         group,
         names,
         classifier=("fc", "aux1.fc2", "aux2.fc2"),
+        top=("fc", "aux1.", "aux2."),
         auxiliary={"aux1.fc2": {"auxiliary": True}},
         normalization="tf",
     )
@@ -117,15 +117,17 @@ def resnet(depth: int) -> Source:
       The source.
     """
     names = _resnet_names(depth) | {"fc": "classifier"}
-    return Source({"name": "resnet", "depth": depth}, names, classifier=("fc",))
+    return Source(
+        {"name": "resnet", "depth": depth}, names, classifier=("fc",), top=("fc",)
+    )
 
 
-def deeplab_v3(backbone: Mapping[str, Any], names: Mapping[str, str]) -> Source:
+def deeplab_v3(backbone: Source, *, output_stride: int = 8) -> Source:
     """DeepLab v3 in torchvision's form.
 
     Args:
-      backbone: its group.
-      names: those of the backbone.
+      backbone: the source of its backbone.
+      output_stride: of the backbone; ASPP's dilations are 12, 24 and 36 in any case.
 
     Returns:
       The source.
@@ -140,7 +142,8 @@ def deeplab_v3(backbone: Mapping[str, Any], names: Mapping[str, str]) -> Source:
     }
     group = {
         "name": "deeplab_v3",
-        "backbone": backbone,
+        "backbone": dense(backbone, output_stride),
+        "rates": tuple(rate * output_stride // 16 for rate in (12, 24, 36)),
         "refine": True,
         "align_corners": False,
         "dropout_rate": 0.5,
@@ -149,7 +152,7 @@ def deeplab_v3(backbone: Mapping[str, Any], names: Mapping[str, str]) -> Source:
     return Source(
         group,
         {
-            **prefixed(names, "backbone", "backbone"),
+            **trunk(backbone),
             **prefixed(aspp, "classifier.0", "aspp"),
             **conv_norm("classifier.1", "classifier.2", "refine"),
             "classifier.4": "logits",
@@ -158,6 +161,21 @@ def deeplab_v3(backbone: Mapping[str, Any], names: Mapping[str, str]) -> Source:
         classifier=("classifier.4", "aux_classifier.4"),
         auxiliary={"aux_classifier.4": {"aux_stage": "stage4"}},
     )
+
+
+def dense(backbone: Source, output_stride: int) -> dict[str, Any]:
+    """The group of a backbone within a segmentation."""
+    return {**backbone.group, "output_stride": output_stride}
+
+
+def trunk(backbone: Source) -> dict[str, str]:
+    """The names of a backbone within a segmentation: all but its classifier."""
+    names = {
+        theirs: ours
+        for theirs, ours in backbone.names.items()
+        if not theirs.startswith(backbone.top)
+    }
+    return prefixed(names, "backbone", "backbone")
 
 
 def conv_norm(conv: str, norm: str, ours: str) -> dict[str, str]:

@@ -1,0 +1,16 @@
+"""Weights that are drawn alike everywhere, for the tests of this folder."""
+
+from __future__ import annotations
+
+import runpy
+import types
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def drawn() -> types.SimpleNamespace:
+    """The functions of `drawn_weights.py`."""
+    path = Path(__file__).with_name("drawn_weights.py")
+    return types.SimpleNamespace(**runpy.run_path(str(path)))
