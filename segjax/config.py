@@ -39,6 +39,11 @@ KEYS = {
 }
 """The top-level keys that every experiment has, and what they mean."""
 
+OPTIONAL = {
+    "initialization": "weights to begin with: segjax.train.initialization.Initialization",
+}
+"""The top-level keys that an experiment may have besides."""
+
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""
 
@@ -108,15 +113,16 @@ def value_of(config: ml_collections.ConfigDict, key: str) -> Any:
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Checks that all keys are there, and no others.
+    """Checks that all keys are there, and no others but those of `OPTIONAL`.
 
     Raises:
       UserError: naming the first key that is missing, unknown, or out of range.
     """
+    known = KEYS | OPTIONAL
     for key in config:
-        if key not in KEYS:
+        if key not in known:
             raise UserError(
-                f'The config has an unknown key "{key}".{suggestion(key, KEYS)}'
+                f'The config has an unknown key "{key}".{suggestion(key, known)}'
             )
     for key, meaning in KEYS.items():
         if key not in config:

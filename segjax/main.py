@@ -6,6 +6,7 @@ Verbs:
   predict   labels the images of --input into --output
   summary   describes the network of --config: layers, sizes, receptive field
   prepare   builds the data set of --config ahead of time
+ import    makes --workdir of the weights in --input that others have trained (--source)
 
 The presets of a config come after a colon: --config=configs/unet_em.py:isbi. Its keys can
 be changed one by one: --config.batch_size=8 --config.model.features=8,16,32.
@@ -45,6 +46,7 @@ VERBS = {
     ),
     "summary": ("config", "json"),
     "prepare": ("config", "data_dir", "manual_dir", "split", "export"),
+    "import": ("source", "input", "workdir"),
 }
 """The verbs, and the flags that each of them uses."""
 
@@ -75,7 +77,14 @@ flags.DEFINE_string(
     None,
     "prepare: also writes a split as images/ and labels/ to this folder.",
 )
-flags.DEFINE_string("input", None, "predict: an image, a stack, or a folder of them.")
+flags.DEFINE_string(
+    "input",
+    None,
+    "predict: an image, a stack, or a folder of them; import: a file of weights.",
+)
+flags.DEFINE_string(
+    "source", None, "import: whose weights, such as torchvision/deeplabv3_resnet50."
+)
 flags.DEFINE_string("output", None, "predict: the folder to write to.")
 flags.DEFINE_integer(
     "tile",
@@ -203,6 +212,7 @@ def _main(argv: list[str]) -> None:
             "predict": _predict,
             "summary": _summary,
             "prepare": _prepare,
+            "import": _import,
         }[verb]()
 
 
@@ -317,6 +327,14 @@ def _prepare() -> None:
         split = FLAGS.split or "train"
         files = task.export(dataset, split, FLAGS.export)
         print(f"Exported   {len(files)} images of {split} to {FLAGS.export}")
+
+
+def _import() -> None:
+    from segjax.train.imported import import_weights
+
+    source = _required("source", "such as torchvision/deeplabv3_resnet50")
+    file = _required("input", "a file ending in .safetensors, .npz or .pth")
+    _print_result(import_weights(source, os.path.expanduser(file), _workdir()))
 
 
 def _print_result(result: dict[str, Any]) -> None:

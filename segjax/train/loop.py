@@ -19,7 +19,7 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.inspect.preflight import describe_experiment, describe_step
 from segjax.metrics import without_nan
-from segjax.train import checkpoint, sharding
+from segjax.train import checkpoint, initialization, sharding
 from segjax.train.evaluate import Report
 from segjax.train.pictures import are_drawn, draw_run
 from segjax.train.progress import Progress
@@ -88,8 +88,10 @@ def train(
         with sharding.together():
             task, dataset, devices = _prepare(config, data_dir, manual_dir)
             about = describe(config, dataset)
-        for what in ("config", "label_spec", "records"):
-            sharding.check_same(what, json.dumps(about[what], sort_keys=True))
+            weights = initialization.read(config, task.model, dataset.channels, workdir)
+            initialization.remember(about, weights, None)
+        for what in ("config", "label_spec", "records", initialization.GROUP):
+            sharding.check_same(what, json.dumps(about.get(what), sort_keys=True))
         with sharding.together():
             if sharding.process_index() == 0:
                 make_workdir(workdir)
@@ -98,7 +100,8 @@ def train(
         checkpoints = stack.enter_context(
             checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
         )
-        state = _initial_or_restored(task, devices, checkpoints, about)
+        state = _initial_or_restored(task, devices, checkpoints, about, weights)
+        del weights
         run = _Run(task, dataset, devices, checkpoints, workdir, about, int(state.step))
         if run.start == config.num_steps:
             log.info("%s has all its %d steps.", workdir, config.num_steps)
@@ -118,6 +121,7 @@ def _prepare(
 ) -> tuple[SemanticTask, Dataset, Devices]:
     """Checks config, devices and data, and shows what there is."""
     task = SemanticTask(config)
+    initialization.check(config)
     devices = Devices()
     devices.check_batch_size(config.batch_size)
     dataset = task.open_dataset(data_dir, manual_dir)
@@ -270,12 +274,16 @@ def _initial_or_restored(
     devices: Devices,
     checkpoints: checkpoint.Checkpoints,
     about: dict[str, Any],
+    weights: initialization.Weights | None,
 ) -> TrainState:
     init = lambda: task.init_state(about["channels"])
     if not checkpoints.steps():
-        return devices.put_replicated(jax.device_get(jax.jit(init)()))
+        drawn = jax.device_get(jax.jit(init)())
+        return devices.put_replicated(initialization.initialized(drawn, weights))
     splits = ("train", task.evaluation.split)
-    check_data(checkpoints.newest_about(), about, splits)
+    saved = checkpoints.newest_about()
+    check_data(saved, about, splits)
+    initialization.remember(about, None, saved)
     abstract = checkpoint.abstract_like(jax.eval_shape(init), devices.replicated)
     state, _ = checkpoints.restore_newest(abstract)
     sharding.check_same("newest checkpoint", str(int(state.step)))

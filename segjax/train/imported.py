@@ -1,0 +1,178 @@
+"""Networks that others have trained: a run's folder made from their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from segjax import config as config_lib
+from segjax.data.label_spec import LabelSpec
+from segjax.pretrained import sources
+from segjax.pretrained.files import file_sha256, read_state
+from segjax.train import checkpoint
+from segjax.train.initialization import GROUP
+from segjax.train.sharding import Devices
+from segjax.train.state import TrainState, parameters_sha256
+from segjax.train.task import SemanticTask
+from segjax.train.workdir import lock, make_workdir, settle_config
+from segjax.types import UserError
+
+VOC = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable "
+    "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
+)
+"""The classes of PASCAL VOC, on which torchvision's segmentations were trained."""
+
+CHANNELS = 3
+
+
+def import_weights(
+    source: str, path: str | Path, workdir: str | Path
+) -> dict[str, Any]:
+    """Makes a run's folder, at step 0, of a segmentation that others have trained.
+
+    Evaluation and prediction take it as any other. Its config has torchvision's recipe
+    (github.com/pytorch/vision, references/segmentation) and VOC's class names where
+    there are 21 classes.
+
+    Args:
+      source: a name of `segjax.pretrained.SOURCES` that is a segmentation.
+      path: the file of weights.
+      workdir: the folder, which must not hold a run.
+
+    Returns:
+      `step`, `parameters`, `parameters_sha256`, `model` and `sha256` of the file.
+
+    Raises:
+      UserError: if the file cannot be read or does not fit, or the folder holds a run;
+        nothing was written then.
+    """
+    workdir = Path(workdir)
+    entry = sources.lookup(source)
+    if entry.is_backbone:
+        raise UserError(
+            f"{source} classifies whole images, so there is no segmentation to import: "
+            "name the file as initialization of a config, or call "
+            "segjax.pretrained.load."
+        )
+    if checkpoint.steps_on_disk(workdir):
+        raise UserError(
+            f"--workdir={workdir} holds a run already: choose another folder."
+        )
+    state_dict = read_state(path)
+    _, variables = sources.load(source, state_dict)
+    tensors = sources.tensors(entry, state_dict, (), what=source)
+    group = entry.group_of(tensors)
+    del state_dict, tensors
+    spec = label_spec(group["num_classes"])
+    config = config_of(group, spec, entry.normalization)
+    task = SemanticTask(config)
+    state = Devices.of_this_process().put_replicated(_state(task, variables))
+    sha256 = file_sha256(path)
+    about = {
+        "config": json.loads(config_lib.to_json(config)),
+        "channels": CHANNELS,
+        "label_spec": dataclasses.asdict(spec),
+        GROUP: {"source": source, "input": str(path), "sha256": sha256},
+    }
+    make_workdir(workdir)
+    with lock(workdir):
+        settle_config(workdir, config)
+        with checkpoint.Checkpoints(workdir) as checkpoints:
+            checkpoints.save(state, json.loads(json.dumps(about)))
+            checkpoints.wait()
+    return {
+        "step": 0,
+        "model": group["name"],
+        "num_classes": group["num_classes"],
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "parameters_sha256": parameters_sha256(state.params),
+        "sha256": sha256,
+    }
+
+
+def config_of(
+    group: dict[str, Any], spec: LabelSpec, normalization: str
+) -> ml_collections.ConfigDict:
+    """The experiment that an imported network stands for.
+
+    Args:
+      group: its group `model`.
+      spec: its classes.
+      normalization: of its images.
+
+    Returns:
+      The config.
+    """
+    return config_lib.from_dict(
+        json.loads(
+            json.dumps(
+                {
+                    "seed": 0,
+                    "num_steps": 30_000,
+                    "batch_size": 8,
+                    "log_every": 100,
+                    "eval_every": 5_000,
+                    "checkpoint_every": 1_000,
+                    "data": {
+                        "name": "folder",
+                        "classes": list(zip(spec.names, spec.colors, strict=True)),
+                        "channels": CHANNELS,
+                    },
+                    "pipeline": {
+                        "input_size": (480, 480),
+                        "normalization": normalization,
+                        "augment": (("flip", {}),),
+                    },
+                    "model": group,
+                    "loss": {"name": "cross_entropy"},
+                    "optimizer": {
+                        "name": "sgd",
+                        "momentum": 0.9,
+                        "weight_decay": 1e-4,
+                    },
+                    "schedule": {"name": "poly", "peak": 0.01},
+                    "evaluation": {"split": "validation"},
+                }
+            )
+        )
+    )
+
+
+def label_spec(num_classes: int) -> LabelSpec:
+    """The classes of PASCAL VOC where there are 21, numbered ones otherwise.
+
+    Example:
+      >>> label_spec(21).names[15], label_spec(21).colors[15], label_spec(2).names
+      ('person', (192, 128, 128), ('class0', 'class1'))
+    """
+    names = VOC.split()
+    if num_classes != len(names):
+        names = [f"class{i}" for i in range(num_classes)]
+    return LabelSpec(tuple(names), tuple(map(_voc_color, range(num_classes))))
+
+
+def _voc_color(index: int) -> tuple[int, int, int]:
+    """VOC's colour of a class: its bits by threes, the lowest become the highest."""
+
+    def channel(first: int) -> int:
+        bits = (index >> (3 * k + first) & 1 for k in range(8))
+        return sum(bit << (7 - k) for k, bit in enumerate(bits))
+
+    return channel(0), channel(1), channel(2)
+
+
+def _state(task: SemanticTask, variables: dict[str, Any]) -> TrainState:
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=jax.jit(task.optimizer.init)(params),
+    )

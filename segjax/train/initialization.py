@@ -1,0 +1,243 @@
+"""Runs that do not begin with random weights: a file named in the config, or an import."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from segjax import config as config_lib
+from segjax.pretrained import convert, sources
+from segjax.pretrained.files import file_sha256, read_state
+from segjax.pretrained.source import Source
+from segjax.train import checkpoint
+from segjax.train.network import BACKBONE
+from segjax.train.state import TrainState
+from segjax.types import UserError
+
+log = logging.getLogger("segjax")
+
+GROUP = "initialization"
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialization:
+    """The optional group `initialization` of a config.
+
+    Attributes:
+      source: a name of `segjax.pretrained.SOURCES`. Weights of a classifier of images go
+        into the backbone of the model.
+      input: the file.
+      skip: foreign modules that are left out, as "classifier.4".
+    """
+
+    source: str
+    input: str
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the kinds of the values."""
+        for name in ("source", "input"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is text, got {getattr(self, name)!r}")
+        if not isinstance(self.skip, tuple):
+            raise ValueError(f'skip is a tuple, as ("fc",), got {self.skip!r}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a run begins with.
+
+    Attributes:
+      variables: collections of the model, without what is drawn.
+      about: where they come from; JSON, kept beside each checkpoint.
+    """
+
+    variables: dict[str, Any]
+    about: dict[str, str]
+
+
+def check(config: ml_collections.ConfigDict) -> Initialization | None:
+    """Checks the group of a config, if there is one; reads no file.
+
+    Returns:
+      The group; None without it.
+
+    Raises:
+      UserError: naming the key that is wrong.
+    """
+    if GROUP not in config:
+        return None
+    found = config_lib.call(Initialization, config[GROUP], GROUP)
+    try:
+        sources.lookup(found.source)
+    except UserError as error:
+        raise UserError(f"config.{GROUP}.source: {error}") from error
+    return found
+
+
+def read(
+    config: ml_collections.ConfigDict, model: nn.Module, channels: int, workdir: Path
+) -> Weights | None:
+    """Reads the weights that a config names.
+
+    Args:
+      config: the experiment.
+      model: its network.
+      channels: of its images.
+      workdir: of the run.
+
+    Returns:
+      The weights; None if none are named, or the run has a checkpoint to go on from.
+
+    Raises:
+      UserError: if the file cannot be read, or does not fit the model.
+    """
+    if GROUP not in config or checkpoint.steps_on_disk(workdir):
+        return None
+    named = check(config)
+    assert named is not None
+    path = Path(named.input).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"config.{GROUP}.input is {named.input}: there is no such file."
+        )
+    entry = sources.lookup(named.source)
+    given = config.pipeline.normalization
+    if given != entry.normalization:
+        log.warning(
+            'config.pipeline.normalization is "%s", but the weights of %s are for "%s".',
+            given,
+            named.source,
+            entry.normalization,
+        )
+    about = {"source": named.source, "input": str(path), "sha256": file_sha256(path)}
+    variables = fit(entry, read_state(path), named, abstract(model, channels))
+    return Weights(variables, about)
+
+
+def abstract(model: nn.Module, channels: int) -> Mapping[str, Any]:
+    """Shapes of a model's collections for images of so many channels."""
+    side = model.geometry.next_legal(224)
+    image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+    init = lambda image: model.init(jax.random.key(0), image, train=False)
+    return jax.eval_shape(init, image)
+
+
+def fit(
+    entry: Source,
+    state_dict: Mapping[str, np.ndarray],
+    named: Initialization,
+    target: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Converts weights for a model that need not be the source's own.
+
+    The backbone has to be filled; of the rest, what has no tensor is left out. A
+    classifier of images has no place in a segmentation, and is passed over.
+
+    Args:
+      entry: the source.
+      state_dict: foreign tensors by name.
+      named: the group of the config.
+      target: shapes of the model's collections.
+
+    Returns:
+      Collections like `target`, those leaves that the weights have.
+
+    Raises:
+      UserError: if the weights do not fit.
+    """
+    what = f"The weights of {named.source} in {named.input}"
+    state = sources.tensors(entry, state_dict, named.skip, what=what)
+    params = target["params"]
+    names = dict(entry.names)
+    if entry.is_backbone:
+        if BACKBONE not in params:
+            raise UserError(
+                f"{what} are those of a backbone, but config.model has none: choose a "
+                "model with a backbone, or leave the group out."
+            )
+        names = {theirs: f"{BACKBONE}/{ours}" for theirs, ours in names.items()}
+        homeless = [
+            module
+            for module in convert.modules_of(state)
+            if module.startswith(entry.top)
+            and module in names
+            and not _has(params, names[module])
+        ]
+        state = convert.drop(state, homeless, source=what)
+    heads = [head for head in entry.classifier if f"{head}.bias" in state]
+    advice = ""
+    if heads and not entry.is_backbone:
+        listed = ", ".join(f'"{head}"' for head in heads)
+        advice = f" For other classes, leave out skip=({listed},)."
+    variables = convert.convert(
+        state,
+        names,
+        target,
+        optional=lambda module: not module.startswith(f"{BACKBONE}/"),
+        source=what,
+        hint=sources.hint(named.source, state_dict) or advice,
+    )
+    filled = set(_modules(variables["params"]))
+    drawn = [module for module in _modules(params) if module not in filled]
+    log.info(
+        "Weights    %d modules from %s; drawn: %s",
+        len(filled),
+        named.input,
+        ", ".join(drawn) or "nothing",
+    )
+    return variables
+
+
+def initialized(state: TrainState, weights: Weights | None) -> TrainState:
+    """Puts weights in the place of those that were drawn."""
+    if weights is None:
+        return state
+    return dataclasses.replace(
+        state,
+        params=sources.merge(state.params, weights.variables["params"]),
+        batch_stats=sources.merge(
+            state.batch_stats, weights.variables.get("batch_stats", {})
+        ),
+    )
+
+
+def remember(
+    about: dict[str, Any], weights: Weights | None, saved: Mapping[str, Any] | None
+) -> None:
+    """Notes where a run began in what its checkpoints say of themselves.
+
+    Args:
+      about: what the next checkpoints will say; changed.
+      weights: what the run begins with, if it begins now.
+      saved: what the checkpoint says that it goes on from, if it does.
+    """
+    if weights is not None:
+        about[GROUP] = json.loads(json.dumps(weights.about))
+    elif saved is not None and GROUP in saved:
+        about[GROUP] = saved[GROUP]
+
+
+def _modules(params: Mapping[str, Any]) -> list[str]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    names = ("/".join(key.key for key in path[:-1]) for path, _ in leaves)
+    return list(dict.fromkeys(names))
+
+
+def _has(params: Mapping[str, Any], module: str) -> bool:
+    node: Any = params
+    for part in module.split("/"):
+        if part not in node:
+            return False
+        node = node[part]
+    return True
