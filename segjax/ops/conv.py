@@ -12,6 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.depthwise import (
+    depthwise,
+    depthwise_kernel_gradient,
+    depthwise_transpose,
+    is_depthwise,
+)
 from segjax.ops.kernel_gradient import (
     Options,
     kernel_gradient,
@@ -19,6 +25,7 @@ from segjax.ops.kernel_gradient import (
     stock_conv,
     wide_dtype,
 )
+from segjax.ops.strips import strip_conv, strip_count
 from segjax.ops.windows import Pair, pair
 from segjax.types import Array
 
@@ -159,7 +166,22 @@ def conv_transpose(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x: Array, kernel: Array, options: Options) -> Array:
-    return stock_conv(x, kernel, options)
+    if is_depthwise(kernel, options):
+        return lax.platform_dependent(
+            x,
+            kernel,
+            cpu=partial(depthwise, options=options),
+            default=partial(stock_conv, options=options),
+        )
+    count = strip_count(x, kernel, options)
+    if count == 1:
+        return stock_conv(x, kernel, options)
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=partial(strip_conv, options=options, count=count),
+        default=partial(stock_conv, options=options),
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -169,6 +191,16 @@ def _conv_transpose(
     """The adjoint of `_conv` for an image of `size`."""
     if _is_blockwise(x, kernel, options, size):
         return _blocks(x, kernel)
+    stock = partial(_stock_transpose, options=options, size=size)
+    if is_depthwise(kernel, options):
+        quick = partial(depthwise_transpose, options=options, size=size)
+        return lax.platform_dependent(x, kernel, cpu=quick, default=stock)
+    return stock(x, kernel)
+
+
+def _stock_transpose(
+    x: Array, kernel: Array, options: Options, size: tuple[int, int]
+) -> Array:
     pads = []
     for axis, (low, _) in enumerate(options.pads):
         reach = options.dilation[axis] * (kernel.shape[axis] - 1)
@@ -198,7 +230,7 @@ def _conv_backward(options: Options, kept: Pairs, cotangent: Array) -> Pairs:
     _, height, width, _ = x.shape
     return (
         _conv_transpose(cotangent, kernel, options, (height, width)),
-        kernel_gradient(x, cotangent, kernel, options),
+        _kernel_gradient(x, cotangent, kernel, options),
     )
 
 
@@ -221,8 +253,18 @@ def _conv_transpose_backward(
     reached = pad_to(x, ((0, 0), (0, 0)), (image.shape[1], image.shape[2]))
     return (
         image[:, :height, :width],
-        kernel_gradient(cotangent, reached, kernel, options),
+        _kernel_gradient(cotangent, reached, kernel, options),
     )
+
+
+def _kernel_gradient(
+    x: Array, cotangent: Array, kernel: Array, options: Options
+) -> Array:
+    stock = partial(kernel_gradient, kernel=kernel, options=options)
+    if not is_depthwise(kernel, options):
+        return stock(x, cotangent)
+    quick = partial(depthwise_kernel_gradient, kernel=kernel, options=options)
+    return lax.platform_dependent(x, cotangent, cpu=quick, default=stock)
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
