@@ -66,10 +66,14 @@ def kernel_gradient(
         return pull(cotangent)[0]
 
     def products(x: Array, cotangent: Array) -> Array:
-        return _products(x, cotangent, kernel.shape, options).astype(kernel.dtype)
+        groups = options.groups
+        shape = (*kernel.shape[:3], kernel.shape[3] // groups)
+        blocks = zip(
+            jnp.split(x, groups, 3), jnp.split(cotangent, groups, 3), strict=True
+        )
+        parts = [_products(*block, shape, options) for block in blocks]
+        return jnp.concatenate(parts, 3).astype(kernel.dtype)
 
-    if options.groups > 1:
-        return stock(x, cotangent)
     return lax.platform_dependent(x, cotangent, cpu=products, default=stock)
 
 
