@@ -12,8 +12,8 @@ from segjax.errors import UserError as UserError
 
 Array: TypeAlias = jax.Array
 Dtype: TypeAlias = Any
-Outputs: TypeAlias = dict[str, Array]
-"""What a model returns: `logits`, and in training what the loss wants besides."""
+Outputs: TypeAlias = dict[str, Any]
+"""What a model returns: `logits`, and in training what the loss wants besides: `aux_logits`, or `side_logits`, a tuple."""
 
 Record: TypeAlias = Mapping[str, Any]
 """One image as it is stored: `image` `[H, W, C]` uint8 or uint16, `label` `[H, W]` uint8, `name` str."""
