@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,10 @@ from segjax.data.images import (
 from segjax.data.label_spec import LabelSpec
 from segjax.types import IGNORE_LABEL, UserError
 
+log = logging.getLogger("segjax")
+
 _THREADS = 4
+_MANY = 1000
 _RULES = 2
 """Raise it when a check is added, so that what was remembered is looked at again."""
 
@@ -89,6 +93,8 @@ def checked(
     new = [
         pair for pair, state in zip(pairs, states, strict=True) if state not in known
     ]
+    if len(new) > _MANY:
+        log.info("Looking at %d images and labels, once; this takes a while.", len(new))
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         try:
             for pair, facts in zip(

@@ -97,8 +97,10 @@ def require_palette(
     """
     meaning = {color: value for value, color in reversed([*enumerate(colors)])}
     for value in np.unique(label).tolist():
-        found = tuple(palette[value].tolist()) if value < len(palette) else None
-        meant = meaning.get(found, value)
+        if value >= len(palette):
+            continue
+        red, green, blue = found = tuple(palette[value].tolist())
+        meant = meaning.get((red, green, blue), value)
         if meant != value:
             raise UserError(
                 f"{path} is a palette picture whose values are no class ids: value "

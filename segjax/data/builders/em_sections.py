@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from segjax.data.builders.em_drawing import draw_volume
+from segjax.data.builders.tensors import quiet
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
 from segjax.data.prepare import expanded, prepare, records, tfds
@@ -138,7 +138,10 @@ def em_sections(
     config = EmSectionsConfig(
         name=f"{size}x{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
     )
-    builder = _quiet_builder(data_dir, config)
+    with quiet():
+        builder = EmSections(
+            data_dir=expanded(data_dir), config=config, file_format="array_record"
+        )
     prepare(builder)
     return Dataset(
         name="em_sections",
@@ -146,18 +149,6 @@ def em_sections(
         channels=1,
         splits={name: records(builder, name) for name in _SPLITS},
     )
-
-
-def _quiet_builder(data_dir: str | None, config: EmSectionsConfig) -> EmSections:
-    """The builder, without the warning that the configuration is not a listed one."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        return EmSections(
-            data_dir=expanded(data_dir), config=config, file_format="array_record"
-        )
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _check(key: str, value: int, legal: bool, allowed: str) -> None:
