@@ -2,15 +2,24 @@
 
 from collections.abc import Callable
 
+from segjax.losses.auxiliary import with_auxiliary
+from segjax.losses.lovasz import lovasz_softmax
 from segjax.losses.semantic import (
     cross_entropy,
     cross_entropy_and_dice,
     dice,
+    focal,
+    hard_cross_entropy,
+    jaccard,
 )
 from segjax.types import Array
 
 LOSSES: dict[str, Callable[..., Array]] = {
-    "cross_entropy": cross_entropy,
-    "dice": dice,
-    "cross_entropy_and_dice": cross_entropy_and_dice,
+    "cross_entropy": with_auxiliary(cross_entropy),
+    "hard_cross_entropy": with_auxiliary(hard_cross_entropy),
+    "focal": with_auxiliary(focal),
+    "dice": with_auxiliary(dice),
+    "jaccard": with_auxiliary(jaccard),
+    "lovasz_softmax": with_auxiliary(lovasz_softmax),
+    "cross_entropy_and_dice": with_auxiliary(cross_entropy_and_dice),
 }

@@ -7,15 +7,18 @@ Each takes the outputs of a model, `logits` `[B, H, W, K]`, and a batch of `labe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-import chex
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from segjax.types import IGNORE_LABEL, Array
+from segjax.losses.pixels import class_factors, reduce_pixels, select, unpack
+from segjax.types import Array
 
-REDUCTIONS = ("mean", "sum")
+_LEAST_MISS = 1e-7
+"""Under it `1 - p` is rounding; its powers below 1 have no finite slope at 0."""
 
 
 def cross_entropy(
@@ -43,23 +46,109 @@ def cross_entropy(
     Raises:
       ValueError: if the reduction is unknown or `class_weights` has another length than K.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f'reduction is "mean" or "sum", got {reduction!r}')
-    logits, label, counts = _unpack(outputs, batch)
-    safe_label = jnp.where(counts, label, 0)
-    log_p = jax.nn.log_softmax(logits)
-    loss = -_select(log_p, safe_label)
-    if class_weights is not None:
-        if len(class_weights) != logits.shape[-1]:
-            raise ValueError(
-                f"class_weights has {len(class_weights)} entries for "
-                f"{logits.shape[-1]} classes"
-            )
-        loss = loss * jnp.asarray(class_weights, jnp.float32)[safe_label]
-    loss = jnp.where(counts, loss * batch["weight"], 0.0).sum()
-    if reduction == "sum":
-        return loss
-    return loss / jnp.maximum(counts.sum(), 1)
+    return focal(
+        outputs, batch, gamma=0.0, class_weights=class_weights, reduction=reduction
+    )
+
+
+def focal(
+    outputs: Mapping[str, Array],
+    batch: Mapping[str, Array],
+    *,
+    gamma: float = 2.0,
+    class_weights: tuple[float, ...] | None = None,
+    reduction: str = "mean",
+) -> Array:
+    """Focal loss, `-sum_x w(x) (1 - p)^gamma log p` with p of the true class.
+
+    Lin, Goyal, Girshick, He, Dollar, ICCV 2017, arXiv 1708.02002, section 3.2, with a
+    softmax over K classes in the place of the paper's sigmoid; its alpha is
+    `class_weights`. Pixels that are right already weigh little: at gamma 2 one with
+    p = 0.9 costs a hundredth of its cross-entropy.
+
+    Args:
+      outputs: `logits` `[B, H, W, K]`.
+      batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
+      gamma: from 0 on; 0 is the cross-entropy.
+      class_weights: one factor a class, on top of the pixels' weights.
+      reduction: "mean", divided by the number of pixels that count, or "sum".
+
+    Returns:
+      The loss, a float32 scalar.
+
+    Raises:
+      ValueError: if gamma is negative, the reduction is unknown, or `class_weights` has
+        another length than K.
+    """
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f"gamma must be a finite number from 0 on, got {gamma}")
+    logits, label, counts = unpack(outputs, batch)
+    log_p = select(jax.nn.log_softmax(logits), label)
+    loss = -log_p * class_factors(class_weights, label, logits.shape[-1])
+    if gamma:
+        loss *= jnp.maximum(-jnp.expm1(log_p), _LEAST_MISS) ** gamma
+    return reduce_pixels(loss * batch["weight"], counts, reduction)
+
+
+def hard_cross_entropy(
+    outputs: Mapping[str, Array],
+    batch: Mapping[str, Array],
+    *,
+    share: float = 1 / 16,
+    threshold: float | None = 0.7,
+    minimum: int = 0,
+    class_weights: tuple[float, ...] | None = None,
+) -> Array:
+    """Mean cross-entropy of the hard pixels of a batch: online hard example mining.
+
+    Shrivastava, Gupta, Girshick, CVPR 2016, arXiv 1604.03540, of pixels in the place of
+    regions. A pixel is hard if the probability of its true class is below `threshold`,
+    or if it is one of the hardest: the `share` of those that count, and at least
+    `minimum` of them. The defaults are those of BiSeNet (Yu et al. 2018, arXiv
+    1808.00897); `threshold=None` takes the hardest alone. Which pixels are
+    hard is decided over the whole batch, by probability alone, and has no gradient;
+    pixels as hard as the last of the hardest are taken with it.
+
+    Args:
+      outputs: `logits` `[B, H, W, K]`.
+      batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
+      share: of the pixels that count, in [0, 1], rounded up.
+      threshold: probability in (0, 1], or None.
+      minimum: pixels of the batch.
+      class_weights: one factor a class, on top of the pixels' weights.
+
+    Returns:
+      The loss, a float32 scalar.
+
+    Raises:
+      ValueError: if an argument is out of its range, or nothing would be hard.
+    """
+    _check_hard(share, threshold, minimum)
+    logits, label, counts = unpack(outputs, batch)
+    loss = -select(jax.nn.log_softmax(logits), label)
+    hardness = lax.stop_gradient(jnp.where(counts, loss, -1.0))
+    hardest = jnp.maximum(jnp.ceil(share * counts.sum()).astype(jnp.int32), minimum)
+    ranked = jnp.sort(hardness.ravel(), descending=True)
+    limit = ranked[jnp.clip(hardest, 1, ranked.size) - 1]
+    hard = counts & (hardness >= limit) & (hardest > 0)
+    if threshold is not None:
+        hard |= counts & (hardness > -math.log(threshold))
+    loss *= class_factors(class_weights, label, logits.shape[-1])
+    return reduce_pixels(loss * batch["weight"], hard, "mean")
+
+
+def _check_hard(share: float, threshold: float | None, minimum: int) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be in [0, 1], got {share}")
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be in (0, 1], or None, got {threshold}")
+    if type(minimum) is not int or minimum < 0:
+        raise ValueError(f"minimum is a number of pixels from 0 on, got {minimum!r}")
+    if threshold is None and not share and not minimum:
+        raise ValueError(
+            "share must be above 0 where threshold is None and minimum is 0: no pixel "
+            "would be hard"
+        )
 
 
 def dice(
@@ -82,13 +171,33 @@ def dice(
     Returns:
       The loss in [0, 1], a float32 scalar.
     """
-    logits, label, counts = _unpack(outputs, batch)
-    weight = jnp.where(counts, batch["weight"], 0.0)[..., None]
-    probability = jax.nn.softmax(logits) * weight
-    truth = jax.nn.one_hot(jnp.where(counts, label, 0), logits.shape[-1]) * weight
-    overlap = (probability * (truth > 0)).sum((0, 1, 2))
-    total = probability.sum((0, 1, 2)) + truth.sum((0, 1, 2))
+    overlap, total = _soft_counts(outputs, batch)
     return 1 - ((2 * overlap + smoothing) / (total + smoothing)).mean()
+
+
+def jaccard(
+    outputs: Mapping[str, Array],
+    batch: Mapping[str, Array],
+    *,
+    smoothing: float = 1.0,
+) -> Array:
+    """Soft Jaccard loss, `1 - mean_k |P_k T_k| / (|P_k| + |T_k| - |P_k T_k|)`.
+
+    Rahman, Wang, ISVC 2016 (doi 10.1007/978-3-319-50835-1_22): the intersection over
+    union of probabilities, over the whole batch. At probabilities of 0 and 1 it is one
+    minus the mean IoU; between them `lovasz_softmax` is the tighter one.
+
+    Args:
+      outputs: `logits` `[B, H, W, K]`.
+      batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
+      smoothing: added to numerator and denominator, in pixels; a class that is neither
+        there nor predicted then costs nothing.
+
+    Returns:
+      The loss in [0, 1], a float32 scalar.
+    """
+    overlap, total = _soft_counts(outputs, batch)
+    return 1 - ((overlap + smoothing) / (total - overlap + smoothing)).mean()
 
 
 def cross_entropy_and_dice(
@@ -113,17 +222,13 @@ def cross_entropy_and_dice(
     return entropy + dice_weight * dice(outputs, batch)
 
 
-def _select(values: Array, index: Array) -> Array:
-    """Takes `values[..., index]`, without a gather: its gradient is a scatter."""
-    classes = jnp.arange(values.shape[-1])[None, None, None]
-    return jnp.where(classes == index[..., None], values, 0.0).sum(-1)
-
-
-def _unpack(
+def _soft_counts(
     outputs: Mapping[str, Array], batch: Mapping[str, Array]
-) -> tuple[Array, Array, Array]:
-    """Returns float32 logits, labels, and which pixels count."""
-    logits, label = outputs["logits"].astype(jnp.float32), batch["label"]
-    chex.assert_rank(logits, 4)
-    chex.assert_shape([label, batch["weight"]], logits.shape[:3])
-    return logits, label, (label != IGNORE_LABEL) & (batch["weight"] > 0)
+) -> tuple[Array, Array]:
+    """Weighted pixels of each class `[K]`: in both, and in truth plus in prediction."""
+    logits, label, counts = unpack(outputs, batch)
+    weight = jnp.where(counts, batch["weight"], 0.0)[..., None]
+    probability = jax.nn.softmax(logits) * weight
+    truth = jax.nn.one_hot(label, logits.shape[-1]) * weight
+    overlap = (probability * (truth > 0)).sum((0, 1, 2))
+    return overlap, probability.sum((0, 1, 2)) + truth.sum((0, 1, 2))
