@@ -1,8 +1,11 @@
 """One paper, one file; `MODELS` names them for the configs."""
 
 from segjax.models.deconvnet import DeconvNet
+from segjax.models.deeplab_v1 import DeepLabV1
+from segjax.models.deeplab_v2 import DeepLabV2
 from segjax.models.deeplab_v3 import DeepLabV3
 from segjax.models.deeplab_v3plus import DeepLabV3Plus
+from segjax.models.dilated import DilatedNet
 from segjax.models.fcn import FCN
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
@@ -12,9 +15,12 @@ from segjax.models.unet import UNet
 
 MODELS = {
     "deconvnet": DeconvNet,
+    "deeplab_v1": DeepLabV1,
+    "deeplab_v2": DeepLabV2,
     "deeplab_v3": DeepLabV3,
     "deeplab_v3plus": DeepLabV3Plus,
     "fcn": FCN,
+    "dilated": DilatedNet,
     "pspnet": PSPNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,

@@ -12,6 +12,7 @@ import pytest
 
 from segjax import config
 from segjax.backbones.resnet import ResNet
+from segjax.backbones.vgg import VGG
 from segjax.data import DATASETS
 from segjax.layers.conv_norm import ConvNorm
 from segjax.losses import cross_entropy
@@ -19,8 +20,11 @@ from segjax.models import (
     FCN,
     MODELS,
     DeconvNet,
+    DeepLabV1,
+    DeepLabV2,
     DeepLabV3,
     DeepLabV3Plus,
+    DilatedNet,
     PSPNet,
     SegNet,
     SegNetBasic,
@@ -75,11 +79,36 @@ class Strided(nn.Module):
         return tuple(path)
 
 
+DEEPLAB_VGG = VGG(pool_window=3, ceil_mode=True, output_stride=8)
+FRONT_END = VGG(padding=0, first_padding=0, output_stride=8, fully_convolutional=True)
+
 CASES = {
     "deconvnet": [
         Case(
             DeconvNet(2, features=(3, 4), depths=(2, 1), fc_features=5, window=3),
             *(16, DeconvNet(21), 224, 251_805_653, 788),
+            channels=3,
+        )
+    ],
+    "deeplab_v1": [
+        Case(
+            DeepLabV1(2, Strided(output_stride=8), 3, 2, 4, dropout_rate=0.0),
+            33,
+            DeepLabV1(21, DEEPLAB_VGG),
+            33,
+            20_505_429,
+            443,
+            channels=3,
+        )
+    ],
+    "deeplab_v2": [
+        Case(
+            DeepLabV2(2, Strided(output_stride=8), (1, 2), 4, dropout_rate=0.0),
+            33,
+            DeepLabV2(21, DEEPLAB_VGG, fc_features=1024),
+            33,
+            37_877_652,
+            619,
             channels=3,
         )
     ],
@@ -117,6 +146,24 @@ CASES = {
             65,
             59_344_309,
             1579,
+            channels=3,
+        )
+    ],
+    "dilated": [
+        Case(
+            DilatedNet(
+                2,
+                FRONT_END.clone(
+                    depth=11, features=(2, 2, 3, 3, 3), fc_features=4, dropout_rate=0.0
+                ),
+                context="basic",
+                dilations=(1,),
+            ),
+            326,
+            DilatedNet(21, FRONT_END, context="large", context_padding="first"),
+            380,
+            141_149_720,
+            916,
             channels=3,
         )
     ],
