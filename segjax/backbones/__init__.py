@@ -6,12 +6,18 @@ import flax.linen as nn
 
 from segjax.backbones.alexnet import AlexNet
 from segjax.backbones.googlenet import GoogLeNet
+from segjax.backbones.mobilenet_v2 import MobileNetV2
+from segjax.backbones.mobilenet_v3 import MobileNetV3
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
+from segjax.backbones.xception import Xception
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNet,
     "googlenet": GoogLeNet,
+    "mobilenet_v2": MobileNetV2,
+    "mobilenet_v3": MobileNetV3,
     "resnet": ResNet,
     "vgg": VGG,
+    "xception": Xception,
 }

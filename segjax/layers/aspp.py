@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.conv_norm import ConvNorm
-from segjax.layers.initializers import he_normal
+from segjax.layers.initializers import normal
 from segjax.layers.separable import SeparableConvNorm
 from segjax.ops.receptive_field import Layer
 from segjax.types import Array, Dtype
@@ -18,8 +18,8 @@ from segjax.types import Array, Dtype
 RATES_STRIDE = 16
 """The output stride for which `rates` are given, as in the paper."""
 
-SCORE_INIT = he_normal(fan_in=20_000)
-"""Normal weights with a standard deviation of 0.01."""
+SCORE_INIT = normal(0.01)
+"""Initial weights of what gives the logits, as in the release."""
 
 
 def scaled_rates(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.types import Dtype
@@ -56,6 +57,18 @@ def check_dtypes(**values: Dtype) -> None:
             f'{name} is a dtype of real numbers, such as "float32" or "bfloat16", got '
             f"{value!r}"
         )
+
+
+def check_stage(name: str, value: str, backbone: nn.Module) -> None:
+    """Checks that a backbone has a map of this name.
+
+    Raises:
+      ValueError: naming the attribute, what it was, and the maps that there are.
+    """
+    try:
+        backbone.layers(value)
+    except ValueError as error:
+        raise ValueError(f"{name} names no map of the backbone: {error}") from error
 
 
 def _is_count(value: object) -> bool:

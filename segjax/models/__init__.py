@@ -7,6 +7,7 @@ from segjax.models.deeplab_v3 import DeepLabV3
 from segjax.models.deeplab_v3plus import DeepLabV3Plus
 from segjax.models.dilated import DilatedNet
 from segjax.models.fcn import FCN
+from segjax.models.lraspp import LRASPP
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
@@ -21,6 +22,7 @@ MODELS = {
     "deeplab_v3plus": DeepLabV3Plus,
     "fcn": FCN,
     "dilated": DilatedNet,
+    "lraspp": LRASPP,
     "pspnet": PSPNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,

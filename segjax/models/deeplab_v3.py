@@ -11,7 +11,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import (
+    check_counts,
+    check_dtypes,
+    check_shares,
+    check_stage,
+)
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.ops.paths import interpolation, under
@@ -71,6 +76,8 @@ class DeepLabV3(nn.Module):
         )
         check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
+        if self.aux_stage is not None:
+            check_stage("aux_stage", self.aux_stage, self.backbone)
         scaled_rates(self.rates, self.backbone.output_stride)
         super().__post_init__()
 

@@ -12,7 +12,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import (
+    check_counts,
+    check_dtypes,
+    check_shares,
+    check_stage,
+)
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.separable import SeparableConvNorm
@@ -81,6 +86,7 @@ class DeepLabV3Plus(nn.Module):
         )
         check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
+        check_stage("low_level_stage", self.low_level_stage, self.backbone)
         scaled_rates(self.rates, self.backbone.output_stride)
         super().__post_init__()
 

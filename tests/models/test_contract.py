@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 from segjax import config
+from segjax.backbones.mobilenet_v3 import MobileNetV3
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
+from segjax.backbones.xception import Xception
 from segjax.data import DATASETS
 from segjax.layers.conv_norm import ConvNorm
 from segjax.losses import cross_entropy
 from segjax.models import (
     FCN,
+    LRASPP,
     MODELS,
     DeconvNet,
     DeepLabV1,
@@ -142,10 +145,25 @@ CASES = {
                 dropout_rate=0.0,
             ),
             33,
-            DeepLabV3Plus(21, ResNet(101, output_stride=16), separable=False),
+            DeepLabV3Plus(21, Xception(output_stride=16)),
             65,
-            59_344_309,
-            1579,
+            41_055_413,
+            2523,
+            channels=3,
+        )
+    ],
+    "lraspp": [
+        Case(
+            LRASPP(2, Strided(output_stride=32), features=4),
+            33,
+            LRASPP(
+                21,
+                MobileNetV3(output_stride=16, dilate_first_block=True),
+                low_level_stage="stage3_first",
+            ),
+            65,
+            3_221_538,
+            675,
             channels=3,
         )
     ],

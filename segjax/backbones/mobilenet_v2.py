@@ -1,0 +1,188 @@
+"""MobileNet v2, strided or dense.
+
+Sandler, Howard, Zhu, Zhmoginov, Chen, CVPR 2018, arXiv 1801.04381, table 2; torchvision's
+form. A smaller output stride is that of DeepLab (section 6.3): strides are left out, and
+what follows is dilated, with the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.initializers import he_normal
+from segjax.layers.inverted_residual import InvertedResidual, divisible
+from segjax.ops.receptive_field import Layer
+from segjax.types import Array, Dtype
+
+TABLE = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""Expansion, output channels, blocks, and stride of the first of them."""
+
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+class Block(NamedTuple):
+    """Arguments of one inverted residual, and the stage whose map it gives."""
+
+    features: int
+    expansion: int
+    stride: int
+    dilation: int
+    is_residual: bool
+    stage: str
+
+
+class MobileNetV2(nn.Module):
+    """MobileNet v2 without, or with, its classifier: 3,504,872 parameters with it.
+
+    Attributes:
+      num_classes: channels of the classifier behind the global mean; None is none.
+      output_stride: 32, 16 or 8: pixels of the image from one pixel of the last map to
+        the next.
+      width: factor on the channels, which are rounded to multiples of 8.
+      last_features: channels of the 1x1 convolution at the end, at least; None leaves
+        it out, as DeepLab's release does.
+      dropout_rate: share of the means dropped before the classifier.
+      norm_momentum: share of the old running statistics that each step keeps.
+      norm_epsilon: added to the variance.
+      norm_frozen: whether the running statistics are used and kept in training, too.
+      dtype: dtype of the computation; the classifier's logits are always float32.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    num_classes: int | None = None
+    output_stride: int = 32
+    width: float = 1.0
+    last_features: int | None = 1280
+    dropout_rate: float = 0.2
+    norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    norm_frozen: bool = False
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Checks the attributes when the network is made, before anything is traced."""
+        if self.output_stride not in OUTPUT_STRIDES:
+            raise ValueError(
+                f"output_stride of MobileNet v2 is one of {OUTPUT_STRIDES}, got "
+                f"{self.output_stride!r}"
+            )
+        for name in ("num_classes", "last_features"):
+            if getattr(self, name) is not None:
+                check_counts(**{name: getattr(self, name)})
+        if self.width <= 0:
+            raise ValueError(f"width is a factor above 0, got {self.width}")
+        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, image: Array, *, train: bool) -> dict[str, Array]:
+        """Maps an image `[B, H, W, C]` to its stages.
+
+        Returns:
+          `stage1` to `stage5`: the last maps at strides 2, 4, 8, 16 and 32, or at the
+          output stride where that is smaller. With `num_classes` also `logits`
+          `[B, num_classes]`.
+        """
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        norms = {
+            "norm_momentum": self.norm_momentum,
+            "norm_epsilon": self.norm_epsilon,
+            "norm_frozen": self.norm_frozen,
+            **types,
+        }
+        conv_norm: Callable[..., ConvNorm] = partial(
+            ConvNorm, activation=jax.nn.relu6, **norms
+        )
+        stem = conv_norm(divisible(32 * self.width), stride=2, name="stem")
+        x = stem(image, train=train)
+        stages: dict[str, Array] = {}
+        for i, block in enumerate(self.plan(), 1):
+            x = InvertedResidual(
+                block.features,
+                block.expansion * x.shape[-1],
+                stride=block.stride,
+                dilation=block.dilation,
+                is_residual=block.is_residual,
+                **norms,
+                name=f"block{i}",
+            )(x, train=train)
+            stages[block.stage] = x
+        if self.last_features is not None:
+            features = divisible(self.last_features * max(1.0, self.width))
+            x = conv_norm(features, (1, 1), name="last")(x, train=train)
+            stages["stage5"] = x
+        if self.num_classes is not None:
+            mean = x.astype(jnp.float32).mean((1, 2)).astype(self.dtype)
+            drop = nn.Dropout(
+                self.dropout_rate, deterministic=not train, name="dropout"
+            )
+            classifier = nn.Dense(
+                self.num_classes, kernel_init=he_normal(), **types, name="classifier"
+            )
+            stages["logits"] = classifier(drop(mean)).astype(jnp.float32)
+        return stages
+
+    def plan(self) -> tuple[Block, ...]:
+        """The blocks, with strides and dilations.
+
+        Example:
+          >>> [block.dilation for block in MobileNetV2(output_stride=16).plan()[-4:]]
+          [1, 2, 2, 2]
+        """
+        blocks, nominal, reached, before = [], 2, 2, divisible(32 * self.width)
+        for expansion, channels, count, first_stride in TABLE:
+            features = divisible(channels * self.width)
+            for i in range(count):
+                stride = first_stride if i == 0 else 1
+                dilation = nominal // reached
+                nominal *= stride
+                taken = stride if reached * stride <= self.output_stride else 1
+                reached *= taken
+                is_residual = stride == 1 and before == features
+                stage = f"stage{nominal.bit_length() - 1}"
+                blocks.append(
+                    Block(features, expansion, taken, dilation, is_residual, stage)
+                )
+                before = features
+        return tuple(blocks)
+
+    def layers(self, stage: str = "stage5") -> tuple[Layer, ...]:
+        """The longest path from the image to a stage.
+
+        Raises:
+          ValueError: if there is no such stage.
+        """
+        plan = self.plan()
+        if stage not in {block.stage for block in plan}:
+            raise ValueError(f"stage is one of stage1 to stage5, got {stage!r}")
+        path = [Layer("stem/conv", 3, 2, 1)]
+        for i, block in enumerate(plan, 1):
+            if block.stage > stage:
+                break
+            if block.expansion != 1:
+                path.append(Layer(f"block{i}/expand/conv"))
+            rate = block.dilation
+            depthwise = f"block{i}/depthwise/conv"
+            path.append(Layer(depthwise, 3, block.stride, rate, rate))
+            path.append(Layer(f"block{i}/project/conv"))
+        if stage == "stage5" and self.last_features is not None:
+            path.append(Layer("last/conv"))
+        return tuple(path)
