@@ -15,12 +15,15 @@ import jax.numpy as jnp
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
+from segjax.layers.initializers import Initializer, he_normal
 from segjax.models.deeplab_v1 import aligned_geometry
 from segjax.ops.paths import interpolation, under
 from segjax.ops.receptive_field import Layer
 from segjax.ops.resize import resize_bilinear
 from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
+
+HE_NORMAL = he_normal()
 
 
 class Branch(nn.Module):
@@ -53,7 +56,9 @@ class Branch(nn.Module):
             x = nn.Dropout(self.dropout_rate, deterministic=not train, name=name)(x)
         return self._conv(self.num_classes, scores, SCORE_INIT)(x)
 
-    def _conv(self, features: int, layer: Layer, init=None) -> Conv:
+    def _conv(
+        self, features: int, layer: Layer, kernel_init: Initializer = HE_NORMAL
+    ) -> Conv:
         return Conv(
             features,
             (layer.kernel, layer.kernel),
@@ -61,8 +66,8 @@ class Branch(nn.Module):
             dilation=layer.dilation,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
+            kernel_init=kernel_init,
             name=layer.name,
-            **({} if init is None else {"kernel_init": init}),
         )
 
     def layers(self) -> tuple[Layer, ...]:
@@ -141,7 +146,7 @@ class DeepLabV2(nn.Module):
             return functools.reduce(jnp.add, parts)
 
         found = {scale: scores(scale) for scale in self.scales}
-        grid = found[1.0].shape[1:3]
+        grid = (found[1.0].shape[1], found[1.0].shape[2])
         found = {s: _interpolated(x, grid) for s, x in found.items()}
         fused = functools.reduce(jnp.maximum, found.values())
         outputs: Outputs = {"logits": _interpolated(fused, size)}

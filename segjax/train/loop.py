@@ -296,6 +296,7 @@ def _compile(
     task: SemanticTask, dataset: Dataset, devices: Devices, state: TrainState
 ) -> Any:
     """Compiles the step ahead of time, so that the preflight can tell what it costs."""
+    task.loss.weigh(dataset.splits["train"], dataset.label_spec)
     step = jax.jit(
         task.train_step,
         donate_argnums=0,

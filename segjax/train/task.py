@@ -17,7 +17,6 @@ from segjax.data import DATASETS, augment
 from segjax.data.dataset import Dataset
 from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
-from segjax.losses import LOSSES
 from segjax.ops.tiles import Geometry
 from segjax.predict.averaged import AveragedPredictor
 from segjax.predict.symmetries import Apply, over_symmetries
@@ -25,6 +24,7 @@ from segjax.predict.tiled import Predictor
 from segjax.train import optim, sharding
 from segjax.train.evaluate import Evaluation, Report, evaluate
 from segjax.train.network import build_model
+from segjax.train.objective import Objective
 from segjax.train.state import TrainState, local_value
 from segjax.train.step import Batch, Metrics, init_state, make_train_step
 from segjax.types import Array, Record, UserError
@@ -68,14 +68,7 @@ class SemanticTask:
             Evaluation, config.evaluation, "evaluation"
         )
         self.evaluated_model = build_model(config.model, self.evaluation.network)
-        loss = config.loss
-        if loss.get("name") not in LOSSES:
-            config_lib.build(LOSSES, loss, "loss")
-        config_lib.check_arguments(
-            LOSSES[loss.name], loss, "loss", given_later=("outputs", "batch")
-        )
-        self._loss = functools.partial(LOSSES[loss.name], **config_lib.arguments(loss))
-        self._check_loss()
+        self.loss = Objective(config.loss, config.model.num_classes)
         self.schedule = _schedule(config)
         self.optimizer = config_lib.build(
             optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
@@ -85,21 +78,6 @@ class SemanticTask:
         )
         augment.check(config.pipeline.get("augment", ()))
         self.input_size, self.output_size = self._sizes()
-
-    def _check_loss(self) -> None:
-        """Checks the values of the loss's arguments, on shapes alone."""
-        pixels = (1, 1, 1)
-        logits = jax.ShapeDtypeStruct(
-            (*pixels, self.config.model.num_classes), np.float32
-        )
-        batch = {
-            "label": jax.ShapeDtypeStruct(pixels, np.int32),
-            "weight": jax.ShapeDtypeStruct(pixels, np.float32),
-        }
-        try:
-            jax.eval_shape(self._loss, {"logits": logits}, batch)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"config.loss: {error}.") from error
 
     def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Checks the crop against the network."""
@@ -227,7 +205,7 @@ class SemanticTask:
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step, pure."""
         step = make_train_step(
-            self.model, self._loss, self.optimizer, self.schedule, self.config.seed
+            self.model, self.loss, self.optimizer, self.schedule, self.config.seed
         )
         return step(state, batch)
 
