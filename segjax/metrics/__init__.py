@@ -1,5 +1,11 @@
-"""Numbers to report: confusion counts and their ratios, and those of neuron segmentation."""
+"""Numbers to report: confusion counts, boundaries, and those of neuron segmentation."""
 
+from segjax.metrics.boundary import (
+    boundary_counts,
+    boundary_metrics,
+    trimap_counts,
+    trimap_metrics,
+)
 from segjax.metrics.confusion import confusion_counts, semantic_metrics, without_nan
 from segjax.metrics.em import EM_COLUMNS, em_metrics, pixel_error, summarize
 from segjax.metrics.rand import (
@@ -14,6 +20,8 @@ __all__ = [
     "EM_COLUMNS",
     "THRESHOLDS",
     "adapted_rand_error",
+    "boundary_counts",
+    "boundary_metrics",
     "confusion_counts",
     "connected_cells",
     "em_metrics",
@@ -21,6 +29,8 @@ __all__ = [
     "rand_error_over_thresholds",
     "semantic_metrics",
     "summarize",
+    "trimap_counts",
+    "trimap_metrics",
     "warp",
     "warping_error",
     "without_nan",

@@ -17,11 +17,16 @@ from segjax.errors import suggestion
 from segjax.metrics import (
     EM_COLUMNS,
     THRESHOLDS,
+    boundary_counts,
+    boundary_metrics,
     confusion_counts,
     em_metrics,
     semantic_metrics,
     summarize,
+    trimap_counts,
+    trimap_metrics,
 )
+from segjax.metrics.boundary import check_widths
 from segjax.predict.averaged import Passes
 from segjax.train import sharding
 from segjax.types import Record, UserError
@@ -38,6 +43,9 @@ class Evaluation:
       tile: output side of the tiles in pixels; None chooses one, 0 is the whole image.
       cell_class: where given, the class of cells in electron microscopy: pixel, Rand
         and warping errors are then reported, too.
+      boundary_f1: whether the boundary F1 is reported, too: that of SegNet's paper.
+      trimap_widths: widths in pixels of bands around the boundaries; mean IoU and pixel
+        accuracy within each are then reported, too: DeepLab's trimap plot.
       symmetries: whether evaluation and prediction average the probabilities over the
         image's flips and quarter turns, at eight times the cost.
       scales: factors by which images are resized; the probabilities of all are averaged.
@@ -53,6 +61,8 @@ class Evaluation:
     best_metric: str = "mean_iou"
     tile: int | None = None
     cell_class: int | None = None
+    boundary_f1: bool = False
+    trimap_widths: tuple[float, ...] = ()
     symmetries: bool = False
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
@@ -71,6 +81,10 @@ class Evaluation:
                 "tile is the output side of a tile in pixels, 0 for whole images, or "
                 f"None, got {self.tile}"
             )
+        try:
+            check_widths(self.trimap_widths)
+        except ValueError as error:
+            raise ValueError(f"trimap_{error}") from error
         if not self.passes.is_one and self.tile:
             raise ValueError(
                 f"tile must be None or 0, got {self.tile}, where scales, flip or crop "
@@ -102,6 +116,8 @@ class Evaluation:
         if self.cell_class is not None:
             ones = np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
             known |= _summarize_cells(ones, classes).keys()
+        extras = _Boundaries(label_spec, self.boundary_f1, self.trimap_widths)
+        known |= extras.metrics().keys()
         known = {name for name in known if not _is_no_score(name)}
         if _is_no_score(self.best_metric):
             raise UserError(
@@ -150,6 +166,38 @@ def _summarize_cells(sections: np.ndarray, num_classes: int) -> dict[str, float]
     return metrics
 
 
+class _Boundaries:
+    """Sums of the boundary metrics that are wanted, over the images of this process."""
+
+    def __init__(self, spec: LabelSpec, f1: bool, widths: tuple[float, ...]):
+        self.spec, self.f1, self.widths = spec, f1, widths
+        classes = spec.num_classes
+        self.scores = np.zeros((classes + 1, 2))
+        self.bands = np.zeros((len(widths), classes, classes), np.int64)
+
+    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Adds an image."""
+        classes = self.spec.num_classes
+        if self.f1:
+            self.scores += boundary_counts(label, prediction, num_classes=classes)
+        if self.widths:
+            self.bands += trimap_counts(
+                label, prediction, num_classes=classes, widths=self.widths
+            )
+
+    def gather(self) -> None:
+        """Adds the sums of the other processes."""
+        if self.f1:
+            self.scores = sharding.gather(self.scores[None]).sum(0)
+        if self.widths:
+            self.bands = sharding.gather(self.bands[None]).sum(0)
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics of all images that were added."""
+        scores = boundary_metrics(self.scores, self.spec.names) if self.f1 else {}
+        return scores | trimap_metrics(self.bands, self.widths)
+
+
 @dataclass(frozen=True)
 class Report:
     """The outcome of an evaluation.
@@ -181,6 +229,8 @@ def evaluate(
     split: str,
     normalization: str,
     cell_class: int | None = None,
+    boundary_f1: bool = False,
+    trimap_widths: tuple[float, ...] = (),
 ) -> Report:
     """Predicts each image of a split by overlap-tile and compares it with its label.
 
@@ -197,6 +247,8 @@ def evaluate(
       cell_class: the class of cells, where the errors of electron microscopy are
         wanted, too. Their `pixel_error` is that of the classes where there are two;
         with more, that of cell against all others is `em_pixel_error`.
+      boundary_f1: whether the boundary F1 is measured, too.
+      trimap_widths: widths of bands around boundaries that are measured, too.
 
     Returns:
       The metrics and the confusion counts.
@@ -213,6 +265,7 @@ def evaluate(
     num_classes = label_spec.num_classes
     total = np.zeros((num_classes, num_classes), np.int64)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
+    boundaries = _Boundaries(label_spec, boundary_f1, trimap_widths)
     mine = range(sharding.process_index(), len(records), sharding.process_count())
     labels: collections.deque[np.ndarray] = collections.deque()
 
@@ -226,6 +279,7 @@ def evaluate(
     for page in predictor.pages(images(), forms):
         label = labels.popleft()
         total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
+        boundaries.add(label, page["labels"])
         if cell_class is not None:
             cells = page["probabilities"][..., cell_class]
             sections += em_metrics(cells, label, cell_class=cell_class)
@@ -234,7 +288,8 @@ def evaluate(
     if cell_class is not None:
         everyone = sharding.gather(sections[None]).sum(0, keepdims=True)
         metrics |= _summarize_cells(everyone, num_classes)
-    return Report(metrics, counts)
+    boundaries.gather()
+    return Report(metrics | boundaries.metrics(), counts)
 
 
 _counts = jax.jit(confusion_counts, static_argnames="num_classes")

@@ -308,6 +308,8 @@ class SemanticTask:
             dataset.label_spec,
             split=split,
             cell_class=self.evaluation.cell_class,
+            boundary_f1=self.evaluation.boundary_f1,
+            trimap_widths=self.evaluation.trimap_widths,
             normalization=self.normalization,
         )
 

@@ -166,12 +166,34 @@ def test_counts_that_are_not_square_and_names_that_do_not_fit_are_refused():
         semantic_metrics(LECTURE, ("a", "b", "b"))
 
 
-def test_published_predictions_on_voc_score_as_computed_elsewhere(shared_data):
+FCN8S, ATROUS = "2007_000129_fcn8s", "2007_000129_atrousfcn_resnet50_16s"
+CROPS = ("crops513/1", "crops513/23", "crops513/114")
+
+
+@pytest.mark.parametrize("name", [FCN8S, ATROUS, *CROPS])
+def test_published_predictions_on_voc_score_as_computed_elsewhere(shared_data, name):
     folder = shared_data / "voc2012_mini"
-    label = Image.open(folder / "SegmentationClass" / "2007_000129.png")
-    prediction = Image.open(folder / "predictions" / "2007_000129_fcn8s.png")
-    counts = confusion_counts(np.asarray(label), np.asarray(prediction), num_classes=21)
-    metrics = semantic_metrics(counts)
-    assert metrics["pixel_accuracy"] == pytest.approx(0.8425, abs=5e-5)
-    assert metrics["mean_iou"] == pytest.approx(0.7196, abs=5e-5)
-    assert metrics["classes_absent"] == 18
+    expected = json.loads((folder / "scores.json").read_text())[name]
+    if name in CROPS:
+        files = folder / f"{name}_target.png", folder / f"{name}_pred.png"
+    else:
+        label = folder / "SegmentationClass" / "2007_000129.png"
+        files = label, folder / "predictions" / f"{name}.png"
+    label, prediction = (np.asarray(Image.open(file)) for file in files)
+    classes = tuple((folder / "class_names.txt").read_text().split())
+    counts = confusion_counts(label, prediction, num_classes=len(classes))
+    for true, row in expected["confusion"].items():
+        for given, number in row.items():
+            assert counts[classes.index(true), classes.index(given)] == number
+    assert int(counts.sum()) == expected["pixels_evaluated"]
+    metrics = semantic_metrics(counts, classes)
+    for ours, theirs in (
+        ("pixel_accuracy", "pixel_accuracy"),
+        ("mean_accuracy", "mean_class_accuracy"),
+        ("mean_iou", "mean_iou_over_union_classes"),
+        ("frequency_weighted_iou", "fw_iou"),
+    ):
+        assert metrics[ours] == pytest.approx(expected[theirs], rel=1e-12)
+    for true, iou in expected["iou"].items():
+        assert metrics[f"iou/{true}"] == pytest.approx(iou, rel=1e-12)
+    assert metrics["classes_absent"] == len(classes) - len(expected["iou"])

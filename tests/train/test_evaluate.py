@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from segjax.data.label_spec import LabelSpec
+from segjax.metrics import boundary_counts, boundary_metrics
 from segjax.train import sharding
 from segjax.train.baseline import OtsuPredictor
 from segjax.train.evaluate import Evaluation, evaluate, score
@@ -152,6 +153,59 @@ def test_what_can_be_measured_passes():
     for metric in ("mean_iou", "iou/cell", "pixel_accuracy"):
         Evaluation(best_metric=metric).check(SPEC)
     Evaluation(best_metric="rand_error", cell_class=1).check(SPEC)
+
+
+def test_boundaries_are_measured_where_they_are_asked_for():
+    label = np.ones((12, 16), np.uint8)
+    label[:, :6] = 0
+    shifted = np.roll(label, 1, axis=1)
+    records = [record("a", label), record("b", 1 - label)]
+
+    class Shifted(Always):
+        def pages(self, images, forms=("labels",)):
+            for image in images:
+                yield {"labels": np.roll(image[..., 0] > 0.1, 1, axis=1).astype(int)}
+
+    report = measure(records, Shifted(0), boundary_f1=True, trimap_widths=(1, 3))
+    scores = sum(
+        boundary_counts(label, given, num_classes=2)
+        for label, given in ((label, shifted), (1 - label, 1 - shifted))
+    )
+    expected = boundary_metrics(scores, SPEC.names)
+    assert {key: report.metrics[key] for key in expected} == expected
+    # Of the pixels beside the boundary one row in two is wrong.
+    assert report.metrics["trimap_pixel_accuracy/1"] == pytest.approx(1 / 2)
+    assert report.metrics["trimap_pixel_accuracy/3"] == pytest.approx(5 / 6)
+    bare = measure(records, Shifted(0)).metrics
+    assert bare == {key: report.metrics[key] for key in bare}
+    assert not any(key.startswith(("boundary", "trimap")) for key in bare)
+
+
+def test_boundaries_of_all_processes_are_added(monkeypatch):
+    label = np.eye(6, dtype=np.uint8)
+    records = [record("a", label), record("b", 1 - label), record("c", label)]
+    more = {"boundary_f1": True, "trimap_widths": (1, 2)}
+    expected = measure(records, **more).metrics
+    parts, counted = [], []
+    monkeypatch.setattr(sharding, "process_count", lambda: 2)
+    monkeypatch.setattr(sharding, "gather", lambda rows: counted.append(rows) or rows)
+    for index in (0, 1):
+        monkeypatch.setattr(sharding, "process_index", lambda index=index: index)
+        measure(records, **more)
+        parts.append(counted[:])
+        counted.clear()
+    both = iter([np.concatenate(rows) for rows in zip(*parts, strict=True)])
+    monkeypatch.setattr(sharding, "gather", lambda rows: next(both))
+    assert measure(records, **more).metrics == pytest.approx(expected, nan_ok=True)
+
+
+def test_boundary_metrics_can_mark_the_best_checkpoint():
+    Evaluation(best_metric="boundary_f1", boundary_f1=True).check(SPEC)
+    Evaluation(best_metric="trimap_mean_iou/5", trimap_widths=(5,)).check(SPEC)
+    with pytest.raises(UserError, match="not measured"):
+        Evaluation(best_metric="boundary_f1").check(SPEC)
+    with pytest.raises(ValueError, match=r"^trimap_widths must be numbers"):
+        Evaluation(trimap_widths=(5, 1))
 
 
 @pytest.mark.parametrize("cell_class", [0, 1])
