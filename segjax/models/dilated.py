@@ -7,6 +7,8 @@ the image is, by 186 mirrored pixels on each side, which prediction does by itse
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -212,7 +214,7 @@ class DilatedNet(nn.Module):
             x = resize_bilinear(x, size=(factor * x.shape[1], factor * x.shape[2]))
         return {"logits": x}
 
-    def _context(self, **parent: object) -> Context:
+    def _context(self, **parent: Any) -> Context:
         assert self.context is not None
         return Context(
             self.num_classes,

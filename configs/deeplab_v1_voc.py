@@ -1,0 +1,139 @@
+"""DeepLab v1 on PASCAL VOC 2012: VGG-16 with holes, 20 kinds of objects and background.
+
+Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062, sections 3 and 5.
+
+    python -m segjax.main --config=configs/deeplab_v1_voc.py --workdir=runs/deeplab_v1 \
+        --manual_dir=FOLDER
+
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+
+The paper, mean IoU on the validation images before (after) the fully connected CRF:
+LargeFOV 62.25 (67.64), 7x7 64.38 (67.64), 4x4 63.41 (67.14), with a kernel of 4 and a
+dilation of 4 59.80 (63.74), MSc-LargeFOV 64.21 (68.70). Ours: not measured yet. The paper
+begins with VGG-16 of ImageNet; its weights are named with
+
+    --config.initialization.input=vgg16.safetensors
+
+in the preset torchvision, whose images are normalised as those weights want it; fc6 and
+fc7 begin at random (the paper keeps a part of VGG's).
+
+The rate falls to a tenth every 2,000 of 6,000 steps; the classifier learns ten times as
+fast, biases twice as fast as kernels.
+
+Presets, as `--config=configs/deeplab_v1_voc.py:PRESET`; all but the last want a GPU:
+
+    (none)       DeepLab-LargeFOV
+    7x7          the kernel of fc6 as it was in VGG, dilated by 4
+    4x4          a kernel of 4, dilated by 8
+    small_fov    a kernel of 4, dilated by 4
+    msc          LargeFOV, and what the image and the first poolings tell (MSc)
+    torchvision  LargeFOV from torchvision's VGG-16
+    smoke        seconds: a tiny network, two steps, tiny drawn data
+"""
+
+import ml_collections
+
+SIDE = 321
+"""Of a crop: one more than a multiple of 8, and 41 scores."""
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {
+        "": large_fov,
+        "7x7": lambda: form(7, 4),
+        "4x4": lambda: form(4, 8),
+        "small_fov": lambda: form(4, 4),
+        "msc": msc,
+        "torchvision": torchvision,
+        "smoke": smoke,
+    }
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def large_fov() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 6_000,
+        "batch_size": 20,
+        "log_every": 50,
+        "eval_every": 2_000,
+        "checkpoint_every": 500,
+        "data": {"name": "voc", "train": "trainaug"},
+        "pipeline": {
+            "input_size": (SIDE, SIDE),
+            "normalization": "caffe_vgg",
+            "augment": (("random_crop", {}), ("flip", {"vertical": False})),
+        },
+        "model": {
+            "name": "deeplab_v1",
+            "num_classes": 21,
+            "backbone": {
+                "name": "vgg",
+                "depth": 16,
+                "pool_window": 3,
+                "ceil_mode": True,
+                "output_stride": 8,
+                "dtype": "float32",
+            },
+            "fc6_kernel": 3,
+            "fc6_dilation": 12,
+            "fc_features": 1024,
+            "multi_scale": False,
+            "dropout_rate": 0.5,
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {
+            "name": "sgd",
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "multipliers": (("logits/*", 10.0), ("*/bias", 2.0)),
+        },
+        "schedule": {"name": "step", "peak": 1e-3, "every": 2_000, "gamma": 0.1},
+        "evaluation": {"split": "validation", "tile": 0},
+    }
+
+
+def form(fc6_kernel: int, fc6_dilation: int) -> dict:
+    config = large_fov()
+    fc6 = {"fc6_kernel": fc6_kernel, "fc6_dilation": fc6_dilation, "fc_features": 4096}
+    return config | {"model": config["model"] | fc6}
+
+
+def msc() -> dict:
+    config = large_fov()
+    return config | {"model": config["model"] | {"multi_scale": True}}
+
+
+def torchvision() -> dict:
+    config = large_fov()
+    return config | {
+        "pipeline": config["pipeline"] | {"normalization": "imagenet"},
+        "initialization": {"source": "torchvision/vgg16", "input": "", "skip": ()},
+    }
+
+
+def smoke() -> dict:
+    config = large_fov()
+    model = config["model"]
+    backbone = model["backbone"] | {"depth": 11, "features": (3, 3, 4, 4, 4)}
+    small = {
+        "num_classes": 5,
+        "backbone": backbone,
+        "fc_features": 4,
+        "fc6_dilation": 2,
+    }
+    return config | {
+        "num_steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
+        "pipeline": config["pipeline"] | {"input_size": (49, 49)},
+        "model": model | small,
+        "schedule": {"name": "step", "peak": 1e-3, "every": 1, "gamma": 0.1},
+    }

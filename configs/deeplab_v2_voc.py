@@ -1,0 +1,151 @@
+"""DeepLab v2 on PASCAL VOC 2012: atrous spatial pyramid pooling on ResNet-101 and VGG-16.
+
+Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915, section 4.1.
+
+    python -m segjax.main --config=configs/deeplab_v2_voc.py --workdir=runs/deeplab_v2 \
+        --manual_dir=FOLDER
+
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+
+The paper, mean IoU on the validation images before (after) the fully connected CRF:
+ResNet-101, three scales, weights of COCO, 76.35 (77.69); VGG-16 ASPP-L 68.96 (71.57),
+ASPP-S 66.98 (69.73), LargeFOV 65.76 (69.84). Ours: not measured yet. The paper begins with
+classifiers of ImageNet. torchvision's ResNet-101 strides in other places than the one of
+the paper, so its weights have a preset of their own; name the file with
+
+    --config.initialization.input=resnet101.safetensors
+
+Batch normalisation keeps the statistics that it came with: from random weights the
+networks on ResNet do not train.
+
+Presets, as `--config=configs/deeplab_v2_voc.py:PRESET`; all but the last want a GPU:
+
+    (none)       ResNet-101, ASPP-L, three scales fused by their maximum
+    single       the same at one scale
+    vgg_aspp_l   VGG-16, rates 6, 12, 18, 24
+    vgg_aspp_s   VGG-16, rates 2, 4, 8, 12
+    torchvision  the first, on torchvision's ResNet-101
+    smoke        seconds: a tiny network, two steps, tiny drawn data
+"""
+
+import ml_collections
+
+SIDE = 321
+"""Of a crop: one more than a multiple of 8, and 41 scores."""
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {
+        "": resnet,
+        "single": single,
+        "vgg_aspp_l": lambda: vgg((6, 12, 18, 24)),
+        "vgg_aspp_s": lambda: vgg((2, 4, 8, 12)),
+        "torchvision": torchvision,
+        "smoke": smoke,
+    }
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def resnet() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 20_000,
+        "batch_size": 10,
+        "log_every": 50,
+        "eval_every": 5_000,
+        "checkpoint_every": 1_000,
+        "data": {"name": "voc", "train": "trainaug"},
+        "pipeline": {
+            "input_size": (SIDE, SIDE),
+            "normalization": "caffe_vgg",
+            "augment": (
+                ("random_scale", {"steps": (0.5, 0.75, 1.0, 1.25, 1.5)}),
+                ("random_crop", {}),
+                ("flip", {"vertical": False}),
+            ),
+        },
+        "model": {
+            "name": "deeplab_v2",
+            "num_classes": 21,
+            "backbone": {
+                "name": "resnet",
+                "depth": 101,
+                "output_stride": 8,
+                "stem_pool": "ceil",
+                "stride_on": "1x1",
+                "dilate_first_block": True,
+                "norm_frozen": True,
+                "dtype": "float32",
+            },
+            "rates": (6, 12, 18, 24),
+            "scales": (1.0, 0.75, 0.5),
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {
+            "name": "sgd",
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "multipliers": (("branch*/scores/*", 10.0), ("branch*/scores/bias", 2.0)),
+        },
+        "schedule": {"name": "poly", "peak": 2.5e-4, "power": 0.9},
+        "evaluation": {"split": "validation", "tile": 0},
+    }
+
+
+def single() -> dict:
+    config = resnet()
+    return config | {"model": config["model"] | {"scales": (1.0,)}}
+
+
+def vgg(rates: tuple[int, ...]) -> dict:
+    config = single()
+    backbone = {
+        "name": "vgg",
+        "depth": 16,
+        "pool_window": 3,
+        "ceil_mode": True,
+        "output_stride": 8,
+        "dtype": "float32",
+    }
+    changes = {"backbone": backbone, "rates": rates, "fc_features": 1024}
+    return config | {
+        "model": config["model"] | changes,
+        "schedule": {"name": "poly", "peak": 1e-3, "power": 0.9},
+    }
+
+
+def torchvision() -> dict:
+    config = resnet()
+    backbone = {"stem_pool": "floor", "stride_on": "3x3", "dilate_first_block": False}
+    model = config["model"]
+    return config | {
+        "pipeline": config["pipeline"] | {"normalization": "imagenet"},
+        "model": model | {"backbone": model["backbone"] | backbone},
+        "initialization": {"source": "torchvision/resnet101", "input": "", "skip": ()},
+    }
+
+
+def smoke() -> dict:
+    config = resnet()
+    model = config["model"]
+    backbone = model["backbone"] | {"depth": 26, "features": 4, "norm_frozen": False}
+    return config | {
+        "num_steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
+        "pipeline": config["pipeline"] | {"input_size": (49, 49)},
+        "model": model
+        | {
+            "num_classes": 5,
+            "backbone": backbone,
+            "rates": (1, 2),
+            "scales": (1.0, 0.5),
+        },
+    }

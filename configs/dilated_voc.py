@@ -1,0 +1,125 @@
+"""Dilation8 on PASCAL VOC 2012: a front end without late pooling, and a context module.
+
+Yu & Koltun, ICLR 2016, arXiv 1511.07122, sections 3 to 5, and the authors' release.
+
+    python -m segjax.main --config=configs/dilated_voc.py:front_end --workdir=runs/front_end \
+        --manual_dir=FOLDER
+
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+
+The paper, mean IoU on the validation images, with COCO's in training: front end 69.8, with
+the basic context module 71.3, with the large one 72.1; front end without COCO on the test
+images 67.6. Ours: not measured yet. The paper begins with VGG-16 of ImageNet; its weights
+are named with
+
+    --config.initialization.input=vgg16.safetensors
+
+in the preset torchvision. The context module starts as the identity, so that training may
+go on from a front end: its parameters have the same names.
+
+The convolutions are not padded: crops of 628 pixels give 256, and whole images get 186
+mirrored pixels on each side by themselves.
+
+Presets, as `--config=configs/dilated_voc.py:PRESET`; all but the last want a GPU:
+
+    (none)       front end and large context module, trained together
+    front_end    the front end alone
+    basic        front end and basic context module
+    torchvision  the front end from torchvision's VGG-16
+    smoke        seconds: a tiny network, two steps, tiny drawn data
+"""
+
+import ml_collections
+
+SIDE = 628
+"""Of a crop: 4 more than a multiple of 8."""
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {
+        "": lambda: joint("large"),
+        "front_end": front_end,
+        "basic": lambda: joint("basic"),
+        "torchvision": torchvision,
+        "smoke": smoke,
+    }
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def front_end() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 60_000,
+        "batch_size": 14,
+        "log_every": 50,
+        "eval_every": 10_000,
+        "checkpoint_every": 1_000,
+        "data": {"name": "voc", "train": "trainaug"},
+        "pipeline": {
+            "input_size": (SIDE, SIDE),
+            "normalization": "dilation_voc",
+            "augment": (("random_crop", {}), ("flip", {"vertical": False})),
+        },
+        "model": {
+            "name": "dilated",
+            "num_classes": 21,
+            "backbone": {
+                "name": "vgg",
+                "depth": 16,
+                "padding": 0,
+                "first_padding": 0,
+                "output_stride": 8,
+                "fully_convolutional": True,
+                "dtype": "float32",
+            },
+            "context": None,
+            "context_padding": "each",
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4},
+        "schedule": {"name": "constant", "peak": 1e-3},
+        "evaluation": {"split": "validation"},
+    }
+
+
+def joint(context: str) -> dict:
+    config = front_end()
+    padding = "first" if context == "large" else "each"
+    changes = {"context": context, "context_padding": padding}
+    return config | {
+        "model": config["model"] | changes,
+        "schedule": {"name": "constant", "peak": 1e-5},
+    }
+
+
+def torchvision() -> dict:
+    config = front_end()
+    return config | {
+        "pipeline": config["pipeline"] | {"normalization": "imagenet"},
+        "initialization": {"source": "torchvision/vgg16", "input": "", "skip": ()},
+    }
+
+
+def smoke() -> dict:
+    config = joint("basic")
+    model = config["model"]
+    backbone = model["backbone"] | {
+        "depth": 11,
+        "features": (2, 2, 3, 3, 3),
+        "fc_features": 4,
+    }
+    small = {"num_classes": 5, "backbone": backbone, "dilations": (1, 2, 1)}
+    return config | {
+        "num_steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
+        "pipeline": config["pipeline"] | {"input_size": (350, 350)},
+        "model": model | small,
+    }
