@@ -80,17 +80,13 @@ def _safetensors(path: Path) -> Mapping[str, np.ndarray]:
 
 
 def _npz(path: Path) -> Mapping[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise _damaged(path, ".npz file", ValueError("it is no zip archive"))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        if "Object arrays" in str(error):
             raise UserError(
                 f"{path} holds Python objects, which would have to be unpickled; segjax "
                 "does not do that. Save it with np.savez(file, **arrays), one plain array "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,23 +11,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.errors import suggestion
-from segjax.pretrained import convert, torchvision
+from segjax.pretrained import caffe, convert, torchvision
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 from segjax.types import UserError
 
+RESNET50, RESNET101 = torchvision.resnet(50), torchvision.resnet(101)
+MOBILENET_V3 = torchvision.mobilenet_v3_large()
+
 SOURCES: dict[str, Source] = {
+    "caffe/vgg16": caffe.vgg16(),
     "torchvision/alexnet": torchvision.alexnet(),
     "torchvision/googlenet": torchvision.googlenet(),
-    "torchvision/vgg16": torchvision.vgg(16, batch_norm=False),
-    "torchvision/vgg16_bn": torchvision.vgg(16, batch_norm=True),
+    "torchvision/mobilenet_v2": torchvision.mobilenet_v2(),
+    "torchvision/mobilenet_v3_large": MOBILENET_V3,
     "torchvision/resnet18": torchvision.resnet(18),
     "torchvision/resnet34": torchvision.resnet(34),
-    "torchvision/resnet50": torchvision.resnet(50),
-    "torchvision/resnet101": torchvision.resnet(101),
+    "torchvision/resnet50": RESNET50,
+    "torchvision/resnet101": RESNET101,
     "torchvision/resnet152": torchvision.resnet(152),
-    "torchvision/deeplabv3_resnet50": torchvision.deeplab_v3(torchvision.resnet(50)),
-    "torchvision/deeplabv3_resnet101": torchvision.deeplab_v3(torchvision.resnet(101)),
+    "torchvision/vgg16": torchvision.vgg(16, batch_norm=False),
+    "torchvision/vgg16_bn": torchvision.vgg(16, batch_norm=True),
+    "torchvision/deeplabv3_mobilenet_v3_large": torchvision.deeplab_v3(
+        MOBILENET_V3,
+        output_stride=16,
+        aux_stage="stage3_first",
+        dilate_first_block=True,
+    ),
+    "torchvision/deeplabv3_resnet50": torchvision.deeplab_v3(RESNET50),
+    "torchvision/deeplabv3_resnet101": torchvision.deeplab_v3(RESNET101),
+    "torchvision/fcn_resnet50": torchvision.fcn(RESNET50),
+    "torchvision/fcn_resnet101": torchvision.fcn(RESNET101),
+    "torchvision/lraspp_mobilenet_v3_large": torchvision.lraspp(MOBILENET_V3),
 }
 """Where weights can come from."""
 
@@ -103,9 +118,11 @@ def lookup(source: str) -> Source:
       UserError: if there is none, naming those that there are.
     """
     if source not in SOURCES:
-        near = suggestion(source, SOURCES)
-        known = "" if "Known" in near else f" Known: {', '.join(sorted(SOURCES))}."
-        raise UserError(f'There is no source "{source}".{near}{known}')
+        near = difflib.get_close_matches(source, SOURCES, n=1, cutoff=0.9)
+        meant = f' Did you mean "{near[0]}"?' if near else ""
+        raise UserError(
+            f'There is no source "{source}".{meant} Known: {", ".join(sorted(SOURCES))}.'
+        )
     return SOURCES[source]
 
 
@@ -152,7 +169,11 @@ def overridden(
 def hint(source: str, names: Iterable[str]) -> str:
     """Ends a message about weights that do not fit: whose they are, by their names."""
     names = list(names)
-    others = [other for other, entry in SOURCES.items() if entry.has_names_of(names)]
+    others = [
+        other
+        for other, entry in SOURCES.items()
+        if entry.has_names_of(map(entry.rename, names))
+    ]
     if not others or source in others:
         return ""
     return f" By their names they are those of {' or '.join(others)}."

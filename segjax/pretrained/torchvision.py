@@ -122,12 +122,120 @@ def resnet(depth: int) -> Source:
     )
 
 
-def deeplab_v3(backbone: Source, *, output_stride: int = 8) -> Source:
+def mobilenet_v2() -> Source:
+    """MobileNet v2 with its classifier, or without."""
+    names = conv_norm("features.0.0", "features.0.1", "stem")
+    names |= conv_norm("features.1.conv.0.0", "features.1.conv.0.1", "block1/depthwise")
+    names |= conv_norm("features.1.conv.1", "features.1.conv.2", "block1/project")
+    for i in range(2, 18):
+        theirs, ours = f"features.{i}.conv", f"block{i}"
+        names |= conv_norm(f"{theirs}.0.0", f"{theirs}.0.1", f"{ours}/expand")
+        names |= conv_norm(f"{theirs}.1.0", f"{theirs}.1.1", f"{ours}/depthwise")
+        names |= conv_norm(f"{theirs}.2", f"{theirs}.3", f"{ours}/project")
+    names |= conv_norm("features.18.0", "features.18.1", "last")
+    names |= {"classifier.1": "classifier"}
+    group = {"name": "mobilenet_v2"}
+    return Source(group, names, classifier=("classifier.1",), top=("classifier.",))
+
+
+def mobilenet_v3_large() -> Source:
+    """MobileNet v3-large with its classifier, or without."""
+    names = conv_norm("features.0.0", "features.0.1", "stem")
+    for i in range(1, 16):
+        theirs, ours = f"features.{i}.block", f"block{i}"
+        parts = ["expand", "depthwise", "project"]
+        if i == 1:
+            parts.remove("expand")
+        if i in SQUEEZED:
+            parts.insert(2, "squeeze")
+        for k, part in enumerate(parts):
+            if part == "squeeze":
+                names[f"{theirs}.{k}.fc1"] = f"{ours}/squeeze/reduce"
+                names[f"{theirs}.{k}.fc2"] = f"{ours}/squeeze/expand"
+            else:
+                names |= conv_norm(
+                    f"{theirs}.{k}.0", f"{theirs}.{k}.1", f"{ours}/{part}"
+                )
+    names |= conv_norm("features.16.0", "features.16.1", "last")
+    names |= {"classifier.0": "classifier_hidden", "classifier.3": "classifier"}
+    group = {"name": "mobilenet_v3"}
+    return Source(group, names, classifier=("classifier.3",), top=("classifier.",))
+
+
+SQUEEZED = (4, 5, 6, 11, 12, 13, 14, 15)
+"""Blocks of MobileNet v3-large with squeeze and excitation."""
+
+
+def lraspp(backbone: Source) -> Source:
+    """LR-ASPP in torchvision's form, on MobileNet v3 at output stride 16.
+
+    Args:
+      backbone: the source of its backbone.
+
+    Returns:
+      The source.
+    """
+    group = {
+        "name": "lraspp",
+        "backbone": dense(backbone, 16, dilate_first_block=True),
+        "low_level_stage": "stage3_first",
+    }
+    names = {
+        **trunk(backbone),
+        **conv_norm("classifier.cbr.0", "classifier.cbr.1", "project"),
+        "classifier.scale.1": "scale",
+        "classifier.low_classifier": "low_logits",
+        "classifier.high_classifier": "logits",
+    }
+    heads = ("classifier.high_classifier", "classifier.low_classifier")
+    return Source(group, names, classifier=heads)
+
+
+def fcn(backbone: Source) -> Source:
+    """FCN in torchvision's form: a dilated backbone, one head, interpolation.
+
+    Args:
+      backbone: the source of its backbone.
+
+    Returns:
+      The source.
+    """
+    group = {
+        "name": "fcn",
+        "backbone": dense(backbone, 8),
+        "head": "conv",
+        "upsampling": "resize",
+        "dropout_rate": 0.1,
+        "zero_scores": False,
+    }
+    names = {
+        **trunk(backbone),
+        **conv_norm("classifier.0", "classifier.1", "head"),
+        "classifier.4": "score",
+        **AUXILIARY,
+    }
+    return Source(
+        group,
+        names,
+        classifier=("classifier.4", "aux_classifier.4"),
+        auxiliary={"aux_classifier.4": {"aux_stage": "stage4"}},
+    )
+
+
+def deeplab_v3(
+    backbone: Source,
+    *,
+    output_stride: int = 8,
+    aux_stage: str = "stage4",
+    **attributes: Any,
+) -> Source:
     """DeepLab v3 in torchvision's form.
 
     Args:
       backbone: the source of its backbone.
       output_stride: of the backbone; ASPP's dilations are 12, 24 and 36 in any case.
+      aux_stage: the map that the auxiliary head reads.
+      **attributes: other attributes of the backbone.
 
     Returns:
       The source.
@@ -142,7 +250,7 @@ def deeplab_v3(backbone: Source, *, output_stride: int = 8) -> Source:
     }
     group = {
         "name": "deeplab_v3",
-        "backbone": dense(backbone, output_stride),
+        "backbone": dense(backbone, output_stride, **attributes),
         "rates": tuple(rate * output_stride // 16 for rate in (12, 24, 36)),
         "refine": True,
         "align_corners": False,
@@ -159,19 +267,19 @@ def deeplab_v3(backbone: Source, *, output_stride: int = 8) -> Source:
             **AUXILIARY,
         },
         classifier=("classifier.4", "aux_classifier.4"),
-        auxiliary={"aux_classifier.4": {"aux_stage": "stage4"}},
+        auxiliary={"aux_classifier.4": {"aux_stage": aux_stage}},
     )
 
 
-def dense(backbone: Source, output_stride: int) -> dict[str, Any]:
+def dense(backbone: Source, output_stride: int, **attributes: Any) -> dict[str, Any]:
     """The group of a backbone within a segmentation."""
-    return {**backbone.group, "output_stride": output_stride}
+    return {**backbone.group, "output_stride": output_stride, **attributes}
 
 
 def trunk(backbone: Source) -> dict[str, str]:
     """The names of a backbone within a segmentation: all but its classifier."""
     names = {
-        theirs: ours
+        theirs.removeprefix("features."): ours
         for theirs, ours in backbone.names.items()
         if not theirs.startswith(backbone.top)
     }

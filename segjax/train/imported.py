@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from segjax import config as config_lib
+from segjax.data.builders import voc
 from segjax.data.label_spec import LabelSpec
+from segjax.data.palette import voc_colors
 from segjax.pretrained import sources
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.train import checkpoint
@@ -23,13 +25,12 @@ from segjax.train.task import SemanticTask
 from segjax.train.workdir import lock, make_workdir, settle_config
 from segjax.types import UserError
 
-VOC = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable "
-    "dog horse motorbike person pottedplant sheep sofa train tvmonitor"
-)
-"""The classes of PASCAL VOC, on which torchvision's segmentations were trained."""
-
 CHANNELS = 3
+AUGMENT: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("random_scale", {}),
+    ("flip", {}),
+    ("random_crop", {}),
+)
 
 
 def import_weights(
@@ -110,62 +111,43 @@ def config_of(
     Returns:
       The config.
     """
-    return config_lib.from_dict(
-        json.loads(
-            json.dumps(
-                {
-                    "seed": 0,
-                    "num_steps": 30_000,
-                    "batch_size": 8,
-                    "log_every": 100,
-                    "eval_every": 5_000,
-                    "checkpoint_every": 1_000,
-                    "data": {
-                        "name": "folder",
-                        "classes": list(zip(spec.names, spec.colors, strict=True)),
-                        "channels": CHANNELS,
-                    },
-                    "pipeline": {
-                        "input_size": (480, 480),
-                        "normalization": normalization,
-                        "augment": (("flip", {}),),
-                    },
-                    "model": group,
-                    "loss": {"name": "cross_entropy"},
-                    "optimizer": {
-                        "name": "sgd",
-                        "momentum": 0.9,
-                        "weight_decay": 1e-4,
-                    },
-                    "schedule": {"name": "poly", "peak": 0.01},
-                    "evaluation": {"split": "validation"},
-                }
-            )
-        )
-    )
+    data: dict[str, Any] = {"name": "voc"}
+    if spec != voc.LABEL_SPEC:
+        classes = tuple(zip(spec.names, spec.colors, strict=True))
+        data = {"name": "folder", "classes": classes, "channels": CHANNELS}
+    config = {
+        "seed": 0,
+        "num_steps": 30_000,
+        "batch_size": 8,
+        "log_every": 100,
+        "eval_every": 5_000,
+        "checkpoint_every": 1_000,
+        "data": data,
+        "pipeline": {
+            "input_size": (480, 480),
+            "normalization": normalization,
+            "augment": AUGMENT,
+        },
+        "model": group,
+        "loss": {"name": "cross_entropy", "aux_weight": 0.5},
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
+        "schedule": {"name": "poly", "peak": 0.01},
+        "evaluation": {"split": "validation"},
+    }
+    return config_lib.from_dict(json.loads(json.dumps(config)))
 
 
 def label_spec(num_classes: int) -> LabelSpec:
     """The classes of PASCAL VOC where there are 21, numbered ones otherwise.
 
     Example:
-      >>> label_spec(21).names[15], label_spec(21).colors[15], label_spec(2).names
-      ('person', (192, 128, 128), ('class0', 'class1'))
+      >>> label_spec(21).names[15], label_spec(2).names
+      ('person', ('class0', 'class1'))
     """
-    names = VOC.split()
-    if num_classes != len(names):
-        names = [f"class{i}" for i in range(num_classes)]
-    return LabelSpec(tuple(names), tuple(map(_voc_color, range(num_classes))))
-
-
-def _voc_color(index: int) -> tuple[int, int, int]:
-    """VOC's colour of a class: its bits by threes, the lowest become the highest."""
-
-    def channel(first: int) -> int:
-        bits = (index >> (3 * k + first) & 1 for k in range(8))
-        return sum(bit << (7 - k) for k, bit in enumerate(bits))
-
-    return channel(0), channel(1), channel(2)
+    if num_classes == voc.LABEL_SPEC.num_classes:
+        return voc.LABEL_SPEC
+    names = tuple(f"class{i}" for i in range(num_classes))
+    return LabelSpec(names, voc_colors(num_classes))
 
 
 def _state(task: SemanticTask, variables: dict[str, Any]) -> TrainState:
