@@ -6,6 +6,7 @@ from segjax.models.deeplab_v2 import DeepLabV2
 from segjax.models.deeplab_v3 import DeepLabV3
 from segjax.models.deeplab_v3plus import DeepLabV3Plus
 from segjax.models.dilated import DilatedNet
+from segjax.models.encoder_decoder import EncoderDecoder
 from segjax.models.fcn import FCN
 from segjax.models.lraspp import LRASPP
 from segjax.models.pspnet import PSPNet
@@ -20,6 +21,7 @@ MODELS = {
     "deeplab_v2": DeepLabV2,
     "deeplab_v3": DeepLabV3,
     "deeplab_v3plus": DeepLabV3Plus,
+    "encoder_decoder": EncoderDecoder,
     "fcn": FCN,
     "dilated": DilatedNet,
     "lraspp": LRASPP,

@@ -28,6 +28,7 @@ from segjax.models import (
     DeepLabV3,
     DeepLabV3Plus,
     DilatedNet,
+    EncoderDecoder,
     PSPNet,
     SegNet,
     SegNetBasic,
@@ -183,6 +184,18 @@ CASES = {
             141_149_720,
             916,
             channels=3,
+        )
+    ],
+    "encoder_decoder": [
+        Case(
+            EncoderDecoder(2, features=(3, 4), upsampling=upsampling, skip=skip),
+            *(17, EncoderDecoder(11, upsampling=upsampling, skip=skip)),
+            *(32, parameters, field),
+            channels=3,
+        )
+        for upsampling, skip, parameters, field in (
+            ("index_unpooling", False, 95_627, 78),
+            ("transposed", True, 266_891, 110),
         )
     ],
     "fcn": [
