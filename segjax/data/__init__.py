@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segjax.data.dataset import Dataset
@@ -40,3 +40,17 @@ class _Datasets(Mapping[str, Callable[..., "Dataset"]]):
 
 DATASETS: Mapping[str, Callable[..., Dataset]] = _Datasets()
 """Data sets by name; each takes `data_dir`, `manual_dir` and the config's arguments."""
+
+_GREY = ("em_sections", "isbi_em")
+
+
+def channels_of(group: Mapping[str, Any]) -> int:
+    """Channels of the images that `config.data` names; no data are read.
+
+    Example:
+      >>> channels_of({"name": "isbi_em"}), channels_of({"name": "camvid"})
+      (1, 3)
+    """
+    if group["name"] == "folder":
+        return group.get("channels", 1)
+    return 1 if group["name"] in _GREY else 3

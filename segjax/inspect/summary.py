@@ -5,53 +5,69 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 
+from segjax.data import channels_of
 from segjax.ops.receptive_field import Layer, output_size, receptive_field
 from segjax.ops.tiles import Geometry
 from segjax.train.task import SemanticTask
+from segjax.types import Array
 
 EXAMPLES = 5
 """How many legal sizes are listed."""
 
 
-def summarize(
-    config: ml_collections.ConfigDict, channels: int | None = None
-) -> dict[str, Any]:
+def summarize(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Describes the network of an experiment; nothing is compiled, no data is read.
 
     Args:
       config: the experiment.
-      channels: of the images; by default those of config.data, or 1 where it does not
-        say.
 
     Returns:
-      JSON: `model`, `parameters`, `input_size` and `output_size` (of a crop, height and
-      width in pixels), `gflops` (of one crop, forward), `receptive_field` (pixels that
-      one output pixel depends on through the convolutions of the longest path: smallest
-      and largest), `sees_whole_image` (whether a global pooling beside that path widens
-      it to the whole image), `stride`, `margin`, `halo` (null where the whole image is
-      seen), `legal_sizes`, and `layers`, a row for each layer of the longest path.
+      JSON: `model`, its name, and what `describe` says of it on one crop.
     """
     task = SemanticTask(config)
-    height, width = task.input_size
-    channels = config.data.get("channels", 1) if channels is None else channels
-    image = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+    size = (*task.input_size, channels_of(config.data))
+    return {"model": config.model.name, **describe(task.model, size)}
+
+
+def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, Any]:
+    """Describes a network; nothing is compiled.
+
+    Args:
+      model: one of `segjax.models`.
+      input_size: height, width and channels of an image.
+
+    Returns:
+      JSON: `parameters`, `input_size` and `output_size` (height, width, channels),
+      `gflops` (of one image, forward), `receptive_field` (pixels that one output pixel
+      depends on through the convolutions of the longest path: smallest and largest),
+      `sees_whole_image` (whether a global pooling beside that path widens it to the
+      whole image), `stride`, `margin`, `halo` (null where the whole image is seen),
+      `legal_sizes`, and `layers`, a row for each layer of the longest path.
+    """
+    image = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
     variables = jax.eval_shape(
-        lambda x: task.model.init(jax.random.key(0), x, train=False), image
+        lambda x: model.init(jax.random.key(0), x, train=False), image
     )
-    lowered = jax.jit(task.logits).lower(variables, image)
-    logits = lowered.out_info
-    layers = task.model.layers()
+
+    def logits(variables: Any, image: Array) -> Array:
+        outputs: Any = model.apply(variables, image, train=False)
+        return outputs["logits"]
+
+    lowered = jax.jit(logits).lower(variables, image)
+    described: Any = model
+    layers: tuple[Layer, ...] = described.layers()
+    geometry: Geometry = described.geometry
     field = receptive_field(layers)
-    geometry = task.geometry
+    height = input_size[0]
     return {
-        "model": config.model.name,
         "parameters": _count(variables["params"]),
-        "input_size": [height, width, channels],
-        "output_size": list(logits.shape[1:]),
+        "input_size": list(input_size),
+        "output_size": list(lowered.out_info.shape[1:]),
         "gflops": (lowered.cost_analysis() or {})["flops"] / 1e9,
         "receptive_field": {"smallest": field.smallest, "largest": field.size},
         "sees_whole_image": not geometry.tiles,
