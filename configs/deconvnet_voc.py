@@ -14,7 +14,7 @@ image. Ours: docs/results.json, which README.md shows.
 
 Presets, as `--config=configs/deconvnet_voc.py:PRESET`:
 
-    (none)   laptop: a quarter of the channels, 0.8 million parameters
+    (none)   laptop: a quarter of the channels, 1.3 million parameters
     paper    the published network (252 million parameters) and recipe; wants a GPU
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """

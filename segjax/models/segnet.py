@@ -142,8 +142,13 @@ class SegNet(nn.Module):
 
 
 def any_size(layers: tuple[Layer, ...], stride: int) -> Geometry:
-    """That of a padded network of any size, whose poolings make `stride` together."""
-    first, last = input_window(layers, 0, stride)
-    reach = max(-first, last - stride)
-    halo = -(-reach // stride) * stride
+    """That of a padded network of any size, whose poolings make `stride` together.
+
+    Tiles start at multiples of the stride but end anywhere, so the halo is what the pixel
+    that looks farthest needs, wherever it lies within its stride.
+    """
+    halo = 0
+    for pixel in range(stride):
+        first, last = input_window(layers, pixel, pixel + 1)
+        halo = max(halo, pixel - first, last - 1 - pixel)
     return Geometry(stride, margin=0, halo=halo, minimum=1, offset=None)
