@@ -11,6 +11,7 @@ from segjax.backbones.mobilenet_v3 import MobileNetV3
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
 from segjax.backbones.xception import Xception
+from segjax.backbones.zf_spp import ZFSPP
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNet,
@@ -20,4 +21,5 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
     "vgg": VGG,
     "xception": Xception,
+    "zf_spp": ZFSPP,
 }
