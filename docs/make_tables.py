@@ -1,10 +1,11 @@
-"""Writes the tables of README.md: what was measured from results.json, the rest computed.
+"""Writes the tables of README.md and systems.md: measured, published, computed.
 
     python docs/make_tables.py
 
 Each table stands between two comments, `<!-- NAME -->` and `<!-- end of NAME -->`. In
 `results.json` a value is null until it was measured; `ours` and `measured` say on which
-hardware and on which day.
+hardware and on which day. `systems.json` holds the figures of every system, as its paper
+or its authors' release has them; `systems.md` puts those of segjax beside them.
 """
 
 from __future__ import annotations
@@ -15,12 +16,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from segjax import config as config_lib
 from segjax.inspect.summary import summarize
+from segjax.ops.receptive_field import output_size, receptive_field
+from segjax.train.network import build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results.json"
+SYSTEMS = ROOT / "docs" / "systems.json"
+SYSTEMS_PAGE = ROOT / "docs" / "systems.md"
+FIGURES = ("parameters", "receptive_field", "stride", "side", "output")
+"""What `systems.json` says of a system, and `measure_system` finds."""
 
 Row = Mapping[str, Any]
 
@@ -96,6 +105,77 @@ def result_table(results: Sequence[Row]) -> str:
     return markdown(rows)
 
 
+def published_systems() -> list[Row]:
+    """The rows of `systems.json`."""
+    return json.loads(SYSTEMS.read_text(encoding="utf-8"))["systems"]
+
+
+def measure_system(system: Row) -> dict[str, Any]:
+    """Finds the figures of a system from its network; nothing is compiled.
+
+    Args:
+      system: a row of `systems.json`; `layer` is the one that the paper's receptive
+        field, stride and side belong to.
+
+    Returns:
+      `FIGURES`; those that the row leaves open are None.
+    """
+    model: Any = build_model(config_lib.from_dict(system["model"]))
+    image = jax.ShapeDtypeStruct((1, *system["input"]), "float32")
+    outputs, variables = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, train=False), image
+    )
+    layers = model.layers()
+    end = 1 + [layer.name for layer in layers].index(system["layer"])
+    field = receptive_field(layers[:end])
+    found = {
+        "parameters": sum(x.size for x in jax.tree.leaves(variables["params"])),
+        "receptive_field": field.size,
+        "stride": field.stride,
+        "side": output_size(layers[:end], system["input"][0]),
+        "output": list(outputs["logits"].shape[1:3]),
+    }
+    return {key: None if system[key] is None else found[key] for key in FIGURES}
+
+
+def system_table(systems: Sequence[Row]) -> str:
+    """Draws a row for each system: what was published, and what segjax has.
+
+    Args:
+      systems: rows of `systems.json`.
+
+    Returns:
+      A Markdown table; a cell holds one figure where both agree, and both otherwise.
+    """
+    head = ("system", "input", "parameters", "receptive field", "stride", "side")
+    rows: list[Sequence[str]] = [(*head, "output", "which figures these are")]
+    for system in systems:
+        ours = measure_system(system)
+        cells = [
+            _figure(system[key])
+            if system[key] == ours[key]
+            else f"{_figure(system[key])}, here {_figure(ours[key])}"
+            for key in FIGURES
+        ]
+        height, width, channels = system["input"]
+        note = system["note"] or "those of the paper and the release"
+        rows.append((system["system"], f"{height}x{width}x{channels}", *cells, note))
+    return markdown(rows)
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return f"{value:,.0f}"
+
+
+def systems_page(text: str) -> str:
+    """Returns the text of `systems.md` with its table up to date."""
+    return insert(text, "systems", system_table(published_systems()))
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Writes rows of cells as a Markdown table, the first row its head.
 
@@ -145,4 +225,6 @@ def _number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
+    page = SYSTEMS_PAGE.read_text(encoding="utf-8")
+    SYSTEMS_PAGE.write_text(systems_page(page), encoding="utf-8")
     README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -110,6 +110,8 @@ def evaluate_baseline(
             dataset.label_spec,
             split=split,
             normalization=task.normalization,
+            boundary_f1=task.evaluation.boundary_f1,
+            trimap_widths=task.evaluation.trimap_widths,
             **more,
         )
 

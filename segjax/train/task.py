@@ -121,8 +121,18 @@ class SemanticTask:
             )
         self.evaluation.check(dataset.label_spec)
         self._check_evaluated_network(dataset.channels)
+        self._check_optimizer(dataset.channels)
         self.batches(dataset, 0).close()
         return dataset
+
+    def _check_optimizer(self, channels: int) -> None:
+        """Checks that each pattern of config.optimizer.multipliers has its parameters."""
+        if not self.config.optimizer.get("multipliers"):
+            return
+        try:
+            jax.eval_shape(lambda: self.init_state(channels))
+        except ValueError as error:
+            raise UserError(f"config.optimizer: {str(error).rstrip('.')}.") from error
 
     def _check_evaluated_network(self, channels: int) -> None:
         """Checks that evaluation's changes to the network leave its parameters."""
