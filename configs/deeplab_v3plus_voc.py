@@ -1,0 +1,123 @@
+"""DeepLab v3+ on Xception-65, on PASCAL VOC 2012: 20 kinds of objects and background.
+
+Chen, Zhu, Papandreou, Schroff, Adam, ECCV 2018, arXiv 1802.02611, section 4.
+
+    python -m segjax.main --config=configs/deeplab_v3plus_voc.py \
+        --workdir=runs/deeplab_v3plus_voc --manual_dir=FOLDER
+
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+
+The paper, mean IoU on the validation set, trained on trainaug at output stride 16 from a
+classifier of ImageNet: 79.79 with Xception-65, 78.85 with ResNet-101 (preset
+`resnet101`); with six scales and mirror images at output stride 8 81.63 and 80.57. Ours:
+not measured yet. From random weights it does not come near.
+
+Evaluated as trained; `--config.evaluation.network.backbone.output_stride=8` takes the same
+weights at a finer stride, and the paper's six scales are
+`--config.evaluation.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"` with
+`--config.evaluation.flip=True`.
+
+Presets, as `--config=configs/deeplab_v3plus_voc.py:PRESET`; all but the last want a GPU:
+
+    (none)     Xception-65, separable convolutions in ASPP and decoder
+    resnet101  ResNet-101 in torchvision's form, dense convolutions (the paper's table 3)
+    smoke      seconds: a tiny network, two steps, tiny drawn data
+"""
+
+import ml_collections
+
+SIDE = 513
+"""Of a crop: one more than a multiple of 16, and 33 pixels of the last map."""
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {"": paper, "resnet101": resnet101, "smoke": smoke}
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def paper() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 30_000,
+        "batch_size": 16,
+        "log_every": 50,
+        "eval_every": 5_000,
+        "checkpoint_every": 1_000,
+        "data": {"name": "voc", "train": "trainaug"},
+        "pipeline": {
+            "input_size": (SIDE, SIDE),
+            "normalization": "tf",
+            "augment": (
+                ("random_scale", {"scale": (0.5, 2.0)}),
+                ("random_crop", {}),
+                ("flip", {"vertical": False}),
+            ),
+        },
+        "model": {
+            "name": "deeplab_v3plus",
+            "num_classes": 21,
+            "backbone": {
+                "name": "xception",
+                "depth": 65,
+                "output_stride": 16,
+                "width": 1.0,
+                "norm_momentum": 0.9997,
+                "norm_epsilon": 1e-3,
+                "dtype": "float32",
+            },
+            "rates": (6, 12, 18),
+            "features": 256,
+            "low_level_features": 48,
+            "decoder_features": (256, 256),
+            "separable": True,
+            "norm_momentum": 0.9997,
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 4e-5},
+        "schedule": {"name": "poly", "peak": 0.007, "power": 0.9},
+        "evaluation": {
+            "split": "validation",
+            "scales": (1.0,),
+            "flip": False,
+            "network": {"backbone": {"output_stride": 16}},
+        },
+    }
+
+
+def resnet101() -> dict:
+    config = paper()
+    backbone = {
+        "name": "resnet",
+        "depth": 101,
+        "output_stride": 16,
+        "multi_grid": (1, 2, 4),
+        "norm_momentum": 0.9997,
+        "dtype": "float32",
+    }
+    return config | {
+        "pipeline": config["pipeline"] | {"normalization": "imagenet"},
+        "model": config["model"] | {"backbone": backbone, "separable": False},
+        "optimizer": config["optimizer"] | {"weight_decay": 1e-4},
+        "initialization": {"source": "torchvision/resnet101", "input": "", "skip": ()},
+    }
+
+
+def smoke() -> dict:
+    config = paper()
+    backbone = config["model"]["backbone"] | {"depth": 41, "width": 1 / 64}
+    small = {"features": 8, "low_level_features": 4, "decoder_features": (8,)}
+    model = config["model"] | {"num_classes": 5, "backbone": backbone} | small
+    return config | {
+        "num_steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
+        "pipeline": config["pipeline"] | {"input_size": (65, 65)},
+        "model": model,
+    }
