@@ -1,17 +1,21 @@
 """The command line: every verb, once through."""
 
 import json
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import tifffile
 from PIL import Image
 
-from segjax.train import loop
+from segjax.train import checkpoint, loop
 
 EM = "--config=configs/unet_em.py:smoke"
+TESTS = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +133,56 @@ def test_predict_writes_what_was_asked_for(main, workdir, tmp_path):
     assert (labels[0] != labels[1]).mean() < 1e-3
 
 
+def test_import_makes_a_folder_that_predicts(main, tmp_path):
+    source = "torchvision/lraspp_mobilenet_v3_large"
+    draw = runpy.run_path(str(TESTS / "pretrained/drawn_weights.py"))["state_dict"]
+    with np.load(TESTS / "golden/pretrained.npz") as arrays:
+        shapes = json.loads(arrays[f"{source} shapes"].tobytes())
+    state = draw({name: tuple(shape) for name, shape in shapes.items()})
+    safetensors.numpy.save_file(state, tmp_path / "weights.safetensors")
+    run = f"--workdir={tmp_path / 'run'}"
+    asked = ("import", f"--source={source}", run)
+    missing = main(*asked, f"--input={tmp_path / 'none.npz'}")
+    assert missing.code == 1
+    assert "There is no file" in missing.sentence
+    state.pop("classifier.scale.1.weight")
+    safetensors.numpy.save_file(state, tmp_path / "less.safetensors")
+    less = main(*asked, f"--input={tmp_path / 'less.safetensors'}")
+    assert less.code == 1
+    assert "1 missing: classifier.scale.1.weight" in less.sentence
+    assert not (tmp_path / "run").exists()
+    ended = main(*asked, f"--input={tmp_path / 'weights.safetensors'}")
+    assert ended.code == 0, ended.stderr
+    assert json.loads(ended.stdout)["parameters"] == 3_221_538
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["data"] == {"name": "voc"}
+    assert config["pipeline"]["normalization"] == "imagenet"
+    (about,) = checkpoint.abouts_on_disk(tmp_path / "run")
+    assert about["step"] == 0
+    assert about["label_spec"]["names"][15] == "person"
+    assert about["initialization"]["source"] == source
+    again = main(*asked, f"--input={tmp_path / 'weights.safetensors'}")
+    assert "holds a run already" in again.sentence
+    pixels = np.random.default_rng(0).integers(0, 256, (65, 81, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    images = f"--input={tmp_path / 'a.png'}"
+    ended = main("predict", run, images, f"--output={tmp_path / 'out'}")
+    assert ended.code == 0, ended.stderr
+    assert np.asarray(Image.open(tmp_path / "out/a.png")).shape == (65, 81)
+
+
+def test_a_classifier_of_images_is_no_segmentation_to_import(main, tmp_path):
+    ended = main(
+        "import",
+        "--source=torchvision/resnet50",
+        f"--input={tmp_path / 'a.npz'}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert ended.code == 1
+    assert "torchvision/resnet50 classifies whole images" in ended.sentence
+    assert not (tmp_path / "run").exists()
+
+
 def test_summary_is_a_table_or_json(main):
     table = main("summary", "--config=configs/unet_em.py:paper")
     assert table.code == 0, table.stderr
@@ -192,7 +246,15 @@ def test_overrides_reach_the_run(main, data_dir, tmp_path, monkeypatch):
 def test_help_names_verbs_and_flags(run_segjax):
     ended = run_segjax("--help")
     assert ended.returncode == 0
-    for word in ("train", "evaluate", "predict", "summary", "prepare", "--workdir"):
+    for word in (
+        "train",
+        "evaluate",
+        "predict",
+        "summary",
+        "prepare",
+        "import",
+        "--workdir",
+    ):
         assert word in ended.stdout
 
 

@@ -85,17 +85,14 @@ class Source:
         return group
 
     def has_names_of(self, state: Iterable[str]) -> bool:
-        """Whether the names of some tensors are those of this source, all of them."""
+        """Whether some tensors have the names of this source, with or without its heads."""
         found = {
             name
             for name in modules_of(state)
             if not name.startswith(tuple(f"{module}." for module in self.ignored))
         }
-        needed = {
-            name
-            for name in self.names
-            if not name.startswith(tuple(m.split(".")[0] for m in self.auxiliary))
-        }
+        heads = tuple(module.partition(".")[0] + "." for module in self.auxiliary)
+        needed = {x for x in self.names if not f"{x}.".startswith((*heads, *self.top))}
         return needed <= found <= set(self.names)
 
 
