@@ -40,6 +40,7 @@ def tables() -> dict[str, str]:
     return {
         "models": model_table(results["models"]),
         "results": result_table(results["results"]),
+        "camvid": camvid_table(results["camvid"]),
     }
 
 
@@ -68,13 +69,16 @@ def model_table(models: Sequence[Row]) -> str:
         summary = summarize(config_lib.load(str(ROOT / model["config"])))
         field = summary["receptive_field"]
         height, width, channels = summary["input_size"]
-        link = f"https://arxiv.org/abs/{model['arxiv']}"
+        paper = model["paper"]
+        if model["arxiv"]:
+            paper = f"[{paper}](https://arxiv.org/abs/{model['arxiv']})"
+        shown = f"{field['smallest']} to {field['largest']}"
         rows.append(
             (
-                f"{model['model']}: [{model['paper']}]({link})",
+                f"{model['model']}: {paper}",
                 f"[{model['file']}]({model['file']}), `{model['config']}`",
                 f"{summary['parameters']:,}",
-                f"{field['smallest']} to {field['largest']}",
+                f"{shown}, all" if summary["sees_whole_image"] else shown,
                 str(summary["stride"]),
                 f"{summary['gflops']:.0f} at {height}x{width}x{channels}",
                 model["papers_number"],
@@ -102,6 +106,26 @@ def result_table(results: Sequence[Row]) -> str:
         numbers = (_number(result[name]) for name in names)
         measured = result["measured"] or "not measured"
         rows.append((result["data"], result["system"], *numbers, measured))
+    return markdown(rows)
+
+
+def camvid_table(results: Sequence[Row]) -> str:
+    """Draws what was measured on CamVid, in percent.
+
+    Args:
+      results: rows of `results.json`.
+
+    Returns:
+      A Markdown table; what is null is a dash.
+    """
+    names = ("global_accuracy", "class_average", "mean_iou")
+    rows = [("system", "global accuracy", "class average", "mean IoU", "measured")]
+    for result in results:
+        numbers = [
+            "-" if result[name] is None else f"{result[name]:.1f}" for name in names
+        ]
+        measured = result["measured"] or "not measured"
+        rows.append((result["system"], *numbers, measured))
     return markdown(rows)
 
 

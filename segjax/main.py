@@ -70,7 +70,10 @@ flags.DEFINE_enum(
     "evaluate, predict: which checkpoint is taken.",
 )
 flags.DEFINE_bool(
-    "baseline", False, "evaluate: measures Otsu's threshold beside the network."
+    "baseline",
+    False,
+    "evaluate: measures what needs no network, too: Otsu's threshold for cells, the "
+    "commonest class at each place elsewhere.",
 )
 flags.DEFINE_string(
     "export",
