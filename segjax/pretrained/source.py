@@ -34,7 +34,6 @@ class Source:
         the weights lack the modules, the network does, too.
       top: beginnings of the foreign modules of a classifier of images that stand behind
         its last stage; a segmentation may have no place for them.
-      ignored: foreign modules that only training needs and that have no place here.
       normalization: how images are normalised for these weights, a method of
         `segjax.data.images.normalize`.
       rename: brings a foreign tensor's name into the form that `names` has, with
@@ -46,7 +45,6 @@ class Source:
     classifier: tuple[str, ...]
     auxiliary: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     top: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
     normalization: str = "imagenet"
     rename: Callable[[str], str] = str
 
@@ -86,14 +84,9 @@ class Source:
 
     def has_names_of(self, state: Iterable[str]) -> bool:
         """Whether some tensors have the names of this source, with or without its heads."""
-        found = {
-            name
-            for name in modules_of(state)
-            if not name.startswith(tuple(f"{module}." for module in self.ignored))
-        }
         heads = tuple(module.partition(".")[0] + "." for module in self.auxiliary)
         needed = {x for x in self.names if not f"{x}.".startswith((*heads, *self.top))}
-        return needed <= found <= set(self.names)
+        return needed <= modules_of(state) <= set(self.names)
 
 
 def build(group: Mapping[str, Any], *, what: str) -> nn.Module:

@@ -129,7 +129,7 @@ def lookup(source: str) -> Source:
 def tensors(
     entry: Source, state_dict: Mapping[str, Any], skip: Iterable[str], *, what: str
 ) -> dict[str, np.ndarray]:
-    """The tensors of a state dict that have a place in the source's model.
+    """The tensors of a state dict, named as in the source's table.
 
     Args:
       entry: the source.
@@ -138,7 +138,7 @@ def tensors(
       what: what the weights are called, for messages.
 
     Returns:
-      Arrays by name, without what is skipped and what only training needs.
+      Arrays by name, without what is skipped.
 
     Raises:
       UserError: if a value is no array, or there is nothing to skip.
@@ -150,9 +150,7 @@ def tensors(
                 f'{what} hold {type(value).__name__} under "{name}", not an array.'
             )
         state[entry.rename(name)] = np.asarray(value)
-    present = {name.partition(".")[0] for name in state}
-    ignored = [module for module in entry.ignored if module in present]
-    return convert.drop(state, [*skip, *ignored], source=what)
+    return convert.drop(state, skip, source=what)
 
 
 def overridden(

@@ -19,7 +19,6 @@ from segjax.pretrained import sources
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.train import checkpoint
 from segjax.train.initialization import GROUP
-from segjax.train.sharding import Devices
 from segjax.train.state import TrainState, parameters_sha256
 from segjax.train.task import SemanticTask
 from segjax.train.workdir import lock, make_workdir, settle_config
@@ -74,7 +73,7 @@ def import_weights(
     spec = label_spec(group["num_classes"])
     config = config_of(group, spec, entry.normalization)
     task = SemanticTask(config)
-    state = Devices.of_this_process().put_replicated(_state(task, variables))
+    state = _state(task, variables)
     sha256 = file_sha256(path)
     about = {
         "config": json.loads(config_lib.to_json(config)),
