@@ -1,0 +1,107 @@
+"""Two libraries take turns at the same work, each in a process of its own.
+
+A change of the machine's load then meets both, and each pair of turns gives one ratio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def serve(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
+    """The worker's side: times as many runs as each line of stdin asks for.
+
+    Args:
+      prepare: gives what to time (it waits for its result), and a number by which to
+        see that both libraries do the same.
+    """
+    start = time.perf_counter()
+    run, check = prepare()
+    run()
+    ready = time.perf_counter() - start
+    print(json.dumps({"check": check, "ready": ready}), flush=True)
+    for line in sys.stdin:
+        run()  # Caches are cold after the other's turn.
+        seconds, of_cpu = [], []
+        for _ in range(int(line)):
+            start, used = time.perf_counter(), time.process_time()
+            run()
+            seconds.append(time.perf_counter() - start)
+            of_cpu.append(time.process_time() - used)
+        print(json.dumps([*map(statistics.median, (seconds, of_cpu))]), flush=True)
+
+
+class Worker:
+    """A process that runs `serve`."""
+
+    def __init__(self, command: Sequence[str]):
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        )
+        self.start = json.loads(self.answer())
+
+    def answer(self) -> str:
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a worker ended with code {self.process.wait()}")
+        return line
+
+    def seconds(self, steps: int) -> tuple[float, float]:
+        """Medians of so many runs: seconds, and seconds of all cores together."""
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        wall, cpu = json.loads(self.answer())
+        return wall, cpu
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(
+    commands: Mapping[str, Sequence[str]], *, rounds: int, steps: int, allowed: float
+) -> dict[str, Any]:
+    """Lets "segjax" and "torch" take turns; a ratio below 1 says segjax is faster.
+
+    Args:
+      commands: of the two workers, by library.
+      rounds: pairs of turns.
+      steps: runs of each turn.
+      allowed: largest relative difference of the two numbers to check.
+    """
+    workers = {name: Worker(command) for name, command in commands.items()}
+    checks = {name: worker.start["check"] for name, worker in workers.items()}
+    ours, theirs = checks["segjax"], checks["torch"]
+    if abs(ours - theirs) > allowed * abs(theirs):
+        raise SystemExit(f"not the same network: losses {ours} and {theirs}")
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    of_cpu: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            wall, cpu = worker.seconds(steps)
+            seconds[name].append(wall)
+            of_cpu[name].append(cpu)
+    ready = {name: worker.start["ready"] for name, worker in workers.items()}
+    for worker in workers.values():
+        worker.close()
+    ratios = [a / b for a, b in zip(seconds["segjax"], seconds["torch"], strict=True)]
+    return {
+        "seconds": {name: statistics.median(s) for name, s in seconds.items()},
+        "fastest_seconds": {name: min(s) for name, s in seconds.items()},
+        "cpu_seconds": {name: statistics.median(s) for name, s in of_cpu.items()},
+        "first_run_seconds": ready,
+        "loss": checks,
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+    }
