@@ -10,7 +10,9 @@ are those of the authors' release, SPP_net. A box picks the image scale that sui
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -29,7 +31,8 @@ def pyramid_pool_cells(
 
     Bins are placed in each rectangle by the rule "adaptive". Shapes are static, though
     the rectangles are not: every bin looks at the whole map through a mask, one
-    rectangle after the other. The gradient goes to the first maximum of each bin.
+    rectangle after the other, so a small one costs as much as a large one. The gradient
+    goes to the first maximum of each bin.
 
     Args:
       x: one map `[H, W, C]`, floating point; for several, `jax.vmap`.
@@ -69,22 +72,43 @@ def pyramid_pool_cells(
     return lax.map(pool, cells)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1, 4))
 def _masked_maxima(x: Array, axis: int, start: Array, stop: Array, level: int) -> Array:
     """Maximum of each bin of `[start, stop)` of one axis of `[H, W, C]`."""
-    bins = np.arange(level)[:, None]
-    length, pixel = stop - start, np.arange(x.shape[axis])[None]
-    inside = pixel >= start + bins * length // level
-    inside &= pixel < start - (-(bins + 1) * length // level)
-    # [level, ...], with the map's axis in place of `axis`.
-    inside = inside[:, :, None, None] if axis == 0 else inside[:, None, :, None]
-    seen = jnp.where(inside, x[None], -jnp.inf)
-    winner = jnp.argmax(lax.stop_gradient(seen), 1 + axis, keepdims=True)
-    index = np.arange(x.shape[axis]).reshape(
-        (1, -1, 1, 1) if axis == 0 else (1, 1, -1, 1)
-    )
-    # A masked sum of one value: its gradient is a copy, in a fixed order.
-    maxima = jnp.where(index == winner, x[None], 0).sum(1 + axis)
-    return jnp.moveaxis(maxima, 0, axis)
+    seen, _ = _look(x, axis, start, stop, level)
+    return jnp.moveaxis(seen.max(1 + axis), 0, axis)
+
+
+@_masked_maxima.defjvp
+def _masked_maxima_jvp(
+    axis: int,
+    level: int,
+    primals: tuple[Array, Array, Array],
+    tangents: tuple[Array, Array, Array],
+) -> tuple[Array, Array]:
+    # Finding the position of a maximum costs many times the maximum itself, so it is
+    # looked for only where there is a gradient. That is then a copy, in a fixed order.
+    x, start, stop = primals
+    seen, first = _look(x, axis, start, stop, level)
+    # Of -inf alone the winner is the bin's own first pixel, and none outside of it.
+    winner = jnp.maximum(jnp.argmax(seen, 1 + axis, keepdims=True), first)
+    pixel = lax.broadcasted_iota(winner.dtype, seen.shape, 1 + axis)
+    moved = jnp.where(pixel == winner, tangents[0][None], 0).sum(1 + axis)
+    return _masked_maxima(x, axis, start, stop, level), jnp.moveaxis(moved, 0, axis)
+
+
+def _look(
+    x: Array, axis: int, start: Array, stop: Array, level: int
+) -> tuple[Array, Array]:
+    """What each bin sees, `[level, H, W, C]`, -inf elsewhere, and its first pixel."""
+    bins = np.arange(level).reshape(-1, 1, 1, 1)
+    shape = [1, 1, 1, 1]
+    shape[1 + axis] = -1
+    pixel = np.arange(x.shape[axis]).reshape(shape)
+    length = stop - start
+    first = start + bins * length // level
+    inside = (pixel >= first) & (pixel < start - (-(bins + 1) * length // level))
+    return jnp.where(inside, x[None], -jnp.inf), first
 
 
 def box_to_cells(

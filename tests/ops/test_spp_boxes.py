@@ -123,6 +123,16 @@ def test_half_precision_and_infinite_values_are_kept():
     assert found[0].tolist() == [-np.inf, 2.0, -np.inf, np.inf, np.inf]
 
 
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_what_is_outside_of_a_rectangle_does_not_stand_in_for_it(value):
+    x = MAP.copy()
+    x[4:, 3:] = value
+    pool = jax.jit(functools.partial(pyramid_pool_cells, levels=(2,)))
+    found = pool(x, np.array([[4, 3, 8, 7], [3, 2, 9, 4]], np.int32)).reshape(2, 4, 4)
+    np.testing.assert_array_equal(found[0], np.full((4, 4), value))
+    np.testing.assert_array_equal(found[1, 0], x[3:6, 2].max(0))
+
+
 def test_the_scale_is_the_one_with_an_area_closest_to_224_squared():
     image_size = (333, 500)
     start = RNG.uniform(0, 100, size=(200, 2))
