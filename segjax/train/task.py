@@ -132,7 +132,8 @@ class SemanticTask:
         try:
             jax.eval_shape(lambda: self.init_state(channels))
         except ValueError as error:
-            raise UserError(f"config.optimizer: {str(error).rstrip('.')}.") from error
+            stop = "" if str(error).endswith(".") else "."
+            raise UserError(f"config.optimizer: {error}{stop}") from error
 
     def _check_evaluated_network(self, channels: int) -> None:
         """Checks that evaluation's changes to the network leave its parameters."""
