@@ -85,7 +85,7 @@ def laptop() -> dict:
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
         "schedule": {"name": "cosine", "peak": 5e-3, "warmup_steps": 20},
-        "evaluation": {"split": "validation"},
+        "evaluation": {"split": "validation", "boundary_f1": True},
     }
 
 

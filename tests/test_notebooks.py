@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 from pathlib import Path
 
 import nbformat
@@ -51,8 +52,9 @@ def pictures(notebook: nbformat.NotebookNode) -> int:
     )
 
 
-def test_the_unet_notebook_runs(small_world: Path) -> None:
-    notebook = nbformat.read(ROOT / "notebooks" / "01_unet_em.ipynb", as_version=4)
+def executed(name: str) -> nbformat.NotebookNode:
+    """A notebook after its last cell."""
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
     client = NotebookClient(
         notebook,
         timeout=SECONDS_A_CELL,
@@ -60,10 +62,44 @@ def test_the_unet_notebook_runs(small_world: Path) -> None:
         resources={"metadata": {"path": str(ROOT / "notebooks")}},
     )
     client.execute()
+    return notebook
+
+
+def test_the_unet_notebook_runs(small_world: Path) -> None:
+    notebook = executed("01_unet_em.ipynb")
     assert "step 2, parameters " in printed(notebook)
     assert "Largest difference of the logits" in printed(notebook)
     assert pictures(notebook) == 4
     assert (small_world / "run" / "checkpoints" / "2").is_dir()
+
+
+def test_the_upsampling_notebook_runs(
+    small_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGJAX_OPERATORS", "index_unpooling,skip")
+    notebook = executed("02_upsampling.ipynb")
+    rows = {
+        line[:30].strip(): line[30:].split() for line in printed(notebook).split("\n")
+    }
+    assert [len(rows[name]) for name in ("index unpooling", "skip")] == [5, 5]
+    assert rows["SegNet-Basic, bilinear"] == ["77.9", "61.1", "43.3", "20.8"]
+    assert pictures(notebook) == 8
+    for name in ("index_unpooling", "skip"):
+        assert (small_world / "run" / name / "checkpoints" / "2").is_dir()
+
+
+def test_the_receptive_field_notebook_runs(small_world: Path) -> None:
+    notebook = executed("03_receptive_field.ipynb")
+    assert "rates 2, 2, 2, 2: 28% of the pixels" in printed(notebook)
+    assert "rates 1, 2, 5: 100% of the pixels" in printed(notebook)
+    assert "17 x 17    435     19.4" in printed(notebook)
+    assert pictures(notebook) == 7
+
+
+def test_the_upsampling_notebook_knows_all_experiments_of_its_config() -> None:
+    source = (ROOT / "notebooks" / "02_upsampling.ipynb").read_text(encoding="utf-8")
+    config = runpy.run_path(str(ROOT / "configs" / "upsampling_camvid.py"))
+    assert ",".join(config["OPERATORS"]) in source
 
 
 def first_cell() -> str:
