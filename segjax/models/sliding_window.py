@@ -23,7 +23,7 @@ from segjax.types import Array, Dtype, Outputs
 
 FORMS = ("dense", "patches")
 
-AT_ONCE = 1024
+AT_ONCE = 256
 """Patches up to which all of them are one batch; more are done row by row."""
 
 
