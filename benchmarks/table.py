@@ -43,7 +43,40 @@ def tiles_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
-TABLES = {"unet": unet_rows, "tiles": tiles_rows}
+def systems_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "segjax", "PyTorch", "ratio (range)"]]
+    for row in rows:
+        ours, theirs = (row["seconds"][name] for name in ("segjax", "torch"))
+        low, high = row["ratio_range"]
+        size = f"batch {row['batch']}, {row['side']}x{row['side']}"
+        table.append(
+            [
+                f"{row['system']}, {row['what']}, {size}",
+                f"{1e3 * ours:.1f} ms",
+                f"{1e3 * theirs:.1f} ms",
+                f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})",
+            ]
+        )
+    return table
+
+
+def sliding_window_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "patch by patch", "at once", "ratio of time", "ratio of work"]]
+    for row in rows:
+        times = [f"{row['seconds'][form]:.2f} s" for form in ("patches", "dense")]
+        larger = [f"{n}: {r:.0f}" for n, r in row["work_ratio_of_larger"].items()]
+        work = f"**{row['work_ratio']:.0f}** ({', '.join(larger)})"
+        name = f"{row['network']}, {row['side']}x{row['side']}"
+        table.append([name, *times, f"**{row['time_ratio']:.0f}**", work])
+    return table
+
+
+TABLES = {
+    "unet": unet_rows,
+    "tiles": tiles_rows,
+    "systems": systems_rows,
+    "sliding_window": sliding_window_rows,
+}
 
 
 def section(path: Path) -> str:
