@@ -34,10 +34,10 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
 def laptop() -> dict:
     return {
         "seed": 0,
-        "num_steps": 400,
+        "num_steps": 800,
         "batch_size": 8,
         "log_every": 10,
-        "eval_every": 200,
+        "eval_every": 400,
         "checkpoint_every": 100,
         "data": {"name": "camvid", "size": (180, 240)},
         "pipeline": {

@@ -11,7 +11,7 @@ from scratch: docs/results.json, which README.md shows.
 
 Presets, as `--config=configs/pspnet_camvid.py:PRESET`:
 
-    (none)   laptop: 180x240, ResNet-18 at output stride 16; minutes on 2 cores
+    (none)   laptop: 180x240, ResNet-18 at output stride 16; 10 minutes on 2 cores
     paper    PSPNet-50 with the paper's recipe at 360x480; wants a GPU
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
@@ -37,10 +37,10 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
 def laptop() -> dict:
     return {
         "seed": 0,
-        "num_steps": 400,
+        "num_steps": 800,
         "batch_size": 4,
         "log_every": 10,
-        "eval_every": 200,
+        "eval_every": 400,
         "checkpoint_every": 100,
         "data": {"name": "camvid", "downscale": 2},
         "pipeline": {
