@@ -93,7 +93,7 @@ def main() -> None:
     print()
     show(rows)
     found |= {"variant": arguments.variant, "rows": rows, "published": PUBLISHED}
-    save(f"upsampling_{arguments.variant}", found, arguments.output)
+    save("upsampling", found, arguments.output)
 
 
 if __name__ == "__main__":

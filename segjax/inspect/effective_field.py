@@ -60,6 +60,9 @@ def applied(
       module: a network, backbone or block.
       variables: its collections.
       output: which of its outputs, where it gives several by name.
+
+    Returns:
+      Maps an image `[B, H, W, C]` to that output.
     """
 
     def function(image: Array) -> Array:
