@@ -71,9 +71,22 @@ def sliding_window_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def upsampling_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    head = ["", "parameters", "steps", "training"]
+    table = [[*head, "global", "class average", "mean IoU", "boundary F1"]]
+    metrics = ("pixel_accuracy", "mean_accuracy", "mean_iou", "boundary_f1")
+    for row in rows:
+        numbers = [f"{100 * row[metric]:.1f}" for metric in metrics]
+        name = row["operator"].replace("_", " ")
+        cost = [f"{row['parameters']:,}", str(row["steps"]), f"{row['seconds']:.0f} s"]
+        table.append([name, *cost, *numbers])
+    return table
+
+
 TABLES = {
     "unet": unet_rows,
     "tiles": tiles_rows,
+    "upsampling": upsampling_rows,
     "systems": systems_rows,
     "sliding_window": sliding_window_rows,
 }
