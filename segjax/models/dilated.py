@@ -7,6 +7,7 @@ the image is, by 186 mirrored pixels on each side, which prediction does by itse
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -244,23 +245,27 @@ class DilatedNet(nn.Module):
     @property
     def geometry(self) -> Geometry:
         """Sides whose pooled maps are even; the margin is what the front end loses."""
-        layers, stride = self.layers(), self.backbone.output_stride
-        minimum = next(n for n in range(1, 4096) if self._is_legal(n))
-        margin = (minimum - output_size(layers, minimum)) // 2
-        first, last = input_window(layers, 0, stride)
-        reach = max(-first, last - stride - 2 * margin)
-        halo = max(0, -(-reach // stride) * stride)
-        return Geometry(stride, margin, halo, minimum, offset=minimum % stride)
+        return _geometry(self.layers(), self.backbone.output_stride)
 
-    def _is_legal(self, side: int) -> bool:
-        """Whether something is left of the image, and every pooled size is even."""
-        layers = self.layers()
-        for i, layer in enumerate(layers):
-            try:
-                size = output_size(layers[:i], side)
-                output_size(layers[: i + 1], side)
-            except ValueError:
-                return False
-            if layer.name.split("/")[-1].startswith("pool") and size % 2:
-                return False
-        return True
+
+@functools.cache
+def _geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
+    """Looked for once for each network: a model asks each time that it is traced."""
+    minimum = next(n for n in range(1, 4096) if _is_legal(layers, n))
+    margin = (minimum - output_size(layers, minimum)) // 2
+    first, last = input_window(layers, 0, stride)
+    reach = max(-first, last - stride - 2 * margin)
+    halo = max(0, -(-reach // stride) * stride)
+    return Geometry(stride, margin, halo, minimum, offset=minimum % stride)
+
+
+def _is_legal(layers: tuple[Layer, ...], side: int) -> bool:
+    """Whether something is left of the image, and every pooled size is even."""
+    for layer in layers:
+        if layer.name.split("/")[-1].startswith("pool") and side % 2:
+            return False
+        try:
+            side = output_size((layer,), side)
+        except ValueError:
+            return False
+    return True

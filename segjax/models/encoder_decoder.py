@@ -18,7 +18,7 @@ from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.unpool import pool, unpool
 from segjax.layers.upsample import Upsample
-from segjax.models.segnet import any_size
+from segjax.ops.halo import any_size
 from segjax.ops.receptive_field import Layer
 from segjax.ops.resize import bed_of_nails, crop, resize_bilinear, upsample_nearest
 from segjax.ops.tiles import Geometry

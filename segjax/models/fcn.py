@@ -17,8 +17,9 @@ from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.initializers import he_normal, zeros
 from segjax.layers.upsample import Upsample
 from segjax.ops.alignment import IMAGE, Path, Step, align, minimum_side
+from segjax.ops.halo import any_size
 from segjax.ops.paths import under
-from segjax.ops.receptive_field import Layer, input_window, receptive_field
+from segjax.ops.receptive_field import Layer, receptive_field
 from segjax.ops.resize import crop, resize_bilinear
 from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
@@ -66,7 +67,8 @@ class FCN(nn.Module):
         not in the backbone.
       norm_epsilon: added to the variance.
       norm_frozen: whether the running statistics are used and kept in training, too.
-      dtype: dtype of the computation; the logits are always float32.
+      dtype: dtype of the computation; the logits, and the last enlargement to them,
+        are always float32.
       param_dtype: dtype in which parameters are stored.
     """
 
@@ -168,14 +170,13 @@ class FCN(nn.Module):
             return resize_bilinear(x.astype(jnp.float32), size=size)
         step = self._steps[-1]
         x = self._upsample(x, step, f"upsample{step.factor}", last=True)
-        x = crop(x, offset=(step.start, step.start), size=size)
-        return x.astype(jnp.float32)
+        return crop(x, offset=(step.start, step.start), size=size)
 
     def _upsample(self, x: Array, step: Step, name: str, *, last: bool) -> Array:
         learned = self.upsampling == "learned" or (
             self.upsampling == "paper" and not last
         )
-        types = (self.dtype, self.param_dtype)
+        types = (jnp.float32 if last else self.dtype, self.param_dtype)
         return Upsample(step.factor, step.taps, learned, *types, name=name)(x)
 
     @property
@@ -235,7 +236,4 @@ class FCN(nn.Module):
         minimum = minimum_side(coarse, targets, self.upsampling != "resize")
         if self.upsampling == "resize":
             return Geometry(stride, halo=None, minimum=minimum, offset=None)
-        first, last = input_window(self.layers(), 0, stride)
-        reach = max(-first, last - stride)
-        halo = -(-reach // stride) * stride
-        return Geometry(stride, halo=halo, minimum=minimum, offset=None)
+        return any_size(self.layers(), stride, minimum)

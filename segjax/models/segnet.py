@@ -15,7 +15,8 @@ from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.unpool import pool, unpool
-from segjax.ops.receptive_field import Layer, input_window
+from segjax.ops.halo import any_size
+from segjax.ops.receptive_field import Layer
 from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
 
@@ -139,16 +140,3 @@ class SegNet(nn.Module):
     def geometry(self) -> Geometry:
         """Which input sides are legal, and what tiles must know."""
         return any_size(self.layers(), 2 ** len(self.features))
-
-
-def any_size(layers: tuple[Layer, ...], stride: int) -> Geometry:
-    """That of a padded network of any size, whose poolings make `stride` together.
-
-    Tiles start at multiples of the stride but end anywhere, so the halo is what the pixel
-    that looks farthest needs, wherever it lies within its stride.
-    """
-    halo = 0
-    for pixel in range(stride):
-        first, last = input_window(layers, pixel, pixel + 1)
-        halo = max(halo, pixel - first, last - 1 - pixel)
-    return Geometry(stride, margin=0, halo=halo, minimum=1, offset=None)

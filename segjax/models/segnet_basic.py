@@ -19,8 +19,8 @@ from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.unpool import pool, unpool
-from segjax.models.segnet import any_size
 from segjax.ops.conv import conv_transpose
+from segjax.ops.halo import any_size
 from segjax.ops.lrn import local_response_norm
 from segjax.ops.receptive_field import Layer
 from segjax.ops.resize import bilinear_kernel, resize_bilinear

@@ -1,0 +1,36 @@
+"""How far the pixels of a padded network see: what its tiles have to overlap by."""
+
+from __future__ import annotations
+
+import functools
+
+from segjax.ops.receptive_field import Layer, input_window
+from segjax.ops.tiles import Geometry
+
+
+@functools.cache
+def any_size(layers: tuple[Layer, ...], stride: int, minimum: int = 1) -> Geometry:
+    """The geometry of a padded network that takes images of every size.
+
+    Tiles start at multiples of the stride but end anywhere, so the halo is what the pixel
+    that looks farthest needs, wherever it lies within its stride. Looked for once for
+    each network: a model asks each time that it is traced.
+
+    Args:
+      layers: of the network, up to logits at the image's size.
+      stride: shift in pixels under which the network is invariant.
+      minimum: smallest side in pixels.
+
+    Returns:
+      Legal sides, and the pixels at a cut that see its padding.
+
+    Example:
+      >>> pool, up = Layer("pool", 2, 2), Layer("up", 4, 2, padding=1, transposed=True)
+      >>> any_size((pool, up), stride=2)
+      Geometry(stride=2, margin=0, halo=3, minimum=1, offset=None)
+    """
+    halo = 0
+    for pixel in range(stride):
+        first, last = input_window(layers, pixel, pixel + 1)
+        halo = max(halo, pixel - first, last - 1 - pixel)
+    return Geometry(stride, margin=0, halo=halo, minimum=minimum, offset=None)
