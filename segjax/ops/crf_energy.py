@@ -11,6 +11,8 @@ Nothing is normalised here, as in the lecture and in the paper: Kraehenbuehl and
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,13 +83,26 @@ def energy(
         )
     if compatibility is None:
         compatibility = 1 - jnp.eye(num_labels)
+    kernels = (
+        (w1, appearance_features(image, sigma_alpha, sigma_beta)),
+        (w2, smoothness_features(size, sigma_gamma)),
+    )
+    return _energy(labels, unary, kernels, jnp.asarray(compatibility), distance)
+
+
+@functools.partial(jax.jit, static_argnames="distance")
+def _energy(
+    labels: Array,
+    unary: Array,
+    kernels: tuple[tuple[Array | float, Array], ...],
+    compatibility: Array,
+    distance: Distance,
+) -> Array:
+    num_labels = unary.shape[-1]
     chosen = jax.nn.one_hot(labels.reshape(-1), num_labels, dtype=jnp.float32)
     penalty = jnp.matmul(chosen, compatibility, precision="highest")
     total = jnp.sum(chosen * unary.reshape(-1, num_labels))
-    for weight, features in (
-        (w1, appearance_features(image, sigma_alpha, sigma_beta)),
-        (w2, smoothness_features(size, sigma_gamma)),
-    ):
+    for weight, features in kernels:
         kernel = ExactFilter(
             features, distance=distance, form="differences", self_included=False
         )

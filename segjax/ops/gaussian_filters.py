@@ -21,7 +21,6 @@ Source: Kraehenbuehl and Koltun, 2011, arXiv 1210.5644, equations 2 and 3.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -125,7 +124,6 @@ class _Plan:
 
     def sums(self, values: Array, features: Array) -> Array:
         """The filter itself."""
-        kernel: Callable[[Array, Array], Array]
         left = right = features
         scale = jnp.zeros(features.shape[:1], features.dtype)
         if self.form == "attention":
@@ -143,13 +141,11 @@ class _Plan:
             # The whole exponent at once: either half alone could overflow.
             return jnp.exp(jnp.minimum(scores + own[:, None], 0))
 
-        kernel = tile
-
         def row(query: tuple[Array, Array]) -> Array:
             def add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
                 keys, part = block
                 product = jnp.matmul(
-                    kernel(query, keys), part, precision=lax.Precision.HIGHEST
+                    tile(query, keys), part, precision=lax.Precision.HIGHEST
                 )
                 return total + product, None
 
@@ -189,25 +185,26 @@ class _Plan:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _exact(plan: _Plan, values: Array, features: Array) -> Array:
+def _streamed(plan: _Plan, values: Array, features: Array) -> Array:
     return plan.sums(values, features)
 
 
-def _exact_forward(
+def _streamed_forward(
     plan: _Plan, values: Array, features: Array
 ) -> tuple[Array, tuple[Array, Array]]:
     return plan.sums(values, features), (values, features)
 
 
-def _exact_backward(
+def _streamed_backward(
     plan: _Plan, saved: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
     # Tiles are computed anew, so the backward pass needs no more memory than this one.
     values, features = saved
-    return _exact(plan, g, features), plan.feature_gradient(values, features, g)
+    return _streamed(plan, g, features), plan.feature_gradient(values, features, g)
 
 
-_exact.defvjp(_exact_forward, _exact_backward)
+_streamed.defvjp(_streamed_forward, _streamed_backward)
+_exact = jax.jit(_streamed, static_argnums=0)
 
 
 @functools.partial(

@@ -192,6 +192,25 @@ class MeanField(NamedTuple):
         return jax.nn.softmax(self.logits, axis=-1)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _mean_field(
+    logits: Array, kernels: tuple[Kernel, ...], num_iterations: int, trace: bool
+) -> MeanField:
+    logits = logits.astype(jnp.float32)
+
+    def step(current: Array, _: None) -> tuple[Array, FreeEnergy | None]:
+        marginals = jax.nn.softmax(current, axis=-1)
+        energy = free_energy(marginals, logits, kernels) if trace else None
+        return logits - _penalties(kernels, marginals), energy
+
+    result, energies = lax.scan(step, logits, None, length=num_iterations)
+    if not trace:
+        return MeanField(result, None)
+    last = free_energy(jax.nn.softmax(result, axis=-1), logits, kernels)
+    parts = (jnp.append(a, b) for a, b in zip(energies, last, strict=True))
+    return MeanField(result, FreeEnergy(*parts))
+
+
 def mean_field(
     logits: Array,
     kernels: Sequence[Kernel],
@@ -234,16 +253,4 @@ def mean_field(
         )
     if num_iterations < 0:
         raise ValueError(f"num_iterations is {num_iterations}; allowed is 0 or more")
-    logits = logits.astype(jnp.float32)
-
-    def step(current: Array, _: None) -> tuple[Array, FreeEnergy | None]:
-        marginals = jax.nn.softmax(current, axis=-1)
-        energy = free_energy(marginals, logits, kernels) if trace else None
-        return logits - _penalties(kernels, marginals), energy
-
-    result, energies = lax.scan(step, logits, None, length=num_iterations)
-    if not trace:
-        return MeanField(result, None)
-    last = free_energy(jax.nn.softmax(result, axis=-1), logits, kernels)
-    parts = (jnp.append(a, b) for a, b in zip(energies, last, strict=True))
-    return MeanField(result, FreeEnergy(*parts))
+    return _mean_field(logits, tuple(kernels), num_iterations, trace)
