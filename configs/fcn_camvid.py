@@ -74,7 +74,7 @@ def smoke() -> dict:
     backbone = config["model"]["backbone"] | {"features": 4}
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

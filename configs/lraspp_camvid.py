@@ -39,7 +39,7 @@ def laptop() -> dict:
         "log_every": 10,
         "eval_every": 400,
         "checkpoint_every": 100,
-        "data": {"name": "camvid", "size": (180, 240)},
+        "data": {"name": "camvid", "downscale": 2},
         "pipeline": {
             "input_size": (180, 240),
             "normalization": "imagenet",
@@ -81,6 +81,7 @@ def torchvision() -> dict:
         "pipeline": config["pipeline"] | {"input_size": (360, 480)},
         "model": model | {"backbone": model["backbone"] | {"norm_momentum": 0.99}},
         "schedule": {"name": "poly", "peak": 3e-4, "power": 0.9, "warmup_steps": 100},
+        "evaluation": config["evaluation"] | {"scales": (1.0,), "flip": False},
         "initialization": {
             "source": "torchvision/lraspp_mobilenet_v3_large",
             "input": "",
@@ -94,7 +95,7 @@ def smoke() -> dict:
     backbone = config["model"]["backbone"] | {"width": 0.1}
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

@@ -36,10 +36,10 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
 def laptop() -> dict:
     return {
         "seed": 0,
-        "num_steps": 800,
+        "num_steps": 500,
         "batch_size": 4,
         "log_every": 10,
-        "eval_every": 400,
+        "eval_every": 250,
         "checkpoint_every": 100,
         "data": {"name": "camvid", "downscale": 2},
         "pipeline": {
@@ -67,7 +67,7 @@ def smoke() -> dict:
     config = laptop()
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

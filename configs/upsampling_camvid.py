@@ -109,7 +109,7 @@ def smoke() -> dict:
     config = drawn()
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

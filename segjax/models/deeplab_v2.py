@@ -20,10 +20,12 @@ from segjax.models.deeplab_v1 import aligned_geometry
 from segjax.ops.paths import interpolation, under
 from segjax.ops.receptive_field import Layer
 from segjax.ops.resize import resize_bilinear
-from segjax.ops.tiles import Geometry
+from segjax.ops.tiles import Geometry, whole_image_geometry
 from segjax.types import Array, Dtype, Outputs
 
 HE_NORMAL = he_normal()
+MOST_STEPS = 16
+"""Strides within which a side is looked for that all scales divide."""
 
 
 class Branch(nn.Module):
@@ -184,12 +186,18 @@ class DeepLabV2(nn.Module):
     def geometry(self) -> Geometry:
         """Sides whose corners lie on the grid of the scores.
 
-        With several scales a smaller image sees farther, and its grid hangs on the
-        image's size: no tiles give what the whole image gives.
+        With several scales a smaller image sees farther, so no tiles give what the
+        whole image gives; and the corners of each scale lie on its grid.
         """
+        stride = self.backbone.output_stride
         if self.scales != (1.0,):
-            stride = self.backbone.output_stride
-            return Geometry(stride, halo=None, minimum=stride + 1, offset=None)
+            steps = (stride * i for i in range(1, MOST_STEPS + 1))
+            fits = (
+                step
+                for step in steps
+                if all(float(step * s / stride).is_integer() for s in self.scales)
+            )
+            return whole_image_geometry(next(fits, stride), align_corners=True)
         return aligned_geometry(self.layers(), self.backbone.output_stride)
 
 

@@ -22,16 +22,18 @@ from segjax.layers.conv_norm import ConvNorm
 from segjax.ops.paths import interpolation, under
 from segjax.ops.receptive_field import Layer
 from segjax.ops.resize import resize_bilinear
-from segjax.ops.tiles import Geometry
+from segjax.ops.tiles import Geometry, whole_image_geometry
 from segjax.types import Array, Dtype, Outputs
 
 
 class DeepLabV3(nn.Module):
     """A dilated backbone, ASPP, scores, and bilinear interpolation to the image.
 
-    The paper's own: `ResNet(depth=101, output_stride=16, multi_grid=(1, 2, 4))`,
-    58,040,661 parameters for 21 classes, evaluated with the same weights at
-    `output_stride=8`. torchvision's `deeplabv3_resnet50`: output stride 8, no
+    The paper's own: `ResNet(depth=101, output_stride=16, multi_grid=(1, 2, 4),
+    stride_on="last")`, 58,040,661 parameters for 21 classes, evaluated with the same
+    weights at `output_stride=8`. The blocks of its last stage have rates 2, 4, 8 (and 4,
+    8, 16); with `stride_on="3x3"`, which torchvision's weights want, the first block
+    keeps the rate of the stage before: 1, 4, 8 (and 2, 8, 16). torchvision's `deeplabv3_resnet50`: output stride 8, no
     multi-grid, `refine=True`, `align_corners=False`, `dropout_rate=0.5`, and
     `aux_stage="stage4"` where it was trained with the auxiliary loss.
 
@@ -144,5 +146,7 @@ class DeepLabV3(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Every size is legal, and every output pixel sees the whole image."""
-        return Geometry(self.backbone.output_stride, halo=None, minimum=1, offset=None)
+        """Sides on whose corners the logits lie; every output pixel sees the image."""
+        return whole_image_geometry(
+            self.backbone.output_stride, align_corners=self.align_corners
+        )

@@ -24,7 +24,7 @@ from segjax.layers.separable import SeparableConvNorm
 from segjax.ops.paths import interpolation, under
 from segjax.ops.receptive_field import Layer
 from segjax.ops.resize import resize_bilinear
-from segjax.ops.tiles import Geometry
+from segjax.ops.tiles import Geometry, whole_image_geometry
 from segjax.types import Array, Dtype, Outputs
 
 LOW_LEVEL_STRIDE = 4
@@ -157,5 +157,7 @@ class DeepLabV3Plus(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Every size is legal, and every output pixel sees the whole image."""
-        return Geometry(self.backbone.output_stride, halo=None, minimum=1, offset=None)
+        """Sides on whose corners the logits lie; every output pixel sees the image."""
+        return whole_image_geometry(
+            self.backbone.output_stride, align_corners=self.align_corners
+        )

@@ -140,6 +140,31 @@ class Geometry:
         )
 
 
+def whole_image_geometry(stride: int, *, align_corners: bool) -> Geometry:
+    """The geometry of a network whose every output pixel sees the whole image.
+
+    Where logits are interpolated corner to corner, the corners of the image have to lie
+    on the grid of the last map, on sides of one more than a multiple of the stride: on
+    any other side the grid would be stretched, by up to a stride at the far border.
+    Images are mirrored up to such sides, as the authors of DeepLab fill theirs up.
+
+    Args:
+      stride: input pixels from one pixel of the last map to the next.
+      align_corners: how the logits are interpolated; without aligned corners the grids
+        of all sides are alike, and every side is legal.
+
+    Returns:
+      Legal sides, and no tiles.
+
+    Example:
+      >>> whole_image_geometry(16, align_corners=True).nearest_legal(500)
+      (497, 513)
+    """
+    if align_corners:
+        return Geometry(stride, halo=None, minimum=stride + 1, offset=1)
+    return Geometry(stride, halo=None, minimum=1, offset=None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Window:
     """One tile along one axis; all intervals are `[start, stop)` in pixels.

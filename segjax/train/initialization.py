@@ -21,6 +21,7 @@ from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.train import checkpoint
 from segjax.train.network import BACKBONE
+from segjax.train.run_weights import RUN, weights_of_run
 from segjax.train.state import TrainState
 from segjax.types import UserError
 
@@ -34,10 +35,10 @@ class Initialization:
     """The optional group `initialization` of a config.
 
     Attributes:
-      source: a name of `segjax.pretrained.SOURCES`. Weights of a classifier of images go
-        into the backbone of the model.
-      input: the file.
-      skip: foreign modules that are left out, as "classifier.4".
+      source: a name of `segjax.pretrained.SOURCES`, or "segjax/run", another run of
+        ours. Weights of a classifier of images go into the backbone of the model.
+      input: the file, or the folder of the run.
+      skip: modules of the source that are left out, as "classifier.4", or "logits".
     """
 
     source: str
@@ -79,7 +80,8 @@ def check(config: ml_collections.ConfigDict) -> Initialization | None:
         return None
     found = config_lib.call(Initialization, config[GROUP], GROUP)
     try:
-        sources.lookup(found.source)
+        if found.source != RUN:
+            sources.lookup(found.source)
     except UserError as error:
         raise UserError(f"config.{GROUP}.source: {error}") from error
     return found
@@ -107,6 +109,9 @@ def read(
     named = check(config)
     assert named is not None
     path = Path(named.input).expanduser()
+    if named.source == RUN:
+        target = abstract(model, channels)
+        return Weights(*weights_of_run(path, named.skip, target))
     if not path.is_file():
         raise UserError(
             f"config.{GROUP}.input is {named.input}: there is no such file."

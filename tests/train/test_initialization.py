@@ -16,6 +16,7 @@ from segjax.train import checkpoint, initialization, loop
 from segjax.train.loop import train
 from segjax.train.network import build_model
 from segjax.train.task import SemanticTask
+from segjax.train.trained import load_trained
 from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,3 +176,54 @@ def test_a_model_without_backbone_is_told(config, tmp_path, smoke):
     config.model = smoke.model
     with pytest.raises(UserError, match=r"config\.model has none"):
         read(config, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def coarse_run(tmp_path_factory, data_dir):
+    """A run of an FCN without skips, two steps."""
+    workdir = tmp_path_factory.mktemp("coarse") / "run"
+    train(staged(()), workdir, data_dir)
+    return workdir
+
+
+def staged(skips, **initialization):
+    config = config_lib.load(str(ROOT / "configs" / "fcn_camvid.py:smoke"))
+    config.model.skips = skips
+    config.model.upsampling = "fixed"
+    config.model.zero_scores = True
+    if initialization:
+        group = {"source": "segjax/run", "skip": ()} | initialization
+        config.initialization = ml_collections.ConfigDict(group)
+    return config
+
+
+def test_a_network_with_a_skip_more_begins_where_the_coarser_one_ended(coarse_run):
+    task = SemanticTask(staged(("stage4",), input=str(coarse_run)))
+    weights = initialization.read(task.config, task.model, 3, coarse_run / "new")
+    trained = load_trained(coarse_run)
+    drawn = jax.jit(lambda: task.init_state(3))()
+    begun = initialization.initialized(drawn, weights)
+    assert begun.params["score"]["kernel"].any()
+    assert not begun.params["score_stage4"]["kernel"].any()
+    np.testing.assert_array_equal(
+        begun.params["score"]["kernel"], trained.variables["params"]["score"]["kernel"]
+    )
+    assert weights.about["sha256"] == trained.parameters_sha256
+
+
+def test_a_run_with_more_than_the_network_has_is_refused(coarse_run):
+    task = SemanticTask(staged((), input=str(coarse_run)))
+    task.config.model.num_classes = 4
+    narrow = SemanticTask(task.config)
+    with pytest.raises(UserError, match=r"score/kernel .*, here .*skip") as caught:
+        initialization.read(narrow.config, narrow.model, 3, coarse_run / "new")
+    assert "score/bias (5,), here (4,)" in str(caught.value)
+    narrow.config.initialization.skip = ("score",)
+    weights = initialization.read(narrow.config, narrow.model, 3, coarse_run / "new")
+    assert "score" not in weights.variables["params"]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    task = SemanticTask(staged((), input=str(tmp_path / "none")))
+    with pytest.raises(UserError, match="none"):
+        initialization.read(task.config, task.model, 3, tmp_path)
