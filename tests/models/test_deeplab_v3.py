@@ -19,7 +19,6 @@ from segjax.models import LRASPP, DeepLabV3, DeepLabV3Plus
 from segjax.ops.receptive_field import Layer
 from segjax.predict.tiled import Predictor
 
-
 QUICK = {"xla_backend_optimization_level": 0}
 """Small networks are run once: what they cost is the compilation."""
 
