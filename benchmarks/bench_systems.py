@@ -89,9 +89,47 @@ def segjax_deeplab_v3(arrays: Arrays) -> tuple[Any, Any]:
     return load("torchvision/deeplabv3_resnet50", state)
 
 
+def torch_pspnet() -> Any:
+    from torch_systems import PSPNet
+
+    return PSPNet(CLASSES)
+
+
+def segjax_pspnet(arrays: Arrays) -> tuple[Any, Any]:
+    from segjax.backbones.resnet import ResNet
+    from segjax.models import PSPNet
+    from segjax.pretrained import load
+
+    prefix = "backbone."
+    state = {
+        k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)
+    }
+    _, backbone = load("torchvision/resnet50", state, output_stride=8)
+    variables: dict[str, Any] = {
+        group: {"backbone": tree} for group, tree in backbone.items()
+    }
+    names = {"running_mean": "mean", "running_var": "var", "weight": "scale"}
+    for path, array in arrays.items():
+        top, *modules, kind = path.split(".")
+        if top != "head" or kind == "num_batches_tracked":
+            continue
+        if modules[0].startswith("bins"):
+            modules = ["pyramid", *modules]
+        node = variables["batch_stats" if kind.startswith("running") else "params"]
+        for module in modules:
+            node = node.setdefault(module, {})
+        if array.ndim == 4:
+            node["kernel"] = array.transpose(2, 3, 1, 0)
+        else:
+            node[names.get(kind, kind)] = array
+    model = PSPNet(CLASSES, ResNet(50, output_stride=8), aux_stage=None)
+    return model, variables
+
+
 SYSTEMS = {
     "segnet_basic": System(torch_segnet_basic, segjax_segnet_basic),
     "deeplab_v3": System(torch_deeplab_v3, segjax_deeplab_v3),
+    "pspnet": System(torch_pspnet, segjax_pspnet),
 }
 
 

@@ -58,3 +58,50 @@ class First(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.model(image)["out"]
+
+
+class PSPNet(nn.Module):
+    """PSPNet (arXiv 1612.01105) on torchvision's ResNet-50, at output stride 8.
+
+    The modules of the head have the names of segjax/models/pspnet.py.
+    """
+
+    def __init__(self, num_classes: int, bins: tuple[int, ...] = (1, 2, 3, 6)):
+        super().__init__()
+        strides = [False, True, True]
+        resnet50 = torchvision().models.resnet50
+        self.backbone = resnet50(weights=None, replace_stride_with_dilation=strides)
+        self.backbone.fc = nn.Identity()
+        head = {f"bins{n}": conv_norm(2048, 512, 1) for n in bins}
+        head |= {
+            "fuse": conv_norm(4096, 512, 3),
+            "logits": nn.Conv2d(512, num_classes, 1),
+        }
+        self.head = nn.ModuleDict(head)
+        self.bins = bins
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        trunk = self.backbone
+        x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(image))))
+        x = trunk.layer4(trunk.layer3(trunk.layer2(trunk.layer1(x))))
+        grids = [
+            resized(self.head[f"bins{n}"](functional.adaptive_avg_pool2d(x, n)), x)
+            for n in self.bins
+        ]
+        x = self.head["fuse"](torch.cat([x, *grids], 1))
+        x = functional.dropout(x, 0.1, self.training)
+        return resized(self.head["logits"](x), image)
+
+
+def conv_norm(inputs: int, outputs: int, side: int) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, side, padding=side // 2, bias=False)
+    layers = {"conv": conv, "norm": nn.BatchNorm2d(outputs), "relu": nn.ReLU()}
+    block = nn.Sequential()
+    for name, layer in layers.items():
+        block.add_module(name, layer)
+    return block
+
+
+def resized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    size = like.shape[2:]
+    return functional.interpolate(x, size, mode="bilinear", align_corners=True)
