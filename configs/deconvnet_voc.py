@@ -5,17 +5,23 @@ Noh, Hong, Han, ICCV 2015, arXiv 1505.04366.
     python -m segjax.main --config=configs/deconvnet_voc.py --workdir=runs/deconvnet \
         --manual_dir=FOLDER
 
-FOLDER is VOC2012 (`JPEGImages`, `SegmentationClass`, `ImageSets`).
+FOLDER is VOC2012 (`JPEGImages`, `SegmentationClass`, `ImageSets`). The preset paper wants
+the list trainaug, whose labels often lie in a folder of their own:
+`--config.data.labels=SegmentationClassAug`.
 
 The paper, on VOC 2012 test (mean IoU): 69.6 from some 2.7 million crops around proposed
 objects, and with up to 50 proposals an image in prediction. Proposals are not part of
 segjax: here the crops are random, at random scale, and in prediction they slide over the
 image. Ours: docs/results.json, which README.md shows.
 
+The paper trains in two stages: 20,000 steps on crops around single objects, which begin
+with VGG-16, then 40,000 on the proposals. The preset paper has the second one's batch,
+steps and rates, and begins with random weights.
+
 Presets, as `--config=configs/deconvnet_voc.py:PRESET`:
 
-    (none)   laptop: a quarter of the channels, 1.3 million parameters
-    paper    the published network (252 million parameters) and recipe; wants a GPU
+    (none)   laptop: an eighth of the channels, of fc6 and fc7 a 32nd
+    paper    the published network (252 million parameters); wants a GPU
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
@@ -38,7 +44,7 @@ def laptop() -> dict:
         "log_every": 10,
         "eval_every": 500,
         "checkpoint_every": 200,
-        "data": {"name": "voc"},
+        "data": {"name": "voc", "train": "train", "labels": "SegmentationClass"},
         "pipeline": {
             "input_size": (224, 224),
             "normalization": "imagenet",
@@ -62,6 +68,8 @@ def laptop() -> dict:
         "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 100},
         "evaluation": {
             "split": "validation",
+            "scales": (1.0,),
+            "flip": False,
             "crop": (224, 224),
             "crop_stride": 0.5,
         },
@@ -77,7 +85,7 @@ def paper() -> dict:
         "log_every": 50,
         "eval_every": 5_000,
         "checkpoint_every": 1_000,
-        "data": {"name": "voc", "train": "trainaug"},
+        "data": {"name": "voc", "train": "trainaug", "labels": "SegmentationClass"},
         "pipeline": config["pipeline"] | {"normalization": "caffe_vgg"},
         "model": config["model"] | network,
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4},
@@ -90,7 +98,7 @@ def smoke() -> dict:
     network = {"features": (4, 6), "depths": (1, 1), "fc_features": 8}
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

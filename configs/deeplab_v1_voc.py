@@ -5,24 +5,28 @@ Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062, sections
     python -m segjax.main --config=configs/deeplab_v1_voc.py --workdir=runs/deeplab_v1 \
         --manual_dir=FOLDER
 
-FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
+in a folder of their own: `--config.data.labels=SegmentationClassAug`.
 
 The paper, mean IoU on the validation images before (after) the fully connected CRF:
 LargeFOV 62.25 (67.64), 7x7 64.38 (67.64), 4x4 63.41 (67.14), with a kernel of 4 and a
 dilation of 4 59.80 (63.74), MSc-LargeFOV 64.21 (68.70). Ours: not measured yet. The paper
 begins with VGG-16 of ImageNet; its weights are named with
 
-    --config.initialization.input=vgg16.safetensors
+    --config.initialization.input=vgg16.npz
 
-in the preset torchvision, whose images are normalised as those weights want it; fc6 and
-fc7 begin at random (the paper keeps a part of VGG's).
+Caffe's release, or torchvision's in the preset of that name, whose images are normalised
+as those weights want it; fc6 and fc7 begin at random (the paper keeps a part of VGG's).
+
+The loss is taken on logits that are interpolated to the size of the image; the paper
+takes it on the map of scores, with labels shrunk by 8.
 
 The rate falls to a tenth every 2,000 of 6,000 steps; the classifier learns ten times as
 fast, biases twice as fast as kernels.
 
 Presets, as `--config=configs/deeplab_v1_voc.py:PRESET`; all but the last want a GPU:
 
-    (none)       DeepLab-LargeFOV
+    (none)       DeepLab-LargeFOV from Caffe's VGG-16; so the next four
     7x7          the kernel of fc6 as it was in VGG, dilated by 4
     4x4          a kernel of 4, dilated by 8
     small_fov    a kernel of 4, dilated by 4
@@ -61,7 +65,7 @@ def large_fov() -> dict:
         "log_every": 50,
         "eval_every": 2_000,
         "checkpoint_every": 500,
-        "data": {"name": "voc", "train": "trainaug"},
+        "data": {"name": "voc", "train": "trainaug", "labels": "SegmentationClass"},
         "pipeline": {
             "input_size": (SIDE, SIDE),
             "normalization": "caffe_vgg",
@@ -93,7 +97,13 @@ def large_fov() -> dict:
             "multipliers": (("logits/*", 10.0), ("*/bias", 2.0)),
         },
         "schedule": {"name": "step", "peak": 1e-3, "every": 2_000, "gamma": 0.1},
-        "evaluation": {"split": "validation", "tile": 0},
+        "evaluation": {
+            "split": "validation",
+            "tile": 0,
+            "scales": (1.0,),
+            "flip": False,
+        },
+        "initialization": {"source": "caffe/vgg16", "input": "", "skip": ()},
     }
 
 
@@ -120,6 +130,7 @@ def smoke() -> dict:
     config = large_fov()
     model = config["model"]
     backbone = model["backbone"] | {"depth": 11, "features": (3, 3, 4, 4, 4)}
+    del config["initialization"]
     small = {
         "num_classes": 5,
         "backbone": backbone,
@@ -128,7 +139,7 @@ def smoke() -> dict:
     }
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

@@ -5,18 +5,24 @@ Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915, sectio
     python -m segjax.main --config=configs/deeplab_v2_voc.py --workdir=runs/deeplab_v2 \
         --manual_dir=FOLDER
 
-FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
+in a folder of their own: `--config.data.labels=SegmentationClassAug`.
 
 The paper, mean IoU on the validation images before (after) the fully connected CRF:
 ResNet-101, three scales, weights of COCO, 76.35 (77.69); VGG-16 ASPP-L 68.96 (71.57),
 ASPP-S 66.98 (69.73), LargeFOV 65.76 (69.84). Ours: not measured yet. The paper begins with
-classifiers of ImageNet. torchvision's ResNet-101 strides in other places than the one of
-the paper, so its weights have a preset of their own; name the file with
+classifiers of ImageNet. Those on VGG-16 begin with Caffe's release, which is named with
 
-    --config.initialization.input=resnet101.safetensors
+    --config.initialization.input=vgg16.npz
 
-Batch normalisation keeps the statistics that it came with: from random weights the
-networks on ResNet do not train.
+fc6 and fc7 begin at random (the paper keeps a part of VGG's). The ResNet-101 of the paper
+is no source of segjax; torchvision's strides in other places, so it has a preset of its
+own, `--config.initialization.input=resnet101.safetensors`. Batch normalisation keeps the
+statistics that it came with, so from random weights the networks on ResNet do not train;
+its scales and biases are trained.
+
+The loss is taken on logits that are interpolated to the size of the image; the paper
+takes it on the map of scores, with labels shrunk by 8.
 
 Presets, as `--config=configs/deeplab_v2_voc.py:PRESET`; all but the last want a GPU:
 
@@ -57,7 +63,7 @@ def resnet() -> dict:
         "log_every": 50,
         "eval_every": 5_000,
         "checkpoint_every": 1_000,
-        "data": {"name": "voc", "train": "trainaug"},
+        "data": {"name": "voc", "train": "trainaug", "labels": "SegmentationClass"},
         "pipeline": {
             "input_size": (SIDE, SIDE),
             "normalization": "caffe_vgg",
@@ -92,7 +98,12 @@ def resnet() -> dict:
             "multipliers": (("branch*/scores/*", 10.0), ("branch*/scores/bias", 2.0)),
         },
         "schedule": {"name": "poly", "peak": 2.5e-4, "power": 0.9},
-        "evaluation": {"split": "validation", "tile": 0},
+        "evaluation": {
+            "split": "validation",
+            "tile": 0,
+            "scales": (1.0,),
+            "flip": False,
+        },
     }
 
 
@@ -114,7 +125,10 @@ def vgg(rates: tuple[int, ...]) -> dict:
     changes = {"backbone": backbone, "rates": rates, "fc_features": 1024}
     return config | {
         "model": config["model"] | changes,
+        "optimizer": config["optimizer"]
+        | {"multipliers": (("branch*/scores/*", 10.0), ("*/bias", 2.0))},
         "schedule": {"name": "poly", "peak": 1e-3, "power": 0.9},
+        "initialization": {"source": "caffe/vgg16", "input": "", "skip": ()},
     }
 
 
@@ -135,7 +149,7 @@ def smoke() -> dict:
     backbone = model["backbone"] | {"depth": 26, "features": 4, "norm_frozen": False}
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

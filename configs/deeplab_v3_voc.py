@@ -5,7 +5,8 @@ Chen, Papandreou, Schroff, Adam 2017, arXiv 1706.05587, section 4.
     python -m segjax.main --config=configs/deeplab_v3_voc.py --workdir=runs/deeplab_v3_voc \
         --manual_dir=FOLDER
 
-FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
+in a folder of their own: `--config.data.labels=SegmentationClassAug`.
 
 The paper, mean IoU on the validation set, trained on trainaug at output stride 16: 77.21,
 evaluated at 8 78.51, with six scales 79.45 and mirror images 79.77; the network begins
@@ -23,8 +24,11 @@ stride 8, the statistics are held (`norm_frozen`) and the rate begins at 0.001.
 
 Presets, as `--config=configs/deeplab_v3_voc.py:PRESET`; all but the last want a GPU:
 
-    (none)       the published network, its stages striding in their last blocks
-    torchvision  on torchvision's ResNet-101, from its weights
+    (none)       the published network, its stages striding in their last blocks; those
+                 of the last stage have rates 2, 4, 8 (at output stride 8: 4, 8, 16)
+    torchvision  on torchvision's ResNet-101, from its weights; its stages stride in
+                 their first blocks, and where the last one does not, the first block
+                 keeps the rate before: 1, 4, 8 (at output stride 8: 2, 8, 16)
     smoke        seconds: a tiny network, two steps, tiny drawn data
 """
 
@@ -50,7 +54,7 @@ def paper() -> dict:
         "log_every": 50,
         "eval_every": 5_000,
         "checkpoint_every": 1_000,
-        "data": {"name": "voc", "train": "trainaug"},
+        "data": {"name": "voc", "train": "trainaug", "labels": "SegmentationClass"},
         "pipeline": {
             "input_size": (SIDE, SIDE),
             "normalization": "imagenet",
@@ -106,7 +110,7 @@ def smoke() -> dict:
     small = {"num_classes": 5, "features": 8, "backbone": backbone}
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

@@ -5,12 +5,18 @@ Chen, Zhu, Papandreou, Schroff, Adam, ECCV 2018, arXiv 1802.02611, section 4.
     python -m segjax.main --config=configs/deeplab_v3plus_voc.py \
         --workdir=runs/deeplab_v3plus_voc --manual_dir=FOLDER
 
-FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
+in a folder of their own: `--config.data.labels=SegmentationClassAug`.
 
-The paper, mean IoU on the validation set, trained on trainaug at output stride 16 from a
-classifier of ImageNet: 79.79 with Xception-65, 78.85 with ResNet-101 (preset
-`resnet101`); with six scales and mirror images at output stride 8 81.63 and 80.57. Ours:
-not measured yet. From random weights it does not come near.
+The paper, mean IoU on the validation set, trained at output stride 16 from a classifier of
+ImageNet; evaluated there at one scale, and at output stride 8 with six scales and mirror
+images:
+
+    Xception-65, separable convolutions   79.79   81.39
+    Xception-65, dense convolutions       79.93   81.63   --config.model.separable=False
+    ResNet-101, dense convolutions        78.85   80.57   preset resnet101
+
+Ours: not measured yet. From random weights it does not come near.
 
 Evaluated as trained; `--config.evaluation.network.backbone.output_stride=8` takes the same
 weights at a finer stride, and the paper's six scales are
@@ -20,7 +26,8 @@ weights at a finer stride, and the paper's six scales are
 Presets, as `--config=configs/deeplab_v3plus_voc.py:PRESET`; all but the last want a GPU:
 
     (none)     Xception-65, separable convolutions in ASPP and decoder
-    resnet101  ResNet-101 in torchvision's form, dense convolutions (the paper's table 3)
+    resnet101  ResNet-101, dense convolutions (the paper's table 3), from torchvision's
+               weights and in its form: rates of the last stage are 1, 4, 8, not 2, 4, 8
     smoke      seconds: a tiny network, two steps, tiny drawn data
 """
 
@@ -46,7 +53,7 @@ def paper() -> dict:
         "log_every": 50,
         "eval_every": 5_000,
         "checkpoint_every": 1_000,
-        "data": {"name": "voc", "train": "trainaug"},
+        "data": {"name": "voc", "train": "trainaug", "labels": "SegmentationClass"},
         "pipeline": {
             "input_size": (SIDE, SIDE),
             "normalization": "tf",
@@ -113,7 +120,7 @@ def smoke() -> dict:
     model = config["model"] | {"num_classes": 5, "backbone": backbone} | small
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

@@ -3,35 +3,38 @@
 Yu & Koltun, ICLR 2016, arXiv 1511.07122, sections 3 to 5, and the authors' release.
 
     python -m segjax.main --config=configs/dilated_voc.py:front_end --workdir=runs/front_end \
-        --manual_dir=FOLDER
+        --config.initialization.input=vgg16.npz --manual_dir=FOLDER
+    python -m segjax.main --config=configs/dilated_voc.py --workdir=runs/dilated \
+        --config.initialization.input=runs/front_end --manual_dir=FOLDER
 
-FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
+in a folder of their own: `--config.data.labels=SegmentationClassAug`.
 
 The paper, mean IoU on the validation images, with COCO's in training: front end 69.8, with
 the basic context module 71.3, with the large one 72.1; front end without COCO on the test
-images 67.6. Ours: not measured yet. The paper begins with VGG-16 of ImageNet; its weights
-are named with
+images 67.6. Ours: not measured yet.
 
-    --config.initialization.input=vgg16.safetensors
+The front end begins with VGG-16 of ImageNet, vgg16.npz in Caffe's form; images are less
+the means of the authors' release, which differ from VGG's by some grey values, so a
+warning says so. The context module begins as the identity on a trained front end, whose
+parameters have the same names, and both are trained together, at a hundredth of the rate.
 
-in the preset torchvision. The context module starts as the identity, so that training may
-go on from a front end: its parameters have the same names.
-
-The convolutions are not padded: crops of 628 pixels give 256, and whole images get 186
-mirrored pixels on each side by themselves.
+The convolutions are not padded. In training as in prediction, images are continued by 186
+mirrored pixels on each side: crops of 500 pixels, those of the authors' document, answer
+for the 128 in their middle.
 
 Presets, as `--config=configs/dilated_voc.py:PRESET`; all but the last want a GPU:
 
-    (none)       front end and large context module, trained together
-    front_end    the front end alone
-    basic        front end and basic context module
+    (none)       front end and large context module, from a trained front end
+    front_end    the front end alone, from Caffe's VGG-16
+    basic        front end and basic context module, from a trained front end
     torchvision  the front end from torchvision's VGG-16
     smoke        seconds: a tiny network, two steps, tiny drawn data
 """
 
 import ml_collections
 
-SIDE = 628
+SIDE = 500
 """Of a crop: 4 more than a multiple of 8."""
 
 
@@ -57,11 +60,12 @@ def front_end() -> dict:
         "log_every": 50,
         "eval_every": 10_000,
         "checkpoint_every": 1_000,
-        "data": {"name": "voc", "train": "trainaug"},
+        "data": {"name": "voc", "train": "trainaug", "labels": "SegmentationClass"},
         "pipeline": {
             "input_size": (SIDE, SIDE),
             "normalization": "dilation_voc",
-            "augment": (("random_crop", {}), ("flip", {"vertical": False})),
+            # Without `random_crop`, which would leave the margin of 186 pixels unmirrored.
+            "augment": (("flip", {"vertical": False}),),
         },
         "model": {
             "name": "dilated",
@@ -82,7 +86,8 @@ def front_end() -> dict:
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4},
         "schedule": {"name": "constant", "peak": 1e-3},
-        "evaluation": {"split": "validation"},
+        "evaluation": {"split": "validation", "scales": (1.0,), "flip": False},
+        "initialization": {"source": "caffe/vgg16", "input": "", "skip": ()},
     }
 
 
@@ -93,6 +98,7 @@ def joint(context: str) -> dict:
     return config | {
         "model": config["model"] | changes,
         "schedule": {"name": "constant", "peak": 1e-5},
+        "initialization": {"source": "segjax/run", "input": "", "skip": ()},
     }
 
 
@@ -112,10 +118,11 @@ def smoke() -> dict:
         "features": (2, 2, 3, 3, 3),
         "fc_features": 4,
     }
+    del config["initialization"]
     small = {"num_classes": 5, "backbone": backbone, "dilations": (1, 2, 1)}
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

@@ -5,29 +5,37 @@ Long, Shelhamer, Darrell, CVPR 2015, arXiv 1411.4038, sections 4 and 5.
     python -m segjax.main --config=configs/fcn_voc.py:32s --workdir=runs/fcn32s \
         --config.initialization.input=vgg16.npz --manual_dir=FOLDER
 
-FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug; vgg16.npz Caffe's
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
+in a folder of their own: `--config.data.labels=SegmentationClassAug`; vgg16.npz is Caffe's
 VGG-16, trained on ImageNet, whose fc6 and fc7 become convolutions.
 
 The paper, mean IoU on 736 images of VOC 2011 val: FCN-32s 59.4, FCN-16s 62.4, FCN-8s 62.7;
-its release: 63.6, 65.0, 65.5, at once 65.4; FCN-AlexNet 39.8 and 48.0. Ours: not measured
-yet.
+its release: 63.6, 65.0, 65.5, at once 65.4; FCN-AlexNet 39.8 and 48.0;
+FCN-GoogLeNet 42.5. Ours: not measured yet.
 
 Training is staged: FCN-16s starts from a trained FCN-32s, and FCN-8s from that, each at
-a hundredth of the rate. The three have the same names for the same parameters, so all
-weights of the one before fit; the score layer that is new is zero, so that it adds
-nothing at first. FCN-8s at once needs no stages: its skips are scaled down instead.
+a hundredth of the rate:
+
+    python -m segjax.main --config=configs/fcn_voc.py:16s --workdir=runs/fcn16s \
+        --config.initialization.input=runs/fcn32s --manual_dir=FOLDER
+
+The three have the same names for the same parameters, so all weights of the one before
+fit; the score layer that is new is zero, so that it adds nothing at first. FCN-8s at once
+needs no stages: its skips are scaled down instead. The paper's AlexNet and GoogLeNet begin
+with Caffe's classifiers, too, which are no sources of segjax.
 
 Upsampling is fixed bilinear as in the release; with `--config.model.upsampling=paper`
 all layers but the last are learned, as the paper has it.
 
 Presets, as `--config=configs/fcn_voc.py:PRESET`; all but the last want a GPU:
 
-    32s      from the classifier (also without a name)
-    16s      from 32s
-    8s       from 16s
-    at_once  FCN-8s from the classifier
-    alexnet  FCN-AlexNet, on CaffeNet
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    32s        from the classifier (also without a name)
+    16s        from 32s
+    8s         from 16s
+    at_once    FCN-8s from the classifier
+    alexnet    FCN-AlexNet on CaffeNet, from random weights
+    googlenet  FCN-GoogLeNet on Caffe's, from random weights
+    smoke      seconds: a tiny network, two steps, tiny drawn data
 """
 
 import ml_collections
@@ -48,6 +56,7 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
         "8s": stage8,
         "at_once": at_once,
         "alexnet": alexnet,
+        "googlenet": googlenet,
         "smoke": smoke,
     }
     if preset not in presets:
@@ -64,7 +73,7 @@ def stage32() -> dict:
         "log_every": 50,
         "eval_every": 5_000,
         "checkpoint_every": 1_000,
-        "data": {"name": "voc", "train": "trainaug"},
+        "data": {"name": "voc", "train": "trainaug", "labels": "SegmentationClass"},
         "pipeline": {
             "input_size": (500, 500),
             "normalization": "caffe_vgg",
@@ -98,25 +107,27 @@ def stage32() -> dict:
             "multipliers": (("*/bias", 2.0),),
         },
         "schedule": {"name": "constant", "peak": RATE},
-        "evaluation": {"split": "validation", "tile": 0},
+        "evaluation": {
+            "split": "validation",
+            "tile": 0,
+            "scales": (1.0,),
+            "flip": False,
+        },
         "initialization": {"source": "caffe/vgg16", "input": "", "skip": ()},
     }
 
 
-def without_initialization() -> dict:
-    return {k: v for k, v in stage32().items() if k != "initialization"}
-
-
 def stage16() -> dict:
-    config = without_initialization()
+    config = stage32()
     return config | {
+        "initialization": {"source": "segjax/run", "input": "", "skip": ()},
         "model": config["model"] | {"skips": ("stage4",)},
         "schedule": {"name": "constant", "peak": RATE / 100},
     }
 
 
 def stage8() -> dict:
-    config = without_initialization()
+    config = stage16()
     return config | {
         "model": config["model"] | {"skips": ("stage4", "stage3")},
         "schedule": {"name": "constant", "peak": RATE / 10_000},
@@ -133,7 +144,8 @@ def at_once() -> dict:
 
 
 def alexnet() -> dict:
-    config = without_initialization()
+    config = stage32()
+    del config["initialization"]
     backbone = {
         "name": "alexnet",
         "first_padding": 100,
@@ -147,8 +159,18 @@ def alexnet() -> dict:
     }
 
 
+def googlenet() -> dict:
+    config = alexnet()
+    backbone = {"name": "googlenet", "first_padding": 100, "dtype": "float32"}
+    return config | {
+        "model": config["model"] | {"backbone": backbone, "dropout_rate": 0.4},
+        "schedule": {"name": "constant", "peak": 5e-5},
+    }
+
+
 def smoke() -> dict:
-    config = without_initialization()
+    config = stage32()
+    del config["initialization"]
     model = at_once()["model"]
     backbone = model["backbone"] | {"features": (2, 2, 4, 4, 4), "fc_features": 8}
     return config | {

@@ -5,7 +5,8 @@ Zhao, Shi, Qi, Wang, Jia, CVPR 2017, arXiv 1612.01105, sections 3.3, 5.1 and 5.3
     python -m segjax.main --config=configs/pspnet_voc.py --workdir=runs/pspnet_voc \
         --manual_dir=FOLDER
 
-FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug.
+FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
+in a folder of their own: `--config.data.labels=SegmentationClassAug`.
 
 The paper, mean IoU on VOC 2012 test: 82.6, and 85.4 with COCO; the network begins with a
 classifier of ImageNet. Ours: not measured yet. From random weights it does not come near;
@@ -50,7 +51,7 @@ def paper() -> dict:
         "log_every": 50,
         "eval_every": 5_000,
         "checkpoint_every": 1_000,
-        "data": {"name": "voc", "train": "trainaug"},
+        "data": {"name": "voc", "train": "trainaug", "labels": "SegmentationClass"},
         "pipeline": {
             "input_size": (SIDE, SIDE),
             "normalization": "imagenet",
@@ -129,7 +130,7 @@ def smoke() -> dict:
     backbone = model["backbone"] | {"depth": 26, "features": 4}
     return config | {
         "num_steps": 2,
-        "batch_size": 2,
+        "batch_size": 4,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,

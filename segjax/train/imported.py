@@ -27,7 +27,7 @@ from segjax.types import UserError
 CHANNELS = 3
 AUGMENT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("random_scale", {}),
-    ("flip", {}),
+    ("flip", {"vertical": False}),
     ("random_crop", {}),
 )
 
@@ -37,9 +37,10 @@ def import_weights(
 ) -> dict[str, Any]:
     """Makes a run's folder, at step 0, of a segmentation that others have trained.
 
-    Evaluation and prediction take it as any other. Its config has torchvision's recipe
-    (github.com/pytorch/vision, references/segmentation) and VOC's class names where
-    there are 21 classes.
+    Evaluation and prediction take it as any other. Its config has VOC's class names
+    where there are 21 classes, and is made to train on: crops, mirroring, optimizer,
+    schedule and weight of the auxiliary loss are like those of torchvision's scripts
+    (github.com/pytorch/vision, references/segmentation), batch and steps are not.
 
     Args:
       source: a name of `segjax.pretrained.SOURCES` that is a segmentation.
