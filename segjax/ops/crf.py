@@ -52,6 +52,9 @@ METHODS: tuple[Method, ...] = (
     "window",
 )
 
+Output: TypeAlias = Literal["marginals", "logits"]
+OUTPUTS: tuple[Output, ...] = ("marginals", "logits")
+
 EXACT_PIXELS_CPU = 5_000
 EXACT_PIXELS_ACCELERATOR = 32_768
 
@@ -98,6 +101,7 @@ def dense_crf(
     compatibility: Array | None = None,
     capacity: LatticeSize | None = None,
     radius: int = 5,
+    output: Output = "marginals",
 ) -> Array:
     """Refines the labels of an image by a fully connected CRF, with mean field.
 
@@ -143,6 +147,7 @@ def dense_crf(
       capacity: of the appearance lattice, see `crf_capacity`; None: counted outside of
         `jit`, the worst case under it.
       radius: of "window", in pixels.
+      output: "marginals", or "logits", whose softmax they are, for a loss.
 
     Returns:
       Marginals: the probability of each label, of the shape of `logits`. NaN where a
@@ -165,7 +170,7 @@ def dense_crf(
       0
     """
     _check_arrays(image, logits)
-    _check_choices(method, normalization, num_iterations)
+    _check_choices(method, normalization, output, num_iterations)
     check_weights(w1=w1, w2=w2)
     channels = image.shape[-1]
     size = (image.shape[-3], image.shape[-2])
@@ -189,7 +194,8 @@ def dense_crf(
     def refine(pair: tuple[Array, Array]) -> Array:
         picture, scores = pair
         filters = _filters(picture, size, widths, method, capacity, radius)
-        return _infer(scores, filters, weights, num_iterations, normalization)
+        refined = _infer(scores, filters, weights, num_iterations, normalization)
+        return refined if output == "logits" else jax.nn.softmax(refined, axis=-1)
 
     pairs = (jnp.asarray(image, jnp.float32), jnp.asarray(logits, jnp.float32))
     if image.ndim == 3:
@@ -267,7 +273,7 @@ def _infer(
     found = mean_field(
         logits.reshape(-1, labels), kernels, num_iterations=num_iterations
     )
-    return found.marginals.reshape(logits.shape)
+    return found.logits.reshape(logits.shape)
 
 
 def crf_capacity(image: Array, *, sigma_alpha: Width, sigma_beta: Width) -> LatticeSize:
@@ -316,10 +322,13 @@ def _check_arrays(image: Array, logits: Array) -> None:
                 )
 
 
-def _check_choices(method: str, normalization: str, num_iterations: int) -> None:
+def _check_choices(
+    method: str, normalization: str, output: str, num_iterations: int
+) -> None:
     for name, value, allowed in (
         ("method", method, METHODS),
         ("normalization", normalization, NORMALIZATIONS),
+        ("output", output, OUTPUTS),
     ):
         if value not in allowed:
             raise ValueError(

@@ -178,9 +178,11 @@ class _Plan:
 
             return lax.scan(add, jnp.zeros_like(own), blocks)[0]
 
-        blocks = tuple(_split(x, self.tile[1]) for x in (features, values, g))
-        queries = tuple(_split(x, self.tile[0]) for x in (features, values, g))
-        rows = lax.map(row, queries)
+        def split(block: int) -> tuple[Array, Array, Array]:
+            return _split(features, block), _split(values, block), _split(g, block)
+
+        blocks = split(self.tile[1])
+        rows = lax.map(row, split(self.tile[0]))
         return rows.reshape(-1, features.shape[1])[: features.shape[0]]
 
 

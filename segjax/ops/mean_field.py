@@ -204,7 +204,7 @@ def _mean_field(
         return logits - _penalties(kernels, marginals), energy
 
     result, energies = lax.scan(step, logits, None, length=num_iterations)
-    if not trace:
+    if energies is None:
         return MeanField(result, None)
     last = free_energy(jax.nn.softmax(result, axis=-1), logits, kernels)
     parts = (jnp.append(a, b) for a, b in zip(energies, last, strict=True))

@@ -287,6 +287,7 @@ def permutohedral_lattice(
     features = lax.stop_gradient(features.astype(jnp.float32))
     places = _place(features)
     bound = places.keys.size
+    table: Table
     if not is_concrete(features):
         if table_size is None:
             table = make_sorted(places, bound)
@@ -297,11 +298,8 @@ def permutohedral_lattice(
         table = _table(places)
     else:
         table = _make_bitmap(places, table_size)
-    count = int(table.count)
-    needed = max(count, 1) if max_vertices is None else max_vertices
-    lattice = _jitted_finish(
-        places, table, _rounded_up(needed, 8) if max_vertices is None else needed
-    )
+    room = _rounded_up(int(table.count), 8) if max_vertices is None else max_vertices
+    lattice = _jitted_finish(places, table, min(room, bound))
     check_capacity(lattice, table_size=table_size)
     return lattice
 

@@ -67,20 +67,26 @@ class SeparableFilter:
 
     def __call__(self, values: Array) -> Array:
         """Filters values `[H W, C]`, pixels row by row."""
-        height, width = self.size
-        x_width, y_width = jnp.broadcast_to(self.width, (2,))
-        channels = values.shape[1]
-        x = _along(values.reshape(height, -1), y_width, self.radius)
-        x = x.reshape(height, width, channels)
-        if self.radius is None or self.radius >= width:
-            offsets = np.arange(width)[:, None] - np.arange(width)[None]
-            weights = jnp.exp(-0.5 * jnp.square(offsets / x_width))
-            x = jnp.einsum("vw,hwc->hvc", weights, x, precision=lax.Precision.HIGHEST)
-        else:
-            rows = functools.partial(_along, width=x_width, radius=self.radius)
-            x = jax.vmap(rows)(x)
-        x = x.reshape(values.shape)
-        return x if self.self_included else x - values
+        sums = _separable(values, jnp.asarray(self.width), self.size, self.radius)
+        return sums if self.self_included else sums - values
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _separable(
+    values: Array, widths: Array, size: tuple[int, int], radius: int | None
+) -> Array:
+    height, width = size
+    x_width, y_width = jnp.broadcast_to(widths, (2,))
+    x = _along(values.reshape(height, -1), y_width, radius)
+    x = x.reshape(height, width, -1)
+    if radius is None or radius >= width:
+        offsets = np.arange(width)[:, None] - np.arange(width)[None]
+        weights = jnp.exp(-0.5 * jnp.square(offsets / x_width))
+        x = jnp.einsum("vw,hwc->hvc", weights, x, precision=lax.Precision.HIGHEST)
+    else:
+        rows = functools.partial(_along, width=x_width, radius=radius)
+        x = jax.vmap(rows)(x)
+    return x.reshape(values.shape)
 
 
 class _Window(NamedTuple):
@@ -93,10 +99,11 @@ class _Window(NamedTuple):
     def margin(self) -> int:
         return self.radius * self.dilation
 
-    def offsets(self) -> np.ndarray:
+    def offsets(self) -> Array:
         """Corners of the shifted image in the padded one, `[(2 r + 1)^2, 2]`."""
         steps = np.arange(2 * self.radius + 1, dtype=np.int32) * self.dilation
-        return np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+        corners = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1)
+        return jnp.asarray(corners.reshape(-1, 2))
 
     def padded(self, x: Array) -> Array:
         margin = (self.margin, self.margin)
