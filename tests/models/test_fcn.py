@@ -14,7 +14,7 @@ from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
 from segjax.models.fcn import FCN
 from segjax.ops.conv import conv_transpose
-from segjax.ops.receptive_field import receptive_field
+from segjax.ops.receptive_field import input_window, receptive_field
 from segjax.ops.resize import bilinear_kernel
 from segjax.predict.tiled import Predictor
 
@@ -348,6 +348,36 @@ def test_tiles_give_what_the_whole_image_gives(skips):
     assert expected.std() > 1e-3
     assert 2 * model.geometry.halo + 33 < image.shape[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+
+
+def test_tiles_of_a_side_that_is_no_multiple_of_the_stride_are_the_whole_image_too():
+    """They end anywhere within a stride, so the halo is that of the farthest pixel."""
+    model = FCN(2, vgg(depth=11), STAGES["8s"], zero_scores=False)
+    image = picture(590, 9, 3)
+    variables = drawn(model, (1, 33, 33, 3))
+    apply = Partial(logits(model), variables)
+    expected = np.asarray(apply(image[None]))[0]
+    found = Predictor(apply, model.geometry, tile=33).logits(image)
+    assert model.geometry.halo % 32
+    assert 2 * model.geometry.halo + 2 * 33 < image.shape[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.std())
+
+
+def test_the_halo_is_what_the_pixel_that_looks_farthest_needs():
+    model = FCN(21)
+    windows = [input_window(model.layers(), i, i + 1) for i in range(32)]
+    reach = [max(i - a, b - 1 - i) for i, (a, b) in enumerate(windows)]
+    assert model.geometry.halo == max(reach) == 233
+
+
+@pytest.mark.parametrize("upsampling", ["fixed", "learned", "resize"])
+def test_logits_are_not_rounded_where_the_computation_is_in_bfloat16(upsampling):
+    model = FCN(2, SMALL, upsampling=upsampling, zero_scores=False, dtype=jnp.bfloat16)
+    image = picture(1, 64, 9, 3)
+    found = logits(model)(drawn(model, image.shape), image)
+    assert found.dtype == jnp.float32
+    rounded = found.astype(jnp.bfloat16).astype(jnp.float32)
+    assert (rounded != found).mean() > 0.2
 
 
 def test_resized_logits_are_never_tiled():
