@@ -128,7 +128,7 @@ class GoogLeNet(nn.Module):
             raise ValueError(f"width is more than 0, got {self.width}")
         if self.first_padding < 0:
             raise ValueError(f"first_padding is at least 0, got {self.first_padding}")
-        check_shares(dropout_rate=self.dropout_rate)
+        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

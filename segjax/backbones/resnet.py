@@ -31,6 +31,7 @@ from segjax.backbones.residual import (
     Unit,
     bottleneck_strides,
 )
+from segjax.layers.attributes import check_dtypes, check_shares
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.initializers import he_normal
 from segjax.ops.pool import max_pool
@@ -134,6 +135,8 @@ class ResNet(nn.Module):
             raise ValueError(f"features is at least 1, got {self.features}")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"num_classes is at least 1, got {self.num_classes}")
+        check_shares(norm_momentum=self.norm_momentum)
+        check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
     @nn.compact

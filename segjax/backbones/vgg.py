@@ -105,7 +105,7 @@ class VGG(nn.Module):
             raise ValueError(f"first_padding is at least 0, got {self.first_padding}")
         if self.num_classes is not None:
             check_counts(num_classes=self.num_classes)
-        check_shares(dropout_rate=self.dropout_rate)
+        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

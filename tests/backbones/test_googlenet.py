@@ -127,6 +127,7 @@ def test_transformed_inputs_lie_between_minus_one_and_one():
         ({"width": 0.0}, "width is more than 0, got 0"),
         ({"first_padding": -3}, "first_padding is at least 0"),
         ({"dropout_rate": 1.0}, "dropout_rate"),
+        ({"norm_momentum": -0.1}, "norm_momentum is at least 0 and less than 1"),
         ({"dtype": "bool"}, "dtype is a dtype of real numbers"),
     ],
 )

@@ -318,6 +318,15 @@ def test_configs_find_it_by_name():
         ),
         ({"features": 0}, "features is at least 1, got 0"),
         ({"num_classes": 0}, "num_classes is at least 1, got 0"),
+        (
+            {"norm_momentum": 1.0},
+            "norm_momentum is at least 0 and less than 1, got 1.0",
+        ),
+        (
+            {"dtype": "int32"},
+            'dtype is a dtype of real numbers, such as "float32" or "bfloat16", got '
+            "'int32'",
+        ),
     ],
 )
 def test_bad_attributes_are_told_in_one_sentence(options, sentence):

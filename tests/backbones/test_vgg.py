@@ -207,6 +207,7 @@ def test_frozen_norms_keep_their_statistics_in_training():
         ({"first_padding": -1}, "first_padding is at least 0"),
         ({"num_classes": 0}, "num_classes is a whole number"),
         ({"dropout_rate": 1.0}, "dropout_rate"),
+        ({"norm_momentum": 1.0}, "norm_momentum is at least 0 and less than 1"),
         ({"dtype": "int32"}, "dtype is a dtype of real numbers"),
     ],
 )
