@@ -141,15 +141,24 @@ def tensors(
       Arrays by name, without what is skipped.
 
     Raises:
-      UserError: if a value is no array, or there is nothing to skip.
+      UserError: if a value is no array, two are of one place, or there is nothing to
+        skip.
     """
     state: dict[str, np.ndarray] = {}
+    origins: dict[str, str] = {}
     for name, value in state_dict.items():
         if not hasattr(value, "shape"):
             raise UserError(
                 f'{what} hold {type(value).__name__} under "{name}", not an array.'
             )
-        state[entry.rename(name)] = np.asarray(value)
+        renamed = entry.rename(name)
+        if renamed in origins:
+            raise UserError(
+                f'{what} hold "{origins[renamed]}" and "{name}", which are both '
+                f"{renamed}: leave one out."
+            )
+        origins[renamed] = name
+        state[renamed] = np.asarray(value)
     return convert.drop(state, skip, source=what)
 
 

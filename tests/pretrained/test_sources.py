@@ -239,6 +239,13 @@ def test_caffes_names_of_blobs_are_understood(weight, bias, hollow):
     assert entry.normalization == "caffe_vgg"
 
 
+def test_two_tensors_of_one_place_are_refused_by_both_names():
+    state = {"conv1_1.weight": np.zeros(1), "conv1_1/0": np.ones(1)}
+    told = r'hold "conv1_1\.weight" and "conv1_1/0", which are both conv1_1\.weight'
+    with pytest.raises(UserError, match=told):
+        pretrained.load("caffe/vgg16", state)
+
+
 def test_caffes_weights_answer_as_torchvisions_for_bgr(shapes_of, drawn):
     """Both layouts are the same, but for the order of the first kernel's colours."""
     shapes = shapes_of("torchvision/vgg16")
