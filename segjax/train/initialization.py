@@ -36,7 +36,8 @@ class Initialization:
 
     Attributes:
       source: a name of `segjax.pretrained.SOURCES`, or "segjax/run", another run of
-        ours. Weights of a classifier of images go into the backbone of the model.
+        ours. Weights of a classifier of images go into the backbone of the model, or,
+        without one, into its layers of the same names.
       input: the file, or the folder of the run.
       skip: modules of the source that are left out, as "classifier.4", or "logits".
     """
@@ -147,7 +148,9 @@ def fit(
     """Converts weights for a model that need not be the source's own.
 
     The backbone has to be filled; of the rest, what has no tensor is left out. A
-    classifier of images has no place in a segmentation, and is passed over.
+    classifier of images has no place in a segmentation, and is passed over. A model
+    without backbone can have the layers of one itself, by the same names, as SegNet and
+    DeconvNet have those of VGG; these have to be filled, then.
 
     Args:
       entry: the source.
@@ -166,12 +169,13 @@ def fit(
     params = target["params"]
     names = dict(entry.names)
     if entry.is_backbone:
-        if BACKBONE not in params:
+        if BACKBONE in params:
+            names = {theirs: f"{BACKBONE}/{ours}" for theirs, ours in names.items()}
+        elif not any(_has(params, ours) for ours in names.values()):
             raise UserError(
                 f"{what} are those of a backbone, but config.model has none: choose a "
                 "model with a backbone, or leave the group out."
             )
-        names = {theirs: f"{BACKBONE}/{ours}" for theirs, ours in names.items()}
         homeless = [
             module
             for module in convert.modules_of(state)
@@ -185,11 +189,14 @@ def fit(
     if heads and not entry.is_backbone:
         listed = ", ".join(f'"{head}"' for head in heads)
         advice = f" For other classes, leave out skip=({listed},)."
+    required = {x for x in _modules(params) if x.startswith(f"{BACKBONE}/")}
+    if entry.is_backbone and BACKBONE not in params:
+        required = set(names.values())
     variables = convert.convert(
         state,
         names,
         target,
-        optional=lambda module: not module.startswith(f"{BACKBONE}/"),
+        optional=lambda module: module not in required,
         source=what,
         hint=sources.hint(named.source, state_dict) or advice,
     )
