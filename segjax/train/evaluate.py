@@ -14,6 +14,7 @@ import numpy as np
 from segjax.data.images import normalize
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import suggestion
+from segjax.layers.attributes import check_counts
 from segjax.metrics import (
     EM_COLUMNS,
     THRESHOLDS,
@@ -48,6 +49,9 @@ class Evaluation:
         accuracy within each are then reported, too: DeepLab's trimap plot.
       symmetries: whether evaluation and prediction average the probabilities over the
         image's flips and quarter turns, at eight times the cost.
+      samples: passes of a network that drops activations in evaluation, too, each with
+        a fixed key of its own, whose probabilities are averaged: Bayesian SegNet, with
+        `network={"sample": True}`.
       scales: factors by which images are resized; the probabilities of all are averaged.
       flip: whether those of the mirror image (left and right) are averaged in.
       crop: height and width in pixels of crops that slide over the image, where it is
@@ -64,6 +68,7 @@ class Evaluation:
     boundary_f1: bool = False
     trimap_widths: tuple[float, ...] = ()
     symmetries: bool = False
+    samples: int = 1
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     crop: tuple[int, int] | None = None
@@ -81,6 +86,7 @@ class Evaluation:
                 "tile is the output side of a tile in pixels, 0 for whole images, or "
                 f"None, got {self.tile}"
             )
+        check_counts(samples=self.samples)
         try:
             check_widths(self.trimap_widths)
         except ValueError as error:

@@ -19,6 +19,7 @@ from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
 from segjax.ops.tiles import Geometry
 from segjax.predict.averaged import AveragedPredictor
+from segjax.predict.samples import over_samples
 from segjax.predict.symmetries import Apply, over_symmetries
 from segjax.predict.tiled import Predictor
 from segjax.train import optim, sharding
@@ -68,6 +69,14 @@ class SemanticTask:
             Evaluation, config.evaluation, "evaluation"
         )
         self.evaluated_model = build_model(config.model, self.evaluation.network)
+        if self.evaluation.samples > 1 and not getattr(
+            self.evaluated_model, "sample", False
+        ):
+            raise UserError(
+                f"config.evaluation.samples is {self.evaluation.samples}, but the "
+                "network gives the same each time: use 1, or a SegNet with "
+                "config.evaluation.network={'sample': True}."
+            )
         self.loss = Objective(config.loss, config.model.num_classes)
         self.schedule = _schedule(config)
         self.optimizer = config_lib.build(
@@ -283,19 +292,28 @@ class SemanticTask:
         except ValueError as error:
             raise UserError(f"config.evaluation.{error}.") from error
 
-    def logits(self, variables: Mapping[str, Any], image: Array) -> Array:
-        """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training."""
-        outputs: Any = self.evaluated_model.apply(variables, image, train=False)
+    def logits(
+        self, variables: Mapping[str, Any], image: Array, key: Array | None = None
+    ) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training.
+
+        The key is for networks that drop activations in evaluation, too.
+        """
+        key = jax.random.key(self.config.seed) if key is None else key
+        outputs: Any = self.evaluated_model.apply(
+            variables, image, train=False, rngs={"dropout": key}
+        )
         return outputs["logits"]
 
     @functools.cached_property
     def _predicted(self) -> Apply:
-        """`logits`, averaged over symmetries where the experiment wants it; one
-        function, as each new one is compiled anew.
+        """`logits`, averaged over samples and symmetries where the experiment wants it;
+        one function, as each new one is compiled anew.
         """
-        return (
-            over_symmetries(self.logits) if self.evaluation.symmetries else self.logits
-        )
+        apply: Apply = self.logits
+        if self.evaluation.samples > 1:
+            apply = over_samples(self.logits, self.evaluation.samples, self.config.seed)
+        return over_symmetries(apply) if self.evaluation.symmetries else apply
 
     def evaluate(
         self,
