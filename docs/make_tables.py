@@ -4,8 +4,9 @@
 
 Each table stands between two comments, `<!-- NAME -->` and `<!-- end of NAME -->`. In
 `results.json` a value is null until it was measured; `ours` and `measured` say on which
-hardware and on which day. `systems.json` holds the figures of every system, as its paper
-or its authors' release has them; `systems.md` puts those of segjax beside them.
+hardware and on which day. `systems.json` holds the figures of every system, worked out
+from the layers that its paper or its authors' release lists, or printed there;
+`systems.md` puts those of segjax beside them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ SYSTEMS = ROOT / "docs" / "systems.json"
 SYSTEMS_PAGE = ROOT / "docs" / "systems.md"
 FIGURES = ("parameters", "receptive_field", "stride", "side", "output")
 """What `systems.json` says of a system, and `measure_system` finds."""
+
+COUNTED = "counted here from the published layers; receptive field and sizes likewise"
+"""What a row says of its figures, if it says nothing else."""
 
 Row = Mapping[str, Any]
 
@@ -182,7 +186,7 @@ def system_table(systems: Sequence[Row]) -> str:
             for key in FIGURES
         ]
         height, width, channels = system["input"]
-        note = system["note"] or "those of the paper and the release"
+        note = system["note"] or COUNTED
         rows.append((system["system"], f"{height}x{width}x{channels}", *cells, note))
     return markdown(rows)
 

@@ -1,6 +1,7 @@
 """What every model promises. A model that is missing from `CASES` fails."""
 
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,10 @@ from segjax.models import (
 )
 from segjax.ops.receptive_field import Layer, output_size, receptive_field
 from segjax.ops.tiles import Geometry
-from segjax.types import Dtype
+from segjax.types import Dtype, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+PRESETS = r"there (?:are|is) (.+)\.$"
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
 
 
@@ -84,6 +86,14 @@ class Strided(nn.Module):
 
 
 DEEPLAB_VGG = VGG(pool_window=3, ceil_mode=True, output_stride=8)
+DEEPLAB_RESNET = ResNet(
+    101,
+    output_stride=8,
+    stem_pool="ceil",
+    stride_on="1x1",
+    dilate_first_block=True,
+    norm_frozen=True,
+)
 FRONT_END = VGG(padding=0, first_padding=0, output_stride=8, fully_convolutional=True)
 
 CASES = {
@@ -103,7 +113,20 @@ CASES = {
             20_505_429,
             443,
             channels=3,
-        )
+        ),
+        Case(
+            DeepLabV1(
+                *(2, Strided(output_stride=8), 3, 2, 4),
+                multi_scale=True,
+                dropout_rate=0.0,
+            ),
+            33,
+            DeepLabV1(21, DEEPLAB_VGG, multi_scale=True),
+            33,
+            21_711_445,
+            443,
+            channels=3,
+        ),
     ],
     "deeplab_v2": [
         Case(
@@ -114,7 +137,16 @@ CASES = {
             37_877_652,
             619,
             channels=3,
-        )
+        ),
+        Case(
+            DeepLabV2(2, Strided(output_stride=8), (1, 2), scales=(1.0, 0.5)),
+            33,
+            DeepLabV2(21, DEEPLAB_RESNET, scales=(1.0, 0.75, 0.5)),
+            33,
+            44_048_532,
+            1419,
+            channels=3,
+        ),
     ],
     "deeplab_v3": [
         Case(
@@ -127,10 +159,13 @@ CASES = {
                 dropout_rate=0.0,
             ),
             33,
-            DeepLabV3(21, ResNet(101, output_stride=16, multi_grid=(1, 2, 4))),
+            DeepLabV3(
+                21,
+                ResNet(101, output_stride=16, multi_grid=(1, 2, 4), stride_on="last"),
+            ),
             65,
             58_040_661,
-            1819,
+            1875,
             channels=3,
         )
     ],
@@ -177,12 +212,17 @@ CASES = {
                 ),
                 context="basic",
                 dilations=(1,),
+                upsampling="learned",
             ),
             326,
-            DilatedNet(21, FRONT_END, context="large", context_padding="first"),
+            DilatedNet(
+                *(19, FRONT_END, "basic"),
+                dilations=(1, 1, 2, 4, 8, 16, 32, 64, 1),
+                upsampling="learned",
+            ),
             380,
-            141_149_720,
-            916,
+            134_373_043,
+            2452,
             channels=3,
         )
     ],
@@ -460,13 +500,24 @@ def test_models_are_hashable_so_that_jit_can_hold_them(case):
     assert hash(case.small) == hash(case.small.clone())
 
 
+def presets_of(path):
+    """The names that a config lists when it is asked for one that it does not have."""
+    with pytest.raises(UserError, match=PRESETS) as caught:
+        config.load(f"{path}:no such preset")
+    return re.search(PRESETS, str(caught.value))[1].split(", ")
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_builds_and_has_a_smoke_preset(path):
+def test_every_config_builds_with_every_preset_and_has_a_smoke_preset(path):
     from segjax.train.task import SemanticTask
 
-    for preset in ("", ":smoke"):
-        found = config.load(f"{path}{preset}")
+    given_later = ("data_dir", "manual_dir")
+    presets = presets_of(path)
+    assert "smoke" in presets
+    for preset in ("", *presets):
+        found = config.load(f"{path}:{preset}")
         task = SemanticTask(found)
-        assert found.data.name in DATASETS
+        builder = DATASETS[found.data.name]
+        config.check_arguments(builder, found.data, "data", given_later)
         assert min(task.output_size) > 0
-    assert found.num_steps == 2
+        assert (found.num_steps == 2) == preset.endswith("smoke")
