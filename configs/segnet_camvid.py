@@ -13,12 +13,22 @@ boundary F1), trained on a corpus of 3,433 images that is not public: 90.40, 71.
 on CamVid's 367 images from scratch (the paper starts from VGG-16): docs/results.json,
 which README.md shows.
 
-Bayesian SegNet: `--config.model.dropout_rate=0.5`.
+Bayesian SegNet: `--config.model.dropout_rate=0.5`; evaluation averages 50 samples with
+`--config.model.sample=True --config.evaluation.samples=50`.
+
+The encoder can begin as VGG-16 with batch normalisation, trained on ImageNet:
+
+    python -m segjax.main --config=configs/segnet_camvid.py:vgg16 --workdir=runs/segnet \
+        --config.initialization.input=vgg16_bn.pth --manual_dir=FOLDER
+
+vgg16_bn.pth is torchvision's. The paper's VGG-16 has no norms and is Caffe's; torchvision's
+plain one, `--config.initialization.source=torchvision/vgg16`, leaves the norms as drawn.
 
 Presets, as `--config=configs/segnet_camvid.py:PRESET`:
 
     (none)   laptop: 180x240, a quarter of the channels; 10 minutes on 2 cores
     paper    the published network and recipe at 360x480; wants a GPU
+    vgg16    the same from VGG-16 of torchvision; wants a GPU
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
@@ -40,7 +50,7 @@ AUGMENT = (
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "paper": paper, "smoke": smoke}
+    presets = {"": laptop, "paper": paper, "vgg16": vgg16, "smoke": smoke}
     if preset not in presets:
         known = ", ".join(name for name in presets if name)
         raise ValueError(f'no preset "{preset}"; there are {known}')
@@ -66,12 +76,13 @@ def laptop() -> dict:
             "num_classes": 11,
             "features": (16, 32, 64, 128, 128),
             "dropout_rate": 0.0,
+            "sample": False,
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
         "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 20},
-        "evaluation": {"split": "validation", "boundary_f1": False},
+        "evaluation": {"split": "validation", "boundary_f1": False, "samples": 1},
     }
 
 
@@ -97,8 +108,17 @@ def paper() -> dict:
             "boundary_f1": True,
             "scales": (1.0,),
             "flip": False,
+            "samples": 1,
         },
         "schedule": {"name": "constant", "peak": 1e-3},
+    }
+
+
+def vgg16() -> dict:
+    config = paper()
+    return config | {
+        "pipeline": config["pipeline"] | {"normalization": "imagenet"},
+        "initialization": {"source": "torchvision/vgg16_bn", "input": "", "skip": ()},
     }
 
 

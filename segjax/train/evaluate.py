@@ -50,8 +50,8 @@ class Evaluation:
       symmetries: whether evaluation and prediction average the probabilities over the
         image's flips and quarter turns, at eight times the cost.
       samples: passes of a network that drops activations in evaluation, too, each with
-        a fixed key of its own, whose probabilities are averaged: Bayesian SegNet, with
-        `network={"sample": True}`.
+        a fixed key of its own, whose probabilities are averaged: Bayesian SegNet, where
+        config.model.sample is True.
       scales: factors by which images are resized; the probabilities of all are averaged.
       flip: whether those of the mirror image (left and right) are averaged in.
       crop: height and width in pixels of crops that slide over the image, where it is

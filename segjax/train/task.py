@@ -74,8 +74,8 @@ class SemanticTask:
         ):
             raise UserError(
                 f"config.evaluation.samples is {self.evaluation.samples}, but the "
-                "network gives the same each time: use 1, or a SegNet with "
-                "config.evaluation.network={'sample': True}."
+                "network gives the same each time: use 1, or a SegNet with dropout and "
+                "config.model.sample=True."
             )
         self.loss = Objective(config.loss, config.model.num_classes)
         self.schedule = _schedule(config)

@@ -16,7 +16,7 @@ from segjax.types import UserError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def bayesian(**evaluation):
+def bayesian(sample=True, **evaluation):
     """A tiny SegNet whose dropout acts in evaluation, too."""
     config = config_lib.load(str(ROOT / "configs" / "segnet_camvid.py:smoke"))
     config.model = ml_collections.ConfigDict(
@@ -26,9 +26,10 @@ def bayesian(**evaluation):
             "features": (4, 4, 8),
             "depths": (1, 1, 1),
             "dropout_rate": 0.5,
+            "sample": sample,
         }
     )
-    group = {"split": "validation", "network": {"sample": True}} | evaluation
+    group = {"split": "validation"} | evaluation
     config.evaluation = ml_collections.ConfigDict(group)
     return SemanticTask(config)
 
@@ -54,7 +55,8 @@ def test_a_network_that_drops_activations_predicts_the_same_each_time():
 
     first = predicted(one)
     np.testing.assert_array_equal(first, predicted(one))
-    plain = one.model.apply(variables, image[None], train=False)["logits"][0]
+    silent = one.model.clone(sample=False)
+    plain = silent.apply(variables, image[None], train=False)["logits"][0]
     assert np.abs(first - plain).max() > 1e-3
     averaged = predicted(several)
     np.testing.assert_allclose(np.exp(averaged).sum(-1), 1.0, rtol=1e-5)
@@ -62,8 +64,8 @@ def test_a_network_that_drops_activations_predicts_the_same_each_time():
 
 
 def test_samples_of_a_network_that_does_not_sample_are_refused():
-    with pytest.raises(UserError, match=r"evaluation\.samples is 8.*'sample': True"):
-        bayesian(samples=8, network=None)
+    with pytest.raises(UserError, match=r"samples is 8.*model\.sample=True"):
+        bayesian(sample=False, samples=8)
 
 
 def test_a_number_of_samples_that_cannot_be_is_refused():
