@@ -30,7 +30,7 @@ CLASS_WEIGHTS = (
 """Median-frequency weights of the 11 classes, as in the authors' release."""
 
 
-AUGMENT = (
+AUGMENT: tuple[tuple[str, dict], ...] = (
     ("random_scale", {"scale": (0.75, 1.5)}),
     ("random_crop", {}),
     ("flip", {"vertical": False}),

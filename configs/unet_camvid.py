@@ -17,7 +17,7 @@ Presets, as `--config=configs/unet_camvid.py:PRESET`:
 
 import ml_collections
 
-AUGMENT = (
+AUGMENT: tuple[tuple[str, dict], ...] = (
     ("random_scale", {"scale": (0.75, 1.5)}),
     ("random_crop", {}),
     ("flip", {"vertical": False}),

@@ -15,7 +15,6 @@ from pathlib import Path
 from PIL import Image
 
 from segjax.data.images import normalize
-from segjax.predict.tiled import Predictor
 from segjax.train.trained import Trained, load_trained
 from segjax.types import Record
 from segjax.viz import comparison
@@ -47,12 +46,13 @@ def draw(workdir: Path, output: Path, data_dir: str | None, section: int) -> Pat
 
 
 def _comparison(trained: Trained, record: Record) -> Image.Image:
-    predictor: Predictor = trained.task.predictor(trained.variables)
+    image = normalize(record["image"], trained.task.normalization)
+    page = next(trained.task.predictor(trained.variables).pages([image]))
     spec = trained.label_spec
     return comparison(
         record["image"],
         record["label"],
-        predictor.labels(normalize(record["image"], trained.task.normalization)),
+        page["labels"],
         spec.colors,
         spec.names,
     )
