@@ -1,0 +1,202 @@
+"""Times the fully connected CRF beside pydensecrf, in turns, in one process.
+
+    pip install --no-deps pydensecrf2==1.1
+    python benchmarks/bench_crf.py --output=benchmarks/results
+
+Each round waits for a quiet machine (or gives up waiting, and says so by its load), then
+runs both once; the ratio is the median over rounds, above 1 segjax is faster. "whole" is
+from pixels to marginals, "steps" without the building of lattices and norms. Compiling
+is not counted: it happens once for images of one size. Wall time and processor time of
+all threads. The image is drawn, of smooth shades and few edges, as photographs have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from results import environment, save
+from scipy.ndimage import gaussian_filter
+
+from segjax.ops.crf import dense_crf
+from segjax.ops.crf_features import appearance_features, smoothness_features
+from segjax.ops.mean_field import make_kernel, mean_field
+from segjax.ops.permutohedral import permutohedral_lattice
+
+# Height, width, labels, sigma alpha, beta, gamma.
+CASES = (
+    (375, 500, 21, 80.0, 13.0, 3.0),
+    (375, 500, 21, 49.0, 5.0, 3.0),
+    (375, 500, 21, 67.0, 3.0, 1.0),
+    (512, 512, 2, 80.0, 13.0, 3.0),
+)
+WEIGHTS = (4.0, 3.0)
+
+
+def drawn(height: int, width: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image `[H, W, 3]` uint8, and logits `[H, W, K]` of blobs."""
+    generator = np.random.default_rng(0)
+    regions = gaussian_filter(generator.normal(size=(height, width, 3)), (25, 25, 0))
+    shades = gaussian_filter(generator.normal(size=(height, width, 3)), (4, 4, 0))
+    image = 120 + 60 * np.sign(regions) + 1500 * regions + 250 * shades
+    image += generator.normal(0, 2, image.shape)
+    blobs = gaussian_filter(generator.normal(size=(height, width, labels)), (15, 15, 0))
+    logits = (60 * blobs + generator.normal(size=blobs.shape)).astype(np.float32)
+    return image.clip(0, 255).astype(np.uint8), logits
+
+
+def peer(image: np.ndarray, logits: np.ndarray, widths: tuple[float, ...]):
+    """What builds the CRF of pydensecrf, and what runs its steps."""
+    import pydensecrf.densecrf as densecrf
+
+    alpha, beta, gamma = widths
+    height, width, labels = logits.shape
+    unary = np.ascontiguousarray(-logits.reshape(-1, labels).T)
+
+    def build():
+        crf = densecrf.DenseCRF2D(width, height, labels)
+        crf.setUnaryEnergy(unary)
+        crf.addPairwiseGaussian(sxy=gamma, compat=WEIGHTS[1])
+        crf.addPairwiseBilateral(sxy=alpha, srgb=beta, rgbim=image, compat=WEIGHTS[0])
+        return crf
+
+    return build, lambda crf, steps: np.asarray(crf.inference(steps))
+
+
+def ours(image: np.ndarray, logits: np.ndarray, widths: tuple[float, ...]):
+    """What builds the kernels, and what runs the steps."""
+    alpha, beta, gamma = widths
+    height, width, labels = logits.shape
+    flat = jnp.asarray(logits.reshape(-1, labels))
+    kernel = jax.jit(make_kernel, static_argnames=("num_pixels", "normalization"))
+    run = jax.jit(
+        lambda logits, kernels, steps: (
+            mean_field(logits, kernels, num_iterations=steps).marginals
+        ),
+        static_argnums=2,
+    )
+
+    def build():
+        features = appearance_features(jnp.asarray(image), alpha, beta)
+        positions = smoothness_features((height, width), gamma)
+        kernels = [
+            kernel(
+                permutohedral_lattice(x),
+                num_pixels=height * width,
+                compatibility=weight,
+            )
+            for x, weight in zip((features, positions), WEIGHTS, strict=True)
+        ]
+        return jax.block_until_ready(kernels)
+
+    return build, lambda kernels, steps: np.asarray(run(flat, kernels, steps))
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
+    """What the work gives; seconds, and seconds of all threads together."""
+    wall, used = time.perf_counter(), time.process_time()
+    result = work()
+    return result, (time.perf_counter() - wall, time.process_time() - used)
+
+
+def wait_for_quiet(most: float, patience: float) -> None:
+    end = time.monotonic() + patience
+    while os.getloadavg()[0] > most and time.monotonic() < end:
+        time.sleep(1)
+
+
+def measure(case: tuple, steps: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    *size, labels, alpha, beta, gamma = case
+    image, logits = drawn(*size, labels)
+    programs = {
+        "pydensecrf": peer(image, logits, (alpha, beta, gamma)),
+        "segjax": ours(image, logits, (alpha, beta, gamma)),
+    }
+    marginals = {name: run(build(), steps) for name, (build, run) in programs.items()}
+    same = (marginals["segjax"].argmax(1) == marginals["pydensecrf"].argmax(0)).mean()
+    rounds: dict[str, list[Any]] = {name: [] for name in programs}
+    for _ in range(arguments.rounds):
+        wait_for_quiet(arguments.load, arguments.patience)
+        for name, (build, run) in programs.items():
+            built, of_build = timed(build)
+            _, of_steps = timed(lambda run=run, built=built: run(built, steps))
+            rounds[name].append((of_build, of_steps))
+    result: dict[str, Any] = {
+        "what": f"{size[1]}x{size[0]}, {labels} labels, {alpha:g}/{beta:g}/{gamma:g}",
+        "steps": steps,
+        "labels_equal": float(same),
+    }
+    for index, clock in enumerate(("wall", "cpu")):
+        whole = {
+            name: [a[index] + b[index] for a, b in times]
+            for name, times in rounds.items()
+        }
+        only = {name: [b[index] for _, b in times] for name, times in rounds.items()}
+        for what, times in (("whole", whole), ("steps", only)):
+            ratios = [
+                a / b for a, b in zip(times["pydensecrf"], times["segjax"], strict=True)
+            ]
+            result[f"{clock}_{what}"] = {
+                "seconds": {name: statistics.median(t) for name, t in times.items()},
+                "ratio": statistics.median(ratios),
+                "ratio_range": [min(ratios), max(ratios)],
+            }
+    return result
+
+
+def peak_memory(case: tuple) -> float:
+    """Megabytes of the process after one call for the image of a case."""
+    height, width, labels, alpha, beta, gamma = case
+    image, logits = drawn(height, width, labels)
+    dense_crf(
+        image,
+        logits,
+        sigma_alpha=alpha,
+        sigma_beta=beta,
+        sigma_gamma=gamma,
+        w1=WEIGHTS[0],
+        w2=WEIGHTS[1],
+        num_iterations=1,
+    ).block_until_ready()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, nargs="+", default=[5, 10])
+    parser.add_argument("--cases", type=int, nargs="+", default=range(len(CASES)))
+    parser.add_argument("--load", type=float, default=0.5, help="what counts as quiet")
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait")
+    parser.add_argument("--output", help="folder of the JSON file; none: only print")
+    arguments = parser.parse_args()
+    found = environment("cpu" if jax.default_backend() == "cpu" else "gpu")
+    memory = peak_memory(CASES[0])
+    print(f"peak memory of the process, 500x375, 21 labels: {memory:.0f} MB")
+    rows = []
+    for index in arguments.cases:
+        for steps in arguments.steps:
+            row = measure(CASES[index], steps, arguments)
+            rows.append(row)
+            print(f"{row['what']}, {steps} steps, labels {row['labels_equal']:.5f}:")
+            for name in ("wall_whole", "wall_steps", "cpu_whole", "cpu_steps"):
+                seconds = row[name]["seconds"]
+                low, high = row[name]["ratio_range"]
+                print(
+                    f"  {name}: pydensecrf {1e3 * seconds['pydensecrf']:.0f} ms, segjax "
+                    f"{1e3 * seconds['segjax']:.0f} ms, ratio {row[name]['ratio']:.2f} "
+                    f"({low:.2f} to {high:.2f})"
+                )
+    save("crf", {**found, "peak_megabytes": memory, "rows": rows}, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

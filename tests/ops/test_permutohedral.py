@@ -1,0 +1,187 @@
+"""The lattice beside its definition, its transpose, and the room that it is given."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.ops import lattice_keys
+from segjax.ops.lattice_keys import make_bitmap, make_sorted, place
+from segjax.ops.permutohedral import (
+    CapacityError,
+    lattice_filter,
+    lattice_size,
+    permutohedral_lattice,
+)
+
+DIMENSIONS = pytest.mark.parametrize("d", [2, 3, 5])
+
+
+@functools.cache
+def features_of(d: int, number: int = 64) -> jax.Array:
+    generator = np.random.default_rng(d)
+    return jnp.asarray(generator.uniform(0, 3, (number, d)), jnp.float32)
+
+
+@functools.cache
+def lattice_of(d: int):
+    return permutohedral_lattice(features_of(d))
+
+
+def values_of(number: int = 64) -> np.ndarray:
+    return np.random.default_rng(9).normal(size=(number, 2)).astype(np.float32)
+
+
+def lattice_by_definition(features: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Adams et al. 2010 with a dictionary of vertices, pixel by pixel, in float64."""
+    number, d = features.shape
+    elevation = np.zeros((d + 1, d))
+    for j in range(1, d + 1):
+        elevation[:j, j - 1] = 1
+        elevation[j, j - 1] = -j
+        elevation[:, j - 1] *= np.sqrt(2 / 3) * (d + 1) / np.sqrt(j * (j + 1))
+    shares, sums = [], {}
+    for i in range(number):
+        point = elevation @ features[i]
+        origin = np.round(point / (d + 1)) * (d + 1)
+        rest = point - origin
+        order = np.argsort(np.argsort(-rest, kind="stable"), kind="stable")
+        order = order + int(origin.sum() / (d + 1))
+        origin += (d + 1) * ((order < 0).astype(int) - (order > d))
+        order = order % (d + 1)
+        rest = (point - origin) / (d + 1)
+        weight = np.zeros(d + 2)
+        for c in range(d + 1):
+            weight[d - order[c]] += rest[c]
+            weight[d + 1 - order[c]] -= rest[c]
+        weight[0] += 1 + weight[d + 1]
+        corners = []
+        for k in range(d + 1):
+            corner = origin + np.where(order <= d - k, k, k - d - 1)
+            key = tuple(corner.astype(int))
+            corners.append((key, weight[k]))
+            sums[key] = sums.get(key, 0) + weight[k] * values[i]
+        shares.append(corners)
+    for axis in range(d + 1):
+        step = np.ones(d + 1, int)
+        step[axis] = -d
+        blurred = {}
+        for key, value in sums.items():
+            near = (tuple(key + step), tuple(key - step))
+            blurred[key] = value + sum(0.5 * sums.get(k, 0) for k in near)
+        sums = blurred
+    alpha = 1 / (1 + 2.0**-d)
+    return np.stack([sum(alpha * w * sums[k] for k, w in c) for c in shares])
+
+
+@DIMENSIONS
+def test_lattice_is_that_of_the_definition(d) -> None:
+    expected = lattice_by_definition(np.asarray(features_of(d)), values_of())
+    np.testing.assert_allclose(lattice_of(d)(values_of()), expected, atol=2e-5)
+
+
+@DIMENSIONS
+def test_shares_of_a_pixel_are_barycentric(d) -> None:
+    weights = np.asarray(lattice_of(d).weights)
+    np.testing.assert_allclose(weights.sum(0), 1, atol=1e-6)
+    assert weights.min() >= -1e-6
+
+
+@DIMENSIONS
+def test_transpose_has_the_blurs_in_reverse(d) -> None:
+    x = jnp.asarray(values_of())
+    y = jnp.asarray(np.random.default_rng(8).normal(size=x.shape), jnp.float32)
+    there = lattice_filter(lattice_of(d), x)
+    back = lattice_filter(lattice_of(d), y, reverse=True)
+    same_order = lattice_filter(lattice_of(d), y)
+    scale = float(jnp.linalg.norm(there) * jnp.linalg.norm(y))
+    assert abs(float(jnp.vdot(there, y) - jnp.vdot(x, back))) <= 1e-6 * scale
+    assert abs(float(jnp.vdot(there, y) - jnp.vdot(x, same_order))) > 1e-4 * scale
+
+
+def test_gradient_to_values_is_the_transpose() -> None:
+    x, lattice = jnp.asarray(values_of()), lattice_of(3)
+    gradient = jax.vjp(lattice, x)[1](x)[0]
+    expected = lattice_filter(lattice, x, reverse=True)
+    np.testing.assert_array_equal(gradient, expected)
+
+
+def test_no_gradient_goes_to_the_features() -> None:
+    @jax.jit
+    def loss(features):
+        return jnp.square(permutohedral_lattice(features)(values_of())).sum()
+
+    np.testing.assert_array_equal(jax.grad(loss)(features_of(2)), 0)
+
+
+def test_bitmap_and_sorting_number_vertices_alike() -> None:
+    places = place(features_of(5))
+    bitmap, ordered = make_bitmap(places, int(places.cells)), make_sorted(places, 384)
+    assert int(bitmap.count) == int(ordered.count)
+    np.testing.assert_array_equal(bitmap.find(places.keys), ordered.find(places.keys))
+    others = jnp.arange(0, int(places.cells), 7, dtype=jnp.int32)
+    np.testing.assert_array_equal(bitmap.has(others), ordered.has(others))
+
+
+def test_prefix_sums_in_two_levels() -> None:
+    counts = np.random.default_rng(0).integers(0, 9, 700).astype(np.int32)
+    found = lattice_keys._prefix(jnp.asarray(counts))
+    np.testing.assert_array_equal(found, np.cumsum(counts) - counts)
+
+
+def test_too_few_vertices_are_an_error_that_names_how_many() -> None:
+    needed, cells = lattice_size(features_of(3))
+    assert needed == int(lattice_of(3).count)
+    with pytest.raises(CapacityError, match=f"is 5; this image needs {needed}"):
+        permutohedral_lattice(features_of(3), max_vertices=5)
+    with pytest.raises(CapacityError, match=f"is 7; this image needs {cells} cells"):
+        permutohedral_lattice(features_of(3), table_size=7)
+    exact = permutohedral_lattice(features_of(3), max_vertices=needed, table_size=cells)
+    x = values_of()
+    np.testing.assert_allclose(exact(x), lattice_of(3)(x), atol=1e-5)
+
+
+def test_too_little_room_under_jit_is_nan_and_enough_is_not() -> None:
+    needed, cells = lattice_size(features_of(2))
+
+    @functools.partial(jax.jit, static_argnums=(1, 2))
+    def filtered(features, max_vertices, table_size):
+        lattice = permutohedral_lattice(
+            features, max_vertices=max_vertices, table_size=table_size
+        )
+        return lattice(values_of())
+
+    expected = lattice_of(2)(values_of())
+    for sizes in ((needed, cells), (None, None)):
+        np.testing.assert_allclose(
+            filtered(features_of(2), *sizes), expected, atol=1e-5
+        )
+    for sizes in ((needed - 1, None), (needed, cells - 1)):
+        assert np.isnan(filtered(features_of(2), *sizes)).all()
+
+
+def test_more_cells_than_32_bits_number_are_an_error() -> None:
+    features = jnp.asarray(np.random.default_rng(0).uniform(0, 900, (8, 5)))
+    with pytest.raises(CapacityError, match=r"the lattice has .* cells; allowed are"):
+        permutohedral_lattice(features)
+    with pytest.raises(CapacityError, match="finite features"):
+        permutohedral_lattice(features_of(2).at[0, 0].set(jnp.nan))
+
+
+@pytest.mark.parametrize(("d", "number"), [(1, 5), (2, 1), (3, 7)])
+def test_pixels_all_alike_share_one_simplex(d, number) -> None:
+    lattice = permutohedral_lattice(jnp.full((number, d), 0.3))
+    assert int(lattice.count) == d + 1
+    rows = lattice(jnp.ones((number, 1)))
+    np.testing.assert_allclose(rows, float(rows[0, 0]), rtol=1e-6)
+
+
+def test_bad_input_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"features has the shape \[0, 2\]; allowed"):
+        permutohedral_lattice(jnp.zeros((0, 2)))
+    with pytest.raises(ValueError, match="max_vertices is 0; allowed is 1 or more"):
+        permutohedral_lattice(jnp.zeros((4, 2)), max_vertices=0)
