@@ -28,11 +28,7 @@ from segjax.ops.crf_features import (
     smoothness_features,
 )
 from segjax.ops.gaussian_filters import ExactFilter, Filter
-from segjax.ops.mean_field import (
-    NORMALIZATIONS,
-    Normalization,
-    make_kernel,
-)
+from segjax.ops.mean_field import NORMALIZATIONS, Normalization, make_kernel
 from segjax.ops.mean_field import mean_field as mean_field
 from segjax.ops.permutohedral import (
     LARGEST_BITMAP,
