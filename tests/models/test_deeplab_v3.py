@@ -213,7 +213,6 @@ def test_logits_lie_on_what_they_see_whatever_the_size_of_the_image(name):
             np.testing.assert_allclose(centre, dot, atol=0.01)
 
 
-
 # Bad input
 
 
