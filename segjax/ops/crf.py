@@ -342,8 +342,9 @@ def logits_from_probabilities(probabilities: Array) -> Array:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> logits_from_probabilities(jnp.array([1.0, 0.0])).round(2).tolist()
-      [0.0, -11.510000228881836]
+      >>> logits = logits_from_probabilities(jnp.array([1.0, 0.0]))
+      >>> [round(float(x), 2) for x in logits]
+      [0.0, -11.51]
     """
     if is_concrete(probabilities):
         values = np.asarray(probabilities)
