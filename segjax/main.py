@@ -6,7 +6,7 @@ Verbs:
   predict   labels the images of --input into --output
   summary   describes the network of --config: layers, sizes, receptive field
   prepare   builds the data set of --config ahead of time
- import    makes --workdir of the weights in --input that others have trained (--source)
+  import    makes --workdir of the weights in --input that others have trained (--source)
 
 The presets of a config come after a colon: --config=configs/unet_em.py:isbi. Its keys can
 be changed one by one: --config.batch_size=8 --config.model.features=8,16,32.

@@ -175,7 +175,8 @@ def aligned_geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
       Legal sides, and the pixels at a cut that see its padding.
 
     Example:
-      >>> aligned_geometry((interpolation("resize", 8),), stride=8)
+      >>> conv = Layer("conv", kernel=3, stride=8, padding=1)
+      >>> aligned_geometry((conv, interpolation("resize", 8)), stride=8)
       Geometry(stride=8, margin=0, halo=8, minimum=9, offset=1)
     """
     first, last = input_window(layers, 0, stride)

@@ -27,7 +27,7 @@ def any_size(layers: tuple[Layer, ...], stride: int, minimum: int = 1) -> Geomet
     Example:
       >>> pool, up = Layer("pool", 2, 2), Layer("up", 4, 2, padding=1, transposed=True)
       >>> any_size((pool, up), stride=2)
-      Geometry(stride=2, margin=0, halo=3, minimum=1, offset=None)
+      Geometry(stride=2, margin=0, halo=2, minimum=1, offset=None)
     """
     halo = 0
     for pixel in range(stride):
