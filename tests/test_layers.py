@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "segjax"
 
-BASE = {"types", "errors"}
+BASE = {"types", "errors", "rle"}
 ISLANDS = {"layers", "losses", "metrics", "data", "viz"}
 RUNS = {"train", "predict", "inspect", "export"}
 BELOW_RUNS = {"config", "ops", "backbones", "models", "pretrained"} | ISLANDS
@@ -20,6 +20,7 @@ BELOW_RUNS = {"config", "ops", "backbones", "models", "pretrained"} | ISLANDS
 OURS: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
+    "rle": {"errors"},
     "config": BASE,
     "ops": BASE,
     "layers": BASE | {"ops"},
@@ -42,6 +43,7 @@ RUNNING = LINEN | {"optax", "orbax", "ml_collections", "scipy", "PIL", "tifffile
 THEIRS: dict[str, set[str]] = {
     "errors": set(),
     "types": ARRAYS,
+    "rle": {"numpy"},
     "config": {"jax", "ml_collections"},
     "ops": ARRAYS | {"chex"},
     "layers": LINEN,

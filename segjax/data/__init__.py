@@ -22,6 +22,8 @@ _MODULES = {
     "voc": "segjax.data.builders.voc",
     "cityscapes": "segjax.data.builders.cityscapes",
     "ade20k": "segjax.data.builders.ade20k",
+    "instance_shapes": "segjax.data.builders.instance_shapes",
+    "stick_figures": "segjax.data.builders.instance_shapes",
 }
 
 

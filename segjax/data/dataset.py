@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.types import Record
 
@@ -16,19 +17,22 @@ class Dataset:
 
     A record is a mapping with `image` `[H, W, C]` uint8 or uint16, `label` `[H, W]`
     uint8 (class ids, `IGNORE_LABEL` where a pixel does not count) and `name`. A test
-    split whose labels nobody published has no `label`. Arrays may be read-only.
+    split whose labels nobody published has no `label`. Arrays may be read-only. Records of
+    objects hold boxes and masks instead of a label (`segjax.data.instance_records`).
 
     Attributes:
       name: key in `DATASETS`.
       label_spec: names and colours of the classes.
       channels: channels of every image, C.
       splits: records of "train", "validation" and, where there is one, "test".
+      instances: what the objects are, where records hold objects; else None.
     """
 
     name: str
     label_spec: LabelSpec
     channels: int
     splits: Mapping[str, Sequence[Record]]
+    instances: InstanceSpec | None = None
 
 
 class LazyRecords(Sequence[Record]):

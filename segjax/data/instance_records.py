@@ -1,0 +1,114 @@
+"""Records of objects: what they hold, how TFDS keeps them, how they are read.
+
+A record of objects is a mapping with
+
+- `image` uint8 `[H, W, C]`, `name` str, `image_id` int;
+- `boxes` float32 `[N, 4]`, `(y0, x0, y1, x1)` in pixels, the end exclusive;
+- `classes` int32 `[N]`, 1 to K - 1; `crowd` bool `[N]`, True for a region of many objects
+  that are not told apart; `areas` float32 `[N]`, pixels, as the annotation says;
+- `masks`, N run lengths (`segjax.rle.Rle`);
+- `keypoints` float32 `[N, P, 3]` where there are any: `(y, x, visibility)`, pixels as in
+  boxes (the centre of the first pixel is 0.5), 0 not labelled, 1 hidden, 2 visible.
+
+N may be 0: an image without any object is legal, and trains.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax.data.dataset import LazyRecords
+from segjax.data.prepare import tfds
+from segjax.rle import Rle, boxes_of, encode
+from segjax.types import Record
+
+_TENSORS: Mapping[str, tuple[tuple[int | None, ...], type]] = {
+    "image": ((None, None, 3), np.uint8),
+    "boxes": ((None, 4), np.float32),
+    "classes": ((None,), np.int32),
+    "crowd": ((None,), np.uint8),
+    "areas": ((None,), np.float32),
+    "mask_counts": ((None,), np.int32),
+    "mask_lengths": ((None,), np.int32),
+    "image_id": ((1,), np.int64),
+}
+
+
+def description(
+    builder: tfds.core.DatasetBuilder, text: str, num_keypoints: int = 0
+) -> tfds.core.DatasetInfo:
+    """Describes stored records of objects in colour, kept in the order of writing."""
+    tensors = dict(_TENSORS)
+    if num_keypoints:
+        tensors["keypoints"] = ((None, num_keypoints, 3), np.float32)
+    features = {
+        key: tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+        for key, (shape, dtype) in tensors.items()
+    }
+    features["name"] = tfds.features.Text()
+    return tfds.core.DatasetInfo(
+        builder=builder,
+        description=text,
+        features=tfds.features.FeaturesDict(features),
+        disable_shuffling=True,
+    )
+
+
+def from_masks(
+    image: np.ndarray,
+    masks: np.ndarray,
+    classes: Sequence[int] | np.ndarray,
+    *,
+    name: str,
+    image_id: int,
+    keypoints: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Makes a record of masks `[N, H, W]`; boxes and areas are those of the masks."""
+    rles = tuple(encode(mask) for mask in masks)
+    record = {
+        "image": image,
+        "boxes": boxes_of(rles),
+        "classes": np.asarray(classes, np.int32),
+        "crowd": np.zeros(len(rles), bool),
+        "areas": np.array([rle.area for rle in rles], np.float32),
+        "masks": rles,
+        "name": name,
+        "image_id": image_id,
+    }
+    if keypoints is not None:
+        record["keypoints"] = np.asarray(keypoints, np.float32)
+    return record
+
+
+def stored(record: Record) -> dict[str, Any]:
+    """Turns a record into what TFDS writes."""
+    out = {k: v for k, v in record.items() if k != "masks"}
+    counts = [rle.counts for rle in record["masks"]]
+    out["mask_counts"] = np.concatenate([np.zeros(0, np.int32), *counts]).astype("i4")
+    out["mask_lengths"] = np.array([len(c) for c in counts], np.int32)
+    out["crowd"] = record["crowd"].astype(np.uint8)
+    out["image_id"] = np.array([record["image_id"]], np.int64)
+    return out
+
+
+def records(builder: Any, split: str) -> Sequence[Record]:
+    """Returns a prepared split of objects, in the order in which it was written."""
+    source = builder.as_data_source(split)
+    return LazyRecords(functools.partial(_read, source), range(len(source)))
+
+
+def _read(source: Sequence[Record], index: int) -> Record:
+    record = dict(source[index])
+    name = record["name"]
+    record["name"] = name.decode() if isinstance(name, bytes) else str(name)
+    record["image_id"] = int(record["image_id"][0])
+    record["crowd"] = record["crowd"].astype(bool)
+    counts, lengths = record.pop("mask_counts"), record.pop("mask_lengths")
+    height, width = record["image"].shape[:2]
+    parts = np.split(counts.astype(np.int64), np.cumsum(lengths))[: len(lengths)]
+    record["masks"] = tuple(Rle((height, width), part) for part in parts)
+    return record

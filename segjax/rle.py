@@ -1,0 +1,249 @@
+"""Masks as run lengths, in the form of COCO: what data, metrics and results exchange.
+
+A mask `[H, W]` is read column by column, `y + H * x`, and told as the lengths of its
+runs of 0 and of 1 in turn, the first one of 0. COCO writes these counts as a list, or as
+text: each count from the fourth on is told as the difference to the one before the last,
+in groups of five bits, each in a character (`cocodataset/cocoapi`, `maskApi.c`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from segjax.errors import UserError
+
+_BITS, _SIGN, _MORE, _FIRST = 5, 16, 32, 48
+"""Of a character: five bits, the sign among them, a sixth for "more follow", from "0"."""
+
+
+class Rle(NamedTuple):
+    """A mask as run lengths.
+
+    Attributes:
+      size: `(height, width)`, pixels.
+      counts: lengths of the runs of 0, 1, 0, ..., int64, `height * width` in all.
+    """
+
+    size: tuple[int, int]
+    counts: np.ndarray
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(self.counts[1::2].sum())
+
+    @property
+    def runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where its runs of 1 start and end (exclusive), `y + H * x`, int64 each."""
+        edges = self.counts.cumsum()
+        return edges[0::2][: len(edges) // 2], edges[1::2]
+
+
+def encode(mask: np.ndarray) -> Rle:
+    """Tells a mask as run lengths.
+
+    Args:
+      mask: `[H, W]`, bool or numbers of which all but 0 count.
+
+    Raises:
+      ValueError: if it has another shape.
+
+    Example:
+      >>> encode(np.array([[0, 1], [1, 1]])).counts.tolist()
+      [1, 3]
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise ValueError(f"mask must be [H, W], got shape {mask.shape}")
+    flat = mask.T.ravel().astype(bool)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    first = [0] if flat.size and flat[0] else []
+    edges = np.concatenate([first, edges, [flat.size]]).astype(np.int64)
+    return Rle((mask.shape[0], mask.shape[1]), np.diff(edges, prepend=0))
+
+
+def decode(rle: Rle) -> np.ndarray:
+    """Turns run lengths into a mask, bool `[H, W]`.
+
+    Example:
+      >>> decode(Rle((2, 2), np.array([1, 3]))).astype(int).tolist()
+      [[0, 1], [1, 1]]
+    """
+    values = np.arange(len(rle.counts)) % 2 == 1
+    return np.repeat(values, rle.counts).reshape(rle.size[::-1]).T
+
+
+def from_positions(positions: np.ndarray, size: tuple[int, int]) -> Rle:
+    """Makes run lengths of the positions `y + H * x` at which a mask changes.
+
+    Two changes at one position cancel each other.
+
+    Args:
+      positions: integers `[N]` in any order; those of `height * width` mean nothing.
+      size: `(height, width)`.
+    """
+    total = size[0] * size[1]
+    places, times = np.unique(np.asarray(positions, np.int64), return_counts=True)
+    places = places[(times % 2 == 1) & (places < total)]
+    edges = np.concatenate([places, [total]])
+    return Rle(size, np.diff(edges, prepend=0))
+
+
+def union(rles: Sequence[Rle]) -> Rle:
+    """Joins masks of one size; at least one.
+
+    Example:
+      >>> left, right = encode(np.array([[1, 0, 0]])), encode(np.array([[0, 0, 1]]))
+      >>> union([left, right]).counts.tolist()
+      [0, 1, 1, 1]
+    """
+    if len(rles) == 1:
+        return rles[0]
+    starts, ends = (
+        np.concatenate(x) for x in zip(*(r.runs for r in rles), strict=True)
+    )
+    places = np.concatenate([starts, ends])
+    steps = np.repeat([1, -1], len(starts))
+    order = np.lexsort((-steps, places))
+    places, depth = places[order], steps[order].cumsum()
+    before = depth - steps[order]
+    changes = places[(depth == 0) != (before == 0)]
+    return from_positions(changes, rles[0].size)
+
+
+def boxes_of(rles: Sequence[Rle]) -> np.ndarray:
+    """The smallest boxes around masks, `(y0, x0, y1, x1)` with the end exclusive.
+
+    Returns:
+      float32 `[N, 4]`; zeros for a mask without pixels.
+
+    Example:
+      >>> boxes_of([encode(np.array([[0, 0, 0], [0, 1, 1]]))]).tolist()
+      [[1.0, 1.0, 2.0, 3.0]]
+    """
+    boxes = np.zeros((len(rles), 4), np.float32)
+    for box, rle in zip(boxes, rles, strict=True):
+        starts, ends = rle.runs
+        full = ends > starts
+        if not full.any():
+            continue
+        height, first, last = rle.size[0], starts[full], ends[full] - 1
+        top, bottom = first % height, last % height
+        # A run that goes on in the next column touches the lower and the upper rim.
+        wraps = first // height != last // height
+        box[0] = 0 if wraps.any() else top.min()
+        box[2] = height if wraps.any() else bottom.max() + 1
+        box[1], box[3] = (first // height).min(), (last // height).max() + 1
+    return boxes
+
+
+def intersections(rles: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray:
+    """Counts the pixels that masks share, from the runs alone.
+
+    The number of pixels of a mask before a position is linear between the ends of its
+    runs, so a run of another mask shares with it the difference of two interpolations.
+
+    Args:
+      rles: N masks.
+      others: M masks of the same size.
+
+    Returns:
+      float64 `[N, M]`, whole numbers.
+    """
+    shared = np.zeros((len(rles), len(others)))
+    if not len(rles) or not len(others):
+        return shared
+    runs = [r.runs for r in rles]
+    owner = np.repeat(np.arange(len(rles)), [len(starts) for starts, _ in runs])
+    starts, ends = (np.concatenate(x) for x in zip(*runs, strict=True))
+    for column, other in enumerate(others):
+        edges = np.concatenate([[0], other.counts.cumsum()])
+        ones = other.counts * (np.arange(len(other.counts)) % 2)
+        before = np.concatenate([[0], ones.cumsum()])
+        pixels = np.interp(ends, edges, before) - np.interp(starts, edges, before)
+        shared[:, column] = np.bincount(owner, pixels, minlength=len(rles))
+    return np.rint(shared)
+
+
+def to_string(rle: Rle) -> str:
+    """Writes the counts as COCO's text.
+
+    Example:
+      >>> to_string(encode(np.eye(4)))
+      '01400N'
+    """
+    counts = rle.counts.astype(np.int64)
+    told = counts.copy()
+    told[3:] -= counts[1:-2]
+    text = bytearray()
+    for number in told.tolist():
+        more = True
+        while more:
+            bits = number & 31
+            number >>= _BITS
+            more = number != (-1 if bits & _SIGN else 0)
+            text.append(_FIRST + (bits | _MORE if more else bits))
+    return text.decode("ascii")
+
+
+def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
+    """Reads COCO's text.
+
+    Args:
+      text: what `to_string` writes.
+      size: `(height, width)`.
+
+    Raises:
+      UserError: if it is no such text, or its runs are not `height * width` in all.
+
+    Example:
+      >>> decode(from_string('01400N', (4, 4))).astype(int).tolist()[1]
+      [0, 1, 0, 0]
+    """
+    raw = text.encode("ascii", "replace") if isinstance(text, str) else text
+    bits = np.frombuffer(raw, np.uint8).astype(np.int64) - _FIRST
+    if len(bits) and (bits.min() < 0 or bits.max() >= 64 or bits[-1] & _MORE):
+        raise UserError(
+            f"A mask's run lengths are told as {_shortened(text)}, which is no text of "
+            "COCO's form; give the counts as a list or as this text."
+        )
+    last = bits & _MORE == 0
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    shift = _BITS * (np.arange(len(bits)) - np.repeat(starts, ends - starts + 1))
+    if len(bits) and shift.max() > 60:
+        raise UserError(
+            f"A mask's run lengths are told as {_shortened(text)}, which holds a number "
+            "too large for any image."
+        )
+    numbers = np.add.reduceat((bits & 31) << shift, starts) if len(ends) else bits
+    negative = (bits[ends] & _SIGN) != 0
+    numbers -= np.where(negative, np.int64(1) << (shift[ends] + _BITS), 0)
+    numbers[1::2] = numbers[1::2].cumsum()
+    numbers[2::2] = numbers[2::2].cumsum()
+    return from_counts(numbers, size)
+
+
+def from_counts(counts: Sequence[int] | np.ndarray, size: tuple[int, int]) -> Rle:
+    """Checks run lengths against a size.
+
+    Raises:
+      UserError: if one is negative, or they are not `height * width` in all.
+    """
+    counts = np.asarray(counts, np.int64)
+    height, width = (int(n) for n in size)
+    if counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:
+        raise UserError(
+            f"A mask's run lengths add up to {counts.sum()} pixels, but an image of "
+            f"{height} x {width} has {height * width}; give the mask in the size of its "
+            "image."
+        )
+    return Rle((height, width), counts)
+
+
+def _shortened(text: str | bytes) -> str:
+    shown = text if isinstance(text, str) else text.decode("ascii", "replace")
+    return repr(shown if len(shown) <= 24 else shown[:24] + "...")
