@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
+from segjax.ops.adaptive_pool import adaptive_avg_pool
 from segjax.ops.lrn import local_response_norm
-from segjax.ops.pool import adaptive_avg_pool, max_pool
+from segjax.ops.pool import max_pool
 from segjax.ops.receptive_field import Layer
 from segjax.types import Array, Dtype
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from segjax.backbones.inception import AuxiliaryHead, Inception, Unit
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.conv_norm import norm_options
 from segjax.layers.initializers import he_normal
 from segjax.ops.lrn import local_response_norm
 from segjax.ops.pool import max_pool
@@ -145,10 +146,7 @@ class GoogLeNet(nn.Module):
         unit: Callable[..., Unit] = partial(
             Unit,
             batch_norm=self.batch_norm,
-            norm_momentum=self.norm_momentum,
-            norm_epsilon=self.norm_epsilon,
-            norm_frozen=self.norm_frozen,
-            **types,
+            **norm_options(self),
         )
         found, x = {}, self._transformed(image) if self.transform_input else image
         for name, layer in self._parts():

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.inverted_residual import InvertedResidual, divisible
 from segjax.ops.receptive_field import Layer
@@ -102,12 +102,7 @@ class MobileNetV2(nn.Module):
           `[B, num_classes]`.
         """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norms = {
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            **types,
-        }
+        norms = norm_options(self)
         conv_norm: Callable[..., ConvNorm] = partial(
             ConvNorm, activation=jax.nn.relu6, **norms
         )

@@ -32,7 +32,7 @@ from segjax.backbones.residual import (
     bottleneck_strides,
 )
 from segjax.layers.attributes import check_dtypes, check_shares
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.ops.pool import max_pool
 from segjax.ops.receptive_field import Layer
@@ -151,10 +151,7 @@ class ResNet(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv_norm: Callable[..., ConvNorm] = partial(
             ConvNorm,
-            norm_momentum=self.norm_momentum,
-            norm_epsilon=self.norm_epsilon,
-            norm_frozen=self.norm_frozen,
-            **types,
+            **norm_options(self),
         )
         x, stages = image, {}
         for name, kernel, stride, multiple in STEMS[self.stem]:

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.separable import SeparableConvNorm
 from segjax.ops.receptive_field import Layer
@@ -154,13 +154,7 @@ class Xception(nn.Module):
           block's stride, not rectified (`stage2` is what DeepLab v3+'s decoder takes
           in). With `num_classes` also `logits` `[B, num_classes]`.
         """
-        common = {
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-        }
+        common = norm_options(self)
         conv_norm: Callable[..., ConvNorm] = partial(ConvNorm, **common)
         separable: Callable[..., SeparableConvNorm] = partial(
             SeparableConvNorm, **common

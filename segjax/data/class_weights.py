@@ -75,12 +75,17 @@ def class_weights(
     Raises:
       UserError: there is no such method, or nothing to count.
     """
+    check_method(method)
+    return tuple(map(float, CLASS_WEIGHTS[method](records, label_spec)))
+
+
+def check_method(method: str) -> None:
+    """Raises `UserError` if a name is not one of `CLASS_WEIGHTS`."""
     if method not in CLASS_WEIGHTS:
         raise UserError(
             f"config.loss.class_weights is {method!r}; there is no such way to compute "
             f"them.{suggestion(method, CLASS_WEIGHTS)}"
         )
-    return tuple(map(float, CLASS_WEIGHTS[method](records, label_spec)))
 
 
 def _count(

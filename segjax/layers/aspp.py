@@ -9,7 +9,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import normal
 from segjax.layers.separable import SeparableConvNorm
 from segjax.ops.receptive_field import Layer
@@ -81,13 +81,7 @@ class ASPP(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Maps `[B, h, w, C]` to `[B, h, w, features]`."""
-        common = {
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-        }
+        common = norm_options(self)
         atrous = SeparableConvNorm if self.separable else ConvNorm
 
         def pointwise(x: Array, name: str) -> Array:

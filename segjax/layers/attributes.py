@@ -23,7 +23,7 @@ def check_counts(**values: object) -> None:
     for name, value in values.items():
         several = isinstance(value, tuple)
         entries = value if isinstance(value, tuple) else (value,)
-        if entries and all(map(_is_count, entries)):
+        if entries and all(map(is_count, entries)):
             continue
         allowed = "whole numbers" if several else "a whole number"
         verb = "holds" if several else "is"
@@ -71,5 +71,6 @@ def check_stage(name: str, value: str, backbone: nn.Module) -> None:
         raise ValueError(f"{name} names no map of the backbone: {error}") from error
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Whether a value is a whole number from 1 on; a bool is none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,6 +15,25 @@ from segjax.ops.conv import Padding
 from segjax.types import Array, Dtype
 
 Activation = Callable[[Array], Array]
+
+
+def norm_options(module: Any) -> dict[str, Any]:
+    """What a module with norms hands on to the parts that have them.
+
+    Args:
+      module: with the attributes `norm_momentum`, `norm_epsilon`, `norm_frozen`, `dtype`
+        and `param_dtype`.
+
+    Returns:
+      Arguments of `ConvNorm`, and of what is made of it.
+    """
+    return {
+        "norm_momentum": module.norm_momentum,
+        "norm_epsilon": module.norm_epsilon,
+        "norm_frozen": module.norm_frozen,
+        "dtype": module.dtype,
+        "param_dtype": module.param_dtype,
+    }
 
 
 class ConvNorm(nn.Module):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.layers.conv import Conv
-from segjax.layers.conv_norm import Activation, ConvNorm
+from segjax.layers.conv_norm import Activation, ConvNorm, norm_options
 from segjax.types import Array, Dtype
 
 
@@ -88,12 +88,7 @@ class InvertedResidual(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norms = {
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            **types,
-        }
+        norms = norm_options(self)
         before = x
         if self.expanded != x.shape[-1]:
             expand = ConvNorm(

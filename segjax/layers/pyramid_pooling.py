@@ -9,8 +9,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.layers.conv_norm import ConvNorm
-from segjax.ops.pool import adaptive_avg_pool, adaptive_max_pool
+from segjax.layers.conv_norm import ConvNorm, norm_options
+from segjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
 from segjax.ops.resize import resize_bilinear
 from segjax.types import Array, Dtype
 
@@ -71,11 +71,7 @@ class PyramidPooling(nn.Module):
                 conv = ConvNorm(
                     channels // len(self.bins),
                     (1, 1),
-                    norm_momentum=self.norm_momentum,
-                    norm_epsilon=self.norm_epsilon,
-                    norm_frozen=self.norm_frozen,
-                    dtype=self.dtype,
-                    param_dtype=self.param_dtype,
+                    **norm_options(self),
                     name=f"bins{count}",
                 )
                 grid = conv(grid, train=train)

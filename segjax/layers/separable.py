@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.layers.conv_norm import Activation, ConvNorm
+from segjax.layers.conv_norm import Activation, ConvNorm, norm_options
 from segjax.layers.initializers import Initializer, he_normal
 from segjax.ops.conv import Padding
 from segjax.types import Array, Dtype
@@ -51,14 +51,7 @@ class SeparableConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
-        common = {
-            "activation": self.activation,
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-        }
+        common = {"activation": self.activation, **norm_options(self)}
         channels = x.shape[-1]
         x = ConvNorm(
             channels,

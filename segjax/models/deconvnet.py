@@ -123,8 +123,7 @@ class DeconvNet(nn.Module):
         Raises:
           ValueError: if H or W is no legal side; the nearest legal ones are named.
         """
-        for axis, side in zip("HW", image.shape[1:3], strict=True):
-            self.geometry.check_input_side(side, name=f"image {axis}")
+        self.geometry.check_image(image)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
         def conv(

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
+from segjax.ops.halo import aligned_geometry
 from segjax.ops.paths import interpolation, under
 from segjax.ops.pool import avg_pool
-from segjax.ops.receptive_field import Layer, input_window
+from segjax.ops.receptive_field import Layer
 from segjax.ops.resize import resize_bilinear
 from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
@@ -159,27 +160,3 @@ class DeepLabV1(nn.Module):
     def geometry(self) -> Geometry:
         """Sides whose corners lie on the grid of the scores."""
         return aligned_geometry(self.layers(), self.backbone.output_stride)
-
-
-def aligned_geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
-    """The geometry of a padded network whose scores are interpolated corner to corner.
-
-    On sides of one more than a multiple of the stride, each score lies on a pixel, and
-    the network is invariant under shifts by the stride.
-
-    Args:
-      layers: of the network, up to logits at the image's size.
-      stride: pixels from one score to the next.
-
-    Returns:
-      Legal sides, and the pixels at a cut that see its padding.
-
-    Example:
-      >>> conv = Layer("conv", kernel=3, stride=8, padding=1)
-      >>> aligned_geometry((conv, interpolation("resize", 8)), stride=8)
-      Geometry(stride=8, margin=0, halo=8, minimum=9, offset=1)
-    """
-    first, last = input_window(layers, 0, stride)
-    reach = max(-first, last - stride)
-    halo = -(-reach // stride) * stride
-    return Geometry(stride, margin=0, halo=halo, minimum=stride + 1, offset=1)

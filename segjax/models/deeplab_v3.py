@@ -18,7 +18,7 @@ from segjax.layers.attributes import (
     check_stage,
 )
 from segjax.layers.conv import Conv
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.ops.paths import interpolation, under
 from segjax.ops.receptive_field import Layer
 from segjax.ops.resize import resize_bilinear
@@ -91,14 +91,15 @@ class DeepLabV3(nn.Module):
         set.
         """
         size = (image.shape[1], image.shape[2])
+        norms = norm_options(self)
         stages = self.backbone(image, train=train)
-        x = ASPP(*self._aspp, **self._norms, name="aspp")(stages["stage5"], train=train)
+        x = ASPP(*self._aspp, **norms, name="aspp")(stages["stage5"], train=train)
         if self.refine:
-            x = ConvNorm(self.features, **self._norms, name="refine")(x, train=train)
+            x = ConvNorm(self.features, **norms, name="refine")(x, train=train)
         outputs = {"logits": self._scores(x, size, "logits")}
         if self.aux_stage is not None and (train or self.is_initializing()):
             x = stages[self.aux_stage]
-            x = ConvNorm(x.shape[-1] // 4, **self._norms, name="aux")(x, train=train)
+            x = ConvNorm(x.shape[-1] // 4, **norms, name="aux")(x, train=train)
             x = nn.Dropout(0.1, deterministic=not train, name="aux_dropout")(x)
             outputs["aux_logits"] = self._scores(x, size, "aux_logits")
         return outputs
@@ -119,16 +120,6 @@ class DeepLabV3(nn.Module):
     def _aspp(self) -> tuple[tuple[int, ...], int, bool, float]:
         rates = scaled_rates(self.rates, self.backbone.output_stride)
         return rates, self.features, self.separable, self.dropout_rate
-
-    @property
-    def _norms(self) -> dict:
-        return {
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-        }
 
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions, up to the logits at the image's size.

@@ -19,7 +19,7 @@ from segjax.layers.attributes import (
     check_stage,
 )
 from segjax.layers.conv import Conv
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.separable import SeparableConvNorm
 from segjax.ops.paths import interpolation, under
 from segjax.ops.receptive_field import Layer
@@ -93,19 +93,20 @@ class DeepLabV3Plus(nn.Module):
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Outputs:
         """Maps an image `[B, H, W, C]` to logits `[B, H, W, K]`."""
+        norms = norm_options(self)
         stages = self.backbone(image, train=train)
-        aspp = ASPP(*self._aspp, **self._norms, name="aspp")
+        aspp = ASPP(*self._aspp, **norms, name="aspp")
         x = aspp(stages["stage5"], train=train)
 
         low = stages[self.low_level_stage]
-        reduce = ConvNorm(self.low_level_features, (1, 1), **self._norms, name="reduce")
+        reduce = ConvNorm(self.low_level_features, (1, 1), **norms, name="reduce")
         low = reduce(low, train=train)
         x = self._resize(x, (low.shape[1], low.shape[2]))
         x = jnp.concatenate([x, low], axis=-1)
 
         block = SeparableConvNorm if self.separable else ConvNorm
         for i, features in enumerate(self.decoder_features, 1):
-            x = block(features, **self._norms, name=f"refine{i}")(x, train=train)
+            x = block(features, **norms, name=f"refine{i}")(x, train=train)
         logits = Conv(
             self.num_classes,
             (1, 1),
@@ -124,16 +125,6 @@ class DeepLabV3Plus(nn.Module):
     def _aspp(self) -> tuple[tuple[int, ...], int, bool, float]:
         rates = scaled_rates(self.rates, self.backbone.output_stride)
         return rates, self.features, self.separable, self.dropout_rate
-
-    @property
-    def _norms(self) -> dict:
-        return {
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-        }
 
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions, up to the logits at the image's size.

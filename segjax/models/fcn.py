@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from segjax.backbones.vgg import VGG
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal, zeros
 from segjax.layers.upsample import Upsample
 from segjax.ops.alignment import IMAGE, Path, Step, align, minimum_side
@@ -119,13 +119,13 @@ class FCN(nn.Module):
         Raises:
           ValueError: if H or W is smaller than the network takes.
         """
-        for axis, side in zip("HW", image.shape[1:3], strict=True):
-            self.geometry.check_input_side(side, name=f"image {axis}")
+        self.geometry.check_image(image)
         size = (image.shape[1], image.shape[2])
+        norms = norm_options(self)
         stages = self.backbone(image, train=train)
         x = stages[self._top]
         if self.head == "conv":
-            x = ConvNorm(x.shape[-1] // 4, **self._norms, name="head")(x, train=train)
+            x = ConvNorm(x.shape[-1] // 4, **norms, name="head")(x, train=train)
         x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
         x = self._score(x, "score")
         scales = self.skip_scales or (1.0,) * len(self.skips)
@@ -135,7 +135,7 @@ class FCN(nn.Module):
         outputs = {"logits": self._enlarge_to(x, size)}
         if self.aux_stage is not None and (train or self.is_initializing()):
             x = stages[self.aux_stage]
-            x = ConvNorm(x.shape[-1] // 4, **self._norms, name="aux")(x, train=train)
+            x = ConvNorm(x.shape[-1] // 4, **norms, name="aux")(x, train=train)
             x = nn.Dropout(AUX_DROPOUT, deterministic=not train, name="aux_dropout")(x)
             x = self._score(x, "aux_logits").astype(jnp.float32)
             outputs["aux_logits"] = resize_bilinear(x, size=size)
@@ -178,16 +178,6 @@ class FCN(nn.Module):
         )
         types = (jnp.float32 if last else self.dtype, self.param_dtype)
         return Upsample(step.factor, step.taps, learned, *types, name=name)(x)
-
-    @property
-    def _norms(self) -> dict:
-        return {
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-        }
 
     @property
     def _top(self) -> str:

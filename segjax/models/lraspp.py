@@ -18,7 +18,7 @@ from segjax.layers.attributes import (
     check_stage,
 )
 from segjax.layers.conv import Conv
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.ops.paths import interpolation, under
 from segjax.ops.receptive_field import Layer, receptive_field
 from segjax.ops.resize import resize_bilinear
@@ -75,10 +75,7 @@ class LRASPP(nn.Module):
         x = ConvNorm(
             self.features,
             (1, 1),
-            norm_momentum=self.norm_momentum,
-            norm_epsilon=self.norm_epsilon,
-            norm_frozen=self.norm_frozen,
-            **types,
+            **norm_options(self),
             name="project",
         )(high, train=train)
         mean = high.mean((1, 2), keepdims=True, dtype=jnp.float32).astype(high.dtype)

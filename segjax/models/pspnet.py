@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
-from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.pyramid_pooling import POOLINGS, PyramidPooling
 from segjax.ops.paths import interpolation, under
 from segjax.ops.receptive_field import Layer
@@ -89,6 +89,7 @@ class PSPNet(nn.Module):
         None.
         """
         size = (image.shape[1], image.shape[2])
+        norms = norm_options(self)
         stages = self.backbone(image, train=train)
         x = stages["stage5"]
         if self.bins:
@@ -97,16 +98,16 @@ class PSPNet(nn.Module):
                 self.pooling,
                 self.reduce,
                 self.align_corners,
-                **self._norms,
+                **norms,
                 name="pyramid",
             )
             x = pyramid(x, train=train)
-        x = ConvNorm(self.features, **self._norms, name="fuse")(x, train=train)
+        x = ConvNorm(self.features, **norms, name="fuse")(x, train=train)
         x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
         outputs = {"logits": self._scores(x, size, "logits")}
         if self.aux_stage is not None and (train or self.is_initializing()):
             x = stages[self.aux_stage]
-            x = ConvNorm(x.shape[-1] // 4, **self._norms, name="aux")(x, train=train)
+            x = ConvNorm(x.shape[-1] // 4, **norms, name="aux")(x, train=train)
             dropout = nn.Dropout(
                 self.dropout_rate, deterministic=not train, name="aux_dropout"
             )
@@ -117,16 +118,6 @@ class PSPNet(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = Conv(self.num_classes, (1, 1), **types, name=name)(x).astype(jnp.float32)
         return resize_bilinear(x, size=size, align_corners=self.align_corners)
-
-    @property
-    def _norms(self) -> dict:
-        return {
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": self.norm_epsilon,
-            "norm_frozen": self.norm_frozen,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-        }
 
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions, up to the logits at the image's size.

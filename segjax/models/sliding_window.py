@@ -154,8 +154,7 @@ class SlidingWindow(nn.Module):
         Raises:
           ValueError: if H or W is smaller than a patch.
         """
-        for axis, side in zip("HW", image.shape[1:3], strict=True):
-            self.geometry.check_input_side(side, name=f"image {axis}")
+        self.geometry.check_image(image)
         dense = self.form == "dense"
         classifier = PatchClassifier(
             self.num_classes,

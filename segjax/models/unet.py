@@ -10,6 +10,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.layers.attributes import (
+    check_counts,
+    check_dtypes,
+    check_shares,
+    is_count,
+)
 from segjax.layers.conv import Conv, UpConv
 from segjax.layers.norm import BatchNorm
 from segjax.ops.pool import max_pool
@@ -96,20 +102,13 @@ class UNet(nn.Module):
             raise ValueError(
                 f"features needs one entry a level, at least two, got {self.features}"
             )
-        if not all(map(_is_count, self.features)):
+        if not all(map(is_count, self.features)):
             raise ValueError(
                 f"features are whole numbers from 1 on, got {self.features}"
             )
-        if not _is_count(self.num_classes):
-            raise ValueError(
-                f"num_classes is a whole number from 1 on, got {self.num_classes!r}"
-            )
-        if not 0 <= self.dropout_rate < 1:
-            raise ValueError(
-                f"dropout_rate is at least 0 and less than 1, got {self.dropout_rate}"
-            )
-        _check_dtype("dtype", self.dtype)
-        _check_dtype("param_dtype", self.param_dtype)
+        check_counts(num_classes=self.num_classes)
+        check_shares(dropout_rate=self.dropout_rate)
+        check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
     @nn.compact
@@ -119,8 +118,7 @@ class UNet(nn.Module):
         Raises:
           ValueError: if H or W is no legal side; the nearest legal ones are named.
         """
-        for axis, side in zip("HW", image.shape[1:3], strict=True):
-            self.geometry.check_input_side(side, name=f"image {axis}")
+        self.geometry.check_image(image)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         *levels, bottom = self.features
         deepest = len(levels)
@@ -199,19 +197,3 @@ class UNet(nn.Module):
         for _ in self.features[:-1]:
             side = 2 * side - 4
         return side > 0
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check_dtype(name: str, dtype: Dtype) -> None:
-    try:
-        if jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
-            return
-    except TypeError:
-        pass
-    raise ValueError(
-        f'{name} is a dtype of real numbers, such as "float32" or "bfloat16", got '
-        f"{dtype!r}"
-    )

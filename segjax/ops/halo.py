@@ -34,3 +34,28 @@ def any_size(layers: tuple[Layer, ...], stride: int, minimum: int = 1) -> Geomet
         first, last = input_window(layers, pixel, pixel + 1)
         halo = max(halo, pixel - first, last - 1 - pixel)
     return Geometry(stride, margin=0, halo=halo, minimum=minimum, offset=None)
+
+
+def aligned_geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
+    """The geometry of a padded network whose scores are interpolated corner to corner.
+
+    On sides of one more than a multiple of the stride, each score lies on a pixel, and
+    the network is invariant under shifts by the stride.
+
+    Args:
+      layers: of the network, up to logits at the image's size.
+      stride: pixels from one score to the next.
+
+    Returns:
+      Legal sides, and the pixels at a cut that see its padding.
+
+    Example:
+      >>> from segjax.ops.paths import interpolation
+      >>> conv = Layer("conv", kernel=3, stride=8, padding=1)
+      >>> aligned_geometry((conv, interpolation("resize", 8)), stride=8)
+      Geometry(stride=8, margin=0, halo=8, minimum=9, offset=1)
+    """
+    first, last = input_window(layers, 0, stride)
+    reach = max(-first, last - stride)
+    halo = -(-reach // stride) * stride
+    return Geometry(stride, margin=0, halo=halo, minimum=stride + 1, offset=1)

@@ -36,7 +36,7 @@ def _is_later_maximum(best: Array, x: Array) -> Array:
     return later
 
 
-def _maximum_along(
+def maximum_along(
     x: Array, index: Array | None, windows: Windows
 ) -> tuple[Array, Array | None]:
     """Maximum of each window of one axis, and the `index` that belongs to it."""
@@ -140,8 +140,8 @@ def max_pool(
     rows, columns = place_windows(x, window, stride, padding, ceil_mode)
     if _is_plain_2x2(rows, columns):
         return _max_pool_2x2(x)
-    x, _ = _maximum_along(x, None, columns)
-    return _maximum_along(x, None, rows)[0]
+    x, _ = maximum_along(x, None, columns)
+    return maximum_along(x, None, rows)[0]
 
 
 def max_pool_with_indices(
@@ -185,8 +185,8 @@ def max_pool_with_indices(
         indices = width * (within // 2 + row) + (within % 2 + column)
         return _max_pool_2x2(x), indices
     index = jnp.arange(height * width, dtype=jnp.int32).reshape(1, height, width, 1)
-    x, found = _maximum_along(x, index, columns)
-    values, found = _maximum_along(x, found, rows)
+    x, found = maximum_along(x, index, columns)
+    values, found = maximum_along(x, found, rows)
     assert found is not None
     return values, found
 
@@ -334,66 +334,3 @@ def _sum_along(x: Array, windows: Windows) -> Array:
     for tap in rest:
         first = first + tap
     return first
-
-
-def _bins(size: int, count: int) -> list[tuple[int, int]]:
-    """PyTorch's adaptive bins; neighbours may share a pixel."""
-    return [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
-
-
-def adaptive_avg_pool(x: Array, *, size: Pair) -> Array:
-    """Takes the mean of `size` bins that cover the map, whatever its own size.
-
-    Bin `i` of `n` along a side of `H` pixels is `[floor(i H / n), ceil((i + 1) H / n))`.
-
-    Args:
-      x: maps `[B, H, W, C]`, floating point.
-      size: number of bins along height and width; one number for both.
-
-    Returns:
-      `[B, *size, C]`, of the dtype of `x`.
-
-    Raises:
-      ValueError: if `size` is below 1 or `x` is of another shape or dtype.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> x = jnp.arange(5.0).reshape(1, 1, 5, 1)
-      >>> adaptive_avg_pool(x, size=(1, 2))[0, 0, :, 0].tolist()
-      [1.0, 3.0]
-    """
-    check_maps(x)
-    check_floating(x)
-    dtype = x.dtype
-    x = x.astype(jnp.promote_types(dtype, jnp.float32))
-    for axis, count in zip((2, 1), reversed(pair("size", size, 1)), strict=True):
-        means = [
-            lax.slice_in_dim(x, start, stop, axis=axis).mean(axis)
-            for start, stop in _bins(x.shape[axis], count)
-        ]
-        x = jnp.stack(means, axis)
-    return x.astype(dtype)
-
-
-def adaptive_max_pool(x: Array, *, size: Pair) -> Array:
-    """Takes the maximum of `size` bins that cover the map, whatever its own size.
-
-    Args:
-      x: maps `[B, H, W, C]`.
-      size: number of bins along height and width, as in `adaptive_avg_pool`.
-
-    Returns:
-      `[B, *size, C]`, of the dtype of `x`.
-
-    Raises:
-      ValueError: if `size` is below 1 or `x` is of another shape.
-    """
-    check_maps(x)
-    for axis, count in zip((2, 1), reversed(pair("size", size, 1)), strict=True):
-        maxima = []
-        for start, stop in _bins(x.shape[axis], count):
-            part = lax.slice_in_dim(x, start, stop, axis=axis)
-            whole = Windows(axis, stop - start, 1, 0, 0, 1)
-            maxima.append(_maximum_along(part, None, whole)[0])
-        x = jnp.concatenate(maxima, axis)
-    return x

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.adaptive_pool import adaptive_bins
 from segjax.ops.pool import max_pool
 from segjax.ops.windows import check_maps
 from segjax.types import Array
@@ -71,9 +72,7 @@ def spp_bins(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; allowed are integers from 1 on")
     if mode == "adaptive":
-        return tuple(
-            (i * side // level, -(-(i + 1) * side // level)) for i in range(level)
-        )
+        return tuple(adaptive_bins(side, level))
     window, stride, start = _windows(side, level, mode)
     firsts = [start + i * stride for i in range(level)]
     return tuple((max(first, 0), min(first + window, side)) for first in firsts)

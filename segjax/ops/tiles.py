@@ -24,6 +24,8 @@ import dataclasses
 
 import numpy as np
 
+from segjax.types import Array
+
 DEFAULT_INPUT_SIDE = 1024
 """Input side of a tile, in pixels, when nobody asks for another one.
 
@@ -116,6 +118,11 @@ class Geometry:
         """Output pixels of a legal input side; raises `ValueError` otherwise."""
         self.check_input_side(side)
         return side - 2 * self.margin
+
+    def check_image(self, image: Array) -> None:
+        """Raises `ValueError`, as `check_input_side`, for a side of `[B, H, W, C]`."""
+        for axis, side in zip("HW", image.shape[1:3], strict=True):
+            self.check_input_side(side, name=f"image {axis}")
 
     def check_input_side(self, side: int, name: str = "side") -> None:
         """Raises `ValueError`, naming the nearest legal sides, if `side` is not one.

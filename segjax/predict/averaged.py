@@ -19,6 +19,7 @@ import numpy as np
 
 from segjax.ops.resize import resize_bilinear
 from segjax.ops.tiles import Geometry, plan
+from segjax.predict.symmetries import log_probabilities
 from segjax.predict.tiled import FORMS, Block, check_image
 from segjax.types import Array
 
@@ -276,6 +277,5 @@ def _place(total: Array, part: Array, i: int, j: int) -> Array:
 
 @jax.jit(static_argnums=1)
 def _answer(total: Array, forms: tuple[str, ...]) -> dict[str, Array]:
-    probability = total / total.sum(-1, keepdims=True)
-    logits = jnp.log(jnp.maximum(probability, jnp.finfo(jnp.float32).tiny))
+    logits = log_probabilities(total / total.sum(-1, keepdims=True))
     return {form: FORMS[form](logits) for form in forms}

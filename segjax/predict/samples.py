@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from segjax.predict.symmetries import Apply
+from segjax.predict.symmetries import Apply, log_probabilities
 from segjax.types import Array
 
 
@@ -38,6 +38,6 @@ def over_samples(
         keys = jax.random.split(jax.random.key(seed), samples)
         logits = jax.eval_shape(apply, variables, image, keys[0])
         total, _ = jax.lax.scan(add, jnp.zeros(logits.shape), keys)
-        return jnp.log(jnp.maximum(total / samples, jnp.finfo(jnp.float32).tiny))
+        return log_probabilities(total / samples)
 
     return averaged

@@ -40,6 +40,11 @@ def over_symmetries(apply: Apply) -> Apply:
                 probability = jax.nn.softmax(logits.astype(jnp.float32))
                 back = jnp.rot90(probability, -turns, (_ROWS, _COLUMNS))
                 total += jnp.flip(back, _COLUMNS) if flipped else back
-        return jnp.log(jnp.maximum(total / 8, jnp.finfo(jnp.float32).tiny))
+        return log_probabilities(total / 8)
 
     return averaged
+
+
+def log_probabilities(probability: Array) -> Array:
+    """Logits `[..., K]` of which the softmax is the given probability, all finite."""
+    return jnp.log(jnp.maximum(probability, jnp.finfo(jnp.float32).tiny))

@@ -8,18 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from segjax.backbones.resnet import BLOCKS as RESNET_BLOCKS
 from segjax.backbones.vgg import CONVOLUTIONS
 from segjax.pretrained.convert import prefixed
 from segjax.pretrained.source import Source
-
-RESNET_BLOCKS = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-}
-"""Blocks of layer1 to layer4."""
 
 
 def vgg(depth: int, *, batch_norm: bool) -> Source:

@@ -11,16 +11,15 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
-from segjax.data.class_weights import CLASS_WEIGHTS, class_weights
+from segjax.data.class_weights import check_method, class_weights
 from segjax.data.label_spec import LabelSpec
-from segjax.errors import suggestion
 from segjax.losses import LOSSES
 from segjax.types import Array, Record, UserError
 
 Loss = Callable[[Mapping[str, Any], Mapping[str, Array]], Array]
 
 WEIGHTS = "class_weights"
-"""The argument of losses that can be the name of a rule: a key of `CLASS_WEIGHTS`."""
+"""The argument of losses that can name a rule of `segjax.data.class_weights`."""
 
 
 class Objective:
@@ -50,12 +49,7 @@ class Objective:
         arguments = config_lib.arguments(group)
         self.rule = arguments.get(WEIGHTS)
         if isinstance(self.rule, str):
-            if self.rule not in CLASS_WEIGHTS:
-                raise UserError(
-                    f"config.loss.class_weights is {self.rule!r}: it is one factor a "
-                    "class, or the name of a rule."
-                    f"{suggestion(self.rule, CLASS_WEIGHTS)}"
-                )
+            check_method(self.rule)
             arguments[WEIGHTS] = (1.0,) * num_classes
         else:
             self.rule = None

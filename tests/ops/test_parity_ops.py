@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
 from segjax.ops.pool import (
-    adaptive_avg_pool,
-    adaptive_max_pool,
     avg_pool,
     max_pool_with_indices,
     max_unpool,

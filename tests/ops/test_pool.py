@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from segjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
 from segjax.ops.pool import (
-    adaptive_avg_pool,
-    adaptive_max_pool,
     avg_pool,
     max_pool,
     max_pool_with_indices,
