@@ -36,10 +36,10 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
 def laptop() -> dict:
     return {
         "seed": 0,
-        "num_steps": 240,
+        "num_steps": 600,
         "batch_size": 4,
         "log_every": 10,
-        "eval_every": 120,
+        "eval_every": 200,
         "checkpoint_every": 100,
         "data": {"name": "camvid", "downscale": 2},
         "pipeline": {
