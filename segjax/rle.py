@@ -173,7 +173,7 @@ def to_string(rle: Rle) -> str:
 
     Example:
       >>> to_string(encode(np.eye(4)))
-      '01400N'
+      '01400000'
     """
     counts = rle.counts.astype(np.int64)
     told = counts.copy()
@@ -200,7 +200,7 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
       UserError: if it is no such text, or its runs are not `height * width` in all.
 
     Example:
-      >>> decode(from_string('01400N', (4, 4))).astype(int).tolist()[1]
+      >>> decode(from_string('01400000', (4, 4))).astype(int).tolist()[1]
       [0, 1, 0, 0]
     """
     raw = text.encode("ascii", "replace") if isinstance(text, str) else text

@@ -87,7 +87,7 @@ def check(augment: Augmentations, channels: int = 3) -> None:
       channels: of the images.
     """
     example: Example = {"image": np.zeros((4, 4, channels), np.float32)}
-    _check_names(augment)
+    check_names(augment)
     _check_framing(augment)
     for name, arguments in augment:
         try:
@@ -109,7 +109,7 @@ def apply(
     Raises:
       UserError: for an augmentation or an argument that does not exist.
     """
-    _check_names(augment)
+    check_names(augment)
     for name, arguments in augment:
         example = AUGMENTATIONS[name](example, rng, **arguments)
     return example
@@ -150,7 +150,7 @@ def with_margins(
       The augmentations with margins, and by how many pixels on each side the example that
       goes in must exceed `size`.
     """
-    _check_names(augment)
+    check_names(augment)
     planned, total = [], 0
     for name, arguments in reversed(augment):
         if name in _MARGINS:
@@ -175,7 +175,15 @@ def _check_framing(augment: Augmentations) -> None:
             )
 
 
-def _check_names(augment: Augmentations) -> None:
+def check_names(
+    augment: Augmentations, known: Mapping[str, Callable[..., Any]] = AUGMENTATIONS
+) -> None:
+    """Raises UserError for an augmentation or an argument that does not exist.
+
+    Args:
+      augment: the augmentations.
+      known: functions `(example, rng, **arguments)` by name.
+    """
     if isinstance(augment, str) or not isinstance(augment, Sequence):
         raise UserError(
             "config.pipeline.augment is a sequence of (name, arguments), for example"
@@ -189,12 +197,12 @@ def _check_names(augment: Augmentations) -> None:
                 f" arguments), for example ('flip', {{}}); found {entry!r}."
             )
         name, arguments = entry
-        if not isinstance(name, str) or name not in AUGMENTATIONS:
+        if not isinstance(name, str) or name not in known:
             raise UserError(
                 f"config.pipeline.augment: there is no augmentation '{name}'."
-                f"{suggestion(str(name), AUGMENTATIONS)}"
+                f"{suggestion(str(name), known)}"
             )
-        allowed = list(inspect.signature(AUGMENTATIONS[name]).parameters)[2:]
+        allowed = list(inspect.signature(known[name]).parameters)[2:]
         for argument in arguments:
             if argument not in allowed:
                 raise UserError(

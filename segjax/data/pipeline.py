@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -104,7 +104,40 @@ def train_batches(
       ValueError: when sizes, counts or the seed do not fit together.
       UserError: for an augmentation or argument that does not exist, or no records.
     """
-    if not len(records):
+    check_stream(
+        len(records), seed, batch_size, process_index, process_count, start_step
+    )
+    make = ExampleMaker(
+        records, seed, input_size, output_size, augment, normalization, border_weight
+    )
+    local = batch_size // process_count
+    first = process_index * local
+
+    def batch(step: int) -> dict[str, np.ndarray]:
+        ids = record_ids(len(records), seed=seed, batch_size=batch_size, step=step)
+        positions = range(first, first + local)
+        examples = [make(step * batch_size + i, int(ids[i])) for i in positions]
+        stacked = {key: np.stack([x[key] for x in examples]) for key in examples[0]}
+        return {**stacked, "record": ids[first : first + local]}
+
+    return endless(batch, start_step=start_step, num_threads=num_threads)
+
+
+def check_stream(
+    num_records: int,
+    seed: int,
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+    start_step: int,
+) -> None:
+    """Checks the numbers that every endless stream is a function of.
+
+    Raises:
+      UserError: when there are no records.
+      ValueError: when counts or the seed do not fit together.
+    """
+    if not num_records:
         raise UserError("The training split has no records; check the data folder.")
     if seed < 0 or start_step < 0:
         raise ValueError(
@@ -119,19 +152,18 @@ def train_batches(
             f"batch_size must be a positive multiple of process_count"
             f" ({process_count}), got {batch_size}"
         )
-    make = ExampleMaker(
-        records, seed, input_size, output_size, augment, normalization, border_weight
-    )
-    local = batch_size // process_count
-    first = process_index * local
 
-    def batch(step: int) -> dict[str, np.ndarray]:
-        ids = record_ids(len(records), seed=seed, batch_size=batch_size, step=step)
-        positions = range(first, first + local)
-        examples = [make(step * batch_size + i, int(ids[i])) for i in positions]
-        stacked = {key: np.stack([x[key] for x in examples]) for key in examples[0]}
-        return {**stacked, "record": ids[first : first + local]}
 
+def endless(
+    batch: Callable[[int], dict[str, np.ndarray]], *, start_step: int, num_threads: int
+) -> Batches:
+    """Prepares the batches of steps ahead of time, from `start_step` on.
+
+    Args:
+      batch: the batch of a step, a function of the step alone.
+      start_step: step of the first batch.
+      num_threads: threads that prepare batches; 0 prepares them when asked for.
+    """
     steps = grain.MapDataset.range(sys.maxsize).map(batch)
     options = grain.ReadOptions(
         num_threads=num_threads, prefetch_buffer_size=2 * num_threads

@@ -87,7 +87,7 @@ def draw_figures(
 def _labelled(points: np.ndarray, number: int, owner: np.ndarray) -> np.ndarray:
     """Joints `[P, 2]` with their visibility, `[P, 3]`."""
     size = len(owner)
-    inside = np.logical_and(points >= 0, points < size).all(1)
+    inside = np.all((points >= 0) & (points < size), axis=1)
     rows, columns = np.clip(points.astype(np.int64), 0, size - 1).T
     seen = owner[rows, columns] == number
     visibility = np.where(inside, 1 + seen, 0)
