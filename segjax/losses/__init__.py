@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from segjax.losses.auxiliary import with_auxiliary
+from segjax.losses.instance import mask_rcnn_loss
 from segjax.losses.lovasz import lovasz_softmax
 from segjax.losses.semantic import (
     cross_entropy,
@@ -23,3 +24,8 @@ LOSSES: dict[str, Callable[..., Array]] = {
     "lovasz_softmax": with_auxiliary(lovasz_softmax),
     "cross_entropy_and_dice": with_auxiliary(cross_entropy_and_dice),
 }
+
+INSTANCE_LOSSES: dict[str, Callable[..., tuple[Array, dict[str, Array]]]] = {
+    "mask_rcnn": mask_rcnn_loss,
+}
+"""Losses of instances: the number to minimise, and its parts by name."""
