@@ -1,7 +1,9 @@
-"""The fully connected CRF in one call, and what goes into it.
+"""The fully connected CRF in one call, and all that goes into it by name.
 
-Energy and minimum of toy images are in `segjax.ops.crf_energy`, the iterations for any
-set of kernels in `segjax.ops.mean_field`, the filters in `segjax.ops.gaussian_filters`,
+Energy and minimum of toy images are in `segjax.ops.crf_energy`, logits of labels and of
+probabilities in `segjax.ops.crf_unary`, the choice of filters in
+`segjax.ops.crf_filters`, the iterations for any set of kernels in
+`segjax.ops.mean_field`, the filters in `segjax.ops.gaussian_filters`,
 `segjax.ops.spatial_filters` and `segjax.ops.permutohedral`.
 
 Source: Kraehenbuehl and Koltun, 2011, arXiv 1210.5644.
@@ -10,7 +12,7 @@ Source: Kraehenbuehl and Koltun, 2011, arXiv 1210.5644.
 from __future__ import annotations
 
 import functools
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,67 +21,22 @@ from jax import lax
 
 from segjax.ops.crf_energy import energy as energy
 from segjax.ops.crf_energy import minimize_energy as minimize_energy
-from segjax.ops.crf_features import (
-    Width,
-    appearance_features,
-    check_weights,
-    check_width,
-    is_concrete,
-    smoothness_features,
+from segjax.ops.crf_features import Width, check_weights, check_width, is_concrete
+from segjax.ops.crf_filters import METHODS, Method, crf_filters
+from segjax.ops.crf_filters import choose_method as choose_method
+from segjax.ops.crf_filters import crf_capacity as crf_capacity
+from segjax.ops.crf_unary import logits_from_labels as logits_from_labels
+from segjax.ops.crf_unary import (
+    logits_from_probabilities as logits_from_probabilities,
 )
-from segjax.ops.gaussian_filters import ExactFilter, Filter
+from segjax.ops.gaussian_filters import Filter
 from segjax.ops.mean_field import NORMALIZATIONS, Normalization, make_kernel
 from segjax.ops.mean_field import mean_field as mean_field
-from segjax.ops.permutohedral import (
-    LARGEST_BITMAP,
-    LatticeSize,
-    lattice_size,
-    permutohedral_lattice,
-)
-from segjax.ops.spatial_filters import SeparableFilter, WindowFilter
-from segjax.types import IGNORE_LABEL, Array
-
-Method: TypeAlias = Literal["auto", "exact", "lattice", "lattice_separable", "window"]
-METHODS: tuple[Method, ...] = (
-    "auto",
-    "exact",
-    "lattice",
-    "lattice_separable",
-    "window",
-)
+from segjax.ops.permutohedral import LatticeSize
+from segjax.types import Array
 
 Output: TypeAlias = Literal["marginals", "logits"]
 OUTPUTS: tuple[Output, ...] = ("marginals", "logits")
-
-EXACT_PIXELS_CPU = 5_000
-EXACT_PIXELS_ACCELERATOR = 32_768
-
-TRUNCATE = 4.0
-"""Widths at which the separable Gaussian is cut on a CPU; an error of 5e-5."""
-
-_LEAST_PROBABILITY = 1e-5
-
-
-class _Weights(NamedTuple):
-    appearance: Array
-    smoothness: Array
-
-
-def choose_method(num_pixels: int, backend: str) -> Method:
-    """The method that "auto" stands for.
-
-    On a CPU "exact" up to 5,000 pixels, above that "lattice". On accelerators "exact"
-    up to 32,768 pixels, as they are quick at matrix products and slow at scattering;
-    above that "lattice_separable".
-
-    Example:
-      >>> choose_method(500 * 375, "cpu")
-      'lattice'
-    """
-    if backend == "cpu":
-        return "exact" if num_pixels <= EXACT_PIXELS_CPU else "lattice"
-    exact = num_pixels <= EXACT_PIXELS_ACCELERATOR
-    return "exact" if exact else "lattice_separable"
 
 
 def dense_crf(
@@ -169,7 +126,6 @@ def dense_crf(
     _check_choices(method, normalization, output, num_iterations)
     check_weights(w1=w1, w2=w2)
     channels = image.shape[-1]
-    size = (image.shape[-3], image.shape[-2])
     widths = (
         check_width("sigma_alpha", sigma_alpha, 2),
         check_width("sigma_beta", sigma_beta, channels),
@@ -182,80 +138,58 @@ def dense_crf(
                 f"compatibility has the shape {list(jnp.shape(compatibility))}; "
                 f"allowed are [{labels}] and [{labels}, {labels}]"
             )
-    if method == "auto":
-        method = choose_method(size[0] * size[1], jax.default_backend())
-    one = 1.0 if compatibility is None else jnp.asarray(compatibility, jnp.float32)
-    weights = _Weights(jnp.asarray(w1) * one, jnp.asarray(w2) * one)
+    potts = 1.0 if compatibility is None else jnp.asarray(compatibility, jnp.float32)
+    weights = (jnp.asarray(w1) * potts, jnp.asarray(w2) * potts)
 
-    def refine(pair: tuple[Array, Array]) -> Array:
+    def one(pair: tuple[Array, Array]) -> Array:
         picture, scores = pair
-        filters = _filters(picture, size, widths, method, capacity, radius)
-        refined = _infer(scores, filters, weights, num_iterations, normalization)
+        filters = crf_filters(
+            picture, *widths, method=method, capacity=capacity, radius=radius
+        )
+        refined = refine(
+            scores,
+            filters,
+            weights,
+            num_iterations=num_iterations,
+            normalization=normalization,
+        )
         return refined if output == "logits" else jax.nn.softmax(refined, axis=-1)
 
     pairs = (jnp.asarray(image, jnp.float32), jnp.asarray(logits, jnp.float32))
     if image.ndim == 3:
-        return refine(pairs)
+        return one(pairs)
     if is_concrete(*pairs, *widths):
-        return jnp.stack([refine(pair) for pair in zip(*pairs, strict=True)])
+        return jnp.stack([one(pair) for pair in zip(*pairs, strict=True)])
     if jax.default_backend() == "cpu":
-        return lax.map(refine, pairs)
-    return jax.vmap(lambda *pair: refine(pair))(*pairs)
+        return lax.map(one, pairs)
+    return jax.vmap(lambda *pair: one(pair))(*pairs)
 
 
-def _filters(
-    image: Array,
-    size: tuple[int, int],
-    widths: tuple[Array, Array, Array],
-    method: Method,
-    capacity: LatticeSize | None,
-    radius: int,
-) -> tuple[Filter, Filter]:
-    """The filters of appearance and smoothness."""
-    alpha, beta, gamma = widths
-    features = appearance_features(image, alpha, beta)
-    if method == "exact":
-        return ExactFilter(features), SeparableFilter(gamma, size)
-    if method == "window":
-        return WindowFilter(features, size, radius), SeparableFilter(gamma, size)
-    room = (None, None) if capacity is None else capacity
-    appearance = permutohedral_lattice(
-        features, max_vertices=room[0], table_size=_bitmap_size(room[1])
-    )
-    if method == "lattice_separable":
-        return appearance, SeparableFilter(gamma, size, _cut(gamma))
-    positions = smoothness_features(size, gamma)
-    if is_concrete(gamma) and not is_concrete(positions):
-        # Positions are known although the program is traced, so their number is, too.
-        with jax.ensure_compile_time_eval():
-            needed = lattice_size(smoothness_features(size, gamma))
-        return appearance, permutohedral_lattice(
-            positions,
-            max_vertices=needed.vertices,
-            table_size=_bitmap_size(needed.cells),
-        )
-    return appearance, permutohedral_lattice(positions)
-
-
-def _bitmap_size(cells: int | None) -> int | None:
-    return cells if cells is None or cells <= LARGEST_BITMAP else None
-
-
-def _cut(width: Array) -> int | None:
-    """Radius in pixels at which a known width is cut on a CPU."""
-    if not is_concrete(width) or jax.default_backend() != "cpu":
-        return None
-    return int(np.ceil(TRUNCATE * float(np.max(np.asarray(width)))))
-
-
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _infer(
+@functools.partial(jax.jit, static_argnames=("num_iterations", "normalization"))
+def refine(
     logits: Array,
     filters: tuple[Filter, Filter],
-    weights: _Weights,
+    weights: tuple[Array, Array],
+    *,
     num_iterations: int,
-    normalization: Normalization,
+    normalization: Normalization = "symmetric",
 ) -> Array:
+    """Runs mean field over filters that are there already: one image, many weights.
+
+    `dense_crf` builds the filters and calls this. A search builds them once, and maps
+    this over weights (`jax.vmap`), so that each pass of a filter serves all of them.
+
+    Args:
+      logits: `[H, W, K]`.
+      filters: of appearance and smoothness, see `segjax.ops.crf_filters.crf_filters`.
+      weights: what multiplies them, or compatibilities, see
+        `segjax.ops.mean_field.make_kernel`.
+      num_iterations: mean-field steps.
+      normalization: of each kernel.
+
+    Returns:
+      Logits `[H, W, K]`; their softmax are the marginals.
+    """
     height, width, labels = logits.shape
     kernels = [
         make_kernel(
@@ -270,25 +204,6 @@ def _infer(
         logits.reshape(-1, labels), kernels, num_iterations=num_iterations
     )
     return found.logits.reshape(logits.shape)
-
-
-def crf_capacity(image: Array, *, sigma_alpha: Width, sigma_beta: Width) -> LatticeSize:
-    """Counts what the appearance lattice of an image needs; outside of `jit`.
-
-    Args:
-      image: `[H, W, C]` in 0..255; `[B, H, W, C]`: enough for each of them.
-      sigma_alpha: as in `dense_crf`.
-      sigma_beta: as in `dense_crf`.
-
-    Returns:
-      The `capacity` of `dense_crf`; larger is allowed.
-    """
-    images = image[None] if image.ndim == 3 else image
-    sizes = [
-        lattice_size(appearance_features(one, sigma_alpha, sigma_beta))
-        for one in images
-    ]
-    return LatticeSize(*(max(numbers) for numbers in zip(*sizes, strict=True)))
 
 
 def _check_arrays(image: Array, logits: Array) -> None:
@@ -332,68 +247,3 @@ def _check_choices(
             )
     if num_iterations < 0:
         raise ValueError(f"num_iterations is {num_iterations}; allowed is 0 or more")
-
-
-def logits_from_probabilities(probabilities: Array) -> Array:
-    """Turns probabilities `[..., K]` into logits, none below 1e-5, as in pydensecrf.
-
-    Raises:
-      ValueError: outside of `jit`, if they are not from 0 to 1, or do not sum to one.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> logits = logits_from_probabilities(jnp.array([1.0, 0.0]))
-      >>> [round(float(x), 2) for x in logits]
-      [0.0, -11.51]
-    """
-    if is_concrete(probabilities):
-        values = np.asarray(probabilities)
-        if not ((values >= -1e-6) & (values <= 1 + 1e-6)).all():
-            raise ValueError(
-                f"probabilities are from {values.min()} to {values.max()}; allowed is "
-                "0 to 1"
-            )
-        sums = values.sum(-1, dtype=np.float64)
-        worst = float(sums.flat[np.argmax(np.abs(sums - 1))])
-        if abs(worst - 1) > 1e-3:
-            raise ValueError(
-                f"probabilities of a pixel sum to {worst:.4g}; allowed is 1"
-            )
-    return jnp.log(jnp.clip(probabilities, _LEAST_PROBABILITY, 1))
-
-
-def logits_from_labels(labels: Array, num_labels: int, *, certainty: float) -> Array:
-    """Turns labels, such as a few strokes of a person, into logits.
-
-    Args:
-      labels: `[..., H, W]`, 0 to `num_labels` - 1; `IGNORE_LABEL` where nothing is
-        known, and all labels are as probable.
-      num_labels: K.
-      certainty: probability that a label is right; the others share the rest.
-
-    Returns:
-      Log-probabilities `[..., H, W, K]`.
-
-    Raises:
-      ValueError: for a certainty that is not between 0 and 1, less than two labels, or
-        outside of `jit` a label that is none of these.
-    """
-    if num_labels < 2:
-        raise ValueError(f"num_labels is {num_labels}; allowed is 2 or more")
-    if not 0 < certainty < 1:
-        raise ValueError(f"certainty is {certainty}; allowed is between 0 and 1")
-    if is_concrete(labels):
-        values = np.asarray(labels)
-        wrong = values[
-            (values != IGNORE_LABEL) & ((values < 0) | (values >= num_labels))
-        ]
-        if wrong.size:
-            raise ValueError(
-                f"labels has {wrong[0]}; allowed are 0 to {num_labels - 1}, and "
-                f"{IGNORE_LABEL} for unknown"
-            )
-    known = (labels != IGNORE_LABEL)[..., None]
-    chosen = jax.nn.one_hot(labels, num_labels, dtype=bool)
-    rest = jnp.log((1 - certainty) / (num_labels - 1))
-    logits = jnp.where(chosen, jnp.log(certainty), rest)
-    return jnp.where(known, logits, -jnp.log(float(num_labels)))

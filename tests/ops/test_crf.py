@@ -17,6 +17,7 @@ from segjax.ops.crf import (
     logits_from_labels,
     logits_from_probabilities,
 )
+from segjax.ops.crf_features import appearance_features
 from segjax.ops.gaussian_filters import ExactFilter
 from segjax.ops.mean_field import NORMALIZATIONS, make_kernel, mean_field
 from segjax.ops.permutohedral import CapacityError
@@ -136,9 +137,9 @@ def test_jit_eager_and_a_batch_of_four_are_equal(method) -> None:
     images, logits = (jnp.stack(arrays) for arrays in zip(*pairs, strict=True))
     options = {**OPTIONS, "num_iterations": 3, "method": method}
     eager = np.stack([dense_crf(*pair, **options) for pair in pairs])
-    programs = crf._infer._cache_size()
+    programs = crf.refine._cache_size()
     batched = dense_crf(images, logits, **options)
-    assert crf._infer._cache_size() == programs
+    assert crf.refine._cache_size() == programs
     run = functools.partial(dense_crf, **options)
     # In float32 another program sums in another order, which three steps amplify: up to
     # 1.5e-5 was seen, a third of what is allowed.
@@ -207,7 +208,7 @@ def test_gradients_by_finite_differences(method) -> None:
 
 
 def test_free_energy_falls_and_is_that_of_the_definition() -> None:
-    features = crf.appearance_features(jnp.asarray(IMAGE), 5.0, 30.0)
+    features = appearance_features(jnp.asarray(IMAGE), 5.0, 30.0)
     kernel = make_kernel(ExactFilter(features), num_pixels=PIXELS, compatibility=5.0)
     logits = jnp.asarray(LOGITS).reshape(PIXELS, 3)
     found = mean_field(logits, [kernel], num_iterations=6, trace=True)

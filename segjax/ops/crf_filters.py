@@ -1,0 +1,143 @@
+"""The methods of the CRF: which filters stand for its two kernels, and how large they are."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import jax
+import numpy as np
+
+from segjax.ops.crf_features import (
+    Width,
+    appearance_features,
+    check_width,
+    is_concrete,
+    smoothness_features,
+)
+from segjax.ops.gaussian_filters import ExactFilter, Filter
+from segjax.ops.permutohedral import (
+    LARGEST_BITMAP,
+    LatticeSize,
+    lattice_size,
+    permutohedral_lattice,
+)
+from segjax.ops.spatial_filters import SeparableFilter, WindowFilter
+from segjax.types import Array
+
+Method: TypeAlias = Literal["auto", "exact", "lattice", "lattice_separable", "window"]
+METHODS: tuple[Method, ...] = (
+    "auto",
+    "exact",
+    "lattice",
+    "lattice_separable",
+    "window",
+)
+
+EXACT_PIXELS_CPU = 5_000
+EXACT_PIXELS_ACCELERATOR = 32_768
+
+TRUNCATE = 4.0
+"""Widths at which the separable Gaussian is cut on a CPU; an error of 5e-5."""
+
+
+def choose_method(num_pixels: int, backend: str) -> Method:
+    """The method that "auto" stands for.
+
+    On a CPU "exact" up to 5,000 pixels, above that "lattice". On accelerators "exact"
+    up to 32,768 pixels, as they are quick at matrix products and slow at scattering;
+    above that "lattice_separable".
+
+    Example:
+      >>> choose_method(500 * 375, "cpu")
+      'lattice'
+    """
+    if backend == "cpu":
+        return "exact" if num_pixels <= EXACT_PIXELS_CPU else "lattice"
+    exact = num_pixels <= EXACT_PIXELS_ACCELERATOR
+    return "exact" if exact else "lattice_separable"
+
+
+def crf_filters(
+    image: Array,
+    sigma_alpha: Width,
+    sigma_beta: Width,
+    sigma_gamma: Width,
+    *,
+    method: Method = "auto",
+    capacity: LatticeSize | None = None,
+    radius: int = 5,
+) -> tuple[Filter, Filter]:
+    """Builds the two filters of a CRF for one image.
+
+    Args:
+      image: `[H, W, C]` in 0..255.
+      sigma_alpha: see `segjax.ops.crf.dense_crf`, and so are the others.
+      sigma_beta: see there.
+      sigma_gamma: see there.
+      method: one of `METHODS`.
+      capacity: see there.
+      radius: see there.
+
+    Returns:
+      The filters of appearance and smoothness, `[H W, K]` to `[H W, K]`; pytrees.
+
+    Raises:
+      ValueError: for widths that are not above zero, or of another number.
+      CapacityError: outside of `jit`, if `capacity` is too small.
+    """
+    size = (image.shape[0], image.shape[1])
+    if method == "auto":
+        method = choose_method(size[0] * size[1], jax.default_backend())
+    gamma = check_width("sigma_gamma", sigma_gamma, 2)
+    features = appearance_features(image, sigma_alpha, sigma_beta)
+    if method == "exact":
+        return ExactFilter(features), SeparableFilter(gamma, size)
+    if method == "window":
+        return WindowFilter(features, size, radius), SeparableFilter(gamma, size)
+    room = (None, None) if capacity is None else capacity
+    appearance = permutohedral_lattice(
+        features, max_vertices=room[0], table_size=_bitmap_size(room[1])
+    )
+    if method == "lattice_separable":
+        return appearance, SeparableFilter(gamma, size, _cut(gamma))
+    positions = smoothness_features(size, gamma)
+    if is_concrete(gamma) and not is_concrete(positions):
+        # Positions are known although the program is traced, so their number is, too.
+        with jax.ensure_compile_time_eval():
+            needed = lattice_size(smoothness_features(size, gamma))
+        return appearance, permutohedral_lattice(
+            positions,
+            max_vertices=needed.vertices,
+            table_size=_bitmap_size(needed.cells),
+        )
+    return appearance, permutohedral_lattice(positions)
+
+
+def _bitmap_size(cells: int | None) -> int | None:
+    return cells if cells is None or cells <= LARGEST_BITMAP else None
+
+
+def _cut(width: Array) -> int | None:
+    """Radius in pixels at which a known width is cut on a CPU."""
+    if not is_concrete(width) or jax.default_backend() != "cpu":
+        return None
+    return int(np.ceil(TRUNCATE * float(np.max(np.asarray(width)))))
+
+
+def crf_capacity(image: Array, *, sigma_alpha: Width, sigma_beta: Width) -> LatticeSize:
+    """Counts what the appearance lattice of an image needs; outside of `jit`.
+
+    Args:
+      image: `[H, W, C]` in 0..255; `[B, H, W, C]`: enough for each of them.
+      sigma_alpha: as in `dense_crf`.
+      sigma_beta: as in `dense_crf`.
+
+    Returns:
+      The `capacity` of `dense_crf`; larger is allowed.
+    """
+    images = image[None] if image.ndim == 3 else image
+    sizes = [
+        lattice_size(appearance_features(one, sigma_alpha, sigma_beta))
+        for one in images
+    ]
+    return LatticeSize(*(max(numbers) for numbers in zip(*sizes, strict=True)))
