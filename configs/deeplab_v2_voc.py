@@ -21,6 +21,10 @@ own, `--config.initialization.input=resnet101.safetensors`. Batch normalisation 
 statistics that it came with, so from random weights the networks on ResNet do not train;
 its scales and biases are trained.
 
+The CRF is that of the authors' script, `evaluate --crf` and `predict --crf`; the paper
+searches w1 from 3 to 6, sigma_alpha from 30 to 100, sigma_beta from 3 to 6 on 100 validation
+images. Each kernel is divided by its row sums, as in the authors' code.
+
 The loss is taken on logits that are interpolated to the size of the image; the paper
 takes it on the map of scores, with labels shrunk by 8.
 
@@ -103,6 +107,15 @@ def resnet() -> dict:
             "tile": 0,
             "scales": (1.0,),
             "flip": False,
+        },
+        "crf": {
+            "w1": 4.0,
+            "sigma_alpha": 49.0,
+            "sigma_beta": 5.0,
+            "w2": 3.0,
+            "sigma_gamma": 3.0,
+            "num_iterations": 10,
+            "normalization": "after",
         },
     }
 

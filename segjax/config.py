@@ -41,11 +41,15 @@ KEYS = {
 
 OPTIONAL = {
     "initialization": "weights to begin with: segjax.train.initialization.Initialization",
+    "crf": "what --crf does to predictions: fields of segjax.predict.crf.CRF",
 }
 """The top-level keys that an experiment may have besides."""
 
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""
+
+CHANGEABLE_GROUPS = ("crf",)
+"""Groups that it may change, too: training does not know of them."""
 
 
 def load(file_and_preset: str) -> ml_collections.ConfigDict:
@@ -137,6 +141,11 @@ def check(config: ml_collections.ConfigDict) -> None:
             "config.seed is a whole number from 0 to 4294967295 (32 bits), got "
             f"{config.seed!r}."
         )
+
+
+def is_changeable(key: str) -> bool:
+    """Whether a resumed run may change a key, given with dots."""
+    return key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE_GROUPS
 
 
 def _is_whole(value: object) -> bool:

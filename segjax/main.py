@@ -4,6 +4,7 @@ Verbs:
   train     (default) trains the experiment of --config in --workdir, or resumes it
   evaluate  measures the newest checkpoint of --workdir; the last line is JSON
   predict   labels the images of --input into --output
+  tune_crf  searches for the values of --crf on a split; the last line is JSON
   summary   describes the network of --config: layers, sizes, receptive field
   prepare   builds the data set of --config ahead of time
   import    makes --workdir of the weights in --input that others have trained (--source)
@@ -37,12 +38,16 @@ VERBS = {
     "train": ("config", "workdir", "data_dir", "manual_dir", *TOGETHER),
     "evaluate": (
         *("workdir", "data_dir", "manual_dir"),
-        *("split", "checkpoint", "baseline", "tile"),
+        *("split", "checkpoint", "baseline", "tile", "crf"),
         *TOGETHER,
     ),
     "predict": (
         *("workdir", "input", "output"),
-        *("checkpoint", "tile", "probabilities", "overlay"),
+        *("checkpoint", "tile", "probabilities", "overlay", "crf"),
+    ),
+    "tune_crf": (
+        *("workdir", "data_dir", "manual_dir"),
+        *("split", "checkpoint", "images", "keep"),
     ),
     "summary": ("config", "json"),
     "prepare": ("config", "data_dir", "manual_dir", "split", "export"),
@@ -62,12 +67,12 @@ flags.DEFINE_string(
     None,
     "Where your own files lie: the stacks of a challenge, or images/ and labels/.",
 )
-flags.DEFINE_string("split", None, "evaluate, prepare --export: the split.")
+flags.DEFINE_string("split", None, "evaluate, tune_crf, prepare --export: the split.")
 flags.DEFINE_enum(
     "checkpoint",
     "latest",
     ["latest", "best"],
-    "evaluate, predict: which checkpoint is taken.",
+    "evaluate, predict, tune_crf: which checkpoint is taken.",
 )
 flags.DEFINE_bool(
     "baseline",
@@ -98,6 +103,20 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_bool("probabilities", False, "predict: writes probabilities, too.")
 flags.DEFINE_bool("overlay", False, "predict: writes overlays, too.")
+flags.DEFINE_bool(
+    "crf",
+    False,
+    "evaluate, predict: refines predictions by a fully connected CRF, config.crf.",
+)
+flags.DEFINE_integer(
+    "images",
+    100,
+    "tune_crf: of how many images of the split the search makes use.",
+    lower_bound=1,
+)
+flags.DEFINE_bool(
+    "keep", False, "tune_crf: puts what it found into the run's config, for --crf."
+)
 flags.DEFINE_bool("json", False, "summary: writes JSON instead of a table.")
 flags.DEFINE_string(
     "coordinator", None, "Address host:port of process 0, in a run of many processes."
@@ -213,6 +232,7 @@ def _main(argv: list[str]) -> None:
             "train": _train,
             "evaluate": _evaluate,
             "predict": _predict,
+            "tune_crf": _tune_crf,
             "summary": _summary,
             "prepare": _prepare,
             "import": _import,
@@ -280,6 +300,7 @@ def _evaluate() -> None:
         best=FLAGS.checkpoint == "best",
         tile=FLAGS.tile,
         baseline=FLAGS.baseline,
+        crf=FLAGS.crf,
         data_dir=_path("data_dir"),
         manual_dir=_path("manual_dir"),
     )
@@ -303,6 +324,7 @@ def _predict() -> None:
         tile=FLAGS.tile,
         probabilities=FLAGS.probabilities,
         overlay=FLAGS.overlay,
+        crf=FLAGS.crf,
         progress=page_progress(),
     )
     kinds = ["label files"]
@@ -310,6 +332,23 @@ def _predict() -> None:
     kinds += ["overlays"] * FLAGS.overlay
     counts = ", ".join(f"{len(files)} {kind}" for kind in kinds)
     print(f"Wrote {counts} to {output}")
+
+
+def _tune_crf() -> None:
+    from segjax.train.tune_crf import tune_run
+
+    result = tune_run(
+        _workdir(),
+        split=FLAGS.split,
+        best=FLAGS.checkpoint == "best",
+        images=FLAGS.images,
+        keep=FLAGS.keep,
+        data_dir=_path("data_dir"),
+        manual_dir=_path("manual_dir"),
+    )
+    values = ", ".join(f"{name}={value!r}" for name, value in result["crf"].items())
+    print(f"crf = dict({values})")
+    _print_result(result)
 
 
 def _summary() -> None:

@@ -26,6 +26,7 @@ from segjax.data.images import (
 )
 from segjax.data.label_spec import LabelSpec
 from segjax.predict.averaged import AveragedPredictor
+from segjax.predict.crf import CRF
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import Colors, Write, png_file, tiff_file
 from segjax.types import UserError
@@ -69,6 +70,7 @@ def predict_files(
     normalization: str,
     probabilities: bool = False,
     overlay: bool = False,
+    crf: CRF | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Writes one label file for each image file, with its stem, page count and size.
@@ -93,6 +95,7 @@ def predict_files(
       normalization: that it was trained with (`segjax.data.images.normalize`).
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
+      crf: where given, what refines each page, once it is predicted as a whole.
       progress: told about each finished page.
 
     Returns:
@@ -115,8 +118,9 @@ def predict_files(
     _make_folder(output)
 
     originals: collections.deque[np.ndarray] = collections.deque()
-    images = _images(sources, channels, normalization, originals if overlay else None)
-    predicted = predictor.pages(images, forms)
+    keeps = overlay or crf is not None
+    images = _images(sources, channels, normalization, originals if keeps else None)
+    predicted = predictor.pages(images, forms if crf is None else ("logits",))
     done, total = 0, sum(source.pages for source in sources)
     for source, result in zip(sources, results, strict=True):
         with contextlib.ExitStack() as files:
@@ -126,8 +130,10 @@ def predict_files(
             }
             for number in range(source.pages):
                 page = next(predicted)
-                if overlay:
-                    original = originals.popleft()
+                original = originals.popleft() if keeps else None
+                if crf is not None and original is not None:
+                    page = crf.page(original, page["logits"], forms)
+                if overlay and original is not None:
                     page["overlay"] = viz.overlay(
                         original, page["labels"], label_spec.colors
                     )

@@ -33,6 +33,7 @@ def predict_run(
     tile: int | None = None,
     probabilities: bool = False,
     overlay: bool = False,
+    crf: bool = False,
     progress: Callback | None = None,
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
@@ -45,6 +46,7 @@ def predict_run(
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
+      crf: whether `config.crf` of the run refines the predictions.
       progress: told about each finished page.
 
     Returns:
@@ -63,5 +65,6 @@ def predict_run(
         normalization=trained.task.normalization,
         probabilities=probabilities,
         overlay=overlay,
+        crf=trained.task.refinement() if crf else None,
         progress=progress,
     )

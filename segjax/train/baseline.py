@@ -103,7 +103,9 @@ def evaluate_baseline(
     """
     cell_class = task.evaluation.cell_class
 
-    def measure(predictor: Pages, records: Sequence[Record], **more: int) -> Report:
+    def measure(
+        predictor: Pages, records: Sequence[Record], cell_class: int | None = None
+    ) -> Report:
         return evaluate(
             predictor,
             records,
@@ -112,7 +114,7 @@ def evaluate_baseline(
             normalization=task.normalization,
             boundary_f1=task.evaluation.boundary_f1,
             trimap_widths=task.evaluation.trimap_widths,
-            **more,
+            cell_class=cell_class,
         )
 
     train, wanted = dataset.splits["train"], task.records(dataset, split)

@@ -29,6 +29,7 @@ from segjax.metrics import (
 )
 from segjax.metrics.boundary import check_widths
 from segjax.predict.averaged import Passes
+from segjax.predict.crf import CRF
 from segjax.train import sharding
 from segjax.types import Record, UserError
 
@@ -218,7 +219,10 @@ class Report:
 
 
 class Pages(Protocol):
-    """What can be evaluated: `segjax.predict.tiled.Predictor`, or a baseline."""
+    """What can be evaluated: `segjax.predict.tiled.Predictor`, or a baseline.
+
+    What is refined by a CRF has to give `logits` `[H, W, K]`, too.
+    """
 
     def pages(
         self, images: Iterable[np.ndarray], forms: Sequence[str]
@@ -237,6 +241,7 @@ def evaluate(
     cell_class: int | None = None,
     boundary_f1: bool = False,
     trimap_widths: tuple[float, ...] = (),
+    crf: CRF | None = None,
 ) -> Report:
     """Predicts each image of a split by overlap-tile and compares it with its label.
 
@@ -255,6 +260,7 @@ def evaluate(
         with more, that of cell against all others is `em_pixel_error`.
       boundary_f1: whether the boundary F1 is measured, too.
       trimap_widths: widths of bands around boundaries that are measured, too.
+      crf: where given, what refines each prediction.
 
     Returns:
       The metrics and the confusion counts.
@@ -274,16 +280,22 @@ def evaluate(
     boundaries = _Boundaries(label_spec, boundary_f1, trimap_widths)
     mine = range(sharding.process_index(), len(records), sharding.process_count())
     labels: collections.deque[np.ndarray] = collections.deque()
+    originals: collections.deque[np.ndarray] = collections.deque()
 
     def images() -> Iterator[np.ndarray]:
         for i in mine:
             record = records[i]
             labels.append(np.asarray(record["label"]))
+            if crf is not None:
+                originals.append(record["image"])
             yield normalize(record["image"], normalization)
 
     forms = ("labels",) if cell_class is None else ("labels", "probabilities")
-    for page in predictor.pages(images(), forms):
+    predicted = forms if crf is None else ("logits",)
+    for page in predictor.pages(images(), predicted):
         label = labels.popleft()
+        if crf is not None:
+            page = crf.page(originals.popleft(), page["logits"], forms)
         total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
         boundaries.add(label, page["labels"])
         if cell_class is not None:

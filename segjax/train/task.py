@@ -19,6 +19,7 @@ from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
 from segjax.ops.tiles import Geometry
 from segjax.predict.averaged import AveragedPredictor
+from segjax.predict.crf import CRF
 from segjax.predict.samples import over_samples
 from segjax.predict.symmetries import Apply, over_symmetries
 from segjax.predict.tiled import Predictor
@@ -53,6 +54,7 @@ class SemanticTask:
       model: the network.
       geometry: the sizes that it takes.
       evaluation: what is measured.
+      crf: what refines predictions on demand; None where the config has no such group.
     """
 
     def __init__(self, config: ml_collections.ConfigDict):
@@ -68,7 +70,10 @@ class SemanticTask:
         self.evaluation: Evaluation = config_lib.call(
             Evaluation, config.evaluation, "evaluation"
         )
-        self.evaluated_model = build_model(config.model, self.evaluation.network)
+        network = self.evaluation.network
+        self.evaluated_model = (
+            build_model(config.model, network) if network else self.model
+        )
         if self.evaluation.samples > 1 and not getattr(
             self.evaluated_model, "sample", False
         ):
@@ -77,6 +82,7 @@ class SemanticTask:
                 "network gives the same each time: use 1, or a SegNet with dropout and "
                 "config.model.sample=True."
             )
+        self.crf = config_lib.call(CRF, config.crf, "crf") if "crf" in config else None
         self.loss = Objective(config.loss, config.model.num_classes)
         self.schedule = _schedule(config)
         self.optimizer = config_lib.build(
@@ -322,8 +328,9 @@ class SemanticTask:
         split: str | None = None,
         *,
         tile: int | None = None,
+        crf: CRF | None = None,
     ) -> Report:
-        """Measures the network on a split.
+        """Measures the network on a split; where `crf` is given, refined by it.
 
         Raises:
           UserError: if there is no such split, or it has no labels.
@@ -340,7 +347,21 @@ class SemanticTask:
             boundary_f1=self.evaluation.boundary_f1,
             trimap_widths=self.evaluation.trimap_widths,
             normalization=self.normalization,
+            crf=crf,
         )
+
+    def refinement(self) -> CRF:
+        """What `--crf` does to predictions.
+
+        Raises:
+          UserError: if the config says nothing of it.
+        """
+        if self.crf is None:
+            raise UserError(
+                "--crf needs a group config.crf, which the config of this run lacks: "
+                "segjax tune_crf --workdir=... --keep finds its values and keeps them."
+            )
+        return self.crf
 
     @property
     def normalization(self) -> str:

@@ -165,6 +165,7 @@ def evaluate_run(
     best: bool = False,
     tile: int | None = None,
     baseline: bool = False,
+    crf: bool = False,
     data_dir: str | None = None,
     manual_dir: str | None = None,
 ) -> dict[str, Any]:
@@ -177,6 +178,7 @@ def evaluate_run(
       tile: output side of a tile in pixels; None for that of the config.
       baseline: whether what needs no network is measured, too: Otsu's threshold for
         cells in grey images, elsewhere the commonest class at each place.
+      crf: whether `config.crf` of the run refines the predictions.
       data_dir: where prepared data sets lie.
       manual_dir: where the person's own files lie.
 
@@ -185,9 +187,12 @@ def evaluate_run(
       baseline as `otsu/<name>` or `position/<name>`.
     """
     trained = load_trained(workdir, best=best)
+    refinement = trained.task.refinement() if crf else None
     dataset = trained.task.open_dataset(data_dir, manual_dir)
     split = trained.task.evaluation.split if split is None else split
-    report = trained.task.evaluate(trained.variables, dataset, split, tile=tile)
+    report = trained.task.evaluate(
+        trained.variables, dataset, split, tile=tile, crf=refinement
+    )
     below = {}
     if baseline:
         name, found = evaluate_baseline(trained.task, dataset, split)

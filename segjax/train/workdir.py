@@ -131,7 +131,7 @@ def settle_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
 def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """Refuses changes of what the state depends on; says the others."""
     changes = config_lib.differences(read_config(workdir), config)
-    refused = {k: v for k, v in changes.items() if k not in config_lib.CHANGEABLE}
+    refused = {k: v for k, v in changes.items() if not config_lib.is_changeable(k)}
     if refused:
         what = "; ".join(f"{key} {change}" for key, change in refused.items())
         raise UserError(

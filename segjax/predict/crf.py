@@ -1,0 +1,138 @@
+"""Refining predictions by a fully connected CRF, image by image, after everything else.
+
+DeepLab v1 and v2 end this way (Chen et al. 2015, arXiv 1412.7062, section 4; 2017, arXiv
+1606.00915, section 3.3): the network is trained without the CRF, and its scores, at the
+full size of the image, are the unary energies. The appearance kernel looks at the image
+as it was stored, on a scale of 0 to 255, whatever its normalisation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.layers.attributes import check_counts
+from segjax.ops.crf import dense_crf
+from segjax.ops.crf_filters import METHODS, Method
+from segjax.ops.mean_field import NORMALIZATIONS, Normalization
+from segjax.predict.tiled import FORMS
+from segjax.types import Array, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class CRF:
+    """What is done to a prediction; the group `config.crf` of an experiment.
+
+    Fields and their meaning are those of `segjax.ops.crf.dense_crf`. The defaults are
+    the published values of DeepLab v2's script `run_densecrf.sh`; they are for images of
+    some 500 pixels, and were searched for on the validation images.
+
+    Attributes:
+      w1: weight of the appearance kernel; 0 leaves it out.
+      sigma_alpha: its width in pixels.
+      sigma_beta: its width in colours of 0..255.
+      w2: weight of the smoothness kernel; 0 leaves it out.
+      sigma_gamma: its width in pixels.
+      num_iterations: mean-field steps.
+      method: which filters stand for the kernels.
+      normalization: of each kernel.
+      radius: of the method "window", in pixels.
+
+    Raises:
+      ValueError: naming the field, what it was, and what is allowed.
+    """
+
+    w1: float = 4.0
+    sigma_alpha: float = 49.0
+    sigma_beta: float = 5.0
+    w2: float = 3.0
+    sigma_gamma: float = 3.0
+    num_iterations: int = 10
+    method: Method = "auto"
+    normalization: Normalization = "symmetric"
+    radius: int = 5
+
+    def __post_init__(self) -> None:
+        """Checks the values, before anything is compiled."""
+        for name in ("w1", "w2"):
+            _check_number(name, getattr(self, name), zero_allowed=True)
+        for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
+            _check_number(name, getattr(self, name), zero_allowed=False)
+        check_counts(num_iterations=self.num_iterations, radius=self.radius)
+        for name, allowed in (
+            ("method", METHODS),
+            ("normalization", NORMALIZATIONS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} is one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+
+    def refine(self, image: np.ndarray, logits: np.ndarray | Array) -> Array:
+        """Refines the logits of one image.
+
+        Args:
+          image: as it was stored, uint8 or uint16 `[H, W, C]`.
+          logits: `[H, W, K]`.
+
+        Returns:
+          Logits `[H, W, K]`; their softmax are the marginals.
+
+        Raises:
+          UserError: for an image of one pixel, one class, logits that are not finite,
+            or widths so small that the lattice has no room.
+        """
+        try:
+            return dense_crf(
+                jnp.asarray(colors_to_255(image)),
+                jnp.asarray(logits),
+                **dataclasses.asdict(self),
+                output="logits",
+            )
+        except ValueError as error:
+            raise UserError(f"The CRF cannot refine this image: {error}.") from error
+
+    def page(
+        self, image: np.ndarray, logits: np.ndarray, forms: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Refines a page that was predicted as logits.
+
+        Args:
+          image: as it was stored, `[H, W, C]`.
+          logits: `[H, W, K]`.
+          forms: keys of `segjax.predict.tiled.FORMS`.
+
+        Returns:
+          An array over the image's pixels by form.
+        """
+        return jax.device_get(_answer(self.refine(image, logits), tuple(forms)))
+
+
+def _check_number(name: str, value: Any, *, zero_allowed: bool) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and math.isfinite(value) and value >= 0 and (value or zero_allowed):
+        return
+    least = "from 0 on" if zero_allowed else "above 0"
+    raise ValueError(f"{name} is a finite number {least}, got {value!r}")
+
+
+def colors_to_255(image: np.ndarray) -> np.ndarray:
+    """Stored intensities, uint8 or uint16, as float32 on a scale of 0 to 255.
+
+    Example:
+      >>> colors_to_255(np.array([0, 65535], np.uint16)).tolist()
+      [0.0, 255.0]
+    """
+    return image.astype(np.float32) * np.float32(255 / np.iinfo(image.dtype).max)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _answer(logits: Array, forms: tuple[str, ...]) -> dict[str, Array]:
+    return {form: FORMS[form](logits) for form in forms}
