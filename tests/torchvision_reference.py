@@ -2,8 +2,9 @@
 
 torchvision's wheel is built for CUDA, so beside a CPU build of PyTorch its library of
 compiled operators does not load, and `import torchvision` fails at the first of them
-that it wants to describe. Classification and segmentation models use none of these
-operators: it is enough to declare them. Detection models need the real ones.
+that it wants to describe. With a C compiler at hand `torchvision_operators.py` makes it
+load. Without one it is enough to declare the operators for classification and
+segmentation models, which use none; detection models need the real ones.
 
 Tests ask for the fixture `torchvision` of `conftest.py`.
 """
@@ -11,8 +12,10 @@ Tests ask for the fixture `torchvision` of `conftest.py`.
 from __future__ import annotations
 
 import importlib
+import runpy
 import types
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,10 +31,15 @@ DECLARED: list[Any] = []
 
 
 def torchvision() -> types.ModuleType:
-    """Imports torchvision with its models, or skips the test and says why."""
+    """Imports torchvision with its models, or skips the test and says why.
+
+    Tests that need its operators ask `torchvision.extension._has_ops()`.
+    """
     torch = pytest.importorskip("torch")
+    operators = runpy.run_path(str(Path(__file__).parent / "torchvision_operators.py"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        operators["provide"]()
         try:
             return _import()
         except ImportError as error:
