@@ -16,8 +16,8 @@ assert SPEC.loader is not None
 TABLES = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(TABLES)
 SYSTEMS = TABLES.published_systems()
-UNPUBLISHED = {"encoder_decoder"}
-"""Models that are nobody's paper."""
+UNPUBLISHED = {"crf_rnn", "encoder_decoder"}
+"""Models that are nobody's paper, or stand around those that are."""
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda row: row["system"])

@@ -32,7 +32,7 @@ from segjax.backbones.residual import (
     bottleneck_strides,
 )
 from segjax.layers.attributes import check_dtypes, check_shares
-from segjax.layers.conv_norm import ConvNorm, norm_options
+from segjax.layers.conv_norm import ConvNorm, check_norm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.ops.pool import max_pool
 from segjax.ops.receptive_field import Layer
@@ -83,6 +83,8 @@ class ResNet(nn.Module):
       dilate_first_block: whether in a stage that is dilated instead of strided the
         first 3x3 is dilated, too.
       features: channels of the stem's first convolution; all others are multiples.
+      norm: "batch", or "group" (Wu, He 2018, arXiv 1803.08494), which wants no batch.
+      norm_groups: groups of channels where they are normalised in groups.
       norm_momentum: share of the old running statistics that each step keeps.
       norm_epsilon: added to the variance.
       norm_frozen: whether the running statistics are used and kept in training, too.
@@ -99,6 +101,8 @@ class ResNet(nn.Module):
     stride_on: str = "3x3"
     dilate_first_block: bool = False
     features: int = 64
+    norm: str = "batch"
+    norm_groups: int = 32
     norm_momentum: float = 0.9
     norm_epsilon: float = 1e-5
     norm_frozen: bool = False
@@ -135,6 +139,12 @@ class ResNet(nn.Module):
             raise ValueError(f"features is at least 1, got {self.features}")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"num_classes is at least 1, got {self.num_classes}")
+        check_norm(self.norm, ("batch", "group"))
+        if self.norm == "group" and self.features % self.norm_groups:
+            raise ValueError(
+                f"features is {self.features}, which norm_groups, {self.norm_groups}, "
+                "does not divide"
+            )
         check_shares(norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
@@ -151,6 +161,8 @@ class ResNet(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv_norm: Callable[..., ConvNorm] = partial(
             ConvNorm,
+            norm=self.norm,
+            norm_groups=self.norm_groups,
             **norm_options(self),
         )
         x, stages = image, {}

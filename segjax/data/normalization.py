@@ -133,6 +133,39 @@ def scale_of(image: np.ndarray, method: str) -> Scale:
     return replace(scale, unit=scale.unit * largest / 255)
 
 
+def stored_scale(method: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns what undoes `normalize`, to intensities on a scale of 0 to 255.
+
+    Args:
+      method: one of `NORMALIZATIONS` but "per_image".
+
+    Returns:
+      Scale and offset, each one number or one for each channel in the order that the
+      method gives them: `normalized * scale + offset`.
+
+    Raises:
+      ValueError: for "per_image", which forgets how bright an image was, or a method
+        that does not exist.
+
+    Example:
+      >>> stored_scale("range"), stored_scale("tf")
+      (((255.0,), (0.0,)), ((127.5,), (127.5, 127.5, 127.5)))
+    """
+    require_normalization(method)
+    if method == "per_image":
+        raise ValueError(
+            "normalization is 'per_image', which cannot be undone; this network compares "
+            "colours as they were stored, so take 'range' or that of its weights"
+        )
+    if method == "range":
+        return (255.0,), (0.0,)
+    scale = _COLOURS[method]
+    return (
+        tuple(d * scale.unit for d in scale.deviation or (1.0,)),
+        tuple(m * scale.unit for m in scale.mean or (0.0,)),
+    )
+
+
 def require_normalization(method: str, channels: int | None = None) -> None:
     """Checks a method by its name, and whether it can be of images of so many channels.
 

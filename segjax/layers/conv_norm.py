@@ -10,11 +10,24 @@ import jax.numpy as jnp
 
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import Initializer, he_normal
-from segjax.layers.norm import BatchNorm
+from segjax.layers.norm import BatchNorm, GroupNorm
 from segjax.ops.conv import Padding
 from segjax.types import Array, Dtype
 
 Activation = Callable[[Array], Array]
+
+NORMS = ("batch", "group", None)
+"""How channels are normalised: over the batch, in groups within each image, not at all."""
+
+
+def check_norm(norm: str | None, allowed: tuple[str | None, ...] = NORMS) -> None:
+    """Checks the name of a norm.
+
+    Raises:
+      ValueError: if it is none of those that are allowed.
+    """
+    if norm not in allowed:
+        raise ValueError(f"norm is one of {allowed}, got {norm!r}")
 
 
 def norm_options(module: Any) -> dict[str, Any]:
@@ -37,7 +50,7 @@ def norm_options(module: Any) -> dict[str, Any]:
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, batch normalisation, and an activation.
+    """A convolution without bias, a normalisation, and an activation.
 
     Attributes:
       features: output channels.
@@ -48,6 +61,9 @@ class ConvNorm(nn.Module):
       dilation: spacing of the kernel's taps, in pixels.
       groups: groups of channels that do not see each other.
       activation: what follows the norm; None is nothing.
+      norm: one of `NORMS`: "batch", "group", or None, and then the convolution has a
+        bias.
+      norm_groups: groups of channels where they are normalised in groups.
       norm_momentum: share of the old running statistics that each step keeps.
       norm_epsilon: added to the variance.
       norm_frozen: whether the running statistics are used and kept in training, too.
@@ -63,12 +79,19 @@ class ConvNorm(nn.Module):
     dilation: int = 1
     groups: int = 1
     activation: Activation | None = nn.relu
+    norm: str | None = "batch"
+    norm_groups: int = 32
     norm_momentum: float = 0.9
     norm_epsilon: float = 1e-5
     norm_frozen: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer = he_normal()
+
+    def __post_init__(self) -> None:
+        """Checks the norm when the module is made."""
+        check_norm(self.norm)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -84,13 +107,18 @@ class ConvNorm(nn.Module):
             padding,
             self.dilation,
             self.groups,
-            use_bias=False,
+            use_bias=self.norm is None,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        x = BatchNorm(
-            self.norm_momentum, self.norm_epsilon, self.param_dtype, name="norm"
-        )(x, train=train and not self.norm_frozen)
+        if self.norm == "batch":
+            x = BatchNorm(
+                self.norm_momentum, self.norm_epsilon, self.param_dtype, name="norm"
+            )(x, train=train and not self.norm_frozen)
+        elif self.norm == "group":
+            x = GroupNorm(
+                self.norm_groups, self.norm_epsilon, self.param_dtype, name="norm"
+            )(x)
         return x if self.activation is None else self.activation(x)

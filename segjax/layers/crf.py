@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.layers.attributes import check_counts
-from segjax.ops.crf import METHODS, Method, dense_crf
+from segjax.ops.crf import dense_crf
+from segjax.ops.crf_filters import METHODS, Method
 from segjax.ops.mean_field import NORMALIZATIONS, Normalization
 from segjax.ops.permutohedral import LatticeSize
 from segjax.types import Array, Dtype
@@ -83,9 +84,12 @@ class DenseCRF(nn.Module):
                 raise ValueError(
                     f"{name} is one of {', '.join(allowed)}, got {value!r}"
                 )
-        for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is above 0, got {getattr(self, name)}")
+        for name in ("w1", "w2", "sigma_alpha", "sigma_beta", "sigma_gamma"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{name} is a number, got {value!r}")
+            if name.startswith("sigma") and not value > 0:
+                raise ValueError(f"{name} is above 0, got {value}")
         if self.learn_widths and self.method not in _WIDTHS_LEARNED:
             raise ValueError(
                 "learn_widths needs the method exact or window, since no gradient goes "

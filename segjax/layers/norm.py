@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.ops.norm import batch_norm, normalize_by
+from segjax.ops.norm import batch_norm, group_norm, normalize_by
 from segjax.types import Array, Dtype
 
 
@@ -45,3 +45,29 @@ class BatchNorm(nn.Module):
             mean.value = keep * mean.value + (1 - keep) * new_mean
             variance.value = keep * variance.value + (1 - keep) * new_variance
         return y
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation: each image by itself, the channels in groups.
+
+    Wu, He, ECCV 2018, arXiv 1803.08494. It needs no batch, and so suits images of which
+    a device holds one or two. Statistics are float32.
+
+    Attributes:
+      groups: of channels; the channels have to be a multiple.
+      epsilon: added to the variance.
+      param_dtype: dtype in which scale and bias are stored.
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-5
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps `[B, H, W, C]` to the same shape and dtype."""
+        channels = x.shape[-1]
+        ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
+        scale = self.param("scale", ones, (channels,), self.param_dtype)
+        bias = self.param("bias", zeros, (channels,), self.param_dtype)
+        return group_norm(x, scale, bias, groups=self.groups, epsilon=self.epsilon)

@@ -1,5 +1,6 @@
 """One paper, one file; `MODELS` names them for the configs."""
 
+from segjax.models.crf_rnn import CRFRNN
 from segjax.models.deconvnet import DeconvNet
 from segjax.models.deeplab_v1 import DeepLabV1
 from segjax.models.deeplab_v2 import DeepLabV2
@@ -9,6 +10,7 @@ from segjax.models.dilated import DilatedNet
 from segjax.models.encoder_decoder import EncoderDecoder
 from segjax.models.fcn import FCN
 from segjax.models.lraspp import LRASPP
+from segjax.models.mask_rcnn import MaskRCNN
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
@@ -16,6 +18,7 @@ from segjax.models.sliding_window import SlidingWindow
 from segjax.models.unet import UNet
 
 MODELS = {
+    "crf_rnn": CRFRNN,
     "deconvnet": DeconvNet,
     "deeplab_v1": DeepLabV1,
     "deeplab_v2": DeepLabV2,
@@ -25,6 +28,7 @@ MODELS = {
     "fcn": FCN,
     "dilated": DilatedNet,
     "lraspp": LRASPP,
+    "mask_rcnn": MaskRCNN,
     "pspnet": PSPNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,

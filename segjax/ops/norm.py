@@ -1,4 +1,7 @@
-"""Batch normalisation, with a backward pass of two sums and one multiply-add."""
+"""Normalisation of channels: by the batch, by given statistics, or in groups.
+
+The backward pass of batch normalisation is two sums and one multiply-add.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,57 @@ def normalize_by(
     """
     factor = scale * lax.rsqrt(variance + epsilon)
     return _affine(x, factor, bias - mean * factor).astype(x.dtype)
+
+
+def group_norm(
+    x: Array, scale: Array, bias: Array, *, groups: int, epsilon: float = 1e-5
+) -> Array:
+    """Normalises groups of channels by their mean and variance within each image.
+
+    Wu, He, ECCV 2018, arXiv 1803.08494. Statistics are float32 at least.
+
+    Args:
+      x: feature map `[B, H, W, C]`.
+      scale: gamma of each channel, `[C]`.
+      bias: beta of each channel, `[C]`.
+      groups: C is a multiple of it; neighbouring channels are together.
+      epsilon: added to the variance.
+
+    Returns:
+      The normalised map, in the dtype of `x`.
+
+    Raises:
+      ValueError: if a shape or the number of groups does not fit.
+
+    Example:
+      >>> x = jnp.array([1.0, 3.0, 10.0, 20.0]).reshape(1, 1, 1, 4)
+      >>> y = group_norm(x, jnp.ones(4), jnp.zeros(4), groups=2, epsilon=0.0)
+      >>> y.ravel().tolist()
+      [-1.0, 1.0, -1.0, 1.0]
+    """
+    if x.ndim != 4 or scale.shape != x.shape[3:] or bias.shape != x.shape[3:]:
+        raise ValueError(
+            f"x must be [B, H, W, C] with scale and bias [C], got {x.shape}, "
+            f"{scale.shape} and {bias.shape}"
+        )
+    batch, height, width, channels = x.shape
+    if groups < 1 or channels % groups:
+        raise ValueError(
+            f"groups is {groups} for {channels} channels; allowed is a divisor of them"
+        )
+    wide = _wide(x)
+    # Over pixels first: sums along rows of channels, which lie together in memory.
+    count = height * width * channels // groups
+    together = lambda y: y.reshape(batch, groups, -1).sum(-1, keepdims=True)
+    apart = lambda y: jnp.broadcast_to(y, (batch, groups, channels // groups)).reshape(
+        batch, 1, 1, channels
+    )
+    mean = apart(together(wide.sum((1, 2))) / count)
+    centered = wide - mean
+    variance = apart(together((centered * centered).sum((1, 2))) / count)
+    row = lambda values: values.astype(wide.dtype)[None, None, None]
+    factor = row(scale) * lax.rsqrt(variance + epsilon)
+    return (centered * factor + row(bias)).astype(x.dtype)
 
 
 def _affine(x: Array, factor: Array, offset: Array) -> Array:

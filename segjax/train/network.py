@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,22 +11,37 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax.backbones import BACKBONES
+from segjax.data.normalization import stored_scale
+from segjax.layers.crf import DenseCRF
 from segjax.models import MODELS
+from segjax.types import UserError
 
 BACKBONE = "backbone"
 """The key of config.model that is a group itself: a name of `BACKBONES`, arguments."""
+NETWORK = "network"
+"""The key of a model around another: a name of `MODELS`, arguments but the classes."""
+CRF = "crf"
+"""The key of a model with a CRF: arguments of `DenseCRF` but the classes."""
+SCALE, OFFSET = "image_scale", "image_offset"
+"""Arguments of models that undo the normalisation of their images."""
 
 
 def build_model(
-    group: ml_collections.ConfigDict, changes: Mapping[str, Any] | None = None
+    group: ml_collections.ConfigDict,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    normalization: str | None = None,
 ) -> nn.Module:
     """Makes the network of `config.model`.
 
     Args:
       group: the name of the model and its arguments; `backbone` is such a group, too.
+        So are `network` and `crf` of a model around another one.
       changes: arguments that are replaced, those of the backbone in a dict
         `backbone`. An evaluation can ask for another output stride this way; the
         parameters stay what they are.
+      normalization: of the images, for models that undo it; None leaves them at their
+        defaults.
 
     Returns:
       The module, without parameters.
@@ -42,4 +58,27 @@ def build_model(
         more[BACKBONE] = config_lib.build(
             BACKBONES, given.pop(BACKBONE), f"model.{BACKBONE}"
         )
+    classes = {"num_classes": given.get("num_classes")}
+    if isinstance(given.get(NETWORK), Mapping):
+        inner = ml_collections.ConfigDict({**classes, **given.pop(NETWORK)})
+        more[NETWORK] = build_model(inner)
+    if isinstance(given.get(CRF), Mapping):
+        inner = ml_collections.ConfigDict({**classes, **given.pop(CRF)})
+        more[CRF] = config_lib.call(DenseCRF, inner, f"model.{CRF}")
+    more |= _undoing(given, normalization)
     return config_lib.build(MODELS, given, "model", **more)
+
+
+def _undoing(
+    given: Mapping[str, Any], normalization: str | None
+) -> dict[str, tuple[float, ...]]:
+    """Scale and offset of a model that undoes the normalisation, unless it states them."""
+    model = MODELS.get(str(given.get("name")))
+    has_them = model is not None and SCALE in inspect.signature(model).parameters
+    if not has_them or normalization is None or SCALE in given or OFFSET in given:
+        return {}
+    try:
+        scale, offset = stored_scale(normalization)
+    except ValueError as error:
+        raise UserError(f"config.pipeline.{error}.") from error
+    return {SCALE: scale, OFFSET: offset}

@@ -65,14 +65,17 @@ class SemanticTask:
         """
         config_lib.check(config)
         self.config = config
-        self.model: nn.Module = build_model(config.model)
+        normalization = config.pipeline.get("normalization")
+        self.model: nn.Module = build_model(config.model, normalization=normalization)
         self.geometry: Geometry = self.model.geometry
         self.evaluation: Evaluation = config_lib.call(
             Evaluation, config.evaluation, "evaluation"
         )
         network = self.evaluation.network
         self.evaluated_model = (
-            build_model(config.model, network) if network else self.model
+            build_model(config.model, network, normalization=normalization)
+            if network
+            else self.model
         )
         if self.evaluation.samples > 1 and not getattr(
             self.evaluated_model, "sample", False

@@ -1,0 +1,87 @@
+"""Feature pyramid: maps of all strides with one number of channels, each with meaning.
+
+Lin, Dollár, Girshick, He, Hariharan, Belongie, CVPR 2017, arXiv 1612.03144, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from segjax.layers.conv_norm import ConvNorm
+from segjax.ops.resize import resize_nearest
+from segjax.types import Array, Dtype
+
+
+class FPN(nn.Module):
+    """1x1 convolutions of all stages, added from coarse to fine, then 3x3 convolutions.
+
+    The coarser sum is enlarged to the size of the finer map by copying pixels. A last
+    map is every other pixel of the coarsest one: the level at which region proposals
+    are largest. Nothing is rectified.
+
+    Attributes:
+      features: channels of every map.
+      extra_level: whether the last map is added.
+      norm: what follows each convolution: None, "batch" or "group".
+      norm_groups: groups of channels where they are normalised in groups.
+      norm_momentum: share of the old running statistics that each step keeps.
+      norm_epsilon: added to the variance.
+      dtype: dtype of the computation.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    features: int = 256
+    extra_level: bool = True
+    norm: str | None = None
+    norm_groups: int = 32
+    norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, stages: Sequence[Array], *, train: bool) -> tuple[Array, ...]:
+        """Maps stages to a pyramid.
+
+        Args:
+          stages: maps `[B, h, w, C]`, fine to coarse, each of its own C.
+          train: whether statistics are those of the batch.
+
+        Returns:
+          As many maps `[B, h, w, features]` of the same sizes, named by level from 2 on,
+          and one more of half the size of the last if there is an extra level.
+
+        Raises:
+          ValueError: if there is no stage.
+        """
+        if not stages:
+            raise ValueError("stages is empty; allowed is at least one map")
+        merged: Array | None = None
+        pyramid: list[Array] = []
+        for level in reversed(range(len(stages))):
+            x = self._conv(1, f"lateral{level + 2}")(stages[level], train=train)
+            if merged is not None:
+                x = x + resize_nearest(merged, size=(x.shape[1], x.shape[2]))
+            merged = x
+            output = self._conv(3, f"output{level + 2}")(x, train=train)
+            pyramid.insert(0, output)
+        if self.extra_level:
+            pyramid.append(pyramid[-1][:, ::2, ::2])
+        return tuple(pyramid)
+
+    def _conv(self, kernel: int, name: str) -> ConvNorm:
+        return ConvNorm(
+            self.features,
+            (kernel, kernel),
+            activation=None,
+            norm=self.norm,
+            norm_groups=self.norm_groups,
+            norm_momentum=self.norm_momentum,
+            norm_epsilon=self.norm_epsilon,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )

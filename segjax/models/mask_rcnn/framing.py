@@ -1,0 +1,57 @@
+"""Images as the network sees them: normalised, and padded with the mean colour."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from segjax.types import Array
+
+DIVISOR = 32
+"""Images are padded to multiples of it, below and on the right."""
+
+
+def framed(
+    image: Array,
+    sizes: Array | None,
+    *,
+    mean: tuple[float, ...],
+    deviation: tuple[float, ...],
+) -> tuple[Array, Array]:
+    """Normalises images, and pads them with what is 0 then.
+
+    Args:
+      image: `[B, H, W, C]` in 0 to 1.
+      sizes: height and width of each image, `[B, 2]`; what lies beyond is set to the
+        mean colour. None is the whole of it.
+      mean: of each channel; subtracted.
+      deviation: of each channel; divided by.
+
+    Returns:
+      The images `[B, H', W', C]` with sides that 32 divides, and their sizes `[B, 2]`.
+
+    Raises:
+      ValueError: if a shape is another one.
+
+    Example:
+      >>> image = jnp.ones((1, 20, 40, 1))
+      >>> x, sizes = framed(image, None, mean=(0.5,), deviation=(0.25,))
+      >>> x.shape, float(x[0, 0, 0, 0]), float(x[0, 20, 0, 0]), sizes.tolist()
+      ((1, 32, 64, 1), 2.0, 0.0, [[20, 40]])
+    """
+    if image.ndim != 4 or image.shape[3] != len(mean):
+        raise ValueError(f"image is {image.shape}; allowed is [B, H, W, {len(mean)}]")
+    batch, height, width, _ = image.shape
+    if sizes is not None and sizes.shape != (batch, 2):
+        raise ValueError(f"sizes is {sizes.shape}; allowed is [B, 2], B {batch} here")
+    colour, scale = (
+        jnp.asarray(x, jnp.float32)[None, None, None] for x in (mean, deviation)
+    )
+    x = (image.astype(jnp.float32) - colour) / scale
+    if sizes is None:
+        sizes = jnp.broadcast_to(jnp.array([[height, width]]), (batch, 2))
+    else:
+        rows = jnp.arange(height)[None, :, None] < sizes[:, 0, None, None]
+        columns = jnp.arange(width)[None, None, :] < sizes[:, 1, None, None]
+        x = jnp.where((rows & columns)[..., None], x, 0)
+    padding = [(0, 0), (0, -height % DIVISOR), (0, -width % DIVISOR), (0, 0)]
+    return jnp.pad(x, padding), sizes
