@@ -19,8 +19,9 @@ near; torchvision's weights fit into the preset of that name:
 
 Evaluated at output stride 8 with the same weights, at one scale; the paper's others are
 `--config.evaluation.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"` with
-`--config.evaluation.flip=True`. For its second phase, 30,000 steps on trainval at output
-stride 8, the statistics are held (`norm_frozen`) and the rate begins at 0.001.
+`--config.evaluation.flip=True` and room for the largest, `--config.evaluation.crop="(881,
+881)"`. For its second phase, 30,000 steps on trainval at output stride 8, the statistics
+are held (`norm_frozen`) and the rate begins at 0.001.
 
 Presets, as `--config=configs/deeplab_v3_voc.py:PRESET`; all but the last want a GPU:
 
@@ -89,6 +90,7 @@ def paper() -> dict:
             "split": "validation",
             "scales": (1.0,),
             "flip": False,
+            "crop": (SIDE, SIDE),  # all of an image, filled up: one compilation
             "network": {"backbone": {"output_stride": 8}},
         },
     }
@@ -117,4 +119,5 @@ def smoke() -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (65, 65)},
         "model": config["model"] | small,
+        "evaluation": config["evaluation"] | {"crop": (65, 65)},
     }

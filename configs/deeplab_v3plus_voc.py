@@ -21,7 +21,8 @@ Ours: not measured yet. From random weights it does not come near.
 Evaluated as trained; `--config.evaluation.network.backbone.output_stride=8` takes the same
 weights at a finer stride, and the paper's six scales are
 `--config.evaluation.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"` with
-`--config.evaluation.flip=True`.
+`--config.evaluation.flip=True` and `--config.evaluation.crop="(881, 881)"`, room for the
+largest.
 
 Presets, as `--config=configs/deeplab_v3plus_voc.py:PRESET`; all but the last want a GPU:
 
@@ -90,6 +91,7 @@ def paper() -> dict:
             "split": "validation",
             "scales": (1.0,),
             "flip": False,
+            "crop": (SIDE, SIDE),  # all of an image, filled up: one compilation
             "network": {"backbone": {"output_stride": 16}},
         },
     }
@@ -127,4 +129,5 @@ def smoke() -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (65, 65)},
         "model": model,
+        "evaluation": config["evaluation"] | {"crop": (65, 65)},
     }
