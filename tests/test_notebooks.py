@@ -96,6 +96,17 @@ def test_the_receptive_field_notebook_runs(small_world: Path) -> None:
     assert pictures(notebook) == 7
 
 
+def test_the_crf_notebook_runs(small_world: Path) -> None:
+    notebook = executed("05_crf.ipynb")
+    for line in (
+        "E(x_A) = 0.62 + 4.85 = 5.47   (base 10, as in the lecture)",
+        "E(x_B) = 1.57 + 0.00 = 1.57   (base 10, as in the lecture)",
+        "after 5 steps P(foreground) of the centre is 0.933",
+    ):
+        assert line in printed(notebook)
+    assert pictures(notebook) == 6
+
+
 def test_the_upsampling_notebook_knows_all_experiments_of_its_config() -> None:
     source = (ROOT / "notebooks" / "02_upsampling.ipynb").read_text(encoding="utf-8")
     config = runpy.run_path(str(ROOT / "configs" / "upsampling_camvid.py"))
