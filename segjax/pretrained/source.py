@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segjax.backbones import BACKBONES
 from segjax.errors import suggestion
@@ -38,6 +39,7 @@ class Source:
         `segjax.data.images.normalize`.
       rename: brings a foreign tensor's name into the form that `names` has, with
         "weight" and "bias".
+      arrange: brings a tensor, with its name, into our order of channels.
     """
 
     group: Mapping[str, Any]
@@ -47,6 +49,7 @@ class Source:
     top: tuple[str, ...] = ()
     normalization: str = "imagenet"
     rename: Callable[[str], str] = str
+    arrange: Callable[[str, np.ndarray], np.ndarray] = lambda name, tensor: tensor
 
     @property
     def is_backbone(self) -> bool:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.pretrained import caffe, convert, torchvision
+from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 from segjax.types import UserError
 
@@ -42,6 +42,15 @@ SOURCES: dict[str, Source] = {
     "torchvision/fcn_resnet50": torchvision.fcn(RESNET50),
     "torchvision/fcn_resnet101": torchvision.fcn(RESNET101),
     "torchvision/lraspp_mobilenet_v3_large": torchvision.lraspp(MOBILENET_V3),
+    "torchvision/fasterrcnn_resnet50_fpn": torchvision_instances.faster_rcnn(),
+    "torchvision/fasterrcnn_resnet50_fpn_v2": torchvision_instances.faster_rcnn(
+        second=True
+    ),
+    "torchvision/keypointrcnn_resnet50_fpn": torchvision_instances.keypoint_rcnn(),
+    "torchvision/maskrcnn_resnet50_fpn": torchvision_instances.mask_rcnn(),
+    "torchvision/maskrcnn_resnet50_fpn_v2": torchvision_instances.mask_rcnn(
+        second=True
+    ),
 }
 """Where weights can come from."""
 
@@ -60,7 +69,8 @@ def load(
 
     The model has the attributes of the source's: a backbone gives its stages and, if the
     weights have a classifier, `logits` `[B, K]`; a segmentation gives `logits`
-    `[B, H, W, K]`, in training `aux_logits` besides, if the weights have that head.
+    `[B, H, W, K]`, in training `aux_logits` besides, if the weights have that head; a
+    detector gives `boxes`, `scores`, `classes` and the like.
 
     Args:
       source: a name of `SOURCES`.
@@ -158,7 +168,7 @@ def tensors(
                 f"{renamed}: leave one out."
             )
         origins[renamed] = name
-        state[renamed] = np.asarray(value)
+        state[renamed] = entry.arrange(renamed, np.asarray(value))
     return convert.drop(state, skip, source=what)
 
 

@@ -220,7 +220,7 @@ class MaskRCNN(nn.Module):
         extent = (image.shape[1], image.shape[2])
         grids = [(x.shape[1], x.shape[2]) for x in pyramid]
         anchors = pyramid_anchors(grids, extent, self.anchor_sizes, self.anchor_ratios)
-        for name, maps in {"pyramid": pyramid, "rpn": (logits, deltas)}.items():
+        for name, maps in {"pyramid": pyramid, "proposed": (logits, deltas)}.items():
             self.sow("intermediates", name, maps)
         mode = 0 if train else 1
         proposals = propose(
