@@ -60,6 +60,20 @@ def systems_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def regions_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "segjax", "torchvision", "ratio (range)", "peak memory of both"]]
+    for row in rows:
+        times = [f"{1e3 * row['seconds'][name]:.1f} ms" for name in ("segjax", "torch")]
+        peaks = [f"{row['peak_megabytes'][name]:.0f}" for name in ("segjax", "torch")]
+        low, high = row["ratio_range"]
+        where = f" of {row['height']}x{row['width']}x{row['channels']}"
+        name = f"{row['what']}, {row['regions']:,} regions"
+        name += "" if row["what"] == "nms" else where
+        ratio = f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"
+        table.append([name, *times, ratio, f"{' and '.join(peaks)} MB"])
+    return table
+
+
 def sliding_window_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "patch by patch", "at once", "ratio of time", "ratio of work"]]
     for row in rows:
@@ -88,6 +102,7 @@ TABLES = {
     "tiles": tiles_rows,
     "upsampling": upsampling_rows,
     "systems": systems_rows,
+    "regions": regions_rows,
     "sliding_window": sliding_window_rows,
 }
 
