@@ -48,6 +48,9 @@ def encode(mask: np.ndarray) -> Rle:
     Args:
       mask: `[H, W]`, bool or numbers of which all but 0 count.
 
+    Returns:
+      The run lengths.
+
     Raises:
       ValueError: if it has another shape.
 
@@ -84,6 +87,9 @@ def from_positions(positions: np.ndarray, size: tuple[int, int]) -> Rle:
     Args:
       positions: integers `[N]` in any order; those of `height * width` mean nothing.
       size: `(height, width)`.
+
+    Returns:
+      The run lengths.
     """
     total = size[0] * size[1]
     places, times = np.unique(np.asarray(positions, np.int64), return_counts=True)
@@ -195,6 +201,9 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
     Args:
       text: what `to_string` writes.
       size: `(height, width)`.
+
+    Returns:
+      The run lengths.
 
     Raises:
       UserError: if it is no such text, or its runs are not `height * width` in all.

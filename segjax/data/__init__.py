@@ -24,6 +24,8 @@ _MODULES = {
     "ade20k": "segjax.data.builders.ade20k",
     "instance_shapes": "segjax.data.builders.instance_shapes",
     "stick_figures": "segjax.data.builders.instance_shapes",
+    "coco": "segjax.data.builders.coco",
+    "instance_folder": "segjax.data.builders.instance_folder",
 }
 
 

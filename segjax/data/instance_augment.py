@@ -79,6 +79,9 @@ def flip(
       horizontal: whether left and right may be exchanged.
       vertical: whether up and down may be; False for photographs.
 
+    Returns:
+      The view, mirrored or not.
+
     Raises:
       ValueError: when one of the two is neither True nor False.
     """
@@ -120,6 +123,9 @@ def scale(
       rng: source of randomness.
       scale: range of the factor, drawn uniformly in its logarithm.
 
+    Returns:
+      The view, magnified.
+
     Raises:
       ValueError: when the range is not `(low, high)`, or a number is out of its range.
     """
@@ -143,6 +149,9 @@ def crop(
       share: range of the window's sides as shares of what was seen before, one drawn
         uniformly for each side.
       probability: how often there is a window at all.
+
+    Returns:
+      The view, or a part of it.
 
     Raises:
       ValueError: when the range is not `(low, high)`, or a number is out of its range.

@@ -22,33 +22,11 @@ from segjax.data.augment import Augmentations
 from segjax.data.instance_augment import whole
 from segjax.data.instance_example import InstanceExampleMaker, padded, read_image
 from segjax.data.instance_frame import Bucket, bucket_of, check_buckets, fitted
+from segjax.data.instance_records import facts_of
 from segjax.data.pipeline import Batches, check_stream, endless, record_ids
 from segjax.types import Record
 
 log = logging.getLogger("segjax")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of records without reading them again.
-
-    Attributes:
-      sizes: `(height, width)` of each image, int64 `[R, 2]`.
-      counts: objects of each, int64 `[R]`.
-    """
-
-    sizes: np.ndarray
-    counts: np.ndarray
-
-
-def facts_of(records: Sequence[Record]) -> Facts:
-    """Takes the facts that records bring along as `facts`, or reads every record once."""
-    known = getattr(records, "facts", None)
-    if isinstance(known, Facts):
-        return known
-    rows = [(*r["image"].shape[:2], len(r["boxes"])) for r in records]
-    table = np.array(rows, np.int64).reshape(-1, 3)
-    return Facts(table[:, :2], table[:, 2])
 
 
 @dataclass(frozen=True)
@@ -108,7 +86,18 @@ def schedule_of(
     buckets: Sequence[Bucket],
     resize: str = "fit",
 ) -> Schedule:
-    """Makes the schedule of `instance_batches` with these arguments."""
+    """Makes the schedule of `instance_batches` with these arguments.
+
+    Args:
+      records: of objects.
+      seed: of the order.
+      batch_size: examples of one step, over all processes.
+      buckets: sizes `(height, width)`.
+      resize: how images meet them.
+
+    Returns:
+      The schedule; no image is read for it where records bring facts along.
+    """
     sizes = facts_of(records).sizes.tolist()
     ids = tuple(bucket_of((h, w), buckets, resize) for h, w in sizes)
     return Schedule(ids, seed, batch_size)

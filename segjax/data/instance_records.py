@@ -16,8 +16,9 @@ N may be 0: an image without any object is legal, and trains.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 
@@ -36,6 +37,53 @@ _TENSORS: Mapping[str, tuple[tuple[int | None, ...], type]] = {
     "mask_lengths": ((None,), np.int32),
     "image_id": ((1,), np.int64),
 }
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of records without reading them again.
+
+    Attributes:
+      sizes: `(height, width)` of each image, int64 `[R, 2]`.
+      counts: objects of each, int64 `[R]`.
+    """
+
+    sizes: np.ndarray
+    counts: np.ndarray
+
+
+class FactualRecords(LazyRecords):
+    """Records of objects that are read when they are asked for, and their facts.
+
+    Attributes:
+      facts: of these records, in their order.
+    """
+
+    def __init__(self, read: Callable[[int], Record], places: range, facts: Facts):
+        """Takes what reads a record, the places of these records, and their facts."""
+        super().__init__(read, places)
+        self.facts = facts
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        facts = Facts(self.facts.sizes[index], self.facts.counts[index])
+        return FactualRecords(self._read, self._places[index], facts)
+
+
+def facts_of(records: Sequence[Record]) -> Facts:
+    """Takes the facts that records bring along, or reads every record once."""
+    if isinstance(records, FactualRecords):
+        return records.facts
+    rows = [(*r["image"].shape[:2], len(r.get("boxes", ()))) for r in records]
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    return Facts(table[:, :2], table[:, 2])
 
 
 def description(
@@ -67,7 +115,19 @@ def from_masks(
     image_id: int,
     keypoints: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Makes a record of masks `[N, H, W]`; boxes and areas are those of the masks."""
+    """Makes a record whose boxes and areas are those of its masks.
+
+    Args:
+      image: `[H, W, C]`.
+      masks: bool `[N, H, W]`.
+      classes: of the objects `[N]`, from 1.
+      name: of the image.
+      image_id: its number.
+      keypoints: `[N, P, 3]`, `(y, x, visibility)`, where there are any.
+
+    Returns:
+      The record; it holds no crowd.
+    """
     rles = tuple(encode(mask) for mask in masks)
     record = {
         "image": image,

@@ -133,6 +133,14 @@ def check_stream(
 ) -> None:
     """Checks the numbers that every endless stream is a function of.
 
+    Args:
+      num_records: how many there are.
+      seed: not negative.
+      batch_size: a multiple of `process_count`.
+      process_index: below `process_count`.
+      process_count: at least 1.
+      start_step: not negative.
+
     Raises:
       UserError: when there are no records.
       ValueError: when counts or the seed do not fit together.
@@ -163,6 +171,9 @@ def endless(
       batch: the batch of a step, a function of the step alone.
       start_step: step of the first batch.
       num_threads: threads that prepare batches; 0 prepares them when asked for.
+
+    Returns:
+      The iterator, to be closed.
     """
     steps = grain.MapDataset.range(sys.maxsize).map(batch)
     options = grain.ReadOptions(

@@ -20,8 +20,12 @@ def test_the_table_has_every_data_set():
         "voc",
         "cityscapes",
         "ade20k",
+        "instance_shapes",
+        "stick_figures",
+        "coco",
+        "instance_folder",
     ]
-    assert len(DATASETS) == 8
+    assert len(DATASETS) == 12
     assert "vox" not in DATASETS
     with pytest.raises(KeyError, match="vox"):
         DATASETS["vox"]

@@ -8,8 +8,8 @@ import pytest
 
 from segjax.data.instance_spec import COCO_SIGMAS
 from segjax.data.polygons import polygons_to_rle
-from segjax.metrics.average_precision import THRESHOLDS, AveragePrecision
-from segjax.rle import encode, from_counts, from_string
+from segjax.metrics.average_precision import AveragePrecision
+from segjax.rle import from_counts, from_string
 
 
 def corners(annotations):

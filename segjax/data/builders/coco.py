@@ -1,0 +1,240 @@
+"""COCO, and whatever is annotated in its form: JSON files beside folders of images.
+
+    coco/
+    ├── annotations/instances_train2017.json, instances_val2017.json
+    ├── train2017/000000000009.jpg
+    └── val2017/000000000139.jpg
+
+118,287 images to train and 5,000 to validate, 80 kinds of things; Tsung-Yi Lin et al.
+2014, arXiv 1405.0312. Files are read where they lie: a prepared copy would take as much
+again, and annotations are checked in the time that it takes to read them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segjax.data.coco_json import CocoFile, CocoImage, read_coco
+from segjax.data.dataset import Dataset
+from segjax.data.images import list_images, read_page
+from segjax.data.instance_records import Facts, FactualRecords
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.data.palette import voc_colors
+from segjax.types import Record, UserError
+
+_NAMED = 5
+"""Of wrong files in an error."""
+
+
+def coco(
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    train: str = "annotations/instances_train2017.json",
+    validation: str | None = "annotations/instances_val2017.json",
+    test: str | None = None,
+    train_images: str = "train2017",
+    validation_images: str = "val2017",
+    test_images: str = "",
+    validation_share: float = 0.0,
+    masks: bool = True,
+    keypoints: bool = False,
+    raw_ids: bool = False,
+    drop_wrong: bool = False,
+    allow_unlisted: bool = False,
+) -> Dataset:
+    """Images with boxes, masks and keypoints in COCO's form.
+
+    Classes are the categories in the order of their ids, from 1 on; regions marked
+    `iscrowd` neither train nor count. Images without any object are kept.
+
+    Args:
+      data_dir: not needed; every data set is called with it.
+      manual_dir: the folder; all other paths are within it.
+      train: annotation file of the images to train on.
+      validation: that of those to choose by; None where there is none.
+      test: that of those held out, where there is one.
+      train_images: folder of the images of `train`.
+      validation_images: that of `validation`.
+      test_images: that of `test`.
+      validation_share: share of the images of `train` that are taken, evenly by their
+        ids, to validate, where `validation` is None.
+      masks: whether objects need a segmentation; False fills their boxes instead.
+      keypoints: whether keypoints are wanted.
+      raw_ids: whether class ids are the category ids, gaps included, as in weights that
+        were trained on all 91 of COCO.
+      drop_wrong: whether wrong annotations are left out, said and counted, instead of
+        being refused; COCO itself has a handful of boxes without area.
+      allow_unlisted: whether the folders may hold images that no file lists.
+
+    Returns:
+      The data set "coco"; `instances.category_ids` are those of the files.
+
+    Raises:
+      UserError: a file or an image is missing, an image is not listed, an annotation is
+        wrong, or the files have different categories.
+    """
+    del data_dir
+    if manual_dir is None:
+        raise UserError(
+            "The data set 'coco' needs annotation files and images; name their folder "
+            "with --manual_dir."
+        )
+    root = Path(manual_dir).expanduser()
+    if not 0 <= validation_share < 1:
+        raise UserError(
+            f"config.data.validation_share is {validation_share!r}; it must be at least "
+            "0 and less than 1."
+        )
+    wanted = {
+        "train": (train, train_images),
+        "validation": (validation, validation_images),
+        "test": (test, test_images),
+    }
+    files, folders = {}, {}
+    for split, (name, folder) in wanted.items():
+        if name is not None:
+            files[split] = read_coco(
+                root / name, masks=masks, keypoints=keypoints, drop_wrong=drop_wrong
+            )
+            folders[split] = root / folder
+    _require_equal_categories(files)
+    _require_images(files, folders, allow_unlisted=allow_unlisted)
+    images = {split: list(file.images) for split, file in files.items()}
+    if validation is None and validation_share:
+        images |= _cut(images["train"], validation_share)
+        folders["validation"] = folders["train"]
+    first = files["train"]
+    spec, objects = _specs(first, raw_ids=raw_ids)
+    splits = {
+        split: _records(images[split], folders[split], objects)
+        for split in wanted
+        if split in images
+    }
+    return Dataset("coco", spec, 3, splits, objects)
+
+
+def _specs(file: CocoFile, *, raw_ids: bool) -> tuple[LabelSpec, InstanceSpec]:
+    """Names and numbers of the classes."""
+    ids = list(file.categories)
+    if raw_ids:
+        ids = list(range(1, max(ids) + 1))
+    names = [file.categories.get(i, f"unused {i}") for i in ids]
+    if len(ids) > 254:
+        raise UserError(f"There are {len(ids)} categories; at most 254 are possible.")
+    spec = LabelSpec(("background", *names), voc_colors(1 + len(names)), ignore=None)
+    return spec, InstanceSpec(tuple(ids), file.keypoints)
+
+
+def _records(
+    images: Sequence[CocoImage], folder: Path, objects: InstanceSpec
+) -> FactualRecords:
+    rows = [(*image.size, len(image.boxes)) for image in images]
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    read = functools.partial(_read, images, folder, dict(objects.class_of))
+    return FactualRecords(read, range(len(images)), Facts(table[:, :2], table[:, 2]))
+
+
+def _read(
+    images: Sequence[CocoImage], folder: Path, class_of: dict[int, int], index: int
+) -> Record:
+    image = images[index]
+    path = folder / image.file_name
+    pixels = read_page(path)
+    if pixels.shape[:2] != image.size:
+        raise UserError(
+            f"{path} is {pixels.shape[0]} high x {pixels.shape[1]} wide pixels, but its "
+            f"annotation file says {image.size[0]} x {image.size[1]}. Put the image there "
+            "that was annotated."
+        )
+    masks = image.masks()
+    known = np.isfinite(image.areas)
+    drawn = np.array([rle.area for rle in masks], np.float32)
+    record = {
+        "image": pixels if pixels.shape[-1] == 3 else np.repeat(pixels, 3, axis=-1),
+        "boxes": image.boxes,
+        "classes": np.array([class_of[int(c)] for c in image.category_ids], np.int32),
+        "crowd": image.crowd,
+        "areas": np.where(known, image.areas, drawn).astype(np.float32),
+        "masks": masks,
+        "name": Path(image.file_name).stem,
+        "image_id": image.image_id,
+    }
+    if image.keypoints is not None:
+        record["keypoints"] = image.keypoints
+    return record
+
+
+def _cut(images: list[CocoImage], share: float) -> dict[str, list[CocoImage]]:
+    """Takes a share of images to validate, spread evenly."""
+    places = np.floor(np.arange(len(images) + 1) * share + 0.5)
+    taken = np.diff(places) > 0
+    if not taken.any():
+        raise UserError(
+            f"config.data.validation_share is {share}, which of {len(images)} images is "
+            "none. Raise it."
+        )
+    return {
+        "train": [x for x, t in zip(images, taken, strict=True) if not t],
+        "validation": [x for x, t in zip(images, taken, strict=True) if t],
+    }
+
+
+def _require_equal_categories(files: dict[str, CocoFile]) -> None:
+    first = files["train"]
+    for split, file in files.items():
+        if dict(file.categories) != dict(first.categories):
+            raise UserError(
+                f"The annotation file config.data.{split} has other categories than "
+                "config.data.train; give files of one data set."
+            )
+        if file.keypoints != first.keypoints:
+            raise UserError(
+                f"The annotation file config.data.{split} has other keypoints than "
+                "config.data.train; give files of one data set."
+            )
+
+
+def _require_images(
+    files: dict[str, CocoFile], folders: dict[str, Path], *, allow_unlisted: bool
+) -> None:
+    """Checks that images are listed where they lie, and lie where they are listed."""
+    listed: dict[Path, set[str]] = {}
+    for split, file in files.items():
+        names = {image.file_name for image in file.images}
+        listed.setdefault(folders[split], set()).update(names)
+    for folder, names in listed.items():
+        if not folder.is_dir():
+            raise UserError(
+                f"The folder of images {folder} does not exist. Check --manual_dir and "
+                "config.data."
+            )
+        nested = any("/" in name for name in names)
+        there = {p.name for p in list_images(folder)} if not nested else set()
+        missing = sorted(
+            name
+            for name in names
+            if name not in there and not (folder / name).is_file()
+        )
+        if missing:
+            raise UserError(
+                f"{folder} lacks {len(missing)} of the {len(names)} images that are "
+                f"listed: {_some(missing)}. Put them there."
+            )
+        unlisted = sorted(there - names)
+        if unlisted and not allow_unlisted:
+            raise UserError(
+                f"{folder} holds {len(unlisted)} images that no annotation file lists: "
+                f"{_some(unlisted)}. An image without objects must be listed, too; list "
+                "them, or leave them out by config.data.allow_unlisted=True."
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
