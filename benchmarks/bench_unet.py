@@ -4,8 +4,7 @@
     python benchmarks/bench_unet.py --device=gpu    # the paper's network, bfloat16
 
 Both have the same weights, the same drawn images and the same loss, which is compared
-before anything is timed. Each runs in a process of its own; they take turns (A B A B),
-and each pair gives one ratio, so that a change of the machine's load meets both.
+before anything is timed.
 """
 
 from __future__ import annotations
@@ -13,17 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
+from turns import compare, serve
 
 CLASSES = 2
 
@@ -157,82 +153,18 @@ def torch_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
 STEPS = {"segjax": segjax_step, "torch": torch_step}
 
 
-def work(library: str, case: Case, weights: Path) -> None:
-    """Times as many runs as each line of stdin asks for; the answers are JSON."""
-    start = time.perf_counter()
-    run, loss = STEPS[library](case, weights)
-    run()
-    print(json.dumps({"loss": loss, "ready": time.perf_counter() - start}), flush=True)
-    for line in sys.stdin:
-        run()  # caches are cold after the other's turn
-        seconds = []
-        for _ in range(int(line)):
-            start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
-        print(json.dumps(statistics.median(seconds)), flush=True)
-
-
-class Worker:
-    """A library in a process of its own."""
-
-    def __init__(self, library: str, device: str, case: Case, weights: Path):
-        command = [sys.executable, __file__, f"--worker={library}"]
-        command += [f"--device={device}", f"--case={json.dumps(case)}"]
-        quiet = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        if device == "cpu":
-            quiet["JAX_PLATFORMS"] = "cpu"
-        self.process = subprocess.Popen(
-            [*command, f"--weights={weights}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | quiet,
-        )
-        self.start = json.loads(self.answer())
-
-    def answer(self) -> str:
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a worker ended with code {self.process.wait()}")
-        return line
-
-    def seconds(self, steps: int) -> float:
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        return json.loads(self.answer())
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def compare(
+def compared(
     case: Case, device: str, weights: Path, rounds: int, steps: int
 ) -> dict[str, Any]:
     """Lets both take turns; a ratio below 1 says that segjax is faster."""
-    workers = {name: Worker(name, device, case, weights) for name in STEPS}
-    ours, theirs = (workers[name].start["loss"] for name in STEPS)
-    allowed = 2e-2 if case.dtype == "bfloat16" else 1e-4
-    if abs(ours - theirs) > allowed:
-        raise SystemExit(f"not the same network: losses {ours} and {theirs}")
-    seconds: dict[str, list[float]] = {name: [] for name in STEPS}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            seconds[name].append(worker.seconds(steps))
-    ready = {name: worker.start["ready"] for name, worker in workers.items()}
-    for worker in workers.values():
-        worker.close()
-    ratios = [a / b for a, b in zip(seconds["segjax"], seconds["torch"], strict=True)]
-    return {
-        **case._asdict(),
-        "seconds": {name: statistics.median(s) for name, s in seconds.items()},
-        "fastest_seconds": {name: min(s) for name, s in seconds.items()},
-        "first_run_seconds": ready,
-        "loss": {"segjax": ours, "torch": theirs},
-        "ratio": statistics.median(ratios),
-        "ratio_range": [min(ratios), max(ratios)],
+    shared = [f"--device={device}", f"--case={json.dumps(case)}"]
+    commands = {
+        library: [__file__, f"--worker={library}", *shared, f"--weights={weights}"]
+        for library in STEPS
     }
+    allowed = 3e-2 if case.dtype == "bfloat16" else 1e-4
+    ratios = compare(commands, rounds=rounds, steps=steps, allowed=allowed)
+    return {**case._asdict(), **ratios}
 
 
 def write_weights(case: Case, path: Path) -> None:
@@ -281,14 +213,17 @@ def main() -> None:
     if arguments.worker:
         what, batch, features, *rest = json.loads(arguments.case)
         case = Case(what, batch, tuple(features), *rest)
-        return work(arguments.worker, case, Path(arguments.weights))
+        step = STEPS[arguments.worker]
+        return serve(lambda: step(case, Path(arguments.weights)))
+    if arguments.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
     found = environment(arguments.device)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.npz"
         for case in CASES[arguments.device]:
             write_weights(case, weights)
-            row = compare(
+            row = compared(
                 case, arguments.device, weights, arguments.rounds, arguments.steps
             )
             rows.append(row)
