@@ -1,0 +1,129 @@
+"""The search for the CRF's values: its candidates, its measure, and what it leaves behind."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from segjax.data.label_spec import LabelSpec
+from segjax.predict.crf import CRF
+from segjax.train import tune_crf
+from segjax.train.crf_scores import Scene, mean_iou_alone, mean_ious, predict_scenes
+from segjax.train.evaluate import evaluate
+from segjax.train.tune_crf import coarse, fine, tune, tune_run
+from segjax.types import UserError
+
+SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
+START = CRF(w1=0.1, w2=3.0, sigma_gamma=0.5, num_iterations=3)
+
+
+class Specks:
+    """A network that is right but for specks: logits of the label, which it knows."""
+
+    def __init__(self, label):
+        self.label = label
+
+    def pages(self, images, forms):
+        assert forms == ("logits",)
+        for _ in images:
+            rows, columns = np.mgrid[:10, :12]
+            wrong = (rows * 5 + columns * 3) % 7 == 0
+            said = np.where(wrong, 1 - self.label, self.label)
+            yield {"logits": np.eye(2, dtype=np.float32)[said]}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Records, and the scenes that are made of them."""
+    label = np.zeros((10, 12), np.uint8)
+    label[2:8, 3:9] = 1
+    noise = np.random.default_rng(0).integers(-9, 10, (10, 12, 3))
+    image = (70 + 100 * label[..., None] + noise).astype(np.uint8)
+    records = [{"image": image, "label": label, "name": "a"}] * 2
+    folder = tmp_path_factory.mktemp("logits")
+    scenes = predict_scenes(Specks(label), records, "range", folder)
+    return records, scenes
+
+
+def test_candidates_go_from_large_steps_to_small_ones() -> None:
+    first = coarse(START, 500)
+    assert first[0] == START
+    assert {crf.sigma_alpha for crf in first[1:]} == {15.0, 30.0, 60.0, 100.0}
+    assert {(crf.sigma_gamma, crf.num_iterations) for crf in first} == {(0.5, 3)}
+    assert len(first) == 1 + 4 * 3 * 4 * 2
+    second = fine(dataclasses.replace(START, w1=5.0, sigma_alpha=60.0, w2=0.0))
+    assert {crf.sigma_alpha for crf in second} == {48.0, 60.0, 75.0}
+    assert {crf.w1 for crf in second} == {3.5, 5.0, 7.0}
+    assert {crf.w2 for crf in second} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("method", ["exact", "lattice"])
+def test_candidates_measured_together_are_those_measured_alone(world, method) -> None:
+    records, scenes = world
+    base = dataclasses.replace(START, method=method, sigma_alpha=5.0, sigma_beta=20.0)
+    candidates = [dataclasses.replace(base, w1=w1) for w1 in (0.1, 0.5, 4.0)]
+    found = mean_ious(scenes, candidates, SPEC.names)
+    options = {"split": "validation", "normalization": "range"}
+    for crf, score in zip(candidates, found, strict=True):
+        report = evaluate(Specks(scenes[0].label), records, SPEC, **options, crf=crf)
+        assert score == pytest.approx(report.metrics["mean_iou"])
+    assert len(set(found)) > 1
+
+
+def test_the_search_finds_what_mends_the_image(world, monkeypatch) -> None:
+    monkeypatch.setattr(tune_crf, "COARSE_SHARES", (0.5,))
+    monkeypatch.setattr(tune_crf, "COARSE_WEIGHTS", (5.0,))
+    monkeypatch.setattr(tune_crf, "COARSE_COLORS", (12.0,))
+    monkeypatch.setattr(tune_crf, "FINE_ALPHA", (1.0,))
+    monkeypatch.setattr(tune_crf, "FINE_BETA", (1.0,))
+    found = tune(world[1], SPEC, START)
+    assert found.without < found.best
+    assert found.start < found.best == 1
+    assert found.crf.sigma_gamma == START.sigma_gamma
+    assert found.without == mean_iou_alone(world[1], SPEC.names)
+
+
+def test_widths_without_room_for_their_lattice_are_never_the_best(world) -> None:
+    image, label, logits = world[1][0]
+    tiny = dataclasses.replace(
+        START, method="lattice", sigma_alpha=1e-4, sigma_beta=1e-4
+    )
+    scores = mean_ious([Scene(image, label, logits)], [tiny], SPEC.names)
+    assert scores.tolist() == [-np.inf]
+
+
+def test_a_run_is_tuned_and_then_refined(main, data_dir, tmp_path, monkeypatch) -> None:
+    for name in ("COARSE_SHARES", "COARSE_COLORS", "COARSE_WEIGHTS"):
+        monkeypatch.setattr(tune_crf, name, getattr(tune_crf, name)[-1:])
+    for name in ("FINE_ALPHA", "FINE_BETA", "FINE_W1", "FINE_W2"):
+        monkeypatch.setattr(tune_crf, name, (1.0,))
+    run = (f"--workdir={tmp_path}", f"--data_dir={data_dir}")
+    trained = main("--config=configs/unet_em.py:smoke", *run)
+    assert trained.code == 0, trained.stderr
+    told = main("evaluate", *run, "--crf")
+    assert told.code == 1
+    assert "--crf needs a group config.crf" in told.sentence
+    tuned = main("tune_crf", *run, "--images=1", "--keep")
+    assert tuned.code == 0, tuned.stderr
+    paste, last = tuned.stdout.splitlines()[-2:]
+    found = json.loads(last)
+    assert found["tuned/mean_iou"] >= found["default/mean_iou"]
+    assert found["images"] == 1
+    names: dict = {}
+    exec(paste, names)
+    assert CRF(**names["crf"]) == CRF(**found["crf"])
+    kept = json.loads((tmp_path / "config.json").read_text())["crf"]
+    assert kept == found["crf"]
+    refined = main("evaluate", *run, "--crf")
+    assert refined.code == 0, refined.stderr
+    result = json.loads(refined.stdout.splitlines()[-1])
+    assert result["mean_iou"] == pytest.approx(found["tuned/mean_iou"], abs=1e-6)
+    again = main("--config=configs/unet_em.py:smoke", *run)
+    assert again.code == 0, again.stderr
+    assert "crf.w1 was" in again.stderr
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        tune_run(tmp_path)
