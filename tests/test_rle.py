@@ -1,0 +1,80 @@
+"""Masks as run lengths: against masks, and against texts that COCO's tools have written."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segjax import rle
+from segjax.types import UserError
+
+
+def drawn_masks(count=6, size=(7, 9)):
+    rng = np.random.default_rng(3)
+    shares = np.linspace(0, 1, count)
+    return [rng.random(size) < share for share in shares]
+
+
+MASKS = [*drawn_masks(), np.eye(5, dtype=bool), np.ones((3, 1), bool)]
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=lambda m: f"{m.mean():.2f}")
+def test_what_is_encoded_is_decoded(mask):
+    told = rle.encode(mask)
+    assert told.counts.sum() == mask.size
+    assert told.area == mask.sum()
+    np.testing.assert_array_equal(rle.decode(told), mask)
+    again = rle.from_string(rle.to_string(told), told.size)
+    np.testing.assert_array_equal(again.counts, told.counts)
+    rows, columns = np.nonzero(mask)
+    box = (
+        [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+        if len(rows)
+        else [0, 0, 0, 0]
+    )
+    assert rle.boxes_of([told]).tolist() == [box]
+
+
+def test_texts_of_cocos_own_tools_are_read_and_written(shared_data):
+    path = shared_data / "coco_eval_fixtures/instances_val2014_fakesegm100_results.json"
+    texts = [a["segmentation"] for a in json.loads(path.read_text())]
+    assert len(texts) == 734
+    for text in texts:
+        told = rle.from_string(text["counts"], tuple(text["size"]))
+        assert rle.to_string(told) == text["counts"]
+
+
+def test_shared_pixels_are_counted_from_the_runs():
+    masks = drawn_masks()
+    found = rle.intersections(*2 * [[rle.encode(m) for m in masks]])
+    wanted = [[(a & b).sum() for b in masks] for a in masks]
+    np.testing.assert_array_equal(found, wanted)
+    assert rle.intersections([], [rle.encode(masks[1])]).shape == (0, 1)
+
+
+def test_a_union_is_that_of_the_masks():
+    masks = drawn_masks()[:4]
+    joined = rle.union([rle.encode(m) for m in masks])
+    np.testing.assert_array_equal(rle.decode(joined), np.any(masks, axis=0))
+    beside = [rle.encode(np.array([[1, 0]])), rle.encode(np.array([[0, 1]]))]
+    assert rle.union(beside).counts.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: rle.from_counts([3, 2], (2, 3)), "add up to 5 pixels.*2 x 3 has 6"),
+        (lambda: rle.from_counts([-1, 7], (2, 3)), "add up to 6"),
+        (lambda: rle.from_string("04", (2, 3)), "add up to 4"),
+        (lambda: rle.from_string("0~", (2, 3)), "no text of COCO's form"),
+        (lambda: rle.from_string("o" * 20 + "0", (2, 3)), "too large"),
+    ],
+)
+def test_runs_that_fit_no_image_are_refused(call, said):
+    with pytest.raises(UserError, match=said):
+        call()
+
+
+def test_a_mask_has_two_axes():
+    with pytest.raises(ValueError, match=r"\[H, W\], got shape \(2, 2, 1\)"):
+        rle.encode(np.ones((2, 2, 1)))
