@@ -68,6 +68,37 @@ def encode(mask: np.ndarray) -> Rle:
     return Rle((mask.shape[0], mask.shape[1]), np.diff(edges, prepend=0))
 
 
+def encode_label(label: np.ndarray) -> tuple[Rle, ...]:
+    """Tells each object of a label image as run lengths, in one pass over the pixels.
+
+    Args:
+      label: numbers of objects, integers `[H, W]`; 0 is none.
+
+    Returns:
+      A mask for each number that occurs, in their order.
+
+    Example:
+      >>> [rle.counts.tolist() for rle in encode_label(np.array([[7, 2, 2, 0, 7]]))]
+      [[1, 2, 2], [0, 1, 3, 1]]
+    """
+    flat = label.T.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = np.concatenate([np.zeros(min(flat.size, 1), np.int64), edges])
+    ends = np.append(starts[1:], flat.size)
+    values = flat[starts]
+    order = np.argsort(values, kind="stable")
+    order = order[values[order] > 0]
+    parts = np.split(order, np.flatnonzero(np.diff(values[order])) + 1)
+    size = (label.shape[0], label.shape[1])
+    found = []
+    for part in parts if len(order) else ():
+        places = np.stack([starts[part], ends[part]], axis=1).ravel()
+        if places[-1] < flat.size:
+            places = np.append(places, flat.size)
+        found.append(Rle(size, np.diff(places, prepend=0)))
+    return tuple(found)
+
+
 def decode(rle: Rle) -> np.ndarray:
     """Turns run lengths into a mask, bool `[H, W]`.
 

@@ -52,6 +52,16 @@ def test_shared_pixels_are_counted_from_the_runs():
     assert rle.intersections([], [rle.encode(masks[1])]).shape == (0, 1)
 
 
+def test_the_objects_of_a_label_image_are_told_apart():
+    label = np.random.default_rng(0).integers(0, 4, (9, 11)) * 7
+    told = rle.encode_label(label)
+    assert len(told) == 3
+    for number, one in zip((7, 14, 21), told, strict=True):
+        np.testing.assert_array_equal(one.counts, rle.encode(label == number).counts)
+    assert rle.encode_label(np.zeros((3, 4), np.uint16)) == ()
+    assert len(rle.encode_label(np.full((3, 4), 300, np.uint16))) == 1
+
+
 def test_a_union_is_that_of_the_masks():
     masks = drawn_masks()[:4]
     joined = rle.union([rle.encode(m) for m in masks])

@@ -108,7 +108,7 @@ def description(
 
 def from_masks(
     image: np.ndarray,
-    masks: np.ndarray,
+    masks: np.ndarray | Sequence[Rle],
     classes: Sequence[int] | np.ndarray,
     *,
     name: str,
@@ -119,7 +119,7 @@ def from_masks(
 
     Args:
       image: `[H, W, C]`.
-      masks: bool `[N, H, W]`.
+      masks: bool `[N, H, W]`, or N run lengths.
       classes: of the objects `[N]`, from 1.
       name: of the image.
       image_id: its number.
@@ -128,7 +128,7 @@ def from_masks(
     Returns:
       The record; it holds no crowd.
     """
-    rles = tuple(encode(mask) for mask in masks)
+    rles = tuple(m if isinstance(m, Rle) else encode(m) for m in masks)
     record = {
         "image": image,
         "boxes": boxes_of(rles),

@@ -24,6 +24,7 @@ from segjax.data.images import list_images, read_label, read_page
 from segjax.data.instance_records import Facts, FactualRecords, from_masks
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.rle import encode_label
 from segjax.types import Record, UserError
 
 SPLITS = ("train", "validation", "test")
@@ -98,19 +99,6 @@ def instance_folder(
     return Dataset("instance_folder", spec, 3, records, InstanceSpec((1,)))
 
 
-def masks_of(label: np.ndarray) -> np.ndarray:
-    """Parts a label image into masks.
-
-    Args:
-      label: numbers of objects, integers `[H, W]`; 0 is none.
-
-    Returns:
-      bool `[N, H, W]`, in the order of the numbers.
-    """
-    numbers = np.unique(label)
-    return label == numbers[numbers > 0][:, None, None]
-
-
 def _read(
     names: Sequence[str],
     images: Mapping[str, Path],
@@ -120,7 +108,7 @@ def _read(
 ) -> Record:
     name = names[index]
     image = read_page(images[name])
-    masks = masks_of(read_label(labels[name]))
+    masks = encode_label(read_label(labels[name]))
     return from_masks(
         image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1),
         masks,
@@ -144,7 +132,7 @@ def _look(image_path: Path, label_path: Path) -> tuple[int, int, int]:
             f"{image_path.name} is {image.shape[0]} high x {image.shape[1]} wide. Image "
             "and label must have the same size."
         )
-    return (*label.shape, int((np.unique(label) > 0).sum()))
+    return (label.shape[0], label.shape[1], len(encode_label(label)))
 
 
 def _require_root(manual_dir: str | None) -> Path:
@@ -220,12 +208,12 @@ def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
 def _cut(names: Sequence[str], validation: float, test: float) -> dict[str, list[str]]:
     """Takes shares of the images, spread evenly by name."""
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    quota = {"validation": 0.0, "test": 0.0}
+    quota = {"validation": 0.5, "test": 0.5}
     for name in names:
         quota["validation"] += validation
         quota["test"] += test
         split = max(quota, key=lambda key: quota[key])
-        if quota[split] >= 1:
+        if quota[split] >= 1 - 1e-9:
             quota[split] -= 1
         else:
             split = "train"
