@@ -40,6 +40,7 @@ KEYS = {
 """The top-level keys that every experiment has, and what they mean."""
 
 OPTIONAL = {
+    "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.train.initialization.Initialization",
     "crf": "what --crf does to predictions: fields of segjax.predict.crf.CRF",
 }

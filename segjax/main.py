@@ -360,9 +360,9 @@ def _summary() -> None:
 
 def _prepare() -> None:
     from segjax.inspect.preflight import describe_dataset
-    from segjax.train.task import SemanticTask
+    from segjax.train.tasks import make_task
 
-    task = SemanticTask(_config())
+    task = make_task(_config())
     dataset = task.open_dataset(_path("data_dir"), _path("manual_dir"))
     print(describe_dataset(dataset))
     if FLAGS.export:

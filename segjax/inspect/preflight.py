@@ -15,13 +15,13 @@ from segjax.types import IGNORE_LABEL, UserError
 if TYPE_CHECKING:
     from segjax.data.dataset import Dataset
     from segjax.train.sharding import Devices
-    from segjax.train.task import SemanticTask
+    from segjax.train.tasks import Task
 
 RECORDS_READ = 64
 """How many records the histogram of labels is counted on."""
 
 
-def describe_experiment(task: SemanticTask, dataset: Dataset, devices: Devices) -> str:
+def describe_experiment(task: Task, dataset: Dataset, devices: Devices) -> str:
     """Describes network and data; reads some records, compiles nothing.
 
     Args:
@@ -78,7 +78,7 @@ def describe_step(compiled: Any, steps: int, devices: int, seconds: float) -> st
     return text
 
 
-def _crop(task: SemanticTask) -> str:
+def _crop(task: Task) -> str:
     height, width = task.input_size
     out_height, out_width = task.output_size
     return f"{height}x{width} -> {out_height}x{out_width}"
@@ -90,6 +90,8 @@ def describe_dataset(dataset: Dataset) -> str:
     Raises:
       UserError: if no pixel of the records that were read has a class.
     """
+    if dataset.instances is not None:
+        return describe_objects(dataset)
     spec = dataset.label_spec
     train = dataset.splits["train"]
     counts = np.zeros(256, np.int64)
@@ -127,5 +129,44 @@ def describe_dataset(dataset: Dataset) -> str:
             f"Images     {shapes}" + (" ..." if len(sizes) > 4 else ""),
             f"Labels     {', '.join(shares)}",
             labels,
+        ]
+    )
+
+
+def describe_objects(dataset: Dataset) -> str:
+    """Describes splits, sizes and objects of a data set, from up to 64 training records."""
+    train, names = dataset.splits["train"], dataset.label_spec.names
+    counts = np.zeros(len(names), np.int64)
+    sizes: dict[tuple[int, ...], int] = {}
+    numbers, crowds = [], 0
+    chosen = np.linspace(0, len(train) - 1, min(len(train), RECORDS_READ)).astype(int)
+    for i in chosen:
+        record = train[int(i)]
+        real = ~np.asarray(record["crowd"], bool)
+        counts += np.bincount(record["classes"][real], minlength=len(names))
+        crowds += int((~real).sum())
+        numbers.append(int(real.sum()))
+        size = record["image"].shape
+        sizes[size] = sizes.get(size, 0) + 1
+    splits = ", ".join(
+        f"{name} {len(records)}" for name, records in dataset.splits.items()
+    )
+    shapes = ", ".join(
+        f"{n} of {'x'.join(map(str, size))}" for size, n in sorted(sizes.items())[:4]
+    )
+    kinds = [
+        f"{name} {count}" + ("" if count else "  <- never seen: is that right?")
+        for name, count in zip(names[1:], counts[1:].tolist(), strict=True)
+    ]
+    if crowds:
+        kinds.append(f"regions of a crowd {crowds}")
+    mean = sum(numbers) / max(len(numbers), 1)
+    return "\n".join(
+        [
+            f"Data       {dataset.name}: {splits}",
+            f"Images     {shapes}" + (" ..." if len(sizes) > 4 else ""),
+            f"Objects    {', '.join(kinds)}; {min(numbers, default=0)} to "
+            f"{max(numbers, default=0)} an image, {mean:.1f} on average, "
+            f"in {len(chosen)} images",
         ]
     )

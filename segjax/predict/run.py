@@ -7,6 +7,7 @@ from pathlib import Path
 from segjax.predict.files import Progress as Callback
 from segjax.predict.files import predict_files
 from segjax.train.progress import Progress
+from segjax.train.tasks import semantic
 from segjax.train.trained import load_trained
 
 
@@ -56,15 +57,16 @@ def predict_run(
       UserError: for anything that a person can put right.
     """
     trained = load_trained(workdir, best=best)
+    task = semantic(trained.task, "predict")
     return predict_files(
-        trained.task.predictor(trained.variables, tile=tile),
+        task.predictor(trained.variables, tile=tile),
         input,
         output,
         label_spec=trained.label_spec,
         channels=trained.channels,
-        normalization=trained.task.normalization,
+        normalization=task.normalization,
         probabilities=probabilities,
         overlay=overlay,
-        crf=trained.task.refinement() if crf else None,
+        crf=task.refinement() if crf else None,
         progress=progress,
     )

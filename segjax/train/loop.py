@@ -21,13 +21,15 @@ from segjax.inspect.preflight import describe_experiment, describe_step
 from segjax.metrics import without_nan
 from segjax.train import checkpoint, initialization, sharding
 from segjax.train.evaluate import Report
+from segjax.train.instance_evaluate import InstanceReport
 from segjax.train.pictures import are_drawn, draw_run
 from segjax.train.progress import Progress
 from segjax.train.sharding import Devices
 from segjax.train.state import TrainState, parameters_sha256
 from segjax.train.step import Metrics
 from segjax.train.stop import StopSignal
-from segjax.train.task import SemanticTask
+from segjax.train.task import SemanticTask as SemanticTask
+from segjax.train.tasks import Task, make_task
 from segjax.train.trained import check_data, describe
 from segjax.train.workdir import lock, make_workdir, settle_config
 from segjax.train.writer import LOG, Writer, read_rows
@@ -35,7 +37,10 @@ from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
-HEADLINE = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")
+HEADLINE = (
+    *("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5"),
+    *("box_AP", "mask_AP", "mask_AP50", "mask_AP75", "keypoint_AP50", "f1@0.5"),
+)
 """The metrics that are printed during training; all are in the log."""
 
 
@@ -118,9 +123,9 @@ def train(
 
 def _prepare(
     config: ml_collections.ConfigDict, data_dir: str | None, manual_dir: str | None
-) -> tuple[SemanticTask, Dataset, Devices]:
+) -> tuple[Task, Dataset, Devices]:
     """Checks config, devices and data, and shows what there is."""
-    task = SemanticTask(config)
+    task = make_task(config)
     initialization.check(config)
     devices = Devices()
     devices.check_batch_size(config.batch_size)
@@ -131,12 +136,46 @@ def _prepare(
     return task, dataset, devices
 
 
+class Programs:
+    """A step of training, compiled once for each size of images."""
+
+    def __init__(self, step: Any, options: Any, state: TrainState, batch: Any):
+        """Compiles for the shapes of one batch.
+
+        Args:
+          step: the jitted function of state and batch.
+          options: of the compiler.
+          state: of which shapes and shardings matter.
+          batch: the same.
+        """
+        self.step, self.options = step, options
+        self.first = step.lower(state, batch).compile(compiler_options=options)
+        self.by_size = {batch["image"].shape: self.first}
+
+    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        """Runs the program for the size of the batch."""
+        size = batch["image"].shape
+        if size not in self.by_size:
+            log.info("Compiling the step for images of %d x %d, too.", *size[1:3])
+            lowered = self.step.lower(state, batch)
+            self.by_size[size] = lowered.compile(compiler_options=self.options)
+        return self.by_size[size](state, batch)
+
+    def cost_analysis(self) -> Any:
+        """What the compiler counts of the first program."""
+        return self.first.cost_analysis()
+
+    def memory_analysis(self) -> Any:
+        """What memory the first program takes."""
+        return self.first.memory_analysis()
+
+
 class _Run:
     """One run of the loop, with what it writes to."""
 
     def __init__(
         self,
-        task: SemanticTask,
+        task: Task,
         dataset: Dataset,
         devices: Devices,
         checkpoints: checkpoint.Checkpoints,
@@ -152,7 +191,7 @@ class _Run:
         self.writer: Writer | None = None
         self.pending: list[tuple[int, Metrics]] = []
         self.logged_at = start, time.monotonic()
-        self.report: Report | None = None
+        self.report: Report | InstanceReport | None = None
 
     def open_log(self, stack: contextlib.ExitStack) -> None:
         """Opens what is written to until the stack is left."""
@@ -247,7 +286,7 @@ class _Run:
             f"{kept[0] if kept else 0}, before it happened."
         )
 
-    def _evaluate(self, state: TrainState, step: int) -> Report:
+    def _evaluate(self, state: TrainState, step: int) -> Report | InstanceReport:
         split = self.task.evaluation.split
         report = self.task.evaluate(state.variables, self.dataset)
         if self.writer:
@@ -270,7 +309,7 @@ class _Run:
 
 
 def _initial_or_restored(
-    task: SemanticTask,
+    task: Task,
     devices: Devices,
     checkpoints: checkpoint.Checkpoints,
     about: dict[str, Any],
@@ -292,10 +331,12 @@ def _initial_or_restored(
     return state
 
 
-def _compile(
-    task: SemanticTask, dataset: Dataset, devices: Devices, state: TrainState
-) -> Any:
-    """Compiles the step ahead of time, so that the preflight can tell what it costs."""
+def _compile(task: Task, dataset: Dataset, devices: Devices, state: TrainState) -> Any:
+    """Compiles the step ahead of time, so that the preflight can tell what it costs.
+
+    Batches of other sizes, which experiments with objects can have, are compiled for
+    when the first of them comes.
+    """
     task.loss.weigh(dataset.splits["train"], dataset.label_spec)
     step = jax.jit(
         task.train_step,
@@ -304,13 +345,12 @@ def _compile(
         out_shardings=(devices.replicated, devices.replicated),
     )
     batch = task.abstract_batch(dataset.channels, task.config.batch_size)
-    lowered = step.lower(state, batch)
-    return lowered.compile(compiler_options=devices.compiler_options)
+    return Programs(step, devices.compiler_options, state, batch)
 
 
 def _time_step(
     step_fn: Any,
-    task: SemanticTask,
+    task: Task,
     dataset: Dataset,
     devices: Devices,
     state: TrainState,

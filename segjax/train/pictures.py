@@ -11,7 +11,10 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.data.images import normalize
 from segjax.train.evaluate import Report
-from segjax.train.task import SemanticTask
+from segjax.train.instance_evaluate import InstanceReport
+from segjax.train.instance_pictures import draw_instances
+from segjax.train.instance_task import InstanceTask
+from segjax.train.tasks import Task
 from segjax.train.writer import LOG, read_rows
 from segjax.viz import comparison, plot_confusion, plot_curves
 
@@ -30,12 +33,14 @@ def are_drawn(workdir: Path) -> bool:
 
 def draw_run(
     workdir: Path,
-    task: SemanticTask,
+    task: Task,
     variables: Mapping[str, Any],
     dataset: Dataset,
-    report: Report,
+    report: Report | InstanceReport,
 ) -> list[Path]:
     """Draws `curves.png`, `confusion.png`, and image | label | prediction | error.
+
+    Of experiments with objects `curves.png` and objects | objects that were found.
 
     Args:
       workdir: folder of the run; its log is read.
@@ -49,6 +54,9 @@ def draw_run(
     """
     folder = workdir / FOLDER
     folder.mkdir(exist_ok=True)
+    if isinstance(task, InstanceTask):
+        return draw_instances(folder, workdir, task, variables, dataset)
+    assert isinstance(report, Report)
     curves, confusion = folder / "curves.png", folder / "confusion.png"
     plot_confusion(report.counts, dataset.label_spec.names, confusion)
 

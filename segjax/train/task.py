@@ -87,7 +87,7 @@ class SemanticTask:
             )
         self.crf = config_lib.call(CRF, config.crf, "crf") if "crf" in config else None
         self.loss = Objective(config.loss, config.model.num_classes)
-        self.schedule = _schedule(config)
+        self.schedule = schedule_from(config)
         self.optimizer = config_lib.build(
             optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
         )
@@ -372,7 +372,12 @@ class SemanticTask:
         return self.config.pipeline.normalization
 
 
-def _schedule(config: ml_collections.ConfigDict) -> Any:
+def schedule_from(config: ml_collections.ConfigDict) -> Any:
+    """The learning rate of each step, of `config.schedule`.
+
+    Raises:
+      UserError: naming the key that is wrong.
+    """
     group = config.schedule.to_dict()
     warmup_steps = group.pop("warmup_steps", 0)
     if not isinstance(warmup_steps, int) or not 0 <= warmup_steps < config.num_steps:

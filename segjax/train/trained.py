@@ -18,8 +18,9 @@ from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
 from segjax.train import checkpoint
 from segjax.train.baseline import evaluate_baseline
+from segjax.train.instance_task import InstanceTask
 from segjax.train.sharding import Devices
-from segjax.train.task import SemanticTask
+from segjax.train.tasks import Task, make_task, semantic
 from segjax.train.workdir import read_config
 from segjax.types import Record, UserError
 
@@ -37,7 +38,7 @@ class Trained:
       parameters_sha256: hash of its parameters.
     """
 
-    task: SemanticTask
+    task: Task
     variables: dict[str, Any]
     channels: int
     label_spec: LabelSpec
@@ -105,7 +106,7 @@ def _records_sha256(records: Sequence[Record]) -> str:
     for i in sorted({0, len(records) // 2, len(records) - 1} if len(records) else ()):
         record = records[i]
         digest.update(record["name"].encode() + b"\n")
-        for key in ("image", "label"):
+        for key in ("image", "label", "boxes", "classes"):
             if key in record:
                 array = np.ascontiguousarray(record[key])
                 digest.update(f"{key} {array.shape} {array.dtype}\n".encode())
@@ -127,7 +128,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
       UserError: if there is no run or no whole checkpoint.
     """
     workdir = Path(workdir)
-    task = SemanticTask(read_config(workdir))
+    task = make_task(read_config(workdir))
     best_metric = task.evaluation.best_metric if best else None
     sharding = Devices.of_this_process().replicated
     with checkpoint.Checkpoints(workdir, best_metric, read_only=True) as checkpoints:
@@ -187,20 +188,26 @@ def evaluate_run(
       baseline as `otsu/<name>` or `position/<name>`.
     """
     trained = load_trained(workdir, best=best)
-    refinement = trained.task.refinement() if crf else None
-    dataset = trained.task.open_dataset(data_dir, manual_dir)
-    split = trained.task.evaluation.split if split is None else split
-    report = trained.task.evaluate(
-        trained.variables, dataset, split, tile=tile, crf=refinement
-    )
-    below = {}
+    task, variables = trained.task, trained.variables
+    refinement = semantic(task, "--crf").refinement() if crf else None
     if baseline:
-        name, found = evaluate_baseline(trained.task, dataset, split)
+        semantic(task, "--baseline")
+    dataset = task.open_dataset(data_dir, manual_dir)
+    split = task.evaluation.split if split is None else split
+    below: dict[str, float] = {}
+    if isinstance(task, InstanceTask):
+        metrics = task.evaluate(variables, dataset, split, tile=tile).metrics
+    else:
+        metrics = task.evaluate(
+            variables, dataset, split, tile=tile, crf=refinement
+        ).metrics
+    if baseline:
+        name, found = evaluate_baseline(semantic(task, "--baseline"), dataset, split)
         below = {f"{name}/{metric}": value for metric, value in found.metrics.items()}
     return {
         "step": trained.step,
         "split": split,
         "parameters_sha256": trained.parameters_sha256,
-        **report.metrics,
+        **metrics,
         **below,
     }

@@ -22,6 +22,7 @@ import numpy as np
 from segjax.data.label_spec import LabelSpec
 from segjax.predict.crf import CRF
 from segjax.train.crf_scores import Scene, mean_iou_alone, mean_ious, predict_scenes
+from segjax.train.tasks import semantic
 from segjax.train.trained import load_trained
 from segjax.train.workdir import read_config, write_config
 from segjax.types import UserError
@@ -167,7 +168,7 @@ def tune_run(
     """
     workdir = Path(workdir)
     trained = load_trained(workdir, best=best)
-    task = trained.task
+    task = semantic(trained.task, "tune_crf")
     dataset = task.open_dataset(data_dir, manual_dir)
     split = task.evaluation.split if split is None else split
     records = task.records(dataset, split)

@@ -1,0 +1,51 @@
+"""The kinds of experiments, and the choice between them: `config.task`."""
+
+from __future__ import annotations
+
+import ml_collections
+
+from segjax.errors import suggestion
+from segjax.train.instance_task import InstanceTask
+from segjax.train.task import SemanticTask
+from segjax.types import UserError
+
+Task = SemanticTask | InstanceTask
+
+TASKS: dict[str, type[SemanticTask] | type[InstanceTask]] = {
+    "semantic": SemanticTask,
+    "instance": InstanceTask,
+}
+"""By the value of `config.task`; "semantic" where there is no such key."""
+
+
+def make_task(config: ml_collections.ConfigDict) -> Task:
+    """Builds an experiment from its config.
+
+    Raises:
+      UserError: naming the key that is wrong, its value, and what is allowed.
+    """
+    name = config.task if "task" in config else "semantic"
+    if name not in TASKS:
+        raise UserError(
+            f"config.task is {name!r}, which segjax does not know."
+            f"{suggestion(str(name), TASKS)}"
+        )
+    return TASKS[name](config)
+
+
+def semantic(task: Task, what: str) -> SemanticTask:
+    """The task, where something is for labels of pixels alone.
+
+    Args:
+      task: an experiment.
+      what: what is for them, as "--crf".
+
+    Raises:
+      UserError: if it is an experiment with objects.
+    """
+    if isinstance(task, SemanticTask):
+        return task
+    raise UserError(
+        f"{what} is for networks that label pixels, but this run finds objects "
+        f"({task.config.model.name})."
+    )
