@@ -6,8 +6,9 @@ fixed number of slots, some of them empty; what is drawn is a fixed number of sl
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -103,7 +104,9 @@ def ignore_crowds(
     return jnp.where((matched == NEGATIVE) & hidden, BETWEEN, matched)
 
 
-class Sample(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sample:
     """Boxes that were drawn, in slots: positives first, then background, then none.
 
     Attributes:

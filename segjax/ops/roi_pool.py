@@ -16,14 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.roi import (
+from segjax.ops.region_table import (
     FORWARD_CHUNK,
     check_regions,
     cut,
     flatten,
-    pyramid_level,
+    no_gradient,
+    over_chunks,
+    shape_of,
     split,
+    zeros_like_table,
 )
+from segjax.ops.roi import pyramid_level
 from segjax.ops.windows import Pair, pair
 from segjax.types import Array
 
@@ -168,12 +172,10 @@ def _maxima(table: Array, bins: _Bins) -> Array:
 
 
 def _forward(table: Array, bins: _Bins) -> tuple[Array, tuple[Array, _Bins, Array]]:
-    count = bins.offset.shape[0]
-    chunks, chunk = split(count, FORWARD_CHUNK)
-    parts = jax.tree.map(lambda x: cut(x, chunks, chunk), bins)
-    best, winner = lax.map(lambda part: _first_maximum(table, part), parts)
-    best, winner = (x.reshape(-1, *x.shape[2:])[:count] for x in (best, winner))
-    return best, (table, bins, winner)
+    best, winner = over_chunks(
+        lambda part: _first_maximum(table, part), bins, FORWARD_CHUNK
+    )
+    return best, (shape_of(table), bins, winner)
 
 
 def _first_maximum(table: Array, bins: _Bins) -> tuple[Array, Array]:
@@ -196,10 +198,10 @@ def _first_maximum(table: Array, bins: _Bins) -> tuple[Array, Array]:
 def _backward(
     residuals: tuple[Array, _Bins, Array], cotangent: Array
 ) -> tuple[Array, _Bins]:
-    table, bins, winner = residuals
+    shape, bins, winner = residuals
     # The rounds are counted by the widest bin of a chunk: here, too, of that same chunk.
     chunks, chunk = split(cotangent.shape[0], FORWARD_CHUNK)
-    parts = jax.tree.map(lambda x: cut(x, chunks, chunk), (bins, winner, cotangent))
+    parts = cut((bins, winner, cotangent), chunks, chunk)
 
     def scatter(total: Array, part: tuple[_Bins, Array, Array]) -> tuple[Array, None]:
         bins, winner, cotangent = part
@@ -212,9 +214,9 @@ def _backward(
 
         return lax.fori_loop(0, high * wide, step, total), None
 
-    total, _ = lax.scan(scatter, jnp.zeros_like(table), parts)
-    nothing = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), bins)
-    return total, nothing
+    nothing = zeros_like_table(shape, cotangent.shape[-1])
+    total, _ = lax.scan(scatter, nothing, parts)
+    return total, no_gradient(bins)
 
 
 _maxima.defvjp(_forward, _backward)
