@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import pytest
 
 from segjax import config as config_lib
-from segjax.data import DATASETS
+from segjax.data import DATASETS, channels_of
 from segjax.data.augment import AUGMENTATIONS
-from segjax.losses import LOSSES
+from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
 from segjax.train.optim import OPTIMIZERS, SCHEDULES
-from segjax.train.task import SemanticTask
+from segjax.train.tasks import Task, make_task
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "segjax").rglob("*.py"))
@@ -218,6 +218,7 @@ TABLES: dict[str, tuple[Mapping[str, Callable[..., Any]], set[str]]] = {
     "AUGMENTATIONS": (AUGMENTATIONS, {"example", "rng"}),
     "MODELS": (MODELS, {"parent", "name"}),
     "LOSSES": (LOSSES, {"outputs", "batch"}),
+    "INSTANCE_LOSSES": (INSTANCE_LOSSES, {"outputs", "batch"}),
     "OPTIMIZERS": (OPTIMIZERS, {"schedule"}),
     "SCHEDULES": (SCHEDULES, {"num_steps"}),
 }
@@ -269,8 +270,9 @@ def builds(path: Path) -> Iterator[str]:
 EXPERIMENTS = [experiment for path in CONFIGS for experiment in builds(path)]
 
 
-def parameter_names(task: SemanticTask, channels: int = 1) -> list[str]:
+def parameter_names(task: Task) -> list[str]:
     """Names all parameters of an experiment's network, as "down1/conv1/kernel"."""
+    channels = channels_of(task.config.data)
     image = jax.ShapeDtypeStruct((1, *task.input_size, channels), jnp.float32)
     init = lambda image: task.model.init(jax.random.key(0), image, train=False)
     leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(init, image)["params"])
@@ -281,7 +283,7 @@ def parameter_names(task: SemanticTask, channels: int = 1) -> list[str]:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda x: Path(x).name)
 def test_every_config_builds(experiment: str) -> None:
-    task = SemanticTask(config_lib.load(experiment))
+    task = make_task(config_lib.load(experiment))
     assert task.input_size
     assert callable(DATASETS[task.config.data.name])
 
@@ -290,7 +292,7 @@ def test_every_config_builds(experiment: str) -> None:
 def test_every_config_has_a_preset_of_seconds(path: Path) -> None:
     config = config_lib.load(f"{path}:smoke")
     assert config.num_steps == 2
-    assert config.data.name in {"em_sections", "shapes", "folder"}
+    assert config.data.name in {"em_sections", "shapes", "folder", "instance_shapes"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=identify)
@@ -309,7 +311,7 @@ def test_every_config_tells_command_and_presets(path: Path) -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda x: Path(x).name)
 def test_parameter_names_are_chosen_not_counted(experiment: str) -> None:
-    names = parameter_names(SemanticTask(config_lib.load(experiment)))
+    names = parameter_names(make_task(config_lib.load(experiment)))
     assert names
     assert [n for n in names if re.search(r"[A-Z]\w*_\d+(/|$)", n)] == []
 

@@ -529,14 +529,14 @@ def presets_of(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_builds_with_every_preset_and_has_a_smoke_preset(path):
-    from segjax.train.task import SemanticTask
+    from segjax.train.tasks import make_task
 
     given_later = ("data_dir", "manual_dir")
     presets = presets_of(path)
     assert "smoke" in presets
     for preset in ("", *presets):
         found = config.load(f"{path}:{preset}")
-        task = SemanticTask(found)
+        task = make_task(found)
         builder = DATASETS[found.data.name]
         config.check_arguments(builder, found.data, "data", given_later)
         assert min(task.output_size) > 0
