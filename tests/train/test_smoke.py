@@ -23,4 +23,5 @@ def test_every_config_trains_two_steps_and_is_evaluated(path, tmp_path, data_dir
     result = train(config, tmp_path / "run", data_dir)
     assert result.step == config.num_steps == 2
     assert not result.interrupted
-    assert 0 <= result.metrics["mean_iou"] <= 1
+    metric = config.evaluation.get("best_metric", "mean_iou")
+    assert 0 <= result.metrics[metric] <= 1

@@ -1,0 +1,162 @@
+"""Detectors beside torchvision itself, stage by stage, on the same drawn weights."""
+
+from __future__ import annotations
+
+import runpy
+import types
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from segjax import pretrained
+from segjax.models.mask_rcnn.pooling import pool_regions
+from segjax.ops.keypoints import decode_keypoints
+from segjax.ops.masks import paste_masks
+
+pytestmark = pytest.mark.parity
+
+SIZES = ((256, 320), (199, 301))
+TOLERANCE = 1e-4
+"""The largest difference, as a share of the largest value."""
+BOX_TOLERANCE = 0.05
+"""Pixels."""
+SWAP = [1, 0, 3, 2]
+"""torchvision has x before y."""
+
+DETECTORS = sorted(
+    name
+    for name, source in pretrained.SOURCES.items()
+    if source.group["name"] == "mask_rcnn"
+)
+
+
+@pytest.fixture(scope="module", params=DETECTORS)
+def both(request, torchvision):
+    """torchvision's detector and ours, with the same weights."""
+    torch = pytest.importorskip("torch")
+    if not torchvision.extension._has_ops():
+        pytest.skip("needs torchvision's compiled operators: a C compiler, or CUDA")
+    folder = Path(__file__).parent
+    drawn = runpy.run_path(str(folder / "drawn_weights.py"))
+    calm = runpy.run_path(str(folder / "drawn_instances.py"))
+    name = request.param.partition("/")[2]
+    detection = torchvision.models.detection
+    theirs = vars(detection)[name](weights=None, weights_backbone=None).eval()
+    shapes = {key: tuple(x.shape) for key, x in theirs.state_dict().items()}
+    state = calm["calmed"](drawn["state_dict"](shapes))
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+    model, variables = pretrained.load(request.param, state)
+    apply = jax.jit(
+        lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])
+    )
+    draw = lambda height, width: calm["image"](height, width, drawn["uniform"])
+    return types.SimpleNamespace(
+        theirs=theirs, model=model, variables=variables, apply=apply, draw=draw
+    )
+
+
+def answers(network, image):
+    """What torchvision finds, and what its parts answer on the way."""
+    import torch
+
+    parts = {
+        "stages": network.backbone.body,
+        "pyramid": network.backbone,
+        "proposed": network.rpn.head,
+        "regions": network.roi_heads.box_roi_pool,
+        "masks": network.roi_heads.mask_predictor,
+        "keypoints": getattr(network.roi_heads, "keypoint_predictor", None),
+    }
+    seen = {}
+
+    def note(name):
+        return lambda module, given, answer: seen.update({name: (given, answer)})
+
+    hooks = [
+        part.register_forward_hook(note(name)) for name, part in parts.items() if part
+    ]
+    height, width = image.shape[1:3]
+    network.transform.min_size = (min(height, width),)
+    network.transform.max_size = max(height, width)
+    with torch.no_grad():
+        found = network([torch.from_numpy(image[0].transpose(2, 0, 1))])[0]
+    for hook in hooks:
+        hook.remove()
+    return {name: x.numpy() for name, x in found.items()}, seen
+
+
+def maps(x):
+    return x.permute(0, 2, 3, 1).numpy()
+
+
+def assert_close(found, expected):
+    assert found.shape == expected.shape
+    assert np.std(expected) > 0
+    difference = np.abs(np.asarray(found) - expected).max()
+    assert difference < TOLERANCE * np.abs(expected).max()
+
+
+def assert_parts_agree(both, parts, seen):
+    """Stages, pyramid, scores and deltas of anchors, pooled regions."""
+    for name in ("stages", "pyramid"):
+        expected = seen[name][1].values()
+        for a, b in zip(parts[name][0], expected, strict=True):
+            assert_close(a, maps(b))
+    logits, deltas = parts["proposed"][0]
+    for a, b in zip(logits, seen["proposed"][1][0], strict=True):
+        assert_close(a, maps(b).reshape(1, -1))
+    for a, b in zip(deltas, seen["proposed"][1][1], strict=True):
+        assert_close(a, maps(b).reshape(1, -1, 4)[..., SWAP])
+    given, expected = seen["regions"]
+    pyramid = parts["pyramid"][0]
+    regions = jax.jit(
+        lambda pyramid, boxes: pool_regions(
+            pyramid[:4],
+            boxes,
+            7,
+            image_size=tuple(4 * n for n in pyramid[0].shape[1:3]),
+            method="align",
+            aligned=both.model.aligned,
+            sampling_ratio=2,
+            canonical_size=224.0,
+            canonical_level=4,
+        )
+    )(pyramid, given[1][0].numpy()[None][..., SWAP])
+    assert_close(regions[0], maps(expected))
+
+
+def assert_detections_agree(outputs, found):
+    """The same objects in the same order."""
+    count = len(found["boxes"])
+    assert count > 10
+    assert int(outputs["valid"].sum()) == count
+    boxes = outputs["boxes"][:count]
+    np.testing.assert_allclose(boxes, found["boxes"][:, SWAP], atol=BOX_TOLERANCE)
+    np.testing.assert_allclose(outputs["scores"][:count], found["scores"], atol=1e-4)
+    np.testing.assert_array_equal(outputs["classes"][:count], found["labels"])
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_all_stages_and_the_detections_are_those_of_torchvision(both, size):
+    image = both.draw(*size)
+    found, seen = answers(both.theirs, image)
+    outputs, parts = both.apply(both.variables, image)
+    parts = parts["intermediates"]
+    outputs = {name: np.asarray(x[0]) for name, x in outputs.items()}
+    assert_parts_agree(both, parts, seen)
+    assert_detections_agree(outputs, found)
+    count = len(found["boxes"])
+    if both.model.masks:
+        logits = np.asarray(parts["mask_logits"][0][0, :count])
+        assert_close(logits, maps(seen["masks"][1]))
+        pasted = paste_masks(outputs["masks"][:count], outputs["boxes"][:count], size)
+        assert (pasted != (found["masks"][:, 0] >= 0.5)).mean() < 1e-3
+    if both.model.keypoints:
+        logits = outputs["keypoint_logits"][:count]
+        assert_close(logits, maps(seen["keypoints"][1]))
+        points, _ = decode_keypoints(logits, outputs["boxes"][:count])
+        # Where two places are nearly as high, either may be the highest.
+        close = np.abs(points - found["keypoints"][..., 1::-1]).max(-1) < BOX_TOLERANCE
+        assert close.mean() > 0.99
