@@ -13,7 +13,7 @@ import ml_collections
 from segjax.data import channels_of
 from segjax.ops.receptive_field import Layer, output_size, receptive_field
 from segjax.ops.tiles import Geometry
-from segjax.train.task import SemanticTask
+from segjax.train.tasks import make_task, semantic
 from segjax.types import Array
 
 EXAMPLES = 5
@@ -29,7 +29,7 @@ def summarize(config: ml_collections.ConfigDict) -> dict[str, Any]:
     Returns:
       JSON: `model`, its name, and what `describe` says of it on one crop.
     """
-    task = SemanticTask(config)
+    task = semantic(make_task(config), "summary")
     size = (*task.input_size, channels_of(config.data))
     return {"model": config.model.name, **describe(task.model, size)}
 

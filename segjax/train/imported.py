@@ -25,6 +25,9 @@ from segjax.train.workdir import lock, make_workdir, settle_config
 from segjax.types import UserError
 
 CHANNELS = 3
+DETECTOR = "mask_rcnn"
+"""Objects have no experiment that the weights alone would tell."""
+
 AUGMENT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("random_scale", {}),
     ("flip", {"vertical": False}),
@@ -56,9 +59,10 @@ def import_weights(
     """
     workdir = Path(workdir)
     entry = sources.lookup(source)
-    if entry.is_backbone:
+    if entry.is_backbone or entry.group["name"] == DETECTOR:
+        does = "classifies whole images" if entry.is_backbone else "finds objects"
         raise UserError(
-            f"{source} classifies whole images, so there is no segmentation to import: "
+            f"{source} {does}, so there is no segmentation to import: "
             "name the file as initialization of a config, or call "
             "segjax.pretrained.load."
         )

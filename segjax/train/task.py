@@ -67,6 +67,11 @@ class SemanticTask:
         self.config = config
         normalization = config.pipeline.get("normalization")
         self.model: nn.Module = build_model(config.model, normalization=normalization)
+        if not hasattr(self.model, "geometry"):
+            raise UserError(
+                f"config.model.name is {config.model.name!r}, which labels no pixels: "
+                'it finds objects, for which config.task is "instance".'
+            )
         self.geometry: Geometry = self.model.geometry
         self.evaluation: Evaluation = config_lib.call(
             Evaluation, config.evaluation, "evaluation"
