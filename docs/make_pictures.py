@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from segjax.data.images import normalize
+from segjax.train.tasks import semantic
 from segjax.train.trained import Trained, load_trained
 from segjax.types import Record
 from segjax.viz import comparison
@@ -46,8 +47,9 @@ def draw(workdir: Path, output: Path, data_dir: str | None, section: int) -> Pat
 
 
 def _comparison(trained: Trained, record: Record) -> Image.Image:
-    image = normalize(record["image"], trained.task.normalization)
-    page = next(trained.task.predictor(trained.variables).pages([image]))
+    task = semantic(trained.task, "The picture")
+    image = normalize(record["image"], task.normalization)
+    page = next(task.predictor(trained.variables).pages([image]))
     spec = trained.label_spec
     return comparison(
         record["image"],

@@ -6,6 +6,7 @@ learning", 2016, arXiv:1603.07285.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -24,6 +25,13 @@ from segjax.ops.kernel_gradient import (
     pad_to,
     stock_conv,
     wide_dtype,
+)
+from segjax.ops.pointwise import is_pointwise, pointwise, pointwise_transpose
+from segjax.ops.seen_taps import (
+    drop_unseen_taps,
+    is_sparse,
+    seen_taps_conv,
+    seen_taps_kernel_gradient,
 )
 from segjax.ops.strips import strip_conv, strip_count
 from segjax.ops.windows import Pair, pair
@@ -89,7 +97,8 @@ def conv(
                 f"x {x.shape} with padding {pads[axis]} has {name} {size}; the kernel "
                 f"{kernel.shape} at dilation {dilations[axis]} needs at least {need}."
             )
-    return _conv(x, kernel, Options(strides, pads, dilations, groups))
+    options = Options(strides, pads, dilations, groups)
+    return _conv(x, *drop_unseen_taps(x, kernel, options))
 
 
 def conv_transpose(
@@ -166,22 +175,25 @@ def conv_transpose(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x: Array, kernel: Array, options: Options) -> Array:
+    stock = partial(stock_conv, options=options)
+    quick = _quick_form(x, kernel, options)
+    if quick is None:
+        return stock(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=quick, default=stock)
+
+
+def _quick_form(
+    x: Array, kernel: Array, options: Options
+) -> Callable[[Array, Array], Array] | None:
+    """What gives the same numbers sooner on a CPU; None where nothing does."""
     if is_depthwise(kernel, options):
-        return lax.platform_dependent(
-            x,
-            kernel,
-            cpu=partial(depthwise, options=options),
-            default=partial(stock_conv, options=options),
-        )
+        return partial(depthwise, options=options)
+    if is_pointwise(kernel, options):
+        return partial(pointwise, options=options)
+    if is_sparse(x, kernel, options):
+        return partial(seen_taps_conv, options=options)
     count = strip_count(x, kernel, options)
-    if count == 1:
-        return stock_conv(x, kernel, options)
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=partial(strip_conv, options=options, count=count),
-        default=partial(stock_conv, options=options),
-    )
+    return None if count == 1 else partial(strip_conv, options=options, count=count)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -194,28 +206,51 @@ def _conv_transpose(
     stock = partial(_stock_transpose, options=options, size=size)
     if is_depthwise(kernel, options):
         quick = partial(depthwise_transpose, options=options, size=size)
-        return lax.platform_dependent(x, kernel, cpu=quick, default=stock)
-    return stock(x, kernel)
+    elif is_pointwise(kernel, options):
+        quick = partial(pointwise_transpose, options=options, size=size)
+    elif options.stride == (1, 1) and is_sparse(x, *_as_conv(x, kernel, options, size)):
+        quick = partial(_sparse_transpose, options=options, size=size)
+    else:
+        return stock(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=quick, default=stock)
+
+
+def _sparse_transpose(
+    x: Array, kernel: Array, options: Options, size: tuple[int, int]
+) -> Array:
+    return seen_taps_conv(x, *_as_conv(x, kernel, options, size))
 
 
 def _stock_transpose(
     x: Array, kernel: Array, options: Options, size: tuple[int, int]
 ) -> Array:
-    pads = []
-    for axis, (low, _) in enumerate(options.pads):
-        reach = options.dilation[axis] * (kernel.shape[axis] - 1)
-        spread = (x.shape[1 + axis] - 1) * options.stride[axis] + 1
-        pads.append((reach - low, size[axis] + low - spread))
+    adjoint, beside = _as_conv(x, kernel, options, size)
     return lax.conv_general_dilated(
         x,
-        _adjoint_kernel(kernel, options.groups),
+        adjoint,
         (1, 1),
-        pads,
+        beside.pads,
         lhs_dilation=options.stride,
         rhs_dilation=options.dilation,
         dimension_numbers=_NHWC,
         feature_group_count=options.groups,
     )
+
+
+def _as_conv(
+    x: Array, kernel: Array, options: Options, size: tuple[int, int]
+) -> tuple[Array, Options]:
+    """The kernel and the padding by which a convolution is the adjoint of another.
+
+    Where that has a stride, the pixels of `x` are to be spread by it first.
+    """
+    pads = []
+    for axis, (low, _) in enumerate(options.pads):
+        reach = options.dilation[axis] * (kernel.shape[axis] - 1)
+        spread = (x.shape[1 + axis] - 1) * options.stride[axis] + 1
+        pads.append((reach - low, size[axis] + low - spread))
+    beside = options._replace(stride=(1, 1), pads=(pads[0], pads[1]))
+    return _adjoint_kernel(kernel, options.groups), beside
 
 
 Pairs = tuple[Array, Array]
@@ -261,9 +296,12 @@ def _kernel_gradient(
     x: Array, cotangent: Array, kernel: Array, options: Options
 ) -> Array:
     stock = partial(kernel_gradient, kernel=kernel, options=options)
-    if not is_depthwise(kernel, options):
+    if is_depthwise(kernel, options):
+        quick = partial(depthwise_kernel_gradient, kernel=kernel, options=options)
+    elif is_sparse(x, kernel, options):
+        quick = partial(seen_taps_kernel_gradient, kernel=kernel, options=options)
+    else:
         return stock(x, cotangent)
-    quick = partial(depthwise_kernel_gradient, kernel=kernel, options=options)
     return lax.platform_dependent(x, cotangent, cpu=quick, default=stock)
 
 
