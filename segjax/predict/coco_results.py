@@ -1,0 +1,93 @@
+"""Objects that were found, in the forms that others read: COCO's results, label images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.predict.writers import whole_file
+from segjax.rle import Rle, decode, encode, to_string
+
+PIXEL_CENTER = 0.5
+"""COCO's keypoints are numbers of pixels; ours are places, as boxes are."""
+
+
+def coco_results(
+    found: Mapping[str, Any], *, image_id: int, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Tells the objects of an image as rows of COCO's result files.
+
+    Args:
+      found: `boxes` `[N, 4]`, `scores` and `classes` `[N]`, and where there are any
+        `masks`, run lengths or bool `[N, H, W]`, and `keypoints` `[N, P, 3]`.
+      image_id: number of the image.
+      category_ids: numbers of the classes from 1 on.
+
+    Returns:
+      Dicts with `image_id`, `category_id`, `bbox` (x, y, width, height), `score`,
+      `segmentation` (run lengths as text) and `keypoints` (x, y, 1 of each point),
+      which are JSON.
+
+    Example:
+      >>> found = {"boxes": [[1.0, 2.0, 5.0, 9.0]], "scores": [0.5], "classes": [2]}
+      >>> coco_results(found, image_id=7, category_ids=(1, 44))[0]["bbox"]
+      [2.0, 1.0, 7.0, 4.0]
+    """
+    rows = []
+    for i, score in enumerate(found["scores"]):
+        top, left, bottom, right = (float(v) for v in found["boxes"][i])
+        row: dict[str, Any] = {
+            "image_id": int(image_id),
+            "category_id": int(category_ids[int(found["classes"][i]) - 1]),
+            "bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)],
+            "score": float(score),
+        }
+        if "masks" in found:
+            mask = found["masks"][i]
+            rle = mask if isinstance(mask, Rle) else encode(mask)
+            counts = to_string(rle)
+            row["segmentation"] = {"size": list(rle.size), "counts": counts}
+        if "keypoints" in found:
+            y, x = (np.asarray(found["keypoints"][i])[:, a] for a in (0, 1))
+            points = np.stack([x, y, np.ones_like(x) + PIXEL_CENTER], axis=-1)
+            points = np.round(points.astype(np.float64) - PIXEL_CENTER, 3)
+            row["keypoints"] = points.ravel().tolist()
+        rows.append(row)
+    return rows
+
+
+def write_results(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of `coco_results` as a file, one row a line.
+
+    Raises:
+      UserError: the folder cannot be written to, or the disk is full.
+    """
+    with whole_file(path) as partial:
+        lines = ",\n".join(json.dumps(row) for row in rows)
+        partial.write_text(f"[{lines}]\n")
+
+
+def numbered(masks: Sequence[Rle], size: tuple[int, int]) -> np.ndarray:
+    """Makes a label image of objects; where they overlap, the first one is seen.
+
+    Args:
+      masks: run lengths, the best object first.
+      size: `(height, width)`.
+
+    Returns:
+      uint16 `[H, W]`: 0 for none, then 1, 2, ... in their order.
+
+    Raises:
+      ValueError: if there are more objects than 16 bits can number.
+    """
+    limit = np.iinfo(np.uint16).max
+    if len(masks) > limit:
+        raise ValueError(f"masks are {len(masks)}; a label image numbers {limit}")
+    label = np.zeros(size, np.uint16)
+    for number in range(len(masks), 0, -1):
+        label[decode(masks[number - 1])] = number
+    return label

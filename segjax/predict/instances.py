@@ -1,0 +1,235 @@
+"""From image files to objects: label images, COCO's results, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.data.images import count_pages, list_images, read_page, read_pages
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.predict.coco_results import coco_results, numbered, write_results
+from segjax.predict.joined import join_tiles, tile_rects
+from segjax.predict.writers import png_file, tiff_file
+from segjax.rle import decode, encode
+from segjax.train.instance_evaluate import Detect, predictions
+from segjax.types import UserError
+from segjax.viz import to_display
+from segjax.viz.instances import draw_objects
+
+RESULTS = "results.json"
+OVERLAP = 0.25
+"""Share of a tile's shorter side that neighbours have in common."""
+
+Progress = Callable[[int, int, str], None]
+"""Called after each page with pages done, pages in all, and the name of the file."""
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds objects in images of any size.
+
+    Attributes:
+      detect: the network, from a batch of `image` and `sizes` to its outputs.
+      batch_size: rows that it takes.
+      buckets: sizes that it is compiled for.
+      resize: how images meet them (`segjax.data.instance_frame.RESIZES`).
+      mask_threshold: probability from which on a pixel is in a mask.
+      least_score: objects of a lower score are left out.
+      tile: side of a tile in pixels of the image; 0 takes images whole; None cuts into
+        tiles only what is larger than every bucket where images keep their size.
+    """
+
+    detect: Detect
+    batch_size: int
+    buckets: Sequence[tuple[int, int]]
+    resize: str
+    mask_threshold: float = 0.5
+    least_score: float = 0.5
+    tile: int | None = None
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """Finds the objects of an image.
+
+        Args:
+          image: `[H, W, C]` of unsigned whole numbers.
+
+        Returns:
+          `boxes` `[N, 4]`, `scores`, `classes` `[N]`, highest score first, and where the
+          network has them `masks`, run lengths, and `keypoints` `[N, P, 3]`.
+        """
+        size = (image.shape[0], image.shape[1])
+        rects = self._rects(size)
+        parts = [{"image": image[y0:y1, x0:x1]} for y0, x0, y1, x1 in rects]
+        found: list[Mapping[str, np.ndarray]] = [{} for _ in parts]
+        for i, objects in predictions(
+            self.detect,
+            parts,
+            batch_size=self.batch_size,
+            buckets=self.buckets,
+            resize=self.resize,
+            mask_threshold=self.mask_threshold,
+        ):
+            good = objects["scores"] >= self.least_score
+            found[i] = {name: values[good] for name, values in objects.items()}
+        if len(rects) > 1:
+            return join_tiles(rects, found, size)
+        whole: dict[str, Any] = dict(found[0])
+        if "masks" in whole:
+            whole["masks"] = tuple(encode(mask) for mask in whole["masks"])
+        return whole
+
+    def _rects(self, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+        if self.tile:
+            side = (self.tile, self.tile)
+        else:
+            side = max(self.buckets, key=lambda bucket: bucket[0] * bucket[1])
+            fits = any(b[0] >= size[0] and b[1] >= size[1] for b in self.buckets)
+            if self.tile == 0 or self.resize != "keep" or fits:
+                return [(0, 0, *size)]
+        return tile_rects(size, side, int(OVERLAP * min(side)))
+
+
+def predict_instance_files(
+    find: Callable[[np.ndarray], Mapping[str, Any]],
+    input: str | Path,
+    output: str | Path,
+    *,
+    label_spec: LabelSpec,
+    instances: InstanceSpec | None = None,
+    overlay: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Writes the objects of each image file.
+
+    For `STEM.*` there is `STEM.png` (of a TIFF `STEM.tif`, page by page) with 16 bits a
+    pixel: 0 where there is no object, then 1, 2, ..., the best one first; and on
+    demand `STEM_overlay.png` (of a stack, with the number of the page) with boxes, names,
+    masks and skeletons. `results.json` tells all objects in COCO's form, each with
+    `file_name`, `page` and `label`, its number in the label image; images are numbered
+    from 1 on in their order.
+
+    Args:
+      find: what finds the objects of an image (`Finder`).
+      input: an image file, or a folder of them.
+      output: folder for the results; made if it is not there.
+      label_spec: names of the classes, 0 being the background.
+      instances: numbers of the categories and the skeleton; by default the categories
+        are numbered as the classes.
+      overlay: whether pictures are written, too.
+      progress: told about each finished page.
+
+    Returns:
+      The label images and `results.json`, the last.
+
+    Raises:
+      UserError: an input that is missing or damaged, two inputs of one stem, results
+        that would overwrite inputs, or a folder that cannot be written.
+    """
+    paths, output = list_images(input), Path(output)
+    _check(paths, output)
+    if instances is None:
+        instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
+    counts = [count_pages(path) for path in paths]
+    total, done = sum(counts), 0
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{output} cannot be made ({error.strerror}). Give another --output."
+        ) from error
+    rows: list[dict[str, Any]] = []
+    written = []
+    for path, pages in zip(paths, counts, strict=True):
+        labels = []
+        for page, image in enumerate(read_pages(path)):
+            found, done = find(image), done + 1
+            labels.append(_label(found, (image.shape[0], image.shape[1])))
+            rows += _rows(found, path, page, done, instances)
+            if overlay:
+                shown = f"_{page + 1}" if pages > 1 else ""
+                picture = output / f"{path.stem}{shown}_overlay.png"
+                _draw(picture, image, found, label_spec, instances)
+            if progress is not None:
+                progress(done, total, path.name)
+        written.append(_write_labels(output, path, labels))
+    write_results(output / RESULTS, rows)
+    return [*written, output / RESULTS]
+
+
+def _check(paths: Sequence[Path], output: Path) -> None:
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            raise UserError(
+                f"{other} and {path.name} have the same stem, so their results would "
+                "have the same name. Rename one, or put them into different folders."
+            )
+        if path.parent.resolve() == output.resolve():
+            raise UserError(
+                f"{output} is the folder of {path.name}: results would overwrite it. Give "
+                "another --output."
+            )
+        read_page(path)  # what cannot be read is told before anything is predicted
+
+
+def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """The label image of what was found; boxes are filled where there are no masks."""
+    if "masks" in found:
+        return numbered(found["masks"], size)
+    label = np.zeros(size, np.uint16)
+    for number, box in reversed(list(enumerate(found["boxes"], 1))):
+        top, left, bottom, right = np.rint(box).astype(int)
+        label[top:bottom, left:right] = number
+    return label
+
+
+def _rows(
+    found: Mapping[str, Any], path: Path, page: int, image_id: int, spec: InstanceSpec
+) -> Iterator[dict[str, Any]]:
+    rows = coco_results(found, image_id=image_id, category_ids=spec.category_ids)
+    for number, row in enumerate(rows, 1):
+        yield {**row, "file_name": path.name, "page": page + 1, "label": number}
+
+
+def _draw(
+    path: Path,
+    image: np.ndarray,
+    found: Mapping[str, Any],
+    label_spec: LabelSpec,
+    spec: InstanceSpec,
+) -> None:
+    masks = [decode(rle) for rle in found["masks"]] if found.get("masks") else None
+    picture = draw_objects(
+        to_display(image),
+        found["boxes"],
+        found["classes"],
+        label_spec.names,
+        scores=found["scores"],
+        masks=None if masks is None else np.stack(masks),
+        keypoints=found.get("keypoints"),
+        skeleton=spec.keypoints.skeleton if spec.keypoints else (),
+    )
+    with png_file(path) as write:
+        write(np.asarray(picture))
+
+
+def _write_labels(output: Path, path: Path, labels: Sequence[np.ndarray]) -> Path:
+    if path.suffix.lower() not in _TIFF_SUFFIXES:
+        target = output / f"{path.stem}.png"
+        with png_file(target) as write:
+            write(labels[0])
+        return target
+    target = output / f"{path.stem}.tif"
+    total = sum(label.nbytes for label in labels)
+    with tiff_file(target, expected_bytes=total) as write:
+        for label in labels:
+            write(label)
+    return target
