@@ -103,20 +103,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_bool("probabilities", False, "predict: writes probabilities, too.")
 flags.DEFINE_bool("overlay", False, "predict: writes overlays, too.")
-flags.DEFINE_bool(
-    "crf",
-    False,
-    "evaluate, predict: refines predictions by a fully connected CRF, config.crf.",
-)
-flags.DEFINE_integer(
-    "images",
-    100,
-    "tune_crf: of how many images of the split the search makes use.",
-    lower_bound=1,
-)
-flags.DEFINE_bool(
-    "keep", False, "tune_crf: puts what it found into the run's config, for --crf."
-)
+flags.DEFINE_bool("crf", False, "evaluate, predict: refines labels by config.crf.")
+flags.DEFINE_integer("images", 100, "tune_crf: of how many images.", lower_bound=1)
+flags.DEFINE_bool("keep", False, "tune_crf: puts the values into the run's config.")
 flags.DEFINE_bool("json", False, "summary: writes JSON instead of a table.")
 flags.DEFINE_string(
     "coordinator", None, "Address host:port of process 0, in a run of many processes."
@@ -279,8 +268,7 @@ def _set_up_jax() -> None:
 def _train() -> None:
     from segjax.train.loop import train
 
-    config = _config()
-    result = train(config, _workdir(), _path("data_dir"), _path("manual_dir"))
+    result = train(_config(), _workdir(), _path("data_dir"), _path("manual_dir"))
     _print_result(
         {
             "step": result.step,
@@ -346,8 +334,7 @@ def _tune_crf() -> None:
         data_dir=_path("data_dir"),
         manual_dir=_path("manual_dir"),
     )
-    values = ", ".join(f"{name}={value!r}" for name, value in result["crf"].items())
-    print(f"crf = dict({values})")
+    print(f"crf = dict({', '.join(f'{k}={v!r}' for k, v in result['crf'].items())})")
     _print_result(result)
 
 

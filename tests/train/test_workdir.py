@@ -70,3 +70,13 @@ def test_fewer_steps_than_were_saved_are_refused(tmp_path, smoke):
     smoke.num_steps = 7
     settle_config(tmp_path, smoke)
     assert json.loads((tmp_path / "config.json").read_text())["num_steps"] == 7
+
+
+def test_values_of_the_crf_may_change_as_training_does_not_know_them(tmp_path, smoke):
+    settle_config(tmp_path, smoke)
+    smoke.crf = {"w1": 5.0}
+    settle_config(tmp_path, smoke)
+    assert read_config(tmp_path).crf.w1 == 5.0
+    smoke.crf.w1 = 3.0
+    settle_config(tmp_path, smoke)
+    assert read_config(tmp_path).crf.w1 == 3.0
