@@ -13,7 +13,7 @@ import numpy as np
 FACTORS = {
     "rpn.head.cls_logits.weight": 0.1,
     "rpn.head.bbox_pred.weight": 0.04,
-    "roi_heads.box_predictor.cls_score.weight": 0.2,
+    "roi_heads.box_predictor.cls_score.weight": 0.06,
     "roi_heads.box_predictor.bbox_pred.weight": 0.1,
     "roi_heads.mask_predictor.mask_fcn_logits.weight": 0.2,
 }

@@ -196,7 +196,10 @@ def mask_targets(regions: Regions, batch: Batch, *, size: int) -> Array:
 
     def one(boxes: Array, own: Array, crops: Array, masks: Array) -> Array:
         places = boxes_in_crops(boxes, crops[own], size=pixels)
-        return crop_and_resize_masks(masks[own], places, size=size)
+        # Beyond its box an object has no pixels: a rim of zeros, as what lies less than
+        # a pixel outside of a map would count as its border.
+        rimmed = jnp.pad(masks[own], ((0, 0), (1, 1), (1, 1)))
+        return crop_and_resize_masks(rimmed, places + 1, size=size)
 
     return jax.vmap(one)(regions.boxes, regions.matched, batch["boxes"], batch["masks"])
 
