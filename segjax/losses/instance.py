@@ -77,11 +77,9 @@ def rpn_loss(
     logits, deltas = logits.astype(jnp.float32), deltas.astype(jnp.float32)
     number = jnp.maximum(weights.sum(), 1)
     entropy = _binary_cross_entropy(logits, positive.astype(jnp.float32))
-    distance = smooth_l1(deltas - targets, beta=beta).sum(-1)
-    return (
-        _total(entropy, weights) / number,
-        _total(distance, weights * positive) / number,
-    )
+    counts = weights * positive
+    distance = smooth_l1(_counted(deltas - targets, counts), beta=beta).sum(-1)
+    return _total(entropy, weights) / number, _total(distance, counts) / number
 
 
 def box_loss(
@@ -117,11 +115,9 @@ def box_loss(
     number = jnp.maximum(weights.sum(), 1)
     entropy = _cross_entropy(logits, classes)
     own = _of_class(jnp.moveaxis(deltas, -2, -1), classes[..., None])
-    distance = smooth_l1(own - targets, beta=beta).sum(-1)
-    return (
-        _total(entropy, weights) / number,
-        _total(distance, weights * (classes > 0)) / number,
-    )
+    counts = weights * (classes > 0)
+    distance = smooth_l1(_counted(own - targets, counts), beta=beta).sum(-1)
+    return _total(entropy, weights) / number, _total(distance, counts) / number
 
 
 def mask_loss(logits: Array, targets: Array, classes: Array, weights: Array) -> Array:
@@ -140,7 +136,8 @@ def mask_loss(logits: Array, targets: Array, classes: Array, weights: Array) -> 
       The mean over positive regions and their pixels, a float32 scalar.
     """
     own = _of_class(logits.astype(jnp.float32), classes[..., None, None])
-    entropy = _binary_cross_entropy(own, targets.astype(jnp.float32)).mean((-2, -1))
+    targets = _counted(targets.astype(jnp.float32), weights[..., None])
+    entropy = _binary_cross_entropy(own, targets).mean((-2, -1))
     return _total(entropy, weights) / jnp.maximum(weights.sum(), 1)
 
 
@@ -240,6 +237,11 @@ def _check_classes(name: str, found: int, number: int) -> None:
         raise ValueError(
             f"{name} are of {found} classes; allowed are 1, or {number} as of the logits"
         )
+
+
+def _counted(x: Array, weights: Array) -> Array:
+    """Zeros in slots of no weight: a NaN there would reach the gradient as 0 x NaN."""
+    return jnp.where((weights > 0)[..., None], x, 0)
 
 
 def _total(loss: Array, weights: Array) -> Array:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -12,7 +15,12 @@ from segjax.types import Array
 
 
 def crop_and_resize_masks(
-    masks: Array, boxes: Array, *, size: Pair, aligned: bool = True
+    masks: Array,
+    boxes: Array,
+    *,
+    size: Pair,
+    aligned: bool = True,
+    zero_padded: bool = False,
 ) -> Array:
     """Crops one box of each mask and resizes it: what a mask head is to answer.
 
@@ -24,6 +32,9 @@ def crop_and_resize_masks(
       boxes: `[N, 4]` in pixels of the masks.
       size: rows and columns of the result; one number for both.
       aligned: as in `roi.roi_align`. Torchvision's targets are not.
+      zero_padded: whether zeros begin right behind the border. RoIAlign takes a sample
+        up to one pixel outside for the border itself, which makes an object larger that
+        ends there, as all do in masks that were cropped to their box.
 
     Returns:
       `[N, *size]` float32: shares of the mask, 0 outside of it. Not rounded.
@@ -42,7 +53,17 @@ def crop_and_resize_masks(
             f"masks is {masks.shape} and boxes {boxes.shape}; allowed are [N, H, W] and "
             "[N, 4]"
         )
-    size = pair("size", size, 1)
+    return _crop(masks, boxes, pair("size", size, 1), aligned, zero_padded)
+
+
+@partial(jax.jit, static_argnames=("size", "aligned", "zero_padded"))
+def _crop(
+    masks: Array,
+    boxes: Array,
+    size: tuple[int, int],
+    aligned: bool,
+    zero_padded: bool,
+) -> Array:
     boxes = lax.stop_gradient(boxes).astype(jnp.float32)
     rows, columns = (
         _bin_weights(
@@ -51,6 +72,7 @@ def crop_and_resize_masks(
             size[axis],
             masks.shape[1 + axis],
             aligned,
+            zero_padded,
         )
         for axis in range(2)
     )
@@ -59,7 +81,7 @@ def crop_and_resize_masks(
 
 
 def _bin_weights(
-    start: Array, stop: Array, bins: int, pixels: int, aligned: bool
+    start: Array, stop: Array, bins: int, pixels: int, aligned: bool, zero_padded: bool
 ) -> Array:
     """What each pixel of an axis gives to each bin, `[N, bins, pixels]`."""
     extent = stop - start
@@ -76,8 +98,9 @@ def _bin_weights(
     def step(k: Array, total: Array) -> Array:
         position = start[:, None] + (i + (k + 0.5) / divisor) * each
         inside = (position >= -1) & (position <= pixels) & (k < counts[:, None])
-        position = jnp.clip(position, 0, pixels - 1)[..., None]
-        hat = jnp.maximum(1 - jnp.abs(pixel - position), 0)
+        if not zero_padded:
+            position = jnp.clip(position, 0, pixels - 1)
+        hat = jnp.maximum(1 - jnp.abs(pixel - position[..., None]), 0)
         return total + jnp.where(inside[..., None], hat, 0)
 
     nothing = jnp.zeros((start.shape[0], bins, pixels), jnp.float32)

@@ -10,7 +10,9 @@ there a block of rows is taken at a time. Both keep the same boxes.
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -101,52 +103,71 @@ def _suppress(
         raise ValueError(f"iou_threshold is {iou_threshold}; allowed is [0, 1]")
     if valid is None:
         valid = jnp.ones(count, bool)
+    if classes is None:
+        classes = jnp.zeros(count, jnp.int32)
+    return _kept(boxes, scores, classes, valid, threshold=_below(iou_threshold))
+
+
+@partial(jax.jit, static_argnames="threshold")
+def _kept(
+    boxes: Array, scores: Array, classes: Array, valid: Array, *, threshold: float
+) -> Array:
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
     boxes = lax.stop_gradient(boxes[order])
-    labels = jnp.zeros(count, jnp.int32) if classes is None else classes[order]
-    threshold = _below(iou_threshold)
     kept = lax.platform_dependent(
         boxes,
-        labels,
+        classes[order],
         valid[order],
         cpu=partial(_keep_by_rows, threshold=threshold),
         default=partial(_keep_by_blocks, threshold=threshold),
     )
-    return jnp.zeros(count, bool).at[order].set(kept, unique_indices=True)
+    return jnp.zeros(valid.shape, bool).at[order].set(kept, unique_indices=True)
 
 
-def _below(threshold: float) -> np.float32:
+def _below(threshold: float) -> float:
     """Largest float32 not above a threshold: `iou >` both says the same."""
     nearest = np.float32(threshold)
     if float(nearest) > threshold:
         nearest = np.nextafter(nearest, np.float32(-1))
-    return nearest
+    return float(nearest)
 
 
-def _overlaps(
-    boxes: Array, classes: Array, other: Array, of: Array, threshold: np.float32
-) -> Array:
-    """Whether boxes `[..., 4]` overlap another one `[..., 4]` too much."""
+class _Planes(NamedTuple):
+    """Boxes, each number in an array of its own, which is what vectors are made for."""
+
+    y0: Array
+    x0: Array
+    y1: Array
+    x1: Array
+    area: Array
+    label: Array
+
+
+def _planes(boxes: Array, classes: Array) -> _Planes:
     y0, x0, y1, x1 = jnp.moveaxis(boxes, -1, 0)
-    v0, u0, v1, u1 = jnp.moveaxis(other, -1, 0)
-    height = jnp.minimum(y1, v1) - jnp.maximum(y0, v0)
-    width = jnp.minimum(x1, u1) - jnp.maximum(x0, u0)
+    return _Planes(y0, x0, y1, x1, area(boxes), classes)
+
+
+def _overlaps(a: _Planes, b: _Planes, threshold: float) -> Array:
+    """Whether boxes of one class overlap too much."""
+    height = jnp.minimum(a.y1, b.y1) - jnp.maximum(a.y0, b.y0)
+    width = jnp.minimum(a.x1, b.x1) - jnp.maximum(a.x0, b.x0)
     shared = jnp.maximum(height, 0) * jnp.maximum(width, 0)
-    union = area(boxes) + area(other) - shared
+    union = a.area + b.area - shared
     # A quotient, not a product: rounding is then that of everybody else's IoU.
     iou = shared / jnp.where(union > 0, union, 1)
-    return (iou > threshold) & (classes == of)
+    return (iou > threshold) & (a.label == b.label)
 
 
 def _keep_by_rows(
-    boxes: Array, classes: Array, valid: Array, *, threshold: np.float32
+    boxes: Array, classes: Array, valid: Array, *, threshold: float
 ) -> Array:
     """Which of the boxes, sorted, stay; one row of overlaps at a time."""
-    place = jnp.arange(boxes.shape[0])
+    planes, place = _planes(boxes, classes), jnp.arange(boxes.shape[0])
 
     def step(i: Array, kept: Array) -> Array:
-        other, of = boxes[i][None], classes[i][None]
-        overlaps = _overlaps(boxes, classes, other, of, threshold)
+        one = jax.tree.map(lambda x: x[i][None], planes)
+        overlaps = _overlaps(planes, one, threshold)
         return kept & ~(overlaps & (place > i) & kept[i])
 
     return lax.fori_loop(0, boxes.shape[0], step, valid)
@@ -157,7 +178,7 @@ def _keep_by_blocks(
     classes: Array,
     valid: Array,
     *,
-    threshold: np.float32,
+    threshold: float,
     block: int = BLOCK,
 ) -> Array:
     """Which of the boxes, sorted, stay; a block of rows of overlaps at a time.
@@ -169,17 +190,18 @@ def _keep_by_blocks(
     block = min(block, count)
     blocks = -(-count // max(block, 1))
     rest = blocks * block - count
-    boxes = jnp.pad(boxes, ((0, rest), (0, 0)))
-    classes, kept = jnp.pad(classes, (0, rest)), jnp.pad(valid, (0, rest))
+    planes = jax.tree.map(lambda x: jnp.pad(x, (0, rest)), _planes(boxes, classes))
+    kept = jnp.pad(valid, (0, rest))
     place = jnp.arange(blocks * block)
     earlier = place[:block, None] < place[None, :block]
 
     def step(b: Array, kept: Array) -> Array:
         begin = b * block
-        rows, of = (lax.dynamic_slice_in_dim(x, begin, block) for x in (boxes, classes))
-        overlaps = _overlaps(
-            boxes[None], classes[None], rows[:, None], of[:, None], threshold
+        rows = jax.tree.map(
+            lambda x: lax.dynamic_slice_in_dim(x, begin, block)[:, None], planes
         )
+        columns = jax.tree.map(lambda x: x[None], planes)
+        overlaps = _overlaps(columns, rows, threshold)
         own = lax.dynamic_slice_in_dim(overlaps, begin, block, 1) & earlier
         alive = lax.dynamic_slice_in_dim(kept, begin, block)
 

@@ -9,7 +9,9 @@ belongs to is decided here, too; how it is sampled is in `ops.region_samples`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -60,7 +62,15 @@ def roi_align(
       [[7.25, 8.75], [13.25, 14.75]]
     """
     levels = jnp.zeros(boxes.shape[:-1], jnp.int32)
-    return _align((features,), boxes, levels, size, (scale,), sampling_ratio, aligned)
+    return _align(
+        (features,),
+        boxes,
+        levels,
+        pair("size", size, 1),
+        (scale,),
+        sampling_ratio,
+        aligned,
+    )
 
 
 def pyramid_roi_align(
@@ -111,7 +121,9 @@ def pyramid_roi_align(
         first_level=first_level,
     )
     scales = tuple(1 / stride for stride in strides)
-    return _align(features, boxes, levels, size, scales, sampling_ratio, aligned)
+    return _align(
+        features, boxes, levels, pair("size", size, 1), scales, sampling_ratio, aligned
+    )
 
 
 def pyramid_level(
@@ -156,17 +168,17 @@ def pyramid_level(
     return jnp.where(some, jnp.clip(level, 0, count - 1), 0).astype(jnp.int32)
 
 
+@partial(jax.jit, static_argnames=("size", "scales", "sampling_ratio", "aligned"))
 def _align(
     features: Sequence[Array],
     boxes: Array,
     levels: Array,
-    size: Pair,
+    size: tuple[int, int],
     scales: tuple[float, ...],
     sampling_ratio: int,
     aligned: bool,
 ) -> Array:
     check_regions(features, boxes, scales)
-    size = pair("size", size, 1)
     if type(sampling_ratio) is not int or sampling_ratio < -1:
         raise ValueError(
             f"sampling_ratio is {sampling_ratio!r}; allowed are integers from 1 on, and 0 "

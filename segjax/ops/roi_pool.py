@@ -9,6 +9,7 @@ maximum of each bin.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -70,7 +71,7 @@ def roi_pool(features: Array, boxes: Array, *, size: Pair, scale: float) -> Arra
       [[14.0, 16.0], [20.0, 22.0]]
     """
     levels = jnp.zeros(boxes.shape[:-1], jnp.int32)
-    return _pool((features,), boxes, levels, size, (scale,))
+    return _pool((features,), boxes, levels, pair("size", size, 1), (scale,))
 
 
 def pyramid_roi_pool(
@@ -110,18 +111,18 @@ def pyramid_roi_pool(
         first_level=first_level,
     )
     scales = tuple(1 / stride for stride in strides)
-    return _pool(features, boxes, levels, size, scales)
+    return _pool(features, boxes, levels, pair("size", size, 1), scales)
 
 
+@partial(jax.jit, static_argnames=("size", "scales"))
 def _pool(
     features: Sequence[Array],
     boxes: Array,
     levels: Array,
-    size: Pair,
+    size: tuple[int, int],
     scales: tuple[float, ...],
 ) -> Array:
     check_regions(features, boxes, scales)
-    size = pair("size", size, 1)
     scale = jnp.asarray(scales, jnp.float32)[levels][..., None]
     boxes = lax.stop_gradient(boxes).astype(jnp.float32) * scale
     # Half away from zero, as C rounds; `jnp.round` would take the even one.
