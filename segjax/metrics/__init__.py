@@ -1,5 +1,6 @@
-"""Numbers to report: confusion counts, boundaries, and those of neuron segmentation."""
+"""Numbers to report: of pixels, of boundaries, of neurons, and of objects."""
 
+from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.boundary import (
     boundary_counts,
     boundary_metrics,
@@ -8,6 +9,7 @@ from segjax.metrics.boundary import (
 )
 from segjax.metrics.confusion import confusion_counts, semantic_metrics, without_nan
 from segjax.metrics.em import EM_COLUMNS, em_metrics, pixel_error, summarize
+from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.metrics.rand import (
     THRESHOLDS,
     adapted_rand_error,
@@ -15,16 +17,20 @@ from segjax.metrics.rand import (
     rand_error_over_thresholds,
 )
 from segjax.metrics.warping import warp, warping_error
+from segjax.metrics.watershed import watershed_baseline
 
 __all__ = [
     "EM_COLUMNS",
     "THRESHOLDS",
+    "AveragePrecision",
     "adapted_rand_error",
     "boundary_counts",
     "boundary_metrics",
     "confusion_counts",
     "connected_cells",
     "em_metrics",
+    "matching_counts",
+    "matching_metrics",
     "pixel_error",
     "rand_error_over_thresholds",
     "semantic_metrics",
@@ -33,5 +39,6 @@ __all__ = [
     "trimap_metrics",
     "warp",
     "warping_error",
+    "watershed_baseline",
     "without_nan",
 ]
