@@ -80,10 +80,22 @@ class InstanceSpec:
     Attributes:
       category_ids: number of each class in COCO's files, from class 1 on.
       keypoints: the points of each object, None where there are none.
+
+    Example:
+      >>> spec = InstanceSpec((1, 3), KeypointSpec(("head", "hip"), ((0, 1),)))
+      >>> import dataclasses
+      >>> InstanceSpec(**dataclasses.asdict(spec)) == spec
+      True
     """
 
     category_ids: tuple[int, ...]
     keypoints: KeypointSpec | None = None
+
+    def __post_init__(self) -> None:
+        # One that came back from JSON has lists, and a dict for the keypoints.
+        object.__setattr__(self, "category_ids", tuple(map(int, self.category_ids)))
+        if isinstance(self.keypoints, Mapping):
+            object.__setattr__(self, "keypoints", KeypointSpec(**self.keypoints))
 
     @property
     def class_of(self) -> Mapping[int, int]:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from segjax.predict.files import Progress as Callback
 from segjax.predict.files import predict_files
+from segjax.predict.instances import Finder, predict_instance_files
+from segjax.train.instance_task import InstanceTask
 from segjax.train.progress import Progress
 from segjax.train.tasks import semantic
-from segjax.train.trained import load_trained
+from segjax.train.trained import Trained, load_trained
 
 
 def page_progress() -> Callback:
@@ -25,6 +27,29 @@ def page_progress() -> Callback:
     return show
 
 
+def finder(trained: Trained, *, tile: int | None = None) -> Finder:
+    """Makes what finds objects in images of any size, with a network that was trained.
+
+    Args:
+      trained: a run with objects.
+      tile: side of a tile in pixels of the image, 0 for whole images; None chooses one.
+
+    Returns:
+      The function of an image.
+    """
+    task = trained.task
+    if not isinstance(task, InstanceTask):
+        raise ValueError("trained must be a run that finds objects")
+    return Finder(
+        task.detector(trained.variables),
+        task.detector_batch_size,
+        task.buckets,
+        task.resize,
+        task.evaluation.mask_threshold,
+        tile=tile,
+    )
+
+
 def predict_run(
     workdir: str | Path,
     input: str | Path,
@@ -38,6 +63,9 @@ def predict_run(
     progress: Callback | None = None,
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
+
+    Of a network that finds objects the label files number them, and `results.json`
+    tells them in COCO's form (`segjax.predict.instances`).
 
     Args:
       workdir: the folder of the run.
@@ -57,6 +85,20 @@ def predict_run(
       UserError: for anything that a person can put right.
     """
     trained = load_trained(workdir, best=best)
+    if isinstance(trained.task, InstanceTask):
+        for name, wanted in (("--probabilities", probabilities), ("--crf", crf)):
+            if wanted:
+                semantic(trained.task, name)
+        *labels, _ = predict_instance_files(
+            finder(trained, tile=tile),
+            input,
+            output,
+            label_spec=trained.label_spec,
+            instances=trained.instances,
+            overlay=overlay,
+            progress=progress,
+        )
+        return labels
     task = semantic(trained.task, "predict")
     return predict_files(
         task.predictor(trained.variables, tile=tile),

@@ -15,9 +15,11 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.dataset import Dataset
+from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.train import checkpoint
 from segjax.train.baseline import evaluate_baseline
+from segjax.train.instance_baseline import evaluate_watershed
 from segjax.train.instance_task import InstanceTask
 from segjax.train.sharding import Devices
 from segjax.train.tasks import Task, make_task, semantic
@@ -36,6 +38,7 @@ class Trained:
       label_spec: names and colours of the classes.
       step: the step of the checkpoint.
       parameters_sha256: hash of its parameters.
+      instances: what the objects are that it finds, where it finds objects.
     """
 
     task: Task
@@ -44,6 +47,7 @@ class Trained:
     label_spec: LabelSpec
     step: int
     parameters_sha256: str
+    instances: InstanceSpec | None = None
 
 
 def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
@@ -56,6 +60,9 @@ def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, A
         "config": json.loads(config_lib.to_json(config)),
         "channels": dataset.channels,
         "label_spec": dataclasses.asdict(dataset.label_spec),
+        "instances": (
+            None if dataset.instances is None else dataclasses.asdict(dataset.instances)
+        ),
         "records": {
             split: {"count": len(records), "sha256": _records_sha256(records)}
             for split, records in dataset.splits.items()
@@ -149,6 +156,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
                 raise UserError(f"{error} Use --checkpoint=latest.") from error
         else:
             state, about = checkpoints.restore_newest(abstract)
+    objects = about.get("instances")
     return Trained(
         task=task,
         variables=state.variables,
@@ -156,6 +164,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
         label_spec=LabelSpec(**about["label_spec"]),
         step=about["step"],
         parameters_sha256=about["parameters_sha256"],
+        instances=InstanceSpec(**objects) if objects else None,
     )
 
 
@@ -178,20 +187,19 @@ def evaluate_run(
       best: whether the best checkpoint is measured instead of the newest.
       tile: output side of a tile in pixels; None for that of the config.
       baseline: whether what needs no network is measured, too: Otsu's threshold for
-        cells in grey images, elsewhere the commonest class at each place.
+        cells in grey images, that and a watershed for objects, elsewhere the
+        commonest class at each place.
       crf: whether `config.crf` of the run refines the predictions.
       data_dir: where prepared data sets lie.
       manual_dir: where the person's own files lie.
 
     Returns:
       `step`, `split`, `parameters_sha256` and every metric by name; those of the
-      baseline as `otsu/<name>` or `position/<name>`.
+      baseline as `otsu/<name>`, `watershed/<name>` or `position/<name>`.
     """
     trained = load_trained(workdir, best=best)
     task, variables = trained.task, trained.variables
     refinement = semantic(task, "--crf").refinement() if crf else None
-    if baseline:
-        semantic(task, "--baseline")
     dataset = task.open_dataset(data_dir, manual_dir)
     split = task.evaluation.split if split is None else split
     below: dict[str, float] = {}
@@ -201,7 +209,10 @@ def evaluate_run(
         metrics = task.evaluate(
             variables, dataset, split, tile=tile, crf=refinement
         ).metrics
-    if baseline:
+    if baseline and isinstance(task, InstanceTask):
+        values = evaluate_watershed(dataset, split)
+        below = {f"watershed/{metric}": value for metric, value in values.items()}
+    elif baseline:
         name, found = evaluate_baseline(semantic(task, "--baseline"), dataset, split)
         below = {f"{name}/{metric}": value for metric, value in found.metrics.items()}
     return {
