@@ -115,6 +115,20 @@ class CRF:
         return jax.device_get(_answer(self.refine(image, logits), tuple(forms)))
 
 
+def required(crf: CRF | None) -> CRF:
+    """The values of a run that is asked to refine by them.
+
+    Raises:
+      UserError: if its config has none.
+    """
+    if crf is None:
+        raise UserError(
+            "--crf needs a group config.crf, which the config of this run lacks: "
+            "segjax tune_crf --workdir=... --keep finds its values and keeps them."
+        )
+    return crf
+
+
 def _check_number(name: str, value: Any, *, zero_allowed: bool) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if is_number and math.isfinite(value) and value >= 0 and (value or zero_allowed):

@@ -48,6 +48,9 @@ def predict_scenes(
       records: images with labels.
       normalization: of the images.
       folder: for the files.
+
+    Returns:
+      A scene for each record.
     """
     images = (normalize(record["image"], normalization) for record in records)
     scenes: list[Scene] = []

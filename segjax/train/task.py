@@ -19,7 +19,7 @@ from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
 from segjax.ops.tiles import Geometry
 from segjax.predict.averaged import AveragedPredictor
-from segjax.predict.crf import CRF
+from segjax.predict.crf import CRF, required
 from segjax.predict.samples import over_samples
 from segjax.predict.symmetries import Apply, over_symmetries
 from segjax.predict.tiled import Predictor
@@ -338,16 +338,25 @@ class SemanticTask:
         tile: int | None = None,
         crf: CRF | None = None,
     ) -> Report:
-        """Measures the network on a split; where `crf` is given, refined by it.
+        """Measures the network on a split.
+
+        Args:
+          variables: collections of the model.
+          dataset: its data.
+          split: its name; None for that of the config.
+          tile: see `predictor`; None for that of the config.
+          crf: where given, what refines the predictions.
+
+        Returns:
+          The metrics and the confusion counts.
 
         Raises:
           UserError: if there is no such split, or it has no labels.
         """
         split = self.evaluation.split if split is None else split
+        tile = self.evaluation.tile if tile is None else tile
         return evaluate(
-            self.predictor(
-                variables, tile=self.evaluation.tile if tile is None else tile
-            ),
+            self.predictor(variables, tile=tile),
             self.records(dataset, split),
             dataset.label_spec,
             split=split,
@@ -359,17 +368,8 @@ class SemanticTask:
         )
 
     def refinement(self) -> CRF:
-        """What `--crf` does to predictions.
-
-        Raises:
-          UserError: if the config says nothing of it.
-        """
-        if self.crf is None:
-            raise UserError(
-                "--crf needs a group config.crf, which the config of this run lacks: "
-                "segjax tune_crf --workdir=... --keep finds its values and keeps them."
-            )
-        return self.crf
+        """What `--crf` does to predictions; a `UserError` where the config lacks it."""
+        return required(self.crf)
 
     @property
     def normalization(self) -> str:

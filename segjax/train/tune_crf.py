@@ -64,6 +64,9 @@ def coarse(start: CRF, side: int) -> list[CRF]:
     Args:
       start: gives `w2`, `sigma_gamma` and all that is not searched.
       side: of the images in pixels, the longer one.
+
+    Returns:
+      The start, and a grid of weights and widths.
     """
     grid = itertools.product(
         [_rounded(share * side) for share in COARSE_SHARES],
