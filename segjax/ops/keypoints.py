@@ -6,13 +6,20 @@ mask in which one pixel is set. Rounding is torchvision's, and Detectron's befor
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from segjax.types import Array
 
 CUBIC = -0.75
 """The slope of PyTorch's bicubic kernel."""
+_BLOCK = 32
+"""Pixels along each side of what is resized at once."""
+_LAST = np.iinfo(np.int32).max
 
 
 def encode_keypoints(
@@ -60,6 +67,85 @@ def encode_keypoints(
     return jnp.where(valid, cell[..., 0] * size + cell[..., 1], 0), valid
 
 
+def locate_keypoints(heatmaps: Array, boxes: Array) -> Array:
+    """What `decode_keypoints` finds, under `jit` and on every device.
+
+    Maps are resized block by block, as many as the box has, so that shapes are static
+    and the work is that of the boxes there are.
+
+    Args:
+      heatmaps: logits `[R, s, s, P]`.
+      boxes: `[R, 4]` in pixels of the image; an empty slot may hold anything finite.
+
+    Returns:
+      `[R, P, 3]` float32: y and x in pixels of the image, and the resized logit there.
+      Of equal logits the first counts, row by row.
+
+    Raises:
+      ValueError: if a shape is another one.
+
+    Example:
+      >>> heatmap = jnp.zeros((1, 4, 4, 1)).at[0, 1, 2, 0].set(1)
+      >>> found = locate_keypoints(heatmap, jnp.array([[0.0, 0.0, 8.0, 8.0]]))
+      >>> found[0, 0].round(4).tolist()
+      [2.5, 4.5, 0.7724999785423279]
+    """
+    _check_maps(heatmaps, boxes)
+    return lax.map(lambda pair: _locate(*pair), (heatmaps.astype(jnp.float32), boxes))
+
+
+def _locate(heatmap: Array, box: Array) -> Array:
+    """The places `[P, 3]` of the maps `[s, s, P]` of one box."""
+    high, wide, number = heatmap.shape
+    side = jnp.maximum(box[2:] - box[:2], 1).astype(jnp.float32)
+    length = jnp.ceil(side).astype(jnp.int32)
+    blocks = -(-length // _BLOCK)
+    offsets = jnp.arange(_BLOCK, dtype=jnp.int32)
+
+    def look(index: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        rows = index // blocks[1] * _BLOCK + offsets
+        columns = index % blocks[1] * _BLOCK + offsets
+        down = _bicubic_rows(high, length[0], rows)
+        right = _bicubic_rows(wide, length[1], columns)
+        values = jnp.einsum("ih,hwp,jw->ijp", down, heatmap, right, precision="highest")
+        inside = (rows < length[0])[:, None] & (columns < length[1])[None]
+        values = jnp.where(inside[..., None], values, -jnp.inf).reshape(-1, number)
+        place = (rows[:, None] * length[1] + columns[None]).reshape(-1, 1)
+        top = values.max(0)
+        first = jnp.where(values == top[None], place, _LAST).min(0)
+        better = (top > best[0]) | ((top == best[0]) & (first < best[1]))
+        return jnp.where(better, top, best[0]), jnp.where(better, first, best[1])
+
+    start = (jnp.full(number, -jnp.inf), jnp.full(number, _LAST))
+    score, place = lax.fori_loop(0, blocks[0] * blocks[1], look, start)
+    cell = jnp.stack([place // length[1], place % length[1]], -1).astype(jnp.float32)
+    point = (cell + 0.5) * (side / length)[None] + box[None, :2]
+    return jnp.concatenate([point, score[:, None]], -1)
+
+
+def _bicubic_rows(count: int, length: Array, rows: Array) -> Array:
+    """Weights that resize `count` pixels to `length`, of some rows, `[N, count]`."""
+    scale = jnp.float32(count) / length.astype(jnp.float32)
+    position = (rows.astype(jnp.float32) + 0.5) * scale - 0.5
+    low = jnp.floor(position)
+    share = position - low
+    pixels = jnp.arange(count)[None]
+    weights = jnp.zeros((rows.size, count), jnp.float32)
+    for tap in (-1, 0, 1, 2):
+        pixel = jnp.clip(low.astype(jnp.int32) + tap, 0, count - 1)[:, None]
+        weight = _cubic(jnp.abs(share - tap), jnp)[:, None]
+        weights += jnp.where(pixel == pixels, weight, 0)
+    return weights
+
+
+def _check_maps(heatmaps: Array | np.ndarray, boxes: Array | np.ndarray) -> None:
+    if heatmaps.ndim != 4 or boxes.shape != (len(heatmaps), 4):
+        raise ValueError(
+            f"heatmaps is {heatmaps.shape} and boxes {boxes.shape}; allowed are "
+            "[R, s, s, P] and [R, 4]"
+        )
+
+
 def decode_keypoints(
     heatmaps: np.ndarray, boxes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -86,11 +172,7 @@ def decode_keypoints(
       ([2.5, 4.5], 0.7725)
     """
     heatmaps, boxes = np.asarray(heatmaps, np.float32), np.asarray(boxes, np.float32)
-    if heatmaps.ndim != 4 or boxes.shape != (len(heatmaps), 4):
-        raise ValueError(
-            f"heatmaps is {heatmaps.shape} and boxes {boxes.shape}; allowed are "
-            "[R, s, s, P] and [R, 4]"
-        )
+    _check_maps(heatmaps, boxes)
     regions, high, wide, number = heatmaps.shape
     points = np.zeros((regions, number, 2), np.float32)
     scores = np.zeros((regions, number), np.float32)
@@ -122,7 +204,8 @@ def _bicubic(count: int, length: int) -> np.ndarray:
     return weights
 
 
-def _cubic(distance: np.ndarray) -> np.ndarray:
+def _cubic(distance: Any, numpy: ModuleType = np) -> Any:
     near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
     far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+    far = numpy.where(distance < 2, far, 0)
+    return numpy.where(distance <= 1, near, far)

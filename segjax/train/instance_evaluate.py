@@ -19,7 +19,6 @@ from segjax.metrics.matching_f1 import (
     matching_counts,
     matching_metrics,
 )
-from segjax.ops.keypoints import decode_keypoints
 from segjax.ops.masks import paste_masks
 from segjax.rle import decode
 from segjax.types import Array, Record, UserError
@@ -250,10 +249,9 @@ def in_record(
         found["masks"] = paste_masks(
             outputs["masks"][real], found["boxes"], size, threshold=mask_threshold
         )
-    if "keypoint_logits" in outputs:
-        points, scores = decode_keypoints(outputs["keypoint_logits"][real], boxes)
-        points = points * ratios[None, None]
-        found["keypoints"] = np.concatenate([points, scores[..., None]], -1)
+    if "keypoints" in outputs:
+        scales = np.array([*ratios, 1], np.float32)
+        found["keypoints"] = outputs["keypoints"][real] * scales[None, None]
     return found
 
 

@@ -137,6 +137,7 @@ def test_outputs_have_slots_shapes_and_dtypes(found):
         "valid": (2, 6),
         "masks": (2, 6, 8, 8),
         "keypoint_logits": (2, 6, 16, 16, 3),
+        "keypoints": (2, 6, 3, 3),
     }
     assert found["classes"].dtype == np.int32
     assert found["valid"].dtype == bool

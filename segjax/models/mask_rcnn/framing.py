@@ -9,6 +9,9 @@ from segjax.types import Array
 DIVISOR = 32
 """Images are padded to multiples of it, below and on the right."""
 
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's images, red, green and blue, in 0 to 1."""
+
 
 def framed(
     image: Array,

@@ -20,7 +20,7 @@ from segjax.layers.conv_norm import check_norm
 from segjax.layers.fpn import FPN
 from segjax.models.mask_rcnn.attributes import check_attributes
 from segjax.models.mask_rcnn.detections import detect
-from segjax.models.mask_rcnn.framing import framed
+from segjax.models.mask_rcnn.framing import DEVIATION, MEAN, framed
 from segjax.models.mask_rcnn.heads import BoxHead, KeypointHead, MaskHead
 from segjax.models.mask_rcnn.pooling import Pool, pool_regions
 from segjax.models.mask_rcnn.rpn import Proposals, RPNHead, propose
@@ -32,12 +32,10 @@ from segjax.models.mask_rcnn.targets import (
     sample_regions,
 )
 from segjax.ops.anchors import pyramid_anchors
+from segjax.ops.keypoints import locate_keypoints
 from segjax.ops.paths import under
 from segjax.ops.receptive_field import Layer
 from segjax.types import Array, Dtype, Outputs
-
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's images, red, green and blue, in 0 to 1."""
 
 
 class MaskRCNN(nn.Module):
@@ -193,8 +191,9 @@ class MaskRCNN(nn.Module):
           `boxes` `[B, R, 4]` in pixels, (y0, x0, y1, x1), `scores`, `classes` and
           `valid` `[B, R]`, best first; with masks `masks` `[B, R, 28, 28]`,
           probabilities for the class that was found; with keypoints
-          `keypoint_logits` `[B, R, 56, 56, P]`, of which `ops.keypoints` finds the
-          places. In training what `losses.instance.mask_rcnn_loss` reads.
+          `keypoints` `[B, R, P, 3]`, (y, x) in pixels and the logit there, and the maps
+          that they come from, `keypoint_logits` `[B, R, 56, 56, P]`. In training what
+          `losses.instance.mask_rcnn_loss` reads.
 
         Raises:
           ValueError: if a shape is another one, or the targets lack something.
@@ -299,7 +298,9 @@ class MaskRCNN(nn.Module):
                 masks = jnp.take_along_axis(masks, own, axis=-1)
             outputs["masks"] = jax.nn.sigmoid(masks[..., 0])
         if self.keypoints:
-            outputs["keypoint_logits"] = self._points(regions)
+            heatmaps = self._points(regions)
+            outputs["keypoint_logits"] = heatmaps
+            outputs["keypoints"] = jax.vmap(locate_keypoints)(heatmaps, found.boxes)
         return outputs
 
     def _trained(
