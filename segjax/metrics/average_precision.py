@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 
 from segjax.metrics import instance_similarity as similarity
+from segjax.metrics.detection_matching import (
+    RECALLS,
+    THRESHOLDS,
+    Matches,
+    matched_greedily,
+    precision_and_recall,
+)
 from segjax.rle import Rle, encode
 
 KINDS = ("boxes", "masks", "boundaries", "keypoints")
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0, 1, 101)
 SIZES = {
     "all": (0.0, 1e10),
     "small": (0.0, 32.0**2),
@@ -29,7 +34,6 @@ SIZES = {
 }
 """Areas of objects in pixels, both limits included."""
 
-_ALMOST_ONE = 1 - 1e-10
 Objects = Mapping[str, Any]
 
 
@@ -50,16 +54,6 @@ class Scores:
     stats: dict[str, float]
     per_class: dict[str, dict[str, float]]
     precision: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Matches:
-    """Detections of one class in one image, highest score first."""
-
-    scores: np.ndarray  # [D]
-    matched: np.ndarray  # bool [A, T, D]
-    ignored: np.ndarray  # bool [A, T, D]
-    positives: np.ndarray  # objects that count, [A]
 
 
 @dataclass
@@ -90,7 +84,7 @@ class AveragePrecision:
     kind: str = "boxes"
     max_detections: Sequence[int] = ()
     sigmas: Sequence[float] = ()
-    _matches: list[dict[int, _Matches]] = field(default_factory=list, repr=False)
+    _matches: list[dict[int, Matches]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -129,7 +123,7 @@ class AveragePrecision:
           ValueError: if arrays do not fit together, or a class is not 1 to K - 1.
         """
         truth, detections = self._checked(truth, True), self._checked(detections, False)
-        found: dict[int, _Matches] = {}
+        found: dict[int, Matches] = {}
         both = np.concatenate([truth["classes"], detections["classes"]])
         for k in np.unique(both).tolist():
             mine = _chosen(truth, np.flatnonzero(truth["classes"] == k))
@@ -153,7 +147,7 @@ class AveragePrecision:
             images = [m[k + 1] for m in self._matches if k + 1 in m]
             for a in range(len(sizes)):
                 for i, limit in enumerate(limits):
-                    curves = _curves(images, a, limit)
+                    curves = precision_and_recall(images, a, limit)
                     if curves is not None:
                         precision[:, :, k, a, i], recall[:, k, a, i] = curves
         full = precision[..., -1]
@@ -178,19 +172,19 @@ class AveragePrecision:
             found[f"AR_{size}"] = _mean(recall[:, :, a, -1])
         return found
 
-    def _match(self, truth: Objects, found: Objects) -> _Matches:
+    def _match(self, truth: Objects, found: Objects) -> Matches:
         """Matches detections, highest score first, with the objects of one class."""
         ranges = np.array(list(self.sizes.values()))
         low, high = ranges[:, :1], ranges[:, 1:]
         areas = truth["areas"]
         ignored = truth["ignored"] | (areas < low) | (areas > high)
-        matched, passed = _greedy(
+        matched, passed = matched_greedily(
             self._similarity(truth, found), ignored, truth["crowd"]
         )
         areas = found["areas"]
         outside = (areas < low) | (areas > high)
         passed |= ~matched & outside[:, None]
-        return _Matches(found["scores"], matched, passed, (~ignored).sum(1))
+        return Matches(found["scores"], matched, passed, (~ignored).sum(1))
 
     def _similarity(self, truth: Objects, found: Objects) -> np.ndarray:
         crowd = truth["crowd"]
@@ -267,71 +261,6 @@ def _chosen(objects: Objects, ids: np.ndarray) -> dict[str, Any]:
         key: [x[i] for i in ids] if isinstance(x, list) else x[ids]
         for key, x in objects.items()
     }
-
-
-def _greedy(
-    likeness: np.ndarray, ignored: np.ndarray, crowd: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gives each detection the object it is most alike of those that are left.
-
-    An object that counts goes before one that is ignored, and of equals the last one is
-    taken. A crowd may be taken again and again.
-
-    Args:
-      likeness: `[D, G]`, detections in order of their scores.
-      ignored: bool `[A, G]`, objects that do not count in each range of sizes.
-      crowd: bool `[G]`.
-
-    Returns:
-      Whether each detection is matched, and whether it is to be ignored for that, bool
-      `[A, T, D]` each.
-    """
-    thresholds = np.minimum(THRESHOLDS, _ALMOST_ONE)[:, None]
-    D, G = likeness.shape
-    shape = (len(ignored), len(THRESHOLDS))
-    matched, passed = np.zeros((*shape, D), bool), np.zeros((*shape, D), bool)
-    free = np.ones((*shape, G), bool)
-    counts = ~ignored[:, None]
-    alike = likeness.max(1, initial=-1.0) >= thresholds[0, 0]
-    rows, columns = np.indices(shape)
-    for d in np.flatnonzero(alike):
-        possible = free & (likeness[d] >= thresholds)
-        best = possible & counts
-        pool = np.where(best.any(-1, keepdims=True), best, possible)
-        ranked = np.where(pool, likeness[d], -1.0)[..., ::-1]
-        taken = G - 1 - ranked.argmax(-1)
-        found = pool.any(-1)
-        matched[..., d] = found
-        passed[..., d] = found & ignored[rows, taken]
-        free[rows, columns, taken] &= ~found | crowd[taken]
-    return matched, passed
-
-
-def _curves(
-    images: Sequence[_Matches], size: int, limit: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Precision `[T, R]` and largest recall `[T]` of a class; None without truth."""
-    positives = sum(int(image.positives[size]) for image in images)
-    if not positives:
-        return None
-    scores = np.concatenate([image.scores[:limit] for image in images])
-    order = np.argsort(-scores, kind="stable")
-    matched, passed = (
-        np.concatenate([x[size][:, :limit] for x in parts], axis=1)[:, order]
-        for parts in ([m.matched for m in images], [m.ignored for m in images])
-    )
-    right = (matched & ~passed).cumsum(1).astype(np.float64)
-    wrong = (~matched & ~passed).cumsum(1).astype(np.float64)
-    recall = right / positives
-    precision = right / (right + wrong + np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    found = np.zeros((len(THRESHOLDS), len(RECALLS)))
-    for t in range(len(THRESHOLDS)):
-        places = np.searchsorted(recall[t], RECALLS, side="left")
-        inside = places < recall.shape[1]
-        found[t, inside] = precision[t, places[inside]]
-    largest = recall[:, -1] if recall.shape[1] else np.zeros(len(THRESHOLDS))
-    return found, largest
 
 
 def _named_precisions(precision: np.ndarray, sizes: list[str]) -> dict[str, float]:
