@@ -29,8 +29,8 @@ from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
-COARSE_SHARES = (0.03, 0.06, 0.12, 0.2)
-"""`sigma_alpha` as a share of the longer side; the papers' 30 to 100 pixels of 500."""
+COARSE_SHARES = (0.015, 0.03, 0.06, 0.12, 0.2)
+"""`sigma_alpha` as a share of the longer side; the papers search 0.06 to 0.2."""
 COARSE_COLORS = (3.0, 6.0, 12.0)
 COARSE_WEIGHTS = (1.0, 2.5, 5.0, 10.0)
 COARSE_IMAGES = 4

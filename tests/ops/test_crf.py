@@ -20,7 +20,7 @@ from segjax.ops.crf import (
 from segjax.ops.crf_features import appearance_features
 from segjax.ops.gaussian_filters import ExactFilter
 from segjax.ops.mean_field import NORMALIZATIONS, make_kernel, mean_field
-from segjax.ops.permutohedral import CapacityError
+from segjax.ops.permutohedral import CapacityError, LatticeSize
 from segjax.types import IGNORE_LABEL
 
 SIZE = (10, 12)
@@ -33,6 +33,8 @@ OPTIONS = {
     "w2": 2.0,
 }
 METHODS = ["exact", "lattice", "lattice_separable", "window"]
+CAPACITY = LatticeSize(512, 4096)
+"""Room for the lattice of any grey image that is drawn here."""
 
 
 def drawn(seed: int = 0, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -48,10 +50,16 @@ def drawn(seed: int = 0, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
 IMAGE, LOGITS = drawn()
 
 
-def refine(method="exact", **options):
-    """`dense_crf` under `jit`, so that a test compiles one program."""
-    options = {**OPTIONS, "num_iterations": 5, "method": method, **options}
-    return jax.jit(functools.partial(dense_crf, **options))
+def picture(method: str, image: np.ndarray = IMAGE) -> np.ndarray:
+    """The image, grey for the lattices, whose programs then compile sooner."""
+    return image[..., :1] if method.startswith("lattice") else image
+
+
+@functools.cache
+def refine(method="exact", num_iterations=5, capacity=CAPACITY, **options):
+    """`dense_crf` under `jit`, one program for all tests that want the same."""
+    fixed = {**OPTIONS, "num_iterations": num_iterations, "capacity": capacity}
+    return jax.jit(functools.partial(dense_crf, **{**fixed, **options}, method=method))
 
 
 def marginals_in_float64(normalization, compatibility, iterations) -> np.ndarray:
@@ -102,40 +110,41 @@ def test_marginals_after_ten_steps_are_those_of_float64(normalization) -> None:
     ids=["matrix", "its symmetric part", "diagonal"],
 )
 def test_compatibilities_are_those_of_float64(compatibility, matrix) -> None:
-    found = refine(compatibility=jnp.asarray(compatibility), num_iterations=10)
+    found = refine(num_iterations=10)(IMAGE, LOGITS, compatibility=compatibility)
     expected = marginals_in_float64("symmetric", matrix, 10)
-    np.testing.assert_allclose(found(IMAGE, LOGITS), expected, atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_potts_is_the_matrix_with_ones_off_its_diagonal() -> None:
-    matrix = jnp.asarray(1 - np.eye(3))
-    found = refine(compatibility=matrix, normalization="after")(IMAGE, LOGITS)
-    potts = refine(normalization="after")(IMAGE, LOGITS)
+    run = refine(normalization="after", num_iterations=10)
+    found = run(IMAGE, LOGITS, compatibility=1 - np.eye(3))
+    potts = run(IMAGE, LOGITS)
     np.testing.assert_allclose(found, potts, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_marginals_are_probabilities_that_know_their_labels(method) -> None:
-    run = refine(method)
-    found = np.asarray(run(IMAGE, LOGITS))
+    run = functools.partial(refine(method), picture(method))
+    found = np.asarray(run(LOGITS))
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
-    shifted = run(IMAGE, LOGITS + 7)
+    shifted = run(LOGITS + 7)
     np.testing.assert_allclose(shifted, found, atol=2e-5)
     order = [2, 0, 1]
-    permuted = run(IMAGE, LOGITS[..., order])
+    permuted = run(LOGITS[..., order])
     np.testing.assert_allclose(permuted, found[..., order], atol=1e-5)
 
 
 def test_without_weights_the_softmax_is_left_alone() -> None:
-    found = refine(w1=0.0, w2=0.0)(IMAGE, LOGITS)
+    found = refine(num_iterations=10)(IMAGE, LOGITS, w1=0.0, w2=0.0)
     np.testing.assert_allclose(found, jax.nn.softmax(LOGITS), atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_jit_eager_and_a_batch_of_four_are_equal(method) -> None:
     pairs = [drawn(seed) for seed in range(4)]
+    pairs = [(picture(method, image), logits) for image, logits in pairs]
     images, logits = (jnp.stack(arrays) for arrays in zip(*pairs, strict=True))
-    options = {**OPTIONS, "num_iterations": 3, "method": method}
+    options = {**OPTIONS, "num_iterations": 3, "method": method, "capacity": CAPACITY}
     eager = np.stack([dense_crf(*pair, **options) for pair in pairs])
     programs = crf.refine._cache_size()
     batched = dense_crf(images, logits, **options)
@@ -143,7 +152,8 @@ def test_jit_eager_and_a_batch_of_four_are_equal(method) -> None:
     run = functools.partial(dense_crf, **options)
     # In float32 another program sums in another order, which three steps amplify: up to
     # 1.5e-5 was seen, a third of what is allowed.
-    for found in (batched, jax.jit(run)(images, logits), jax.vmap(run)(images, logits)):
+    mapped = jax.jit(jax.vmap(run))(images, logits)
+    for found in (batched, jax.jit(run)(images, logits), mapped):
         np.testing.assert_allclose(found, eager, atol=5e-5)
 
 
@@ -153,29 +163,27 @@ def test_images_of_one_size_share_a_program() -> None:
     @jax.jit
     def run(image, logits):
         traces.append(image)
-        return dense_crf(image, logits, **OPTIONS, num_iterations=1, method="lattice")
+        return dense_crf(image, logits, **OPTIONS, num_iterations=5, method="lattice")
 
     for seed in range(3):
-        run(*drawn(seed))
+        image, logits = drawn(seed)
+        found = run(picture("lattice", image), logits)
+        expected = refine("lattice")(picture("lattice", image), logits)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
     assert len(traces) == 1
 
 
-def test_lattice_capacity_may_be_given_and_may_be_too_small() -> None:
-    capacity = crf_capacity(jnp.asarray(IMAGE), sigma_alpha=5.0, sigma_beta=30.0)
-    expected = refine("lattice")(IMAGE, LOGITS)
-    found = refine("lattice", capacity=capacity)(IMAGE, LOGITS)
+def test_lattice_capacity_may_be_just_enough_and_may_be_too_small() -> None:
+    image = picture("lattice")
+    capacity = crf_capacity(jnp.asarray(image), sigma_alpha=5.0, sigma_beta=30.0)
+    expected = refine("lattice")(image, LOGITS)
+    found = refine("lattice", capacity=capacity)(image, LOGITS)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     small = capacity._replace(vertices=capacity.vertices - 1)
-    assert np.isnan(refine("lattice", capacity=small)(IMAGE, LOGITS)).all()
+    assert np.isnan(refine("lattice", capacity=small)(image, LOGITS)).all()
+    options = {**OPTIONS, "num_iterations": 1, "method": "lattice", "capacity": small}
     with pytest.raises(CapacityError, match=f"this image needs {capacity.vertices}"):
-        dense_crf(
-            IMAGE,
-            LOGITS,
-            **OPTIONS,
-            num_iterations=1,
-            method="lattice",
-            capacity=small,
-        )
+        dense_crf(image, LOGITS, **options)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -189,20 +197,21 @@ def test_gradients_by_finite_differences(method) -> None:
         "compatibility": jnp.asarray(FULL, jnp.float32),
     }
     fixed = {k: v for k, v in OPTIONS.items() if k not in inputs}
+    fixed |= {"num_iterations": 2, "method": method, "capacity": CAPACITY}
     if method == "exact":
-        inputs |= {name: jnp.array(width) for name, width in fixed.items()}
-        fixed = {}
+        widths = [name for name in OPTIONS if name.startswith("sigma")]
+        inputs |= {name: jnp.array(fixed.pop(name)) for name in widths}
 
     @jax.jit
+    @jax.value_and_grad
     def loss(inputs):
-        found = dense_crf(IMAGE, **inputs, **fixed, num_iterations=2, method=method)
-        return jnp.vdot(found, probe)
+        return jnp.vdot(dense_crf(picture(method), **inputs, **fixed), probe)
 
-    gradient = jax.jit(jax.grad(loss))(inputs)
+    _, gradient = loss(inputs)
     for name, x in inputs.items():
         direction = generator.normal(size=x.shape) if x.ndim else np.ones(())
         step = 1e-2 * jnp.asarray(direction, jnp.float32)
-        up, down = (loss(inputs | {name: x + s}) for s in (step, -step))
+        up, down = (loss(inputs | {name: x + s})[0] for s in (step, -step))
         found = 2 * float(jnp.vdot(gradient[name], step))
         np.testing.assert_allclose(found, float(up - down), rtol=0.02, atol=2e-5)
 
@@ -239,7 +248,7 @@ def test_default_is_chosen_by_size_and_backend() -> None:
 def test_narrow_and_grey_images(size, method) -> None:
     image = jnp.full((*size, 1), 9.0)
     logits = jnp.zeros((*size, 2)).at[..., 1].set(1.0)
-    found = refine(method)(image, logits)
+    found = refine(method, num_iterations=1)(image, logits)
     assert (np.asarray(found.argmax(-1)) == 1).all()
 
 

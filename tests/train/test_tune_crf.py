@@ -8,9 +8,10 @@ import pytest
 
 from segjax.data.label_spec import LabelSpec
 from segjax.predict.crf import CRF
-from segjax.train import tune_crf
+from segjax.train import loop, tune_crf
 from segjax.train.crf_scores import Scene, mean_iou_alone, mean_ious, predict_scenes
 from segjax.train.evaluate import evaluate
+from segjax.train.task import SemanticTask
 from segjax.train.tune_crf import coarse, fine, tune, tune_run
 from segjax.types import UserError
 
@@ -49,9 +50,9 @@ def world(tmp_path_factory):
 def test_candidates_go_from_large_steps_to_small_ones() -> None:
     first = coarse(START, 500)
     assert first[0] == START
-    assert {crf.sigma_alpha for crf in first[1:]} == {15.0, 30.0, 60.0, 100.0}
+    assert {crf.sigma_alpha for crf in first[1:]} == {7.5, 15.0, 30.0, 60.0, 100.0}
     assert {(crf.sigma_gamma, crf.num_iterations) for crf in first} == {(0.5, 3)}
-    assert len(first) == 1 + 4 * 3 * 4 * 2
+    assert len(first) == 1 + 5 * 3 * 4 * 2
     second = fine(dataclasses.replace(START, w1=5.0, sigma_alpha=60.0, w2=0.0))
     assert {crf.sigma_alpha for crf in second} == {48.0, 60.0, 75.0}
     assert {crf.w1 for crf in second} == {3.5, 5.0, 7.0}
@@ -93,35 +94,43 @@ def test_widths_without_room_for_their_lattice_are_never_the_best(world) -> None
     assert scores.tolist() == [-np.inf]
 
 
-def test_a_run_is_tuned_and_then_refined(main, data_dir, tmp_path, monkeypatch) -> None:
+def test_a_run_is_tuned_and_then_refined(
+    main, smoke, data_dir, tmp_path, monkeypatch
+) -> None:
     for name in ("COARSE_SHARES", "COARSE_COLORS", "COARSE_WEIGHTS"):
         monkeypatch.setattr(tune_crf, name, getattr(tune_crf, name)[-1:])
     for name in ("FINE_ALPHA", "FINE_BETA", "FINE_W1", "FINE_W2"):
         monkeypatch.setattr(tune_crf, name, (1.0,))
+    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    smoke.num_steps, smoke.evaluation.cell_class = 1, None
+    smoke.crf = {"w1": 0.5, "num_iterations": 2}
+    loop.train(smoke, tmp_path, data_dir)
     run = (f"--workdir={tmp_path}", f"--data_dir={data_dir}")
-    trained = main("--config=configs/unet_em.py:smoke", *run)
-    assert trained.code == 0, trained.stderr
-    told = main("evaluate", *run, "--crf")
-    assert told.code == 1
-    assert "--crf needs a group config.crf" in told.sentence
     tuned = main("tune_crf", *run, "--images=1", "--keep")
     assert tuned.code == 0, tuned.stderr
     paste, last = tuned.stdout.splitlines()[-2:]
     found = json.loads(last)
     assert found["tuned/mean_iou"] >= found["default/mean_iou"]
-    assert found["images"] == 1
+    assert (found["images"], found["crf"]["num_iterations"]) == (1, 2)
     names: dict = {}
     exec(paste, names)
     assert CRF(**names["crf"]) == CRF(**found["crf"])
-    kept = json.loads((tmp_path / "config.json").read_text())["crf"]
-    assert kept == found["crf"]
+    assert json.loads((tmp_path / "config.json").read_text())["crf"] == found["crf"]
     refined = main("evaluate", *run, "--crf")
     assert refined.code == 0, refined.stderr
     result = json.loads(refined.stdout.splitlines()[-1])
     assert result["mean_iou"] == pytest.approx(found["tuned/mean_iou"], abs=1e-6)
-    again = main("--config=configs/unet_em.py:smoke", *run)
-    assert again.code == 0, again.stderr
-    assert "crf.w1 was" in again.stderr
+
+
+def test_a_config_without_the_group_is_told_how_to_get_it(smoke) -> None:
+    with pytest.raises(UserError, match=r"--crf needs a group config\.crf, .* --keep"):
+        SemanticTask(smoke).refinement()
+    smoke.crf = {"sigma": 3.0}
+    with pytest.raises(UserError, match=r'config\.crf has an unknown key "sigma"'):
+        SemanticTask(smoke)
+    smoke.crf = {"sigma_beta": -3.0}
+    with pytest.raises(UserError, match=r"config\.crf: sigma_beta is a finite number"):
+        SemanticTask(smoke)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path) -> None:
