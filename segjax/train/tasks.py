@@ -40,6 +40,9 @@ def semantic(task: Task, what: str) -> SemanticTask:
       task: an experiment.
       what: what is for them, as "--crf".
 
+    Returns:
+      The same task.
+
     Raises:
       UserError: if it is an experiment with objects.
     """
