@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from segjax.layers.attributes import is_count
 from segjax.train.multipliers import Multipliers, with_multipliers
 from segjax.types import Array
 
@@ -48,6 +49,31 @@ def step(
         raise ValueError(f"every is a whole number of steps from 1 on, got {every!r}")
     _check("gamma", gamma, 0 < gamma <= 1, "greater than 0 and at most 1")
     return optax.exponential_decay(peak, every, gamma, staircase=True)
+
+
+def drops(
+    *, peak: float, num_steps: int, at: Sequence[int], gamma: float = 0.1
+) -> optax.Schedule:
+    """Constant, and multiplied by `gamma` at given steps, as detectors are trained.
+
+    Args:
+      peak: the first rate.
+      num_steps: steps of the run.
+      at: steps from which on the rate is lower, rising.
+      gamma: what a drop multiplies the rate by.
+
+    Returns:
+      The rate by step.
+    """
+    del num_steps
+    _check_rate("peak", peak)
+    steps = tuple(at)
+    if not all(map(is_count, steps)) or list(steps) != sorted(set(steps)):
+        raise ValueError(
+            f"at holds rising whole numbers of steps from 1 on, got {at!r}"
+        )
+    _check("gamma", gamma, 0 < gamma <= 1, "greater than 0 and at most 1")
+    return optax.piecewise_constant_schedule(peak, dict.fromkeys(steps, gamma))
 
 
 def poly(
@@ -92,6 +118,7 @@ def cosine(*, peak: float, num_steps: int, end: float = 0.0) -> optax.Schedule:
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "constant": constant,
     "step": step,
+    "drops": drops,
     "poly": poly,
     "cosine": cosine,
 }

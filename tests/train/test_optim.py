@@ -32,6 +32,18 @@ def run(optimizer, steps, gradients=GRADIENTS, params=PARAMS):
     return trace
 
 
+def test_the_rate_drops_at_the_steps_that_are_named():
+    schedule = optim.drops(peak=0.5, num_steps=40, at=(10, 30), gamma=0.1)
+    rates = [float(schedule(step)) for step in (0, 9, 10, 29, 30, 100)]
+    assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+
+
+@pytest.mark.parametrize("at", [(30, 10), (10, 10), (0,), (2.5,), (True,)])
+def test_steps_of_drops_rise(at):
+    with pytest.raises(ValueError, match="at holds rising whole numbers"):
+        optim.drops(peak=0.5, num_steps=40, at=at)
+
+
 def test_poly_follows_its_formula():
     schedule = optim.poly(peak=0.5, num_steps=40, power=0.9, end=0.01)
     for step in (0, 1, 17, 39, 40, 100):
@@ -61,7 +73,7 @@ def test_constant_stays():
 
 @pytest.mark.parametrize("name", sorted(optim.SCHEDULES))
 def test_warmup_rises_linearly_and_then_follows_the_schedule(name):
-    more = {"every": 7} if name == "step" else {}
+    more = {"step": {"every": 7}, "drops": {"at": (7, 12)}}.get(name, {})
     inner = optim.SCHEDULES[name](peak=0.8, num_steps=20, **more)
     schedule = optim.with_warmup(inner, 4)
     rise = [float(schedule(step)) for step in range(4)]

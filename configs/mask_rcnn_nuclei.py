@@ -1,0 +1,135 @@
+"""Mask R-CNN on nuclei: label images with a number for each object.
+
+He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870, with group normalisation (Wu,
+He, ECCV 2018, arXiv 1803.08494). The images are those of the 2018 Data Science Bowl
+(Caicedo et al., Nature Methods 16, 2019), or any folder of that form:
+
+    python -m segjax.main --config=configs/mask_rcnn_nuclei.py \
+        --workdir=runs/nuclei --manual_dir=FOLDER
+
+FOLDER holds `images/` and `labels/` with the same names; 0 is background, and every other
+number an object. `index.csv` with columns `id` and `split` sets the splits. Ours: not
+measured yet.
+
+Presets, as `--config=configs/mask_rcnn_nuclei.py:PRESET`:
+
+    (none)      laptop: ResNet-18 of half the width, from scratch; 30 minutes on 2 cores
+    resnet50    the paper's network, group normalisation; wants a GPU
+    smoke       seconds: a tiny network, two steps, drawn scenes
+"""
+
+import ml_collections
+
+BACKBONE = {
+    "name": "resnet",
+    "depth": 18,
+    "features": 32,
+    "norm": "group",
+    "norm_groups": 8,
+}
+MODEL = {
+    "name": "mask_rcnn",
+    "num_classes": 2,
+    "backbone": BACKBONE,
+    "fpn_features": 64,
+    "anchor_sizes": (8.0, 16.0, 32.0, 64.0),
+    "candidates": (512, 1000),
+    "proposals": (256, 400),
+    "region_samples": 128,
+    "canonical_size": 64.0,
+    "box_features": (256, 256),
+    "mask_features": (64, 64, 64, 64),
+    "detections": 400,
+    "detection_candidates": 1000,
+    "norm": "group",
+    "norm_groups": 8,
+}
+"""Anchors and levels are those of cells: 21 to 4,000 pixels, 219 in the middle."""
+
+
+def get_config(preset: str = "") -> ml_collections.ConfigDict:
+    presets = {"": laptop, "resnet50": resnet50, "smoke": smoke}
+    if preset not in presets:
+        known = ", ".join(name for name in presets if name)
+        raise ValueError(f'no preset "{preset}"; there are {known}')
+    return ml_collections.ConfigDict(presets[preset]())
+
+
+def laptop() -> dict:
+    return {
+        "task": "instance",
+        "seed": 0,
+        "num_steps": 2400,
+        "batch_size": 4,
+        "log_every": 20,
+        "eval_every": 800,
+        "checkpoint_every": 200,
+        "data": {"name": "instance_folder", "class_name": "nucleus"},
+        "pipeline": {
+            "buckets": ((256, 256), (256, 320), (384, 384), (544, 704)),
+            "resize": "shrink",
+            "max_objects": 320,
+            "mask_size": 28,
+            "augment": (
+                ("flip", {"vertical": True}),
+                ("transpose", {}),
+                ("scale", {"scale": (0.8, 1.25)}),
+            ),
+        },
+        "model": MODEL,
+        "loss": {"name": "mask_rcnn"},
+        "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 5.0},
+        "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 100},
+        "evaluation": {
+            "split": "validation",
+            "best_metric": "mask_AP",
+            "matching_f1": True,
+        },
+    }
+
+
+def resnet50() -> dict:
+    config = laptop()
+    backbone = BACKBONE | {"depth": 50, "features": 64, "norm_groups": 32}
+    wide = {
+        "backbone": backbone,
+        "fpn_features": 256,
+        "box_features": (1024, 1024),
+        "mask_features": (256, 256, 256, 256),
+        "region_samples": 512,
+        "norm_groups": 32,
+    }
+    return config | {
+        "num_steps": 12_000,
+        "batch_size": 16,
+        "eval_every": 1000,
+        "model": MODEL | wide,
+    }
+
+
+def smoke() -> dict:
+    config = laptop()
+    tiny = {
+        "backbone": BACKBONE | {"features": 4, "norm_groups": 2},
+        "fpn_features": 4,
+        "norm_groups": 2,
+        "candidates": (32, 32),
+        "proposals": (8, 8),
+        "rpn_samples": 16,
+        "region_samples": 8,
+        "box_features": (8,),
+        "mask_features": (4,),
+        "detections": 4,
+    }
+    drawn = {"size": 32, "most": 2, "train": 4, "validation": 2, "test": 1}
+    return config | {
+        "num_steps": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "data": {"name": "instance_shapes", "num_kinds": 1, **drawn},
+        "pipeline": config["pipeline"]
+        | {"buckets": ((32, 32),), "max_objects": 3, "mask_size": 14},
+        "model": MODEL | tiny,
+        "schedule": {"name": "cosine", "peak": 1e-3},
+    }
