@@ -84,6 +84,7 @@ def laptop() -> dict:
             "split": "validation",
             "best_metric": "mask_AP",
             "matching_f1": True,
+            "max_detections": 400,
         },
     }
 

@@ -46,6 +46,7 @@ def finder(trained: Trained, *, tile: int | None = None) -> Finder:
         task.buckets,
         task.resize,
         task.evaluation.mask_threshold,
+        task.evaluation.least_score,
         tile=tile,
     )
 

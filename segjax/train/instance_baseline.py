@@ -13,6 +13,7 @@ from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.metrics.watershed import watershed_baseline
 from segjax.rle import decode, encode_label
+from segjax.train.instance_evaluate import limits
 from segjax.types import Record, UserError
 
 SIGMAS = (0.5, 1.0, 2.0)
@@ -23,7 +24,11 @@ SPACINGS = (3, 5, 8)
 
 
 def evaluate_watershed(
-    dataset: Dataset, split: str, *, tuned_on: int = 24
+    dataset: Dataset,
+    split: str,
+    *,
+    tuned_on: int = 24,
+    max_detections: int | None = None,
 ) -> dict[str, float]:
     """Measures Otsu's threshold and a watershed on objects of one class.
 
@@ -34,6 +39,8 @@ def evaluate_watershed(
       dataset: of objects in one class, such as nuclei.
       split: which one is measured.
       tuned_on: training images that are looked at.
+      max_detections: objects of an image that count for the average precision; None is
+        COCO's 100.
 
     Returns:
       The metrics of `segjax.metrics.matching_f1` and, as the objects have no scores and
@@ -58,7 +65,8 @@ def evaluate_watershed(
     chosen = [train[int(i)] for i in np.unique(places)]
     pairs = itertools.product(SIGMAS, SPACINGS)
     sigma, spacing = max(pairs, key=functools.partial(_f1, chosen))
-    metric = AveragePrecision(dataset.label_spec.names[1:], "masks")
+    names = dataset.label_spec.names[1:]
+    metric = AveragePrecision(names, "masks", limits(max_detections, "masks"))
     counts = []
     for record in dataset.splits[split]:
         label = watershed_baseline(record["image"], sigma=sigma, spacing=spacing)

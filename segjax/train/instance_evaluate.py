@@ -46,6 +46,9 @@ class InstanceEvaluation:
       boundaries: whether the average precision of outlines is measured, too.
       matching_f1: whether masks are also scored as a label image: the F1 of matched
         objects over thresholds of IoU, as for nuclei.
+      least_score: of the objects in that label image, as in prediction.
+      max_detections: detections of an image and class that count for the average
+        precision; None is COCO's number, 100, of keypoints 20.
       mask_threshold: probability from which on (exclusive) a pixel is in a mask.
     """
 
@@ -54,15 +57,19 @@ class InstanceEvaluation:
     batch_size: int = 4
     boundaries: bool = False
     matching_f1: bool = False
+    least_score: float = 0.5
+    max_detections: int | None = None
     mask_threshold: float = 0.5
 
     def __post_init__(self) -> None:
         """Checks what can be checked without data."""
         check_counts(batch_size=self.batch_size)
-        if not 0 < self.mask_threshold < 1:
-            raise ValueError(
-                f"mask_threshold is between 0 and 1, got {self.mask_threshold!r}"
-            )
+        if self.max_detections is not None:
+            check_counts(max_detections=self.max_detections)
+        for name in ("mask_threshold", "least_score"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise ValueError(f"{name} is between 0 and 1, got {value!r}")
 
     def kinds(self, model: Any, dataset: Dataset) -> tuple[str, ...]:
         """What is compared: what the network answers, and the data set has."""
@@ -86,6 +93,19 @@ class InstanceEvaluation:
             )
 
 
+def limits(most: int | None, kind: str) -> tuple[int, ...]:
+    """Numbers of detections that `AveragePrecision` tells apart, the largest last.
+
+    Example:
+      >>> limits(400, "masks"), limits(5, "boxes"), limits(30, "keypoints")
+      ((1, 10, 400), (1, 5), (30,))
+    """
+    if most is None:
+        return ()
+    lower = () if kind == "keypoints" else (1, 10)
+    return (*(limit for limit in lower if limit < most), most)
+
+
 @dataclass(frozen=True)
 class InstanceReport:
     """The outcome of an evaluation.
@@ -106,10 +126,13 @@ class Sums:
         spec = dataset.instances
         sigmas = spec.keypoints.sigmas if spec and spec.keypoints else ()
         self.precisions = {
-            kind: AveragePrecision(names, kind, sigmas=sigmas)
+            kind: AveragePrecision(
+                names, kind, limits(evaluation.max_detections, kind), sigmas
+            )
             for kind in evaluation.kinds(model, dataset)
         }
         self.matching = evaluation.matching_f1 and model.masks
+        self.least_score = evaluation.least_score
         self.counts: list[np.ndarray] = []
 
     def add(self, record: Record, found: Mapping[str, np.ndarray]) -> None:
@@ -123,7 +146,8 @@ class Sums:
             precision.add(record, found)
         if self.matching:
             truth = label_image(decoded(record), record["image"].shape[:2])
-            label = label_image(found["masks"], record["image"].shape[:2])
+            good = found["masks"][found["scores"] >= self.least_score]
+            label = label_image(good, record["image"].shape[:2])
             self.counts.append(matching_counts(truth, label))
 
     def metrics(self) -> dict[str, float]:

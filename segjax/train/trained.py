@@ -210,7 +210,8 @@ def evaluate_run(
             variables, dataset, split, tile=tile, crf=refinement
         ).metrics
     if baseline and isinstance(task, InstanceTask):
-        values = evaluate_watershed(dataset, split)
+        most = task.evaluation.max_detections
+        values = evaluate_watershed(dataset, split, max_detections=most)
         below = {f"watershed/{metric}": value for metric, value in values.items()}
     elif baseline:
         name, found = evaluate_baseline(semantic(task, "--baseline"), dataset, split)

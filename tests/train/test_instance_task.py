@@ -8,7 +8,13 @@ import pytest
 
 from segjax import config as config_lib
 from segjax.train import loop
-from segjax.train.instance_evaluate import in_record, label_image
+from segjax.train.instance_evaluate import (
+    InstanceEvaluation,
+    Sums,
+    decoded,
+    in_record,
+    label_image,
+)
 from segjax.train.instance_task import InstanceTask
 from segjax.train.sharding import Devices
 from segjax.train.task import SemanticTask
@@ -125,6 +131,37 @@ def test_where_objects_overlap_the_best_one_keeps_its_pixels():
     masks[0, :, :2], masks[1, 1:, 1:] = True, True
     expected = [[1, 1, 0, 0], [1, 1, 2, 2], [1, 1, 2, 2]]
     assert label_image(masks, (3, 4)).tolist() == expected
+
+
+def test_doubtful_objects_do_not_count_in_a_label_image(data_dir):
+    task = make_task(smoke_of())
+    dataset = task.open_dataset(data_dir, None)
+    record = dataset.splits["train"][0]
+    masks = decoded(record)
+    noise = np.zeros_like(masks[:1])
+    noise[0, :2, :2] = True
+    found = {
+        "boxes": np.concatenate([record["boxes"], [[0, 0, 2, 2]]]),
+        "classes": np.append(record["classes"], 1),
+        "scores": np.append(np.full(len(masks), 0.9), 0.4),
+        "masks": np.concatenate([masks, noise]),
+    }
+    scores = {}
+    for least in (0.3, 0.5):
+        sums = Sums(
+            InstanceEvaluation(matching_f1=True, least_score=least), task.model, dataset
+        )
+        sums.add(record, found)
+        scores[least] = sums.metrics()["f1@0.5"]
+    assert scores[0.3] < scores[0.5] == 1
+
+
+def test_as_many_detections_count_as_the_config_says():
+    assert InstanceEvaluation(max_detections=400).max_detections == 400
+    with pytest.raises(ValueError, match="max_detections"):
+        InstanceEvaluation(max_detections=0)
+    with pytest.raises(ValueError, match="least_score is between 0 and 1, got 1"):
+        InstanceEvaluation(least_score=1)
 
 
 # Choice and mistakes
