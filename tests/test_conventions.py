@@ -288,11 +288,15 @@ def test_every_config_builds(experiment: str) -> None:
     assert callable(DATASETS[task.config.data.name])
 
 
+DRAWN = {"em_sections", "shapes", "instance_shapes", "stick_figures"}
+"""Data sets that need no files."""
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=identify)
 def test_every_config_has_a_preset_of_seconds(path: Path) -> None:
     config = config_lib.load(f"{path}:smoke")
     assert config.num_steps == 2
-    assert config.data.name in {"em_sections", "shapes", "folder", "instance_shapes"}
+    assert config.data.name in DRAWN | {"folder"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=identify)
