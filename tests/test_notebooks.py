@@ -96,6 +96,27 @@ def test_the_receptive_field_notebook_runs(small_world: Path) -> None:
     assert pictures(notebook) == 7
 
 
+def test_the_instances_notebook_runs(small_world: Path) -> None:
+    notebook = executed("04_instances.ipynb")
+    for line in (
+        "RoIAlign                   off by up to 0.00 cells",
+        "RoIPool                    off by up to 0.72 cells",
+        "half a cell to the right: RoIAlign changes by 0.50",
+        "half a cell to the right: RoIPool changes by 0.00",
+        "255 anchors: 10 answer for an object, 221 are background, 24 neither",
+        "step 2, parameters ",
+        "instance_shapes: train 4, validation 2, test 1",
+    ):
+        assert line in printed(notebook)
+    lines = [line.split() for line in printed(notebook).split("\n")]
+    rows = {line[0]: line[1:] for line in lines if len(line) == 3}
+    watershed = [rows[name][1] for name in ("f1@0.5", "mask_AP50", "mask_AP75")]
+    assert watershed == ["0.400", "0.505", "0.000"]
+    assert 0 <= float(rows["f1@0.5"][0]) <= 1
+    assert pictures(notebook) == 11
+    assert (small_world / "run" / "shapes" / "checkpoints" / "2").is_dir()
+
+
 def test_the_crf_notebook_runs(small_world: Path) -> None:
     notebook = executed("05_crf.ipynb")
     for line in (
