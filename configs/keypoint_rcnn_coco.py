@@ -2,7 +2,8 @@
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870, section 5. The recipe is that
 of the authors' release (Detectron, "1x"): 16 images a step, 90,000 steps, a rate of 0.02
-that drops at 60,000 and 80,000.
+that drops at 60,000 and 80,000. They leave out images without a keypoint, and draw the
+size of each image; here all images train, at one size.
 
     python -m segjax.main --config=configs/keypoint_rcnn_coco.py \
         --config.initialization.input=resnet50.safetensors \
@@ -26,7 +27,7 @@ BACKBONE = {
     "stride_on": "3x3",
     "norm_frozen": True,
 }
-BUCKETS = ((800, 1088), (800, 1344), (1088, 800), (1344, 800), (832, 832))
+BUCKETS = ((800, 1088), (800, 1333), (1088, 800), (1333, 800), (800, 800))
 """Of a shorter side of 800 pixels and a longer one of at most 1,333."""
 
 

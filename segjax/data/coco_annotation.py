@@ -98,7 +98,8 @@ def _box(
         raise UserError(f"its box {given} (x, y, width, height) has no area.")
     high, wide = size
     beyond = max(-x, -y, x + width - wide, y + height - high)
-    if beyond > SLACK:
+    touches = x < wide and y < high and x + width > 0 and y + height > 0
+    if beyond > SLACK or not touches:
         raise UserError(
             f"its box {given} (x, y, width, height) reaches outside of {name}, which is "
             f"{wide} wide and {high} high."

@@ -112,9 +112,9 @@ def fitted(
 def bucket_of(size: tuple[int, int], buckets: Sequence[Bucket], resize: str) -> int:
     """Chooses the bucket in which an image loses least.
 
-    "fit" takes the one that it fills best. The others take the smallest one that holds
-    it; where none does, "shrink" the one that it fills best, "keep" the one that shows
-    most of it.
+    "fit" takes the one in which it is largest, and of equals the smallest one. The
+    others take the smallest one that holds it; where none does, "shrink" the one in
+    which it is largest, "keep" the one that shows most of it.
 
     Args:
       size: `(height, width)` of the image.
@@ -129,20 +129,20 @@ def bucket_of(size: tuple[int, int], buckets: Sequence[Bucket], resize: str) -> 
       1
     """
 
-    def filled(bucket: Bucket) -> float:
-        factor = _factor(size, bucket, "fit")
-        return factor * factor * size[0] * size[1] / (bucket[0] * bucket[1])
+    def area(i: int) -> int:
+        return buckets[i][0] * buckets[i][1]
 
-    def shown(bucket: Bucket) -> float:
-        return min(size[0], bucket[0]) * min(size[1], bucket[1])
+    def shown(i: int) -> int:
+        return min(size[0], buckets[i][0]) * min(size[1], buckets[i][1])
 
     places = range(len(buckets))
-    holding = [i for i in places if _factor(size, buckets[i], "fit") >= 1]
+    factors = [_factor(size, bucket, "fit") for bucket in buckets]
+    holding = [i for i in places if factors[i] >= 1]
     if resize != "fit" and holding:
-        return min(holding, key=lambda i: buckets[i][0] * buckets[i][1])
-    return max(
-        places, key=lambda i: (shown if resize == "keep" else filled)(buckets[i])
-    )
+        return min(holding, key=area)
+    if resize == "keep":
+        return max(places, key=shown)
+    return min(places, key=lambda i: (-factors[i], area(i)))
 
 
 def check_buckets(buckets: Sequence[Bucket], resize: str) -> tuple[Bucket, ...]:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.kernel_gradient import wide_dtype
 from segjax.ops.region_table import (
     BACKWARD_CHUNK,
     FORWARD_CHUNK,
@@ -98,10 +99,10 @@ def _gather(table: Array, regions: Regions, sampling: Sampling) -> Array:
         for b in range(columns.shape[-1]):
             index = begin[:, :, None, a] + columns[:, None, :, b]
             weight = row_weights[:, :, None, a] * column_weights[:, None, :, b]
-            part = table[index] * weight[..., None].astype(table.dtype)
+            part = table[index] * weight[..., None]
             total = part if total is None else total + part
     assert total is not None
-    return total
+    return total.astype(table.dtype)
 
 
 class _Round(NamedTuple):
@@ -166,12 +167,12 @@ def _gather_adaptive(table: Array, regions: Regions, sampling: Sampling) -> Arra
     def add(total: Array, part: _Round) -> Array:
         for a in range(2):
             for b in range(2):
-                weight = part.weights[..., a, b, None].astype(table.dtype)
-                total += table[part.rows[..., a, b]] * weight
+                total += table[part.rows[..., a, b]] * part.weights[..., a, b, None]
         return total
 
     shape = (regions.offset.shape[0], *sampling.size, table.shape[-1])
-    return _over_rounds(regions, sampling, add, jnp.zeros(shape, table.dtype))
+    total = jnp.zeros(shape, wide_dtype(table))
+    return _over_rounds(regions, sampling, add, total).astype(table.dtype)
 
 
 def _sample_forward(
@@ -193,7 +194,7 @@ def _sample_backward(
 
     nothing = zeros_like_table(shape, cotangent.shape[-1])
     total, _ = lax.scan(step, nothing, parts)
-    return total, no_gradient(regions)
+    return total.astype(shape.dtype), no_gradient(regions)
 
 
 def _scatter(
@@ -218,7 +219,7 @@ def _scatter_adaptive(
 
 def _add_rows(total: Array, index: Array, weight: Array, cotangent: Array) -> Array:
     """Adds `weight * cotangent` to the rows `index`, both `[R, sh, sw, a, b]`."""
-    rows = cotangent[..., None, None, :] * weight[..., None].astype(cotangent.dtype)
+    rows = cotangent[..., None, None, :] * weight[..., None]
     rows = rows.reshape(-1, total.shape[-1]).astype(total.dtype)
     return total.at[index.ravel()].add(rows)
 

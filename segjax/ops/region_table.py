@@ -1,8 +1,9 @@
-"""Feature maps of all levels and images as one table, and regions in chunks.
+"""Feature maps of all levels of an image as one table, and regions in chunks.
 
 Every row of the table holds the C channels of one cell, and a region knows at which row
 its map begins: so one gather serves regions of all levels. Of all regions at once the
-samples would fill the memory many times over, so they are taken in chunks.
+samples would fill the memory many times over, so they are taken in chunks. Images are
+kept apart (`jax.vmap`), so that each device works on its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.kernel_gradient import wide_dtype
 from segjax.ops.windows import check_floating, check_maps
 from segjax.types import Array
 
@@ -54,17 +56,13 @@ def check_regions(
 
 
 def flatten(features: Sequence[Array], levels: Array) -> tuple[Array, Array, Array]:
-    """Maps as one table, and each region's map size `[B R, 2]` and offset `[B, R]`."""
-    batch, channels = features[0].shape[0], features[0].shape[-1]
-    sizes = np.array([x.shape[1:3] for x in features], np.int32)
+    """Maps `[h, w, C]` as one table, and each region's map size `[R, 2]` and offset."""
+    sizes = np.array([x.shape[:2] for x in features], np.int32)
     cells = sizes.prod(1)
-    begins = (np.cumsum(cells) - cells) * batch
-    parts = [x.reshape(-1, channels) for x in features]
+    begins = np.cumsum(cells) - cells
+    parts = [x.reshape(-1, x.shape[-1]) for x in features]
     table = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
-    image = np.arange(batch, dtype=np.int32)[:, None]
-    offset = jnp.asarray(begins, jnp.int32)[levels]
-    offset += image * jnp.asarray(cells, jnp.int32)[levels]
-    return table, jnp.asarray(sizes)[levels].reshape(-1, 2), offset
+    return table, jnp.asarray(sizes)[levels], jnp.asarray(begins, jnp.int32)[levels]
 
 
 def split(count: int, most: int) -> tuple[int, int]:
@@ -112,5 +110,5 @@ def shape_of(table: Array) -> Array:
 
 
 def zeros_like_table(shape: Array, channels: int) -> Array:
-    """Zeros in the form of the table that `shape_of` was asked about."""
-    return jnp.zeros((shape.shape[0], channels), shape.dtype)
+    """Zeros to add gradients to, as many rows as the table has; float32 at least."""
+    return jnp.zeros((shape.shape[0], channels), wide_dtype(shape))

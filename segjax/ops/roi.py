@@ -61,7 +61,7 @@ def roi_align(
       >>> regions[0, 0, :, :, 0].tolist()
       [[7.25, 8.75], [13.25, 14.75]]
     """
-    levels = jnp.zeros(boxes.shape[:-1], jnp.int32)
+    levels = jnp.zeros_like(boxes[..., 0], jnp.int32)
     return _align(
         (features,),
         boxes,
@@ -184,16 +184,17 @@ def _align(
             f"sampling_ratio is {sampling_ratio!r}; allowed are integers from 1 on, and 0 "
             "for adaptive"
         )
-    scale = jnp.asarray(scales, jnp.float32)[levels][..., None]
-    boxes = lax.stop_gradient(boxes).astype(jnp.float32) * scale
-    start, extent = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
-    if aligned:
-        start -= 0.5
-    else:
-        extent = jnp.maximum(extent, 1)
-    table, map_size, offset = flatten(features, levels)
-    regions = Regions(
-        start.reshape(-1, 2), extent.reshape(-1, 2), map_size, offset.ravel()
-    )
-    result = sample_bins(table, regions, Sampling(size, max(sampling_ratio, 0)))
-    return result.reshape(*boxes.shape[:2], *size, table.shape[-1])
+    sampling = Sampling(size, max(sampling_ratio, 0))
+
+    def of_image(maps: Sequence[Array], boxes: Array, levels: Array) -> Array:
+        scale = jnp.asarray(scales, jnp.float32)[levels][:, None]
+        scaled = lax.stop_gradient(boxes).astype(jnp.float32) * scale
+        start, extent = scaled[:, :2], scaled[:, 2:] - scaled[:, :2]
+        if aligned:
+            start -= 0.5
+        else:
+            extent = jnp.maximum(extent, 1)
+        table, *where = flatten(maps, levels)
+        return sample_bins(table, Regions(start, extent, *where), sampling)
+
+    return jax.vmap(of_image)(tuple(features), boxes, levels)

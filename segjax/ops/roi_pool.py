@@ -70,7 +70,7 @@ def roi_pool(features: Array, boxes: Array, *, size: Pair, scale: float) -> Arra
       >>> roi_pool(ramp[None, ..., None], boxes, size=2, scale=1)[0, 0, :, :, 0].tolist()
       [[14.0, 16.0], [20.0, 22.0]]
     """
-    levels = jnp.zeros(boxes.shape[:-1], jnp.int32)
+    levels = jnp.zeros_like(boxes[..., 0], jnp.int32)
     return _pool((features,), boxes, levels, pair("size", size, 1), (scale,))
 
 
@@ -123,19 +123,20 @@ def _pool(
     scales: tuple[float, ...],
 ) -> Array:
     check_regions(features, boxes, scales)
-    scale = jnp.asarray(scales, jnp.float32)[levels][..., None]
-    boxes = lax.stop_gradient(boxes).astype(jnp.float32) * scale
-    # Half away from zero, as C rounds; `jnp.round` would take the even one.
-    cells = jnp.trunc(boxes + jnp.copysign(0.5, boxes)).astype(jnp.int32)
-    cells = cells.reshape(-1, 4)
-    table, map_size, offset = flatten(features, levels)
-    rows, columns = (
-        _bins(cells[:, axis], cells[:, 2 + axis], size[axis], map_size[:, axis])
-        for axis in range(2)
-    )
-    bins = _Bins(rows, columns, map_size[:, 1], offset.ravel())
-    result = _maxima(table, bins)
-    return result.reshape(*boxes.shape[:2], *size, table.shape[-1])
+
+    def of_image(maps: Sequence[Array], boxes: Array, levels: Array) -> Array:
+        scale = jnp.asarray(scales, jnp.float32)[levels][:, None]
+        scaled = lax.stop_gradient(boxes).astype(jnp.float32) * scale
+        # Half away from zero, as C rounds; `jnp.round` would take the even one.
+        cells = jnp.trunc(scaled + jnp.copysign(0.5, scaled)).astype(jnp.int32)
+        table, map_size, offset = flatten(maps, levels)
+        rows, columns = (
+            _bins(cells[:, axis], cells[:, 2 + axis], size[axis], map_size[:, axis])
+            for axis in range(2)
+        )
+        return _maxima(table, _Bins(rows, columns, map_size[:, 1], offset))
+
+    return jax.vmap(of_image)(tuple(features), boxes, levels)
 
 
 def _bins(first: Array, last: Array, count: int, limit: Array) -> Array:
@@ -211,13 +212,14 @@ def _backward(
         def step(k: Array, total: Array) -> Array:
             index, _ = _cell(bins, k // wide, k % wide)
             rows = jnp.where(winner == k, cotangent, 0)
-            return total.at[index.ravel()].add(rows.reshape(-1, rows.shape[-1]))
+            rows = rows.reshape(-1, rows.shape[-1]).astype(total.dtype)
+            return total.at[index.ravel()].add(rows)
 
         return lax.fori_loop(0, high * wide, step, total), None
 
     nothing = zeros_like_table(shape, cotangent.shape[-1])
     total, _ = lax.scan(scatter, nothing, parts)
-    return total, no_gradient(bins)
+    return total.astype(shape.dtype), no_gradient(bins)
 
 
 _maxima.defvjp(_forward, _backward)

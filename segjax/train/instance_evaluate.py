@@ -49,7 +49,7 @@ class InstanceEvaluation:
       least_score: of the objects in that label image, as in prediction.
       max_detections: detections of an image and class that count for the average
         precision; None is COCO's number, 100, of keypoints 20.
-      mask_threshold: probability from which on (exclusive) a pixel is in a mask.
+      mask_threshold: probability from which on a pixel is in a mask.
     """
 
     split: str = "validation"

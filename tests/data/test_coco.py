@@ -195,6 +195,7 @@ WRONG = {
     "image": ({"image_id": 5}, "image_id is 5, which is not among the images"),
     "no_area": ({"bbox": [2, 3, 0, 4]}, r"box \[2, 3, 0, 4\].*has no area"),
     "outside": ({"bbox": [2, 3, 25, 4]}, "reaches outside of a.png, which is 20 wide"),
+    "beside": ({"bbox": [20, 3, 1, 4]}, "reaches outside of a.png"),
     "box": ({"bbox": [2, 3, 5]}, r"bbox is \[2, 3, 5\], where"),
     "two_points": ({"segmentation": [[2, 3, 7, 3]]}, "a polygon of it has 2 points"),
     "odd": ({"segmentation": [[2, 3, 7, 3, 7, 7, 2]]}, "a polygon of it has 7 numbers"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from segjax.data.instance_frame import bucket_of
 from segjax.data.instance_pipeline import (
     evaluation_batches,
     instance_batches,
@@ -246,6 +247,24 @@ def test_images_meet_their_bucket_as_asked(resize, size, ratio):
     (trained,) = take(record, 1, augment=(), resize=resize, buckets=((48, 64),))
     assert (trained["sizes"] == size).all()
     np.testing.assert_array_equal(trained["image"][0], batch["image"][0])
+
+
+@pytest.mark.parametrize(
+    ("size", "bucket"),
+    [
+        ((480, 640), (800, 1088)),
+        ((427, 640), (800, 1333)),  # 3:2, the commonest of COCO
+        ((640, 480), (1088, 800)),
+        ((640, 640), (800, 800)),
+        ((360, 640), (800, 1333)),
+    ],
+)
+def test_a_fitted_image_is_as_large_as_the_recipe_of_coco_has_it(size, bucket):
+    buckets = ((800, 1088), (800, 1333), (1088, 800), (1333, 800), (800, 800))
+    assert buckets[bucket_of(size, buckets, "fit")] == bucket
+    factor = min(800 / min(size), 1333 / max(size))
+    fitted = min(side / own for side, own in zip(bucket, size, strict=True))
+    assert fitted == pytest.approx(factor)
 
 
 def test_evaluation_sees_every_image_once():

@@ -196,6 +196,42 @@ def test_no_region_at_all_is_an_empty_answer_with_a_gradient_of_zero():
         assert not gradient.any()
 
 
+@pytest.mark.parametrize("method", ["align", "adaptive", "pool"])
+def test_many_regions_add_up_in_half_precision_as_well(method):
+    """2,000 equal boxes: bfloat16 has no numbers above 256 that one could add 1 to."""
+    apply = {
+        "align": partial(roi_align, size=1, scale=1),
+        "adaptive": partial(roi_align, size=1, scale=1, sampling_ratio=0),
+        "pool": partial(roi_pool, size=1, scale=1),
+    }[method]
+    boxes = jnp.broadcast_to(jnp.array([1.0, 1, 3, 3]), (1, 2000, 4))
+    gradients = {
+        dtype: jax.grad(lambda x: apply(x, boxes).astype(jnp.float32).sum())(
+            jnp.asarray(RAMP, dtype)
+        ).astype(jnp.float32)
+        for dtype in ("float32", "bfloat16")
+    }
+    np.testing.assert_allclose(gradients["bfloat16"].sum(), 2000, rtol=0.01)
+    np.testing.assert_allclose(
+        gradients["bfloat16"], gradients["float32"], rtol=0.01, atol=1
+    )
+
+
+def test_devices_that_share_a_batch_need_not_talk_about_regions():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("data",))
+    sharding = jax.NamedSharding(mesh, jax.P("data"))
+    shapes = (jnp.zeros((4, 8, 8, 2)), jnp.zeros((4, 9, 4)))
+    arguments = [jax.device_put(x, sharding) for x in shapes]
+
+    def loss(features, boxes):
+        return (roi_align(features, boxes, size=2, scale=0.5) ** 2).sum()
+
+    step = jax.jit(jax.grad(loss), out_shardings=sharding)
+    text = step.lower(*arguments).compile().as_text()
+    for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
+        assert f" {name}" not in text, name
+
+
 def test_levels_are_those_of_the_table():
     sides = np.array([32, 56, 111, 112, 223, 224, 447, 448, 896], np.float32)
     boxes = np.stack([0 * sides, 0 * sides, sides, sides], 1)

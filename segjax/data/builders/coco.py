@@ -214,8 +214,13 @@ def _require_images(
                 f"The folder of images {folder} does not exist. Check --manual_dir and "
                 "config.data."
             )
-        nested = any("/" in name for name in names)
-        there = {p.name for p in list_images(folder)} if not nested else set()
+        parents = {(folder / name).parent for name in names} or {folder}
+        there = {
+            image.relative_to(folder).as_posix()
+            for parent in parents
+            if parent.is_dir()
+            for image in list_images(parent)
+        }
         missing = sorted(
             name
             for name in names

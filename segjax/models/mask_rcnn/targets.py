@@ -190,18 +190,22 @@ def mask_targets(regions: Regions, batch: Batch, *, size: int) -> Array:
       size: cells along each side of the result.
 
     Returns:
-      Shares of the object, `[B, S, size, size]` float32.
+      Shares of the object, `[B, S, size, size]` float32; of no meaning where a region
+      has no object.
     """
     pixels = (batch["masks"].shape[-2], batch["masks"].shape[-1])
 
-    def one(boxes: Array, own: Array, crops: Array, masks: Array) -> Array:
-        places = boxes_in_crops(boxes, crops[own], size=pixels)
+    def one(regions: Regions, crops: Array, masks: Array) -> Array:
+        own = regions.matched
+        places = boxes_in_crops(regions.boxes, crops[own], size=pixels)
+        # The background may be huge beside the object in its slot, and time with it.
+        places = jnp.where(regions.classes[:, None] > 0, places, 0)
         # Beyond its box an object has no pixels: a rim of zeros, as what lies less than
         # a pixel outside of a map would count as its border.
         rimmed = jnp.pad(masks[own], ((0, 0), (1, 1), (1, 1)))
         return crop_and_resize_masks(rimmed, places + 1, size=size)
 
-    return jax.vmap(one)(regions.boxes, regions.matched, batch["boxes"], batch["masks"])
+    return jax.vmap(one)(regions, batch["boxes"], batch["masks"])
 
 
 def keypoint_targets(
