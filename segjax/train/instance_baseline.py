@@ -12,8 +12,8 @@ from segjax.data.dataset import Dataset
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.metrics.watershed import watershed_baseline
-from segjax.rle import decode, encode_label
-from segjax.train.instance_evaluate import limits
+from segjax.rle import encode_label
+from segjax.train.instance_evaluate import decoded, label_image, limits
 from segjax.types import Record, UserError
 
 SIGMAS = (0.5, 1.0, 2.0)
@@ -83,12 +83,7 @@ def evaluate_watershed(
 
 def truth_label(record: Record) -> np.ndarray:
     """Numbers the objects of a record that are no crowds, int32 `[H, W]`."""
-    label = np.zeros(record["image"].shape[:2], np.int32)
-    pairs = zip(record["masks"], record["crowd"], strict=True)
-    for number, (rle, crowd) in enumerate(pairs, 1):
-        if not crowd:
-            label[decode(rle)] = number
-    return label
+    return label_image(decoded(record), record["image"].shape[:2])
 
 
 def _f1(records: Sequence[Record], arguments: tuple[float, int]) -> float:
