@@ -72,8 +72,9 @@ def dense_crf(
     * "lattice": both on permutohedral lattices, as pydensecrf has them; `(N + M) K`
       a step. Labels agree with "exact" in 97 % of pixels and better on photographs.
     * "lattice_separable": the appearance on a lattice, the smoothness separable.
-    * "window": only pixels within `radius` count, another model (the convolutional
-      CRF of Teichmann and Cipolla, 2018, arXiv 1805.04777).
+    * "window": the appearance of pixels within `radius` only, another model (the
+      convolutional CRF of Teichmann and Cipolla, 2018, arXiv 1805.04777); the
+      smoothness as in "exact".
     * "auto": see `choose_method`: by the number of pixels and the backend.
 
     Gradients reach logits, weights and compatibility by every method; widths by
@@ -138,6 +139,8 @@ def dense_crf(
                 f"compatibility has the shape {list(jnp.shape(compatibility))}; "
                 f"allowed are [{labels}] and [{labels}, {labels}]"
             )
+        if is_concrete(compatibility) and not np.isfinite(compatibility).all():
+            raise ValueError("compatibility has NaN or infinity; allowed are numbers")
     potts = 1.0 if compatibility is None else jnp.asarray(compatibility, jnp.float32)
     weights = (jnp.asarray(w1) * potts, jnp.asarray(w2) * potts)
 
@@ -245,5 +248,9 @@ def _check_choices(
             raise ValueError(
                 f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}"
             )
+    if isinstance(num_iterations, bool) or not isinstance(num_iterations, int):
+        raise ValueError(
+            f"num_iterations is {num_iterations!r}; allowed is a whole number"
+        )
     if num_iterations < 0:
         raise ValueError(f"num_iterations is {num_iterations}; allowed is 0 or more")

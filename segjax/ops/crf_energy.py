@@ -22,6 +22,7 @@ from segjax.ops.crf_features import (
     appearance_features,
     check_number,
     check_weights,
+    is_concrete,
     smoothness_features,
 )
 from segjax.ops.gaussian_filters import Distance, ExactFilter
@@ -83,6 +84,18 @@ def energy(
         )
     if compatibility is None:
         compatibility = 1 - jnp.eye(num_labels)
+    if jnp.shape(compatibility) != (num_labels, num_labels):
+        raise ValueError(
+            f"compatibility has the shape {list(jnp.shape(compatibility))}; allowed is "
+            f"[{num_labels}, {num_labels}]"
+        )
+    if is_concrete(labels):
+        last = int(np.max(labels)) if np.min(labels) >= 0 else -1
+        if not 0 <= last < num_labels:
+            raise ValueError(
+                f"labels go from {np.min(labels)} to {np.max(labels)}; allowed are 0 to "
+                f"{num_labels - 1}"
+            )
     kernels = (
         (w1, appearance_features(image, sigma_alpha, sigma_beta)),
         (w2, smoothness_features(size, sigma_gamma)),

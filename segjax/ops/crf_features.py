@@ -14,8 +14,11 @@ import numpy as np
 
 from segjax.types import Array
 
-Width: TypeAlias = float | tuple[float, ...] | Array
+Width: TypeAlias = float | tuple[float, ...] | Array | np.ndarray
 """One width for all features, or one for each."""
+
+LEAST_WIDTH = 1e-6
+"""Below, squares of float32 vanish."""
 
 
 def is_concrete(*values: object) -> bool:
@@ -32,7 +35,7 @@ def check_number(name: str, value: int) -> int:
     return value
 
 
-def check_width(name: str, width: Width, number: int) -> Array:
+def check_width(name: str, width: Width, number: int) -> Array | np.ndarray:
     """Checks a width, or as many as there are features, and returns `[number]`.
 
     Args:
@@ -40,20 +43,25 @@ def check_width(name: str, width: Width, number: int) -> Array:
       width: one number or several, above zero; traced values are not looked at.
       number: of features.
 
+    Returns:
+      `[number]` float32; of NumPy where the width is known, so that it stays known while
+      a program is traced.
+
     Raises:
       ValueError: if the width is not finite and above zero, or of another shape.
     """
-    array = jnp.asarray(width, jnp.float32)
+    known = is_concrete(width)
+    array = (np if known else jnp).asarray(width, np.float32)
     if array.shape not in ((), (number,)):
         raise ValueError(
             f"{name} has the shape {list(array.shape)}; allowed are one number and "
             f"{number} of them"
         )
-    if is_concrete(array):
-        values = np.asarray(array)
-        if not (np.isfinite(values).all() and (values > 0).all()):
-            raise ValueError(f"{name} is {values.tolist()}; allowed is above 0")
-    return jnp.broadcast_to(array, (number,))
+    if known and not (np.isfinite(array).all() and (array > LEAST_WIDTH).all()):
+        raise ValueError(
+            f"{name} is {array.tolist()}; allowed is above {LEAST_WIDTH:g}"
+        )
+    return (np if known else jnp).broadcast_to(array, (number,))
 
 
 def check_weights(**weights: float | Array) -> None:

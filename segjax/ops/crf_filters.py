@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from segjax.ops.crf_features import (
@@ -91,33 +92,29 @@ def crf_filters(
     gamma = check_width("sigma_gamma", sigma_gamma, 2)
     features = appearance_features(image, sigma_alpha, sigma_beta)
     if method == "exact":
-        return ExactFilter(features), SeparableFilter(gamma, size)
+        return ExactFilter(features), SeparableFilter(jnp.asarray(gamma), size)
     if method == "window":
-        return WindowFilter(features, size, radius), SeparableFilter(gamma, size)
+        return WindowFilter(features, size, radius), SeparableFilter(
+            jnp.asarray(gamma), size
+        )
     room = (None, None) if capacity is None else capacity
     appearance = permutohedral_lattice(
         features, max_vertices=room[0], table_size=_bitmap_size(room[1])
     )
     if method == "lattice_separable":
-        return appearance, SeparableFilter(gamma, size, _cut(gamma))
-    positions = smoothness_features(size, gamma)
-    if is_concrete(gamma) and not is_concrete(positions):
-        # Positions are known although the program is traced, so their number is, too.
-        with jax.ensure_compile_time_eval():
-            needed = lattice_size(smoothness_features(size, gamma))
-        return appearance, permutohedral_lattice(
-            positions,
-            max_vertices=needed.vertices,
-            table_size=_bitmap_size(needed.cells),
-        )
-    return appearance, permutohedral_lattice(positions)
+        return appearance, SeparableFilter(jnp.asarray(gamma), size, _cut(gamma))
+    if not is_concrete(gamma):
+        return appearance, permutohedral_lattice(smoothness_features(size, gamma))
+    # Positions are known although a program may be traced: what is built is a constant.
+    with jax.ensure_compile_time_eval():
+        return appearance, permutohedral_lattice(smoothness_features(size, gamma))
 
 
 def _bitmap_size(cells: int | None) -> int | None:
     return cells if cells is None or cells <= LARGEST_BITMAP else None
 
 
-def _cut(width: Array) -> int | None:
+def _cut(width: Array | np.ndarray) -> int | None:
     """Radius in pixels at which a known width is cut on a CPU."""
     if not is_concrete(width) or jax.default_backend() != "cpu":
         return None

@@ -26,6 +26,8 @@ from jax import lax
 from segjax.types import Array
 
 MOST_CELLS = 2.0**31 - 2.0**8
+_LARGEST = 2.0**24
+"""Coordinates from which on float32 does not tell neighbouring vertices apart."""
 """Cells that 32 bits number, in float32."""
 
 _NO_KEY = np.iinfo(np.int32).max
@@ -149,8 +151,11 @@ def place(features: Array) -> Places:
       Keys and shares of its vertices.
     """
     d = features.shape[1]
-    finite = jnp.isfinite(features).all()
-    elevated = _wall(_elevate(features), finite)
+    elevated = _elevate(features)
+    # False for NaN, too. Far out whole numbers of 32 bits would wrap around.
+    finite = functools.reduce(jnp.maximum, [jnp.abs(e).max() for e in elevated])
+    finite = finite < _LARGEST
+    elevated = _wall(elevated, finite)
     points, ranks, weights = _simplex(elevated)
     *walled, weights = _wall([*points[1:], *ranks[1:], weights], finite)
     points, ranks = walled[:d], walled[d:]
@@ -163,6 +168,7 @@ def place(features: Array) -> Places:
     low = jnp.stack([u.min() for u in digits])
     radix = jnp.stack([u.max() for u in digits]) - low + 1
     cells = (d + 1) * jnp.prod(radix.astype(jnp.float32))
+    cells = jnp.where(finite, cells, jnp.inf)
     keys = _encode(digits, jnp.broadcast_to(remainder, digits[0].shape), low, radix)
     return Places(keys, weights, low, radix, cells, finite & (cells <= MOST_CELLS))
 

@@ -240,7 +240,8 @@ def _table(places: Places) -> Table:
     if not cells <= MOST_CELLS:
         raise CapacityError(
             f"the lattice has {cells:.3g} cells; allowed are {MOST_CELLS:.3g}, so take "
-            "larger widths, or finite features"
+            'larger widths, or the method "exact" or "window"; it has fewer axes for '
+            "images of fewer channels, and needs finite features"
         )
     if cells > LARGEST_BITMAP:
         return _make_sorted(places, places.keys.size)

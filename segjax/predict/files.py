@@ -10,7 +10,7 @@ import collections
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +132,7 @@ def predict_files(
                 page = next(predicted)
                 original = originals.popleft() if keeps else None
                 if crf is not None and original is not None:
-                    page = crf.page(original, page["logits"], forms)
+                    page = _refined(crf, source.path, original, page, forms)
                 if overlay and original is not None:
                     page["overlay"] = viz.overlay(
                         original, page["labels"], label_spec.colors
@@ -142,6 +142,20 @@ def predict_files(
                 if progress is not None:
                     progress(done, total, source.path.name)
     return [result["labels"] for result in results]
+
+
+def _refined(
+    crf: CRF,
+    path: Path,
+    image: np.ndarray,
+    page: Mapping[str, np.ndarray],
+    forms: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """A page that the CRF has refined, or an error that names its file."""
+    try:
+        return crf.page(image, page["logits"], forms)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _look_at(path: Path, channels: int) -> Source:

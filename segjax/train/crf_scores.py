@@ -74,7 +74,8 @@ def mean_ious(
       names: of the classes.
 
     Returns:
-      Mean IoU of each candidate; minus infinity where the lattice has no room for it.
+      Mean IoU of each candidate; minus infinity where the lattice has no room for one
+      of the images: such values would end every evaluation.
     """
     classes = len(names)
     groups: dict[tuple[float, ...], list[int]] = {}
@@ -82,24 +83,30 @@ def mean_ious(
         widths = (crf.sigma_alpha, crf.sigma_beta, crf.sigma_gamma)
         groups.setdefault(widths, []).append(i)
     counts = np.zeros((len(candidates), classes, classes), np.int64)
+    failed = np.zeros(len(candidates), bool)
     progress = Progress(len(scenes) * len(groups), unit="CRFs")
     done = 0
     for scene in scenes:
         logits = jnp.asarray(np.load(scene.logits))
         for members in groups.values():
             group = [candidates[i] for i in members]
-            counts[members] += _measure(scene, logits, group, classes)
+            found = None if failed[members[0]] else _measure(scene, logits, group)
+            if found is None:
+                failed[members] = True
+            else:
+                counts[members] += found
             done += 1
             progress.update(done)
     progress.close()
     scores = [semantic_metrics(count, names)["mean_iou"] for count in counts]
-    return np.nan_to_num(np.array(scores), nan=-np.inf)
+    return np.where(failed, -np.inf, np.nan_to_num(scores, nan=-np.inf))
 
 
-def _measure(
-    scene: Scene, logits: Array, group: Sequence[CRF], classes: int
-) -> np.ndarray:
-    """Confusion counts `[n, K, K]` of candidates of the same widths on an image."""
+def _measure(scene: Scene, logits: Array, group: Sequence[CRF]) -> np.ndarray | None:
+    """Confusion counts `[n, K, K]` of candidates of the same widths on an image.
+
+    None where the lattice has no room for it.
+    """
     crf = group[0]
     backend = jax.default_backend()
     method = crf.method
@@ -113,7 +120,7 @@ def _measure(
             radius=crf.radius,
         )
     except CapacityError:
-        return np.zeros((len(group), classes, classes), np.int64)
+        return None
     found = _counts(
         logits,
         jnp.asarray(scene.label),

@@ -292,10 +292,13 @@ def evaluate(
 
     forms = ("labels",) if cell_class is None else ("labels", "probabilities")
     predicted = forms if crf is None else ("logits",)
-    for page in predictor.pages(images(), predicted):
+    for number, page in enumerate(predictor.pages(images(), predicted), 1):
         label = labels.popleft()
         if crf is not None:
-            page = crf.page(originals.popleft(), page["logits"], forms)
+            try:
+                page = crf.page(originals.popleft(), page["logits"], forms)
+            except UserError as error:
+                raise UserError(f"Image {number} of {len(mine)}: {error}") from error
         total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
         boundaries.add(label, page["labels"])
         if cell_class is not None:

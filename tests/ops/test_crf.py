@@ -18,6 +18,7 @@ from segjax.ops.crf import (
     logits_from_probabilities,
 )
 from segjax.ops.crf_features import appearance_features
+from segjax.ops.crf_filters import crf_filters
 from segjax.ops.gaussian_filters import ExactFilter
 from segjax.ops.mean_field import NORMALIZATIONS, make_kernel, mean_field
 from segjax.ops.permutohedral import CapacityError, LatticeSize
@@ -173,6 +174,25 @@ def test_images_of_one_size_share_a_program() -> None:
     assert len(traces) == 1
 
 
+def test_a_known_smoothness_needs_no_room_for_the_worst_case_under_jit() -> None:
+    sizes = []
+
+    @jax.jit
+    def build(image):
+        filters = crf_filters(image, 5.0, 30.0, 3.0, method="lattice")
+        sizes.append([filter.max_vertices for filter in filters])
+        return filters[1](jnp.ones((image.shape[0] * image.shape[1], 1)))
+
+    image = jnp.asarray(picture("lattice"))
+    pixels = image.shape[0] * image.shape[1]
+    found = build(image)
+    (worst, known), *_ = sizes
+    assert worst == pixels * (2 + image.shape[2] + 1)
+    assert known < pixels
+    _, eager = crf_filters(image, 5.0, 30.0, 3.0, method="lattice")
+    np.testing.assert_allclose(found, eager(jnp.ones((pixels, 1))), rtol=1e-5)
+
+
 def test_lattice_capacity_may_be_just_enough_and_may_be_too_small() -> None:
     image = picture("lattice")
     capacity = crf_capacity(jnp.asarray(image), sigma_alpha=5.0, sigma_beta=30.0)
@@ -277,8 +297,8 @@ WITH_NAN = np.where(np.arange(3) == 1, np.nan, LOGITS)
         ({"logits": WITH_NAN}, "logits has 120 values that are NaN or infinite"),
         ({"image": IMAGE[:-1]}, "allowed are the same height, width and batch"),
         ({"image": IMAGE[..., 0]}, r"allowed are \[H, W, C\] and \[H, W, K\]"),
-        ({"sigma_alpha": -1.0}, r"sigma_alpha is -1\.0; allowed is above 0"),
-        ({"sigma_beta": 0.0}, r"sigma_beta is 0\.0; allowed is above 0"),
+        ({"sigma_alpha": -1.0}, r"sigma_alpha is -1\.0; allowed is above 1e-06"),
+        ({"sigma_beta": 0.0}, r"sigma_beta is 0\.0; allowed is above 1e-06"),
         ({"sigma_gamma": (1.0,) * 3}, r"sigma_gamma has the shape \[3\]; allowed"),
         ({"w1": np.inf}, "w1 is inf; allowed are finite numbers"),
         ({"logits": LOGITS[..., :1]}, "logits has 1 label; allowed are 2 or more"),

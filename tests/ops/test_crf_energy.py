@@ -145,7 +145,7 @@ def test_bad_input_is_one_sentence() -> None:
         energy(FILLED, unary, IMAGE[:2], **ONES)
     with pytest.raises(ValueError, match=r"labels has the shape \[2, 3\]; allowed"):
         energy(FILLED[:2], unary, IMAGE, **ONES)
-    with pytest.raises(ValueError, match=r"width is 0\.0; allowed is above 0"):
+    with pytest.raises(ValueError, match=r"width is 0\.0; allowed is above 1e-06"):
         energy(FILLED, unary, IMAGE, **{**ONES, "sigma_gamma": 0.0})
     with pytest.raises(ValueError, match="w1 is nan; allowed are finite numbers"):
         energy(FILLED, unary, IMAGE, **{**ONES, "w1": float("nan")})

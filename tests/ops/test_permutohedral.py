@@ -169,6 +169,20 @@ def test_too_little_room_under_jit_is_nan_and_enough_is_not() -> None:
         assert np.isnan(filtered(features_of(2), *sizes)).all()
 
 
+@pytest.mark.parametrize("far", [3e9, 3e38])
+def test_features_too_far_out_for_whole_numbers_are_never_silent(far: float) -> None:
+    drawn = np.random.default_rng(0).uniform(-1, 1, (20, 2)) * far
+    features = jnp.asarray(drawn, jnp.float32)
+    with pytest.raises(CapacityError, match="cells; allowed are"):
+        permutohedral_lattice(features)
+
+    @jax.jit
+    def run(features):
+        return permutohedral_lattice(features)(jnp.ones((20, 1)))
+
+    assert np.isnan(run(features)).all()
+
+
 def test_more_cells_than_32_bits_number_are_an_error() -> None:
     features = jnp.asarray(np.random.default_rng(0).uniform(0, 900, (8, 5)))
     with pytest.raises(CapacityError, match=r"the lattice has .* cells; allowed are"):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from segjax.data.label_spec import LabelSpec
+from segjax.ops.permutohedral import CapacityError
 from segjax.predict.crf import CRF
-from segjax.train import loop, tune_crf
+from segjax.train import crf_scores, loop, tune_crf
 from segjax.train.crf_scores import Scene, mean_iou_alone, mean_ious, predict_scenes
 from segjax.train.evaluate import evaluate
 from segjax.train.task import SemanticTask
@@ -94,6 +95,27 @@ def test_widths_without_room_for_their_lattice_are_never_the_best(world) -> None
     assert scores.tolist() == [-np.inf]
 
 
+def test_one_image_without_room_is_enough(world, monkeypatch) -> None:
+    """Such values would end an evaluation, however good the other images are."""
+    image, label, logits = world[1][0]
+    build = crf_scores.crf_filters
+    calls = []
+
+    def first_has_no_room(image, *widths, **options):
+        calls.append(widths)
+        if len(calls) == 1:
+            raise CapacityError("no room")
+        return build(image, *widths, **options)
+
+    monkeypatch.setattr(crf_scores, "crf_filters", first_has_no_room)
+    other = dataclasses.replace(START, sigma_alpha=2 * START.sigma_alpha)
+    scenes = [Scene(image, label, logits)] * 2
+    scores = mean_ious(scenes, [START, other], SPEC.names)
+    assert scores[0] == -np.inf
+    assert scores[1] > 0
+    assert len(calls) == 3  # the first pair of widths is not tried again
+
+
 def test_a_run_is_tuned_and_then_refined(
     main, smoke, data_dir, tmp_path, monkeypatch
 ) -> None:
@@ -102,7 +124,8 @@ def test_a_run_is_tuned_and_then_refined(
     for name in ("FINE_ALPHA", "FINE_BETA", "FINE_W1", "FINE_W2"):
         monkeypatch.setattr(tune_crf, name, (1.0,))
     monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
-    smoke.num_steps, smoke.evaluation.cell_class = 1, None
+    smoke.num_steps, smoke.schedule.warmup_steps = 1, 0
+    smoke.evaluation.cell_class = None
     smoke.crf = {"w1": 0.5, "num_iterations": 2}
     loop.train(smoke, tmp_path, data_dir)
     run = (f"--workdir={tmp_path}", f"--data_dir={data_dir}")
