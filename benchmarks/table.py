@@ -97,7 +97,49 @@ def upsampling_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def depthwise_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "segjax", "XLA's own form", "PyTorch", "ratio (range)"]]
+    for row in rows:
+        ways = ("segjax", "stock", "torch")
+        times = [f"{1e3 * row['seconds'][way]:.1f} ms" for way in ways]
+        low, high = row["ratio_range"]
+        shape = f"{row['batch']}x{row['side']}x{row['side']}x{row['channels']}"
+        name = f"{row['what']}, {shape}, stride {row['stride']}, dilation {row['dilation']}"
+        table.append(
+            [name, *times, f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"]
+        )
+    return table
+
+
+def crf_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Ratios here are those of the peer to segjax: above 1, segjax is faster."""
+    table = [["", "steps", "segjax", "pydensecrf", "ratio (range)", "without building"]]
+    for row in rows:
+        whole, steps = row["wall_whole"], row["wall_steps"]
+        times = [
+            f"{1e3 * whole['seconds'][name]:.0f} ms"
+            for name in ("segjax", "pydensecrf")
+        ]
+        low, high = whole["ratio_range"]
+        ratio = f"**{whole['ratio']:.2f}** ({low:.2f} to {high:.2f})"
+        cells = [row["what"], str(row["steps"]), *times, ratio]
+        table.append([*cells, f"{steps['ratio']:.2f}"])
+    return table
+
+
+def import_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "file", "seconds", "memory"]]
+    for row in rows:
+        size = f"{row['file_bytes'] / 1e6:.0f} MB"
+        memory = f"{row['gigabytes']:.2f} GB"
+        table.append([row["source"], size, f"{row['seconds']:.1f}", memory])
+    return table
+
+
 TABLES = {
+    "crf": crf_rows,
+    "import_weights": import_rows,
+    "depthwise": depthwise_rows,
     "unet": unet_rows,
     "tiles": tiles_rows,
     "upsampling": upsampling_rows,
@@ -112,7 +154,7 @@ def section(path: Path) -> str:
     result = json.loads(path.read_text(encoding="utf-8"))
     versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items() if v)
     before, after = (result[f"load_{when}"][0] for when in ("before", "after"))
-    head, *body = TABLES[result["what"]](result["rows"])
+    head, *body = TABLES[result["what"]](result.get("rows", [result]))
     lines = [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (

@@ -158,6 +158,20 @@ def test_a_readme_without_the_comments_is_refused() -> None:
         make_tables().insert("no tables here", "models", "| a |")
 
 
+def test_every_benchmark_that_keeps_rows_has_a_table() -> None:
+    folder = ROOT / "benchmarks"
+    kept = {
+        name
+        for path in folder.glob("*.py")
+        for name in re.findall(
+            r'save\("(\w+)", \{.*"rows"', path.read_text(encoding="utf-8")
+        )
+    }
+    tables = (folder / "table.py").read_text(encoding="utf-8").split("TABLES = {")[1]
+    assert kept == {name for name in kept if f'"{name}":' in tables}
+    assert {"crf", "depthwise", "regions", "systems", "unet"} <= kept
+
+
 def test_pictures_are_small() -> None:
     pictures = list((ROOT / "docs").glob("*.png"))
     assert pictures
