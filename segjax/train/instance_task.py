@@ -12,13 +12,13 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
-from segjax.data import DATASETS
 from segjax.data.dataset import Dataset
 from segjax.data.instance_augment import check as check_augment
 from segjax.data.instance_frame import check_buckets
 from segjax.data.instance_pipeline import instance_batches, schedule_of
 from segjax.data.pipeline import Batches, record_names
 from segjax.train import optim, sharding
+from segjax.train.experiment import open_data, schedule_from
 from segjax.train.instance_evaluate import (
     Detect,
     InstanceEvaluation,
@@ -30,7 +30,6 @@ from segjax.train.instance_objective import InstanceObjective
 from segjax.train.network import build_model
 from segjax.train.state import TrainState, local_value
 from segjax.train.step import Batch, Metrics, init_state, make_train_step
-from segjax.train.task import schedule_from
 from segjax.types import Array, Outputs, Record, UserError
 
 GIVEN_TO_PIPELINE = (
@@ -102,13 +101,7 @@ class InstanceTask:
         Raises:
           UserError: if files are missing or wrong, or the network does not fit them.
         """
-        dataset = config_lib.build(
-            DATASETS,
-            self.config.data,
-            "data",
-            data_dir=data_dir,
-            manual_dir=manual_dir,
-        )
+        dataset = open_data(self.config, data_dir, manual_dir)
         if dataset.instances is None:
             raise UserError(
                 f'The data set "{dataset.name}" has labels of pixels, no objects: use '

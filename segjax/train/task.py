@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
-from segjax.data import DATASETS, augment
+from segjax.data import augment
 from segjax.data.dataset import Dataset
 from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
@@ -25,6 +25,7 @@ from segjax.predict.symmetries import Apply, over_symmetries
 from segjax.predict.tiled import Predictor
 from segjax.train import optim, sharding
 from segjax.train.evaluate import Evaluation, Report, evaluate
+from segjax.train.experiment import open_data, schedule_from
 from segjax.train.network import build_model
 from segjax.train.objective import Objective
 from segjax.train.state import TrainState, local_value
@@ -128,13 +129,7 @@ class SemanticTask:
         Raises:
           UserError: if files are missing or wrong, or the network does not fit them.
         """
-        dataset = config_lib.build(
-            DATASETS,
-            self.config.data,
-            "data",
-            data_dir=data_dir,
-            manual_dir=manual_dir,
-        )
+        dataset = open_data(self.config, data_dir, manual_dir)
         classes = self.config.model.num_classes
         if classes != dataset.label_spec.num_classes:
             raise UserError(
@@ -375,26 +370,3 @@ class SemanticTask:
     def normalization(self) -> str:
         """How images are normalised; a key that every pipeline states."""
         return self.config.pipeline.normalization
-
-
-def schedule_from(config: ml_collections.ConfigDict) -> Any:
-    """The learning rate of each step, of `config.schedule`.
-
-    Raises:
-      UserError: naming the key that is wrong.
-    """
-    group = config.schedule.to_dict()
-    warmup_steps = group.pop("warmup_steps", 0)
-    if not isinstance(warmup_steps, int) or not 0 <= warmup_steps < config.num_steps:
-        raise UserError(
-            f"config.schedule.warmup_steps is {warmup_steps}: it must be whole, at "
-            f"least 0 and less than config.num_steps, {config.num_steps}. Give, for "
-            f"example, --config.schedule.warmup_steps={config.num_steps // 10}."
-        )
-    schedule = config_lib.build(
-        optim.SCHEDULES,
-        group,
-        "schedule",
-        num_steps=config.num_steps - warmup_steps,
-    )
-    return optim.with_warmup(schedule, warmup_steps)

@@ -1,0 +1,49 @@
+"""What experiments of every kind read from their config in the same way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_collections
+
+from segjax import config as config_lib
+from segjax.data import DATASETS
+from segjax.data.dataset import Dataset
+from segjax.train import optim
+from segjax.types import UserError
+
+
+def open_data(
+    config: ml_collections.ConfigDict, data_dir: str | None, manual_dir: str | None
+) -> Dataset:
+    """Opens the data set of `config.data`, preparing it where that has not been done.
+
+    Raises:
+      UserError: if files are missing or wrong.
+    """
+    return config_lib.build(
+        DATASETS, config.data, "data", data_dir=data_dir, manual_dir=manual_dir
+    )
+
+
+def schedule_from(config: ml_collections.ConfigDict) -> Any:
+    """The learning rate of each step, of `config.schedule`.
+
+    Raises:
+      UserError: naming the key that is wrong.
+    """
+    group = config.schedule.to_dict()
+    warmup_steps = group.pop("warmup_steps", 0)
+    if not isinstance(warmup_steps, int) or not 0 <= warmup_steps < config.num_steps:
+        raise UserError(
+            f"config.schedule.warmup_steps is {warmup_steps}: it must be whole, at "
+            f"least 0 and less than config.num_steps, {config.num_steps}. Give, for "
+            f"example, --config.schedule.warmup_steps={config.num_steps // 10}."
+        )
+    schedule = config_lib.build(
+        optim.SCHEDULES,
+        group,
+        "schedule",
+        num_steps=config.num_steps - warmup_steps,
+    )
+    return optim.with_warmup(schedule, warmup_steps)
