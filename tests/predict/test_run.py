@@ -9,6 +9,7 @@ from PIL import Image
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.predict import run
+from segjax.train.instance_evaluate import InstanceEvaluation
 from segjax.train.instance_task import InstanceTask
 from segjax.types import UserError
 
@@ -18,7 +19,7 @@ def trained(monkeypatch):
     """A run whose network finds one object that fills the image."""
     task = object.__new__(InstanceTask)
     task.config = types.SimpleNamespace(model=types.SimpleNamespace(name="mask_rcnn"))
-    task.evaluation = types.SimpleNamespace(mask_threshold=0.5, batch_size=1)
+    task.evaluation = InstanceEvaluation(batch_size=1)
     task.buckets, task.resize = ((16, 16),), "shrink"
 
     def detect(batch):
