@@ -22,7 +22,7 @@ demo: .venv/installed
 	@echo "Look at $(DEMO)/pictures and $(DEMO)/predicted."
 
 test: .venv/tested
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
 
 lint: .venv/tested
 	$(BIN)/ruff format --check .
