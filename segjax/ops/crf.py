@@ -52,6 +52,7 @@ def dense_crf(
     method: Method = "auto",
     normalization: Normalization = "symmetric",
     compatibility: Array | None = None,
+    transform: Array | None = None,
     capacity: LatticeSize | None = None,
     radius: int = 5,
     output: Output = "marginals",
@@ -98,6 +99,10 @@ def dense_crf(
       normalization: of each kernel, see `segjax.ops.mean_field.make_kernel`.
       compatibility: penalties `[K]` or `[K, K]`, which `w1` and `w2` multiply; None:
         Potts.
+      transform: stretches or turns the appearance's features (x, y, channels), which
+        are over their widths by then: a number, `[2 + C]` or `[2 + C, 2 + C]`, see
+        `segjax.ops.crf_features.transform_features`. With it `sigma_alpha` and
+        `sigma_beta` may belong together: pydensecrf's kernel types. None: as they are.
       capacity: of the appearance lattice, see `crf_capacity`; None: counted outside of
         `jit`, the worst case under it.
       radius: of "window", in pixels.
@@ -147,7 +152,12 @@ def dense_crf(
     def one(pair: tuple[Array, Array]) -> Array:
         picture, scores = pair
         filters = crf_filters(
-            picture, *widths, method=method, capacity=capacity, radius=radius
+            picture,
+            *widths,
+            method=method,
+            transform=transform,
+            capacity=capacity,
+            radius=radius,
         )
         refined = refine(
             scores,

@@ -14,6 +14,7 @@ from segjax.ops.crf_features import (
     check_width,
     is_concrete,
     smoothness_features,
+    transform_features,
 )
 from segjax.ops.gaussian_filters import ExactFilter, Filter
 from segjax.ops.permutohedral import (
@@ -65,6 +66,7 @@ def crf_filters(
     sigma_gamma: Width,
     *,
     method: Method = "auto",
+    transform: Array | None = None,
     capacity: LatticeSize | None = None,
     radius: int = 5,
 ) -> tuple[Filter, Filter]:
@@ -76,6 +78,7 @@ def crf_filters(
       sigma_beta: see there.
       sigma_gamma: see there.
       method: one of `METHODS`.
+      transform: see there.
       capacity: see there.
       radius: see there.
 
@@ -90,7 +93,7 @@ def crf_filters(
     if method == "auto":
         method = choose_method(size[0] * size[1], jax.default_backend())
     gamma = check_width("sigma_gamma", sigma_gamma, 2)
-    features = appearance_features(image, sigma_alpha, sigma_beta)
+    features = _appearance(image, sigma_alpha, sigma_beta, transform)
     if method == "exact":
         return ExactFilter(features), SeparableFilter(jnp.asarray(gamma), size)
     if method == "window":
@@ -110,6 +113,13 @@ def crf_filters(
         return appearance, permutohedral_lattice(smoothness_features(size, gamma))
 
 
+def _appearance(
+    image: Array, sigma_alpha: Width, sigma_beta: Width, transform: Array | None
+) -> Array:
+    features = appearance_features(image, sigma_alpha, sigma_beta)
+    return features if transform is None else transform_features(features, transform)
+
+
 def _bitmap_size(cells: int | None) -> int | None:
     return cells if cells is None or cells <= LARGEST_BITMAP else None
 
@@ -121,20 +131,27 @@ def _cut(width: Array | np.ndarray) -> int | None:
     return int(np.ceil(TRUNCATE * float(np.max(np.asarray(width)))))
 
 
-def crf_capacity(image: Array, *, sigma_alpha: Width, sigma_beta: Width) -> LatticeSize:
+def crf_capacity(
+    image: Array,
+    *,
+    sigma_alpha: Width,
+    sigma_beta: Width,
+    transform: Array | None = None,
+) -> LatticeSize:
     """Counts what the appearance lattice of an image needs; outside of `jit`.
 
     Args:
       image: `[H, W, C]` in 0..255; `[B, H, W, C]`: enough for each of them.
       sigma_alpha: as in `dense_crf`.
       sigma_beta: as in `dense_crf`.
+      transform: as in `dense_crf`.
 
     Returns:
       The `capacity` of `dense_crf`; larger is allowed.
     """
     images = image[None] if image.ndim == 3 else image
     sizes = [
-        lattice_size(appearance_features(one, sigma_alpha, sigma_beta))
+        lattice_size(_appearance(one, sigma_alpha, sigma_beta, transform))
         for one in images
     ]
     return LatticeSize(*(max(numbers) for numbers in zip(*sizes, strict=True)))

@@ -204,7 +204,11 @@ _jitted_finish = jax.jit(_finish, static_argnums=2)
 
 
 def _rounded_up(number: int, steps: int) -> int:
-    """The next of `steps` sizes of each octave, so that few programs are compiled."""
+    """The next of `steps` sizes of each octave, so that images share a program.
+
+    Vertices beyond those in use cost little (10 % of the time for four times as many,
+    at 360x480), and a program takes seconds to compile.
+    """
     unit = max(1, (1 << max(number - 1, 1).bit_length() - 1) // steps)
     return -(-number // unit) * unit
 
@@ -299,7 +303,7 @@ def permutohedral_lattice(
         table = _table(places)
     else:
         table = _make_bitmap(places, table_size)
-    room = _rounded_up(int(table.count), 8) if max_vertices is None else max_vertices
+    room = _rounded_up(int(table.count), 1) if max_vertices is None else max_vertices
     lattice = _jitted_finish(places, table, min(room, bound))
     check_capacity(lattice, table_size=table_size)
     return lattice

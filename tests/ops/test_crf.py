@@ -158,20 +158,62 @@ def test_jit_eager_and_a_batch_of_four_are_equal(method) -> None:
         np.testing.assert_allclose(found, eager, atol=5e-5)
 
 
-def test_images_of_one_size_share_a_program() -> None:
-    traces = []
-
-    @jax.jit
-    def run(image, logits):
-        traces.append(image)
-        return dense_crf(image, logits, **OPTIONS, num_iterations=5, method="lattice")
-
-    for seed in range(3):
+def test_images_of_one_size_share_few_programs() -> None:
+    options = {**OPTIONS, "num_iterations": 5, "method": "lattice"}
+    counts, programs = set(), crf.refine._cache_size()
+    for seed in range(4):
         image, logits = drawn(seed)
-        found = run(picture("lattice", image), logits)
-        expected = refine("lattice")(picture("lattice", image), logits)
+        image = jnp.asarray(picture("lattice", image))
+        counts.add(crf_capacity(image, sigma_alpha=5.0, sigma_beta=30.0).vertices)
+        found = dense_crf(image, logits, **options)
+        expected = refine("lattice")(image, logits)
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert len(traces) == 1
+    rooms = {(count - 1).bit_length() for count in counts}
+    assert len(rooms) < len(counts)
+    assert crf.refine._cache_size() <= programs + len(rooms)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_transform_of_features_stands_for_other_widths(method) -> None:
+    """`DIAG_KERNEL` and `FULL_KERNEL` of pydensecrf."""
+    image = jnp.asarray(picture(method))
+    options = {**OPTIONS, "num_iterations": 3, "method": method}
+    expected = dense_crf(image, LOGITS, **options)
+    wider = options | {"sigma_alpha": 10.0, "sigma_beta": 15.0}
+    scale = jnp.array([2.0, 2.0] + [0.5] * image.shape[-1])
+    for transform in (scale, jnp.diag(scale)):
+        found = dense_crf(image, LOGITS, transform=transform, **wider)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    other = dense_crf(image, LOGITS, transform=jnp.array(3.0), **options)
+    assert np.abs(other - expected).max() > 1e-3
+    if method == "lattice":
+        widths = {key: wider[key] for key in ("sigma_alpha", "sigma_beta")}
+        needed = crf_capacity(image, **widths, transform=scale)
+        assert needed == crf_capacity(image, sigma_alpha=5.0, sigma_beta=30.0)
+    with pytest.raises(ValueError, match="scale has the shape"):
+        dense_crf(image, LOGITS, transform=jnp.ones(2), **options)
+
+
+def test_a_turned_kernel_is_that_of_its_covariance() -> None:
+    """`FULL_KERNEL` with axes that belong together, beside the pairs in float64."""
+    size, angle = (6, 7), 0.5
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    transform = np.eye(3)
+    transform[:2, :2] = np.diag([2.0, 0.5]) @ turn
+    image, logits = (jnp.asarray(a[: size[0], : size[1]]) for a in drawn())
+    grey = image[..., :1]
+    appearance, _ = crf_filters(
+        grey, 3.0, 40.0, 1.0, method="exact", transform=jnp.asarray(transform)
+    )
+    y, x = np.mgrid[: size[0], : size[1]].reshape(2, -1)
+    raw = np.stack([x, y, np.asarray(grey, np.float64).ravel()])
+    raw = raw / np.array([[3.0], [3.0], [40.0]])
+    apart = raw[:, :, None] - raw[:, None]
+    distance = np.einsum("inm,ij,jnm->nm", apart, transform.T @ transform, apart)
+    values = logits.reshape(-1, 3)
+    np.testing.assert_allclose(
+        appearance(values), np.exp(-distance / 2) @ values, rtol=2e-5, atol=1e-5
+    )
 
 
 def test_a_known_smoothness_needs_no_room_for_the_worst_case_under_jit() -> None:
