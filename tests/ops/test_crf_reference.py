@@ -115,29 +115,74 @@ def features_of(d: int, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(appearance_features(jnp.asarray(image), 7.3, 21.7))
 
 
-def by_pydensecrf(densecrf, logits, features, compatibility, normalization):
+@pytest.fixture
+def densecrf():
+    return pytest.importorskip(
+        "pydensecrf.densecrf", reason="needs pydensecrf2==1.1, see .ci/run"
+    )
+
+
+def by_pydensecrf(densecrf, logits, kernels, normalization="symmetric", steps=5):
+    """Marginals `[N, K]`; `kernels` are pairs of features and compatibility."""
     mode = {"none": "NO_NORMALIZATION"}.get(
         normalization, f"NORMALIZE_{normalization.upper()}"
     )
     crf = densecrf.DenseCRF(*logits.shape)
     crf.setUnaryEnergy(np.ascontiguousarray(-logits.T))
-    crf.addPairwiseEnergy(
-        np.ascontiguousarray(features.T),
-        compat=compatibility,
-        kernel=densecrf.DIAG_KERNEL,
-        normalization=getattr(densecrf, mode),
-    )
-    return np.asarray(crf.inference(5)).T
+    for features, compatibility in kernels:
+        crf.addPairwiseEnergy(
+            np.ascontiguousarray(np.asarray(features).T),
+            compat=compatibility,
+            kernel=densecrf.DIAG_KERNEL,
+            normalization=getattr(densecrf, mode),
+        )
+    return np.asarray(crf.inference(steps)).T
+
+
+PUBLISHED = [(80.0, 13.0, 3.0), (49.0, 5.0, 3.0), (67.0, 3.0, 1.0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+@pytest.mark.parametrize("widths", PUBLISHED)
+def test_published_widths_beside_pydensecrf(densecrf, shared_data, widths) -> None:
+    """On a photograph; on a quarter of it also beside the exact filter."""
+    alpha, beta, gamma = widths
+    whole = example(shared_data / "dense_crf", "case1")[:2]
+    quarter = small_example(shared_data / "dense_crf", "case1")
+    for (image, logits), shrink in ((whole, 1), (quarter, 4)):
+        options = {
+            "sigma_alpha": alpha / shrink,
+            "sigma_beta": beta,
+            "sigma_gamma": gamma,
+        }
+        options |= {"w1": 4.0, "w2": 3.0, "num_iterations": 10}
+        found = np.asarray(dense_crf(image, logits, **options, method="lattice"))
+        kernels = (
+            (appearance_features(jnp.asarray(image), alpha / shrink, beta), 4.0),
+            (smoothness_features(image.shape[:2], gamma), 3.0),
+        )
+        flat = np.asarray(logits).reshape(-1, logits.shape[-1])
+        expected = by_pydensecrf(densecrf, flat, kernels, steps=10)
+        expected = expected.reshape(logits.shape)
+        same = (found.argmax(-1) == expected.argmax(-1)).mean()
+        print(f"{widths}, {image.shape[:2]}: labels equal {100 * same:.3f} %", end="")
+        assert same >= 0.9995
+        assert np.quantile(np.abs(found - expected), 0.999) <= 1e-4
+    exact = np.asarray(dense_crf(image, logits, **options, method="exact"))
+    near = [(q.argmax(-1) == exact.argmax(-1)).mean() for q in (found, expected)]
+    print(f", exact {100 * near[0]:.2f} % (pydensecrf {100 * near[1]:.2f} %)")
+    assert near[0] >= 0.97
+    assert abs(near[0] - near[1]) <= 5e-3
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("compatibility", ["potts", "vector", "matrix"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("d", [2, 3, 5])
-def test_lattice_is_that_of_pydensecrf(d, normalization, compatibility) -> None:
-    densecrf = pytest.importorskip(
-        "pydensecrf.densecrf", reason="needs pydensecrf2==1.1, see .ci/run"
-    )
+def test_lattice_is_that_of_pydensecrf(
+    densecrf, d, normalization, compatibility
+) -> None:
     size, labels = (20, 24), 4
     features = features_of(d, size)
     generator = np.random.default_rng(1)
@@ -148,7 +193,7 @@ def test_lattice_is_that_of_pydensecrf(d, normalization, compatibility) -> None:
         "matrix": matrix + matrix.T,
         "vector": -matrix[0],
     }[compatibility]
-    expected = by_pydensecrf(densecrf, logits, features, penalties, normalization)
+    expected = by_pydensecrf(densecrf, logits, [(features, penalties)], normalization)
     lattice = permutohedral_lattice(jnp.asarray(features))
     kernel = make_kernel(
         lattice,
