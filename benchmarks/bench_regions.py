@@ -15,14 +15,12 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, serve
+from turns import compare, peak_megabytes, serve
 
 STRIDE, BINS = 4, 7
 ALLOWED = 1e-3
@@ -144,13 +142,6 @@ def torch_run(case: Case) -> tuple[Callable[[], Any], float]:
 RUNS = {"segjax": segjax_run, "torch": torch_run}
 
 
-def peak_megabytes(arguments: list[str]) -> float:
-    """Most memory of a process that runs once, beyond what it had before."""
-    command = [sys.executable, __file__, *arguments, "--peak"]
-    found = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(found.stdout.splitlines()[-1])
-
-
 def measure_peak(library: str, case: Case) -> float:
     used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     RUNS[library](Case(case.what, 20, 20, 27, 8))  # Imports and compilers.
@@ -181,12 +172,12 @@ def main() -> None:
     rounds, steps = (2, 1) if arguments.smoke else (arguments.rounds, arguments.steps)
     rows = []
     for case in SMOKE if arguments.smoke else CASES:
-        options = {
-            name: [f"--worker={name}", f"--case={json.dumps(case)}"] for name in RUNS
+        commands = {
+            name: [__file__, f"--worker={name}", f"--case={json.dumps(case)}"]
+            for name in RUNS
         }
-        commands = {name: [__file__, *o] for name, o in options.items()}
         row = compare(commands, rounds=rounds, steps=steps, allowed=ALLOWED)
-        row["peak_megabytes"] = {n: peak_megabytes(o) for n, o in options.items()}
+        row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
         rows.append({**case._asdict(), **row})
         each = ", ".join(
             f"{name} {1e3 * s:.2f} ms, {row['peak_megabytes'][name]:.0f} MB"

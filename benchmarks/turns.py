@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,24 @@ def serve(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
             seconds.append(time.perf_counter() - start)
             of_cpu.append(time.process_time() - used)
         print(json.dumps([*map(statistics.median, (seconds, of_cpu))]), flush=True)
+
+
+def print_peak(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
+    """The worker's side: prints the most memory of this process, after one more run."""
+    run, _ = prepare()
+    run()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def peak_megabytes(command: Sequence[str]) -> float:
+    """Most memory of a worker that is told to measure that (`print_peak`)."""
+    found = subprocess.run(
+        [sys.executable, *command, "--peak"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return float(found.stdout.splitlines()[-1])
 
 
 class Worker:
