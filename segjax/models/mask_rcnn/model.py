@@ -32,6 +32,7 @@ from segjax.models.mask_rcnn.targets import (
     sample_regions,
 )
 from segjax.ops.anchors import pyramid_anchors
+from segjax.ops.filled_slots import on_filled_slots
 from segjax.ops.keypoints import locate_keypoints
 from segjax.ops.paths import under
 from segjax.ops.receptive_field import Layer
@@ -292,13 +293,13 @@ class MaskRCNN(nn.Module):
             return outputs
         regions = pool(found.boxes, self.mask_size)
         if self.masks:
-            masks = self._masks(regions, train=False)
+            masks = self._masks(regions, found.valid, train=False)
             if not self.class_agnostic:
                 own = found.classes[:, :, None, None, None]
                 masks = jnp.take_along_axis(masks, own, axis=-1)
             outputs["masks"] = jax.nn.sigmoid(masks[..., 0])
         if self.keypoints:
-            heatmaps = self._points(regions)
+            heatmaps = self._points(regions, found.valid)
             outputs["keypoint_logits"] = heatmaps
             outputs["keypoints"] = jax.vmap(locate_keypoints)(heatmaps, found.boxes)
         return outputs
@@ -336,17 +337,18 @@ class MaskRCNN(nn.Module):
         slots = max(int(self.region_samples * self.region_positive_share), 1)
         regions = jax.tree.map(lambda x: x[:, :slots], regions)
         maps = pool(regions.boxes, self.mask_size)
+        filled = regions.classes > 0
         if self.masks:
             outputs |= {
-                "mask_logits": self._masks(maps, train=True),
+                "mask_logits": self._masks(maps, filled, train=True),
                 "mask_targets": mask_targets(regions, batch, size=2 * self.mask_size),
                 "mask_classes": regions.classes,
-                "mask_weights": (regions.classes > 0).astype(jnp.float32),
+                "mask_weights": filled.astype(jnp.float32),
             }
         if self.keypoints:
             cells, valid = keypoint_targets(regions, batch, size=4 * self.mask_size)
             outputs |= {
-                "keypoint_logits": self._points(maps),
+                "keypoint_logits": self._points(maps, filled),
                 "keypoint_cells": cells,
                 "keypoint_valid": valid,
             }
@@ -362,19 +364,33 @@ class MaskRCNN(nn.Module):
         )
         return head(regions, train=train)
 
-    def _masks(self, regions: Array, *, train: bool) -> Array:
+    def _masks(self, regions: Array, filled: Array, *, train: bool) -> Array:
         number = 1 if self.class_agnostic else self.num_classes
         head = MaskHead(number, self.mask_features, **self._options, name="mask_head")
-        logits = head(regions, train=train)
+        logits = self._of_filled(head, regions, filled, train=train)
         self.sow("intermediates", "mask_logits", logits)
         return logits
 
-    def _points(self, regions: Array) -> Array:
+    def _points(self, regions: Array, filled: Array) -> Array:
         types = (self.dtype, self.param_dtype)
         features = self.keypoint_features
         number = self.keypoints or 0
         head = KeypointHead(number, features, *types, name="keypoint_head")
-        return head(regions)
+        return self._of_filled(head, regions, filled)
+
+    def _of_filled(
+        self, head: nn.Module, regions: Array, filled: Array, **arguments: bool
+    ) -> Array:
+        """What a head says of the regions `[B, R, s, s, C]` that are there."""
+        if self.is_initializing() or (
+            self.norm == "batch" and isinstance(head, MaskHead)
+        ):
+            # Statistics of a batch want all regions together.
+            return head(regions, **arguments)
+        alone: Any = head.clone(parent=None, name=None)
+        variables = {"params": head.variables["params"]}
+        apply = functools.partial(alone.apply, variables, **arguments)
+        return on_filled_slots(apply, regions, filled)
 
     @property
     def _options(self) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""Functions of slots beside the same done to all, and what is left out."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.ops import filled_slots
+from segjax.ops.filled_slots import ROWS, on_filled_slots
+
+IMAGES, SLOTS, FEATURES = 2, 37, 3
+KERNEL = jnp.asarray(np.random.default_rng(0).normal(size=(FEATURES, 5)), jnp.float32)
+X = jnp.asarray(
+    np.random.default_rng(1).normal(size=(IMAGES, SLOTS, FEATURES)), jnp.float32
+)
+
+
+def function(x, kernel=KERNEL):
+    return jnp.tanh(x @ kernel)
+
+
+def filled_of(*counts):
+    return jnp.arange(SLOTS)[None] < jnp.array(counts)[:, None]
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (1, 0), (5, 20), (37, 36)])
+def test_values_and_gradients_are_those_of_all_slots_at_once(counts) -> None:
+    filled = filled_of(*counts)
+
+    def total(x, kernel, whole):
+        apply = lambda x: function(x, kernel)
+        y = apply(x) if whole else on_filled_slots(apply, x, filled)
+        return jnp.sum(jnp.where(filled[..., None], y, 0) ** 2), y
+
+    run = jax.jit(jax.grad(total, (0, 1), has_aux=True), static_argnums=2)
+    found, y = run(X, KERNEL, False)
+    expected, _ = run(X, KERNEL, True)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        y, np.where(filled[..., None], function(X), 0), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [((0, 0), 0), ((1, 0), 1), ((16, 17), 2)]
+)
+def test_groups_with_nothing_in_them_are_left_out(counts, expected) -> None:
+    seen = []
+
+    def watched(x):
+        jax.debug.callback(lambda: seen.append(x.shape))
+        return function(x)
+
+    jax.jit(lambda x, filled: on_filled_slots(watched, x, filled))(
+        X, filled_of(*counts)
+    )
+    jax.effects_barrier()
+    assert seen == [(IMAGES, ROWS // IMAGES, FEATURES)] * expected
+
+
+def test_an_accelerator_does_all_slots_at_once(monkeypatch) -> None:
+    expected = on_filled_slots(function, X, filled_of(3, 9))
+    shapes = []
+
+    def noted(x):
+        shapes.append(x.shape)
+        return function(x)
+
+    monkeypatch.setattr(filled_slots.jax, "default_backend", lambda: "gpu")
+    np.testing.assert_allclose(on_filled_slots(noted, X, filled_of(3, 9)), expected)
+    assert shapes == [X.shape]
+
+
+def test_bad_input_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"filled has the shape \[2, 3\] and x"):
+        on_filled_slots(function, X, jnp.ones((2, 3), bool))
