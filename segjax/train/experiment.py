@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import ml_collections
 
 from segjax import config as config_lib
@@ -24,6 +26,27 @@ def open_data(
     return config_lib.build(
         DATASETS, config.data, "data", data_dir=data_dir, manual_dir=manual_dir
     )
+
+
+def check_multipliers(
+    config: ml_collections.ConfigDict, init_state: Callable[[], Any]
+) -> None:
+    """Checks that each pattern of `config.optimizer.multipliers` has its parameters.
+
+    Args:
+      config: the experiment.
+      init_state: makes the state before the first step; it is only traced.
+
+    Raises:
+      UserError: naming the patterns that have none.
+    """
+    if not config.optimizer.get("multipliers"):
+        return
+    try:
+        jax.eval_shape(init_state)
+    except ValueError as error:
+        stop = "" if str(error).endswith(".") else "."
+        raise UserError(f"config.optimizer: {error}{stop}") from error
 
 
 def schedule_from(config: ml_collections.ConfigDict) -> Any:

@@ -18,7 +18,7 @@ from segjax.data.instance_frame import check_buckets
 from segjax.data.instance_pipeline import instance_batches, schedule_of
 from segjax.data.pipeline import Batches, record_names
 from segjax.train import optim, sharding
-from segjax.train.experiment import open_data, schedule_from
+from segjax.train.experiment import check_multipliers, open_data, schedule_from
 from segjax.train.instance_evaluate import (
     Detect,
     InstanceEvaluation,
@@ -122,6 +122,7 @@ class InstanceTask:
                 f'"{dataset.name}" have {self._points or "none"}: use that number.'
             )
         self.evaluation.check(self.model, dataset)
+        check_multipliers(self.config, lambda: self.init_state(dataset.channels))
         self.batches(dataset, 0).close()
         return dataset
 

@@ -25,7 +25,7 @@ from segjax.predict.symmetries import Apply, over_symmetries
 from segjax.predict.tiled import Predictor
 from segjax.train import optim, sharding
 from segjax.train.evaluate import Evaluation, Report, evaluate
-from segjax.train.experiment import open_data, schedule_from
+from segjax.train.experiment import check_multipliers, open_data, schedule_from
 from segjax.train.network import build_model
 from segjax.train.objective import Objective
 from segjax.train.state import TrainState, local_value
@@ -139,19 +139,9 @@ class SemanticTask:
             )
         self.evaluation.check(dataset.label_spec)
         self._check_evaluated_network(dataset.channels)
-        self._check_optimizer(dataset.channels)
+        check_multipliers(self.config, lambda: self.init_state(dataset.channels))
         self.batches(dataset, 0).close()
         return dataset
-
-    def _check_optimizer(self, channels: int) -> None:
-        """Checks that each pattern of config.optimizer.multipliers has its parameters."""
-        if not self.config.optimizer.get("multipliers"):
-            return
-        try:
-            jax.eval_shape(lambda: self.init_state(channels))
-        except ValueError as error:
-            stop = "" if str(error).endswith(".") else "."
-            raise UserError(f"config.optimizer: {error}{stop}") from error
 
     def _check_evaluated_network(self, channels: int) -> None:
         """Checks that evaluation's changes to the network leave its parameters."""

@@ -216,6 +216,10 @@ def test_mistakes_in_the_config_are_told_before_any_data_is_read(changes, senten
             "config.evaluation.best_metric is 'mean_iou', which is not measured.",
         ),
         (
+            {"optimizer__multipliers": (("backbone/nothing", 2.0),)},
+            "config.optimizer: multipliers has",
+        ),
+        (
             {"data": {"name": "shapes"}},
             'The data set "shapes" has labels of pixels, no objects',
         ),
