@@ -59,10 +59,10 @@ def laptop() -> dict:
     return {
         "task": "instance",
         "seed": 0,
-        "num_steps": 2400,
+        "num_steps": 1200,
         "batch_size": 4,
         "log_every": 20,
-        "eval_every": 800,
+        "eval_every": 600,
         "checkpoint_every": 200,
         "data": {"name": "instance_folder", "class_name": "nucleus"},
         "pipeline": {
