@@ -74,6 +74,18 @@ def regions_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def detectors_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "segjax", "torchvision", "ratio (range)", "peak memory of both"]]
+    for row in rows:
+        times = [f"{row['seconds'][name]:.2f} s" for name in ("segjax", "torch")]
+        peaks = [f"{row['peak_megabytes'][name]:.0f}" for name in ("segjax", "torch")]
+        low, high = row["ratio_range"]
+        name = f"{row['what']}, batch {row['batch']}, {row['height']}x{row['width']}"
+        ratio = f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"
+        table.append([name, *times, ratio, f"{' and '.join(peaks)} MB"])
+    return table
+
+
 def sliding_window_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "patch by patch", "at once", "ratio of time", "ratio of work"]]
     for row in rows:
@@ -145,6 +157,7 @@ TABLES = {
     "upsampling": upsampling_rows,
     "systems": systems_rows,
     "regions": regions_rows,
+    "detectors": detectors_rows,
     "sliding_window": sliding_window_rows,
 }
 
