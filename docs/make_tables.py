@@ -73,6 +73,8 @@ def model_table(models: Sequence[Row]) -> str:
         summary = summarize(config_lib.load(str(ROOT / model["config"])))
         field = summary["receptive_field"]
         height, width, channels = summary["input_size"]
+        gflops = summary["gflops"]
+        cost = "depends on the objects" if gflops is None else f"{gflops:.0f}"
         paper = model["paper"]
         if model["arxiv"]:
             paper = f"[{paper}](https://arxiv.org/abs/{model['arxiv']})"
@@ -84,7 +86,7 @@ def model_table(models: Sequence[Row]) -> str:
                 f"{summary['parameters']:,}",
                 f"{shown}, all" if summary["sees_whole_image"] else shown,
                 str(summary["stride"]),
-                f"{summary['gflops']:.0f} at {height}x{width}x{channels}",
+                f"{cost} at {height}x{width}x{channels}",
                 model["papers_number"],
                 model["ours"] or "not measured",
             )

@@ -13,7 +13,7 @@ import ml_collections
 from segjax.data import channels_of
 from segjax.ops.receptive_field import Layer, output_size, receptive_field
 from segjax.ops.tiles import Geometry
-from segjax.train.tasks import make_task, semantic
+from segjax.train.tasks import make_task
 from segjax.types import Array
 
 EXAMPLES = 5
@@ -29,7 +29,7 @@ def summarize(config: ml_collections.ConfigDict) -> dict[str, Any]:
     Returns:
       JSON: `model`, its name, and what `describe` says of it on one crop.
     """
-    task = semantic(make_task(config), "summary")
+    task = make_task(config)
     size = (*task.input_size, channels_of(config.data))
     return {"model": config.model.name, **describe(task.model, size)}
 
@@ -47,19 +47,25 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
       depends on through the convolutions of the longest path: smallest and largest),
       `sees_whole_image` (whether a global pooling beside that path widens it to the
       whole image), `stride`, `margin`, `halo` (null where the whole image is seen),
-      `legal_sizes`, and `layers`, a row for each layer of the longest path.
+      `legal_sizes`, and `layers`, a row for each layer of the longest path. Of a network
+      that finds objects `output_size` are its boxes (slots, 4), and `gflops` is null: it
+      depends on how many objects there are.
     """
     image = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
     variables = jax.eval_shape(
         lambda x: model.init(jax.random.key(0), x, train=False), image
     )
 
-    def logits(variables: Any, image: Array) -> Array:
-        outputs: Any = model.apply(variables, image, train=False)
-        return outputs["logits"]
-
-    lowered = jax.jit(logits).lower(variables, image)
     described: Any = model
+    finds_objects = hasattr(described, "detections")
+
+    def output(variables: Any, image: Array) -> Array:
+        outputs: Any = model.apply(variables, image, train=False)
+        return outputs["boxes" if finds_objects else "logits"]
+
+    lowered = None if finds_objects else jax.jit(output).lower(variables, image)
+    cost = (lowered.cost_analysis() or {})["flops"] / 1e9 if lowered else None
+    shape = jax.eval_shape(output, variables, image).shape
     layers: tuple[Layer, ...] = described.layers()
     geometry: Geometry = described.geometry
     field = receptive_field(layers)
@@ -67,8 +73,8 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
     return {
         "parameters": _count(variables["params"]),
         "input_size": list(input_size),
-        "output_size": list(lowered.out_info.shape[1:]),
-        "gflops": (lowered.cost_analysis() or {})["flops"] / 1e9,
+        "output_size": list(shape[1:]),
+        "gflops": cost,
         "receptive_field": {"smallest": field.smallest, "largest": field.size},
         "sees_whole_image": not geometry.tiles,
         "stride": geometry.stride,
@@ -113,10 +119,15 @@ def table(summary: Mapping[str, Any]) -> str:
     sizes = " -> ".join(
         "x".join(map(str, summary[key])) for key in ("input_size", "output_size")
     )
+    named, cost = "height, width, channels", summary["gflops"]
+    if cost is None:
+        named += ", and boxes of objects"
     facts = {
         "parameters": f"{summary['parameters']:,}",
-        "sizes": f"{sizes} (height, width, channels)",
-        "cost": f"{in_gflop(summary['gflops'])} forward, for one crop",
+        "sizes": f"{sizes} ({named})",
+        "cost": "depends on how many objects there are"
+        if cost is None
+        else f"{in_gflop(cost)} forward, for one crop",
         "receptive field": f"{field['smallest']} to {field['largest']} pixels",
         "stride": f"{summary['stride']} pixels",
         "legal sizes": f"{legal['rule']}; such as {shown}",

@@ -99,3 +99,17 @@ def test_channels_are_those_of_the_config():
     colour.data.channels = 3
     assert summarize(colour)["input_size"] == [256, 256, 3]
     assert summarize(colour)["parameters"] == grey + 2 * 9 * 16
+
+
+def test_a_network_that_finds_objects():
+    found = summarize(config.load(str(CONFIG.with_name("mask_rcnn_coco.py"))))
+    # torchvision's documentation says 44,401,393, with 91 classes, of which COCO uses 81,
+    # and without the factors and offsets of the norms of ResNet-50.
+    unused = 10 * (5 * (1024 + 1) + 256 + 1)
+    assert found["parameters"] == 44_401_393 - unused + 53_120
+    assert found["input_size"] == [800, 1088, 3]
+    assert found["output_size"] == [100, 4]
+    assert (found["gflops"], found["halo"], found["stride"]) == (None, None, 32)
+    text = table({"model": "mask_rcnn", **found})
+    assert "800x1088x3 -> 100x4 (height, width, channels, and boxes of objects)" in text
+    assert "depends on how many objects there are" in text

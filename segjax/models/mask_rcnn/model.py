@@ -35,7 +35,8 @@ from segjax.ops.anchors import pyramid_anchors
 from segjax.ops.filled_slots import on_filled_slots
 from segjax.ops.keypoints import locate_keypoints
 from segjax.ops.paths import under
-from segjax.ops.receptive_field import Layer
+from segjax.ops.receptive_field import Layer, receptive_field
+from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
 
 
@@ -404,6 +405,12 @@ class MaskRCNN(nn.Module):
             "dtype": self.dtype,
             "param_dtype": self.param_dtype,
         }
+
+    @property
+    def geometry(self) -> Geometry:
+        """Every size is legal; proposals compete over the whole image."""
+        stride = int(receptive_field(self.layers()).stride)
+        return Geometry(stride=stride, halo=None, offset=None)
 
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions to the coarsest map of the pyramid."""
