@@ -43,7 +43,7 @@ def finder(trained: Trained, *, tile: int | None = None) -> Finder:
     return Finder(
         task.detector(trained.variables),
         task.detector_batch_size,
-        task.buckets,
+        task.evaluated_buckets,
         task.resize,
         task.evaluation.mask_threshold,
         task.evaluation.least_score,

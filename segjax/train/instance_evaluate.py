@@ -43,6 +43,8 @@ class InstanceEvaluation:
       split: the split that is evaluated during training.
       best_metric: the metric that marks the best checkpoint: the highest value.
       batch_size: images that are predicted at a time, on all devices of a process.
+      buckets: sizes that images are padded to; None: those of training. With others a
+        network is trained on parts of images (`resize="keep"`) and measured on whole ones.
       boundaries: whether the average precision of outlines is measured, too.
       matching_f1: whether masks are also scored as a label image: the F1 of matched
         objects over thresholds of IoU, as for nuclei.
@@ -55,6 +57,7 @@ class InstanceEvaluation:
     split: str = "validation"
     best_metric: str = "mask_AP"
     batch_size: int = 4
+    buckets: tuple[tuple[int, int], ...] | None = None
     boundaries: bool = False
     matching_f1: bool = False
     least_score: float = 0.5

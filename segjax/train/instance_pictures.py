@@ -54,7 +54,7 @@ def draw_instances(
         task.detector(variables),
         [records[i] for i in chosen],
         batch_size=task.detector_batch_size,
-        buckets=task.buckets,
+        buckets=task.evaluated_buckets,
         resize=task.resize,
         mask_threshold=task.evaluation.mask_threshold,
     )

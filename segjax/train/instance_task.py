@@ -85,15 +85,22 @@ class InstanceTask:
             instance_batches, config.pipeline, "pipeline", GIVEN_TO_PIPELINE
         )
         check_augment(config.pipeline.get("augment", ()))
-        resize = config.pipeline.get("resize", "fit")
-        try:
-            self.buckets = check_buckets(config.pipeline.buckets, resize)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"config.pipeline.{error}.") from error
-        self.resize = resize
+        self.resize = config.pipeline.get("resize", "fit")
+        self.buckets = self._buckets("pipeline", config.pipeline.buckets)
+        self.evaluated_buckets = self._buckets(
+            "evaluation", self.evaluation.buckets or self.buckets
+        )
         self.input_size = self.output_size = self.buckets[0]
         self._points = self.model.keypoints
         self._detect = jax.jit(self._outputs)
+
+    def _buckets(
+        self, group: str, buckets: Sequence[tuple[int, int]]
+    ) -> tuple[tuple[int, int], ...]:
+        try:
+            return check_buckets(buckets, self.resize)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"config.{group}.{error}.") from error
 
     def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
@@ -239,7 +246,7 @@ class InstanceTask:
             Sums(self.evaluation, self.model, dataset),
             split=split,
             batch_size=self.detector_batch_size,
-            buckets=self.buckets,
+            buckets=self.evaluated_buckets,
             resize=self.resize,
             mask_threshold=self.evaluation.mask_threshold,
         )

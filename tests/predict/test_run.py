@@ -20,7 +20,7 @@ def trained(monkeypatch):
     task = object.__new__(InstanceTask)
     task.config = types.SimpleNamespace(model=types.SimpleNamespace(name="mask_rcnn"))
     task.evaluation = InstanceEvaluation(batch_size=1)
-    task.buckets, task.resize = ((16, 16),), "shrink"
+    task.evaluated_buckets, task.resize = ((16, 16),), "shrink"
 
     def detect(batch):
         count = len(batch["image"])
