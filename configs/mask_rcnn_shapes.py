@@ -6,7 +6,13 @@ ECCV 2018, arXiv 1803.08494), as the network starts from nothing and batches are
     python -m segjax.main --config=configs/mask_rcnn_shapes.py --workdir=runs/mask_rcnn_shapes
 
 The paper has no such data; what it claims of RoIAlign beside RoIPool, more AP where masks
-have to be exact, can be seen with the presets `pool` and (none). Ours: not measured yet.
+have to be exact, can be seen here. Ours, mask AP on 64 scenes kept apart, seed 0
+(2026-11-21, 2 CPU cores that other jobs shared; seconds of processor time):
+
+    (none)     AP50 0.893, AP75 0.713, 374 s
+    pool       AP50 0.891, AP75 0.468, 399 s
+    classes    AP50 0.880, AP75 0.746, 616 s
+    overfit    AP50 1.000, on the 16 scenes that were trained, 165 s
 
 Presets, as `--config=configs/mask_rcnn_shapes.py:PRESET`:
 
