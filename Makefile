@@ -38,6 +38,7 @@ lint: .venv/tested
 	@touch $@
 
 .venv/installed: .venv/made requirements.txt pyproject.toml
+	@echo "Installing segjax and what it needs, about 1 GB: some minutes."
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 

@@ -36,7 +36,7 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
     presets = {"": paper, "resnet101": resnet101, "smoke": smoke}
     if preset not in presets:
         known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; there are {known}')
+        raise ValueError(f'no preset "{preset}"; known: {known}')
     return ml_collections.ConfigDict(presets[preset]())
 
 

@@ -74,7 +74,9 @@ def model_table(models: Sequence[Row]) -> str:
         field = summary["receptive_field"]
         height, width, channels = summary["input_size"]
         gflops = summary["gflops"]
-        cost = "depends on the objects" if gflops is None else f"{gflops:.0f}"
+        cost = "depends on the objects"
+        if gflops is not None:
+            cost = f"{gflops:.0f}" if gflops >= 1 else f"{gflops:.2g}"
         paper = model["paper"]
         if model["arxiv"]:
             paper = f"[{paper}](https://arxiv.org/abs/{model['arxiv']})"

@@ -78,8 +78,16 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.get_config(preset)
     except Exception as error:  # whatever a person's own file can raise
+        raise UserError(
+            f"--config={file_and_preset}: {name} cannot be used: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    try:
+        return module.get_config(preset)
+    except ValueError as error:
+        raise UserError(f"--config={file_and_preset}: {error}.") from error
+    except Exception as error:  # likewise
         raise UserError(
             f"--config={file_and_preset}: {name} cannot be used: "
             f"{type(error).__name__}: {error}."

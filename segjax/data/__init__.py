@@ -46,6 +46,8 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = _Datasets()
 """Data sets by name; each takes `data_dir`, `manual_dir` and the config's arguments."""
 
 _GREY = ("em_sections", "isbi_em")
+DRAWN = ("em_sections", "shapes", "instance_shapes", "stick_figures")
+"""Data sets that need no files of yours."""
 
 
 def channels_of(group: Mapping[str, Any]) -> int:

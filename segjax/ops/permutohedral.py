@@ -45,6 +45,9 @@ from segjax.types import Array
 LARGEST_BITMAP = 1 << 25
 """Cells up to which a bitmap finds vertices quicker than sorting does."""
 
+CACHED_VERTICES = 1 << 17
+"""Vertices whose values a processor's cache holds."""
+
 
 class CapacityError(ValueError):
     """A lattice has more vertices, or more cells, than it was given room for."""
@@ -204,13 +207,18 @@ _jitted_finish = jax.jit(_finish, static_argnums=2)
 
 
 def _rounded_up(number: int, steps: int) -> int:
-    """The next of `steps` sizes of each octave, so that images share a program.
-
-    Vertices beyond those in use cost little (10 % of the time for four times as many,
-    at 360x480), and a program takes seconds to compile.
-    """
+    """The next of `steps` sizes of each octave, so that images share a program."""
     unit = max(1, (1 << max(number - 1, 1).bit_length() - 1) // steps)
     return -(-number // unit) * unit
+
+
+def _room(count: int) -> int:
+    """How many vertices a program is made for.
+
+    A program takes seconds to compile. Vertices beyond those in use cost next to nothing
+    while all of them fit into a processor's cache, and their share of the time beyond.
+    """
+    return _rounded_up(count, 2 if count <= CACHED_VERTICES else 8)
 
 
 def _check_features(features: Array) -> None:
@@ -303,7 +311,7 @@ def permutohedral_lattice(
         table = _table(places)
     else:
         table = _make_bitmap(places, table_size)
-    room = _rounded_up(int(table.count), 1) if max_vertices is None else max_vertices
+    room = _room(int(table.count)) if max_vertices is None else max_vertices
     lattice = _jitted_finish(places, table, min(room, bound))
     check_capacity(lattice, table_size=table_size)
     return lattice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,13 @@ import jax
 import ml_collections
 
 from segjax import config as config_lib
-from segjax.data import DATASETS
+from segjax.data import DATASETS, DRAWN
 from segjax.data.dataset import Dataset
 from segjax.train import optim
 from segjax.types import UserError
+
+
+log = logging.getLogger("segjax")
 
 
 def open_data(
@@ -23,6 +27,13 @@ def open_data(
     Raises:
       UserError: if files are missing or wrong.
     """
+    if manual_dir is not None and config.data.get("name") in DRAWN:
+        log.warning(
+            'The data set "%s" is drawn: --manual_dir=%s is not read. Your own files '
+            "want another preset, or another config.",
+            config.data.name,
+            manual_dir,
+        )
     return config_lib.build(
         DATASETS, config.data, "data", data_dir=data_dir, manual_dir=manual_dir
     )

@@ -113,6 +113,7 @@ def train(
             return run.complete(state, stack)
         if stop.requested:
             return run.result(state, run.start)
+        log.info("Compiling the training step, which on a CPU can take minutes.")
         step_fn = _compile(task, dataset, devices, state)
         seconds = _time_step(step_fn, task, dataset, devices, state)
         left = config.num_steps - run.start

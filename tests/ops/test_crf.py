@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.ops import crf
+from segjax.ops import crf, permutohedral
 from segjax.ops.crf import (
     choose_method,
     crf_capacity,
@@ -168,7 +168,7 @@ def test_images_of_one_size_share_few_programs() -> None:
         found = dense_crf(image, logits, **options)
         expected = refine("lattice")(image, logits)
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    rooms = {(count - 1).bit_length() for count in counts}
+    rooms = {permutohedral._room(count) for count in counts}
     assert len(rooms) < len(counts)
     assert crf.refine._cache_size() <= programs + len(rooms)
 

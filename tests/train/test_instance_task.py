@@ -231,3 +231,8 @@ def test_networks_and_data_that_do_not_fit_are_told(changes, sentence, data_dir)
     with pytest.raises(UserError) as caught:
         task.open_dataset(data_dir, None)
     assert str(caught.value).startswith(sentence)
+
+
+def test_a_folder_that_drawn_data_do_not_read_is_told(data_dir, tmp_path, caplog):
+    make_task(smoke_of()).open_dataset(data_dir, str(tmp_path))
+    assert f"--manual_dir={tmp_path} is not read" in caplog.text
