@@ -15,7 +15,6 @@ from segjax.data.dataset import Dataset
 from segjax.train import optim
 from segjax.types import UserError
 
-
 log = logging.getLogger("segjax")
 
 
