@@ -7,7 +7,9 @@ Each round waits for a quiet machine (or gives up waiting, and says so by its lo
 runs both once; the ratio is the median over rounds, above 1 segjax is faster. "whole" is
 from pixels to marginals, "steps" without the building of lattices and norms. Compiling
 is not counted: it happens once for images of one size. Wall time and processor time of
-all threads. The image is drawn, of smooth shades and few edges, as photographs have.
+all threads. The image is drawn so that its lattices are those of photographs: 24,248,
+193,903 and 441,981 vertices at the three pairs of widths, where five of PASCAL VOC have
+25,930, 173,089 and 277,989 in the middle.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def drawn(height: int, width: int, labels: int) -> tuple[np.ndarray, np.ndarray]
     generator = np.random.default_rng(0)
     regions = gaussian_filter(generator.normal(size=(height, width, 3)), (25, 25, 0))
     shades = gaussian_filter(generator.normal(size=(height, width, 3)), (4, 4, 0))
-    image = 120 + 60 * np.sign(regions) + 1500 * regions + 250 * shades
+    image = 120 + 60 * np.sign(regions) + 1500 * regions + 150 * shades
     image += generator.normal(0, 2, image.shape)
     blobs = gaussian_filter(generator.normal(size=(height, width, labels)), (15, 15, 0))
     logits = (60 * blobs + generator.normal(size=blobs.shape)).astype(np.float32)
