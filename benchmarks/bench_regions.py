@@ -152,6 +152,7 @@ def measure_peak(library: str, case: Case) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--what", nargs="+", choices=WHATS, default=[*WHATS])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="tiny cases, two rounds")
@@ -172,6 +173,8 @@ def main() -> None:
     rounds, steps = (2, 1) if arguments.smoke else (arguments.rounds, arguments.steps)
     rows = []
     for case in SMOKE if arguments.smoke else CASES:
+        if case.what not in arguments.what:
+            continue
         commands = {
             name: [__file__, f"--worker={name}", f"--case={json.dumps(case)}"]
             for name in RUNS
