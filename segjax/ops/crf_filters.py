@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, TypeAlias
 
 import jax
@@ -19,6 +20,7 @@ from segjax.ops.crf_features import (
 from segjax.ops.gaussian_filters import ExactFilter, Filter
 from segjax.ops.permutohedral import (
     LARGEST_BITMAP,
+    LatticeFilter,
     LatticeSize,
     lattice_size,
     permutohedral_lattice,
@@ -37,6 +39,9 @@ METHODS: tuple[Method, ...] = (
 
 EXACT_PIXELS_CPU = 5_000
 EXACT_PIXELS_ACCELERATOR = 32_768
+
+KEPT_PIXELS = 1 << 20
+"""Size of images up to which the lattice of positions is kept for the next image."""
 
 TRUNCATE = 4.0
 """Widths at which the separable Gaussian is cut on a CPU; an error of 5e-5."""
@@ -108,9 +113,18 @@ def crf_filters(
         return appearance, SeparableFilter(jnp.asarray(gamma), size, _cut(gamma))
     if not is_concrete(gamma):
         return appearance, permutohedral_lattice(smoothness_features(size, gamma))
+    widths = tuple(np.asarray(gamma).tolist())
+    build = _kept_smoothness if size[0] * size[1] <= KEPT_PIXELS else _smoothness
+    return appearance, build(size, widths)
+
+
+def _smoothness(size: tuple[int, int], widths: tuple[float, ...]) -> LatticeFilter:
     # Positions are known although a program may be traced: what is built is a constant.
     with jax.ensure_compile_time_eval():
-        return appearance, permutohedral_lattice(smoothness_features(size, gamma))
+        return permutohedral_lattice(smoothness_features(size, widths))
+
+
+_kept_smoothness = functools.lru_cache(maxsize=4)(_smoothness)
 
 
 def _appearance(
