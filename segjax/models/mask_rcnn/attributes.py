@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from segjax.layers.attributes import check_counts
 from segjax.models.mask_rcnn.pooling import METHODS
+
+COUNTS = (
+    "num_classes",
+    "fpn_features",
+    "rpn_depth",
+    "rpn_samples",
+    "candidates",
+    "proposals",
+    "region_samples",
+    "box_size",
+    "box_features",
+    "detection_candidates",
+    "detections",
+    "mask_size",
+    "mask_features",
+)
 
 SHARES = (
     "rpn_positive_share",
@@ -17,7 +34,7 @@ SHARES = (
 
 
 def check_attributes(model: Any) -> None:
-    """Checks what counts, names and dtypes alone do not.
+    """Checks counts, shares, and what belongs together; names and dtypes are elsewhere.
 
     Args:
       model: the network.
@@ -25,6 +42,7 @@ def check_attributes(model: Any) -> None:
     Raises:
       ValueError: naming the attribute, what it was, and what is allowed.
     """
+    check_counts(**{name: getattr(model, name) for name in COUNTS})
     for name in SHARES:
         value = getattr(model, name)
         if not 0 <= value <= 1:

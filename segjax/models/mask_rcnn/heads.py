@@ -7,7 +7,9 @@ Within a head the regions of all images are one batch, N.
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from segjax.layers.conv import Conv, UpConv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.initializers import he_normal, normal
 from segjax.ops.conv import conv_transpose
+from segjax.ops.filled_slots import on_filled_slots
 from segjax.ops.resize import resize_bilinear
 from segjax.types import Array, Dtype
 
@@ -181,6 +184,29 @@ class KeypointHead(nn.Module):
         x = (x + bias.astype(self.dtype)[None, None, None]).astype(jnp.float32)
         x = resize_bilinear(x, size=(2 * x.shape[1], 2 * x.shape[2]))
         return x.reshape(*regions.shape[:2], *x.shape[1:])
+
+
+def of_filled(
+    head: MaskHead | KeypointHead, regions: Array, filled: Array, **arguments: bool
+) -> Array:
+    """What a head says of regions, on a CPU of no more than there are.
+
+    Args:
+      head: bound to a network.
+      regions: `[B, R, s, s, C]`.
+      filled: whether there is a region, `[B, R]`, those that are in front.
+      **arguments: of the head.
+
+    Returns:
+      Logits `[B, R, ...]`, 0 where there is no region.
+    """
+    if head.is_initializing() or getattr(head, "norm", None) == "batch":
+        # Statistics of a batch want all regions together.
+        return head(regions, **arguments)
+    alone: Any = head.clone(parent=None, name=None)
+    variables = {"params": head.variables["params"]}
+    apply = functools.partial(alone.apply, variables, **arguments)
+    return on_filled_slots(apply, regions, filled)
 
 
 def together(regions: Array) -> Array:

@@ -15,13 +15,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.layers.attributes import check_counts, check_dtypes, check_stage
+from segjax.layers.attributes import check_dtypes, check_stage
 from segjax.layers.conv_norm import check_norm
 from segjax.layers.fpn import FPN
 from segjax.models.mask_rcnn.attributes import check_attributes
 from segjax.models.mask_rcnn.detections import detect
 from segjax.models.mask_rcnn.framing import DEVIATION, MEAN, framed
-from segjax.models.mask_rcnn.heads import BoxHead, KeypointHead, MaskHead
+from segjax.models.mask_rcnn.heads import BoxHead, KeypointHead, MaskHead, of_filled
 from segjax.models.mask_rcnn.pooling import Pool, pool_regions
 from segjax.models.mask_rcnn.rpn import Proposals, RPNHead, propose
 from segjax.models.mask_rcnn.targets import (
@@ -32,7 +32,6 @@ from segjax.models.mask_rcnn.targets import (
     sample_regions,
 )
 from segjax.ops.anchors import pyramid_anchors
-from segjax.ops.filled_slots import on_filled_slots
 from segjax.ops.keypoints import locate_keypoints
 from segjax.ops.paths import under
 from segjax.ops.receptive_field import Layer, receptive_field
@@ -145,21 +144,6 @@ class MaskRCNN(nn.Module):
 
     def __post_init__(self) -> None:
         """Checks the attributes when the network is made, before anything is traced."""
-        check_counts(
-            num_classes=self.num_classes,
-            fpn_features=self.fpn_features,
-            rpn_depth=self.rpn_depth,
-            rpn_samples=self.rpn_samples,
-            candidates=self.candidates,
-            proposals=self.proposals,
-            region_samples=self.region_samples,
-            box_size=self.box_size,
-            box_features=self.box_features,
-            detection_candidates=self.detection_candidates,
-            detections=self.detections,
-            mask_size=self.mask_size,
-            mask_features=self.mask_features,
-        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         check_norm(self.norm)
         check_attributes(self)
@@ -368,7 +352,7 @@ class MaskRCNN(nn.Module):
     def _masks(self, regions: Array, filled: Array, *, train: bool) -> Array:
         number = 1 if self.class_agnostic else self.num_classes
         head = MaskHead(number, self.mask_features, **self._options, name="mask_head")
-        logits = self._of_filled(head, regions, filled, train=train)
+        logits = of_filled(head, regions, filled, train=train)
         self.sow("intermediates", "mask_logits", logits)
         return logits
 
@@ -377,21 +361,7 @@ class MaskRCNN(nn.Module):
         features = self.keypoint_features
         number = self.keypoints or 0
         head = KeypointHead(number, features, *types, name="keypoint_head")
-        return self._of_filled(head, regions, filled)
-
-    def _of_filled(
-        self, head: nn.Module, regions: Array, filled: Array, **arguments: bool
-    ) -> Array:
-        """What a head says of the regions `[B, R, s, s, C]` that are there."""
-        if self.is_initializing() or (
-            self.norm == "batch" and isinstance(head, MaskHead)
-        ):
-            # Statistics of a batch want all regions together.
-            return head(regions, **arguments)
-        alone: Any = head.clone(parent=None, name=None)
-        variables = {"params": head.variables["params"]}
-        apply = functools.partial(alone.apply, variables, **arguments)
-        return on_filled_slots(apply, regions, filled)
+        return of_filled(head, regions, filled)
 
     @property
     def _options(self) -> dict[str, Any]:
