@@ -42,7 +42,7 @@ from segjax.ops.lattice_keys import (
 )
 from segjax.types import Array
 
-LARGEST_BITMAP = 1 << 25
+LARGEST_BITMAP = 1 << 27
 """Cells up to which a bitmap finds vertices quicker than sorting does."""
 
 CACHED_VERTICES = 1 << 17
