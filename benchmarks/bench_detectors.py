@@ -4,10 +4,10 @@
 
 Full inference of one image of 512x512, from pixels to masks in the image, and a training
 step of two images of 256x320 with eight objects each: losses, gradients, SGD with
-momentum, at a rate so small that all steps have as many regions with objects. Weights, images and objects are the same, norms are frozen in both, and the sums
-of all scores are compared before anything is timed. The two take turns
-(benchmarks/turns.py). torchvision's operators need a C compiler where PyTorch knows no
-CUDA (tests/torchvision_operators.py).
+momentum, at a rate so small that all steps have as many regions with objects. Weights,
+images and objects are the same, norms are frozen in both, and the sums of all scores are
+compared before anything is timed. The two take turns (benchmarks/turns.py). torchvision's
+operators need a C compiler where PyTorch knows no CUDA (tests/torchvision_operators.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, peak_megabytes, print_peak, serve
+from turns import compare, in_words, peak_megabytes, print_peak, serve
 
 CLASSES, OBJECTS, MASK_SIZE = 91, 8, 28
 ALLOWED = 1e-3
@@ -234,16 +234,7 @@ def main() -> None:
             row = compare(commands, rounds=rounds, steps=steps, allowed=ALLOWED)
             row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
             rows.append({**case._asdict(), **row})
-            each = ", ".join(
-                f"{name} {s:.2f} s, {row['peak_megabytes'][name]:.0f} MB"
-                for name, s in row["seconds"].items()
-            )
-            low, high = row["ratio_range"]
-            print(
-                f"{tuple(case)}: {each}, ratio {row['ratio']:.2f} "
-                f"({low:.2f} to {high:.2f})",
-                flush=True,
-            )
+            print(f"{tuple(case)}: {in_words(row)}", flush=True)
     save("detectors", {**found, "rows": rows}, arguments.output)
 
 

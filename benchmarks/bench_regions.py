@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, peak_megabytes, serve
+from turns import compare, in_words, peak_megabytes, serve
 
 STRIDE, BINS = 4, 7
 ALLOWED = 1e-3
@@ -182,11 +182,7 @@ def main() -> None:
         row = compare(commands, rounds=rounds, steps=steps, allowed=ALLOWED)
         row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
         rows.append({**case._asdict(), **row})
-        each = ", ".join(
-            f"{name} {1e3 * s:.2f} ms, {row['peak_megabytes'][name]:.0f} MB"
-            for name, s in row["seconds"].items()
-        )
-        print(f"{tuple(case)}: {each}, ratio {row['ratio']:.2f}", flush=True)
+        print(f"{tuple(case)}: {in_words(row)}", flush=True)
     save("regions", {**found, "rows": rows}, arguments.output)
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, serve
+from turns import compare, in_words, serve
 
 CLASSES = 21
 Arrays = Mapping[str, np.ndarray]
@@ -278,13 +278,7 @@ def main() -> None:
                     allowed=1e-4,
                 )
                 rows.append(row)
-                ours, theirs = (row["seconds"][name] for name in STEPS)
-                low, high = row["ratio_range"]
-                print(
-                    f"{system} {what}: segjax {ours:.3f} s, torch {theirs:.3f} s, "
-                    f"ratio {row['ratio']:.2f} ({low:.2f} to {high:.2f})",
-                    flush=True,
-                )
+                print(f"{system} {what}: {in_words(row)}", flush=True)
     save("systems", {**found, "rows": rows}, arguments.output)
 
 

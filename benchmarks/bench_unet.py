@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, serve
+from turns import compare, in_words, serve
 
 CLASSES = 2
 
@@ -227,12 +227,7 @@ def main() -> None:
                 case, arguments.device, weights, arguments.rounds, arguments.steps
             )
             rows.append(row)
-            print(
-                f"{case.what} batch {case.batch}: segjax {row['seconds']['segjax']:.4f} s, "
-                f"torch {row['seconds']['torch']:.4f} s, ratio {row['ratio']:.2f} "
-                f"({row['ratio_range'][0]:.2f} to {row['ratio_range'][1]:.2f})",
-                flush=True,
-            )
+            print(f"{case.what} batch {case.batch}: {in_words(row)}", flush=True)
     save("unet", {**found, "rows": rows}, arguments.output)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,23 @@ README = Path(__file__).parent / "README.md"
 MARKS = re.compile(r"(<!-- tables -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
+def ratio(row: dict[str, Any]) -> str:
+    """The ratio of a comparison, and its range."""
+    low, high = row["ratio_range"]
+    return f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"
+
+
 def unet_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "segjax", "PyTorch", "ratio (range)", "images/s of segjax"]]
     for row in rows:
         ours, theirs = (row["seconds"][name] for name in ("segjax", "torch"))
-        low, high = row["ratio_range"]
         name = f"{row['what']}, batch {row['batch']}, {row['side']}x{row['side']}"
         table.append(
             [
                 f"{name}, {row['features'][0]} features, {row['padding']}, {row['dtype']}",
                 f"{1e3 * ours:.1f} ms",
                 f"{1e3 * theirs:.1f} ms",
-                f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})",
+                ratio(row),
                 f"{row['batch'] / ours:.1f}",
             ]
         )
@@ -47,43 +53,49 @@ def systems_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "segjax", "PyTorch", "ratio (range)"]]
     for row in rows:
         ours, theirs = (row["seconds"][name] for name in ("segjax", "torch"))
-        low, high = row["ratio_range"]
         size = f"batch {row['batch']}, {row['side']}x{row['side']}"
         table.append(
             [
                 f"{row['system']}, {row['what']}, {size}",
                 f"{1e3 * ours:.1f} ms",
                 f"{1e3 * theirs:.1f} ms",
-                f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})",
+                ratio(row),
             ]
         )
     return table
 
 
-def regions_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+def with_peaks(
+    rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str], unit: str
+) -> list[list[str]]:
+    """Rows beside torchvision with peak memory; times in "s" or "ms"."""
     table = [["", "segjax", "torchvision", "ratio (range)", "peak memory of both"]]
+    written = {"s": "{:.2f} s", "ms": "{:.1f} ms"}[unit]
+    factor = {"s": 1, "ms": 1e3}[unit]
     for row in rows:
-        times = [f"{1e3 * row['seconds'][name]:.1f} ms" for name in ("segjax", "torch")]
-        peaks = [f"{row['peak_megabytes'][name]:.0f}" for name in ("segjax", "torch")]
-        low, high = row["ratio_range"]
-        where = f" of {row['height']}x{row['width']}x{row['channels']}"
-        name = f"{row['what']}, {row['regions']:,} regions"
-        name += "" if row["what"] == "nms" else where
-        ratio = f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"
-        table.append([name, *times, ratio, f"{' and '.join(peaks)} MB"])
+        both = ("segjax", "torch")
+        times = [written.format(factor * row["seconds"][library]) for library in both]
+        peaks = [f"{row['peak_megabytes'][library]:.0f}" for library in both]
+        memory = f"{' and '.join(peaks)} MB"
+        table.append([name(row), *times, ratio(row), memory])
     return table
+
+
+def regions_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    def name(row: dict[str, Any]) -> str:
+        where = f" of {row['height']}x{row['width']}x{row['channels']}"
+        what = f"{row['what']}, {row['regions']:,} regions"
+        return what if row["what"] == "nms" else what + where
+
+    return with_peaks(rows, name, "ms")
 
 
 def detectors_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    table = [["", "segjax", "torchvision", "ratio (range)", "peak memory of both"]]
-    for row in rows:
-        times = [f"{row['seconds'][name]:.2f} s" for name in ("segjax", "torch")]
-        peaks = [f"{row['peak_megabytes'][name]:.0f}" for name in ("segjax", "torch")]
-        low, high = row["ratio_range"]
-        name = f"{row['what']}, batch {row['batch']}, {row['height']}x{row['width']}"
-        ratio = f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"
-        table.append([name, *times, ratio, f"{' and '.join(peaks)} MB"])
-    return table
+    def name(row: dict[str, Any]) -> str:
+        size = f"{row['height']}x{row['width']}"
+        return f"{row['what']}, batch {row['batch']}, {size}"
+
+    return with_peaks(rows, name, "s")
 
 
 def sliding_window_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -114,12 +126,9 @@ def depthwise_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     for row in rows:
         ways = ("segjax", "stock", "torch")
         times = [f"{1e3 * row['seconds'][way]:.1f} ms" for way in ways]
-        low, high = row["ratio_range"]
         shape = f"{row['batch']}x{row['side']}x{row['side']}x{row['channels']}"
         name = f"{row['what']}, {shape}, stride {row['stride']}, dilation {row['dilation']}"
-        table.append(
-            [name, *times, f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"]
-        )
+        table.append([name, *times, ratio(row)])
     return table
 
 
@@ -132,9 +141,7 @@ def crf_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
             f"{1e3 * whole['seconds'][name]:.0f} ms"
             for name in ("segjax", "pydensecrf")
         ]
-        low, high = whole["ratio_range"]
-        ratio = f"**{whole['ratio']:.2f}** ({low:.2f} to {high:.2f})"
-        cells = [row["what"], str(row["steps"]), *times, ratio]
+        cells = [row["what"], str(row["steps"]), *times, ratio(whole)]
         table.append([*cells, f"{steps['ratio']:.2f}"])
     return table
 

@@ -57,6 +57,17 @@ def peak_megabytes(command: Sequence[str]) -> float:
     return float(found.stdout.splitlines()[-1])
 
 
+def in_words(row: Mapping[str, Any]) -> str:
+    """What `compare` found, as the programs print it; with peak memory where it is."""
+    peaks = row.get("peak_megabytes", {})
+    each = [
+        f"{name} {seconds:.4g} s" + (f", {peaks[name]:.0f} MB" if peaks else "")
+        for name, seconds in row["seconds"].items()
+    ]
+    low, high = row["ratio_range"]
+    return f"{', '.join(each)}, ratio {row['ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
 class Worker:
     """A process that runs `serve`."""
 

@@ -76,22 +76,16 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
     if spec is None or spec.loader is None:
         raise UserError(f"--config={file_and_preset}: {name} is no Python file.")
     module = importlib.util.module_from_spec(spec)
+    executed = False
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a person's own file can raise
-        raise UserError(
-            f"--config={file_and_preset}: {name} cannot be used: "
-            f"{type(error).__name__}: {error}."
-        ) from error
-    try:
+        executed = True
         return module.get_config(preset)
-    except ValueError as error:
-        raise UserError(f"--config={file_and_preset}: {error}.") from error
-    except Exception as error:  # likewise
-        raise UserError(
-            f"--config={file_and_preset}: {name} cannot be used: "
-            f"{type(error).__name__}: {error}."
-        ) from error
+    except Exception as error:  # whatever a person's own file can raise
+        why = f"{name} cannot be used: {type(error).__name__}: {error}"
+        if executed and isinstance(error, ValueError):  # get_config says it in words
+            why = str(error)
+        raise UserError(f"--config={file_and_preset}: {why}.") from error
 
 
 def check_overrides(config: ml_collections.ConfigDict, keys: Iterable[str]) -> None:

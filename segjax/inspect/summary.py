@@ -63,9 +63,13 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
         outputs: Any = model.apply(variables, image, train=False)
         return outputs["boxes" if finds_objects else "logits"]
 
-    lowered = None if finds_objects else jax.jit(output).lower(variables, image)
-    cost = (lowered.cost_analysis() or {})["flops"] / 1e9 if lowered else None
-    shape = jax.eval_shape(output, variables, image).shape
+    cost = None
+    if finds_objects:
+        shape = jax.eval_shape(output, variables, image).shape
+    else:
+        lowered = jax.jit(output).lower(variables, image)
+        cost = (lowered.cost_analysis() or {})["flops"] / 1e9
+        shape = lowered.out_info.shape
     layers: tuple[Layer, ...] = described.layers()
     geometry: Geometry = described.geometry
     field = receptive_field(layers)
