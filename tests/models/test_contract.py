@@ -43,7 +43,7 @@ from segjax.ops.tiles import Geometry
 from segjax.types import Dtype, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-PRESETS = r"there (?:are|is) (.+)\.$"
+PRESETS = r"; known: (.+)\.$"
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
 
 

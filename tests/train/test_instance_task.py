@@ -234,5 +234,6 @@ def test_networks_and_data_that_do_not_fit_are_told(changes, sentence, data_dir)
 
 
 def test_a_folder_that_drawn_data_do_not_read_is_told(data_dir, tmp_path, caplog):
-    make_task(smoke_of()).open_dataset(data_dir, str(tmp_path))
+    with caplog.at_level("WARNING", "segjax"):
+        make_task(smoke_of()).open_dataset(data_dir, str(tmp_path))
     assert f"--manual_dir={tmp_path} is not read" in caplog.text
