@@ -15,8 +15,9 @@ Tables find vertices by their integers. Both number them in the same order.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -110,12 +111,35 @@ def _simplex(elevated: list[Array]) -> tuple[list[Array], list[Array], Array]:
     return points, ranks, jnp.stack(shares)
 
 
-def _digits(points: list[Array]) -> list[Array]:
-    """`u_1 .. u_d` from `m_1 .. m_d`."""
-    result, above = [], jnp.zeros_like(points[0])
+def _divided(points: list[Array]) -> tuple[list[Array], list[Array]]:
+    """`u_1 .. u_d` from `m_1 .. m_d`, and what their divisions leave."""
+    digits, left, above = [], [], jnp.zeros_like(points[0])
     for j in range(len(points), 0, -1):
-        result.append(points[j - 1] + jnp.floor_divide(above, j + 1))
+        quotient = jnp.floor_divide(above, j + 1)
+        digits.append(points[j - 1] + quotient)
+        left.append(above - (j + 1) * quotient)
         above = above + points[j - 1]
+    return digits[::-1], left[::-1]
+
+
+def _corner(
+    k: int, digits: list[Array], left: list[Array], ranks: list[Array]
+) -> list[Array]:
+    """`u_1 .. u_d` of the vertex of remainder `k`, from those of the vertex of 0.
+
+    It is one lower in each coordinate of a rank above `d - k`. The floor in `u_j` falls
+    by one for each `t >= 0` with which `t (j + 1)` and what the division left are less
+    than the number of such coordinates behind `j`. So no division is needed.
+    """
+    d = len(digits)
+    result, behind = [], jnp.zeros_like(digits[0])
+    for j in range(d, 0, -1):
+        lowered = (ranks[j - 1] > d - k).astype(jnp.int32)
+        digit = digits[j - 1] - lowered
+        for least in range(0, d - j, j + 1):
+            digit = digit - (left[j - 1] + least < behind).astype(jnp.int32)
+        result.append(digit)
+        behind = behind + lowered
     return result[::-1]
 
 
@@ -136,9 +160,19 @@ def _encode(digits: list[Array], remainder: Array, low: Array, radix: Array) -> 
     return key * (len(digits) + 1) + remainder
 
 
-def _wall(x: list[Array], condition: Array) -> list[Array]:
-    """Keeps XLA from computing `x` again in each of its uses; zeros if not `condition`."""
-    return lax.cond(condition, lambda x: x, lambda x: [jnp.zeros_like(a) for a in x], x)
+def _in_branch(condition: Array, function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)`, or zeros if not `condition`.
+
+    XLA for CPUs computes a value again in every fusion that reads it, and what those
+    read, too; the results of a branch it keeps. Two conditions that are one, and results
+    that nobody reads, would be taken apart again.
+    """
+
+    def zeros(*arguments: Any) -> Any:
+        shapes = jax.eval_shape(function, *arguments)
+        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+    return lax.cond(condition, function, zeros, *arguments)
 
 
 def place(features: Array) -> Places:
@@ -155,61 +189,84 @@ def place(features: Array) -> Places:
     # False for NaN, too. Far out whole numbers of 32 bits would wrap around.
     finite = functools.reduce(jnp.maximum, [jnp.abs(e).max() for e in elevated])
     finite = finite < _LARGEST
-    elevated = _wall(elevated, finite)
-    points, ranks, weights = _simplex(elevated)
-    *walled, weights = _wall([*points[1:], *ranks[1:], weights], finite)
-    points, ranks = walled[:d], walled[d:]
-    remainder = jnp.arange(d + 1, dtype=jnp.int32)[:, None]
-    corners = [
-        point[None] - (rank[None] > d - remainder).astype(jnp.int32)
-        for point, rank in zip(points, ranks, strict=True)
-    ]
-    digits = _wall(_digits(corners), finite)
-    low = jnp.stack([u.min() for u in digits])
-    radix = jnp.stack([u.max() for u in digits]) - low + 1
+    points, ranks, weights = _in_branch(finite, _simplex, elevated)
+    # Always so: for `_in_branch`, another condition, and a use of all of the results.
+    small = (points[0].max() <= _LARGEST) & (ranks[0].max() <= d)
+    digits, left = _in_branch(small, _divided, points[1:])
+    corners = [_corner(k, digits, left, ranks[1:]) for k in range(d + 1)]
+    # Digits never rise with the remainder.
+    low = jnp.stack([u.min() for u in corners[d]])
+    radix = jnp.stack([u.max() for u in corners[0]]) - low + 1
     cells = (d + 1) * jnp.prod(radix.astype(jnp.float32))
     cells = jnp.where(finite, cells, jnp.inf)
-    keys = _encode(digits, jnp.broadcast_to(remainder, digits[0].shape), low, radix)
-    return Places(keys, weights, low, radix, cells, finite & (cells <= MOST_CELLS))
+    keys = [_encode(u, jnp.int32(k), low, radix) for k, u in enumerate(corners)]
+    ok = finite & (cells <= MOST_CELLS)
+    return Places(jnp.stack(keys), weights, low, radix, cells, ok)
 
 
-def neighbor_keys(
-    places: Places, vertices: Array, axis: Array
-) -> list[tuple[Array, Array]]:
-    """Finds the vertices before and after along an axis of the lattice.
+def neighbor_keys(places: Places, vertices: Array) -> Array:
+    """Finds the vertices before and after along each axis of the lattice.
 
     Along axis `j` coordinate `j` falls by `d` and all others rise by 1, or the reverse.
 
     Args:
       places: whose box the keys belong to.
       vertices: keys `[M]`; negative: none.
-      axis: `j`, 0 to d, a scalar.
 
     Returns:
-      Twice the keys `[M]`, and whether they are inside of the box `[M]`.
+      Keys `[d + 1, 2, M]`, -1 where a neighbour is outside of the box.
     """
     d = places.low.shape[0]
-    remainder, rest = vertices % (d + 1), vertices // (d + 1)
-    digits = []
-    for j in range(d):
-        digits.append(rest % places.radix[j] + places.low[j])
-        rest = rest // places.radix[j]
-    points = _points(digits)
-    result = []
-    for step in (-1, 1):
+    remainder, digits, left = _in_branch(places.ok, _decode, places, vertices)
+
+    def beside(axis: Array, step: int) -> Array:
         carried = remainder == (0 if step < 0 else d)
-        moved = [
-            point + step * (carried.astype(jnp.int32) - (axis == j))
-            for j, point in enumerate(points, 1)
-        ]
-        digits = _digits(moved)
-        inside = vertices >= 0
-        for j, u in enumerate(digits):
-            inside &= (u >= places.low[j]) & (u < places.low[j] + places.radix[j])
+        risen = step * carried.astype(jnp.int32)
+        moved, inside, behind = [], vertices >= 0, jnp.zeros_like(remainder)
+        for j in range(d, 0, -1):
+            rise = risen - step * (axis == j).astype(jnp.int32)
+            carry = jnp.floor_divide(left[j - 1] + behind, j + 1)
+            u = digits[j - 1] + rise + carry
+            low, radix = places.low[j - 1], places.radix[j - 1]
+            inside &= (u >= low) & (u < low + radix)
+            moved.append(u)
+            behind = behind + rise
         other = jnp.where(carried, d if step < 0 else 0, remainder + step)
-        key = _encode(digits, other, places.low, places.radix)
-        result.append((jnp.where(inside, key, 0), inside))
-    return result
+        key = _encode(moved[::-1], other, places.low, places.radix)
+        return jnp.where(inside, key, -1)
+
+    # Stacked within the loop they would be computed one by one, seven times slower.
+    axes = jnp.arange(d + 1, dtype=jnp.int32)
+    both = lambda _, axis: (None, (beside(axis, -1), beside(axis, 1)))
+    return jnp.stack(lax.scan(both, None, axes)[1], 1)
+
+
+def _decode(places: Places, keys: Array) -> tuple[Array, list[Array], list[Array]]:
+    """Remainders of vertices, `u_1 .. u_d`, and what the divisions in them leave."""
+    rest = keys // (places.low.shape[0] + 1)
+    remainder = keys - rest * (places.low.shape[0] + 1)
+
+    def digit(rest: Array, place: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, radix = place
+        quotient, rest = _divmod(rest, radix)
+        return quotient, rest + low
+
+    digits = list(lax.scan(digit, rest, (places.low, places.radix))[1])
+    return remainder, digits, _divided(_points(digits))[1]
+
+
+def _divmod(x: Array, by: Array) -> tuple[Array, Array]:
+    """`divmod` of integers `>= 0` by one, without division, which has no vector form.
+
+    The first quotient is off by what float32 rounds, at most 128; the second by 1.
+    """
+    inverse = 1 / by.astype(jnp.float32)
+    quotient = (x.astype(jnp.float32) * inverse).astype(jnp.int32)
+    rest = x - quotient * by
+    more = jnp.floor(rest.astype(jnp.float32) * inverse).astype(jnp.int32)
+    quotient, rest = quotient + more, rest - more * by
+    more = (rest >= by).astype(jnp.int32) - (rest < 0).astype(jnp.int32)
+    return quotient + more, rest - more * by
 
 
 def _prefix(counts: Array) -> Array:

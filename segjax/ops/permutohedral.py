@@ -189,15 +189,10 @@ def _finish(places: Places, table: Table, max_vertices: int) -> LatticeFilter:
     vertices = jnp.full((max_vertices + 1,), -1, jnp.int32).at[room].set(keys)
     vertices = vertices.at[max_vertices].set(-1)
 
-    def along(_: None, axis: Array) -> tuple[None, Array]:
-        found = [
-            jnp.where(exists & table.has(key), table.find(key), max_vertices)
-            for key, exists in neighbor_keys(places, vertices, axis)
-        ]
-        return None, jnp.minimum(jnp.stack(found), max_vertices).astype(jnp.int32)
-
-    axes = jnp.arange(keys.shape[0], dtype=jnp.int32)
-    neighbors = lax.scan(along, None, axes)[1]
+    around = neighbor_keys(places, vertices)
+    exists = (around >= 0) & table.has(around)
+    neighbors = jnp.where(exists, table.find(around), max_vertices)
+    neighbors = jnp.minimum(neighbors, max_vertices)
     ok = (table.count <= max_vertices) & table.ok & places.ok
     weights = jnp.where(ok, places.weights, jnp.nan)
     return LatticeFilter(room, weights, neighbors, table.count, places.cells, ok)

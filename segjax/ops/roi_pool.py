@@ -181,7 +181,7 @@ def _forward(table: Array, bins: _Bins) -> tuple[Array, tuple[Array, _Bins, Arra
 
 
 def _first_maximum(table: Array, bins: _Bins) -> tuple[Array, Array]:
-    """Maximum of each bin, 0 of none, and which round had it, -1 for none."""
+    """Maximum of each bin, 0 of none, and the row that has it, -1 for none."""
     high, wide = _rounds(bins)
     shape = (*bins.row.shape[:2], bins.column.shape[1], table.shape[-1])
 
@@ -190,7 +190,9 @@ def _first_maximum(table: Array, bins: _Bins) -> tuple[Array, Array]:
         index, inside = _cell(bins, k // wide, k % wide)
         value = table[index]
         better = inside[..., None] & (value > best)
-        return jnp.where(better, value, best), jnp.where(better, k, winner)
+        return jnp.where(better, value, best), jnp.where(
+            better, index[..., None], winner
+        )
 
     start = jnp.full(shape, -jnp.inf, table.dtype), jnp.full(shape, -1, jnp.int32)
     best, winner = lax.fori_loop(0, high * wide, step, start)
@@ -201,23 +203,17 @@ def _backward(
     residuals: tuple[Array, _Bins, Array], cotangent: Array
 ) -> tuple[Array, _Bins]:
     shape, bins, winner = residuals
-    # The rounds are counted by the widest bin of a chunk: here, too, of that same chunk.
-    chunks, chunk = split(cotangent.shape[0], FORWARD_CHUNK)
-    parts = cut((bins, winner, cotangent), chunks, chunk)
+    channels = jnp.arange(cotangent.shape[-1])[None, None, None]
+    # Where no row won, one behind the last, which is dropped.
+    row = jnp.where(winner < 0, shape.shape[0], winner)
 
-    def scatter(total: Array, part: tuple[_Bins, Array, Array]) -> tuple[Array, None]:
-        bins, winner, cotangent = part
-        high, wide = _rounds(bins)
-
-        def step(k: Array, total: Array) -> Array:
-            index, _ = _cell(bins, k // wide, k % wide)
-            rows = jnp.where(winner == k, cotangent, 0)
-            rows = rows.reshape(-1, rows.shape[-1]).astype(total.dtype)
-            return total.at[index.ravel()].add(rows)
-
-        return lax.fori_loop(0, high * wide, step, total), None
+    def scatter(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
+        row, cotangent = part
+        updates = cotangent.astype(total.dtype)
+        return total.at[row, channels].add(updates, mode="drop"), None
 
     nothing = zeros_like_table(shape, cotangent.shape[-1])
+    parts = cut((row, cotangent), *split(cotangent.shape[0], FORWARD_CHUNK))
     total, _ = lax.scan(scatter, nothing, parts)
     return total.astype(shape.dtype), no_gradient(bins)
 

@@ -132,6 +132,16 @@ def test_bitmap_and_sorting_number_vertices_alike() -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("by", [1, 2, 3, 7, 100, 12_345, 2**20, 3 * 10**8])
+def test_division_of_keys_is_exact(by: int) -> None:
+    most = 2**31 // 3  # Of two vertices each, in one dimension.
+    drawn = np.random.default_rng(by).integers(0, most, 10_000)
+    x = np.concatenate([drawn, range(100), most - np.arange(100)]).astype(np.int32)
+    quotient, rest = jax.jit(lattice_keys._divmod)(x, jnp.int32(by))
+    np.testing.assert_array_equal(quotient, x // by)
+    np.testing.assert_array_equal(rest, x % by)
+
+
 def test_prefix_sums_in_two_levels() -> None:
     counts = np.random.default_rng(0).integers(0, 9, 700).astype(np.int32)
     found = lattice_keys._prefix(jnp.asarray(counts))
