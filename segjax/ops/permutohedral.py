@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -108,14 +108,19 @@ class LatticeFilter:
         return lattice_filter(self, values)
 
 
-def _splat(lattice: LatticeFilter, values: Array) -> Array:
+def _shares(lattice: LatticeFilter, factor: Array | None) -> Array:
+    """Shares of vertices, times the factor of each pixel `[N, 1]`."""
+    return lattice.weights if factor is None else lattice.weights * factor.T
+
+
+def _splat(lattice: LatticeFilter, factor: Array | None, values: Array) -> Array:
     def add(total: Array, corner: tuple[Array, Array]) -> tuple[Array, None]:
         index, weight = corner
         updates = weight[:, None] * values
         return total.at[index].add(updates, mode="promise_in_bounds"), None
 
     start = jnp.zeros((lattice.max_vertices + 1, values.shape[1]), values.dtype)
-    return lax.scan(add, start, (lattice.index, lattice.weights))[0]
+    return lax.scan(add, start, (lattice.index, _shares(lattice, factor)))[0]
 
 
 def _blur(lattice: LatticeFilter, vertices: Array, reverse: bool) -> Array:
@@ -128,32 +133,42 @@ def _blur(lattice: LatticeFilter, vertices: Array, reverse: bool) -> Array:
     return lax.scan(along, vertices, lattice.neighbors, reverse=reverse)[0]
 
 
-def _slice(lattice: LatticeFilter, vertices: Array) -> Array:
+def _slice(lattice: LatticeFilter, factor: Array | None, vertices: Array) -> Array:
     number = lattice.index.shape[0]
     alpha = 1 / (1 + 2.0 ** (1 - number))
+    shares = alpha * _shares(lattice, factor)
     total = jnp.zeros((), vertices.dtype)
     for k in range(number):
         corner = vertices.at[lattice.index[k]].get(mode="promise_in_bounds")
-        share = (alpha * lattice.weights[k])[:, None] * corner
+        share = shares[k][:, None] * corner
         total = share if k == 0 else total + share
     return total
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _filter(reverse: bool, lattice: LatticeFilter, values: Array) -> Array:
-    return _slice(lattice, _blur(lattice, _splat(lattice, values), reverse))
+def _filter(
+    reverse: bool,
+    lattice: LatticeFilter,
+    before: Array | None,
+    after: Array | None,
+    values: Array,
+) -> Array:
+    vertices = _blur(lattice, _splat(lattice, before, values), reverse)
+    return _slice(lattice, after, vertices)
 
 
-def _filter_forward(
-    reverse: bool, lattice: LatticeFilter, values: Array
-) -> tuple[Array, LatticeFilter]:
-    return _filter(reverse, lattice, values), lattice
+_Fixed: TypeAlias = tuple[LatticeFilter, Array | None, Array | None]
+
+
+def _filter_forward(reverse: bool, *arguments: Any) -> tuple[Array, _Fixed]:
+    return _filter(reverse, *arguments), arguments[:3]
 
 
 def _filter_backward(
-    reverse: bool, lattice: LatticeFilter, g: Array
-) -> tuple[None, Array]:
-    return None, _filter(not reverse, lattice, g)
+    reverse: bool, fixed: _Fixed, g: Array
+) -> tuple[None, None, None, Array]:
+    lattice, before, after = fixed
+    return None, None, None, _filter(not reverse, lattice, after, before, g)
 
 
 _filter.defvjp(_filter_forward, _filter_backward)
@@ -161,19 +176,28 @@ _jitted_filter = jax.jit(_filter, static_argnums=0)
 
 
 def lattice_filter(
-    lattice: LatticeFilter, values: Array, *, reverse: bool = False
+    lattice: LatticeFilter,
+    values: Array,
+    *,
+    before: Array | None = None,
+    after: Array | None = None,
+    reverse: bool = False,
 ) -> Array:
     """Filters values over a lattice: splat, blur, slice.
 
     Args:
       lattice: of `permutohedral_lattice`.
       values: `[N, C]`.
-      reverse: whether the blurs are in reverse, which makes it the transpose.
+      before: factors of the pixels ahead of the splat `[N, 1]`, which cost nothing as
+        part of the shares; no gradient reaches them.
+      after: the same behind the slice.
+      reverse: whether the blurs are in reverse; with `before` and `after` exchanged it
+        is the transpose.
 
     Returns:
       `[N, C]`; NaN where the capacity of the lattice was too small.
     """
-    return _jitted_filter(reverse, lattice, values)
+    return _jitted_filter(reverse, lattice, before, after, values)
 
 
 _place = jax.jit(place)

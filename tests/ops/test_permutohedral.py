@@ -110,6 +110,18 @@ def test_gradient_to_values_is_the_transpose() -> None:
     np.testing.assert_array_equal(gradient, expected)
 
 
+def test_factors_of_pixels_go_into_the_shares() -> None:
+    x, lattice = jnp.asarray(values_of()), lattice_of(3)
+    rng = np.random.default_rng(9)
+    before, after = jnp.asarray(rng.uniform(0.5, 2, (2, len(x), 1)), jnp.float32)
+    scaled = functools.partial(lattice_filter, lattice, before=before, after=after)
+    expected = after * lattice(before * x)
+    np.testing.assert_allclose(scaled(x), expected, rtol=1e-5, atol=1e-5)
+    gradient = jax.vjp(scaled, x)[1](x)[0]
+    expected = before * lattice_filter(lattice, after * x, reverse=True)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_no_gradient_goes_to_the_features() -> None:
     @jax.jit
     def loss(features):
