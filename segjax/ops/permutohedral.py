@@ -49,6 +49,15 @@ CACHED_VERTICES = 1 << 17
 """Vertices whose values a processor's cache holds."""
 
 
+SPLAT_PIXELS = 1 << 15
+"""Pixels whose values times a share a processor's cache holds, 21 labels or so."""
+
+_IN_BOUNDS: dict[str, Any] = {
+    "mode": "promise_in_bounds",
+    "wrap_negative_indices": False,
+}
+
+
 class CapacityError(ValueError):
     """A lattice has more vertices, or more cells, than it was given room for."""
 
@@ -114,19 +123,33 @@ def _shares(lattice: LatticeFilter, factor: Array | None) -> Array:
 
 
 def _splat(lattice: LatticeFilter, factor: Array | None, values: Array) -> Array:
-    def add(total: Array, corner: tuple[Array, Array]) -> tuple[Array, None]:
-        index, weight = corner
-        updates = weight[:, None] * values
-        return total.at[index].add(updates, mode="promise_in_bounds"), None
+    shares, pixels = _shares(lattice, factor), values.shape[0]
+    most = SPLAT_PIXELS if jax.default_backend() == "cpu" else pixels
+    parts = -(-pixels // most)
+    size = -(-pixels // parts)
+
+    def add(part: Array, total: Array) -> Array:
+        # The last part begins among the pixels of the one before, whose share is 0 here.
+        begin = jnp.minimum(part * size, pixels - size)
+        fresh = begin + jnp.arange(size) >= part * size
+        cut = functools.partial(
+            lax.dynamic_slice_in_dim, start_index=begin, slice_size=size
+        )
+        index, x = cut(lattice.index, axis=1), cut(values)
+        share = jnp.where(fresh[None], cut(shares, axis=1), 0)
+        for k in range(index.shape[0]):
+            corner = total.at[index[k]]
+            total = corner.add(share[k][:, None] * x, **_IN_BOUNDS)
+        return total
 
     start = jnp.zeros((lattice.max_vertices + 1, values.shape[1]), values.dtype)
-    return lax.scan(add, start, (lattice.index, _shares(lattice, factor)))[0]
+    return lax.fori_loop(0, parts, add, start)
 
 
 def _blur(lattice: LatticeFilter, vertices: Array, reverse: bool) -> Array:
     def along(x: Array, neighbors: Array) -> tuple[Array, None]:
-        before = x.at[neighbors[0]].get(mode="promise_in_bounds")
-        after = x.at[neighbors[1]].get(mode="promise_in_bounds")
+        before = x.at[neighbors[0]].get(**_IN_BOUNDS)
+        after = x.at[neighbors[1]].get(**_IN_BOUNDS)
         return x + 0.5 * (before + after), None
 
     # A loop, because steps written out would be fused and computed over and over.
@@ -139,7 +162,7 @@ def _slice(lattice: LatticeFilter, factor: Array | None, vertices: Array) -> Arr
     shares = alpha * _shares(lattice, factor)
     total = jnp.zeros((), vertices.dtype)
     for k in range(number):
-        corner = vertices.at[lattice.index[k]].get(mode="promise_in_bounds")
+        corner = vertices.at[lattice.index[k]].get(**_IN_BOUNDS)
         share = shares[k][:, None] * corner
         total = share if k == 0 else total + share
     return total
