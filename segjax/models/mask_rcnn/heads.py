@@ -7,8 +7,8 @@ Within a head the regions of all images are one batch, N.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -187,18 +187,13 @@ class KeypointHead(nn.Module):
 
 
 def of_filled(
-    head: MaskHead | KeypointHead,
-    pool: Callable[[Array], Array],
-    boxes: Array,
-    filled: Array,
-    **arguments: bool,
+    head: MaskHead | KeypointHead, regions: Array, filled: Array, **arguments: bool
 ) -> Array:
     """What a head says of regions, on a CPU of no more than there are.
 
     Args:
       head: bound to a network.
-      pool: from boxes `[B, r, 4]` to regions `[B, r, s, s, C]`, for any r.
-      boxes: `[B, R, 4]`.
+      regions: `[B, R, s, s, C]`.
       filled: whether there is a region, `[B, R]`, those that are in front.
       **arguments: of the head.
 
@@ -207,14 +202,11 @@ def of_filled(
     """
     if head.is_initializing() or getattr(head, "norm", None) == "batch":
         # Statistics of a batch want all regions together.
-        return head(pool(boxes), **arguments)
+        return head(regions, **arguments)
     alone: Any = head.clone(parent=None, name=None)
     variables = {"params": head.variables["params"]}
-
-    def apply(boxes: Array) -> Array:
-        return alone.apply(variables, pool(boxes), **arguments)
-
-    return on_filled_slots(apply, boxes, filled)
+    apply = functools.partial(alone.apply, variables, **arguments)
+    return on_filled_slots(apply, regions, filled)
 
 
 def together(regions: Array) -> Array:

@@ -8,7 +8,7 @@ of stands in a fixed number of slots, and `valid` tells which are taken.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -276,15 +276,15 @@ class MaskRCNN(nn.Module):
         outputs: Outputs = found._asdict()
         if not (self.masks or self.keypoints):
             return outputs
-        regions = lambda boxes: pool(boxes, self.mask_size)
+        regions = pool(found.boxes, self.mask_size)
         if self.masks:
-            masks = self._masks(regions, found.boxes, found.valid, train=False)
+            masks = self._masks(regions, found.valid, train=False)
             if not self.class_agnostic:
                 own = found.classes[:, :, None, None, None]
                 masks = jnp.take_along_axis(masks, own, axis=-1)
             outputs["masks"] = jax.nn.sigmoid(masks[..., 0])
         if self.keypoints:
-            heatmaps = self._points(regions, found.boxes, found.valid)
+            heatmaps = self._points(regions, found.valid)
             outputs["keypoint_logits"] = heatmaps
             outputs["keypoints"] = jax.vmap(locate_keypoints)(heatmaps, found.boxes)
         return outputs
@@ -321,11 +321,11 @@ class MaskRCNN(nn.Module):
         # Objects stand in the first slots, so that the heads need no others.
         slots = max(int(self.region_samples * self.region_positive_share), 1)
         regions = jax.tree.map(lambda x: x[:, :slots], regions)
-        maps = lambda boxes: pool(boxes, self.mask_size)
-        boxes, filled = regions.boxes, regions.classes > 0
+        maps = pool(regions.boxes, self.mask_size)
+        filled = regions.classes > 0
         if self.masks:
             outputs |= {
-                "mask_logits": self._masks(maps, boxes, filled, train=True),
+                "mask_logits": self._masks(maps, filled, train=True),
                 "mask_targets": mask_targets(regions, batch, size=2 * self.mask_size),
                 "mask_classes": regions.classes,
                 "mask_weights": filled.astype(jnp.float32),
@@ -333,7 +333,7 @@ class MaskRCNN(nn.Module):
         if self.keypoints:
             cells, valid = keypoint_targets(regions, batch, size=4 * self.mask_size)
             outputs |= {
-                "keypoint_logits": self._points(maps, boxes, filled),
+                "keypoint_logits": self._points(maps, filled),
                 "keypoint_cells": cells,
                 "keypoint_valid": valid,
             }
@@ -349,28 +349,19 @@ class MaskRCNN(nn.Module):
         )
         return head(regions, train=train)
 
-    def _masks(
-        self,
-        pool: Callable[[Array], Array],
-        boxes: Array,
-        filled: Array,
-        *,
-        train: bool,
-    ) -> Array:
+    def _masks(self, regions: Array, filled: Array, *, train: bool) -> Array:
         number = 1 if self.class_agnostic else self.num_classes
         head = MaskHead(number, self.mask_features, **self._options, name="mask_head")
-        logits = of_filled(head, pool, boxes, filled, train=train)
+        logits = of_filled(head, regions, filled, train=train)
         self.sow("intermediates", "mask_logits", logits)
         return logits
 
-    def _points(
-        self, pool: Callable[[Array], Array], boxes: Array, filled: Array
-    ) -> Array:
+    def _points(self, regions: Array, filled: Array) -> Array:
         types = (self.dtype, self.param_dtype)
         features = self.keypoint_features
         number = self.keypoints or 0
         head = KeypointHead(number, features, *types, name="keypoint_head")
-        return of_filled(head, pool, boxes, filled)
+        return of_filled(head, regions, filled)
 
     @property
     def _options(self) -> dict[str, Any]:
