@@ -44,7 +44,8 @@ def boundary_counts(
     and does not count.
 
     Labels that ignore a margin around each object, such as PASCAL VOC's, leave hardly any
-    boundary to find: `trimap_counts` is meant for them.
+    boundary to find: `trimap_counts` is meant for them. An image in which they hide every
+    boundary between its classes does not count.
 
     Args:
       label: true class of each pixel, integers `[H, W]`.
@@ -65,7 +66,10 @@ def boundary_counts(
     reach = tolerance * math.hypot(*label.shape)
     true_edge, given_edge = _edges(label, counted), _edges(prediction, counted)
     sums = np.zeros((num_classes + 1, 2))
-    for k in np.unique(label[counted]):
+    classes = np.unique(label[counted])
+    if len(classes) > 1 and not true_edge.any():
+        return sums
+    for k in classes:
         if not 0 <= k < num_classes:
             continue
         truth = np.argwhere(true_edge & (label == k))

@@ -159,6 +159,17 @@ def test_bands_are_those_of_the_distances_of_all_pairs(seed):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_labels_that_hide_every_boundary_are_not_counted():
+    label = halves(20)
+    label[:, 19:21] = IGNORE_LABEL
+    for given in (halves(20), np.eye(30, 40, dtype=int)):
+        sums = boundary_counts(label, given, num_classes=2)
+        assert not sums.any()
+    assert math.isnan(boundary_metrics(sums)["boundary_f1"])
+    label[0, 19:21] = 0, 1
+    assert boundary_counts(label, halves(20), num_classes=2)[-1, 1] == 1
+
+
 def test_bands_reach_as_far_as_they_are_wide():
     label, given = halves(20), halves(20) * 0
     counts = trimap_counts(label, given, num_classes=2, widths=(1, 5, 100))
