@@ -139,7 +139,8 @@ def table(summary: Mapping[str, Any]) -> str:
         "halo": f"{summary['halo']} pixels beside a cut that tiles discard",
     }
     if summary["sees_whole_image"]:
-        facts["receptive field"] += ", and the whole image through a global pooling"
+        through = "for large objects" if cost is None else "through a global pooling"
+        facts["receptive field"] += f", and the whole image {through}"
         facts["halo"] = "none: tiles cannot give what the whole image gives"
     width = max(map(len, facts))
     lines += ["", *(f"{name.ljust(width)}  {value}" for name, value in facts.items())]

@@ -115,18 +115,22 @@ def tune(scenes: Sequence[Scene], spec: LabelSpec, start: CRF) -> Tuned:
     few = scenes[::COARSE_IMAGES]
     side = max(max(scene.label.shape) for scene in scenes)
     candidates = list(dict.fromkeys(coarse(start, side)))
+    log.info(
+        "Searching: first %d candidates on %s, then those around the best on %s.",
+        *(len(candidates), _images(few), _images(scenes)),
+    )
     scores = mean_ious(few, candidates, names)
     best = candidates[int(np.argmax(scores))]
     log.info(
-        "Coarse: %d candidates on %d images, mean IoU at most %.4f with %s",
-        *(len(candidates), len(few), scores.max(), _words(best)),
+        "Coarse: %d candidates on %s, mean IoU at most %.4f with %s",
+        *(len(candidates), _images(few), scores.max(), _words(best)),
     )
     candidates = list(dict.fromkeys([start, *fine(best)]))
     scores = mean_ious(scenes, candidates, names)
     place = int(np.argmax(scores))
     log.info(
-        "Fine: %d candidates on %d images, mean IoU at most %.4f with %s",
-        *(len(candidates), len(scenes), scores[place], _words(candidates[place])),
+        "Fine: %d candidates on %s, mean IoU at most %.4f with %s",
+        *(len(candidates), _images(scenes), scores[place], _words(candidates[place])),
     )
     return Tuned(
         crf=candidates[place],
@@ -134,6 +138,10 @@ def tune(scenes: Sequence[Scene], spec: LabelSpec, start: CRF) -> Tuned:
         start=float(scores[0]),
         best=float(scores[place]),
     )
+
+
+def _images(scenes: Sequence[Scene]) -> str:
+    return "1 image" if len(scenes) == 1 else f"{len(scenes)} images"
 
 
 def _words(crf: CRF) -> str:
