@@ -15,6 +15,9 @@ have to be exact, can be seen here. Ours, mask AP on 64 scenes kept apart, seed 
     overfit    AP50 0.998, on the 16 scenes that were trained, 192 s
     figures    AP50 of keypoints 0.917, 389 s
 
+With both cores free the first took 3 minutes by the clock, the overfitting 75 seconds
+(2026-11-22).
+
 Presets, as `--config=configs/mask_rcnn_shapes.py:PRESET`:
 
     (none)    objects of one class, 800 steps
