@@ -27,9 +27,9 @@ from jax import lax
 from segjax.types import Array
 
 MOST_CELLS = 2.0**31 - 2.0**8
+"""Cells that 32 bits number, in float32."""
 _LARGEST = 2.0**24
 """Coordinates from which on float32 does not tell neighbouring vertices apart."""
-"""Cells that 32 bits number, in float32."""
 
 _NO_KEY = np.iinfo(np.int32).max
 _BITS = 32
@@ -143,13 +143,13 @@ def _corner(
     return result[::-1]
 
 
-def _points(digits: list[Array]) -> list[Array]:
-    """`m_1 .. m_d` from `u_1 .. u_d`."""
+def _left(digits: list[Array]) -> list[Array]:
+    """What the divisions in `u_1 .. u_d` leave, from `u_1 .. u_d` themselves."""
     result, above = [], jnp.zeros_like(digits[0])
     for j in range(len(digits), 0, -1):
-        point = digits[j - 1] - jnp.floor_divide(above, j + 1)
-        result.append(point)
-        above = above + point
+        quotient = jnp.floor_divide(above, j + 1)
+        result.append(above - (j + 1) * quotient)
+        above = above + digits[j - 1] - quotient
     return result[::-1]
 
 
@@ -252,7 +252,7 @@ def _decode(places: Places, keys: Array) -> tuple[Array, list[Array], list[Array
         return quotient, rest + low
 
     digits = list(lax.scan(digit, rest, (places.low, places.radix))[1])
-    return remainder, digits, _divided(_points(digits))[1]
+    return remainder, digits, _left(digits)
 
 
 def _divmod(x: Array, by: Array) -> tuple[Array, Array]:
