@@ -120,24 +120,23 @@ def box_loss(
     return _total(entropy, weights) / number, _total(distance, counts) / number
 
 
-def mask_loss(logits: Array, targets: Array, classes: Array, weights: Array) -> Array:
+def mask_loss(logits: Array, targets: Array, weights: Array) -> Array:
     """Binary cross-entropy of the mask of each region's own class.
 
     A sigmoid for each class instead of a softmax over them: classes do not compete for
     pixels (section 3 of the paper; without it, 5.5 points of AP less).
 
     Args:
-      logits: `[..., M, m, m, K]`, or one channel if they are the same for all classes.
+      logits: of the class that the region has, `[..., M, m, m]`.
       targets: shares of the object `[..., M, m, m]`, in [0, 1].
-      classes: `[..., M]` int.
       weights: `[..., M]`, 1 for regions that are positive, else 0.
 
     Returns:
       The mean over positive regions and their pixels, a float32 scalar.
     """
-    own = _of_class(logits.astype(jnp.float32), classes[..., None, None])
     targets = _counted(targets.astype(jnp.float32), weights[..., None])
-    entropy = _binary_cross_entropy(own, targets).mean((-2, -1))
+    entropy = _binary_cross_entropy(logits.astype(jnp.float32), targets)
+    entropy = entropy.mean((-2, -1))
     return _total(entropy, weights) / jnp.maximum(weights.sum(), 1)
 
 
@@ -177,8 +176,8 @@ def mask_rcnn_loss(
         `rpn_deltas`, `rpn_targets` `[B, N, 4]`, `rpn_positive`, `rpn_weights` `[B, N]`;
         for regions `class_logits` `[B, S, K]`, `box_deltas` `[B, S, K or 1, 4]`,
         `class_targets` `[B, S]`, `box_targets` `[B, S, 4]`, `box_weights` `[B, S]`; for
-        the positive slots, if there are such heads, `mask_logits` `[B, M, m, m, K or 1]`,
-        `mask_targets` `[B, M, m, m]`, `mask_classes`, `mask_weights` `[B, M]`, and
+        the positive slots, if there are such heads, `mask_logits` of their own class
+        and `mask_targets` `[B, M, m, m]`, `mask_weights` `[B, M]`, and
         `keypoint_logits` `[B, M, s, s, P]`, `keypoint_cells`, `keypoint_valid`
         `[B, M, P]`.
       batch: not looked at: the model has drawn and attached the targets.
@@ -221,7 +220,7 @@ def mask_rcnn_loss(
     total = rpn_weight * (objectness + rpn_box) + box_weight * (classes + box)
     if "mask_logits" in outputs:
         parts["mask_loss"] = mask_loss(
-            *of("mask_logits", "mask_targets", "mask_classes", "mask_weights")
+            *of("mask_logits", "mask_targets", "mask_weights")
         )
         total += mask_weight * parts["mask_loss"]
     if "keypoint_logits" in outputs:

@@ -15,62 +15,71 @@ from jax import lax
 from segjax.types import Array
 
 ROWS = 32
-"""Slots of all images that a CPU does together: enough for a convolution to be quick."""
+"""Slots that a CPU does together: enough for a convolution to be quick."""
 
 
 def on_filled_slots(
-    function: Callable[[Array], Array], x: Array, filled: Array
+    function: Callable[..., Array], filled: Array, *slots: Array
 ) -> Array:
     """Applies a function to slots; of empty ones the result is 0.
 
-    On a CPU the slots are done in groups, and a group that is empty in every image is
-    left out, so that the filled ones belong to the front. Gradients compute the function
-    again instead of keeping what it computed on its way.
+    On a CPU the filled slots of all images are put side by side, as if they were those
+    of one image, and done in groups; groups that are empty are left out.
 
     Args:
-      function: of slots `[B, r, ...]`, for any r, each by itself; differentiable.
-      x: `[B, R, ...]`.
+      function: of slots `[B, r, ...]`, for any B and r, each slot by itself;
+        differentiable.
       filled: whether there is something in a slot, bool `[B, R]`.
+      *slots: what the function takes, each `[B, R, ...]`.
 
     Returns:
       What the function gives, `[B, R, ...]`.
 
     Raises:
-      ValueError: if `filled` does not belong to `x`.
+      ValueError: if `filled` does not belong to the slots.
 
     Example:
-      >>> x, filled = jnp.ones((1, 3)), jnp.array([[True, True, False]])
-      >>> on_filled_slots(lambda x: x + 1, x, filled).tolist()
-      [[2.0, 2.0, 0.0]]
+      >>> x, filled = jnp.ones((1, 3)), jnp.array([[True, False, True]])
+      >>> on_filled_slots(lambda x: x + 1, filled, x).tolist()
+      [[2.0, 0.0, 2.0]]
     """
-    if filled.shape != x.shape[:2]:
-        raise ValueError(
-            f"filled has the shape {list(filled.shape)} and x {list(x.shape)}; allowed "
-            "are [B, R] and [B, R, ...]"
-        )
+    for x in slots:
+        if filled.shape != x.shape[:2]:
+            raise ValueError(
+                f"filled has the shape {list(filled.shape)} and slots have "
+                f"{list(x.shape)}; allowed are [B, R] and [B, R, ...]"
+            )
     in_groups = jax.default_backend() == "cpu"
-    y = _in_groups(function, x, filled) if in_groups else function(x)
+    y = _in_groups(function, filled, slots) if in_groups else function(*slots)
     return jnp.where(jnp.expand_dims(filled, tuple(range(2, y.ndim))), y, 0)
 
 
-def _in_groups(function: Callable[[Array], Array], x: Array, filled: Array) -> Array:
-    images, slots = filled.shape
-    size = min(slots, -(-ROWS // images))
-    count = -(-slots // size)
-    grouped = lambda a: jnp.moveaxis(
-        jnp.pad(
-            a, ((0, 0), (0, count * size - slots), *[(0, 0)] * (a.ndim - 2))
-        ).reshape(images, count, size, *a.shape[2:]),
-        1,
-        0,
-    )
-    groups = grouped(x)
-    result = jax.eval_shape(function, groups[0])
-    of_nothing = lambda _: jnp.zeros(result.shape, result.dtype)
+def _in_groups(
+    function: Callable[..., Array], filled: Array, slots: tuple[Array, ...]
+) -> Array:
+    total = filled.size
+    size = min(total, ROWS)
+    count = -(-total // size)
+    order = jnp.argsort(~filled.ravel(), stable=True)
 
-    def of_group(group: tuple[Array, Array]) -> Array:
+    def grouped(x: Array) -> Array:
+        rows = _rows(x.reshape(total, *x.shape[2:]), order)
+        rest = ((0, count * size - total), *[(0, 0)] * (rows.ndim - 1))
+        return jnp.pad(rows, rest).reshape(count, 1, size, *rows.shape[1:])
+
+    groups = tuple(map(grouped, slots))
+    result = jax.eval_shape(function, *(x[0] for x in groups))
+
+    def of_group(group: tuple[Array, tuple[Array, ...]]) -> Array:
         some, rows = group
-        return lax.cond(some, jax.checkpoint(function), of_nothing, rows)
+        nothing = lambda *_: jnp.zeros(result.shape, result.dtype)
+        return lax.cond(some, function, nothing, *rows)
 
-    y = lax.map(of_group, (grouped(filled).any((1, 2)), groups))
-    return jnp.moveaxis(y, 0, 1).reshape(images, -1, *y.shape[3:])[:, :slots]
+    y = lax.map(of_group, (size * jnp.arange(count) < filled.sum(), groups))
+    y = y.reshape(count * size, *y.shape[3:])
+    return _rows(y, jnp.argsort(order)).reshape(*filled.shape, *y.shape[1:])
+
+
+def _rows(x: Array, order: Array) -> Array:
+    """Rows of `x` in another order, each at most once."""
+    return x.at[order].get(mode="promise_in_bounds", unique_indices=True)

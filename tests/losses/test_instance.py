@@ -32,9 +32,8 @@ def drawn(seed=0, agnostic=False):
         "class_targets": classes.astype(np.int32),
         "box_targets": normal(B, S, 4),
         "box_weights": (rng.random((B, S)) < 0.7).astype(float),
-        "mask_logits": normal(B, M, CELLS, CELLS, kinds),
+        "mask_logits": normal(B, M, CELLS, CELLS),
         "mask_targets": rng.random((B, M, CELLS, CELLS)),
-        "mask_classes": rng.integers(1, K, (B, M)).astype(np.int32),
         "mask_weights": masks,
         "keypoint_logits": normal(B, M, CELLS, CELLS, P),
         "keypoint_cells": rng.integers(0, CELLS**2, (B, M, P)).astype(np.int32),
@@ -87,9 +86,7 @@ def by_hand(o):
     }
     masks = []
     for i in map(tuple, np.argwhere(o["mask_weights"])):
-        logits = o["mask_logits"][i]
-        k = o["mask_classes"][i] if logits.shape[-1] > 1 else 0
-        masks.append(binary(logits[..., k], o["mask_targets"][i]).mean())
+        masks.append(binary(o["mask_logits"][i], o["mask_targets"][i]).mean())
     points = [
         entropy(
             o["keypoint_logits"][b, m, ..., p].ravel(), o["keypoint_cells"][b, m, p]

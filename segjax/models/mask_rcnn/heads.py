@@ -108,11 +108,36 @@ class BoxHead(nn.Module):
         return logits, deltas.astype(jnp.float32).reshape(*lead, self.num_classes, 4)
 
 
-class MaskHead(nn.Module):
-    """A mask of each region for each class: convolutions, twice the size, scores.
+class OwnClass(nn.Module):
+    """A 1x1 convolution of which each region gets the one channel of its own class.
 
     Attributes:
-      num_masks: masks of a region: K, or 1 where all classes share one.
+      num_classes: channels to choose from.
+      dtype: dtype of the computation.
+      param_dtype: dtype in which parameters are stored.
+    """
+
+    num_classes: int
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, classes: Array) -> Array:
+        """Maps `[N, h, w, C]` and int `[N]` to `[N, h, w]`."""
+        shape = (1, 1, x.shape[-1], self.num_classes)
+        kernel = self.param("kernel", he_normal(), shape, self.param_dtype)
+        zeros = nn.initializers.zeros_init()
+        bias = self.param("bias", zeros, (self.num_classes,), self.param_dtype)
+        own = kernel[0, 0].T[classes].astype(self.dtype)
+        y = jnp.einsum("nhwc,nc->nhw", x.astype(self.dtype), own)
+        return y + bias[classes].astype(self.dtype)[:, None, None]
+
+
+class MaskHead(nn.Module):
+    """A mask of each region for its class: convolutions, twice the size, scores.
+
+    Attributes:
+      num_masks: masks that a region could have: K, or 1 where all classes share one.
       features: channels of the 3x3 convolutions; the transposed one has the last.
       norm: as in `BoxHead`, and so are the others.
       norm_groups: groups of channels where they are normalised in groups.
@@ -132,14 +157,24 @@ class MaskHead(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, regions: Array, *, train: bool) -> Array:
-        """Maps `[B, R, s, s, C]` to logits `[B, R, 2 s, 2 s, num_masks]`."""
+    def __call__(self, regions: Array, classes: Array, *, train: bool) -> Array:
+        """Maps regions to logits of the mask of the class that each has.
+
+        Args:
+          regions: `[B, R, s, s, C]`.
+          classes: int `[B, R]`; not looked at where all classes share one mask.
+          train: whether statistics are those of the batch.
+
+        Returns:
+          Logits `[B, R, 2 s, 2 s]`.
+        """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = convolve(self, together(regions), self.features, train=train)
         x = nn.relu(UpConv(self.features[-1], **types, name="upsample")(x))
-        scores = Conv(self.num_masks, (1, 1), **types, name="logits")
-        logits = scores(x).astype(jnp.float32)
-        return logits.reshape(*regions.shape[:2], *logits.shape[1:])
+        if self.num_masks == 1:
+            classes = jnp.zeros_like(classes)
+        logits = OwnClass(self.num_masks, **types, name="logits")(x, classes.ravel())
+        return logits.astype(jnp.float32).reshape(*classes.shape, *logits.shape[1:])
 
 
 class KeypointHead(nn.Module):
@@ -187,14 +222,14 @@ class KeypointHead(nn.Module):
 
 
 def of_filled(
-    head: MaskHead | KeypointHead, regions: Array, filled: Array, **arguments: bool
+    head: MaskHead | KeypointHead, filled: Array, *slots: Array, **arguments: bool
 ) -> Array:
     """What a head says of regions, on a CPU of no more than there are.
 
     Args:
       head: bound to a network.
-      regions: `[B, R, s, s, C]`.
-      filled: whether there is a region, `[B, R]`, those that are in front.
+      filled: whether there is a region, `[B, R]`.
+      *slots: what the head takes of each region, `[B, R, ...]`.
       **arguments: of the head.
 
     Returns:
@@ -202,11 +237,11 @@ def of_filled(
     """
     if head.is_initializing() or getattr(head, "norm", None) == "batch":
         # Statistics of a batch want all regions together.
-        return head(regions, **arguments)
+        return head(*slots, **arguments)
     alone: Any = head.clone(parent=None, name=None)
     variables = {"params": head.variables["params"]}
     apply = functools.partial(alone.apply, variables, **arguments)
-    return on_filled_slots(apply, regions, filled)
+    return on_filled_slots(apply, filled, *slots)
 
 
 def together(regions: Array) -> Array:

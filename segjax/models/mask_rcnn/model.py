@@ -278,11 +278,8 @@ class MaskRCNN(nn.Module):
             return outputs
         regions = pool(found.boxes, self.mask_size)
         if self.masks:
-            masks = self._masks(regions, found.valid, train=False)
-            if not self.class_agnostic:
-                own = found.classes[:, :, None, None, None]
-                masks = jnp.take_along_axis(masks, own, axis=-1)
-            outputs["masks"] = jax.nn.sigmoid(masks[..., 0])
+            masks = self._masks(regions, found.classes, found.valid, train=False)
+            outputs["masks"] = jax.nn.sigmoid(masks)
         if self.keypoints:
             heatmaps = self._points(regions, found.valid)
             outputs["keypoint_logits"] = heatmaps
@@ -325,9 +322,8 @@ class MaskRCNN(nn.Module):
         filled = regions.classes > 0
         if self.masks:
             outputs |= {
-                "mask_logits": self._masks(maps, filled, train=True),
+                "mask_logits": self._masks(maps, regions.classes, filled, train=True),
                 "mask_targets": mask_targets(regions, batch, size=2 * self.mask_size),
-                "mask_classes": regions.classes,
                 "mask_weights": filled.astype(jnp.float32),
             }
         if self.keypoints:
@@ -349,10 +345,12 @@ class MaskRCNN(nn.Module):
         )
         return head(regions, train=train)
 
-    def _masks(self, regions: Array, filled: Array, *, train: bool) -> Array:
+    def _masks(
+        self, regions: Array, classes: Array, filled: Array, *, train: bool
+    ) -> Array:
         number = 1 if self.class_agnostic else self.num_classes
         head = MaskHead(number, self.mask_features, **self._options, name="mask_head")
-        logits = of_filled(head, regions, filled, train=train)
+        logits = of_filled(head, filled, regions, classes, train=train)
         self.sow("intermediates", "mask_logits", logits)
         return logits
 
@@ -361,7 +359,7 @@ class MaskRCNN(nn.Module):
         features = self.keypoint_features
         number = self.keypoints or 0
         head = KeypointHead(number, features, *types, name="keypoint_head")
-        return of_filled(head, regions, filled)
+        return of_filled(head, filled, regions)
 
     @property
     def _options(self) -> dict[str, Any]:
