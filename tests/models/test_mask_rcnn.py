@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from segjax.backbones.resnet import ResNet
+from segjax.layers.conv import Conv
 from segjax.losses.instance import mask_rcnn_loss
 from segjax.models import MaskRCNN
+from segjax.models.mask_rcnn.heads import OwnClass
 from segjax.ops.receptive_field import receptive_field
 
 BACKBONE = ResNet(18, features=4, norm="group", norm_groups=2)
@@ -369,3 +371,14 @@ def test_images_of_other_channels_or_sizes_are_told_in_one_sentence():
         SMALL.apply(
             variables(), jnp.zeros((1, 64, 64, 3)), jnp.zeros((2, 2)), train=False
         )
+
+
+def test_each_region_gets_the_mask_that_the_convolution_gives_its_class():
+    rng = np.random.default_rng(3)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    x, classes = draw(5, 4, 4, 6), jnp.array([0, 2, 1, 2, 0])
+    params = {"params": {"kernel": draw(1, 1, 6, 3), "bias": draw(3)}}
+    every = Conv(3, (1, 1)).apply(params, x)
+    expected = jnp.take_along_axis(every, classes[:, None, None, None], -1)[..., 0]
+    found = OwnClass(3).apply(params, x, classes)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

@@ -25,13 +25,19 @@ def filled_of(*counts):
     return jnp.arange(SLOTS)[None] < jnp.array(counts)[:, None]
 
 
-@pytest.mark.parametrize("counts", [(0, 0), (1, 0), (5, 20), (37, 36)])
-def test_values_and_gradients_are_those_of_all_slots_at_once(counts) -> None:
-    filled = filled_of(*counts)
+SCATTERED = jnp.asarray(np.random.default_rng(2).random((IMAGES, SLOTS)) < 0.3)
+
+
+@pytest.mark.parametrize(
+    "filled",
+    [*(filled_of(*x) for x in [(0, 0), (1, 0), (5, 20), (37, 36)]), SCATTERED],
+    ids=["none", "one", "some", "nearly all", "scattered"],
+)
+def test_values_and_gradients_are_those_of_all_slots_at_once(filled) -> None:
 
     def total(x, kernel, whole):
         apply = lambda x: function(x, kernel)
-        y = apply(x) if whole else on_filled_slots(apply, x, filled)
+        y = apply(x) if whole else on_filled_slots(apply, filled, x)
         return jnp.sum(jnp.where(filled[..., None], y, 0) ** 2), y
 
     run = jax.jit(jax.grad(total, (0, 1), has_aux=True), static_argnums=2)
@@ -45,7 +51,7 @@ def test_values_and_gradients_are_those_of_all_slots_at_once(counts) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "expected"), [((0, 0), 0), ((1, 0), 1), ((16, 17), 2)]
+    ("counts", "expected"), [((0, 0), 0), ((1, 0), 1), ((5, 27), 1), ((16, 17), 2)]
 )
 def test_groups_with_nothing_in_them_are_left_out(counts, expected) -> None:
     seen = []
@@ -54,15 +60,24 @@ def test_groups_with_nothing_in_them_are_left_out(counts, expected) -> None:
         jax.debug.callback(lambda: seen.append(x.shape))
         return function(x)
 
-    jax.jit(lambda x, filled: on_filled_slots(watched, x, filled))(
+    jax.jit(lambda x, filled: on_filled_slots(watched, filled, x))(
         X, filled_of(*counts)
     )
     jax.effects_barrier()
-    assert seen == [(IMAGES, ROWS // IMAGES, FEATURES)] * expected
+    assert seen == [(1, ROWS, FEATURES)] * expected
+
+
+def test_a_slot_may_have_more_than_one_array() -> None:
+    filled = SCATTERED
+    kinds = jnp.arange(IMAGES * SLOTS).reshape(IMAGES, SLOTS) % 5
+    apply = lambda x, kinds: jnp.take_along_axis(function(x), kinds[..., None], -1)
+    expected = jnp.where(filled[..., None], apply(X, kinds), 0)
+    found = on_filled_slots(apply, filled, X, kinds)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_an_accelerator_does_all_slots_at_once(monkeypatch) -> None:
-    expected = on_filled_slots(function, X, filled_of(3, 9))
+    expected = on_filled_slots(function, filled_of(3, 9), X)
     shapes = []
 
     def noted(x):
@@ -70,10 +85,10 @@ def test_an_accelerator_does_all_slots_at_once(monkeypatch) -> None:
         return function(x)
 
     monkeypatch.setattr(filled_slots.jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(on_filled_slots(noted, X, filled_of(3, 9)), expected)
+    np.testing.assert_allclose(on_filled_slots(noted, filled_of(3, 9), X), expected)
     assert shapes == [X.shape]
 
 
 def test_bad_input_is_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"filled has the shape \[2, 3\] and x"):
-        on_filled_slots(function, X, jnp.ones((2, 3), bool))
+    with pytest.raises(ValueError, match=r"filled has the shape \[2, 3\] and slots"):
+        on_filled_slots(function, jnp.ones((2, 3), bool), X)

@@ -168,13 +168,19 @@ class MaskHead(nn.Module):
         Returns:
           Logits `[B, R, 2 s, 2 s]`.
         """
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = convolve(self, together(regions), self.features, train=train)
-        x = nn.relu(UpConv(self.features[-1], **types, name="upsample")(x))
         if self.num_masks == 1:
             classes = jnp.zeros_like(classes)
-        logits = OwnClass(self.num_masks, **types, name="logits")(x, classes.ravel())
-        return logits.astype(jnp.float32).reshape(*classes.shape, *logits.shape[1:])
+        # The map of twice the size is computed again for gradients instead of kept.
+        logits = nn.remat(_scores)(self, x, classes.ravel()).astype(jnp.float32)
+        return logits.reshape(*classes.shape, *logits.shape[1:])
+
+
+def _scores(head: MaskHead, x: Array, classes: Array) -> Array:
+    """Maps `[N, s, s, C]` and the classes `[N]` to `[N, 2 s, 2 s]`."""
+    types = {"dtype": head.dtype, "param_dtype": head.param_dtype}
+    x = nn.relu(UpConv(head.features[-1], **types, name="upsample")(x))
+    return OwnClass(head.num_masks, **types, name="logits")(x, classes)
 
 
 class KeypointHead(nn.Module):
