@@ -228,7 +228,7 @@ class KeypointHead(nn.Module):
 
 
 def of_filled(
-    head: MaskHead | KeypointHead, filled: Array, *slots: Array, **arguments: bool
+    head: nn.Module, filled: Array, *slots: Array, **arguments: bool
 ) -> Array:
     """What a head says of regions, on a CPU of no more than there are.
 

@@ -350,9 +350,7 @@ class MaskRCNN(nn.Module):
     ) -> Array:
         number = 1 if self.class_agnostic else self.num_classes
         head = MaskHead(number, self.mask_features, **self._options, name="mask_head")
-        logits = of_filled(head, filled, regions, classes, train=train)
-        self.sow("intermediates", "mask_logits", logits)
-        return logits
+        return of_filled(head, filled, regions, classes, train=train)
 
     def _points(self, regions: Array, filled: Array) -> Array:
         types = (self.dtype, self.param_dtype)
