@@ -24,7 +24,8 @@ def on_filled_slots(
     """Applies a function to slots; of empty ones the result is 0.
 
     On a CPU the filled slots of all images are put side by side, as if they were those
-    of one image, and done in groups; groups that are empty are left out.
+    of one image, and done in groups; groups that are empty are left out. Where a batch
+    lies on several CPU devices, each does the groups of all of them.
 
     Args:
       function: of slots `[B, r, ...]`, for any B and r, each slot by itself;
