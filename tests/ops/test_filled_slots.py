@@ -34,7 +34,6 @@ SCATTERED = jnp.asarray(np.random.default_rng(2).random((IMAGES, SLOTS)) < 0.3)
     ids=["none", "one", "some", "nearly all", "scattered"],
 )
 def test_values_and_gradients_are_those_of_all_slots_at_once(filled) -> None:
-
     def total(x, kernel, whole):
         apply = lambda x: function(x, kernel)
         y = apply(x) if whole else on_filled_slots(apply, filled, x)
