@@ -14,8 +14,9 @@ from jax import lax
 
 from segjax.types import Array
 
-ROWS = 32
-"""Slots that a CPU does together: enough for a convolution to be quick."""
+ROWS = 8
+"""Slots that a CPU does together: enough for a convolution to be quick, and so few that
+what a gradient unfolds of them stays in cache and the last group is hardly empty."""
 
 
 def on_filled_slots(

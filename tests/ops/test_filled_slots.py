@@ -50,7 +50,8 @@ def test_values_and_gradients_are_those_of_all_slots_at_once(filled) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "expected"), [((0, 0), 0), ((1, 0), 1), ((5, 27), 1), ((16, 17), 2)]
+    ("counts", "expected"),
+    [((0, 0), 0), ((1, 0), 1), ((3, ROWS - 3), 1), ((3, ROWS - 2), 2)],
 )
 def test_groups_with_nothing_in_them_are_left_out(counts, expected) -> None:
     seen = []
