@@ -1,0 +1,88 @@
+"""The 80 kinds of things of COCO by their numbers, and the 17 points of its persons.
+
+Facts of the annotation files of COCO 2017 (cocodataset.org). Weights that were trained on
+COCO name no classes; with these tables predictions can.
+"""
+
+from __future__ import annotations
+
+from segjax.data.instance_spec import InstanceSpec, KeypointSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.data.palette import voc_colors
+
+# fmt: off
+_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+    "traffic light", "fire hydrant", "", "stop sign", "parking meter", "bench", "bird",
+    "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "",
+    "backpack", "umbrella", "", "", "handbag", "tie", "suitcase", "frisbee", "skis",
+    "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard",
+    "surfboard", "tennis racket", "bottle", "", "wine glass", "cup", "fork", "knife",
+    "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot",
+    "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "",
+    "dining table", "", "", "toilet", "", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "", "book",
+    "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)
+"""By category id, from 1 on; empty where there is no category of that id."""
+# fmt: on
+
+CATEGORIES = {i: name for i, name in enumerate(_NAMES, 1) if name}
+"""Names of the categories by their ids, 1 to 90 with gaps."""
+
+_LEFT_AND_RIGHT = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+_POINTS = (
+    "nose",
+    *(f"{side}_{part}" for part in _LEFT_AND_RIGHT for side in ("left", "right")),
+)
+_BONES = (
+    *(("left_ankle", "left_knee"), ("left_knee", "left_hip")),
+    *(("right_ankle", "right_knee"), ("right_knee", "right_hip")),
+    *(("left_hip", "right_hip"), ("left_shoulder", "left_hip")),
+    *(("right_shoulder", "right_hip"), ("left_shoulder", "right_shoulder")),
+    *(("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow")),
+    *(("left_elbow", "left_wrist"), ("right_elbow", "right_wrist")),
+    *(("left_eye", "right_eye"), ("nose", "left_eye"), ("nose", "right_eye")),
+    *(("left_eye", "left_ear"), ("right_eye", "right_ear")),
+    *(("left_ear", "left_shoulder"), ("right_ear", "right_shoulder")),
+)
+
+PERSON = KeypointSpec(
+    _POINTS, tuple((_POINTS.index(a), _POINTS.index(b)) for a, b in _BONES)
+)
+"""The points of a person, and the bones between them."""
+
+
+def coco_specs(
+    num_classes: int, keypoints: int | None = None
+) -> tuple[LabelSpec, InstanceSpec]:
+    """Names of the classes of weights, as far as their number tells them.
+
+    Args:
+      num_classes: with the background. 91 are COCO's category ids, gaps included.
+      keypoints: points of each object; 17 are those of COCO's persons.
+
+    Returns:
+      Names and colours of the classes, and their category ids. Classes that are not
+      known, and points, have numbers for names.
+
+    Example:
+      >>> spec, objects = coco_specs(91)
+      >>> spec.names[18], objects.category_ids[-1]
+      ('dog', 90)
+      >>> coco_specs(2, keypoints=17)[0].names
+      ('background', 'person')
+    """
+    points = None
+    if keypoints is not None:
+        names = tuple(f"point{i}" for i in range(keypoints))
+        points = PERSON if keypoints == len(_POINTS) else KeypointSpec(names)
+    ids = tuple(range(1, num_classes))
+    if num_classes == len(_NAMES) + 1:
+        kinds = [CATEGORIES.get(i, f"unused {i}") for i in ids]
+    elif num_classes == 2 and points is PERSON:
+        kinds = [CATEGORIES[1]]
+    else:
+        kinds = [f"class{i}" for i in ids]
+    spec = LabelSpec(("background", *kinds), voc_colors(num_classes), ignore=None)
+    return spec, InstanceSpec(ids, points)

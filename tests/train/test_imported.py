@@ -1,0 +1,99 @@
+"""Networks that others have trained, as runs: their experiments, and detectors at work."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from segjax import config as config_lib
+from segjax.pretrained import SOURCES
+from segjax.train.imported_experiment import experiment, label_spec
+from segjax.train.tasks import make_task
+from segjax.train.trained import load_trained
+
+TESTS = Path(__file__).resolve().parents[1]
+IMPORTED = sorted(name for name, entry in SOURCES.items() if not entry.is_backbone)
+MASK = "torchvision/maskrcnn_resnet50_fpn"
+
+
+def shapes_of(source: str) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of torchvision's tensors."""
+    detector = SOURCES[source].group["name"] == "mask_rcnn"
+    file = "instances.npz" if detector else "pretrained.npz"
+    with np.load(TESTS / "golden" / file) as arrays:
+        text = arrays[f"{source} shapes"].tobytes().decode()
+    return {name: tuple(shape) for name, shape in json.loads(text).items()}
+
+
+def imported(source: str):
+    zero = np.float32(0)
+    state = {name: np.broadcast_to(zero, x) for name, x in shapes_of(source).items()}
+    entry = SOURCES[source]
+    return experiment(entry.group_of(state), entry.normalization)
+
+
+@pytest.mark.parametrize("source", IMPORTED)
+def test_the_experiment_of_each_source_builds_and_comes_back_from_its_file(source):
+    made = imported(source)
+    task = make_task(config_lib.from_json(config_lib.to_json(made.config)))
+    assert task.model.num_classes == made.label_spec.num_classes
+    finds_objects = SOURCES[source].group["name"] == "mask_rcnn"
+    assert (made.instances is not None) == finds_objects
+    if finds_objects:
+        persons = "keypointrcnn" in source
+        last = "person" if persons else "toothbrush"
+        assert made.label_spec.names[-1] == last
+        expected = "keypoint_AP" if persons else "mask_AP"
+        if "fasterrcnn" in source:
+            expected = "box_AP"
+        assert task.evaluation.best_metric == expected
+    else:
+        assert made.label_spec.names[15] == "person"
+        assert task.refinement().sigma_alpha == 49
+
+
+def test_classes_without_names_have_numbers():
+    assert label_spec(2).names == ("class0", "class1")
+
+
+@pytest.mark.slow
+def test_an_imported_detector_finds_objects_and_names_them(main, tmp_path):
+    drawn = TESTS / "pretrained"
+    state = runpy.run_path(str(drawn / "drawn_weights.py"))["state_dict"](
+        shapes_of(MASK)
+    )
+    calmed = runpy.run_path(str(drawn / "drawn_instances.py"))["calmed"]
+    safetensors.numpy.save_file(calmed(state), tmp_path / "weights.safetensors")
+    run = f"--workdir={tmp_path / 'run'}"
+    file = f"--input={tmp_path / 'weights.safetensors'}"
+    ended = main("import", f"--source={MASK}", file, run)
+    assert ended.code == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert (told["model"], told["parameters"]) == ("mask_rcnn", 44_454_513)
+
+    # The paper's buckets take half a minute on two cores.
+    path = tmp_path / "run/config.json"
+    config = json.loads(path.read_text())
+    config["pipeline"]["buckets"] = [[128, 160]]
+    path.write_text(json.dumps(config))
+    trained = load_trained(tmp_path / "run")
+    assert trained.label_spec.names[18] == "dog"
+
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    ended = main(
+        "predict", run, f"--input={tmp_path / 'a.png'}", f"--output={out}", "--overlay"
+    )
+    assert ended.code == 0, ended.stderr
+    assert np.asarray(Image.open(out / "a.png")).shape == (96, 120)
+    assert (out / "a_overlay.png").is_file()
+    found = json.loads((out / "results.json").read_text())
+    assert found
+    assert {one["category_id"] for one in found} <= set(range(1, 91))
