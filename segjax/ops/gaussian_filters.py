@@ -21,6 +21,7 @@ Source: Kraehenbuehl and Koltun, 2011, arXiv 1210.5644, equations 2 and 3.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -43,9 +44,35 @@ _ACCELERATOR_TILE = (2048, 16384)
 class Filter(Protocol):
     """Anything that maps values `[N, C]` of pixels to sums over pixels `[N, C]`."""
 
-    def __call__(self, values: Array) -> Array:
-        """Filters values `[N, C]`."""
+    def __call__(
+        self,
+        values: Array,
+        *,
+        before: Array | None = None,
+        after: Array | None = None,
+    ) -> Array:
+        """Filters values.
+
+        Args:
+          values: `[N, C]`.
+          before: factor of each pixel ahead of the sums, `[N, 1]`; None: 1.
+          after: factor of each pixel behind them, `[N, 1]`; None: 1.
+
+        Returns:
+          `[N, C]`.
+        """
         ...
+
+
+def scaled(
+    sums: Callable[[Array], Array],
+    values: Array,
+    before: Array | None,
+    after: Array | None,
+) -> Array:
+    """`after * sums(before * values)`, where a factor of None is 1."""
+    y = sums(values if before is None else before * values)
+    return y if after is None else after * y
 
 
 def pair_kernel(queries: Array, keys: Array, distance: Distance) -> Array:
@@ -257,8 +284,17 @@ class ExactFilter:
                 '"differences"'
             )
 
-    def __call__(self, values: Array) -> Array:
-        """Filters values `[N, C]`."""
+    def __call__(
+        self,
+        values: Array,
+        *,
+        before: Array | None = None,
+        after: Array | None = None,
+    ) -> Array:
+        """See `Filter`."""
+        return scaled(self._sums, values, before, after)
+
+    def _sums(self, values: Array) -> Array:
         accelerator = jax.default_backend() != "cpu"
         form = self.form
         if form == "auto":

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax.ops.gaussian_filters import Filter
-from segjax.ops.permutohedral import LatticeFilter, lattice_filter
 from segjax.types import Array
 
 Normalization: TypeAlias = Literal["none", "before", "after", "symmetric"]
@@ -52,13 +51,7 @@ class Kernel:
 
     def message(self, marginals: Array) -> Array:
         """The filtered marginals `[N, K]`, normalised, without the compatibility."""
-        if isinstance(self.filter, LatticeFilter):
-            return lattice_filter(
-                self.filter, marginals, before=self.before, after=self.after
-            )
-        x = marginals if self.before is None else self.before * marginals
-        x = self.filter(x)
-        return x if self.after is None else self.after * x
+        return self.filter(marginals, before=self.before, after=self.after)
 
     def penalty(self, marginals: Array) -> Array:
         """What this kernel adds to the energy of each label `[N, K]`."""

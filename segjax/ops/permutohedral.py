@@ -112,9 +112,15 @@ class LatticeFilter:
         """Vertices that there is room for."""
         return self.neighbors.shape[2] - 1
 
-    def __call__(self, values: Array) -> Array:
-        """Filters values `[N, C]`."""
-        return lattice_filter(self, values)
+    def __call__(
+        self,
+        values: Array,
+        *,
+        before: Array | None = None,
+        after: Array | None = None,
+    ) -> Array:
+        """See `segjax.ops.gaussian_filters.Filter`."""
+        return lattice_filter(self, values, before=before, after=after)
 
 
 def _shares(lattice: LatticeFilter, factor: Array | None) -> Array:

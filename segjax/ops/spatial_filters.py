@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.gaussian_filters import Distance, pair_kernel
+from segjax.ops.gaussian_filters import Distance, pair_kernel, scaled
 from segjax.types import Array
 
 
@@ -65,8 +65,17 @@ class SeparableFilter:
     radius: int | None = None
     self_included: bool = True
 
-    def __call__(self, values: Array) -> Array:
-        """Filters values `[H W, C]`, pixels row by row."""
+    def __call__(
+        self,
+        values: Array,
+        *,
+        before: Array | None = None,
+        after: Array | None = None,
+    ) -> Array:
+        """See `Filter`; pixels are row by row."""
+        return scaled(self._sums, values, before, after)
+
+    def _sums(self, values: Array) -> Array:
         sums = _separable(values, jnp.asarray(self.width), self.size, self.radius)
         return sums if self.self_included else sums - values
 
@@ -201,8 +210,17 @@ class WindowFilter:
             if value < 1:
                 raise ValueError(f"{name} is {value}; allowed is 1 or more")
 
-    def __call__(self, values: Array) -> Array:
-        """Filters values `[H W, C]`."""
+    def __call__(
+        self,
+        values: Array,
+        *,
+        before: Array | None = None,
+        after: Array | None = None,
+    ) -> Array:
+        """See `Filter`; pixels are row by row."""
+        return scaled(self._sums, values, before, after)
+
+    def _sums(self, values: Array) -> Array:
         window = _Window(self.size, self.radius, self.dilation, self.distance)
         sums = _jitted_window(window, values, self.features)
         return sums if self.self_included else sums - values

@@ -14,6 +14,7 @@ from segjax.ops.crf_features import (
 )
 from segjax.ops.gaussian_filters import ExactFilter
 from segjax.ops.mean_field import NORMALIZATIONS, make_kernel
+from segjax.ops.permutohedral import permutohedral_lattice
 from segjax.ops.spatial_filters import SeparableFilter, WindowFilter
 
 SIZE = (9, 13)
@@ -112,6 +113,21 @@ def test_filter_without_the_pixel_itself(name) -> None:
     alone = type(filter)(**{**vars(filter), "self_included": False})
     expected = (matrix() - np.eye(PIXELS)) @ VALUES
     np.testing.assert_allclose(alone(VALUES), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*FILTERS, "lattice"])
+def test_factors_stand_before_and_behind_the_sums(name) -> None:
+    if name == "lattice":
+        filter = permutohedral_lattice(appearance())
+    else:
+        filter = FILTERS[name][0]()
+    before, after = (0.5 + np.abs(x[:, :1]) for x in (VALUES, OTHER))
+    expected = after * filter(jnp.asarray(before * VALUES))
+    found = filter(VALUES, before=before, after=after)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        filter(VALUES, after=after), after * filter(VALUES), rtol=1e-5
+    )
 
 
 def test_constants_are_kept_after_normalization() -> None:
