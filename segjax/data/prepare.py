@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fcntl
 import functools
+import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -44,7 +45,13 @@ _MEANT_FOR_PEOPLE = (
 )
 
 
-def prepare(builder: Any, manual_dir: str | Path | None = None) -> None:
+SOURCES = "sources"
+"""Key of a data set's metadata: the fingerprint of the files that it was made from."""
+
+
+def prepare(
+    builder: Any, manual_dir: str | Path | None = None, files: Sequence[Path] = ()
+) -> None:
     """Builds a TFDS data set unless it is there already.
 
     Quick when it is there: nothing is written or locked, so a data folder that many
@@ -55,16 +62,21 @@ def prepare(builder: Any, manual_dir: str | Path | None = None) -> None:
         `info` is that of the files.
       manual_dir: folder of files that the person has put there, for builders that
         read some.
+      files: those files, where they are to be compared with the ones that it was made
+        from; the builder's `info` has a `tfds.core.MetadataDict` then.
 
     Raises:
       UserError: the data folder may not be written or is full, or the builder found
         something wrong with the files in `manual_dir`, or what was prepared before is
-        damaged.
+        damaged, or was made from other files.
       RuntimeError: the builder itself failed; names the innermost reason, which TFDS
         hides.
     """
     target = Path(builder.data_dir)
+    sources = _fingerprint(files)
     if not target.exists():
+        if files:
+            builder.info.metadata[SOURCES] = sources
         root = Path(builder.data_dir_root)
         with _told_as_a_sentence(builder, root):
             root.mkdir(parents=True, exist_ok=True)
@@ -73,6 +85,21 @@ def prepare(builder: Any, manual_dir: str | Path | None = None) -> None:
                     _remove_leftovers(target)
                     _build(builder, manual_dir)
     _read_info(builder, target)
+    if files and builder.info.metadata.get(SOURCES) != sources:
+        raise UserError(
+            f"The data set in {target} was prepared from other files than those that lie "
+            f"in {manual_dir} now. Remove the first folder, and it is built anew; or name "
+            "another folder for prepared data sets with --data_dir."
+        )
+
+
+def _fingerprint(files: Sequence[Path]) -> str:
+    """A hash of names and sizes, wherever the files lie."""
+    digest = hashlib.sha256()
+    for path in files:
+        name = "/".join(path.parts[-2:])
+        digest.update(f"{name} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def expanded(path: str | None) -> Path | None:

@@ -191,3 +191,23 @@ def test_without_a_folder_the_files_are_named(tmp_path):
 def test_a_factor_that_does_not_divide_the_frame_is_refused(tmp_path, downscale):
     with pytest.raises(UserError, match=r"config\.data: downscale must be a whole"):
         DATASETS["camvid"](data_dir=str(tmp_path), manual_dir=None, downscale=downscale)
+
+
+def test_a_folder_that_is_named_later_holds_the_files_of_then(drawn, tmp_path):
+    def opened(manual_dir):
+        data_dir = str(tmp_path / "d")
+        return DATASETS["camvid"](data_dir=data_dir, manual_dir=manual_dir, downscale=4)
+
+    before = opened(str(drawn)).splits["train"][0]["image"]
+    moved = shutil.copytree(drawn, tmp_path / "moved" / "drawn")
+    for same in (None, str(moved)):
+        np.testing.assert_array_equal(opened(same).splits["train"][0]["image"], before)
+    with pytest.raises(UserError, match=r"train\.txt, val\.txt, test\.txt are missing"):
+        opened(str(tmp_path / "nowhere"))
+    shutil.copy(moved / "train/a.png", moved / "train/b.png")
+    with (moved / "train.txt").open("a") as lines:
+        lines.write("train/b.png trainannot/a.png\n")
+    with pytest.raises(
+        UserError, match=r"prepared from other files .*moved/drawn now"
+    ):
+        opened(str(moved))

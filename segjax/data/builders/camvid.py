@@ -62,8 +62,9 @@ def camvid(
     Args:
       data_dir: where the prepared data set lies or goes; None is TFDS's own folder.
       manual_dir: folder with `train.txt`, `val.txt` and `test.txt`, and the folders of
-        images and annotations that they name; needed the first time only. Of a path in
-        a list, the last two parts count, so SegNet's own absolute ones are fine.
+        images and annotations that they name; needed the first time only, and where
+        it is given later its files must be those of then. Of a path in a list, the
+        last two parts count, so SegNet's own absolute ones are fine.
       downscale: whole factor by which images (averaged) and labels (nearest) are made
         smaller: 2 gives 180 x 240.
 
@@ -72,7 +73,8 @@ def camvid(
       names are like "train/0001TP_006690".
 
     Raises:
-      UserError: a file is missing, damaged, or not what SegNet gives out.
+      UserError: a file is missing, damaged, or not what SegNet gives out, or the data
+        set was prepared from others.
     """
     _require_downscale(downscale)
     manual = expanded(manual_dir)
@@ -83,9 +85,10 @@ def camvid(
         builder = Camvid(
             data_dir=expanded(data_dir), config=config, file_format="array_record"
         )
-    if not Path(builder.data_dir).exists():
-        _require_lists(manual)
-    prepare(builder, manual)
+    files: list[Path] = []
+    if manual is not None or not Path(builder.data_dir).exists():
+        files = _files(manual)
+    prepare(builder, manual, files)
     splits = {name: records(builder, name) for name in LISTS}
     return Dataset("camvid", LABEL_SPEC, channels=3, splits=splits)
 
@@ -108,16 +111,14 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     does not count, `name`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {', '.join(LISTS.values())} there. {_SOURCE}."
 
     def _info(self) -> tfds.core.DatasetInfo:
         return description(self, "CamVid, 11 classes, as SegNet uses it.")
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        root = Path(dl_manager.manual_dir)
-        listed = {name: read_list(root / file) for name, file in LISTS.items()}
-        require_files(root, [pair for pairs in listed.values() for pair in pairs])
+        listed = _listed(Path(dl_manager.manual_dir))
         return {name: self._generate_examples(p) for name, p in listed.items()}
 
     def _generate_examples(
@@ -180,7 +181,22 @@ def _require_downscale(downscale: int) -> None:
         raise UserError(f"config.data: {error}.") from None
 
 
-def _require_lists(root: Path | None) -> None:
+def _listed(root: Path) -> dict[str, list[tuple[Path, Path]]]:
+    """The pairs of image and annotation of each split; all of them are there."""
+    listed = {name: read_list(root / file) for name, file in LISTS.items()}
+    require_files(root, [pair for pairs in listed.values() for pair in pairs])
+    return listed
+
+
+def _files(root: Path | None) -> list[Path]:
+    """The lists, and all files that they name; all of them are there."""
+    root = _require_lists(root)
+    pairs = [pair for pairs in _listed(root).values() for pair in pairs]
+    lists = [root / name for name in LISTS.values()]
+    return [*lists, *(path for pair in pairs for path in pair)]
+
+
+def _require_lists(root: Path | None) -> Path:
     names = ", ".join(LISTS.values())
     if root is None:
         raise UserError(
@@ -194,6 +210,7 @@ def _require_lists(root: Path | None) -> None:
             f"{'is' if len(missing) == 1 else 'are'} missing. {_SOURCE}; put them there "
             "or name their folder with --manual_dir."
         )
+    return root
 
 
 def _not_camvid(path: Path, shape: tuple[int, ...]) -> str:

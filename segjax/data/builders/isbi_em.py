@@ -45,20 +45,23 @@ def isbi_em(*, data_dir: str | None, manual_dir: str | None) -> Dataset:
     Args:
       data_dir: where the prepared data set lies or goes; None is TFDS's own folder.
       manual_dir: folder with `train-volume.tif`, `train-labels.tif` and
-        `test-volume.tif`; needed the first time only.
+        `test-volume.tif`; needed the first time only, and where it is given later its
+        files must be those of then.
 
     Returns:
       A `Dataset` with "train", "validation" (slices 12 to 14 and 27 to 29) and "test"
       (no labels). Records also have their `slice`; names are like "train-volume/012".
 
     Raises:
-      UserError: a file is missing, damaged, or not what the challenge gives out.
+      UserError: a file is missing, damaged, or not what the challenge gives out, or the
+        data set was prepared from others.
     """
     manual = expanded(manual_dir)
     builder = IsbiEm(data_dir=expanded(data_dir), file_format="array_record")
-    if not Path(builder.data_dir).exists():
-        _require_files(manual)
-    prepare(builder, manual)
+    files: list[Path] = []
+    if manual is not None or not Path(builder.data_dir).exists():
+        files = _files(manual)
+    prepare(builder, manual, files)
     splits = {name: records(builder, name) for name in builder.info.splits}
     return Dataset("isbi_em", LABEL_SPEC, channels=1, splits=splits)
 
@@ -70,7 +73,7 @@ class IsbiEm(tfds.core.GeneratorBasedBuilder):
     membrane and 1 cell (`[0, 512]` in the test split), `slice` int32 and `name`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {', '.join(FILES)} there. {_SOURCE}."
 
     def _info(self) -> Any:
@@ -90,6 +93,7 @@ class IsbiEm(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -129,7 +133,8 @@ def _label_ids(path: Path | None) -> Generator[np.ndarray, None, None]:
             yield LABEL_SPEC.to_ids(raw, f"{path}, slice {i},")
 
 
-def _require_files(manual_dir: Path | None) -> None:
+def _files(manual_dir: Path | None) -> list[Path]:
+    """The three stacks; all of them are there."""
     if manual_dir is None:
         raise UserError(
             f"isbi_em needs {', '.join(FILES)}. {_SOURCE}; name their folder with "
@@ -142,6 +147,7 @@ def _require_files(manual_dir: Path | None) -> None:
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing. "
             f"{_SOURCE}; put them there or name their folder with --manual_dir."
         )
+    return [manual_dir / name for name in FILES]
 
 
 def _require_slices(path: Path) -> None:

@@ -14,7 +14,8 @@ from segjax.data.prepare import tfds
 def description(builder: tfds.core.DatasetBuilder, text: str) -> tfds.core.DatasetInfo:
     """Describes records of `image` uint8 `[H, W, 3]`, `label` uint8 `[H, W]` and `name`.
 
-    They are kept in the order in which they are written.
+    They are kept in the order in which they are written, and can tell what they were
+    made from.
     """
     features = {
         "image": tfds.features.Tensor(
@@ -30,6 +31,7 @@ def description(builder: tfds.core.DatasetBuilder, text: str) -> tfds.core.Datas
         description=text,
         features=tfds.features.FeaturesDict(features),
         disable_shuffling=True,
+        metadata=tfds.core.MetadataDict(),
     )
 
 
