@@ -27,6 +27,7 @@ from segjax.data.images import (
 from segjax.data.label_spec import LabelSpec
 from segjax.predict.averaged import AveragedPredictor
 from segjax.predict.crf import CRF
+from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import Colors, Write, png_file, tiff_file
 from segjax.types import UserError
@@ -71,6 +72,7 @@ def predict_files(
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
+    downscale: int = 1,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Writes one label file for each image file, with its stem, page count and size.
@@ -96,6 +98,8 @@ def predict_files(
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
       crf: where given, what refines each page, once it is predicted as a whole.
+      downscale: whole factor by which images were made smaller in training; they are
+        predicted, and refined, as small, and the result is enlarged to their size.
       progress: told about each finished page.
 
     Returns:
@@ -118,9 +122,12 @@ def predict_files(
     _make_folder(output)
 
     originals: collections.deque[np.ndarray] = collections.deque()
-    keeps = overlay or crf is not None
-    images = _images(sources, channels, normalization, originals if keeps else None)
-    predicted = predictor.pages(images, forms if crf is None else ("logits",))
+    keeps = overlay or crf is not None or downscale > 1
+    images = _images(
+        sources, channels, normalization, downscale, originals if keeps else None
+    )
+    at_once = crf is None and downscale == 1
+    predicted = predictor.pages(images, forms if at_once else ("logits",))
     done, total = 0, sum(source.pages for source in sources)
     for source, result in zip(sources, results, strict=True):
         with contextlib.ExitStack() as files:
@@ -131,8 +138,8 @@ def predict_files(
             for number in range(source.pages):
                 page = next(predicted)
                 original = originals.popleft() if keeps else None
-                if crf is not None and original is not None:
-                    page = _refined(crf, source.path, original, page, forms)
+                if not at_once and original is not None:
+                    page = _finished(page, original, crf, downscale, forms, source.path)
                 if overlay and original is not None:
                     page["overlay"] = viz.overlay(
                         original, page["labels"], label_spec.colors
@@ -144,18 +151,24 @@ def predict_files(
     return [result["labels"] for result in results]
 
 
-def _refined(
-    crf: CRF,
-    path: Path,
-    image: np.ndarray,
+def _finished(
     page: Mapping[str, np.ndarray],
+    image: np.ndarray,
+    crf: CRF | None,
+    downscale: int,
     forms: Sequence[str],
+    path: Path,
 ) -> dict[str, np.ndarray]:
-    """A page that the CRF has refined, or an error that names its file."""
-    try:
-        return crf.page(image, page["logits"], forms)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    """Refines the logits of a page and brings them to the size of its image."""
+    if crf is not None:
+        asked = forms if downscale == 1 else ("logits",)
+        try:
+            page = crf.page(reduced(image, downscale), page["logits"], asked)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+    if downscale == 1:
+        return dict(page)
+    return enlarged(page, downscale, (image.shape[0], image.shape[1]), forms)
 
 
 def _look_at(path: Path, channels: int) -> Source:
@@ -169,6 +182,7 @@ def _images(
     sources: Sequence[Source],
     channels: int,
     normalization: str,
+    downscale: int,
     originals: collections.deque[np.ndarray] | None,
 ) -> Iterator[np.ndarray]:
     """All pages of all files as the network wants them, one alive at a time."""
@@ -181,7 +195,7 @@ def _images(
                 break
             if originals is not None:
                 originals.append(image)
-            image = normalize(image, normalization)
+            image = normalize(reduced(image, downscale), normalization)
             yield image
             del image
         if number != source.pages:

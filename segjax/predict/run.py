@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from segjax.predict.files import Progress as Callback
@@ -11,6 +12,8 @@ from segjax.train.instance_task import InstanceTask
 from segjax.train.progress import Progress
 from segjax.train.tasks import semantic
 from segjax.train.trained import Trained, load_trained
+
+log = logging.getLogger("segjax")
 
 
 def page_progress() -> Callback:
@@ -66,7 +69,8 @@ def predict_run(
     """Labels image files with a checkpoint of a run.
 
     Of a network that finds objects the label files number them, and `results.json`
-    tells them in COCO's form (`segjax.predict.instances`).
+    tells them in COCO's form (`segjax.predict.instances`). Where the data set of the run
+    made images smaller, so are these, and their labels enlarged again.
 
     Args:
       workdir: the folder of the run.
@@ -101,6 +105,12 @@ def predict_run(
         )
         return labels
     task = semantic(trained.task, "predict")
+    if task.downscale > 1:
+        log.info(
+            "Images are predicted at 1/%d of their size, as config.data.downscale says of "
+            "those that were trained on; labels are of their full size.",
+            task.downscale,
+        )
     return predict_files(
         task.predictor(trained.variables, tile=tile),
         input,
@@ -111,5 +121,6 @@ def predict_run(
         probabilities=probabilities,
         overlay=overlay,
         crf=task.refinement() if crf else None,
+        downscale=task.downscale,
         progress=progress,
     )

@@ -360,3 +360,8 @@ class SemanticTask:
     def normalization(self) -> str:
         """How images are normalised; a key that every pipeline states."""
         return self.config.pipeline.normalization
+
+    @property
+    def downscale(self) -> int:
+        """Factor by which the data set makes images smaller; 1 where it has no such key."""
+        return self.config.data.get("downscale", 1)

@@ -207,7 +207,5 @@ def test_a_folder_that_is_named_later_holds_the_files_of_then(drawn, tmp_path):
     shutil.copy(moved / "train/a.png", moved / "train/b.png")
     with (moved / "train.txt").open("a") as lines:
         lines.write("train/b.png trainannot/a.png\n")
-    with pytest.raises(
-        UserError, match=r"prepared from other files .*moved/drawn now"
-    ):
+    with pytest.raises(UserError, match=r"prepared from other files .*moved/drawn now"):
         opened(str(moved))
