@@ -77,8 +77,8 @@ flags.DEFINE_enum(
 flags.DEFINE_bool(
     "baseline",
     False,
-    "evaluate: measures what needs no network, too: Otsu's threshold for cells, the "
-    "commonest class at each place elsewhere.",
+    "evaluate: measures what needs no network, too: Otsu's threshold for cells, a "
+    "watershed for objects, the commonest class at each place elsewhere.",
 )
 flags.DEFINE_string(
     "export",
@@ -302,11 +302,10 @@ def _predict() -> None:
     from segjax.predict.run import page_progress, predict_run
 
     output = os.path.expanduser(_required("output", "the folder to write to"))
+    given = _required("input", "an image, a stack, or a folder of them")
     files = predict_run(
         _workdir(),
-        os.path.expanduser(
-            _required("input", "an image, a stack, or a folder of them")
-        ),
+        os.path.expanduser(given),
         output,
         best=FLAGS.checkpoint == "best",
         tile=FLAGS.tile,
@@ -315,9 +314,10 @@ def _predict() -> None:
         crf=FLAGS.crf,
         progress=page_progress(),
     )
-    kinds = ["label files"]
-    kinds += ["files of probabilities"] * FLAGS.probabilities
-    kinds += ["overlays"] * FLAGS.overlay
+    many = "" if len(files) == 1 else "s"
+    kinds = [f"label file{many}"]
+    kinds += [f"file{many} of probabilities"] * FLAGS.probabilities
+    kinds += [f"overlay{many}"] * FLAGS.overlay
     counts = ", ".join(f"{len(files)} {kind}" for kind in kinds)
     print(f"Wrote {counts} to {output}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -112,9 +113,6 @@ def describe_dataset(dataset: Dataset) -> str:
     splits = ", ".join(
         f"{name} {len(records)}" for name, records in dataset.splits.items()
     )
-    shapes = ", ".join(
-        f"{n} of {'x'.join(map(str, size))}" for size, n in sorted(sizes.items())[:4]
-    )
     shares = [
         f"{name} {counts[i] / counted:.1%}"
         + ("" if counts[i] else "  <- never seen: is that right?")
@@ -126,11 +124,19 @@ def describe_dataset(dataset: Dataset) -> str:
     return "\n".join(
         [
             f"Data       {dataset.name}: {splits}",
-            f"Images     {shapes}" + (" ..." if len(sizes) > 4 else ""),
+            f"Images     {_shown(sizes)} in {len(chosen)} that were read",
             f"Labels     {', '.join(shares)}",
             labels,
         ]
     )
+
+
+def _shown(sizes: Mapping[tuple[int, ...], int]) -> str:
+    """The first four sizes, and how many images have each."""
+    first = (
+        f"{n} of {'x'.join(map(str, size))}" for size, n in sorted(sizes.items())[:4]
+    )
+    return ", ".join(first) + (" ..." if len(sizes) > 4 else "")
 
 
 def describe_objects(dataset: Dataset) -> str:
@@ -151,9 +157,6 @@ def describe_objects(dataset: Dataset) -> str:
     splits = ", ".join(
         f"{name} {len(records)}" for name, records in dataset.splits.items()
     )
-    shapes = ", ".join(
-        f"{n} of {'x'.join(map(str, size))}" for size, n in sorted(sizes.items())[:4]
-    )
     kinds = [
         f"{name} {count}" + ("" if count else "  <- never seen: is that right?")
         for name, count in zip(names[1:], counts[1:].tolist(), strict=True)
@@ -164,7 +167,7 @@ def describe_objects(dataset: Dataset) -> str:
     return "\n".join(
         [
             f"Data       {dataset.name}: {splits}",
-            f"Images     {shapes}" + (" ..." if len(sizes) > 4 else ""),
+            f"Images     {_shown(sizes)} in {len(chosen)} that were read",
             f"Objects    {', '.join(kinds)}; {min(numbers, default=0)} to "
             f"{max(numbers, default=0)} an image, {mean:.1f} on average, "
             f"in {len(chosen)} images",

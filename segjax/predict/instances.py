@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from segjax.train.instance_evaluate import Detect, predictions
 from segjax.types import UserError
 from segjax.viz import to_display
 from segjax.viz.instances import draw_objects
+
+log = logging.getLogger("segjax")
 
 RESULTS = "results.json"
 OVERLAP = 0.25
@@ -112,8 +115,9 @@ def predict_instance_files(
     pixel: 0 where there is no object, then 1, 2, ..., the best one first; and on
     demand `STEM_overlay.png` (of a stack, with the number of the page) with boxes, names,
     masks and skeletons. `results.json` tells all objects in COCO's form, each with
-    `file_name`, `page` and `label`, its number in the label image; images are numbered
-    from 1 on in their order.
+    `category_name`, `file_name`, `page` and `label`, its number in the label image.
+    `image_id` is the number that each file is named by, as COCO's are; where a stem is
+    no number, or a file has pages, images are numbered from 1 on in their order.
 
     Args:
       find: what finds the objects of an image (`Finder`).
@@ -138,6 +142,7 @@ def predict_instance_files(
         instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
     counts = [count_pages(path) for path in paths]
     total, done = sum(counts), 0
+    ids = _image_ids(paths, counts)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -151,7 +156,8 @@ def predict_instance_files(
         for page, image in enumerate(read_pages(path)):
             found, done = find(image), done + 1
             labels.append(_label(found, (image.shape[0], image.shape[1])))
-            rows += _rows(found, path, page, done, instances)
+            own = {"file_name": path.name, "page": page + 1}
+            rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
             if overlay:
                 shown = f"_{page + 1}" if pages > 1 else ""
                 picture = output / f"{path.stem}{shown}_overlay.png"
@@ -160,6 +166,7 @@ def predict_instance_files(
                 progress(done, total, path.name)
         written.append(_write_labels(output, path, labels))
     write_results(output / RESULTS, rows)
+    log.info("Found %d objects on %d pages.", len(rows), total)
     return [*written, output / RESULTS]
 
 
@@ -191,12 +198,24 @@ def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
     return label
 
 
+def _image_ids(paths: Sequence[Path], counts: Sequence[int]) -> list[int]:
+    """The numbers in COCO's files of all pages."""
+    stems = [path.stem for path in paths]
+    if all(stem.isdecimal() for stem in stems) and max(counts) == 1:
+        return [int(stem) for stem in stems]
+    return list(range(1, sum(counts) + 1))
+
+
 def _rows(
-    found: Mapping[str, Any], path: Path, page: int, image_id: int, spec: InstanceSpec
+    found: Mapping[str, Any],
+    image_id: int,
+    own: Mapping[str, Any],
+    spec: InstanceSpec,
+    names: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
     rows = coco_results(found, image_id=image_id, category_ids=spec.category_ids)
-    for number, row in enumerate(rows, 1):
-        yield {**row, "file_name": path.name, "page": page + 1, "label": number}
+    for number, (row, k) in enumerate(zip(rows, found["classes"], strict=True), 1):
+        yield {**row, "category_name": names[int(k)], **own, "label": number}
 
 
 def _draw(

@@ -94,6 +94,10 @@ def predict_run(
         for name, wanted in (("--probabilities", probabilities), ("--crf", crf)):
             if wanted:
                 semantic(trained.task, name)
+        log.info(
+            "Objects of a score of %g and more are kept: config.evaluation.least_score.",
+            trained.task.evaluation.least_score,
+        )
         *labels, _ = predict_instance_files(
             finder(trained, tile=tile),
             input,

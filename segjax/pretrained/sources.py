@@ -94,6 +94,10 @@ def load(
     entry = lookup(source)
     what = f"The weights of {source}"
     state = tensors(entry, state_dict, skip, what=what)
+    head = f"{entry.classifier[0]}.bias"
+    whose = hint(source, state_dict)
+    if whose and head not in state and not entry.is_backbone:
+        raise UserError(f"{what} have a tensor {head}, which is missing.{whose}")
     group = entry.group_of(state, num_classes)
     fresh: set[str] = set()
     found = entry.group_of(state)["num_classes"] if num_classes is not None else None
@@ -113,7 +117,7 @@ def load(
         abstract_variables(model),
         optional=fresh.__contains__,
         source=what,
-        hint=hint(source, state_dict),
+        hint=whose,
     )
     variables = jax.tree.map(jnp.asarray, variables)
     if fresh:

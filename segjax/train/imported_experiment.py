@@ -6,6 +6,7 @@ for prediction, and be trained on.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from segjax.data.coco_categories import CATEGORIES, coco_specs
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.data.palette import voc_colors
+from segjax.predict.crf import CRF
 
 CHANNELS = 3
 DETECTOR = "mask_rcnn"
@@ -88,7 +90,7 @@ def _segmentation(group: dict[str, Any], normalization: str) -> Imported:
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
         "schedule": {"name": "poly", "peak": 0.01},
         "evaluation": {"split": "validation"},
-        "crf": {},
+        "crf": dataclasses.asdict(CRF()),
     }
     return Imported(_config(config), spec)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +16,12 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.dataset import Dataset
+from segjax.data.images import normalize
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.predict.averaged import AveragedPredictor
+from segjax.predict.reduced import enlarged, reduced
+from segjax.predict.tiled import Predictor
 from segjax.train import checkpoint
 from segjax.train.baseline import evaluate_baseline
 from segjax.train.instance_baseline import evaluate_watershed
@@ -48,6 +53,32 @@ class Trained:
     step: int
     parameters_sha256: str
     instances: InstanceSpec | None = None
+
+    def labels(self, image: np.ndarray) -> np.ndarray:
+        """Labels an image of any size.
+
+        Args:
+          image: as it is stored, uint8 or uint16 `[H, W, C]`; it is normalised, and made
+            smaller, as those were that the network was trained on.
+
+        Returns:
+          Class ids, uint8 `[H, W]`.
+
+        Raises:
+          UserError: if the network finds objects, for which `segjax.predict.run.finder`
+            is.
+        """
+        task = semantic(self.task, "labels")
+        small = normalize(reduced(image, task.downscale), task.normalization)
+        if task.downscale == 1:
+            return next(self._predictor.pages([small], ("labels",)))["labels"]
+        page = next(self._predictor.pages([small], ("logits",)))
+        size = (image.shape[0], image.shape[1])
+        return enlarged(page, task.downscale, size, ("labels",))["labels"]
+
+    @functools.cached_property
+    def _predictor(self) -> Predictor | AveragedPredictor:
+        return semantic(self.task, "labels").predictor(self.variables)
 
 
 def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
@@ -194,8 +225,9 @@ def evaluate_run(
       manual_dir: where the person's own files lie.
 
     Returns:
-      `step`, `split`, `parameters_sha256` and every metric by name; those of the
-      baseline as `otsu/<name>`, `watershed/<name>` or `position/<name>`.
+      `step`, `split`, `parameters_sha256`, with a CRF its values as `crf`, and every
+      metric by name; those of the baseline as `otsu/<name>`, `watershed/<name>` or
+      `position/<name>`.
     """
     trained = load_trained(workdir, best=best)
     task, variables = trained.task, trained.variables
@@ -220,6 +252,7 @@ def evaluate_run(
         "step": trained.step,
         "split": split,
         "parameters_sha256": trained.parameters_sha256,
+        **({"crf": dataclasses.asdict(refinement)} if refinement else {}),
         **metrics,
         **below,
     }

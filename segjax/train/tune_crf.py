@@ -36,6 +36,9 @@ COARSE_WEIGHTS = (1.0, 2.5, 5.0, 10.0)
 COARSE_IMAGES = 4
 """The coarse search looks at one image in so many."""
 
+FEW_IMAGES = 10
+"""With fewer, what is best on them may be worse on others, and that is said."""
+
 FINE_ALPHA = (0.8, 1.0, 1.25)
 FINE_BETA = (0.75, 1.0, 1.33)
 FINE_W1 = (0.7, 1.0, 1.4)
@@ -112,6 +115,12 @@ def tune(scenes: Sequence[Scene], spec: LabelSpec, start: CRF) -> Tuned:
       The values, and the mean IoU without, with the start, and with them.
     """
     names = spec.names
+    if len(scenes) < FEW_IMAGES:
+        log.warning(
+            "%s: so few tell little; the values found may do worse on others. The papers "
+            "search on 100.",
+            _images(scenes),
+        )
     few = scenes[::COARSE_IMAGES]
     side = max(max(scene.label.shape) for scene in scenes)
     candidates = list(dict.fromkeys(coarse(start, side)))

@@ -58,6 +58,15 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_files_named_by_numbers_keep_them_as_coco_does(folder):
+    (folder / "in/c.tif").unlink()
+    (folder / "in/a.png").rename(folder / "in/000000000139.png")
+    (folder / "in/b.png").rename(folder / "in/25.png")
+    predict_instance_files(find, folder / "in", folder / "out", label_spec=SPEC)
+    rows = json.loads((folder / "out/results.json").read_text())
+    assert {r["image_id"] for r in rows} == {139}
+
+
 def test_label_images_results_and_pictures_are_written(folder):
     told = []
     files = predict_instance_files(
@@ -96,6 +105,7 @@ def test_label_images_results_and_pictures_are_written(folder):
     ]
     first = rows[1]
     assert first["category_id"] == 3
+    assert first["category_name"] == SPEC.names[OBJECTS.class_of[3]]
     assert first["bbox"] == [5, 4, 8, 6]
     assert first["keypoints"] == [4.5, 3.5, 1, 8.5, 6.5, 1]
     rle = from_string(

@@ -165,6 +165,16 @@ def test_weights_of_another_depth_are_named(hollow):
     assert sentence.endswith("By their names they are those of torchvision/resnet34.")
 
 
+@pytest.mark.parametrize(
+    "source", ["torchvision/deeplabv3_resnet50", "torchvision/maskrcnn_resnet50_fpn"]
+)
+def test_weights_of_another_network_are_named(source, hollow):
+    theirs = "torchvision/lraspp_mobilenet_v3_large"
+    with pytest.raises(UserError, match=r"have a tensor .*bias, which is missing") as e:
+        pretrained.load(source, hollow(theirs))
+    assert str(e.value).endswith(f"By their names they are those of {theirs}.")
+
+
 def test_missing_and_extra_tensors_are_listed_together(hollow):
     state = hollow("torchvision/resnet18")
     del state["layer2.0.downsample.1.running_var"]

@@ -1,10 +1,13 @@
 """A run that was trained, loaded again; Otsu measured beside it."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from segjax.predict.run import predict_run
 from segjax.train import loop
 from segjax.train.baseline import PositionPredictor, evaluate_baseline
 from segjax.train.evaluate import Report
@@ -39,6 +42,21 @@ def test_the_newest_checkpoint_is_loaded(run):
     assert trained.label_spec.names == ("membrane", "cell")
     image = np.zeros((32, 32, 1), np.float32)
     assert trained.task.predictor(trained.variables).labels(image).shape == (32, 32)
+
+
+@pytest.mark.parametrize("downscale", [1, 3])
+def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
+    workdir, _ = run
+    kept = shutil.copytree(workdir, tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["data"]["downscale"] = downscale
+    (kept / "config.json").write_text(json.dumps(config))
+    image = np.random.default_rng(0).integers(0, 256, (97, 120), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predict_run(kept, tmp_path / "a.png", tmp_path / "out")
+    found = load_trained(kept).labels(image[..., None])
+    assert found.shape == (97, 120)
+    np.testing.assert_array_equal(found, Image.open(tmp_path / "out/a.png"))
 
 
 @pytest.mark.parametrize(
