@@ -6,17 +6,14 @@ ECCV 2018, arXiv 1803.08494), as the network starts from nothing and batches are
     python -m segjax.main --config=configs/mask_rcnn_shapes.py --workdir=runs/mask_rcnn_shapes
 
 The paper has no such data; what it claims of RoIAlign beside RoIPool, more AP where masks
-have to be exact, can be seen here. Ours, mask AP on 64 scenes kept apart, seed 0
-(2026-11-21, 2 CPU cores that other jobs shared; seconds of processor time):
+have to be exact, can be seen here. Ours, mask AP on 64 scenes kept apart, seed 0 (2026-11-28, 2
+CPU cores (AMD EPYC) that other jobs shared; processor time, and time by the clock):
 
-    (none)     AP50 0.893, AP75 0.713, 374 s
-    pool       AP50 0.891, AP75 0.468, 399 s
-    classes    AP50 0.880, AP75 0.746, 616 s
-    overfit    AP50 0.998, on the 16 scenes that were trained, 192 s
-    figures    AP50 of keypoints 0.917, 389 s
-
-With both cores free the first took 3 minutes by the clock, the overfitting 75 seconds
-(2026-11-22).
+    (none)     AP50 0.920, AP75 0.752, 97 s, 1 min 45 s
+    pool       AP50 0.888, AP75 0.468, 135 s, 1 min 50 s
+    classes    AP50 0.864, AP75 0.758, 213 s, 4 min 14 s
+    overfit    AP50 1.000, on the 16 scenes that were trained, 67 s, 1 min 51 s
+    figures    AP50 of keypoints 0.863, 163 s, 2 min 5 s
 
 Presets, as `--config=configs/mask_rcnn_shapes.py:PRESET`:
 
