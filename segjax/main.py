@@ -77,8 +77,8 @@ flags.DEFINE_enum(
 flags.DEFINE_bool(
     "baseline",
     False,
-    "evaluate: measures what needs no network, too: Otsu's threshold for cells, a "
-    "watershed for objects, the commonest class at each place elsewhere.",
+    "evaluate: measures what needs no network, too: Otsu's threshold, a watershed, or "
+    "the commonest class at each place.",
 )
 flags.DEFINE_string(
     "export",
@@ -318,8 +318,7 @@ def _predict() -> None:
     kinds = [f"label file{many}"]
     kinds += [f"file{many} of probabilities"] * FLAGS.probabilities
     kinds += [f"overlay{many}"] * FLAGS.overlay
-    counts = ", ".join(f"{len(files)} {kind}" for kind in kinds)
-    print(f"Wrote {counts} to {output}")
+    print(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
 
 
 def _tune_crf() -> None:
@@ -375,7 +374,7 @@ def _print_result(result: dict[str, Any]) -> None:
 
 def _config() -> ml_collections.ConfigDict:
     if FLAGS[CONFIG].value is None:
-        raise UserError("Give an experiment, such as --config=configs/unet_em.py.")
+        raise UserError("Give an experiment, as --config=configs/unet_em.py (--help).")
     return FLAGS[CONFIG].value
 
 

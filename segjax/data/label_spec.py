@@ -137,7 +137,8 @@ class LabelSpec:
         return UserError(
             f"{where} has label values that mean nothing here: {found}; allowed are "
             f"{allowed}. Correct the file or say what the values mean, for example "
-            f"remap={example} makes {first} the class {self.names[-1]!r}."
+            f"remap={example} makes {first} the class {self.names[-1]!r}, and "
+            f"({first}, {IGNORE_LABEL}) there one that does not count."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from segjax.train.state import TrainState, parameters_sha256
 from segjax.train.tasks import Task, make_task
 from segjax.train.workdir import lock, make_workdir, settle_config
 from segjax.types import UserError
+
+log = logging.getLogger("segjax")
 
 
 def import_weights(
@@ -75,6 +78,10 @@ def import_weights(
         with checkpoint.Checkpoints(workdir) as checkpoints:
             checkpoints.save(state, json.loads(json.dumps(about)))
             checkpoints.wait()
+    log.info(
+        "Predict with it: segjax predict --workdir=%s --input=FILES --output=FOLDER",
+        workdir,
+    )
     return {
         "step": 0,
         "model": group["name"],

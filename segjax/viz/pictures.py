@@ -16,7 +16,9 @@ from segjax.types import IGNORE_LABEL
 
 Color = Sequence[int]
 
-IGNORE_COLOR = (128, 128, 128)
+IGNORE_COLOR = (224, 224, 192)
+"""What does not count, in the colour that PASCAL VOC has for it."""
+
 MISSED = (0, 114, 178)
 INVENTED = (213, 94, 0)
 _RIGHT = ((70, 70, 70), (235, 235, 235))
