@@ -12,7 +12,7 @@ docs/results.json, which README.md shows.
 
 Presets, as `--config=configs/deeplab_v3plus_camvid.py:PRESET`:
 
-    (none)   laptop: 180x240, from scratch; 10 minutes on 2 cores
+    (none)   laptop: 180x240, from scratch; 6 to 12 minutes on 2 cores
     full     360x480, ResNet-18 and decoder with all their channels; wants a GPU. SGD
              and "poly" as in the paper, but from random weights: a rate of 0.05 with
              200 steps of warm-up (0.007 from ImageNet's), median-frequency class weights

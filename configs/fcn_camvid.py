@@ -12,7 +12,7 @@ docs/results.json, which README.md shows.
 
 Presets, as `--config=configs/fcn_camvid.py:PRESET`:
 
-    (none)   laptop: 180x240, from scratch; 10 minutes on 2 cores
+    (none)   laptop: 180x240, from scratch; 4 to 10 minutes on 2 cores
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 

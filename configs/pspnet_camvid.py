@@ -11,7 +11,7 @@ from scratch: docs/results.json, which README.md shows.
 
 Presets, as `--config=configs/pspnet_camvid.py:PRESET`:
 
-    (none)   laptop: 180x240, ResNet-18 at output stride 16; 10 minutes on 2 cores
+    (none)   laptop: 180x240, ResNet-18 at output stride 16; 5 to 11 minutes on 2 cores
     paper    PSPNet-50 as published, at 360x480; wants a GPU. Rate, "poly", momentum,
              decay, batch, auxiliary loss, scales, rotation and mirroring are the
              paper's; but all layers begin at random and learn at one rate (there new

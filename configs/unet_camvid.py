@@ -11,7 +11,7 @@ from scratch: docs/results.json, which README.md shows.
 
 Presets, as `--config=configs/unet_camvid.py:PRESET`:
 
-    (none)   laptop: 180x240, 1.1 million parameters; 10 minutes on 2 cores
+    (none)   laptop: 180x240, 1.1 million parameters; 7 to 16 minutes on 2 cores
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 

@@ -43,7 +43,7 @@ VERBS = {
     ),
     "predict": (
         *("workdir", "input", "output"),
-        *("checkpoint", "tile", "probabilities", "overlay", "crf"),
+        *("checkpoint", "tile", "downscale", "probabilities", "overlay", "crf"),
     ),
     "tune_crf": (
         *("workdir", "data_dir", "manual_dir"),
@@ -81,15 +81,9 @@ flags.DEFINE_bool(
     "the commonest class at each place.",
 )
 flags.DEFINE_string(
-    "export",
-    None,
-    "prepare: also writes a split as images/ and labels/ to this folder.",
+    "export", None, "prepare: a folder; writes images/ and labels/ there."
 )
-flags.DEFINE_string(
-    "input",
-    None,
-    "predict: an image, a stack, or a folder of them; import: a file of weights.",
-)
+flags.DEFINE_string("input", None, "predict: image, stack or folder; import: weights.")
 flags.DEFINE_string(
     "source", None, "import: whose weights, such as torchvision/deeplabv3_resnet50."
 )
@@ -100,6 +94,12 @@ flags.DEFINE_integer(
     "evaluate, predict: output side of a tile in pixels, 0 for whole images; default: "
     "one that suits the image.",
     lower_bound=0,
+)
+flags.DEFINE_integer(
+    "downscale",
+    None,
+    "predict: makes images smaller by this factor; default: as in training.",
+    lower_bound=1,
 )
 flags.DEFINE_bool("probabilities", False, "predict: writes probabilities, too.")
 flags.DEFINE_bool("overlay", False, "predict: writes overlays, too.")
@@ -309,6 +309,7 @@ def _predict() -> None:
         output,
         best=FLAGS.checkpoint == "best",
         tile=FLAGS.tile,
+        downscale=FLAGS.downscale,
         probabilities=FLAGS.probabilities,
         overlay=FLAGS.overlay,
         crf=FLAGS.crf,

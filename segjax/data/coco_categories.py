@@ -59,7 +59,8 @@ def coco_specs(
     """Names of the classes of weights, as far as their number tells them.
 
     Args:
-      num_classes: with the background. 91 are COCO's category ids, gaps included.
+      num_classes: with the background. 91 are COCO's category ids, gaps included; 81
+        are COCO's categories one after the other.
       keypoints: points of each object; 17 are those of COCO's persons.
 
     Returns:
@@ -78,7 +79,9 @@ def coco_specs(
         names = tuple(f"point{i}" for i in range(keypoints))
         points = PERSON if keypoints == len(_POINTS) else KeypointSpec(names)
     ids = tuple(range(1, num_classes))
-    if num_classes == len(_NAMES) + 1:
+    if num_classes == len(CATEGORIES) + 1:
+        ids = tuple(CATEGORIES)
+    if num_classes in (len(CATEGORIES) + 1, len(_NAMES) + 1):
         kinds = [CATEGORIES.get(i, f"unused {i}") for i in ids]
     elif num_classes == 2 and points is PERSON:
         kinds = [CATEGORIES[1]]

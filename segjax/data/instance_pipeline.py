@@ -214,7 +214,8 @@ def evaluation_batches(
     Yields:
       dicts with `image` `[B, H, W, 3]` float32 in [0, 1], `sizes` `[B, 2]` int32,
       `ratios` `[B, 2]` float32 (pixels of the record for one of the network, along y and
-      x), `record` `[B]` int32 and `valid` `[B]` bool, False for filling.
+      x), `record` `[B]` int32, `record_sizes` `[B, 2]`, height and width of each record,
+      and `valid` `[B]` bool, False for filling.
 
     Raises:
       ValueError: when a bucket is no size, or `resize` or `batch_size` is not allowed.
@@ -223,8 +224,10 @@ def evaluation_batches(
     if isinstance(batch_size, bool) or batch_size < 1:
         raise ValueError(f"batch_size must be above 0, got {batch_size!r}")
     resize = "shrink" if resize == "keep" else resize
-    sizes = facts_of(records).sizes.tolist()
-    bucket_ids = np.array([bucket_of((h, w), buckets, resize) for h, w in sizes], int)
+    sizes = facts_of(records).sizes
+    bucket_ids = np.array(
+        [bucket_of((h, w), buckets, resize) for h, w in sizes.tolist()], int
+    )
     for number, bucket in enumerate(buckets):
         ids = np.flatnonzero(bucket_ids == number)
         for start in range(0, len(ids), batch_size):
@@ -233,8 +236,12 @@ def evaluation_batches(
             shown = [evaluation_example(records[int(i)], bucket, resize) for i in part]
             rows = [shown[i % len(part)] for i in range(batch_size)]
             stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-            valid = np.arange(batch_size) < len(part)
-            yield {**stacked, "record": filled.astype(np.int32), "valid": valid}
+            yield {
+                **stacked,
+                "record": filled.astype(np.int32),
+                "record_sizes": sizes[filled],
+                "valid": np.arange(batch_size) < len(part),
+            }
 
 
 def evaluation_example(record: Record, bucket: Bucket, resize: str) -> dict[str, Any]:

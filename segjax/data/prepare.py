@@ -18,7 +18,7 @@ import functools
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,35 @@ SOURCES = "sources"
 """Key of a data set's metadata: the fingerprint of the files that it was made from."""
 
 
+def files_to_compare(
+    builder: Any, manual_dir: Path | None, find: Callable[[Path | None], list[Path]]
+) -> list[Path]:
+    """The files of a person that are to be read, or to be compared with those that were.
+
+    Args:
+      builder: a `tfds.core.DatasetBuilder`.
+      manual_dir: what the person has given.
+      find: names the files within a folder, all of which are there.
+
+    Returns:
+      What `find` gives; nothing where the data set is prepared and no folder is given.
+
+    Raises:
+      UserError: as `find` does.
+    """
+    is_prepared = Path(builder.data_dir).exists()
+    if is_prepared and manual_dir is None:
+        return []
+    try:
+        return find(manual_dir)
+    except UserError as error:
+        if not is_prepared:
+            raise
+        raise UserError(
+            f"{error} Or leave --manual_dir out: the data set is prepared already."
+        ) from error
+
+
 def prepare(
     builder: Any, manual_dir: str | Path | None = None, files: Sequence[Path] = ()
 ) -> None:
@@ -62,8 +91,8 @@ def prepare(
         `info` is that of the files.
       manual_dir: folder of files that the person has put there, for builders that
         read some.
-      files: those files, where they are to be compared with the ones that it was made
-        from; the builder's `info` has a `tfds.core.MetadataDict` then.
+      files: of `files_to_compare`; the builder's `info` has a `tfds.core.MetadataDict`
+        where there are any.
 
     Raises:
       UserError: the data folder may not be written or is full, or the builder found
@@ -73,9 +102,9 @@ def prepare(
         hides.
     """
     target = Path(builder.data_dir)
-    sources = _fingerprint(files)
+    sources = _fingerprint(files, manual_dir) if files and manual_dir else None
     if not target.exists():
-        if files:
+        if sources:
             builder.info.metadata[SOURCES] = sources
         root = Path(builder.data_dir_root)
         with _told_as_a_sentence(builder, root):
@@ -85,21 +114,25 @@ def prepare(
                     _remove_leftovers(target)
                     _build(builder, manual_dir)
     _read_info(builder, target)
-    if files and builder.info.metadata.get(SOURCES) != sources:
+    # One that was prepared before this was kept tells nothing.
+    known = (builder.info.metadata or {}).get(SOURCES)
+    if sources and known and known != sources:
         raise UserError(
             f"The data set in {target} was prepared from other files than those that lie "
-            f"in {manual_dir} now. Remove the first folder, and it is built anew; or name "
-            "another folder for prepared data sets with --data_dir."
+            f"in {manual_dir} now. Remove the first folder, and it is built anew; leave "
+            "--manual_dir out to take it as it is; or name another folder for prepared "
+            "data sets with --data_dir."
         )
 
 
-def _fingerprint(files: Sequence[Path]) -> str:
-    """A hash of names and sizes, wherever the files lie."""
-    digest = hashlib.sha256()
+def _fingerprint(files: Sequence[Path], root: str | Path) -> str:
+    """A hash of names and bytes, wherever the folder lies and whatever it is called."""
+    total = hashlib.blake2b(digest_size=32)
     for path in files:
-        name = "/".join(path.parts[-2:])
-        digest.update(f"{name} {path.stat().st_size}\n".encode())
-    return digest.hexdigest()
+        with path.open("rb") as file:
+            own = hashlib.file_digest(file, "blake2b").hexdigest()
+        total.update(f"{path.relative_to(root).as_posix()} {own}\n".encode())
+    return total.hexdigest()
 
 
 def expanded(path: str | None) -> Path | None:
@@ -142,6 +175,7 @@ def _read_info(builder: Any, target: Path) -> None:
     """Reads what was written, and looks whether all of it is still there."""
     try:
         builder.info.read_from_directory(builder.data_dir)
+        _ = builder.info.metadata  # TFDS reads it when it is asked for
         splits = builder.info.splits.values()
         missing = [p for s in splits for p in s.filepaths if not Path(p).is_file()]
     except Exception as error:

@@ -56,7 +56,8 @@ class Filter(Protocol):
         Args:
           values: `[N, C]`.
           before: factor of each pixel ahead of the sums, `[N, 1]`; None: 1.
-          after: factor of each pixel behind them, `[N, 1]`; None: 1.
+          after: factor of each pixel behind them, `[N, 1]`; None: 1. No gradient reaches
+            the factors through a lattice.
 
         Returns:
           `[N, C]`.

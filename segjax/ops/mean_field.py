@@ -82,7 +82,7 @@ def make_kernel(
     code); the equation of the paper is "none".
 
     Args:
-      filter: sums over pixels, `[N, C]` to `[N, C]`.
+      filter: a `Filter`, which sums over pixels, `[N, C]` to `[N, C]`.
       num_pixels: N.
       compatibility: a number `w` *rewards* equal labels with `w` (Potts); a vector
         `[K]` *penalises* each label by the message of that label; a matrix `[K, K]`

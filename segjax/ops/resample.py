@@ -39,29 +39,37 @@ class Resampling(NamedTuple):
     transposed: bool = False
 
 
-def _matrix(resampling: Resampling) -> np.ndarray:
-    """The resampling as a matrix, float64, `[outputs, inputs]`."""
-    rule, inputs, outputs, transposed = resampling
+def _two_taps(rule: str, inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most two inputs of each output, and their weights, `[taps, outputs]`."""
     output = np.arange(outputs)
-    matrix = np.zeros((outputs, inputs))
     if rule == "nearest":
-        matrix[output, output * inputs // outputs] = 1
+        return (output * inputs // outputs)[None], np.ones((1, outputs))
+    if rule == "corners":
+        place, unit = output * (inputs - 1), max(outputs - 1, 1)
     else:
-        if rule == "corners":
-            source, unit = output * (inputs - 1), max(outputs - 1, 1)
-        else:
-            source, unit = (2 * output + 1) * inputs - outputs, 2 * outputs
-        low, beyond = np.divmod(np.clip(source, 0, (inputs - 1) * unit), unit)
-        high = np.minimum(low + 1, inputs - 1)
-        matrix[output, low] = 1 - beyond / unit
-        matrix[output, high] += beyond / unit
-    return matrix.T if transposed else matrix
+        place, unit = (2 * output + 1) * inputs - outputs, 2 * outputs
+    low, beyond = np.divmod(np.clip(place, 0, (inputs - 1) * unit), unit)
+    taps = 2 if beyond.any() else 1
+    source = np.stack([low, np.minimum(low + 1, inputs - 1)])[:taps]
+    return source, np.stack([1 - beyond / unit, beyond / unit])[:taps]
+
+
+def _transpose(resampling: Resampling) -> np.ndarray:
+    """A resampling turned round as a matrix, float64, `[inputs, outputs]`."""
+    rule, inputs, outputs, _ = resampling
+    matrix = np.zeros((inputs, outputs))
+    for source, weights in zip(*_two_taps(rule, inputs, outputs), strict=True):
+        matrix[source, np.arange(outputs)] += weights
+    return matrix
 
 
 @lru_cache(maxsize=256)
 def _taps(resampling: Resampling) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and weights of each output, int32 and float64 `[taps, outputs]`."""
-    matrix = _matrix(resampling)
+    if not resampling.transposed:
+        source, weights = _two_taps(*resampling[:3])
+        return source.astype(np.int32), weights
+    matrix = _transpose(resampling)
     used = matrix != 0
     first = used.argmax(1)
     stop = np.where(used.any(1), matrix.shape[1] - used[:, ::-1].argmax(1), first)
@@ -77,7 +85,7 @@ def resample(x: Array, axis: int, resampling: Resampling) -> Array:
     """Applies a resampling along one axis of `x`, in float32 or in float64."""
     source, weights = _taps(resampling)
     if len(source) > MOST_TAPS:
-        matrix = jnp.asarray(_matrix(resampling), x.dtype)
+        matrix = jnp.asarray(_transpose(resampling), x.dtype)
         product = jnp.tensordot(matrix, x, (1, axis), precision=lax.Precision.HIGHEST)
         return jnp.moveaxis(product, 0, axis)
     shape = [1] * x.ndim

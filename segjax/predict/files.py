@@ -12,6 +12,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,6 +60,14 @@ class Source:
     def suffix(self) -> str:
         """Ending of what is written for it: ".tif" for a TIFF, ".png" otherwise."""
         return ".tif" if self.path.suffix.lower() in _TIFF_SUFFIXES else ".png"
+
+
+class _Kept(NamedTuple):
+    """What is left to do with a page needs: its size, and where wanted what was seen."""
+
+    size: tuple[int, int]
+    small: np.ndarray | None
+    image: np.ndarray | None
 
 
 def predict_files(
@@ -121,11 +130,13 @@ def predict_files(
     _check_results(sources, results)
     _make_folder(output)
 
-    originals: collections.deque[np.ndarray] = collections.deque()
-    keeps = overlay or crf is not None or downscale > 1
-    images = _images(
-        sources, channels, normalization, downscale, originals if keeps else None
-    )
+    kept: collections.deque[_Kept] = collections.deque()
+
+    def keep(image: np.ndarray, small: np.ndarray) -> None:
+        size = (image.shape[0], image.shape[1])
+        kept.append(_Kept(size, small if crf else None, image if overlay else None))
+
+    images = _images(sources, channels, normalization, downscale, keep)
     at_once = crf is None and downscale == 1
     predicted = predictor.pages(images, forms if at_once else ("logits",))
     done, total = 0, sum(source.pages for source in sources)
@@ -136,13 +147,12 @@ def predict_files(
                 for kind, path in result.items()
             }
             for number in range(source.pages):
-                page = next(predicted)
-                original = originals.popleft() if keeps else None
-                if not at_once and original is not None:
-                    page = _finished(page, original, crf, downscale, forms, source.path)
-                if overlay and original is not None:
+                page, seen = next(predicted), kept.popleft()
+                if not at_once:
+                    page = _finished(page, seen, crf, downscale, forms, source.path)
+                if seen.image is not None:
                     page["overlay"] = viz.overlay(
-                        original, page["labels"], label_spec.colors
+                        seen.image, page["labels"], label_spec.colors
                     )
                 _write_page(writers, page, number, label_spec.names)
                 done += 1
@@ -153,22 +163,20 @@ def predict_files(
 
 def _finished(
     page: Mapping[str, np.ndarray],
-    image: np.ndarray,
+    seen: _Kept,
     crf: CRF | None,
     downscale: int,
     forms: Sequence[str],
     path: Path,
 ) -> dict[str, np.ndarray]:
     """Refines the logits of a page and brings them to the size of its image."""
-    if crf is not None:
+    if crf is not None and seen.small is not None:
         asked = forms if downscale == 1 else ("logits",)
         try:
-            page = crf.page(reduced(image, downscale), page["logits"], asked)
+            page = crf.page(seen.small, page["logits"], asked)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-    if downscale == 1:
-        return dict(page)
-    return enlarged(page, downscale, (image.shape[0], image.shape[1]), forms)
+    return dict(page) if downscale == 1 else enlarged(page, downscale, seen.size, forms)
 
 
 def _look_at(path: Path, channels: int) -> Source:
@@ -183,7 +191,7 @@ def _images(
     channels: int,
     normalization: str,
     downscale: int,
-    originals: collections.deque[np.ndarray] | None,
+    keep: Callable[[np.ndarray, np.ndarray], None],
 ) -> Iterator[np.ndarray]:
     """All pages of all files as the network wants them, one alive at a time."""
     for source in sources:
@@ -193,9 +201,10 @@ def _images(
             _check_channels(source.path, image, channels)
             if number > source.pages:
                 break
-            if originals is not None:
-                originals.append(image)
-            image = normalize(reduced(image, downscale), normalization)
+            small = reduced(image, downscale)
+            keep(image, small)
+            image = normalize(small, normalization)
+            del small
             yield image
             del image
         if number != source.pages:

@@ -117,7 +117,8 @@ def predict_instance_files(
     masks and skeletons. `results.json` tells all objects in COCO's form, each with
     `category_name`, `file_name`, `page` and `label`, its number in the label image.
     `image_id` is the number that each file is named by, as COCO's are; where a stem is
-    no number, or a file has pages, images are numbered from 1 on in their order.
+    no number, two have the same, or a file has pages, images are numbered from 1 on in
+    their order.
 
     Args:
       find: what finds the objects of an image (`Finder`).
@@ -166,7 +167,7 @@ def predict_instance_files(
                 progress(done, total, path.name)
         written.append(_write_labels(output, path, labels))
     write_results(output / RESULTS, rows)
-    log.info("Found %d objects on %d pages.", len(rows), total)
+    log.info("Objects found: %d, in images: %d", len(rows), total)
     return [*written, output / RESULTS]
 
 
@@ -201,7 +202,8 @@ def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
 def _image_ids(paths: Sequence[Path], counts: Sequence[int]) -> list[int]:
     """The numbers in COCO's files of all pages."""
     stems = [path.stem for path in paths]
-    if all(stem.isdecimal() for stem in stems) and max(counts) == 1:
+    numbers = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
+    if len(numbers) == len(stems) and max(counts) == 1:
         return [int(stem) for stem in stems]
     return list(range(1, sum(counts) + 1))
 

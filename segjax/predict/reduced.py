@@ -1,8 +1,10 @@
 """Networks that were trained on smaller images than the files: there and back again.
 
 Where `config.data.downscale` made training images smaller, objects of a photograph are
-that much too large for the network. It is shown the photograph as small as those images
-were, and what it says is enlarged to the size of the photograph.
+that much too large for the network. It is shown the photograph smaller by the same
+factor, and what it says is enlarged to the size of the photograph. A reduced pixel stands
+for its block, whose middle is its place; labels of training, which take one pixel of each
+block, are at most half a pixel of the photograph away from there.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def reduced(image: np.ndarray, factor: int) -> np.ndarray:
 def enlarged(
     page: Mapping[str, np.ndarray],
     factor: int,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     forms: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """Enlarges logits bilinearly to the pixels of the image that was reduced.
@@ -57,7 +59,9 @@ def enlarged(
     Returns:
       An array `[H, W]` or `[H, W, K]` by form.
     """
-    return jax.device_get(_answer(page["logits"], factor, size, tuple(forms)))
+    height, width = size
+    answer = _answer(page["logits"], factor, (height, width), tuple(forms))
+    return jax.device_get(answer)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))

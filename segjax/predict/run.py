@@ -64,13 +64,14 @@ def predict_run(
     probabilities: bool = False,
     overlay: bool = False,
     crf: bool = False,
+    downscale: int | None = None,
     progress: Callback | None = None,
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
 
     Of a network that finds objects the label files number them, and `results.json`
     tells them in COCO's form (`segjax.predict.instances`). Where the data set of the run
-    made images smaller, so are these, and their labels enlarged again.
+    made images smaller, so are these, by the same factor, and their labels enlarged again.
 
     Args:
       workdir: the folder of the run.
@@ -81,6 +82,8 @@ def predict_run(
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: whether `config.crf` of the run refines the predictions.
+      downscale: factor by which images are made smaller for the network; None: that of
+        the run's data set. Tiles are pixels of the smaller images.
       progress: told about each finished page.
 
     Returns:
@@ -91,7 +94,11 @@ def predict_run(
     """
     trained = load_trained(workdir, best=best)
     if isinstance(trained.task, InstanceTask):
-        for name, wanted in (("--probabilities", probabilities), ("--crf", crf)):
+        for name, wanted in (
+            ("--probabilities", probabilities),
+            ("--crf", crf),
+            ("--downscale", downscale is not None),
+        ):
             if wanted:
                 semantic(trained.task, name)
         log.info(
@@ -109,11 +116,13 @@ def predict_run(
         )
         return labels
     task = semantic(trained.task, "predict")
-    if task.downscale > 1:
+    factor = task.downscale if downscale is None else downscale
+    if downscale is None and factor > 1:
         log.info(
-            "Images are predicted at 1/%d of their size, as config.data.downscale says of "
-            "those that were trained on; labels are of their full size.",
-            task.downscale,
+            "Images are predicted at 1/%d of their size, as in training "
+            "(config.data.downscale); labels are of their full size. Files that are as "
+            "small already want --downscale=1.",
+            factor,
         )
     return predict_files(
         task.predictor(trained.variables, tile=tile),
@@ -125,6 +134,6 @@ def predict_run(
         probabilities=probabilities,
         overlay=overlay,
         crf=task.refinement() if crf else None,
-        downscale=task.downscale,
+        downscale=factor,
         progress=progress,
     )

@@ -97,7 +97,7 @@ def load(
     head = f"{entry.classifier[0]}.bias"
     whose = hint(source, state_dict)
     if whose and head not in state and not entry.is_backbone:
-        raise UserError(f"{what} have a tensor {head}, which is missing.{whose}")
+        raise UserError(f"{what} lack {head}.{whose}")
     group = entry.group_of(state, num_classes)
     fresh: set[str] = set()
     found = entry.group_of(state)["num_classes"] if num_classes is not None else None

@@ -49,7 +49,7 @@ def import_weights(
     entry = sources.lookup(source)
     if entry.is_backbone:
         raise UserError(
-            f"{source} classifies whole images, so there is no segmentation to import: "
+            f"{source} classifies whole images, so there is nothing to predict with: "
             "name the file as initialization of a config, or call "
             "segjax.pretrained.load."
         )

@@ -100,7 +100,7 @@ def _detector(group: dict[str, Any]) -> Imported:
     scripts (references/detection), with the batch and the steps of Detectron's "1x".
     """
     spec, objects = coco_specs(group["num_classes"], group.get("keypoints"))
-    gaps = objects.category_ids == tuple(range(1, 1 + max(CATEGORIES)))
+    gaps = group["num_classes"] == 1 + max(CATEGORIES)
     data: dict[str, Any] = {"name": "coco", "raw_ids": gaps, "drop_wrong": True}
     best = "mask_AP" if group.get("masks", True) else "box_AP"
     if objects.keypoints is not None:

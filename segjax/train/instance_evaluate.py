@@ -11,7 +11,6 @@ import numpy as np
 
 from segjax.data.dataset import Dataset
 from segjax.data.instance_pipeline import evaluation_batches
-from segjax.data.instance_records import facts_of
 from segjax.errors import suggestion
 from segjax.layers.attributes import check_counts
 from segjax.metrics.average_precision import AveragePrecision
@@ -236,7 +235,6 @@ def predictions(
       resize: how they meet their bucket.
       mask_threshold: probability from which on a pixel is in a mask.
     """
-    sizes = [(height, width) for height, width in facts_of(records).sizes.tolist()]
     for batch in evaluation_batches(
         records, batch_size=batch_size, buckets=buckets, resize=resize
     ):
@@ -244,7 +242,9 @@ def predictions(
         for row, i in enumerate(batch["record"].tolist()):
             if batch["valid"][row]:
                 one = {name: values[row] for name, values in outputs.items()}
-                yield i, in_record(one, batch["ratios"][row], sizes[i], mask_threshold)
+                height, width = batch["record_sizes"][row].tolist()
+                ratios = batch["ratios"][row]
+                yield i, in_record(one, ratios, (height, width), mask_threshold)
 
 
 def in_record(

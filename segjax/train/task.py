@@ -17,6 +17,7 @@ from segjax.data import augment
 from segjax.data.dataset import Dataset
 from segjax.data.folder_export import export
 from segjax.data.pipeline import Batches, record_ids, record_names, train_batches
+from segjax.layers.attributes import is_count
 from segjax.ops.tiles import Geometry
 from segjax.predict.averaged import AveragedPredictor
 from segjax.predict.crf import CRF, required
@@ -56,6 +57,7 @@ class SemanticTask:
       geometry: the sizes that it takes.
       evaluation: what is measured.
       crf: what refines predictions on demand; None where the config has no such group.
+      downscale: factor by which the data set makes images smaller.
     """
 
     def __init__(self, config: ml_collections.ConfigDict):
@@ -102,6 +104,12 @@ class SemanticTask:
         )
         augment.check(config.pipeline.get("augment", ()))
         self.input_size, self.output_size = self._sizes()
+        self.downscale: int = config.data.get("downscale", 1)
+        if not is_count(self.downscale):
+            raise UserError(
+                "config.data.downscale is a whole number from 1 on, got "
+                f"{self.downscale!r}."
+            )
 
     def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Checks the crop against the network."""
@@ -360,8 +368,3 @@ class SemanticTask:
     def normalization(self) -> str:
         """How images are normalised; a key that every pipeline states."""
         return self.config.pipeline.normalization
-
-    @property
-    def downscale(self) -> int:
-        """Factor by which the data set makes images smaller; 1 where it has no such key."""
-        return self.config.data.get("downscale", 1)

@@ -54,27 +54,39 @@ class Trained:
     parameters_sha256: str
     instances: InstanceSpec | None = None
 
-    def labels(self, image: np.ndarray) -> np.ndarray:
+    def labels(self, image: np.ndarray, *, downscale: int | None = None) -> np.ndarray:
         """Labels an image of any size.
 
         Args:
-          image: as it is stored, uint8 or uint16 `[H, W, C]`; it is normalised, and made
-            smaller, as those were that the network was trained on.
+          image: as it is stored, uint8 or uint16 `[H, W, C]`; it is normalised as those
+            were that the network was trained on.
+          downscale: factor by which it is made smaller before; None: as they were.
 
         Returns:
           Class ids, uint8 `[H, W]`.
 
         Raises:
+          ValueError: if the image is of another shape or type.
           UserError: if the network finds objects, for which `segjax.predict.run.finder`
             is.
         """
         task = semantic(self.task, "labels")
-        small = normalize(reduced(image, task.downscale), task.normalization)
-        if task.downscale == 1:
+        wanted = (np.uint8, np.uint16)
+        if (
+            image.ndim != 3
+            or image.shape[2] != self.channels
+            or image.dtype not in wanted
+        ):
+            raise ValueError(
+                f"image is {image.dtype} {list(image.shape)}; allowed are uint8 and "
+                f"uint16 [H, W, {self.channels}]"
+            )
+        factor = task.downscale if downscale is None else downscale
+        small = normalize(reduced(image, factor), task.normalization)
+        if factor == 1:
             return next(self._predictor.pages([small], ("labels",)))["labels"]
         page = next(self._predictor.pages([small], ("logits",)))
-        size = (image.shape[0], image.shape[1])
-        return enlarged(page, task.downscale, size, ("labels",))["labels"]
+        return enlarged(page, factor, image.shape[:2], ("labels",))["labels"]
 
     @functools.cached_property
     def _predictor(self) -> Predictor | AveragedPredictor:

@@ -193,19 +193,58 @@ def test_a_factor_that_does_not_divide_the_frame_is_refused(tmp_path, downscale)
         DATASETS["camvid"](data_dir=str(tmp_path), manual_dir=None, downscale=downscale)
 
 
-def test_a_folder_that_is_named_later_holds_the_files_of_then(drawn, tmp_path):
-    def opened(manual_dir):
+@pytest.fixture
+def opened(tmp_path):
+    """Opens CamVid, prepared at a quarter of its size, from a folder or None."""
+
+    def open_from(manual_dir):
         data_dir = str(tmp_path / "d")
         return DATASETS["camvid"](data_dir=data_dir, manual_dir=manual_dir, downscale=4)
 
+    return open_from
+
+
+def test_a_folder_of_the_same_files_is_taken_wherever_it_lies(
+    drawn, opened, tmp_path, monkeypatch
+):
     before = opened(str(drawn)).splits["train"][0]["image"]
-    moved = shutil.copytree(drawn, tmp_path / "moved" / "drawn")
-    for same in (None, str(moved)):
+    moved = shutil.copytree(drawn, tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    for same in (None, str(moved), "."):
         np.testing.assert_array_equal(opened(same).splits["train"][0]["image"], before)
-    with pytest.raises(UserError, match=r"train\.txt, val\.txt, test\.txt are missing"):
+
+
+def test_a_folder_that_is_named_later_must_be_there(drawn, opened, tmp_path):
+    opened(str(drawn))
+    with pytest.raises(
+        UserError, match=r"train\.txt, .* are missing.*prepared already"
+    ):
         opened(str(tmp_path / "nowhere"))
-    shutil.copy(moved / "train/a.png", moved / "train/b.png")
-    with (moved / "train.txt").open("a") as lines:
-        lines.write("train/b.png trainannot/a.png\n")
-    with pytest.raises(UserError, match=r"prepared from other files .*moved/drawn now"):
-        opened(str(moved))
+
+
+@pytest.mark.parametrize("changed", ["another list", "other bytes, as many"])
+def test_a_folder_of_other_files_is_refused(drawn, opened, changed):
+    opened(str(drawn))
+    if changed == "another list":
+        shutil.copy(drawn / "train/a.png", drawn / "train/b.png")
+        with (drawn / "train.txt").open("a") as lines:
+            lines.write("train/b.png trainannot/a.png\n")
+    else:
+        path = drawn / "test/a.png"
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"prepared from other files .*/drawn now"):
+        opened(str(drawn))
+    assert opened(None).splits["train"][0]["image"].shape == (90, 120, 3)
+
+
+@pytest.mark.parametrize("left", [None, "{"], ids=["lost", "damaged"])
+def test_what_was_read_is_lost_or_damaged(drawn, opened, tmp_path, left):
+    opened(str(drawn))
+    (metadata,) = (tmp_path / "d").rglob("metadata.json")
+    if left is None:
+        metadata.unlink()
+        assert len(opened(str(drawn)).splits["train"]) == 1
+        return
+    metadata.write_text(left)
+    with pytest.raises(UserError, match="is damaged"):
+        opened(None)

@@ -37,6 +37,7 @@ def test_points_and_bones_of_a_person_are_those_of_the_annotation_files(shared_d
         ),
         (2, 17, {1: "person"}, 17),
         (2, 4, {1: "class1"}, 4),
+        (81, None, {12: "stop sign", 80: "toothbrush"}, 0),
         (3, None, {1: "class1", 2: "class2"}, 0),
     ],
 )
@@ -46,5 +47,7 @@ def test_classes_are_named_where_their_number_tells_them(
     spec, objects = coco_specs(num_classes, keypoints)
     assert spec.num_classes == num_classes
     assert {i: spec.names[i] for i in names} == names
-    assert objects.category_ids == tuple(range(1, num_classes))
+    counted = tuple(range(1, num_classes))
+    expected = tuple(CATEGORIES) if num_classes == 81 else counted
+    assert objects.category_ids == expected
     assert len(objects.keypoints.names if objects.keypoints else ()) == points

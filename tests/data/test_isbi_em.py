@@ -133,3 +133,14 @@ def test_files_that_are_not_the_challenge_are_told(tmp_path, replaced, said):
     for part in said:
         assert part in str(caught.value)
     assert not list((tmp_path / "d").glob("isbi_em/*/*"))
+
+
+def test_other_labels_in_files_of_the_same_size_are_refused(tmp_path):
+    for name, array in volumes().items():
+        tifffile.imwrite(tmp_path / name, array, photometric="minisblack")
+    opened = lambda: isbi_em(data_dir=str(tmp_path / "d"), manual_dir=str(tmp_path))
+    assert len(opened().splits["train"]) == len(opened().splits["train"]) == 24
+    labels = np.full((30, 512, 512), 255, np.uint8)
+    tifffile.imwrite(tmp_path / "train-labels.tif", labels, photometric="minisblack")
+    with pytest.raises(UserError, match="prepared from other files"):
+        opened()

@@ -67,6 +67,15 @@ def test_files_named_by_numbers_keep_them_as_coco_does(folder):
     assert {r["image_id"] for r in rows} == {139}
 
 
+def test_files_that_share_a_number_are_counted_instead(folder):
+    (folder / "in/c.tif").unlink()
+    (folder / "in/a.png").rename(folder / "in/01.png")
+    (folder / "in/b.png").rename(folder / "in/1.png")
+    predict_instance_files(find, folder / "in", folder / "out", label_spec=SPEC)
+    rows = json.loads((folder / "out/results.json").read_text())
+    assert {(r["file_name"], r["image_id"]) for r in rows} == {("01.png", 1)}
+
+
 def test_label_images_results_and_pictures_are_written(folder):
     told = []
     files = predict_instance_files(

@@ -58,6 +58,28 @@ def test_the_experiment_of_each_source_builds_and_comes_back_from_its_file(sourc
         assert task.refinement().sigma_alpha == 49
 
 
+@pytest.mark.parametrize("source", [x for x in IMPORTED if "rcnn" in x])
+def test_a_detector_is_evaluated_on_annotations_of_coco(source, shared_data):
+    made = imported(source)
+    if made.config.data.get("keypoints"):
+        file, images = "annotations/person_keypoints.json", "images"
+    else:
+        file, images = "annotations/instances.json", "images"
+    made.config.data.update(
+        {"train": file, "validation": file, "train_images": images}
+        | {"validation_images": images, "allow_unlisted": True}
+    )
+    made.config.pipeline.buckets = ((64, 64),)
+    root = str(shared_data / "coco_mini")
+    dataset = make_task(made.config).open_dataset(None, root)
+    assert dataset.label_spec == made.label_spec
+    assert dataset.instances.category_ids == made.instances.category_ids
+    points = [
+        x.keypoints and x.keypoints.names for x in (dataset.instances, made.instances)
+    ]
+    assert points[0] == points[1]
+
+
 def test_classes_without_names_have_numbers():
     assert label_spec(2).names == ("class0", "class1")
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.data.images import normalize
+from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.run import predict_run
 from segjax.train import loop
 from segjax.train.baseline import PositionPredictor, evaluate_baseline
@@ -54,9 +56,57 @@ def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (97, 120), np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
     predict_run(kept, tmp_path / "a.png", tmp_path / "out")
-    found = load_trained(kept).labels(image[..., None])
-    assert found.shape == (97, 120)
+    trained = load_trained(kept)
+    image = image[..., None]
+    found = trained.labels(image)
     np.testing.assert_array_equal(found, Image.open(tmp_path / "out/a.png"))
+
+    small = normalize(reduced(image, downscale), trained.task.normalization)
+    predictor = trained.task.predictor(trained.variables)
+    page = next(predictor.pages([small], ("logits",)))
+    expected = enlarged(page, downscale, (97, 120), ("labels",))["labels"]
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) == 2
+
+    predict_run(kept, tmp_path / "a.png", tmp_path / "as_it_is", downscale=1)
+    as_it_is = np.asarray(Image.open(tmp_path / "as_it_is/a.png"))
+    np.testing.assert_array_equal(trained.labels(image, downscale=1), as_it_is)
+    assert (as_it_is == found).all() == (downscale == 1)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((32, 32), np.uint8),
+        np.zeros((32, 32, 3), np.uint8),
+        np.zeros((1, 32, 32, 1), np.uint8),
+        np.zeros((32, 32, 1), np.float32),
+    ],
+    ids=["grey without an axis", "colour", "batch", "normalised"],
+)
+def test_arrays_that_are_no_stored_image_are_told(run, image):
+    with pytest.raises(ValueError, match=r"image is .*; allowed are uint8 and uint16"):
+        load_trained(run[0]).labels(image)
+
+
+@pytest.mark.parametrize("factor", [0, 1.5, "2", None])
+def test_a_downscale_that_is_none_is_told(run, factor, tmp_path):
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["data"]["downscale"] = factor
+    (kept / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.data\.downscale is a whole number"):
+        load_trained(kept)
+
+
+def test_an_evaluation_tells_the_crf_that_refined(run, data_dir, tmp_path):
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["crf"] = {"w1": 2.5, "num_iterations": 1}
+    (kept / "config.json").write_text(json.dumps(config))
+    told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
+    assert (told["w1"], told["num_iterations"], told["sigma_alpha"]) == (2.5, 1, 49)
+    assert "crf" not in evaluate_run(kept, data_dir=data_dir)
 
 
 @pytest.mark.parametrize(

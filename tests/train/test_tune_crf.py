@@ -48,6 +48,21 @@ def world(tmp_path_factory):
     return records, scenes
 
 
+def test_a_search_on_few_images_says_that_they_are_few(
+    world, caplog, monkeypatch
+) -> None:
+    _, scenes = world
+    monkeypatch.setattr(tune_crf, "coarse", lambda *_: [START])
+    monkeypatch.setattr(tune_crf, "fine", lambda *_: [])
+    with caplog.at_level("WARNING", logger="segjax"):
+        tune(scenes, SPEC, START)
+        assert "2 images: so few tell little" in caplog.text
+        caplog.clear()
+        monkeypatch.setattr(tune_crf, "FEW_IMAGES", 2)
+        tune(scenes, SPEC, START)
+    assert not caplog.text
+
+
 def test_candidates_go_from_large_steps_to_small_ones() -> None:
     first = coarse(START, 500)
     assert first[0] == START

@@ -18,7 +18,7 @@ from segjax.data.dataset import Dataset
 from segjax.data.downscale import area_average, nearest_label, require_factor
 from segjax.data.images import read_label, read_page
 from segjax.data.label_spec import LabelSpec
-from segjax.data.prepare import expanded, prepare, records, tfds
+from segjax.data.prepare import expanded, files_to_compare, prepare, records, tfds
 from segjax.types import UserError
 
 SIZE = (360, 480)
@@ -85,10 +85,7 @@ def camvid(
         builder = Camvid(
             data_dir=expanded(data_dir), config=config, file_format="array_record"
         )
-    files: list[Path] = []
-    if manual is not None or not Path(builder.data_dir).exists():
-        files = _files(manual)
-    prepare(builder, manual, files)
+    prepare(builder, manual, files_to_compare(builder, manual, _files))
     splits = {name: records(builder, name) for name in LISTS}
     return Dataset("camvid", LABEL_SPEC, channels=3, splits=splits)
 
@@ -111,7 +108,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     does not count, `name`.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {', '.join(LISTS.values())} there. {_SOURCE}."
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -189,11 +186,9 @@ def _listed(root: Path) -> dict[str, list[tuple[Path, Path]]]:
 
 
 def _files(root: Path | None) -> list[Path]:
-    """The lists, and all files that they name; all of them are there."""
-    root = _require_lists(root)
-    pairs = [pair for pairs in _listed(root).values() for pair in pairs]
-    lists = [root / name for name in LISTS.values()]
-    return [*lists, *(path for pair in pairs for path in pair)]
+    """All files that the lists name; all of them are there."""
+    listed = _listed(_require_lists(root))
+    return [path for pairs in listed.values() for pair in pairs for path in pair]
 
 
 def _require_lists(root: Path | None) -> Path:

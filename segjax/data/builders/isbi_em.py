@@ -17,7 +17,7 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.data.images import count_pages, read_label_pages, read_pages
 from segjax.data.label_spec import LabelSpec
-from segjax.data.prepare import expanded, prepare, records, tfds
+from segjax.data.prepare import expanded, files_to_compare, prepare, records, tfds
 from segjax.types import UserError
 
 FILES = ("train-volume.tif", "train-labels.tif", "test-volume.tif")
@@ -58,10 +58,7 @@ def isbi_em(*, data_dir: str | None, manual_dir: str | None) -> Dataset:
     """
     manual = expanded(manual_dir)
     builder = IsbiEm(data_dir=expanded(data_dir), file_format="array_record")
-    files: list[Path] = []
-    if manual is not None or not Path(builder.data_dir).exists():
-        files = _files(manual)
-    prepare(builder, manual, files)
+    prepare(builder, manual, files_to_compare(builder, manual, _files))
     splits = {name: records(builder, name) for name in builder.info.splits}
     return Dataset("isbi_em", LABEL_SPEC, channels=1, splits=splits)
 
@@ -73,7 +70,7 @@ class IsbiEm(tfds.core.GeneratorBasedBuilder):
     membrane and 1 cell (`[0, 512]` in the test split), `slice` int32 and `name`.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Put {', '.join(FILES)} there. {_SOURCE}."
 
     def _info(self) -> Any:
