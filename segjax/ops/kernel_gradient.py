@@ -18,7 +18,9 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 _SMALL_MAP = 64 * 64
 """Pixels up to which a map is taken whole, and not in blocks of rows."""
 _ROWS = 16
-"""Rows of a block: unfolded, they stay in cache."""
+"""Rows of a block of a larger map."""
+_CACHE = 6 << 20
+"""Bytes that stay in cache: of the image and its cotangent, unfolded."""
 _FEW_CHANNELS = 8
 """Channels below which all taps are unfolded on the side of the image."""
 
@@ -93,14 +95,17 @@ def pad_to(x: Array, pads: tuple[tuple[int, int], ...], size: tuple[int, int]) -
 def _products(
     x: Array, cotangent: Array, shape: tuple[int, ...], options: Options
 ) -> Array:
-    """Adds up the products of blocks of rows.
+    """Adds up the products of blocks: some images, of large maps some rows of them.
 
-    In blocks, images are kept apart to the end: where the batch is sharded, there is
-    one sum over devices and not one in each block.
+    Where the batch may be sharded, a block has images of every device, and images are
+    kept apart to the end: there is one sum over devices and not one for each block.
     """
     batch, h, w, _ = cotangent.shape
     rows = h if h * w <= _SMALL_MAP else min(h, _ROWS)
     blocks = -(-h // rows)
+    taps = shape[1] * shape[2] + shape[0] * shape[3]
+    together = _images_together(batch, rows * w * taps * x.dtype.itemsize)
+    turns = batch // together
     span = _reach(rows, shape[0], options, 0)
     size = (
         _reach(blocks * rows, shape[0], options, 0),
@@ -110,20 +115,50 @@ def _products(
     unfold = _all_taps
     if options.stride[0] == 1 and shape[2] >= _FEW_CHANNELS:
         unfold = _taps_on_both_sides
-    if blocks == 1:
+    if blocks == turns == 1:
         return unfold(x, cotangent, "bhwm,bhwn->mn", shape, options)
     cotangent = pad_to(cotangent, ((0, 0), (0, 0)), (blocks * rows, w))
+    apart = _devices(batch) > 1
+    form = "bhwm,bhwn->bmn" if apart else "bhwm,bhwn->mn"
 
-    def add_block(total: Array, block: Array) -> tuple[Array, None]:
-        start = block * rows
-        seen = lax.dynamic_slice_in_dim(x, start * options.stride[0], span, 1)
-        part = lax.dynamic_slice_in_dim(cotangent, start, rows, 1)
-        product = unfold(seen, part, "bhwm,bhwn->bmn", shape, options)
-        return total + product, None
+    def cut(images: Array, turn: Array, start: Array, count: int) -> Array:
+        some = images.reshape(together, turns, *images.shape[1:])
+        some = lax.dynamic_index_in_dim(some, turn, 1, keepdims=False)
+        return lax.dynamic_slice_in_dim(some, start, count, 1)
 
-    zeros = jnp.zeros((batch, *shape), wide_dtype(x))
-    total, _ = lax.scan(add_block, zeros, jnp.arange(blocks))
-    return total.sum(0)
+    def add_block(total: Array, step: Array) -> tuple[Array, None]:
+        turn, start = step // blocks, step % blocks * rows
+        seen = cut(x, turn, start * options.stride[0], span)
+        part = cut(cotangent, turn, start, rows)
+        return total + unfold(seen, part, form, shape, options), None
+
+    zeros = jnp.zeros((together,) * apart + shape, wide_dtype(x))
+    total, _ = lax.scan(add_block, zeros, jnp.arange(turns * blocks))
+    return total.sum(0) if apart else total
+
+
+def _devices(batch: int) -> int:
+    """Over how many devices a batch may be sharded."""
+    count = jax.device_count()
+    return 1 if batch % count else count
+
+
+def _images_together(batch: int, image_bytes: int) -> int:
+    """How many images a block has: as many of each device as a cache holds, unfolded.
+
+    Args:
+      batch: images.
+      image_bytes: of one image's share of a block, unfolded.
+
+    Returns:
+      A divisor of the batch.
+    """
+    devices = _devices(batch)
+    own = batch // devices
+    fitting = [
+        n for n in range(1, own + 1) if not own % n and n * image_bytes <= _CACHE
+    ]
+    return devices * max(fitting, default=1)
 
 
 def _columns(x: Array, v: int, width: int, options: Options) -> Array:

@@ -254,11 +254,19 @@ def test_forward_mode_is_refused_and_not_wrong(operator):
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 3}])
 @pytest.mark.parametrize("few", [0, 8])
-def test_blocks_of_rows_give_the_stock_gradient(options, few, monkeypatch):
-    monkeypatch.setattr(kernel_gradient, "_SMALL_MAP", 0)
+@pytest.mark.parametrize(
+    ("small_map", "cache", "batch"),
+    [(0, 1 << 30, 2), (0, 0, 2), (64 * 64, 0, 6), (64 * 64, 60_000, 6), (0, 0, 8)],
+    ids=["rows", "rows of one image", "images", "three images", "of four devices"],
+)
+def test_blocks_give_the_stock_gradient(
+    options, few, small_map, cache, batch, monkeypatch
+):
+    monkeypatch.setattr(kernel_gradient, "_SMALL_MAP", small_map)
+    monkeypatch.setattr(kernel_gradient, "_CACHE", cache)
     monkeypatch.setattr(kernel_gradient, "_ROWS", 4)
     monkeypatch.setattr(kernel_gradient, "_FEW_CHANNELS", few)
-    x, kernel = drawn(2, 23, 20, 3), drawn(3, 3, 3, 5, seed=1)
+    x, kernel = drawn(batch, 23, 20, 3), drawn(3, 3, 3, 5, seed=1)
     y, pullback = jax.vjp(lambda k: conv(x, k, **options), kernel)
     stock = kernel_gradient.Options(
         (options.get("stride", 1),) * 2,
@@ -292,10 +300,25 @@ def test_bfloat16_gradients_are_summed_in_float32(side):
     np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=2**-8, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("own", "images"), [(6, 1), (6, 2), (6, 3), (5, 1), (1, 1)], ids=str
+)
+def test_a_block_has_images_of_every_device(own, images, monkeypatch):
+    monkeypatch.setattr(kernel_gradient, "_CACHE", 3500)
+    devices = jax.device_count()
+    together = kernel_gradient._images_together
+    assert together(devices * own, 3500 // images) == devices * images
+    assert together(devices * own + 1, 3501) == 1
+    assert together(devices * own, 3501) == devices
+
+
 @pytest.mark.parametrize(("side", "channels"), [(32, 3), (80, 3), (32, 8), (80, 8)])
-def test_a_sharded_batch_stays_where_it_is(side, channels):
+@pytest.mark.parametrize(("batch", "cache"), [(4, 6 << 20), (8, 0)])
+def test_a_sharded_batch_stays_where_it_is(side, channels, batch, cache, monkeypatch):
+    monkeypatch.setattr(kernel_gradient, "_CACHE", cache)
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
-    x, cotangent = drawn(4, side, side, channels), drawn(4, side, side, 5, seed=2)
+    x = drawn(batch, side, side, channels)
+    cotangent = drawn(batch, side, side, 5, seed=2)
     kernel = drawn(3, 3, channels, 5, seed=1)
 
     def gradients(x, kernel, cotangent):
