@@ -9,9 +9,9 @@ He, ECCV 2018, arXiv 1803.08494). The images are those of the 2018 Data Science 
 
 FOLDER holds `images/` and `labels/` with the same names; 0 is background, and every other
 number an object. `index.csv` with columns `id` and `split` sets the splits. Ours, from
-scratch on 138 images of the Bowl, 45 for the test (2026-11-21, 28 minutes of processor
-time on 2 CPU cores that other jobs shared): mask AP50 0.829, F1@0.5 0.817; Otsu's
-threshold and a watershed: 0.630 and 0.778.
+scratch on 138 images of the Bowl, 45 for the test (2026-11-28, 10 min 52 s on 2 CPU
+cores (AMD EPYC) that other jobs shared): mask AP50 0.825, F1@0.5 0.812; Otsu's threshold
+and a watershed: 0.639 and 0.778.
 
 Presets, as `--config=configs/mask_rcnn_nuclei.py:PRESET`:
 
