@@ -116,7 +116,8 @@ def upsampling_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     for row in rows:
         numbers = [f"{100 * row[metric]:.1f}" for metric in metrics]
         name = row["operator"].replace("_", " ")
-        cost = [f"{row['parameters']:,}", str(row["steps"]), f"{row['seconds']:.0f} s"]
+        seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        cost = [f"{row['parameters']:,}", str(row["steps"]), seconds]
         table.append([name, *cost, *numbers])
     return table
 

@@ -6,7 +6,7 @@
 
 FOLDER holds CamVid in SegNet's form. The experiments are those of
 configs/upsampling_camvid.py, one after the other; each is measured on the test split. Runs
-lie in `--workdir`, and are taken up there where they were stopped.
+lie in `--workdir`, and are taken up there where they were stopped; then no time is told.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.steps is not None:
         config.num_steps = arguments.steps
     folder = Path(arguments.workdir) / arguments.variant / name
+    resumed = folder.exists()
     began = time.perf_counter()
     result = train(config, folder, manual_dir=arguments.manual_dir)
     seconds = time.perf_counter() - began
@@ -52,7 +53,7 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "operator": name,
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
         "steps": result.step,
-        "seconds": round(seconds, 1),
+        "seconds": None if resumed else round(seconds, 1),
         **{metric: metrics[metric] for metric in METRICS},
     }
 
@@ -64,7 +65,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         numbers = "".join(f"{100 * row[metric]:12.1f}" for metric in METRICS)
         name = row["operator"].replace("_", " ")
-        print(f"{name:30}{row['parameters']:12,}{row['seconds']:12.0f}{numbers}")
+        seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        print(f"{name:30}{row['parameters']:12,}{seconds:>12}{numbers}")
     for name, values in PUBLISHED.items():
         numbers = "".join(f"{100 * value:12.1f}" for value in values)
         print(f"{name:30}{'':24}{numbers}")
