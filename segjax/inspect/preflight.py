@@ -124,19 +124,21 @@ def describe_dataset(dataset: Dataset) -> str:
     return "\n".join(
         [
             f"Data       {dataset.name}: {splits}",
-            f"Images     {_shown(sizes)} in {len(chosen)} that were read",
+            f"Images     {_shown(sizes, len(train))}",
             f"Labels     {', '.join(shares)}",
             labels,
         ]
     )
 
 
-def _shown(sizes: Mapping[tuple[int, ...], int]) -> str:
-    """The first four sizes, and how many images have each."""
+def _shown(sizes: Mapping[tuple[int, ...], int], total: int) -> str:
+    """The first four sizes, and how many of the images that were read have each."""
+    read = sum(sizes.values())
     first = (
         f"{n} of {'x'.join(map(str, size))}" for size, n in sorted(sizes.items())[:4]
     )
-    return ", ".join(first) + (" ..." if len(sizes) > 4 else "")
+    more = " ..." if len(sizes) > 4 else ""
+    return ", ".join(first) + more + (f"; {total} in all" if read < total else "")
 
 
 def describe_objects(dataset: Dataset) -> str:
@@ -167,7 +169,7 @@ def describe_objects(dataset: Dataset) -> str:
     return "\n".join(
         [
             f"Data       {dataset.name}: {splits}",
-            f"Images     {_shown(sizes)} in {len(chosen)} that were read",
+            f"Images     {_shown(sizes, len(train))}",
             f"Objects    {', '.join(kinds)}; {min(numbers, default=0)} to "
             f"{max(numbers, default=0)} an image, {mean:.1f} on average, "
             f"in {len(chosen)} images",
