@@ -43,7 +43,7 @@ def palette(colors: Sequence[Color], ignore_color: Color = IGNORE_COLOR) -> np.n
 
     Example:
       >>> palette([(0, 0, 0), (250, 0, 0)])[[1, 2, 255]].tolist()
-      [[250, 0, 0], [0, 0, 0], [128, 128, 128]]
+      [[250, 0, 0], [0, 0, 0], [224, 224, 192]]
     """
     rows = np.asarray(colors, int).reshape(-1, np.shape(colors)[-1])
     if rows.shape[1] != 3 or len(rows) > 256 or rows.min() < 0 or rows.max() > 255:
