@@ -6,9 +6,12 @@ COCO name no classes; with these tables predictions can.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from segjax.data.instance_spec import InstanceSpec, KeypointSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.data.palette import voc_colors
+from segjax.types import UserError
 
 # fmt: off
 _NAMES = (
@@ -29,6 +32,9 @@ _NAMES = (
 
 CATEGORIES = {i: name for i, name in enumerate(_NAMES, 1) if name}
 """Names of the categories by their ids, 1 to 90 with gaps."""
+
+RAW_CLASSES = 1 + len(_NAMES)
+"""Classes of weights whose class ids are the category ids, the background among them."""
 
 _LEFT_AND_RIGHT = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _POINTS = (
@@ -78,14 +84,34 @@ def coco_specs(
     if keypoints is not None:
         names = tuple(f"point{i}" for i in range(keypoints))
         points = PERSON if keypoints == len(_POINTS) else KeypointSpec(names)
-    ids = tuple(range(1, num_classes))
-    if num_classes == len(CATEGORIES) + 1:
-        ids = tuple(CATEGORIES)
-    if num_classes in (len(CATEGORIES) + 1, len(_NAMES) + 1):
-        kinds = [CATEGORIES.get(i, f"unused {i}") for i in ids]
+    if num_classes in (1 + len(CATEGORIES), RAW_CLASSES):
+        kinds = CATEGORIES
     elif num_classes == 2 and points is PERSON:
-        kinds = [CATEGORIES[1]]
+        kinds = {1: CATEGORIES[1]}
     else:
-        kinds = [f"class{i}" for i in ids]
-    spec = LabelSpec(("background", *kinds), voc_colors(num_classes), ignore=None)
-    return spec, InstanceSpec(ids, points)
+        kinds = {i: f"class{i}" for i in range(1, num_classes)}
+    return category_specs(kinds, points, raw_ids=num_classes == RAW_CLASSES)
+
+
+def category_specs(
+    categories: Mapping[int, str], keypoints: KeypointSpec | None, *, raw_ids: bool
+) -> tuple[LabelSpec, InstanceSpec]:
+    """Names and numbers of classes that are categories.
+
+    Args:
+      categories: names by id, rising.
+      keypoints: the points of each object, where there are any.
+      raw_ids: whether class ids are the category ids, gaps included.
+
+    Returns:
+      Names and colours of the classes, the background first, and their category ids.
+
+    Raises:
+      UserError: if there are more than labels of 8 bits tell apart.
+    """
+    ids = tuple(range(1, max(categories) + 1) if raw_ids else categories)
+    if len(ids) > 254:
+        raise UserError(f"There are {len(ids)} categories; at most 254 are possible.")
+    names = ("background", *(categories.get(i, f"unused {i}") for i in ids))
+    spec = LabelSpec(names, voc_colors(len(names)), ignore=None)
+    return spec, InstanceSpec(ids, keypoints)

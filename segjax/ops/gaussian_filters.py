@@ -20,8 +20,8 @@ Source: Kraehenbuehl and Koltun, 2011, arXiv 1210.5644, equations 2 and 3.
 
 from __future__ import annotations
 
+import abc
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -65,15 +65,30 @@ class Filter(Protocol):
         ...
 
 
-def scaled(
-    sums: Callable[[Array], Array],
-    values: Array,
-    before: Array | None,
-    after: Array | None,
-) -> Array:
-    """`after * sums(before * values)`, where a factor of None is 1."""
-    y = sums(values if before is None else before * values)
-    return y if after is None else after * y
+class SummingFilter(abc.ABC):
+    """A `Filter` that multiplies by its factors around `sums`, which a kind of it has.
+
+    Attributes:
+      self_included: whether a sum has the pixel itself.
+    """
+
+    self_included: bool
+
+    def __call__(
+        self,
+        values: Array,
+        *,
+        before: Array | None = None,
+        after: Array | None = None,
+    ) -> Array:
+        """See `Filter`; where positions matter, pixels are row by row."""
+        x = values if before is None else before * values
+        y = self.sums(x) if self.self_included else self.sums(x) - x
+        return y if after is None else after * y
+
+    @abc.abstractmethod
+    def sums(self, values: Array) -> Array:
+        """Sums over all pixels, each itself included, `[N, C]` to `[N, C]`."""
 
 
 def pair_kernel(queries: Array, keys: Array, distance: Distance) -> Array:
@@ -243,7 +258,7 @@ _exact = jax.jit(_streamed, static_argnums=0)
     meta_fields=("tile", "distance", "form", "self_included"),
 )
 @dataclass(frozen=True)
-class ExactFilter:
+class ExactFilter(SummingFilter):
     """The Gaussian filter as it is written, streamed tile by tile over all pixel pairs.
 
     Cost: `N^2` pairs, about 1 ns each on two cores at 21 labels: 6 ms at 50 x 50
@@ -285,17 +300,8 @@ class ExactFilter:
                 '"differences"'
             )
 
-    def __call__(
-        self,
-        values: Array,
-        *,
-        before: Array | None = None,
-        after: Array | None = None,
-    ) -> Array:
-        """See `Filter`."""
-        return scaled(self._sums, values, before, after)
-
-    def _sums(self, values: Array) -> Array:
+    def sums(self, values: Array) -> Array:
+        """See `SummingFilter`."""
         accelerator = jax.default_backend() != "cpu"
         form = self.form
         if form == "auto":
@@ -303,7 +309,6 @@ class ExactFilter:
             form = "attention" if attention else "differences"
         tile = self.tile or (_ACCELERATOR_TILE if accelerator else _CPU_TILE)
         queries, keys = (min(side, values.shape[0]) for side in tile)
-        sums = _exact(
+        return _exact(
             _Plan((queries, keys), self.distance, form), values, self.features
         )
-        return sums if self.self_included else sums - values

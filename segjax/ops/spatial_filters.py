@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.gaussian_filters import Distance, pair_kernel, scaled
+from segjax.ops.gaussian_filters import Distance, SummingFilter, pair_kernel
 from segjax.types import Array
 
 
@@ -39,7 +39,7 @@ def _along(x: Array, width: Array, radius: int | None) -> Array:
     meta_fields=("size", "radius", "self_included"),
 )
 @dataclass(frozen=True)
-class SeparableFilter:
+class SeparableFilter(SummingFilter):
     """The Gaussian of positions alone, along columns and then along rows.
 
     Cost: `N (H + W) C` as two matrix products, exact to a few roundings; with a
@@ -65,19 +65,9 @@ class SeparableFilter:
     radius: int | None = None
     self_included: bool = True
 
-    def __call__(
-        self,
-        values: Array,
-        *,
-        before: Array | None = None,
-        after: Array | None = None,
-    ) -> Array:
-        """See `Filter`; pixels are row by row."""
-        return scaled(self._sums, values, before, after)
-
-    def _sums(self, values: Array) -> Array:
-        sums = _separable(values, jnp.asarray(self.width), self.size, self.radius)
-        return sums if self.self_included else sums - values
+    def sums(self, values: Array) -> Array:
+        """See `SummingFilter`."""
+        return _separable(values, jnp.asarray(self.width), self.size, self.radius)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -175,7 +165,7 @@ _jitted_window = jax.jit(_window, static_argnums=0)
     meta_fields=("size", "radius", "dilation", "distance", "self_included"),
 )
 @dataclass(frozen=True)
-class WindowFilter:
+class WindowFilter(SummingFilter):
     """The Gaussian filter within a window of `2 radius + 1` pixels each way.
 
     Cost: `N (2 radius + 1)^2 (d + C)`; memory: linear. What lies beyond the window is
@@ -210,17 +200,7 @@ class WindowFilter:
             if value < 1:
                 raise ValueError(f"{name} is {value}; allowed is 1 or more")
 
-    def __call__(
-        self,
-        values: Array,
-        *,
-        before: Array | None = None,
-        after: Array | None = None,
-    ) -> Array:
-        """See `Filter`; pixels are row by row."""
-        return scaled(self._sums, values, before, after)
-
-    def _sums(self, values: Array) -> Array:
+    def sums(self, values: Array) -> Array:
+        """See `SummingFilter`."""
         window = _Window(self.size, self.radius, self.dilation, self.distance)
-        sums = _jitted_window(window, values, self.features)
-        return sums if self.self_included else sums - values
+        return _jitted_window(window, values, self.features)

@@ -20,7 +20,7 @@ import numpy as np
 from segjax.ops.resize import resize_bilinear
 from segjax.ops.tiles import Geometry, plan
 from segjax.predict.symmetries import log_probabilities
-from segjax.predict.tiled import FORMS, Block, check_image
+from segjax.predict.tiled import Block, check_image, in_forms
 from segjax.types import Array
 
 _COLUMNS = 2
@@ -278,4 +278,4 @@ def _place(total: Array, part: Array, i: int, j: int) -> Array:
 @jax.jit(static_argnums=1)
 def _answer(total: Array, forms: tuple[str, ...]) -> dict[str, Array]:
     logits = log_probabilities(total / total.sum(-1, keepdims=True))
-    return {form: FORMS[form](logits) for form in forms}
+    return in_forms(logits, forms)

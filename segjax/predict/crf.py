@@ -22,7 +22,7 @@ from segjax.layers.attributes import check_counts
 from segjax.ops.crf import dense_crf
 from segjax.ops.crf_filters import METHODS, Method
 from segjax.ops.mean_field import NORMALIZATIONS, Normalization
-from segjax.predict.tiled import FORMS
+from segjax.predict.tiled import in_forms
 from segjax.types import Array, UserError
 
 
@@ -150,4 +150,4 @@ def colors_to_255(image: np.ndarray) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _answer(logits: Array, forms: tuple[str, ...]) -> dict[str, Array]:
-    return {form: FORMS[form](logits) for form in forms}
+    return in_forms(logits, forms)

@@ -63,7 +63,7 @@ class Source:
 
 
 class _Kept(NamedTuple):
-    """What is left to do with a page needs: its size, and where wanted what was seen."""
+    """Of a page in flight: its size, what the CRF looks at, what is drawn over."""
 
     size: tuple[int, int]
     small: np.ndarray | None

@@ -14,7 +14,7 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax.data.builders import voc
-from segjax.data.coco_categories import CATEGORIES, coco_specs
+from segjax.data.coco_categories import RAW_CLASSES, coco_specs
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.data.palette import voc_colors
@@ -100,8 +100,8 @@ def _detector(group: dict[str, Any]) -> Imported:
     scripts (references/detection), with the batch and the steps of Detectron's "1x".
     """
     spec, objects = coco_specs(group["num_classes"], group.get("keypoints"))
-    gaps = group["num_classes"] == 1 + max(CATEGORIES)
-    data: dict[str, Any] = {"name": "coco", "raw_ids": gaps, "drop_wrong": True}
+    raw_ids = group["num_classes"] == RAW_CLASSES
+    data: dict[str, Any] = {"name": "coco", "raw_ids": raw_ids, "drop_wrong": True}
     best = "mask_AP" if group.get("masks", True) else "box_AP"
     if objects.keypoints is not None:
         data = {

@@ -58,22 +58,20 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_files_named_by_numbers_keep_them_as_coco_does(folder):
+@pytest.mark.parametrize(
+    ("names", "image_id"),
+    [(("000000000139", "25"), 139), (("01", "1"), 1)],
+    ids=["numbers, as COCO's", "two of one number are counted instead"],
+)
+def test_files_named_by_numbers_keep_them(folder, names, image_id):
     (folder / "in/c.tif").unlink()
-    (folder / "in/a.png").rename(folder / "in/000000000139.png")
-    (folder / "in/b.png").rename(folder / "in/25.png")
+    for old, new in zip("ab", names, strict=True):
+        (folder / f"in/{old}.png").rename(folder / f"in/{new}.png")
     predict_instance_files(find, folder / "in", folder / "out", label_spec=SPEC)
     rows = json.loads((folder / "out/results.json").read_text())
-    assert {r["image_id"] for r in rows} == {139}
-
-
-def test_files_that_share_a_number_are_counted_instead(folder):
-    (folder / "in/c.tif").unlink()
-    (folder / "in/a.png").rename(folder / "in/01.png")
-    (folder / "in/b.png").rename(folder / "in/1.png")
-    predict_instance_files(find, folder / "in", folder / "out", label_spec=SPEC)
-    rows = json.loads((folder / "out/results.json").read_text())
-    assert {(r["file_name"], r["image_id"]) for r in rows} == {("01.png", 1)}
+    assert {(r["file_name"], r["image_id"]) for r in rows} == {
+        (f"{names[0]}.png", image_id)
+    }
 
 
 def test_label_images_results_and_pictures_are_written(folder):

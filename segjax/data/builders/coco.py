@@ -18,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from segjax.data.coco_categories import category_specs
 from segjax.data.coco_json import CocoFile, CocoImage, read_coco
 from segjax.data.dataset import Dataset
 from segjax.data.images import list_images, read_page
 from segjax.data.instance_records import Facts, FactualRecords
 from segjax.data.instance_spec import InstanceSpec
-from segjax.data.label_spec import LabelSpec
-from segjax.data.palette import voc_colors
 from segjax.types import Record, UserError
 
 _NAMED = 5
@@ -110,25 +109,13 @@ def coco(
         images |= _cut(images["train"], validation_share)
         folders["validation"] = folders["train"]
     first = files["train"]
-    spec, objects = _specs(first, raw_ids=raw_ids)
+    spec, objects = category_specs(first.categories, first.keypoints, raw_ids=raw_ids)
     splits = {
         split: _records(images[split], folders[split], objects)
         for split in wanted
         if split in images
     }
     return Dataset("coco", spec, 3, splits, objects)
-
-
-def _specs(file: CocoFile, *, raw_ids: bool) -> tuple[LabelSpec, InstanceSpec]:
-    """Names and numbers of the classes."""
-    ids = list(file.categories)
-    if raw_ids:
-        ids = list(range(1, max(ids) + 1))
-    names = [file.categories.get(i, f"unused {i}") for i in ids]
-    if len(ids) > 254:
-        raise UserError(f"There are {len(ids)} categories; at most 254 are possible.")
-    spec = LabelSpec(("background", *names), voc_colors(1 + len(names)), ignore=None)
-    return spec, InstanceSpec(tuple(ids), file.keypoints)
 
 
 def _records(
