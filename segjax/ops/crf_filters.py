@@ -18,9 +18,9 @@ from segjax.ops.crf_features import (
     transform_features,
 )
 from segjax.ops.gaussian_filters import ExactFilter, Filter
+from segjax.ops.lattice_filter import LatticeFilter
 from segjax.ops.permutohedral import (
     LARGEST_BITMAP,
-    LatticeFilter,
     LatticeSize,
     lattice_size,
     permutohedral_lattice,

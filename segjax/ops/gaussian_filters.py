@@ -11,7 +11,7 @@ is a matter of `segjax.ops.mean_field`. Four filters have this one interface:
 | filter | cost of one pass | memory | what it approximates |
 | --- | --- | --- | --- |
 | `ExactFilter` | `N^2 (d + C)` | `N (d + C)` and one tile | nothing |
-| `LatticeFilter` (`ops/permutohedral.py`) | `(d + 1) (N + M) C` | `(d + 1) N + M C` | appearance to 6-12 % |
+| `LatticeFilter` (`ops/lattice_filter.py`) | `(d + 1) (N + M) C` | `(d + 1) N + M C` | appearance to 6-12 % |
 | `SeparableFilter` (`ops/spatial_filters.py`) | `N (H + W) C`, or `N r C` | `N C` | position only; cut at `r` pixels on demand |
 | `WindowFilter` (`ops/spatial_filters.py`) | `N (2 r + 1)^2 (d + C)` | `N C` | all beyond `r` pixels is left out |
 
@@ -44,23 +44,20 @@ _ACCELERATOR_TILE = (2048, 16384)
 class Filter(Protocol):
     """Anything that maps values `[N, C]` of pixels to sums over pixels `[N, C]`."""
 
-    def __call__(
-        self,
-        values: Array,
-        *,
-        before: Array | None = None,
-        after: Array | None = None,
-    ) -> Array:
-        """Filters values.
+    def __call__(self, values: Array) -> Array:
+        """Filters values `[N, C]`."""
+        ...
+
+    def scaled(self, before: Array | None, after: Array | None) -> Filter:
+        """The same filter between two factors of each pixel.
 
         Args:
-          values: `[N, C]`.
-          before: factor of each pixel ahead of the sums, `[N, 1]`; None: 1.
-          after: factor of each pixel behind them, `[N, 1]`; None: 1. No gradient reaches
-            the factors through a lattice.
+          before: ahead of the sums, `[N, 1]`; None: 1.
+          after: behind them, `[N, 1]`; None: 1. No gradient reaches the factors through
+            a lattice.
 
         Returns:
-          `[N, C]`.
+          A filter, for as many passes as there are.
         """
         ...
 
@@ -74,21 +71,50 @@ class SummingFilter(abc.ABC):
 
     self_included: bool
 
-    def __call__(
-        self,
-        values: Array,
-        *,
-        before: Array | None = None,
-        after: Array | None = None,
-    ) -> Array:
-        """See `Filter`; where positions matter, pixels are row by row."""
-        x = values if before is None else before * values
-        y = self.sums(x) if self.self_included else self.sums(x) - x
-        return y if after is None else after * y
+    def __call__(self, values: Array) -> Array:
+        """Filters values `[N, C]`; where positions matter, pixels are row by row."""
+        return self.sums(values) if self.self_included else self.sums(values) - values
+
+    def scaled(self, before: Array | None, after: Array | None) -> Filter:
+        """See `Filter`."""
+        return ScaledFilter(self, before, after)
 
     @abc.abstractmethod
     def sums(self, values: Array) -> Array:
         """Sums over all pixels, each itself included, `[N, C]` to `[N, C]`."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("filter", "before", "after"),
+    meta_fields=(),
+)
+@dataclass(frozen=True)
+class ScaledFilter:
+    """A filter between two factors of each pixel, `[N, 1]` or None.
+
+    Attributes:
+      filter: what sums over pixels.
+      before: what multiplies values ahead of it.
+      after: what multiplies the sums.
+    """
+
+    filter: Filter
+    before: Array | None
+    after: Array | None
+
+    def __call__(self, values: Array) -> Array:
+        """Filters values `[N, C]`."""
+        sums = self.filter(_times(values, self.before))
+        return _times(sums, self.after)
+
+    def scaled(self, before: Array | None, after: Array | None) -> Filter:
+        """See `Filter`."""
+        return ScaledFilter(self, before, after)
+
+
+def _times(values: Array, factor: Array | None) -> Array:
+    return values if factor is None else factor * values
 
 
 def pair_kernel(queries: Array, keys: Array, distance: Distance) -> Array:

@@ -15,15 +15,15 @@ Tables find vertices by their integers. Both number them in the same order.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.branches import in_branch
 from segjax.types import Array
 
 MOST_CELLS = 2.0**31 - 2.0**8
@@ -160,21 +160,6 @@ def _encode(digits: list[Array], remainder: Array, low: Array, radix: Array) -> 
     return key * (len(digits) + 1) + remainder
 
 
-def _in_branch(condition: Array, function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)`, or zeros if not `condition`.
-
-    XLA for CPUs computes a value again in every fusion that reads it, and what those
-    read, too; the results of a branch it keeps. Two conditions that are one, and results
-    that nobody reads, would be taken apart again.
-    """
-
-    def zeros(*arguments: Any) -> Any:
-        shapes = jax.eval_shape(function, *arguments)
-        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-
-    return lax.cond(condition, function, zeros, *arguments)
-
-
 def place(features: Array) -> Places:
     """Finds the simplex of each pixel.
 
@@ -189,10 +174,10 @@ def place(features: Array) -> Places:
     # False for NaN, too. Far out whole numbers of 32 bits would wrap around.
     finite = functools.reduce(jnp.maximum, [jnp.abs(e).max() for e in elevated])
     finite = finite < _LARGEST
-    points, ranks, weights = _in_branch(finite, _simplex, elevated)
-    # Always so: for `_in_branch`, another condition, and a use of all of the results.
+    points, ranks, weights = in_branch(_simplex, elevated, condition=finite)
+    # Always so: for the branch, another condition, and a use of all of the results.
     small = (points[0].max() <= _LARGEST) & (ranks[0].max() <= d)
-    digits, left = _in_branch(small, _divided, points[1:])
+    digits, left = in_branch(_divided, points[1:], condition=small)
     corners = [_corner(k, digits, left, ranks[1:]) for k in range(d + 1)]
     # Digits never rise with the remainder.
     low = jnp.stack([u.min() for u in corners[d]])
@@ -217,7 +202,7 @@ def neighbor_keys(places: Places, vertices: Array) -> Array:
       Keys `[d + 1, 2, M]`, -1 where a neighbour is outside of the box.
     """
     d = places.low.shape[0]
-    remainder, digits, left = _in_branch(places.ok, _decode, places, vertices)
+    remainder, digits, left = in_branch(_decode, places, vertices, condition=places.ok)
 
     def beside(axis: Array, step: int) -> Array:
         carried = remainder == (0 if step < 0 else d)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.branches import in_branch
 from segjax.ops.gaussian_filters import Filter
 from segjax.types import Array
 
@@ -30,7 +31,7 @@ _SMALLEST_SUM = 1e-20
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("filter", "compatibility", "before", "after"),
+    data_fields=("filter", "compatibility"),
     meta_fields=(),
 )
 @dataclass(frozen=True)
@@ -38,24 +39,16 @@ class Kernel:
     """One kernel of the CRF; `make_kernel` builds it.
 
     Attributes:
-      filter: what sums over pixels.
+      filter: what sums over pixels, normalised.
       compatibility: see `make_kernel`.
-      before: factor of each pixel `[N, 1]` ahead of the filter; None: 1.
-      after: factor of each pixel `[N, 1]` behind it; None: 1.
     """
 
     filter: Filter
     compatibility: Array
-    before: Array | None = None
-    after: Array | None = None
-
-    def message(self, marginals: Array) -> Array:
-        """The filtered marginals `[N, K]`, normalised, without the compatibility."""
-        return self.filter(marginals, before=self.before, after=self.after)
 
     def penalty(self, marginals: Array) -> Array:
         """What this kernel adds to the energy of each label `[N, K]`."""
-        return compatible(self.message(marginals), self.compatibility)
+        return compatible(self.filter(marginals), self.compatibility)
 
 
 def compatible(message: Array, compatibility: Array) -> Array:
@@ -114,12 +107,10 @@ def make_kernel(
         return Kernel(filter, compatibility)
     # A pixel that no other reaches has a sum of zero when itself is left out.
     sums = filter(jnp.ones((num_pixels, 1), jnp.float32)) + _SMALLEST_SUM
-    if normalization == "symmetric":
-        factor = lax.rsqrt(sums)
-        return Kernel(filter, compatibility, factor, factor)
-    if normalization == "before":
-        return Kernel(filter, compatibility, before=1 / sums)
-    return Kernel(filter, compatibility, after=1 / sums)
+    factor = lax.rsqrt(sums) if normalization == "symmetric" else 1 / sums
+    before = None if normalization == "after" else factor
+    after = None if normalization == "before" else factor
+    return Kernel(filter.scaled(before, after), compatibility)
 
 
 class FreeEnergy(NamedTuple):
@@ -177,17 +168,17 @@ class MeanField(NamedTuple):
     Attributes:
       logits: `[N, K]`; their softmax are the marginals. A constant for each pixel is
         free, as in any logits.
+      marginals: probabilities of the labels `[N, K]`.
       trace: the free energy after 0, 1 .. `num_iterations` steps, each part
         `[num_iterations + 1]`; None unless asked for.
     """
 
     logits: Array
+    marginals: Array
     trace: FreeEnergy | None
 
-    @property
-    def marginals(self) -> Array:
-        """Probabilities of the labels `[N, K]`."""
-        return jax.nn.softmax(self.logits, axis=-1)
+
+_State: TypeAlias = tuple[Array, Array]
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
@@ -196,17 +187,20 @@ def _mean_field(
 ) -> MeanField:
     logits = logits.astype(jnp.float32)
 
-    def step(current: Array, _: None) -> tuple[Array, FreeEnergy | None]:
-        marginals = jax.nn.softmax(current, axis=-1)
+    def step(state: _State, _: None) -> tuple[_State, FreeEnergy | None]:
+        marginals = state[1]
         energy = free_energy(marginals, logits, kernels) if trace else None
-        return logits - _penalties(kernels, marginals), energy
+        refined = logits - _penalties(kernels, marginals)
+        return (refined, in_branch(jax.nn.softmax, refined)), energy
 
-    result, energies = lax.scan(step, logits, None, length=num_iterations)
+    # Who asks for the marginals alone pays for no copy of the logits.
+    start = (logits, jax.nn.softmax(logits, axis=-1))
+    (refined, marginals), energies = lax.scan(step, start, None, length=num_iterations)
     if energies is None:
-        return MeanField(result, None)
-    last = free_energy(jax.nn.softmax(result, axis=-1), logits, kernels)
+        return MeanField(refined, marginals, None)
+    last = free_energy(marginals, logits, kernels)
     parts = (jnp.append(a, b) for a, b in zip(energies, last, strict=True))
-    return MeanField(result, FreeEnergy(*parts))
+    return MeanField(refined, marginals, FreeEnergy(*parts))
 
 
 def mean_field(

@@ -22,15 +22,14 @@ Lattice*, 2010, section 3; conventions of Kraehenbuehl and Koltun's code (2011).
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from segjax.ops.crf_features import is_concrete
+from segjax.ops.lattice_filter import LatticeFilter
 from segjax.ops.lattice_keys import (
     MOST_CELLS,
     Places,
@@ -49,15 +48,6 @@ CACHED_VERTICES = 1 << 17
 """Vertices whose values a processor's cache holds."""
 
 
-SPLAT_PIXELS = 1 << 15
-"""Pixels whose values times a share a processor's cache holds, 21 labels or so."""
-
-_IN_BOUNDS: dict[str, Any] = {
-    "mode": "promise_in_bounds",
-    "wrap_negative_indices": False,
-}
-
-
 class CapacityError(ValueError):
     """A lattice has more vertices, or more cells, than it was given room for."""
 
@@ -72,161 +62,6 @@ class LatticeSize(NamedTuple):
 
     vertices: int
     cells: int
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("index", "weights", "neighbors", "count", "cells", "ok"),
-    meta_fields=(),
-)
-@dataclass(frozen=True)
-class LatticeFilter:
-    """A lattice that was built for one image; `permutohedral_lattice` builds it.
-
-    The matrix is `S' B S` with `S` the splat and `B` the blurs one after another, which
-    do not commute: it is not symmetric, and its transpose has the blurs in reverse.
-    The gradient is that transpose. With respect to the features there is none: a vertex
-    that a pixel leaves with weight zero still conducts, so that the output jumps with
-    the features, and what a derivative of the formulas gives is wrong.
-
-    Attributes:
-      index: vertices of each pixel `[d + 1, N]`, int32.
-      weights: their barycentric shares `[d + 1, N]`; NaN when the capacity was too
-        small, so that no result can be mistaken for one.
-      neighbors: vertices before and after along each axis `[d + 1, 2, M + 1]`; where
-        there is none, row `M`, which stays zero.
-      count: vertices that the image has.
-      cells: of the box of its vertices, float32.
-      ok: whether the capacity was enough.
-    """
-
-    index: Array
-    weights: Array
-    neighbors: Array
-    count: Array
-    cells: Array
-    ok: Array
-
-    @property
-    def max_vertices(self) -> int:
-        """Vertices that there is room for."""
-        return self.neighbors.shape[2] - 1
-
-    def __call__(
-        self,
-        values: Array,
-        *,
-        before: Array | None = None,
-        after: Array | None = None,
-    ) -> Array:
-        """See `segjax.ops.gaussian_filters.Filter`."""
-        return lattice_filter(self, values, before=before, after=after)
-
-
-def _shares(lattice: LatticeFilter, factor: Array | None) -> Array:
-    """Shares of vertices, times the factor of each pixel `[N, 1]`."""
-    return lattice.weights if factor is None else lattice.weights * factor.T
-
-
-def _splat(lattice: LatticeFilter, factor: Array | None, values: Array) -> Array:
-    shares, pixels = _shares(lattice, factor), values.shape[0]
-    most = SPLAT_PIXELS if jax.default_backend() == "cpu" else pixels
-    parts = -(-pixels // most)
-    size = -(-pixels // parts)
-
-    def add(part: Array, total: Array) -> Array:
-        # The last part begins among the pixels of the one before, whose share is 0 here.
-        begin = jnp.minimum(part * size, pixels - size)
-        fresh = begin + jnp.arange(size) >= part * size
-        cut = functools.partial(
-            lax.dynamic_slice_in_dim, start_index=begin, slice_size=size
-        )
-        index, x = cut(lattice.index, axis=1), cut(values)
-        share = jnp.where(fresh[None], cut(shares, axis=1), 0)
-        for k in range(index.shape[0]):
-            corner = total.at[index[k]]
-            total = corner.add(share[k][:, None] * x, **_IN_BOUNDS)
-        return total
-
-    start = jnp.zeros((lattice.max_vertices + 1, values.shape[1]), values.dtype)
-    return lax.fori_loop(0, parts, add, start)
-
-
-def _blur(lattice: LatticeFilter, vertices: Array, reverse: bool) -> Array:
-    def along(x: Array, neighbors: Array) -> tuple[Array, None]:
-        before = x.at[neighbors[0]].get(**_IN_BOUNDS)
-        after = x.at[neighbors[1]].get(**_IN_BOUNDS)
-        return x + 0.5 * (before + after), None
-
-    # A loop, because steps written out would be fused and computed over and over.
-    return lax.scan(along, vertices, lattice.neighbors, reverse=reverse)[0]
-
-
-def _slice(lattice: LatticeFilter, factor: Array | None, vertices: Array) -> Array:
-    number = lattice.index.shape[0]
-    alpha = 1 / (1 + 2.0 ** (1 - number))
-    shares = alpha * _shares(lattice, factor)
-    total = jnp.zeros((), vertices.dtype)
-    for k in range(number):
-        corner = vertices.at[lattice.index[k]].get(**_IN_BOUNDS)
-        share = shares[k][:, None] * corner
-        total = share if k == 0 else total + share
-    return total
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _filter(
-    reverse: bool,
-    lattice: LatticeFilter,
-    before: Array | None,
-    after: Array | None,
-    values: Array,
-) -> Array:
-    vertices = _blur(lattice, _splat(lattice, before, values), reverse)
-    return _slice(lattice, after, vertices)
-
-
-_Fixed: TypeAlias = tuple[LatticeFilter, Array | None, Array | None]
-
-
-def _filter_forward(reverse: bool, *arguments: Any) -> tuple[Array, _Fixed]:
-    return _filter(reverse, *arguments), arguments[:3]
-
-
-def _filter_backward(
-    reverse: bool, fixed: _Fixed, g: Array
-) -> tuple[None, None, None, Array]:
-    lattice, before, after = fixed
-    return None, None, None, _filter(not reverse, lattice, after, before, g)
-
-
-_filter.defvjp(_filter_forward, _filter_backward)
-_jitted_filter = jax.jit(_filter, static_argnums=0)
-
-
-def lattice_filter(
-    lattice: LatticeFilter,
-    values: Array,
-    *,
-    before: Array | None = None,
-    after: Array | None = None,
-    reverse: bool = False,
-) -> Array:
-    """Filters values over a lattice: splat, blur, slice.
-
-    Args:
-      lattice: of `permutohedral_lattice`.
-      values: `[N, C]`.
-      before: factors of the pixels ahead of the splat `[N, 1]`, which cost nothing as
-        part of the shares; no gradient reaches them.
-      after: the same behind the slice.
-      reverse: whether the blurs are in reverse; with `before` and `after` exchanged it
-        is the transpose.
-
-    Returns:
-      `[N, C]`; NaN where the capacity of the lattice was too small.
-    """
-    return _jitted_filter(reverse, lattice, before, after, values)
 
 
 _place = jax.jit(place)
@@ -248,7 +83,7 @@ def _finish(places: Places, table: Table, max_vertices: int) -> LatticeFilter:
     neighbors = jnp.minimum(neighbors, max_vertices)
     ok = (table.count <= max_vertices) & table.ok & places.ok
     weights = jnp.where(ok, places.weights, jnp.nan)
-    return LatticeFilter(room, weights, neighbors, table.count, places.cells, ok)
+    return LatticeFilter(room.T, weights.T, neighbors, table.count, places.cells, ok)
 
 
 _jitted_finish = jax.jit(_finish, static_argnums=2)

@@ -292,7 +292,7 @@ def test_free_energy_falls_and_is_that_of_the_definition() -> None:
         found.trace.entropy[-1], (q * np.log(q)).sum(), rtol=1e-5
     )
     np.testing.assert_allclose(found.trace.unary[-1], -(q * logits).sum(), rtol=1e-5)
-    message = np.asarray(kernel.message(jnp.asarray(q, jnp.float32)))
+    message = np.asarray(kernel.filter(jnp.asarray(q, jnp.float32)))
     expected = -0.5 * 5.0 * (q * message).sum()
     np.testing.assert_allclose(found.trace.pairwise[-1], expected, rtol=1e-5)
 

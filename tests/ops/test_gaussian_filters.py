@@ -123,11 +123,12 @@ def test_factors_stand_before_and_behind_the_sums(name) -> None:
         filter = FILTERS[name][0]()
     before, after = (0.5 + np.abs(x[:, :1]) for x in (VALUES, OTHER))
     expected = after * filter(jnp.asarray(before * VALUES))
-    found = filter(VALUES, before=before, after=after)
+    found = filter.scaled(before, after)(VALUES)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(
-        filter(VALUES, after=after), after * filter(VALUES), rtol=1e-5
-    )
+    behind = filter.scaled(None, after)
+    np.testing.assert_allclose(behind(VALUES), after * filter(VALUES), rtol=1e-5)
+    twice = behind.scaled(before, None)
+    np.testing.assert_allclose(twice(VALUES), expected, rtol=1e-5)
 
 
 def test_constants_are_kept_after_normalization() -> None:
@@ -137,7 +138,7 @@ def test_constants_are_kept_after_normalization() -> None:
         compatibility=1.0,
         normalization="after",
     )
-    np.testing.assert_allclose(kernel.message(jnp.ones((PIXELS, 2))), 1, atol=1e-6)
+    np.testing.assert_allclose(kernel.filter(jnp.ones((PIXELS, 2))), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -157,7 +158,7 @@ def test_normalizations_are_those_of_the_matrix(normalization) -> None:
         compatibility=1.0,
         normalization=normalization,
     )
-    np.testing.assert_allclose(kernel.message(jnp.asarray(VALUES)), expected, rtol=1e-5)
+    np.testing.assert_allclose(kernel.filter(jnp.asarray(VALUES)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("truncate", "error"), [(3.0, 3e-3), (4.0, 1e-4), (5.0, 1e-6)])

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.ops import lattice_filter as filtering
 from segjax.ops import lattice_keys
+from segjax.ops.lattice_filter import PAIRED_CHANNELS, lattice_filter
 from segjax.ops.lattice_keys import make_bitmap, make_sorted, place
 from segjax.ops.permutohedral import (
     CapacityError,
-    lattice_filter,
     lattice_size,
     permutohedral_lattice,
 )
@@ -32,8 +33,9 @@ def lattice_of(d: int):
     return permutohedral_lattice(features_of(d))
 
 
-def values_of(number: int = 64) -> np.ndarray:
-    return np.random.default_rng(9).normal(size=(number, 2)).astype(np.float32)
+def values_of(number: int = 64, channels: int = 2) -> np.ndarray:
+    drawn = np.random.default_rng(9).normal(size=(number, channels))
+    return drawn.astype(np.float32)
 
 
 def lattice_by_definition(features: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -79,21 +81,44 @@ def lattice_by_definition(features: np.ndarray, values: np.ndarray) -> np.ndarra
 
 
 @DIMENSIONS
-def test_lattice_is_that_of_the_definition(d) -> None:
-    expected = lattice_by_definition(np.asarray(features_of(d)), values_of())
-    np.testing.assert_allclose(lattice_of(d)(values_of()), expected, atol=2e-5)
+@pytest.mark.parametrize("channels", [1, PAIRED_CHANNELS[0], PAIRED_CHANNELS[-1] + 1])
+def test_lattice_is_that_of_the_definition(d, channels) -> None:
+    x = values_of(channels=channels)
+    expected = lattice_by_definition(np.asarray(features_of(d)), x)
+    np.testing.assert_allclose(lattice_of(d)(x), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("most", [1, 60, 64 * 4 * 2 - 8])
+def test_splat_in_parts_is_the_whole(monkeypatch, most: int) -> None:
+    """Parts of one pixel, parts that do not fit the pixels, all but one pixel."""
+    x, lattice = values_of(), lattice_of(3)
+    expected = filtering._splat(lattice, x)
+    monkeypatch.setattr(filtering, "SPLAT_VALUES", most)
+    found = filtering._splat(lattice, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="how XLA for CPUs fuses")
+@pytest.mark.parametrize("channels", [2, 21])
+def test_no_blur_is_computed_within_another(channels) -> None:
+    """Chained gathers would be fused, and the first of six read 3^5 times a vertex."""
+    run = jax.jit(lambda lattice, x: lattice(x))
+    compiled = run.lower(lattice_of(5), values_of(channels=channels)).compile()
+    passes = 3 if channels in PAIRED_CHANNELS else 6
+    assert compiled.as_text().count(" conditional(") == passes
 
 
 @DIMENSIONS
 def test_shares_of_a_pixel_are_barycentric(d) -> None:
     weights = np.asarray(lattice_of(d).weights)
-    np.testing.assert_allclose(weights.sum(0), 1, atol=1e-6)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
     assert weights.min() >= -1e-6
 
 
 @DIMENSIONS
-def test_transpose_has_the_blurs_in_reverse(d) -> None:
-    x = jnp.asarray(values_of())
+@pytest.mark.parametrize("channels", [2, PAIRED_CHANNELS[0]])
+def test_transpose_has_the_blurs_in_reverse(d, channels) -> None:
+    x = jnp.asarray(values_of(channels=channels))
     y = jnp.asarray(np.random.default_rng(8).normal(size=x.shape), jnp.float32)
     there = lattice_filter(lattice_of(d), x)
     back = lattice_filter(lattice_of(d), y, reverse=True)
@@ -110,13 +135,18 @@ def test_gradient_to_values_is_the_transpose() -> None:
     np.testing.assert_array_equal(gradient, expected)
 
 
-def test_factors_of_pixels_go_into_the_shares() -> None:
+@pytest.mark.parametrize("same", [False, True])
+def test_factors_of_pixels_go_into_the_shares(same: bool) -> None:
     x, lattice = jnp.asarray(values_of()), lattice_of(3)
     rng = np.random.default_rng(9)
     before, after = jnp.asarray(rng.uniform(0.5, 2, (2, len(x), 1)), jnp.float32)
-    scaled = functools.partial(lattice_filter, lattice, before=before, after=after)
+    after = before if same else after
+    scaled = lattice.scaled(before, after)
     expected = after * lattice(before * x)
     np.testing.assert_allclose(scaled(x), expected, rtol=1e-5, atol=1e-5)
+    twice = scaled.scaled(after, None).scaled(None, before)
+    expected = before * after * lattice(before * after * x)
+    np.testing.assert_allclose(twice(x), expected, rtol=1e-5, atol=1e-5)
     gradient = jax.vjp(scaled, x)[1](x)[0]
     expected = before * lattice_filter(lattice, after * x, reverse=True)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)

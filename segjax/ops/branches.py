@@ -1,0 +1,42 @@
+"""Branches that keep XLA for CPUs from computing a value over and over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from segjax.types import Array
+
+
+def in_branch(
+    function: Callable[..., Any], *arguments: Any, condition: Array | None = None
+) -> Any:
+    """`function(*arguments)`, computed once and kept.
+
+    XLA for CPUs fuses a value into every operation that reads it, and computes it there
+    anew for each element that is read: of six gathers one after another the first is
+    done 3^5 times. What goes into a branch of a condition and what comes out of it is
+    kept, without the copy that a loop would cost.
+
+    Args:
+      function: of arrays.
+      *arguments: pytrees of arrays.
+      condition: whether the result matters; zeros come out otherwise. None: always,
+        which a barrier hides from XLA. Of two branches the second needs a condition of
+        its own where it computes from all results of the first, or it is taken apart.
+
+    Returns:
+      What the function returns.
+    """
+
+    def zeros(*arguments: Any) -> Any:
+        shapes = jax.eval_shape(function, *arguments)
+        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+    if condition is None:
+        condition = lax.optimization_barrier(jnp.array(True))
+    return lax.cond(condition, function, zeros, *arguments)
