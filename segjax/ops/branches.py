@@ -15,7 +15,7 @@ from segjax.types import Array
 def in_branch(
     function: Callable[..., Any], *arguments: Any, condition: Array | None = None
 ) -> Any:
-    """`function(*arguments)`, computed once and kept.
+    """`function(*arguments)`, computed once and kept where XLA would not.
 
     XLA for CPUs fuses a value into every operation that reads it, and computes it there
     anew for each element that is read: of six gathers one after another the first is
@@ -25,9 +25,10 @@ def in_branch(
     Args:
       function: of arrays.
       *arguments: pytrees of arrays.
-      condition: whether the result matters; zeros come out otherwise. None: always,
-        which a barrier hides from XLA. Of two branches the second needs a condition of
-        its own where it computes from all results of the first, or it is taken apart.
+      condition: whether the result matters; zeros come out otherwise. Branches of one
+        condition are joined again, and results that nobody reads taken out of them.
+        None: always, which a barrier hides from XLA for CPUs; other backends, which
+        would read the condition on the host, get no branch.
 
     Returns:
       What the function returns.
@@ -38,5 +39,7 @@ def in_branch(
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
     if condition is None:
+        if jax.default_backend() != "cpu":
+            return function(*arguments)
         condition = lax.optimization_barrier(jnp.array(True))
     return lax.cond(condition, function, zeros, *arguments)

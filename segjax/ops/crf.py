@@ -4,7 +4,8 @@ Energy and minimum of toy images are in `segjax.ops.crf_energy`, logits of label
 probabilities in `segjax.ops.crf_unary`, the choice of filters in
 `segjax.ops.crf_filters`, the iterations for any set of kernels in
 `segjax.ops.mean_field`, the filters in `segjax.ops.gaussian_filters`,
-`segjax.ops.spatial_filters` and `segjax.ops.permutohedral`.
+`segjax.ops.spatial_filters` and `segjax.ops.lattice_filter`, whose lattice
+`segjax.ops.permutohedral` builds.
 
 Source: Kraehenbuehl and Koltun, 2011, arXiv 1210.5644.
 """
@@ -159,14 +160,14 @@ def dense_crf(
             capacity=capacity,
             radius=radius,
         )
-        refined = refine(
+        return refine(
             scores,
             filters,
             weights,
             num_iterations=num_iterations,
             normalization=normalization,
+            output=output,
         )
-        return refined if output == "logits" else jax.nn.softmax(refined, axis=-1)
 
     pairs = (jnp.asarray(image, jnp.float32), jnp.asarray(logits, jnp.float32))
     if image.ndim == 3:
@@ -178,7 +179,9 @@ def dense_crf(
     return jax.vmap(lambda *pair: one(pair))(*pairs)
 
 
-@functools.partial(jax.jit, static_argnames=("num_iterations", "normalization"))
+@functools.partial(
+    jax.jit, static_argnames=("num_iterations", "normalization", "output")
+)
 def refine(
     logits: Array,
     filters: tuple[Filter, Filter],
@@ -186,6 +189,7 @@ def refine(
     *,
     num_iterations: int,
     normalization: Normalization = "symmetric",
+    output: Output = "marginals",
 ) -> Array:
     """Runs mean field over filters that are there already: one image, many weights.
 
@@ -199,9 +203,10 @@ def refine(
         `segjax.ops.mean_field.make_kernel`.
       num_iterations: mean-field steps.
       normalization: of each kernel.
+      output: see `dense_crf`; "logits" cost a copy of them.
 
     Returns:
-      Logits `[H, W, K]`; their softmax are the marginals.
+      Marginals or logits `[H, W, K]`.
     """
     height, width, labels = logits.shape
     kernels = [
@@ -216,7 +221,8 @@ def refine(
     found = mean_field(
         logits.reshape(-1, labels), kernels, num_iterations=num_iterations
     )
-    return found.logits.reshape(logits.shape)
+    refined = found.logits if output == "logits" else found.marginals
+    return refined.reshape(logits.shape)
 
 
 def _check_arrays(image: Array, logits: Array) -> None:

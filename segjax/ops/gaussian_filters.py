@@ -57,7 +57,7 @@ class Filter(Protocol):
             a lattice.
 
         Returns:
-          A filter, for as many passes as there are.
+          The filter with them, `[N, C]` to `[N, C]`.
         """
         ...
 

@@ -175,7 +175,7 @@ def place(features: Array) -> Places:
     finite = functools.reduce(jnp.maximum, [jnp.abs(e).max() for e in elevated])
     finite = finite < _LARGEST
     points, ranks, weights = in_branch(_simplex, elevated, condition=finite)
-    # Always so: for the branch, another condition, and a use of all of the results.
+    # Always so: a condition of its own, which reads all results of the branch before.
     small = (points[0].max() <= _LARGEST) & (ranks[0].max() <= d)
     digits, left = in_branch(_divided, points[1:], condition=small)
     corners = [_corner(k, digits, left, ranks[1:]) for k in range(d + 1)]

@@ -178,22 +178,22 @@ class MeanField(NamedTuple):
     trace: FreeEnergy | None
 
 
-_State: TypeAlias = tuple[Array, Array]
-
-
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _mean_field(
     logits: Array, kernels: tuple[Kernel, ...], num_iterations: int, trace: bool
 ) -> MeanField:
     logits = logits.astype(jnp.float32)
 
-    def step(state: _State, _: None) -> tuple[_State, FreeEnergy | None]:
+    # Refined logits are carried to be returned. Where nobody reads them, under an outer
+    # `jit`, they are dropped, and the copy of `logits` that a loop begins with.
+    def step(
+        state: tuple[Array, Array], _: None
+    ) -> tuple[tuple[Array, Array], FreeEnergy | None]:
         marginals = state[1]
         energy = free_energy(marginals, logits, kernels) if trace else None
         refined = logits - _penalties(kernels, marginals)
         return (refined, in_branch(jax.nn.softmax, refined)), energy
 
-    # Who asks for the marginals alone pays for no copy of the logits.
     start = (logits, jax.nn.softmax(logits, axis=-1))
     (refined, marginals), energies = lax.scan(step, start, None, length=num_iterations)
     if energies is None:
