@@ -24,11 +24,11 @@ def in_branch(
 
     Args:
       function: of arrays.
-      *arguments: pytrees of arrays.
       condition: whether the result matters; zeros come out otherwise. Branches of one
         condition are joined again, and results that nobody reads taken out of them.
         None: always, which a barrier hides from XLA for CPUs; other backends, which
         would read the condition on the host, get no branch.
+      *arguments: pytrees of arrays.
 
     Returns:
       What the function returns.

@@ -243,13 +243,14 @@ def _check_arrays(image: Array, logits: Array) -> None:
             "since the CRF relates pixels to one another"
         )
     for name, array in (("image", image), ("logits", logits)):
-        if is_concrete(array):
-            wrong = int(np.size(array) - np.isfinite(np.asarray(array)).sum())
-            if wrong:
-                raise ValueError(
-                    f"{name} has {wrong} values that are NaN or infinite; allowed are "
-                    "finite numbers"
-                )
+        if not is_concrete(array):
+            continue
+        finite = np.isfinite(np.asarray(array))
+        if not finite.all():
+            raise ValueError(
+                f"{name} has {finite.size - finite.sum()} values that are NaN or "
+                "infinite; allowed are finite numbers"
+            )
 
 
 def _check_choices(
