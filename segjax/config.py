@@ -220,8 +220,11 @@ def check_arguments(
       The arguments that the group gives.
 
     Raises:
-      UserError: if a key is no argument, or an argument without default is missing.
+      UserError: if it is no group, if a key is no argument, or an argument without
+        default is missing.
     """
+    if not isinstance(group, (Mapping, ml_collections.ConfigDict)):
+        raise UserError(f"config.{key} is {group!r}; allowed is a group, dict(...).")
     given = arguments(group)
     parameters = inspect.signature(function).parameters
     allowed = parameters.keys() - {"parent", "name", *given_later}

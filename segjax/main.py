@@ -205,7 +205,7 @@ def _check_config(arguments: list[str]) -> ml_collections.ConfigDict | None:
     if keys:
         raise UserError(
             f"--{CONFIG}.{keys[0]} overrides a key of a config, but no --{CONFIG}=FILE "
-            "is given."
+            "is given; the values of a run are in config.json of its folder."
         )
     return None
 

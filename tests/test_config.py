@@ -154,6 +154,11 @@ def test_what_cannot_be_built_names_the_key(values, sentence):
         config_lib.build(TABLE, group(**values), "thing")
 
 
+def test_what_is_no_group_is_one_sentence():
+    with pytest.raises(UserError, match=r"config\.thing is 'yes'; allowed is a group"):
+        config_lib.call(TABLE["half"], "yes", "thing")
+
+
 def test_what_the_program_gives_cannot_be_given_by_the_config():
     with pytest.raises(UserError, match='unknown key "x"'):
         config_lib.build(TABLE, group(x=1), "thing", x=2)

@@ -107,7 +107,15 @@ class DenseCRF(nn.Module):
 
         Returns:
           Logits `[B, H, W, K]`, float32; their softmax are the marginals.
+
+        Raises:
+          ValueError: for logits of another number of classes, as with channels first.
         """
+        if logits.shape[-1] != self.num_classes:
+            raise ValueError(
+                f"logits has the shape {list(logits.shape)}; allowed are "
+                f"[B, H, W, {self.num_classes}], the classes last"
+            )
         return dense_crf(
             image,
             logits,

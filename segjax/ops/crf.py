@@ -84,12 +84,15 @@ def dense_crf(
     lattice they would be wrong, and stop.
 
     Values are looked at outside of `jit` only. There, too, lattices count what they
-    need; under `jit` give `capacity`, else they make room for the worst case.
+    need, and an image that needs much more or less than those before is compiled for;
+    under `jit` give `capacity`, else they make room for the worst case, in which each
+    step takes several times as long.
 
     Args:
       image: `[H, W, C]` or `[B, H, W, C]`, in 0..255.
       logits: `[H, W, K]` or `[B, H, W, K]`: log-probabilities, or what a network gives
-        ahead of its softmax.
+        ahead of its softmax; `logits_from_probabilities` and `logits_from_labels` turn
+        other things into them.
       sigma_alpha: width of the appearance kernel in pixels, one number or (x, y).
       sigma_beta: its width in colours, one number or one for each channel.
       sigma_gamma: width of the smoothness kernel in pixels, one number or (x, y).
@@ -267,7 +270,8 @@ def _check_choices(
             )
     if isinstance(num_iterations, bool) or not isinstance(num_iterations, int):
         raise ValueError(
-            f"num_iterations is {num_iterations!r}; allowed is a whole number"
+            f"num_iterations is {num_iterations!r}; allowed is a whole number, which is "
+            "static under jit"
         )
     if num_iterations < 0:
         raise ValueError(f"num_iterations is {num_iterations}; allowed is 0 or more")

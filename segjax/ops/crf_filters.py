@@ -21,6 +21,7 @@ from segjax.ops.gaussian_filters import ExactFilter, Filter
 from segjax.ops.lattice_filter import LatticeFilter
 from segjax.ops.permutohedral import (
     LARGEST_BITMAP,
+    CapacityError,
     LatticeSize,
     lattice_size,
     permutohedral_lattice,
@@ -106,9 +107,16 @@ def crf_filters(
             jnp.asarray(gamma), size
         )
     room = (None, None) if capacity is None else capacity
-    appearance = permutohedral_lattice(
-        features, max_vertices=room[0], table_size=_bitmap_size(room[1])
-    )
+    try:
+        appearance = permutohedral_lattice(
+            features, max_vertices=room[0], table_size=_bitmap_size(room[1])
+        )
+    except CapacityError as error:
+        if capacity is None:
+            raise
+        raise CapacityError(
+            f"capacity is too small: {error}; crf_capacity counts both"
+        ) from error
     if method == "lattice_separable":
         return appearance, SeparableFilter(jnp.asarray(gamma), size, _cut(gamma))
     if not is_concrete(gamma):

@@ -134,3 +134,11 @@ def test_widths_are_learned_through_the_exact_filter() -> None:
 def test_bad_attributes_are_one_sentence(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         DenseCRF(**{"num_classes": 3, **options})
+
+
+def test_channels_first_are_one_sentence() -> None:
+    logits, image = (jnp.moveaxis(x, -1, 1) for x in example())
+    with pytest.raises(
+        ValueError, match=r"allowed are \[B, H, W, 3\], the classes last"
+    ):
+        DenseCRF(num_classes=3).init(jax.random.key(0), logits, image)
