@@ -101,6 +101,7 @@ class LatticeFilter:
     def scaled(self, before: Array | None, after: Array | None) -> LatticeFilter:
         """See `segjax.ops.gaussian_filters.Filter`."""
         if before is not None and before is after:
+            # One product of the shares, which splat and slice have in common.
             return dataclasses.replace(self, weights=self.weights * before)
         before, after = _product(self.before, before), _product(self.after, after)
         return dataclasses.replace(self, before=before, after=after)
@@ -174,6 +175,7 @@ def _blur(lattice: LatticeFilter, vertices: Array, reverse: bool) -> Array:
     if jax.default_backend() != "cpu":
         along = lambda x, axis: (_along(x, axis), None)
         return lax.scan(along, vertices, lattice.neighbors, reverse=reverse)[0]
+    # Branches, because a loop would copy all vertices after each pass.
     axes = range(lattice.neighbors.shape[0])
     if reverse:
         axes = axes[::-1]

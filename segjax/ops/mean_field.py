@@ -192,6 +192,7 @@ def _mean_field(
         marginals = state[1]
         energy = free_energy(marginals, logits, kernels) if trace else None
         refined = logits - _penalties(kernels, marginals)
+        # In a branch, or the softmax would take apart what slices the lattices.
         return (refined, in_branch(jax.nn.softmax, refined)), energy
 
     start = (logits, jax.nn.softmax(logits, axis=-1))
