@@ -8,9 +8,9 @@ runs both once; the ratio is the median over rounds, above 1 segjax is faster. "
 from pixels to marginals, one call of `dense_crf`, "steps" without the building of lattices
 and norms. The lattice of positions is built once for images of one size, by pydensecrf for
 each image. Compiling is not counted: it happens once for images of one size. Wall time and
-processor time of all threads. The image is drawn so that its lattices are those of photographs: 24,248,
-193,903 and 441,981 vertices at the three pairs of widths, where five of PASCAL VOC have
-25,930, 173,089 and 277,989 in the middle.
+processor time of all threads. The image is drawn so that its lattices are those of
+photographs: 24,248, 193,903 and 441,981 vertices at the three pairs of widths, where five
+of PASCAL VOC have 25,930, 173,089 and 277,989 in the middle.
 """
 
 from __future__ import annotations
@@ -172,17 +172,8 @@ def measure(case: tuple, steps: int, arguments: argparse.Namespace) -> dict[str,
 def peak_memory(case: tuple) -> float:
     """Megabytes of the process after one call for the image of a case."""
     height, width, labels, alpha, beta, gamma = case
-    image, logits = drawn(height, width, labels)
-    dense_crf(
-        image,
-        logits,
-        sigma_alpha=alpha,
-        sigma_beta=beta,
-        sigma_gamma=gamma,
-        w1=WEIGHTS[0],
-        w2=WEIGHTS[1],
-        num_iterations=1,
-    ).block_until_ready()
+    _, _, whole = ours(*drawn(height, width, labels), (alpha, beta, gamma))
+    whole(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
