@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """A person's mistake, told in one or two sentences: what was found, where, what to do."""
+
+    def __init__(self, sentence: object = ""):
+        super().__init__(escape_control(str(sentence)))
+
+
+def escape_control(text: str) -> str:
+    r"""Writes control characters as escapes, since names of files and keys may hold any.
+
+    A terminal obeys such characters; lone surrogates, which stand for undecodable bytes
+    of a name, cannot even be printed. Line ends and tabs stay.
+
+    Example:
+      >>> print(escape_control("red" + chr(27) + "[31m.png"))
+      red\x1b[31m.png
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c
+        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Cf")
+        else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for c in text
+    )
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "segjax"
 
-BASE = {"types", "errors", "rle"}
+BASE = {"types", "errors", "rle", "text_files", "output"}
 ISLANDS = {"layers", "losses", "metrics", "data", "viz"}
 RUNS = {"train", "predict", "inspect", "export"}
 BELOW_RUNS = {"config", "ops", "backbones", "models", "pretrained"} | ISLANDS
@@ -21,6 +21,8 @@ OURS: dict[str, set[str]] = {
     "errors": set(),
     "types": {"errors"},
     "rle": {"errors"},
+    "text_files": {"errors"},
+    "output": {"errors", "text_files"},
     "config": BASE,
     "ops": BASE,
     "layers": BASE | {"ops"},
@@ -44,6 +46,8 @@ THEIRS: dict[str, set[str]] = {
     "errors": set(),
     "types": ARRAYS,
     "rle": {"numpy"},
+    "text_files": set(),
+    "output": set(),
     "config": {"jax", "ml_collections"},
     "ops": ARRAYS | {"chex"},
     "layers": LINEN,

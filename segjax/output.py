@@ -1,0 +1,1 @@
+"""Which files may be written: a user's own are never overwritten."""

@@ -1,0 +1,73 @@
+"""Text and JSON from files that anybody may have written: decoded, parsed, or a sentence."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from pathlib import Path
+from typing import Any
+
+from segjax.errors import UserError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Byte-order marks that editors and Excel put first, and the encoding after each."""
+
+
+def decode_text(raw: bytes, where: str | Path) -> str:
+    """Decodes UTF-8, with or without a byte-order mark, and UTF-16 with one.
+
+    Args:
+      raw: what a file holds.
+      where: the file, for the message.
+
+    Returns:
+      The text, without the mark.
+
+    Raises:
+      UserError: if it is neither.
+
+    Example:
+      >>> decode_text(b"\\xef\\xbb\\xbfid,split", "index.csv")
+      'id,split'
+    """
+    mark, encoding = next(
+        ((mark, name) for mark, name in _MARKS if raw.startswith(mark)), (b"", "utf-8")
+    )
+    try:
+        return raw[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where} is not text in {encoding.upper()} (byte {error.start}). Save it "
+            "as UTF-8."
+        ) from None
+
+
+def parse_json(raw: bytes, where: str | Path) -> Any:
+    """Parses JSON; whatever the bytes are, the outcome is a value or a `UserError`.
+
+    Args:
+      raw: what a file holds.
+      where: the file, for the message.
+
+    Returns:
+      What `json.loads` gives.
+
+    Raises:
+      UserError: if it is not JSON, or nested more deeply than Python reads.
+
+    Example:
+      >>> parse_json(b'{"images": []}', "a.json")
+      {'images': []}
+    """
+    text = decode_text(raw, where)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        reason = "its lists or objects are nested too deeply"
+    except ValueError as error:
+        reason = str(error)[:200]
+    raise UserError(f"{where} is not JSON ({reason}). Put a whole file there.")

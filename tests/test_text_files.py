@@ -1,0 +1,38 @@
+import pytest
+
+from segjax.errors import UserError, escape_control
+from segjax.text_files import decode_text, parse_json
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_with_and_without_a_mark_is_the_same(encoding):
+    assert decode_text("Zelle ä\n".encode(encoding), "a") == "Zelle ä\n"
+
+
+@pytest.mark.parametrize("raw", [b"\xff\x00", b"\xe4", b"\xff\xfea"])
+def test_other_bytes_end_in_a_sentence(raw):
+    with pytest.raises(UserError, match=r"list\.txt is not text"):
+        decode_text(raw, "list.txt")
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[" * 100_000, b"\xff", b"9" * 10_000])
+def test_whatever_is_not_json_ends_in_a_sentence(raw):
+    with pytest.raises(UserError, match=r"a\.json is not"):
+        parse_json(raw, "a.json")
+
+
+def test_json_with_a_mark_and_in_utf_16_is_read():
+    assert parse_json('{"a": [1]}'.encode("utf-16"), "a") == {"a": [1]}
+    assert parse_json(b"\xef\xbb\xbf[]", "a") == []
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x9b", "\x00", "\u202e", "\udcff"])
+def test_a_sentence_holds_no_character_that_a_terminal_obeys(character):
+    sentence = str(UserError(f"a{character}b.png is empty.\nä"))
+    assert character not in sentence
+    assert sentence.endswith("b.png is empty.\nä")
+    sentence.encode()
+
+
+def test_ordinary_text_is_left_alone():
+    assert escape_control("试验 1 – ä\tb") == "试验 1 – ä\tb"
