@@ -87,11 +87,11 @@ def _files_below(source: Path, besides: Path) -> Iterator[Path]:
         if place in seen or not os.access(place, os.R_OK | os.X_OK):
             continue
         seen.add(place)
-        for entry in os.scandir(place):
-            if entry.is_dir():
-                waiting.append(entry.path)
+        for path in Path(place).iterdir():
+            if path.is_dir():
+                waiting.append(str(path))
             else:
-                yield Path(entry.path)
+                yield path
 
 
 def _planned(records: Sequence[Record]) -> Iterator[tuple[str, object]]:
