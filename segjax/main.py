@@ -42,7 +42,7 @@ VERBS = {
         *TOGETHER,
     ),
     "predict": (
-        *("workdir", "input", "output"),
+        *("workdir", "input", "output", "overwrite"),
         *("checkpoint", "tile", "downscale", "probabilities", "overlay", "crf"),
     ),
     "tune_crf": (
@@ -50,8 +50,8 @@ VERBS = {
         *("split", "checkpoint", "images", "keep"),
     ),
     "summary": ("config", "json"),
-    "prepare": ("config", "data_dir", "manual_dir", "split", "export"),
-    "import": ("source", "input", "workdir"),
+    "prepare": ("config", "data_dir", "manual_dir", "split", "export", "overwrite"),
+    "import": ("source", "input", "workdir", "overwrite"),
 }
 """The verbs, and the flags that each of them uses."""
 
@@ -63,16 +63,11 @@ flags.DEFINE_string(
     "data_dir", None, "Where prepared data sets lie; default: that of TFDS."
 )
 flags.DEFINE_string(
-    "manual_dir",
-    None,
-    "Where your own files lie: the stacks of a challenge, or images/ and labels/.",
+    "manual_dir", None, "Your own files: stacks of a challenge, images/ and labels/."
 )
 flags.DEFINE_string("split", None, "evaluate, tune_crf, prepare --export: the split.")
 flags.DEFINE_enum(
-    "checkpoint",
-    "latest",
-    ["latest", "best"],
-    "evaluate, predict, tune_crf: which checkpoint is taken.",
+    "checkpoint", "latest", ["latest", "best"], "evaluate, predict, tune_crf: which."
 )
 flags.DEFINE_bool(
     "baseline",
@@ -88,6 +83,7 @@ flags.DEFINE_string(
     "source", None, "import: whose weights, such as torchvision/deeplabv3_resnet50."
 )
 flags.DEFINE_string("output", None, "predict: the folder to write to.")
+flags.DEFINE_bool("overwrite", False, "Replaces files that segjax did not write, too.")
 flags.DEFINE_integer(
     "tile",
     None,
@@ -313,6 +309,7 @@ def _predict() -> None:
         probabilities=FLAGS.probabilities,
         overlay=FLAGS.overlay,
         crf=FLAGS.crf,
+        overwrite=FLAGS.overwrite,
         progress=page_progress(),
     )
     many = "" if len(files) == 1 else "s"
@@ -350,12 +347,13 @@ def _prepare() -> None:
     from segjax.train.tasks import make_task
 
     task = make_task(_config())
-    dataset = task.open_dataset(_path("data_dir"), _path("manual_dir"))
+    source, folder = _path("manual_dir"), _path("export")
+    dataset = task.open_dataset(_path("data_dir"), source)
     print(describe_dataset(dataset))
-    if FLAGS.export:
-        split = FLAGS.split or "train"
-        files = task.export(dataset, split, FLAGS.export)
-        print(f"Exported   {len(files)} images of {split} to {FLAGS.export}")
+    if folder:
+        split, overwrite = FLAGS.split or "train", FLAGS.overwrite
+        files = task.export(dataset, split, folder, source=source, overwrite=overwrite)
+        print(f"Exported   {len(files)} images of {split} to {folder}")
 
 
 def _import() -> None:
@@ -363,7 +361,8 @@ def _import() -> None:
 
     source = _required("source", "such as torchvision/deeplabv3_resnet50")
     file = _required("input", "a file ending in .safetensors, .npz or .pth")
-    _print_result(import_weights(source, os.path.expanduser(file), _workdir()))
+    file, overwrite = os.path.expanduser(file), FLAGS.overwrite
+    _print_result(import_weights(source, file, _workdir(), overwrite=overwrite))
 
 
 def _print_result(result: dict[str, Any]) -> None:

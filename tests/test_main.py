@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import safetensors.numpy
 import tifffile
 from PIL import Image
 
+from segjax.output import manifest
 from segjax.train import checkpoint, loop
 
 EM = "--config=configs/unet_em.py:smoke"
@@ -107,7 +109,8 @@ def test_predict_writes_what_was_asked_for(main, workdir, tmp_path):
     arguments = (f"--workdir={workdir}", f"--input={tmp_path / 'in'}")
     whole = main("predict", *arguments, f"--output={tmp_path / 'whole'}", "--tile=0")
     assert whole.code == 0, whole.stderr
-    assert {p.name for p in (tmp_path / "whole").iterdir()} == {"a.tif", "b.png"}
+    found = {p.name for p in (tmp_path / "whole").iterdir()}
+    assert found == {"a.tif", "b.png", manifest.NAME}
     assert whole.stdout == f"Wrote 2 label files to {tmp_path / 'whole'}\n"
     tiled = main(
         "predict",
@@ -125,12 +128,54 @@ def test_predict_writes_what_was_asked_for(main, workdir, tmp_path):
         "b_probabilities.tif",
         "a_overlay.tif",
         "b_overlay.png",
+        manifest.NAME,
     }
     said = "Wrote 2 label files, 2 files of probabilities, 2 overlays to "
     assert tiled.stdout.splitlines()[-1] == f"{said}{tmp_path / 'tiled'}"
     labels = [tifffile.imread(tmp_path / f / "a.tif") for f in ("whole", "tiled")]
     assert labels[0].shape == (3, 40, 50)
     assert (labels[0] != labels[1]).mean() < 1e-3
+
+
+@pytest.mark.usefixtures("ended")
+def test_overwrite_is_advised_and_does_what_it_says(main, workdir, tmp_path):
+    Image.fromarray(np.zeros((33, 21), np.uint8)).save(tmp_path / "b.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/b.png").write_bytes(b"drawn by hand")
+    arguments = (f"--input={tmp_path / 'b.png'}", f"--output={tmp_path / 'out'}")
+    ended = main("predict", f"--workdir={workdir}", *arguments)
+    assert ended.code == 1
+    assert ended.sentence.endswith(
+        "out/b.png would be overwritten, but segjax did not write it, or it has been "
+        "changed since. Give another --output, or --overwrite to replace it."
+    )
+    assert (tmp_path / "out/b.png").read_bytes() == b"drawn by hand"
+    ended = main("predict", f"--workdir={workdir}", *arguments, "--overwrite")
+    assert ended.code == 0, ended.stderr
+    with Image.open(tmp_path / "out/b.png") as label:
+        assert label.size == (21, 33)
+
+
+def test_prepare_exports_neither_into_its_data_nor_over_labels(main, tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (tmp_path / "mine" / kind).mkdir(parents=True)
+        for i in range(3):
+            pixels = 255 * rng.integers(0, 2, (40, 48), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"mine/{kind}/{i}.png")
+    shutil.copytree(tmp_path / "mine", tmp_path / "other")
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*/*.png")}
+    asked = ("prepare", "--config=configs/unet_folder.py:smoke")
+    asked += (f"--manual_dir={tmp_path / 'mine'}", f"--data_dir={tmp_path / 'data'}")
+    ended = main(*asked, f"--export={tmp_path / 'mine'}", "--overwrite")
+    assert "mine is the folder of the data set" in ended.sentence
+    ended = main(*asked, f"--export={tmp_path / 'other'}")
+    assert "other files would be overwritten" in ended.sentence
+    assert "--overwrite to replace them" in ended.sentence
+    assert {path: path.read_bytes() for path in before} == before
+    ended = main(*asked, f"--export={tmp_path / 'other'}", "--overwrite")
+    assert ended.code == 0, ended.stderr
+    assert {path: path.read_bytes() for path in before} != before
 
 
 def test_import_makes_a_folder_that_predicts(main, tmp_path):
@@ -151,7 +196,11 @@ def test_import_makes_a_folder_that_predicts(main, tmp_path):
     assert less.code == 1
     assert "1 missing: classifier.scale.1.weight" in less.sentence
     assert not (tmp_path / "run").exists()
-    ended = main(*asked, f"--input={tmp_path / 'weights.safetensors'}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text("mine")
+    asked = (*asked, f"--input={tmp_path / 'weights.safetensors'}")
+    assert "config.json would be overwritten" in main(*asked).sentence
+    ended = main(*asked, "--overwrite")
     assert ended.code == 0, ended.stderr
     assert json.loads(ended.stdout)["parameters"] == 3_221_538
     config = json.loads((tmp_path / "run/config.json").read_text())
@@ -161,7 +210,7 @@ def test_import_makes_a_folder_that_predicts(main, tmp_path):
     assert about["step"] == 0
     assert about["label_spec"]["names"][15] == "person"
     assert about["initialization"]["source"] == source
-    again = main(*asked, f"--input={tmp_path / 'weights.safetensors'}")
+    again = main(*asked)
     assert "holds a run already" in again.sentence
     pixels = np.random.default_rng(0).integers(0, 256, (65, 81, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")

@@ -23,6 +23,7 @@ from segjax.data.images import (
     read_pages,
 )
 from segjax.data.label_spec import LabelSpec
+from segjax.output.files import whole_file
 from segjax.types import IGNORE_LABEL, UserError
 
 log = logging.getLogger("segjax")
@@ -140,11 +141,10 @@ def remembered(
 
 
 def _write(path: Path, known: MutableMapping[str, Facts]) -> None:
-    draft = path.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(known))
-        draft.replace(path)
+        with whole_file(path) as file:
+            file.write(json.dumps(known).encode())
 
 
 def _state(pair: Pair) -> str:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from segjax.data.dataset import LazyRecords
+from segjax.output.files import locked
 from segjax.types import Record, UserError
 
 if not hasattr(tfds, "core"):
@@ -109,7 +110,7 @@ def prepare(
         root = Path(builder.data_dir_root)
         with _told_as_a_sentence(builder, root):
             root.mkdir(parents=True, exist_ok=True)
-            with _locked(root / f".{builder.name}.lock"):
+            with locked(root / f".{builder.name}.lock", wait=True):
                 if not target.exists():
                     _remove_leftovers(target)
                     _build(builder, manual_dir)
@@ -212,24 +213,11 @@ def _build(builder: Any, manual_dir: str | Path | None) -> None:
             raise
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock among processes; the file stays, as removing it would be a race."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
-                raise
-        yield
-
-
 def _remove_leftovers(target: Path) -> None:
     """Removes what killed processes left; only the holder of the lock may call it."""
     for folder in target.parent.glob(f"incomplete.*_{target.name}"):
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        folder.rmdir()
+        if not folder.is_symlink():  # what a link leads to is somebody else's
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from segjax.predict.writers import whole_file
 from segjax.rle import Rle, decode, encode, to_string
 
 PIXEL_CENTER = 0.5
@@ -60,15 +58,10 @@ def coco_results(
     return rows
 
 
-def write_results(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows of `coco_results` as a file, one row a line.
-
-    Raises:
-      UserError: the folder cannot be written to, or the disk is full.
-    """
-    with whole_file(path) as partial:
-        lines = ",\n".join(json.dumps(row) for row in rows)
-        partial.write_text(f"[{lines}]\n")
+def write_results(file: IO[bytes], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of `coco_results` into a file, one row a line."""
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    file.write(f"[{lines}]\n".encode())
 
 
 def numbered(masks: Sequence[Rle], size: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,17 +25,24 @@ from segjax.data.images import (
     read_pages,
 )
 from segjax.data.label_spec import LabelSpec
+from segjax.output.folder import Outputs
 from segjax.predict.averaged import AveragedPredictor
 from segjax.predict.crf import CRF
 from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.tiled import Predictor
-from segjax.predict.writers import Colors, Write, png_file, tiff_file
+from segjax.predict.writers import (
+    Colors,
+    Write,
+    plan_outputs,
+    png_file,
+    result_suffix,
+    tiff_file,
+)
 from segjax.types import UserError
 
 Progress = Callable[[int, int, str], None]
 """Called after each page with pages done, pages in all, and the name of the file."""
 
-_TIFF_SUFFIXES = (".tif", ".tiff")
 _CHANNEL_NAMES = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
 
 
@@ -55,11 +61,6 @@ class Source:
     pages: int
     height: int
     width: int
-
-    @property
-    def suffix(self) -> str:
-        """Ending of what is written for it: ".tif" for a TIFF, ".png" otherwise."""
-        return ".tif" if self.path.suffix.lower() in _TIFF_SUFFIXES else ".png"
 
 
 class _Kept(NamedTuple):
@@ -82,6 +83,7 @@ def predict_files(
     overlay: bool = False,
     crf: CRF | None = None,
     downscale: int = 1,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Writes one label file for each image file, with its stem, page count and size.
@@ -95,7 +97,8 @@ def predict_files(
       This keeps a page of `4 * K` bytes per pixel in memory.
     - `STEM_overlay.png` or `.tif`: the classes' colours over the image, RGB.
 
-    A file appears when it is complete, and takes the place of an older one then.
+    A file appears when it is complete, and takes the place of an older one then, if that
+    was written by segjax (`segjax.output`).
 
     Args:
       predictor: the network.
@@ -109,6 +112,8 @@ def predict_files(
       crf: where given, what refines each page, once it is predicted as a whole.
       downscale: whole factor by which images were made smaller in training; they are
         predicted, and refined, as small, and the result is enlarged to their size.
+      overwrite: whether files are replaced that segjax did not write, or that were
+        changed since.
       progress: told about each finished page.
 
     Returns:
@@ -116,19 +121,18 @@ def predict_files(
 
     Raises:
       UserError: an input that is missing, damaged or of other channels; two inputs that
-        would have the same result; results that would overwrite inputs; a folder that
-        cannot be written. Nothing was written then, unless only a later page of a
+        would have the same result; results that would overwrite inputs or files of the
+        user; a folder that cannot be written. Nothing was written then, unless only a later page of a
         stack turned out to be damaged: files before it are complete.
     """
     output = Path(output)
     paths = list_images(input)
-    _check_stems(paths)
-    _check_output(paths, output)
+    results = {path: _result_names(path, probabilities, overlay) for path in paths}
+    names = {path: result.values() for path, result in results.items()}
+    outputs = plan_outputs(names, output, overwrite=overwrite)
     sources = [_look_at(path, channels) for path in paths]
     forms = ("labels", "probabilities") if probabilities else ("labels",)
-    results = [_result_paths(s, output, probabilities, overlay) for s in sources]
-    _check_results(sources, results)
-    _make_folder(output)
+    outputs.make_folder()
 
     kept: collections.deque[_Kept] = collections.deque()
 
@@ -140,11 +144,13 @@ def predict_files(
     at_once = crf is None and downscale == 1
     predicted = predictor.pages(images, forms if at_once else ("logits",))
     done, total = 0, sum(source.pages for source in sources)
-    for source, result in zip(sources, results, strict=True):
+    for source in sources:
         with contextlib.ExitStack() as files:
             writers = {
-                kind: files.enter_context(_writer(kind, path, source, label_spec))
-                for kind, path in result.items()
+                kind: files.enter_context(
+                    _writer(outputs, name, kind, source, label_spec)
+                )
+                for kind, name in results[source.path].items()
             }
             for number in range(source.pages):
                 page, seen = next(predicted), kept.popleft()
@@ -158,7 +164,7 @@ def predict_files(
                 done += 1
                 if progress is not None:
                     progress(done, total, source.path.name)
-    return [result["labels"] for result in results]
+    return [output / result["labels"] for result in results.values()]
 
 
 def _finished(
@@ -214,28 +220,27 @@ def _images(
             )
 
 
-def _result_paths(
-    source: Source, output: Path, probabilities: bool, overlay: bool
-) -> dict[str, Path]:
-    stem, suffix = source.path.stem, source.suffix
-    paths = {"labels": output / f"{stem}{suffix}"}
+def _result_names(path: Path, probabilities: bool, overlay: bool) -> dict[str, str]:
+    """The files of an input, by what they hold."""
+    stem, suffix = path.stem, result_suffix(path)
+    names = {"labels": f"{stem}{suffix}"}
     if probabilities:
-        paths["probabilities"] = output / f"{stem}_probabilities.tif"
+        names["probabilities"] = f"{stem}_probabilities.tif"
     if overlay:
-        paths["overlay"] = output / f"{stem}_overlay{suffix}"
-    return paths
+        names["overlay"] = f"{stem}_overlay{suffix}"
+    return names
 
 
 def _writer(
-    kind: str, path: Path, source: Source, label_spec: LabelSpec
+    outputs: Outputs, name: str, kind: str, source: Source, label_spec: LabelSpec
 ) -> contextlib.AbstractContextManager[Write]:
     bytes_per_pixel = {"labels": 1, "probabilities": 4 * label_spec.num_classes}
     colors: Colors | None = label_spec.colors if kind == "labels" else None
-    if path.suffix == ".png":
-        return png_file(path, colors=colors)
+    if name.endswith(".png"):
+        return png_file(outputs, name, colors=colors)
     pixels = source.pages * source.height * source.width
     expected = pixels * bytes_per_pixel.get(kind, 3)
-    return tiff_file(path, expected_bytes=expected, colors=colors)
+    return tiff_file(outputs, name, expected_bytes=expected, colors=colors)
 
 
 def _write_page(
@@ -262,49 +267,3 @@ def _check_channels(path: Path, image: np.ndarray, channels: int) -> None:
         f"on {_CHANNEL_NAMES.get(channels, channels)}. {remedy}, or take a network that "
         f"was trained on such images.{grey_pages_hint(str(path), found, channels)}"
     )
-
-
-def _check_stems(paths: Sequence[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for path in paths:
-        other = seen.setdefault(path.stem, path)
-        if other is not path:
-            raise UserError(
-                f"{other} and {path.name} have the same stem, so their results would "
-                "have the same name. Rename one, or put them into different folders."
-            )
-
-
-def _check_results(sources: Sequence[Source], results: list[dict[str, Path]]) -> None:
-    """Refuses, for example, `a.png` with an overlay beside an `a_overlay.png`."""
-    seen: dict[Path, Path] = {}
-    for source, result in zip(sources, results, strict=True):
-        for path in result.values():
-            other = seen.setdefault(path, source.path)
-            if other is not source.path:
-                raise UserError(
-                    f"{other} and {source.path.name} would both give {path.name}. "
-                    "Rename one, or put them into different folders."
-                )
-
-
-def _check_output(paths: Sequence[Path], output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output={output} is a file. Give the name of a folder.")
-    if output.resolve() in {path.resolve().parent for path in paths}:
-        raise UserError(
-            f"--output={output} is the folder of the input, whose files would be "
-            "overwritten. Give another folder."
-        )
-
-
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"--output={output} cannot be written to ({error.strerror or error}). "
-            "Change its permissions or give another folder."
-        ) from error

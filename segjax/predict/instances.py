@@ -13,12 +13,12 @@ import numpy as np
 from segjax.data.images import count_pages, list_images, read_page, read_pages
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.output.folder import Outputs
 from segjax.predict.coco_results import coco_results, numbered, write_results
 from segjax.predict.joined import join_tiles, tile_rects
-from segjax.predict.writers import png_file, tiff_file
+from segjax.predict.writers import plan_outputs, png_file, result_suffix, tiff_file
 from segjax.rle import decode, encode
 from segjax.train.instance_evaluate import Detect, predictions
-from segjax.types import UserError
 from segjax.viz import to_display
 from segjax.viz.instances import draw_objects
 
@@ -30,8 +30,6 @@ OVERLAP = 0.25
 
 Progress = Callable[[int, int, str], None]
 """Called after each page with pages done, pages in all, and the name of the file."""
-
-_TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -107,6 +105,7 @@ def predict_instance_files(
     label_spec: LabelSpec,
     instances: InstanceSpec | None = None,
     overlay: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Writes the objects of each image file.
@@ -128,6 +127,8 @@ def predict_instance_files(
       instances: numbers of the categories and the skeleton; by default the categories
         are numbered as the classes.
       overlay: whether pictures are written, too.
+      overwrite: whether files are replaced that segjax did not write, or that were
+        changed since.
       progress: told about each finished page.
 
     Returns:
@@ -135,24 +136,25 @@ def predict_instance_files(
 
     Raises:
       UserError: an input that is missing or damaged, two inputs of one stem, results
-        that would overwrite inputs, or a folder that cannot be written.
+        that would overwrite inputs or files of the user, or a folder that cannot be
+        written.
     """
     paths, output = list_images(input), Path(output)
-    _check(paths, output)
+    counts = [count_pages(path) for path in paths]
+    names = {
+        path: _names(path, pages, overlay)
+        for path, pages in zip(paths, counts, strict=True)
+    }
+    outputs = plan_outputs(names, output, also=[RESULTS], overwrite=overwrite)
+    for path in paths:
+        read_page(path)  # what cannot be read is told before anything is predicted
     if instances is None:
         instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
-    counts = [count_pages(path) for path in paths]
     total, done = sum(counts), 0
     ids = _image_ids(paths, counts)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{output} cannot be made ({error.strerror}). Give another --output."
-        ) from error
+    outputs.make_folder()
     rows: list[dict[str, Any]] = []
-    written = []
-    for path, pages in zip(paths, counts, strict=True):
+    for path, (label_name, *pictures) in names.items():
         labels = []
         for page, image in enumerate(read_pages(path)):
             found, done = find(image), done + 1
@@ -160,32 +162,22 @@ def predict_instance_files(
             own = {"file_name": path.name, "page": page + 1}
             rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
             if overlay:
-                shown = f"_{page + 1}" if pages > 1 else ""
-                picture = output / f"{path.stem}{shown}_overlay.png"
-                _draw(picture, image, found, label_spec, instances)
+                with png_file(outputs, pictures[page]) as write:
+                    write(_drawn(image, found, label_spec, instances))
             if progress is not None:
                 progress(done, total, path.name)
-        written.append(_write_labels(output, path, labels))
-    write_results(output / RESULTS, rows)
+        _write_labels(outputs, label_name, labels)
+    with outputs.file(RESULTS) as file:
+        write_results(file, rows)
     log.info("Objects found: %d, in images: %d", len(rows), total)
-    return [*written, output / RESULTS]
+    return [output / name for name in (*(own[0] for own in names.values()), RESULTS)]
 
 
-def _check(paths: Sequence[Path], output: Path) -> None:
-    seen: dict[str, Path] = {}
-    for path in paths:
-        other = seen.setdefault(path.stem, path)
-        if other is not path:
-            raise UserError(
-                f"{other} and {path.name} have the same stem, so their results would "
-                "have the same name. Rename one, or put them into different folders."
-            )
-        if path.parent.resolve() == output.resolve():
-            raise UserError(
-                f"{output} is the folder of {path.name}: results would overwrite it. Give "
-                "another --output."
-            )
-        read_page(path)  # what cannot be read is told before anything is predicted
+def _names(path: Path, pages: int, overlay: bool) -> list[str]:
+    """The files of an input: its label image, then the picture of each page."""
+    numbers = [f"_{page + 1}" for page in range(pages)] if pages > 1 else [""]
+    pictures = [f"{path.stem}{number}_overlay.png" for number in numbers]
+    return [f"{path.stem}{result_suffix(path)}", *pictures * overlay]
 
 
 def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
@@ -220,13 +212,13 @@ def _rows(
         yield {**row, "category_name": names[int(k)], **own, "label": number}
 
 
-def _draw(
-    path: Path,
+def _drawn(
     image: np.ndarray,
     found: Mapping[str, Any],
     label_spec: LabelSpec,
     spec: InstanceSpec,
-) -> None:
+) -> np.ndarray:
+    """The picture of what was found in an image."""
     masks = [decode(rle) for rle in found["masks"]] if found.get("masks") else None
     picture = draw_objects(
         to_display(image),
@@ -238,19 +230,16 @@ def _draw(
         keypoints=found.get("keypoints"),
         skeleton=spec.keypoints.skeleton if spec.keypoints else (),
     )
-    with png_file(path) as write:
-        write(np.asarray(picture))
+    return np.asarray(picture)
 
 
-def _write_labels(output: Path, path: Path, labels: Sequence[np.ndarray]) -> Path:
-    if path.suffix.lower() not in _TIFF_SUFFIXES:
-        target = output / f"{path.stem}.png"
-        with png_file(target) as write:
-            write(labels[0])
-        return target
-    target = output / f"{path.stem}.tif"
+def _write_labels(outputs: Outputs, name: str, labels: Sequence[np.ndarray]) -> None:
     total = sum(label.nbytes for label in labels)
-    with tiff_file(target, expected_bytes=total) as write:
+    is_png = name.endswith(".png")
+    with (
+        png_file(outputs, name)
+        if is_png
+        else tiff_file(outputs, name, expected_bytes=total)
+    ) as write:
         for label in labels:
             write(label)
-    return target

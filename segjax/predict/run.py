@@ -65,6 +65,7 @@ def predict_run(
     overlay: bool = False,
     crf: bool = False,
     downscale: int | None = None,
+    overwrite: bool = False,
     progress: Callback | None = None,
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
@@ -84,6 +85,8 @@ def predict_run(
       crf: whether `config.crf` of the run refines the predictions.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
+      overwrite: whether files are replaced that segjax did not write, or that were
+        changed since.
       progress: told about each finished page.
 
     Returns:
@@ -112,6 +115,7 @@ def predict_run(
             label_spec=trained.label_spec,
             instances=trained.instances,
             overlay=overlay,
+            overwrite=overwrite,
             progress=progress,
         )
         return labels
@@ -135,5 +139,6 @@ def predict_run(
         overlay=overlay,
         crf=task.refinement() if crf else None,
         downscale=factor,
+        overwrite=overwrite,
         progress=progress,
     )

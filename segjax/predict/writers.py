@@ -1,20 +1,16 @@
-"""Result files that are either complete or not there.
-
-A file is written under a hidden name beside its own and renamed when it is whole. A run
-that is killed leaves older results as they were.
-"""
+"""Result files of predictions: their names, PNG and TIFF."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 
+from segjax.output.folder import Outputs
 from segjax.types import UserError
 from segjax.viz import palette
 
@@ -26,52 +22,89 @@ Colors = Sequence[tuple[int, int, int]]
 CLASSIC_TIFF_BYTES = 1 << 31
 """Uncompressed bytes from which a TIFF gets 64-bit offsets (BigTIFF)."""
 
+_TIFF_SUFFIXES = (".tif", ".tiff")
 
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a name to write to, which becomes `path` if nothing goes wrong.
+
+def result_suffix(path: Path) -> str:
+    """Ending of what is written for an input: ".tif" for a TIFF, ".png" otherwise."""
+    return ".tif" if path.suffix.lower() in _TIFF_SUFFIXES else ".png"
+
+
+def plan_outputs(
+    names: Mapping[Path, Iterable[str]],
+    output: Path,
+    *,
+    also: Iterable[str] = (),
+    overwrite: bool = False,
+) -> Outputs:
+    """Plans all files of a prediction; nothing is written yet.
+
+    Args:
+      names: of each input, the files that it gives.
+      output: the folder to write to.
+      also: files that all inputs give together.
+      overwrite: whether files of the user are replaced.
+
+    Returns:
+      What writes them.
 
     Raises:
-      UserError: the folder cannot be written to, or the disk is full.
+      UserError: two inputs have one stem, the folder is that of an input or cannot be
+        written to, two results have one name, or one would replace an input or a file
+        that belongs to the user.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
+    stems: dict[str, Path] = {}
+    for path in names:
+        other = stems.setdefault(path.stem, path)
+        if other is not path:
+            raise UserError(
+                f"{other} and {path.name} have the same stem, so their results would "
+                "have the same name. Rename one, or put them into different folders."
+            )
+    folders = {path.absolute().parent.resolve() for path in names}
+    if output.resolve() in folders | {path.resolve().parent for path in names}:
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}). Make room or "
-            "change the permissions, or give another --output."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+            f"--output={output} is the folder of the input, whose files would be "
+            "overwritten. Give another folder."
+        )
+    planned: list[tuple[str, object]] = [
+        (name, path) for path, own in names.items() for name in own
+    ]
+    planned += [(name, "all images") for name in also]
+    return Outputs(output, planned, inputs=names, overwrite=overwrite)
 
 
 @contextlib.contextmanager
-def png_file(path: Path, *, colors: Colors | None = None) -> Iterator[Write]:
+def png_file(
+    outputs: Outputs, name: str, *, colors: Colors | None = None
+) -> Iterator[Write]:
     """Writes a PNG, whose one page is given to the function that this yields.
 
     Args:
-      path: of the file.
+      outputs: where the file belongs.
+      name: of the file.
       colors: one per class where the page is class ids `[H, W]` uint8; the file is then
         a palette picture with 8 bits per pixel, whose stored values are the ids.
         Otherwise the page is `[H, W, 3]` uint8.
     """
-    with whole_file(path) as partial:
+    with outputs.file(name) as file:
 
         def write(page: np.ndarray) -> None:
             image = Image.fromarray(page)
             if colors is not None:
                 image.putpalette(palette(colors).tobytes())
-            image.save(partial, format="PNG")
+            image.save(file, format="PNG")
 
         yield write
 
 
 @contextlib.contextmanager
 def tiff_file(
-    path: Path, *, expected_bytes: int, colors: Colors | None = None
+    outputs: Outputs,
+    name: str,
+    *,
+    expected_bytes: int,
+    colors: Colors | None = None,
 ) -> Iterator[Write]:
     """Writes a TIFF page by page, compressed without loss (deflate).
 
@@ -79,7 +112,8 @@ def tiff_file(
     description that is stored with it.
 
     Args:
-      path: of the file.
+      outputs: where the file belongs.
+      name: of the file.
       expected_bytes: of all pages, uncompressed; decides about BigTIFF.
       colors: one per class where the pages are class ids uint8; they are stored beside
         the ids, as a palette.
@@ -88,8 +122,8 @@ def tiff_file(
     table = None if colors is None else palette(colors).astype(np.uint16).T * 257
     large = expected_bytes > CLASSIC_TIFF_BYTES
     with (
-        whole_file(path) as partial,
-        tifffile.TiffWriter(partial, bigtiff=large) as file,
+        outputs.file(name) as whole,
+        tifffile.TiffWriter(whole, bigtiff=large) as file,
     ):
 
         def write(page: np.ndarray, title: str = "") -> None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax import config as config_lib
+from segjax.output.folder import Outputs
 from segjax.pretrained import sources
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.train import checkpoint
@@ -19,14 +20,14 @@ from segjax.train.imported_experiment import CHANNELS, experiment
 from segjax.train.initialization import GROUP
 from segjax.train.state import TrainState, parameters_sha256
 from segjax.train.tasks import Task, make_task
-from segjax.train.workdir import lock, make_workdir, settle_config
+from segjax.train.workdir import CONFIG_FILE, check_workdir, lock, make_workdir
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
 
 def import_weights(
-    source: str, path: str | Path, workdir: str | Path
+    source: str, path: str | Path, workdir: str | Path, *, overwrite: bool = False
 ) -> dict[str, Any]:
     """Makes a run's folder, at step 0, of a network that others have trained.
 
@@ -37,6 +38,7 @@ def import_weights(
       source: a name of `segjax.pretrained.SOURCES` that is a segmentation or a detector.
       path: the file of weights.
       workdir: the folder, which must not hold a run.
+      overwrite: whether a `config.json` that lies there is replaced.
 
     Returns:
       `step`, `parameters`, `parameters_sha256`, `model` and `sha256` of the file.
@@ -57,6 +59,14 @@ def import_weights(
         raise UserError(
             f"--workdir={workdir} holds a run already: choose another folder."
         )
+    check_workdir(workdir)
+    outputs = Outputs(
+        workdir,
+        [(CONFIG_FILE, source)],
+        inputs=[Path(path)],
+        flag="--workdir",
+        overwrite=overwrite,
+    )
     state_dict = read_state(path)
     _, variables = sources.load(source, state_dict)
     tensors = sources.tensors(entry, state_dict, (), what=source)
@@ -74,7 +84,9 @@ def import_weights(
     }
     make_workdir(workdir)
     with lock(workdir):
-        settle_config(workdir, config)
+        outputs.make_folder()
+        with outputs.file(CONFIG_FILE) as file:
+            file.write((config_lib.to_json(config) + "\n").encode())
         with checkpoint.Checkpoints(workdir) as checkpoints:
             checkpoints.save(state, json.loads(json.dumps(about)))
             checkpoints.wait()

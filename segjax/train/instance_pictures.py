@@ -1,24 +1,19 @@
-"""Pictures of a finished run with objects: curves, and what is there beside what was found."""
+"""Pictures of a finished run with objects: what is there beside what was found."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from segjax.data.dataset import Dataset
+from segjax.output.folder import Outputs
 from segjax.train.instance_evaluate import decoded, predictions
 from segjax.train.instance_task import InstanceTask
-from segjax.train.writer import LOG, read_rows
 from segjax.types import Record
-from segjax.viz import plot_curves
 from segjax.viz.instances import draw_objects
-
-EXAMPLES = 3
-"""How many images of the evaluated split are drawn, evenly spread over it."""
 
 LEAST_SCORE = 0.5
 """Objects of a lower score are not drawn."""
@@ -28,28 +23,23 @@ SIDE = 256
 
 
 def draw_instances(
-    folder: Path,
-    workdir: Path,
+    outputs: Outputs,
+    examples: Mapping[int, str],
     task: InstanceTask,
     variables: Mapping[str, Any],
     dataset: Dataset,
-) -> list[Path]:
-    """Draws `curves.png`, and objects beside those that were found.
+) -> None:
+    """Draws objects beside those that were found.
 
     Args:
-      folder: where to.
-      workdir: folder of the run; its log is read.
+      outputs: where to.
+      examples: places of the records, and the names of their pictures.
       task: the experiment.
       variables: collections of the trained model.
       dataset: its data.
-
-    Returns:
-      The files written.
     """
-    split = task.evaluation.split
-    records = dataset.splits[split]
-    places = np.linspace(0, len(records) - 1, min(len(records), EXAMPLES)).astype(int)
-    chosen = np.unique(places).tolist()
+    records = dataset.splits[task.evaluation.split]
+    chosen = list(examples)
     found = predictions(
         task.detector(variables),
         [records[i] for i in chosen],
@@ -58,15 +48,10 @@ def draw_instances(
         resize=task.resize,
         mask_threshold=task.evaluation.mask_threshold,
     )
-    examples = []
     for i, objects in found:
-        path = folder / f"{split}_{chosen[i]:03d}.png"
-        side_by_side(records[chosen[i]], objects, dataset).save(path)
-        examples.append(path)
-    curves, partial = folder / "curves.png", folder / "partial.png"
-    plot_curves(read_rows(workdir / LOG), partial)
-    partial.replace(curves)  # last and at once: who finds it finds all of them
-    return [curves, *examples]
+        picture = side_by_side(records[chosen[i]], objects, dataset)
+        with outputs.file(examples[chosen[i]]) as file:
+            picture.save(file, format="PNG")
 
 
 def side_by_side(

@@ -147,7 +147,9 @@ class InstanceTask:
             )
         return dataset.splits[split]
 
-    def export(self, dataset: Dataset, split: str, folder: str | Path) -> list[Path]:
+    def export(
+        self, dataset: Dataset, split: str, folder: str | Path, **_: Any
+    ) -> list[Path]:
         """Says that objects are not exported.
 
         Raises:

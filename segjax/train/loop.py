@@ -22,7 +22,7 @@ from segjax.metrics import without_nan
 from segjax.train import checkpoint, initialization, sharding
 from segjax.train.evaluate import Report
 from segjax.train.instance_evaluate import InstanceReport
-from segjax.train.pictures import are_drawn, draw_run
+from segjax.train.pictures import are_drawn, draw_run, plan_pictures
 from segjax.train.progress import Progress
 from segjax.train.sharding import Devices
 from segjax.train.state import TrainState, parameters_sha256
@@ -113,6 +113,9 @@ def train(
             return run.complete(state, stack)
         if stop.requested:
             return run.result(state, run.start)
+        with sharding.together():
+            if run.is_main:
+                plan_pictures(workdir, task, dataset)
         log.info("Compiling the training step, which on a CPU can take minutes.")
         step_fn = _compile(task, dataset, devices, state)
         seconds = _time_step(step_fn, task, dataset, devices, state)

@@ -10,25 +10,48 @@ import numpy as np
 
 from segjax.data.dataset import Dataset
 from segjax.data.images import normalize
+from segjax.output.folder import Outputs
 from segjax.train.evaluate import Report
 from segjax.train.instance_evaluate import InstanceReport
 from segjax.train.instance_pictures import draw_instances
 from segjax.train.instance_task import InstanceTask
+from segjax.train.task import SemanticTask
 from segjax.train.tasks import Task
 from segjax.train.writer import LOG, read_rows
 from segjax.viz import comparison, plot_confusion, plot_curves
 
 FOLDER = "pictures"
+CURVES, CONFUSION = "curves.png", "confusion.png"
 EXAMPLES = 3
 """How many images of the evaluated split are drawn, evenly spread over it."""
 
 
 def are_drawn(workdir: Path) -> bool:
     """Whether all pictures are there, and newer than the log."""
-    curves, log = workdir / FOLDER / "curves.png", workdir / LOG
+    curves, log = workdir / FOLDER / CURVES, workdir / LOG
     if not (curves.exists() and log.exists()):
         return False
     return curves.stat().st_mtime_ns >= log.stat().st_mtime_ns
+
+
+def plan_pictures(workdir: Path, task: Task, dataset: Dataset) -> Outputs:
+    """Names the pictures of a run and checks that they can be drawn; none is yet.
+
+    Args:
+      workdir: folder of the run.
+      task: the experiment.
+      dataset: its data.
+
+    Returns:
+      What writes them, into `workdir/pictures`.
+
+    Raises:
+      UserError: the folder cannot be written to, or a picture there belongs to the user.
+    """
+    names = [CURVES, *_examples(task, dataset).values()]
+    if not isinstance(task, InstanceTask):
+        names.append(CONFUSION)
+    return Outputs(workdir / FOLDER, [(x, "the run") for x in names], flag=None)
 
 
 def draw_run(
@@ -51,35 +74,53 @@ def draw_run(
 
     Returns:
       The files written, in `workdir/pictures`.
-    """
-    folder = workdir / FOLDER
-    folder.mkdir(exist_ok=True)
-    if isinstance(task, InstanceTask):
-        return draw_instances(folder, workdir, task, variables, dataset)
-    assert isinstance(report, Report)
-    curves, confusion = folder / "curves.png", folder / "confusion.png"
-    plot_confusion(report.counts, dataset.label_spec.names, confusion)
 
+    Raises:
+      UserError: as `plan_pictures` does.
+    """
+    outputs = plan_pictures(workdir, task, dataset)
+    outputs.make_folder()
+    examples = _examples(task, dataset)
+    names = [CURVES, *examples.values()]
+    if isinstance(task, InstanceTask):
+        draw_instances(outputs, examples, task, variables, dataset)
+    else:
+        assert isinstance(report, Report)
+        names.insert(1, CONFUSION)
+        with outputs.file(CONFUSION) as file:
+            plot_confusion(report.counts, dataset.label_spec.names, file)
+        _draw_pixels(outputs, examples, task, variables, dataset)
+    with outputs.file(CURVES) as file:  # the last: who finds it finds all of them
+        plot_curves(read_rows(workdir / LOG), file)
+    return [outputs.folder / name for name in names]
+
+
+def _examples(task: Task, dataset: Dataset) -> dict[int, str]:
+    """Places of the records that are drawn, and the names of their pictures."""
     split = task.evaluation.split
-    records = dataset.splits[split]
-    chosen = np.linspace(0, len(records) - 1, min(len(records), EXAMPLES)).astype(int)
+    count = len(dataset.splits[split])
+    places = np.linspace(0, count - 1, min(count, EXAMPLES)).astype(int)
+    return {i: f"{split}_{i:03d}.png" for i in np.unique(places).tolist()}
+
+
+def _draw_pixels(
+    outputs: Outputs,
+    examples: Mapping[int, str],
+    task: SemanticTask,
+    variables: Mapping[str, Any],
+    dataset: Dataset,
+) -> None:
+    records = dataset.splits[task.evaluation.split]
     predictor = task.predictor(variables, tile=task.evaluation.tile)
-    examples = []
-    for i in np.unique(chosen).tolist():
+    for i, name in examples.items():
         record = records[i]
+        image = normalize(record["image"], task.normalization)
         picture = comparison(
             record["image"],
             record["label"],
-            next(predictor.pages([normalize(record["image"], task.normalization)]))[
-                "labels"
-            ],
+            next(predictor.pages([image]))["labels"],
             dataset.label_spec.colors,
             dataset.label_spec.names,
         )
-        path = folder / f"{split}_{i:03d}.png"
-        picture.save(path)
-        examples.append(path)
-    partial = folder / "partial.png"
-    plot_curves(read_rows(workdir / LOG), partial)
-    partial.replace(curves)  # last and at once: who finds it finds all of them
-    return [curves, confusion, *examples]
+        with outputs.file(name) as file:
+            picture.save(file, format="PNG")

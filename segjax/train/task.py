@@ -190,13 +190,33 @@ class SemanticTask:
             )
         return dataset.splits[split]
 
-    def export(self, dataset: Dataset, split: str, folder: str | Path) -> list[Path]:
-        """Writes a split as `images/` and `labels/`, and returns the image files.
+    def export(
+        self,
+        dataset: Dataset,
+        split: str,
+        folder: str | Path,
+        *,
+        source: str | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Writes a split as `images/` and `labels/` (`segjax.data.folder_export`).
+
+        Args:
+          dataset: the data.
+          split: what is written.
+          folder: where to.
+          source: the folder of the user that the data set is read from.
+          overwrite: whether files of the user are replaced.
+
+        Returns:
+          The image files.
 
         Raises:
-          UserError: if there is no such split, or the folder cannot be written.
+          UserError: if there is no such split, the folder cannot be written, or a file
+            would be lost.
         """
-        return export(self.records(dataset, split), Path(folder))
+        records = self.records(dataset, split)
+        return export(records, Path(folder), source=source, overwrite=overwrite)
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
         """Opens this process's share of the training batches, from a step on."""

@@ -8,6 +8,7 @@ weights cost least, since all of them share the filters of an image.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -24,7 +25,7 @@ from segjax.predict.crf import CRF
 from segjax.train.crf_scores import Scene, mean_iou_alone, mean_ious, predict_scenes
 from segjax.train.tasks import semantic
 from segjax.train.trained import load_trained
-from segjax.train.workdir import read_config, write_config
+from segjax.train.workdir import lock, make_workdir, read_config, write_config
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
@@ -184,9 +185,32 @@ def tune_run(
       `default/mean_iou` and `tuned/mean_iou`, and the values as `crf`.
 
     Raises:
-      UserError: for anything that a person can put right.
+      UserError: for anything that a person can put right; before the search, where
+        `keep` is wanted and the run cannot be written or another process works there.
     """
     workdir = Path(workdir)
+    with contextlib.ExitStack() as stack:
+        if keep:
+            read_config(workdir)  # says what is wrong where there is no run
+            make_workdir(workdir)
+            stack.enter_context(lock(workdir))
+        found = _search(workdir, split, best, images, data_dir, manual_dir)
+        if keep:
+            config = read_config(workdir)
+            config.crf = ml_collections.ConfigDict(found["crf"])
+            write_config(workdir, config)
+    return found
+
+
+def _search(
+    workdir: Path,
+    split: str | None,
+    best: bool,
+    images: int,
+    data_dir: str | None,
+    manual_dir: str | None,
+) -> dict[str, Any]:
+    """Searches; the arguments and the result are those of `tune_run`."""
     trained = load_trained(workdir, best=best)
     task = semantic(trained.task, "tune_crf")
     dataset = task.open_dataset(data_dir, manual_dir)
@@ -200,11 +224,6 @@ def tune_run(
     with tempfile.TemporaryDirectory() as folder:
         scenes = predict_scenes(predictor, chosen, task.normalization, Path(folder))
         found = tune(scenes, dataset.label_spec, task.crf or CRF())
-    values = dataclasses.asdict(found.crf)
-    if keep:
-        config = read_config(workdir)
-        config.crf = ml_collections.ConfigDict(values)
-        write_config(workdir, config)
     return {
         "step": trained.step,
         "split": split,
@@ -212,5 +231,5 @@ def tune_run(
         "without_crf/mean_iou": found.without,
         "default/mean_iou": found.start,
         "tuned/mean_iou": found.best,
-        "crf": values,
+        "crf": dataclasses.asdict(found.crf),
     }

@@ -12,34 +12,51 @@ pictures/           curves, confusion matrix, overlays
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import ml_collections
 
 from segjax import config as config_lib
+from segjax.output.files import locked, require_writable, whole_file
 from segjax.train import checkpoint
+from segjax.train.writer import LOG
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
 CONFIG_FILE = "config.json"
 
+_OF_A_RUN = (CONFIG_FILE, checkpoint.CHECKPOINTS, LOG, "tensorboard", "pictures")
+"""Files and folders of a run that are written, and so must be no links."""
+
 
 def make_workdir(workdir: Path) -> None:
     """Makes the folder of a run and checks that it can be written.
 
     Raises:
+      UserError: as `check_workdir` does.
+    """
+    check_workdir(workdir)
+    with _told_as_a_sentence(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+
+
+def check_workdir(workdir: Path) -> None:
+    """Checks that the folder of a run can be made or written, and leads nowhere else.
+
+    Raises:
       UserError: naming the folder and what stands in the way.
     """
     with _told_as_a_sentence(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        require_writable(workdir)
+    for name in _OF_A_RUN:
+        if (workdir / name).is_symlink():
+            raise UserError(
+                f"{workdir / name} is a link, through which nothing is written. Put the "
+                "original there; the folder of a run as a whole may be a link."
+            )
 
 
 @contextlib.contextmanager
@@ -51,12 +68,11 @@ def lock(workdir: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with _told_as_a_sentence(workdir):
-            file = stack.enter_context(open(workdir / ".lock", "w"))
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(workdir / ".lock"))
             except BlockingIOError as error:
                 raise UserError(
-                    f"Another process is training in --workdir={workdir}: wait for it, "
+                    f"Another process is working in --workdir={workdir}: wait for it, "
                     "or choose another folder."
                 ) from error
         yield
@@ -112,9 +128,8 @@ def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     with _told_as_a_sentence(workdir):
         if path.exists() and path.read_bytes() == content:
             return
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        with whole_file(path) as file:
+            file.write(content)
 
 
 def settle_config(workdir: Path, config: ml_collections.ConfigDict) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segjax.metrics import without_nan
+from segjax.output.files import whole_file
 
 Row = dict[str, Any]
 
@@ -28,9 +29,8 @@ class Writer:
 
         self.path = workdir / LOG
         kept = [row for row in read_rows(self.path) if row["step"] <= resumed_from]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json_line(row) for row in kept))
-        partial.replace(self.path)
+        with whole_file(self.path) as file:
+            file.write("".join(json_line(row) for row in kept).encode())
         self._file = self.path.open("a")
         folder = str(workdir / "tensorboard")
         self._board = SummaryWriter(folder, purge_step=resumed_from + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,14 +27,16 @@ _FIRST = (
 )
 
 
-def plot_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+def plot_curves(
+    rows: Sequence[Mapping[str, Any]], path: str | Path | IO[bytes]
+) -> None:
     """Draws what a run logged over its steps: loss, rate, metrics.
 
     Args:
       rows: lines of the log: `step`, `split` ("train" if it is not said), and
         numbers by name; None and what is no finite number are gaps. `iou/<class>` is drawn
         beside `mean_iou`. Six quantities are drawn: the best known first.
-      path: PNG, PDF or SVG to write.
+      path: PNG, PDF or SVG to write; a file that is open becomes a PNG.
 
     Raises:
       ValueError: if there is nothing to draw.
@@ -155,7 +157,9 @@ def _dress(ax: Axes, title: str) -> None:
     ax.margins(x=0.02)
 
 
-def plot_confusion(counts: np.ndarray, names: Sequence[str], path: str | Path) -> None:
+def plot_confusion(
+    counts: np.ndarray, names: Sequence[str], path: str | Path | IO[bytes]
+) -> None:
     """Draws a confusion matrix: the share of each true class, and the counts.
 
     Up to six classes have their counts in each field; with more, each row says how many
@@ -164,7 +168,7 @@ def plot_confusion(counts: np.ndarray, names: Sequence[str], path: str | Path) -
     Args:
       counts: `[K, K]`, rows truth.
       names: names of the classes, K.
-      path: PNG, PDF or SVG to write.
+      path: PNG, PDF or SVG to write; a file that is open becomes a PNG.
 
     Raises:
       ValueError: if the names do not fit.

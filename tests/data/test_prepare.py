@@ -118,7 +118,7 @@ def test_the_second_time_writes_nothing_and_needs_no_lock(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     builder = build(squares, tmp_path)
     monkeypatch.setattr(builder, "download_and_prepare", None)
-    monkeypatch.setattr("segjax.data.prepare._locked", None)
+    monkeypatch.setattr("segjax.data.prepare.locked", None)
     prepare(builder)
     assert builder.info.splits["train"].num_examples == 3
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
@@ -157,6 +157,18 @@ def test_a_process_killed_half_way_leaves_nothing_that_counts(squares, tmp_path)
     prepare(builder)
     assert len(records(builder, "train")) == 3
     assert version_folders(tmp_path) == ["1.0.0"]
+
+
+def test_what_links_lead_to_is_not_removed_nor_written(squares, tmp_path):
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs/a.png").write_bytes(b"precious")
+    (tmp_path / "data/squares").mkdir(parents=True)
+    left = tmp_path / "data/squares/incomplete.ABC_1.0.0"
+    left.symlink_to(tmp_path / "photographs")
+    (tmp_path / "data/.squares.lock").symlink_to(tmp_path / "photographs/a.png")
+    prepare(build(squares, tmp_path / "data"))
+    assert (tmp_path / "photographs/a.png").read_bytes() == b"precious"
+    assert version_folders(tmp_path / "data") == ["1.0.0", left.name]
 
 
 def test_without_locks_the_slower_of_two_takes_what_is_there(

@@ -12,6 +12,7 @@ import segjax.predict.files
 from segjax.data.images import read_label, read_label_pages
 from segjax.data.label_spec import LabelSpec
 from segjax.ops.tiles import Geometry
+from segjax.output import manifest
 from segjax.predict.files import predict_files
 from segjax.predict.tiled import Predictor
 from segjax.types import UserError
@@ -47,7 +48,8 @@ def expected(image):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    """All files, hidden ones, too, but for the list of what was written."""
+    return sorted({path.name for path in folder.iterdir()} - {manifest.NAME})
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])
@@ -174,19 +176,18 @@ def test_overlays_lie_beside_the_labels(tmp_path):
 
 
 def test_older_results_are_replaced(tmp_path):
-    Image.fromarray(grey(20, 30)).save(tmp_path / "a.png")
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "a.png").write_text("older")
-    predict_files(PREDICTOR, tmp_path / "a.png", out, **GREY)
-    assert read_label(out / "a.png").shape == (20, 30)
+    for size in ((9, 9), (20, 30)):
+        Image.fromarray(grey(*size)).save(tmp_path / "a.png")
+        predict_files(PREDICTOR, tmp_path / "a.png", out, **GREY)
+        assert read_label(out / "a.png").shape == size
 
 
 def test_a_run_that_breaks_off_leaves_older_results_and_no_half_file(tmp_path):
     write_stack(tmp_path / "a.tif", grey(4, 20, 30))
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "a.tif").write_text("older")
+    predict_files(PREDICTOR, tmp_path / "a.tif", out, **GREY)
+    older = (out / "a.tif").read_bytes()
 
     def stop(done, total, name):
         if done == 2:
@@ -195,7 +196,7 @@ def test_a_run_that_breaks_off_leaves_older_results_and_no_half_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict_files(PREDICTOR, tmp_path / "a.tif", out, **GREY, progress=stop)
     assert names(out) == ["a.tif"]
-    assert (out / "a.tif").read_text() == "older"
+    assert (out / "a.tif").read_bytes() == older
 
 
 def test_memory_does_not_grow_with_the_pages(tmp_path):
@@ -306,6 +307,85 @@ def test_output_beside_the_input_is_refused(tmp_path, what):
     assert (tmp_path / "a.png").read_bytes() == before
 
 
+@pytest.fixture
+def linked(tmp_path):
+    """A folder of links to photographs that lie elsewhere."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(grey(9, 9)).save(tmp_path / "real" / name)
+        (tmp_path / "in" / name).symlink_to(f"../real/{name}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("output", ["in", "real"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_links_and_what_they_lead_to_are_not_overwritten(linked, output, overwrite):
+    before = {path: path.read_bytes() for path in (linked / "real").iterdir()}
+    with pytest.raises(UserError, match=r"is the folder of the input"):
+        predict_files(
+            PREDICTOR, linked / "in", linked / output, **GREY, overwrite=overwrite
+        )
+    assert {path: path.read_bytes() for path in before} == before
+    assert all(path.is_symlink() for path in (linked / "in").iterdir())
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_hard_link_of_an_input_is_not_overwritten(linked, overwrite):
+    (linked / "out").mkdir()
+    os.link(linked / "real/b.png", linked / "out/b.png")
+    before = (linked / "out/b.png").read_bytes()
+    with pytest.raises(UserError, match=r"out/b\.png would be .* it is the input"):
+        predict_files(
+            PREDICTOR, linked / "in", linked / "out", **GREY, overwrite=overwrite
+        )
+    assert (linked / "out/b.png").read_bytes() == before
+    assert names(linked / "out") == ["b.png"]
+
+
+def test_labels_of_the_user_are_overwritten_where_that_is_said(linked):
+    (linked / "out").mkdir()
+    (linked / "out/b.png").write_bytes(b"drawn by hand")
+    with pytest.raises(UserError, match=r"out/b\.png would be .* or --overwrite to"):
+        predict_files(PREDICTOR, linked / "in", linked / "out", **GREY)
+    assert names(linked / "out") == ["b.png"]
+    predict_files(PREDICTOR, linked / "in", linked / "out", **GREY, overwrite=True)
+    np.testing.assert_array_equal(
+        read_label(linked / "out/b.png"), expected(grey(9, 9))
+    )
+
+
+def test_a_label_that_was_corrected_by_hand_is_kept(linked):
+    predict_files(PREDICTOR, linked / "in", linked / "out", **GREY)
+    predict_files(PREDICTOR, linked / "in", linked / "out", **GREY)
+    Image.fromarray(np.ones((9, 9), np.uint8)).save(linked / "out/b.png")
+    corrected = (linked / "out/b.png").read_bytes()
+    with pytest.raises(
+        UserError, match=r"out/b\.png would be .* has been changed since"
+    ):
+        predict_files(PREDICTOR, linked / "in", linked / "out", **GREY)
+    assert (linked / "out/b.png").read_bytes() == corrected
+
+
+def test_a_link_at_the_name_of_a_partial_file_is_not_written_through(linked):
+    (linked / "out").mkdir()
+    (linked / "precious").write_bytes(b"precious")
+    (linked / "out/.a.png.partial").symlink_to("../precious")
+    predict_files(PREDICTOR, linked / "in", linked / "out", **GREY)
+    assert (linked / "precious").read_bytes() == b"precious"
+    assert names(linked / "out") == [".a.png.partial", "a.png", "b.png"]
+
+
+def test_what_belongs_to_the_user_is_found_before_anything_is_decoded(
+    linked, monkeypatch
+):
+    (linked / "out").mkdir()
+    (linked / "out/b.png").write_bytes(b"drawn by hand")
+    monkeypatch.setattr(segjax.predict.files, "_look_at", None)
+    with pytest.raises(UserError, match="would be overwritten"):
+        predict_files(PREDICTOR, linked / "in", linked / "out", **GREY)
+
+
 def test_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.png")
@@ -330,8 +410,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.png")
 
-    def full(image, path, **_):
-        path.write_bytes(b"half")
+    def full(image, file, **_):
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)

@@ -143,6 +143,41 @@ def test_where_objects_overlap_the_best_one_is_seen():
     assert label.dtype == np.uint16
 
 
+def test_an_overlay_and_a_label_file_of_one_name_are_refused(folder):
+    (folder / "in/b.png").rename(folder / "in/a_overlay.png")
+    arguments = (find, folder / "in", folder / "out")
+    with pytest.raises(UserError, match=r"a\.png and a_overlay\.png would both give"):
+        predict_instance_files(*arguments, label_spec=SPEC, overlay=True)
+    assert not (folder / "out").exists()
+    predict_instance_files(*arguments, label_spec=SPEC)
+
+
+@pytest.mark.parametrize("output", ["real", "in"])
+def test_the_photograph_behind_a_link_is_kept(folder, output):
+    (folder / "real").mkdir()
+    (folder / "in/a.png").rename(folder / "real/a.png")
+    (folder / "in/a.png").symlink_to("../real/a.png")
+    before = (folder / "real/a.png").read_bytes()
+    with pytest.raises(UserError, match="is the folder of the input"):
+        predict_instance_files(find, folder / "in", folder / output, label_spec=SPEC)
+    assert (folder / "real/a.png").read_bytes() == before
+    assert (folder / "in/a.png").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["a.png", "c_2_overlay.png", "results.json"])
+def test_files_of_the_user_are_kept_and_replaced_where_that_is_said(folder, name):
+    (folder / "out").mkdir()
+    (folder / "out" / name).write_bytes(b"mine")
+    arguments = (find, folder / "in", folder / "out")
+    options = {"label_spec": SPEC, "overlay": True}
+    with pytest.raises(UserError, match=f"out/{name} would be .* or --overwrite to"):
+        predict_instance_files(*arguments, **options)
+    assert [path.name for path in (folder / "out").iterdir()] == [name]
+    predict_instance_files(*arguments, **options, overwrite=True)
+    assert (folder / "out" / name).read_bytes() != b"mine"
+    predict_instance_files(*arguments, **options)
+
+
 def detect(batch):
     """Answers as a network does: bright squares of 8 pixels, at most four."""
     rows = {"boxes": [], "scores": [], "classes": [], "masks": [], "valid": []}
@@ -187,14 +222,14 @@ def test_a_finder_takes_images_whole_or_in_tiles():
 @pytest.mark.parametrize(
     ("change", "output", "said"),
     [
-        (lambda f: None, "in", "is the folder of a.png: results would overwrite it"),
+        (lambda f: None, "in", "is the folder of the input"),
         (
             lambda f: Image.new("L", (4, 4)).save(f / "in/a.webp"),
             "out",
             "have the same stem",
         ),
         (lambda f: (f / "in/b.png").write_bytes(b"no"), "out", r"b\.png"),
-        (lambda f: (f / "out").write_text(""), "out", "cannot be made"),
+        (lambda f: (f / "out").write_text(""), "out", "out is a file"),
     ],
 )
 def test_what_cannot_be_written_is_told_before_anything_is(

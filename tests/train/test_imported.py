@@ -13,9 +13,11 @@ from PIL import Image
 
 from segjax import config as config_lib
 from segjax.pretrained import SOURCES
+from segjax.train import imported as imported_module
 from segjax.train.imported_experiment import experiment, label_spec
 from segjax.train.tasks import make_task
 from segjax.train.trained import load_trained
+from segjax.types import UserError
 
 TESTS = Path(__file__).resolve().parents[1]
 IMPORTED = sorted(name for name, entry in SOURCES.items() if not entry.is_backbone)
@@ -78,6 +80,21 @@ def test_a_detector_is_evaluated_on_annotations_of_coco(source, shared_data):
         x.keypoints and x.keypoints.names for x in (dataset.instances, made.instances)
     ]
     assert points[0] == points[1]
+
+
+def test_what_would_be_overwritten_is_told_before_weights_are_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(imported_module, "read_state", None)
+    arguments = (MASK, tmp_path / "weights.npz", tmp_path)
+    (tmp_path / "config.json").write_text("mine")
+    with pytest.raises(UserError, match=r"config\.json would be .* or --overwrite to"):
+        imported_module.import_weights(*arguments)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "checkpoints").symlink_to("elsewhere")
+    with pytest.raises(UserError, match="checkpoints is a link"):
+        imported_module.import_weights(*arguments, overwrite=True)
+    assert (tmp_path / "config.json").read_text() == "mine"
 
 
 def test_classes_without_names_have_numbers():

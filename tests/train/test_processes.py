@@ -179,7 +179,7 @@ def test_what_stops_one_process_stops_the_other(
         each = (each[0], (f"--data_dir={tmp_path / 'file'}",))
         sentences = [f"Process 1: {tmp_path / 'file'}", f"{tmp_path / 'file'} cannot"]
     else:
-        own = f"Another process is training in --workdir={run}"
+        own = f"Another process is working in --workdir={run}"
         sentences = [own, f"Process 0: {own}"]
     holder = workdir_lib.lock(run) if alone == "locked" else contextlib.nullcontext()
     with holder:

@@ -328,7 +328,7 @@ def test_a_fresh_compilation_gives_the_same_bits(
 def test_two_runs_on_one_workdir_are_refused(config, data_dir, tmp_path):
     with (
         workdir_lib.lock(tmp_path),
-        pytest.raises(UserError, match="Another process is training in --workdir="),
+        pytest.raises(UserError, match="Another process is working in --workdir="),
     ):
         train(config, tmp_path, data_dir)
     assert not (tmp_path / "config.json").exists()

@@ -1,7 +1,9 @@
 """The search for the CRF's values: its candidates, its measure, and what it leaves behind."""
 
 import dataclasses
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from segjax.train.crf_scores import Scene, mean_iou_alone, mean_ious, predict_sc
 from segjax.train.evaluate import evaluate
 from segjax.train.task import SemanticTask
 from segjax.train.tune_crf import coarse, fine, tune, tune_run
+from segjax.train.workdir import lock, settle_config
 from segjax.types import UserError
 
 SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
@@ -169,6 +172,35 @@ def test_a_config_without_the_group_is_told_how_to_get_it(smoke) -> None:
     smoke.crf = {"sigma_beta": -3.0}
     with pytest.raises(UserError, match=r"config\.crf: sigma_beta is a finite number"):
         SemanticTask(smoke)
+
+
+def full(folder):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_could_not_be_kept_is_told_before_the_search(
+    smoke, tmp_path, monkeypatch
+) -> None:
+    def search(*_, **__):
+        raise AssertionError("the search began")
+
+    monkeypatch.setattr(tune_crf, "load_trained", search)
+    settle_config(tmp_path, smoke)
+    with (
+        lock(tmp_path),
+        pytest.raises(UserError, match="Another process is working in --workdir="),
+    ):
+        tune_run(tmp_path, keep=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("segjax.train.workdir.require_writable", full)
+        with pytest.raises(UserError, match=r"cannot be written \(No space left"):
+            tune_run(tmp_path, keep=True)
+    (tmp_path / "config.json").rename(tmp_path / "elsewhere.json")
+    (tmp_path / "config.json").symlink_to("elsewhere.json")
+    with pytest.raises(UserError, match=r"config\.json is a link"):
+        tune_run(tmp_path, keep=True)
+    with lock(tmp_path), pytest.raises(AssertionError, match="the search began"):
+        tune_run(tmp_path)  # which writes nothing
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path) -> None:

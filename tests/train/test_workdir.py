@@ -1,6 +1,7 @@
 """The folder of a run: its lock, its config, and what keeps from writing it."""
 
 import json
+import os
 
 import pytest
 
@@ -11,6 +12,7 @@ from segjax.train.workdir import (
     settle_config,
     write_config,
 )
+from segjax.train.writer import Writer
 from segjax.types import UserError
 
 
@@ -41,9 +43,45 @@ def test_config_is_written_whole(tmp_path, smoke):
 
 
 def test_a_config_that_cannot_be_written_is_a_sentence(tmp_path, smoke):
-    (tmp_path / "config.partial").mkdir()
+    (tmp_path / "config.json").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
         write_config(tmp_path, smoke)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures"]
+)
+def test_a_link_in_the_place_of_what_is_written_is_named(tmp_path, name):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to("../elsewhere")
+    with pytest.raises(UserError, match=f"run/{name} is a link, through which nothing"):
+        make_workdir(tmp_path / "run")
+    (tmp_path / "link").symlink_to("other")
+    (tmp_path / "other").mkdir()
+    make_workdir(tmp_path / "link")
+
+
+def test_links_at_the_names_of_partial_files_are_not_written_through(tmp_path, smoke):
+    for name in (".lock", "config.partial", "metrics.partial"):
+        (tmp_path / f"precious{name}").write_bytes(b"precious")
+        (tmp_path / name).symlink_to(f"precious{name}")
+    with lock(tmp_path):
+        settle_config(tmp_path, smoke)
+        Writer(tmp_path).close()
+    assert {path.read_bytes() for path in tmp_path.glob("precious*")} == {b"precious"}
+    assert read_config(tmp_path).to_dict() == smoke.to_dict()
+    assert not (tmp_path / "metrics.jsonl").is_symlink()
+
+
+def test_the_log_of_a_copy_of_hard_links_is_a_file_of_its_own(tmp_path):
+    Writer(tmp_path).close()
+    (tmp_path / "copy").mkdir()
+    os.link(tmp_path / "metrics.jsonl", tmp_path / "copy/metrics.jsonl")
+    writer = Writer(tmp_path / "copy")
+    writer.write(1, "train", {"loss": 1.0})
+    writer.close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b""
 
 
 def test_a_file_in_the_way_of_the_folder_is_named(tmp_path):

@@ -1,1 +1,0 @@
-"""Which files may be written: a user's own are never overwritten."""

@@ -1,0 +1,243 @@
+"""The files that one command writes into a folder: planned as a whole, then written.
+
+segjax replaces a file only if it wrote it (`segjax.output.manifest`) and nobody has
+changed it since; all else belongs to the user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from segjax.errors import UserError
+from segjax.output.files import require_writable, whole_file
+from segjax.output.manifest import Manifest, folded
+
+
+class Outputs:
+    """The files of one command.
+
+    Names are compared as disks do that ignore case and Unicode's forms.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Iterable[tuple[str, object]],
+        *,
+        inputs: Iterable[Path] = (),
+        flag: str | None = "--output",
+        overwrite: bool = False,
+    ):
+        """Checks that all files can be written, and that nothing is lost by it.
+
+        Args:
+          folder: where to write.
+          names: of each file its path within the folder, and what it is made of.
+          inputs: files that the command reads; looked at where anything would be
+            replaced.
+          flag: which flag names the folder; None where the user cannot choose it.
+          overwrite: whether files of the user are replaced.
+
+        Raises:
+          UserError: the folder cannot be written to, two files have the same name, or a
+            file would be replaced that is an input or belongs to the user.
+        """
+        self.folder = folder
+        self._flag, self._overwrite = flag, overwrite
+        planned = list(names)
+        self._require_folder()
+        self._require_names_of_their_own(planned)
+        self._manifest = Manifest(folder)
+        self._states = {name: _state(folder / name) for name, _ in planned}
+        lying = self._lying_at(list(self._states))
+        self._require_no_input(lying, inputs)
+        if not self._manifest.is_ours:
+            lying.append(self._manifest.path)
+        folders = [path for path in lying if path.is_dir() and not path.is_symlink()]
+        if folders:
+            raise UserError(
+                f"{folders[0]} is a folder, where a file would be written. Rename it"
+                f"{self._or_another}."
+            )
+        foreign = [x for x in lying if not overwrite and not self._manifest.knows(x)]
+        if foreign:
+            raise self._belongs_to_user(foreign)
+
+    def make_folder(self) -> None:
+        """Makes the folder; nothing was written before.
+
+        Raises:
+          UserError: it cannot be made.
+        """
+        with self._told_as_a_sentence(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._manifest.own()
+
+    @contextlib.contextmanager
+    def file(self, name: str) -> Iterator[io.BufferedRandom]:
+        """Opens a file that appears in the folder when it is whole.
+
+        Args:
+          name: as it was planned.
+
+        Yields:
+          The file, to be written and read.
+
+        Raises:
+          UserError: it cannot be written, or something has taken its place meanwhile.
+        """
+        path = self.folder / name
+        with self._told_as_a_sentence(path):
+            with whole_file(path, lambda file: self._admit(name, file)) as file:
+                yield file
+            self._states[name] = _state(path)
+
+    def place(self, name: str, made: Path) -> Path:
+        """Moves a finished file of the same disk into the folder.
+
+        Args:
+          name: as it was planned.
+          made: the file.
+
+        Returns:
+          Its new path.
+
+        Raises:
+          UserError: it cannot be moved, or something has taken its place meanwhile.
+        """
+        path = self.folder / name
+        with self._told_as_a_sentence(path):
+            with made.open("rb") as file:
+                self._admit(name, file)
+            os.replace(made, path)
+            self._states[name] = _state(path)
+        return path
+
+    def _admit(self, name: str, file: io.BufferedReader | io.BufferedRandom) -> None:
+        """Looks whether a place is still as planned, and lists what is about to take it."""
+        path = self.folder / name
+        if not self._overwrite and _state(path) != self._states.get(name):
+            self._manifest.read()
+            if os.path.lexists(path) and not self._manifest.knows(path):
+                raise self._belongs_to_user([path])
+        self._manifest.add(name, file)
+
+    def _require_folder(self) -> None:
+        called = (
+            str(self.folder) if self._flag is None else f"{self._flag}={self.folder}"
+        )
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise UserError(f"{called} is a file. Give the name of a folder.")
+        try:
+            require_writable(self.folder)
+        except OSError as error:
+            raise UserError(
+                f"{called} cannot be written to ({error.strerror or error}). Change its "
+                f"permissions{self._or_another}."
+            ) from error
+
+    def _require_names_of_their_own(self, planned: list[tuple[str, object]]) -> None:
+        """Refuses, for example, `a.png` with an overlay beside an `a_overlay.png`."""
+        seen: dict[str, tuple[str, object]] = {}
+        for name, source in planned:
+            form = folded(name)
+            if form not in seen:
+                seen[form] = name, source
+                continue
+            other, first = seen[form]
+            one = (
+                other
+                if other == name
+                else f"{other} and {name}, one file on some disks"
+            )
+            raise UserError(
+                f"{first} and {getattr(source, 'name', source)} would both give {one}. "
+                "Rename one, or put them into different folders."
+            )
+
+    def _lying_at(self, names: Iterable[str]) -> list[Path]:
+        """What lies where files are planned, under a name that some disk takes for theirs."""
+        entries: dict[Path, dict[str, list[str]]] = {}
+        found = []
+        for name in names:
+            path = self.folder / name
+            if path.parent not in entries:
+                entries[path.parent] = self._entries(path.parent)
+            there = entries[path.parent].get(folded(path.name), ())
+            found += [path.parent / other for other in there]
+        return found
+
+    def _entries(self, parent: Path) -> dict[str, list[str]]:
+        """The names in a folder, by their folded form."""
+        if parent != self.folder and parent.is_symlink():
+            raise UserError(
+                f"{parent} is a link, through which nothing is written. Remove it"
+                f"{self._or_another}."
+            )
+        by_form: dict[str, list[str]] = {}
+        if parent.exists():
+            with self._told_as_a_sentence(parent):
+                for name in os.listdir(parent):
+                    by_form.setdefault(folded(name), []).append(name)
+        return by_form
+
+    def _require_no_input(self, lying: list[Path], inputs: Iterable[Path]) -> None:
+        if not lying:
+            return
+        outputs = {key: path for path in lying for key in _identities(path)}
+        for given in inputs:
+            for key in _identities(given):
+                if key in outputs:
+                    raise UserError(
+                        f"{outputs[key]} would be overwritten, but it is the input "
+                        f"{given}. Give another {self._flag or 'folder'}."
+                    )
+
+    def _belongs_to_user(self, paths: list[Path]) -> UserError:
+        others = len(paths) - 1
+        more = f" and {others} other file{'s' * (others > 1)}" if others else ""
+        them, have = ("them", "have") if others else ("it", "has")
+        they = "they" if others else "it"
+        if self._flag is None:
+            remedy = f"Move or rename {them}"
+        else:
+            remedy = f"Give another {self._flag}, or --overwrite to replace {them}"
+        return UserError(
+            f"{paths[0]}{more} would be overwritten, but segjax did not write {them}, or "
+            f"{they} {have} been changed since. {remedy}."
+        )
+
+    @property
+    def _or_another(self) -> str:
+        return "" if self._flag is None else f", or give another {self._flag}"
+
+    @contextlib.contextmanager
+    def _told_as_a_sentence(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror or error}). Make room or "
+                f"change the permissions{self._or_another}."
+            ) from error
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Inode, size and time of a file; None where there is none."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _identities(path: Path) -> Iterator[object]:
+    """What two names of one file have in common, however they are written."""
+    yield os.path.realpath(path)
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        yield found.st_dev, found.st_ino

@@ -1,0 +1,123 @@
+"""What segjax wrote into a folder: a hidden list of names and digests.
+
+After a header, each line is JSON with the name of a file and the SHA-256 of its content. A
+line is appended before the file takes its place, and none is ever removed. So a process
+can be killed at any moment, and several can write into one folder: the old content and
+the new one are both known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import stat
+import unicodedata
+from pathlib import Path
+
+from segjax.errors import UserError
+from segjax.output.files import whole_file
+from segjax.text_files import parse_json
+
+NAME = ".segjax_outputs.jsonl"
+
+_HEADER = b'{"written_by": "segjax"}\n'
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+def folded(name: str) -> str:
+    """A form that two names share if some disk takes them for one.
+
+    Example:
+      >>> folded("Cafe" + chr(0x301) + ".PNG") == folded("caf" + chr(0xE9) + ".png")
+      True
+    """
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+class Manifest:
+    """The list of one folder, as it was when it was last read.
+
+    Attributes:
+      path: the file.
+      is_ours: whether it is missing, or a list of ours; else something of the user lies
+        in its place, and nothing in the folder is known.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / NAME
+        self._folder = folder
+        self.read()
+
+    def read(self) -> None:
+        """Reads it again, as other processes may have written; damaged lines tell nothing."""
+        self._known: dict[str, set[str]] = {}
+        content = self._content()
+        self.is_ours = content is not None
+        for line in (content or b"").splitlines()[1:]:
+            with contextlib.suppress(UserError, KeyError, TypeError, AttributeError):
+                row = parse_json(line, self.path)
+                self._known.setdefault(folded(row["file"]), set()).add(row["sha256"])
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file in the folder is what segjax wrote there, lately or earlier."""
+        digests = self._known.get(folded(path.relative_to(self._folder).as_posix()))
+        if not digests:
+            return False
+        try:
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                return False
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() in digests
+        except OSError:
+            return False
+
+    def add(self, name: str, file: io.BufferedReader | io.BufferedRandom) -> None:
+        """Lists the content of a file that is about to take its place.
+
+        Raises:
+          OSError: the list cannot be written.
+        """
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digests = self._known.setdefault(folded(name), set())
+        if digest not in digests:
+            self._append({"file": name, "sha256": digest})
+            digests.add(digest)
+
+    def own(self) -> None:
+        """Puts a list there that is written through no link, neither soft nor hard.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        exists = os.path.lexists(self.path)
+        if exists and not (self.is_ours and os.lstat(self.path).st_nlink == 1):
+            content = self._content() or _HEADER
+            with whole_file(self.path) as file:
+                file.write(content)
+
+    def _content(self) -> bytes | None:
+        """What it holds; None where something else lies in its place."""
+        if not os.path.lexists(self.path):
+            return b""
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.lstat(self.path).st_mode):
+                content = self.path.read_bytes()
+                if not content or content.startswith(_HEADER):
+                    return content
+        return None
+
+    def _append(self, row: dict[str, str]) -> None:
+        """Adds a line in one write, as other processes do."""
+        line = json.dumps(row).encode() + b"\n"
+        opener = lambda path, flags: os.open(path, flags | _NO_FOLLOW, 0o666)
+        with open(self.path, "ab+", buffering=0, opener=opener) as file:
+            size = file.seek(0, os.SEEK_END)
+            if not size:
+                line = _HEADER + line
+            elif file.seek(size - 1) and file.read(1) != b"\n":
+                line = b"\n" + line  # the last one was cut short
+            file.write(line)
