@@ -1,5 +1,6 @@
 """A run that was trained, loaded again; Otsu measured beside it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,14 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.data.dataset import Dataset
 from segjax.data.images import normalize
+from segjax.predict.crf import CRF
 from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.run import predict_run
 from segjax.train import loop
 from segjax.train.baseline import PositionPredictor, evaluate_baseline
 from segjax.train.evaluate import Report
 from segjax.train.task import SemanticTask
-from segjax.train.trained import evaluate_run, load_trained
+from segjax.train.trained import describe, evaluate_run, load_trained
 from segjax.types import UserError
 
 
@@ -107,6 +110,51 @@ def test_an_evaluation_tells_the_crf_that_refined(run, data_dir, tmp_path):
     told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
     assert (told["w1"], told["num_iterations"], told["sigma_alpha"]) == (2.5, 1, 49)
     assert "crf" not in evaluate_run(kept, data_dir=data_dir)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([40, 3000, 900, 70], np.uint16), 4095),
+        (np.array([40, 300, 90, 70], np.uint16), 1023),
+        (np.array([40, 250, 90, 70], np.uint8), None),
+    ],
+    ids=["12 bits", "10 bits", "8 bits"],
+)
+def test_a_run_knows_the_range_of_its_training_images(
+    run, values, expected, tmp_path
+) -> None:
+    """One range for all images, so that a dark page of a stack keeps its contrast."""
+    records = [{"image": np.full((2, 2, 1), x), "name": "a"} for x in values]
+    trained = load_trained(run[0])
+    dataset = Dataset("folder", trained.label_spec, 1, {"train": records})
+    about = describe(trained.task.config, dataset)
+    assert about["max_intensity"] == expected
+    known = dataclasses.replace(trained, max_intensity=expected)
+    assert known.in_range(CRF()).max_intensity == expected
+    assert known.in_range(CRF(max_intensity=600)).max_intensity == 600
+
+
+def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
+    run, data_dir, tmp_path, monkeypatch
+) -> None:
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["crf"] = {"num_iterations": 1}
+    (kept / "config.json").write_text(json.dumps(config))
+    trained = dataclasses.replace(load_trained(kept), max_intensity=4095)
+    for module in ("segjax.train.trained", "segjax.predict.run"):
+        monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: trained)
+    told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
+    assert told["max_intensity"] == 4095
+    seen = []
+    monkeypatch.setattr(
+        CRF, "page", lambda crf, image, *_: seen.append(crf) or {"labels": image[..., 0]}
+    )
+    image = np.zeros((40, 40), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predict_run(kept, tmp_path / "a.png", tmp_path / "out", crf=True)
+    assert [crf.max_intensity for crf in seen] == [4095]
 
 
 @pytest.mark.parametrize(
