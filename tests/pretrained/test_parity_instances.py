@@ -47,7 +47,8 @@ def both(request, torchvision):
     shapes = {key: tuple(x.shape) for key, x in theirs.state_dict().items()}
     state = calm["calmed"](drawn["state_dict"](shapes))
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
-    model, variables = pretrained.load(request.param, state)
+    # Without published weights, torchvision's norms have this epsilon.
+    model, variables = pretrained.load(request.param, state, norm_epsilon=1e-5)
     apply = jax.jit(
         lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])
     )
