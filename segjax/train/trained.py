@@ -28,6 +28,7 @@ from segjax.train.baseline import evaluate_baseline
 from segjax.train.instance_baseline import evaluate_watershed
 from segjax.train.instance_task import InstanceTask
 from segjax.train.sharding import Devices
+from segjax.train.state import local_value
 from segjax.train.tasks import Task, make_task, semantic
 from segjax.train.workdir import read_config
 from segjax.types import Record, UserError
@@ -212,7 +213,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
       The network with all that it takes to use it.
 
     Raises:
-      UserError: if there is no run or no whole checkpoint.
+      UserError: if there is no run, no whole checkpoint, or its values are not finite.
     """
     workdir = Path(workdir)
     task = make_task(read_config(workdir))
@@ -236,6 +237,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
                 raise UserError(f"{error} Use --checkpoint=latest.") from error
         else:
             state, about = checkpoints.restore_newest(abstract)
+    _check_finite(state.variables, task, workdir, about["step"])
     objects = about.get("instances")
     return Trained(
         task=task,
@@ -246,6 +248,34 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
         parameters_sha256=about["parameters_sha256"],
         instances=InstanceSpec(**objects) if objects else None,
         max_intensity=about.get("max_intensity"),
+    )
+
+
+def _check_finite(
+    variables: Mapping[str, Any], task: Task, workdir: Path, step: int
+) -> None:
+    """Raises UserError where parameters or statistics are NaN or infinite."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    wrong = [
+        jax.tree_util.keystr(path[1:], simple=True, separator="/")
+        for path, leaf in leaves
+        if not np.isfinite(local_value(leaf)).all()
+    ]
+    if not wrong:
+        return
+    remedy = "Train again in another --workdir, with a lower learning rate"
+    best_metric = task.evaluation.best_metric
+    with checkpoint.Checkpoints(workdir, best_metric, read_only=True) as checkpoints:
+        for flag, other in (
+            ("best", checkpoints.best_step()),
+            ("latest", max(checkpoints.steps())),
+        ):
+            if other not in (None, step):
+                remedy += f", or evaluate and predict step {other} (--checkpoint={flag})"
+    raise UserError(
+        f"--workdir={workdir} has a checkpoint, that of step {step}, whose values are "
+        f"not finite in {len(wrong)} of {len(leaves)} arrays, the first is {wrong[0]}: "
+        f"nothing can be computed with them. {remedy}."
     )
 
 

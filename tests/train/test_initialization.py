@@ -133,7 +133,7 @@ def test_weights_of_the_whole_model_need_its_classes(config, tmp_path):
     config.initialization = {"source": LRASPP, "input": str(tmp_path / "a.npz")}
     with pytest.raises(UserError) as caught:
         read(config, tmp_path)
-    assert f'leave out skip=("{heads[0]}", "{heads[1]}",)' in str(caught.value)
+    assert f'config.initialization.skip=("{heads[0]}", "{heads[1]}",)' in str(caught.value)
     assert "classifier.low_classifier.bias is [21], expected [5]" in str(caught.value)
     config.initialization.skip = heads
     params = read(config, tmp_path).variables["params"]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +14,7 @@ from segjax.data.images import normalize
 from segjax.predict.crf import CRF
 from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.run import predict_run
-from segjax.train import loop
+from segjax.train import checkpoint, loop
 from segjax.train.baseline import PositionPredictor, evaluate_baseline
 from segjax.train.evaluate import Report
 from segjax.train.task import SemanticTask
@@ -100,6 +101,43 @@ def test_a_downscale_that_is_none_is_told(run, factor, tmp_path):
     (kept / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"config\.data\.downscale is a whole number"):
         load_trained(kept)
+
+
+def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
+    run, main, data_dir, tmp_path, smoke
+):
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    task = load_trained(kept).task
+    with checkpoint.Checkpoints(kept, task.evaluation.best_metric) as checkpoints:
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = checkpoint.abstract_like(
+            jax.eval_shape(lambda: task.init_state(1)), sharding
+        )
+        state, about = checkpoints.restore_newest(abstract)
+        spoilt = jax.tree.map(lambda x: x.at[..., -1].set(np.nan), state.params)
+        checkpoints.save(
+            dataclasses.replace(state, step=state.step + 1, params=spoilt), about
+        )
+        checkpoints.wait()
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
+    use = f"--workdir={kept}"
+    asked = f"--data_dir={data_dir}"
+    input, output = f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"
+    told = [
+        main("predict", use, input, output),
+        main("evaluate", use, asked),
+        main("tune_crf", use, asked),
+    ]
+    for ended in told:
+        assert ended.code == 1
+        assert "that of step 4, whose values are not finite" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        assert "evaluate and predict step 3 (--checkpoint=best)" in ended.stderr
+    assert not (tmp_path / "out").exists()
+    assert main("predict", use, input, output, "--checkpoint=best").code == 0
+    smoke.initialization = {"source": "segjax/run", "input": str(kept)}
+    with pytest.raises(UserError, match="values are not finite"):
+        loop.train(smoke, tmp_path / "next", data_dir)
 
 
 def test_an_evaluation_tells_the_crf_that_refined(run, data_dir, tmp_path):
