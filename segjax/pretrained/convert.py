@@ -160,7 +160,9 @@ def to_numpy(value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if "bfloat16" in str(value.dtype):
-            value = value.float()  # PyTorch gives no bfloat16 to NumPy; float32 holds it
+            value = (
+                value.float()
+            )  # PyTorch gives no bfloat16 to NumPy; float32 holds it
     return np.asarray(value)
 
 

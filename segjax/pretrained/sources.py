@@ -108,15 +108,20 @@ def load(
         raise UserError(f"{what} lack {head}.{whose}")
     group = entry.group_of(state, num_classes)
     fresh: set[str] = set()
-    found = entry.group_of(state)["num_classes"] if num_classes is not None else None
-    if num_classes != found and found is not None:
+    found = entry.classes_of(state)
+    if num_classes is not None and num_classes != found:
         if not reinitialize:
+            theirs, instead = f"have {found} classes", "use that number, or "
+            if found is None:
+                theirs, instead = f"have no {entry.classifier[0]}", ""
             raise UserError(
-                f"{what} have {found} classes, num_classes is {num_classes}: use that "
-                "number, or draw a new classifier with reinitialize=True."
+                f"{what} {theirs}, num_classes is {num_classes}: {instead}draw a new "
+                "classifier with reinitialize=True."
             )
         heads = [m for m in entry.classifier if f"{m}.bias" in state]
         state = convert.drop(state, heads, source=what)
+        # An auxiliary head that the weights lack, the network lacks, too.
+        heads += [m for m in entry.classifier if m not in entry.auxiliary]
         fresh = {entry.names[head] for head in heads}
     model = build(overridden(group, overrides), what=source)
     variables = convert.convert(

@@ -271,7 +271,9 @@ def _check_finite(
             ("latest", max(checkpoints.steps())),
         ):
             if other not in (None, step):
-                remedy += f", or evaluate and predict step {other} (--checkpoint={flag})"
+                remedy += (
+                    f", or evaluate and predict step {other} (--checkpoint={flag})"
+                )
     raise UserError(
         f"--workdir={workdir} has a checkpoint, that of step {step}, whose values are "
         f"not finite in {len(wrong)} of {len(leaves)} arrays, the first is {wrong[0]}: "

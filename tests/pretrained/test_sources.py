@@ -157,6 +157,28 @@ def test_another_number_of_classes_is_refused_unless_asked_for(shapes_of, drawn)
     assert changed == {entry.names[head] for head in entry.classifier}
 
 
+@pytest.mark.parametrize(
+    "source", ["torchvision/lraspp_mobilenet_v3_large", "torchvision/resnet18"]
+)
+def test_weights_without_a_classifier_get_one_as_the_sentence_advises(
+    source, shapes_of, drawn
+):
+    state = drawn.state_dict(shapes_of(source))
+    entry = pretrained.SOURCES[source]
+    if not entry.is_backbone:
+        with pytest.raises(
+            UserError, match=r"In Python, .*num_classes=N, reinitialize=True\) draws"
+        ):
+            pretrained.load(source, state, skip=entry.classifier)
+    with pytest.raises(UserError, match=r"have no .*, num_classes is 5: draw"):
+        pretrained.load(source, state, skip=entry.classifier, num_classes=5)
+    model, variables = pretrained.load(
+        source, state, skip=entry.classifier, num_classes=5, reinitialize=True
+    )
+    assert model.num_classes == 5
+    assert variables["params"].keys() == abstract_variables(model)["params"].keys()
+
+
 def test_weights_of_another_depth_are_named(hollow):
     with pytest.raises(UserError) as caught:
         pretrained.load("torchvision/resnet50", hollow("torchvision/resnet34"))

@@ -187,7 +187,9 @@ def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
     assert told["max_intensity"] == 4095
     seen = []
     monkeypatch.setattr(
-        CRF, "page", lambda crf, image, *_: seen.append(crf) or {"labels": image[..., 0]}
+        CRF,
+        "page",
+        lambda crf, image, *_: seen.append(crf) or {"labels": image[..., 0]},
     )
     image = np.zeros((40, 40), np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
