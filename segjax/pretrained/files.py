@@ -143,8 +143,8 @@ def _pth(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # PyTorch raises many kinds for damaged files
         if type(error).__name__ == "UnpicklingError":
             raise UserError(
-                f"{path} holds more than tensors, or is no file of PyTorch: it cannot be "
-                "read without running what is in it. Save model.state_dict() alone."
+                f"{path} holds more than tensors, or is not a file of PyTorch: it cannot "
+                "be read without running what is in it. Save model.state_dict() alone."
             ) from error
         raise _damaged(path, "file of PyTorch", error) from error
     found = _without_envelopes(found)
@@ -154,7 +154,8 @@ def _pth(path: Path) -> Mapping[str, Any]:
             "model.state_dict()."
         )
     try:
-        check_claim(sum(getattr(x, "nbytes", 0) for x in found.values()), path)
+        tensors = [x for x in found.values() if hasattr(x, "element_size")]
+        check_claim(sum(x.numel() * x.element_size() for x in tensors), path)
     except ValueError as error:
         raise _damaged(path, "file of PyTorch", error) from error
     return found

@@ -92,6 +92,25 @@ def test_pth_is_read_where_pytorch_is_installed(tmp_path):
         read_state(tmp_path / "e.pth")
 
 
+def test_tensors_that_numpy_does_not_take_are_taken_or_told(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "a.pth"
+    layer = torch.nn.Linear(2, 3)
+    torch.save(dict(layer.named_parameters()), path)  # with gradients
+    equal(
+        read_state(path), {k: v.detach().numpy() for k, v in layer.state_dict().items()}
+    )
+    one = torch.ones(1, dtype=torch.bfloat16)
+    for value, said in (
+        (torch.eye(3).to_sparse(), 'holds under "a" a tensor that NumPy cannot take'),
+        (torch.ones(3, device="meta"), 'holds under "a" a tensor that NumPy cannot'),
+        (one.expand(10**6, 10**6), "claim to hold 2,000,000,000,000"),
+    ):
+        torch.save({"a": value}, path)
+        with pytest.raises(UserError, match=said):
+            read_state(path)
+
+
 def test_pth_without_pytorch_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.serialization", None)
     (tmp_path / "a.pth").write_bytes(b"x")
