@@ -108,9 +108,12 @@ def check_overrides(config: ml_collections.ConfigDict, keys: Iterable[str]) -> N
                 )
             node, done = node[part], f"{done}.{part}"
         if isinstance(node, ml_collections.ConfigDict):
+            plain = [
+                k for k in node if not isinstance(node[k], ml_collections.ConfigDict)
+            ]
+            example = f", such as --config.{key}.{plain[0]}=..." if plain else ""
             raise UserError(
-                f"--config.{key} is a group; set its keys one by one, such as "
-                f"--config.{key}.{next(iter(node))}=..."
+                f"--config.{key} is a group; set its keys one by one{example}."
             )
 
 

@@ -57,12 +57,15 @@ class LabelSpec:
         """How many classes there are, K."""
         return len(self.names)
 
-    def to_ids(self, raw: np.ndarray, where: str) -> np.ndarray:
+    def to_ids(
+        self, raw: np.ndarray, where: str, *, remappable: bool = True
+    ) -> np.ndarray:
         """Turns stored values into class ids.
 
         Args:
           raw: values as stored, any integer type or bool, `[H, W]`.
           where: what to call the file (and page) in an error.
+          remappable: whether the data set has a key `remap`, which errors may advise.
 
         Returns:
           Class ids, uint8 `[H, W]`; `IGNORE_LABEL` where a pixel does not count.
@@ -81,10 +84,10 @@ class LabelSpec:
         if raw.dtype.itemsize > 2 or raw.dtype.kind == "i":
             outside = (raw < 0) | (raw >= _TABLE_SIZE)
             if outside.any():
-                raise self._unknown_values(raw, where)
+                raise self._unknown_values(raw, where, remappable)
         ids = table[raw]
         if (ids == _INVALID).any():
-            raise self._unknown_values(raw, where)
+            raise self._unknown_values(raw, where, remappable)
         return ids.astype(np.uint8)
 
     def describe(self) -> str:
@@ -117,7 +120,9 @@ class LabelSpec:
             for row in rows
         )
 
-    def _unknown_values(self, raw: np.ndarray, where: str) -> UserError:
+    def _unknown_values(
+        self, raw: np.ndarray, where: str, remappable: bool
+    ) -> UserError:
         """Returns the error that names the values which are not in the spec."""
         stored = _stored_values(self)
         known = sorted(value for values in stored.values() for value in values)
@@ -132,11 +137,18 @@ class LabelSpec:
             for target, targets in stored.items()
             for value in targets
         )
+        meant = (
+            f"{where} has label values that mean nothing here: {found}; allowed are "
+        )
+        if not remappable:
+            return UserError(
+                f"{meant}{allowed}. Put the original file there, or read labels of your "
+                "own with the data set 'folder', whose key remap says what values mean."
+            )
         first = int(values[most[0]])
         example = (*self.remap, (first, self.num_classes - 1))
         return UserError(
-            f"{where} has label values that mean nothing here: {found}; allowed are "
-            f"{allowed}. Correct the file or say what the values mean, for example "
+            f"{meant}{allowed}. Correct the file or say what the values mean, for example "
             f"remap={example} makes {first} the class {self.names[-1]!r}, and "
             f"({first}, {IGNORE_LABEL}) there one that does not count."
         )

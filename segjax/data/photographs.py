@@ -74,7 +74,7 @@ class Layout:
             "name": pair.image.stem.removesuffix(self.suffix),
         }
         if pair.label is not None:
-            ids = self.spec.to_ids(read_label(pair.label), str(pair.label))
+            ids = self._ids(read_label(pair.label), pair.label)
             record["label"] = nearest_label(ids, self.downscale)
         return record
 
@@ -96,9 +96,12 @@ class Layout:
         palette = read_palette(pair.label) if self.palette else None
         if palette is not None:
             require_palette(pair.label, raw, palette, self.palette)
-        ids = self.spec.to_ids(raw, str(pair.label))
+        ids = self._ids(raw, pair.label)
         seen = np.flatnonzero(np.bincount(ids.ravel(), minlength=IGNORE_LABEL + 1))
         return Facts(1, tuple(int(i) for i in seen if i != IGNORE_LABEL))
+
+    def _ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
+        return self.spec.to_ids(raw, str(path), remappable=False)
 
 
 def require_root(

@@ -39,6 +39,9 @@ from segjax.types import Array
 Output: TypeAlias = Literal["marginals", "logits"]
 OUTPUTS: tuple[Output, ...] = ("marginals", "logits")
 
+_ROUNDING = 1e-3
+"""What is nearer to a whole number is not a fraction: black, computed in floats."""
+
 
 def dense_crf(
     image: Array,
@@ -253,6 +256,13 @@ def _check_arrays(image: Array, logits: Array) -> None:
             raise ValueError(
                 f"{name} has {finite.size - finite.sum()} values that are NaN or "
                 "infinite; allowed are finite numbers"
+            )
+    if is_concrete(image) and jnp.issubdtype(image.dtype, jnp.floating):
+        colors = np.asarray(image, np.float32)
+        if colors.max() <= 1 and (abs(colors - colors.round()) > _ROUNDING).any():
+            raise ValueError(
+                f"image has fractions and a maximum of {colors.max():.4g}, as images in "
+                "0..1 have; allowed are colours in 0..255: multiply it by 255"
             )
 
 

@@ -65,11 +65,15 @@ def normalize_by(
       variance: of each channel, `[C]`.
       scale: gamma of each channel, `[C]`.
       bias: beta of each channel, `[C]`.
-      epsilon: added to the variance.
+      epsilon: added to the variance. Where it is the number 0, a channel without
+        variance is taken for a constant one, and becomes `bias`.
 
     Returns:
       The normalised map, in the dtype of `x`.
     """
+    if isinstance(epsilon, (int, float)) and epsilon == 0:
+        scale = jnp.where(variance > 0, scale, 0)
+        variance = jnp.where(variance > 0, variance, 1)
     factor = scale * lax.rsqrt(variance + epsilon)
     return _affine(x, factor, bias - mean * factor).astype(x.dtype)
 

@@ -4,12 +4,17 @@ DeepLab v1 and v2 end this way (Chen et al. 2015, arXiv 1412.7062, section 4; 20
 1606.00915, section 3.3): the network is trained without the CRF, and its scores, at the
 full size of the image, are the unary energies. The appearance kernel looks at the image
 as it was stored, on a scale of 0 to 255, whatever its normalisation.
+
+Images of 16 bits seldom use them: cameras give 10, 12 or 14, and divided by 65,535 those
+would have no contrast. So 255 stands for the largest value of the camera, which is that of
+the training images, or, where a run does not know it, of each image.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +29,11 @@ from segjax.ops.crf_filters import METHODS, Method
 from segjax.ops.mean_field import NORMALIZATIONS, Normalization
 from segjax.predict.tiled import in_forms
 from segjax.types import Array, UserError
+
+log = logging.getLogger("segjax")
+
+BIT_DEPTHS = (8, 10, 12, 14, 16)
+"""Of the values in files of 16 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +54,9 @@ class CRF:
       method: which filters stand for the kernels.
       normalization: of each kernel.
       radius: of the method "window", in pixels.
+      max_intensity: value of images of 16 bits that stands for 255, as 4095 for 12 bits;
+        None: that of the run's training images (`segjax.train.trained`), or else that
+        of each image (`max_intensity_of`). Images of 8 bits are as they are.
 
     Raises:
       ValueError: naming the field, what it was, and what is allowed.
@@ -58,6 +71,7 @@ class CRF:
     method: Method = "auto"
     normalization: Normalization = "symmetric"
     radius: int = 5
+    max_intensity: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the values, before anything is compiled."""
@@ -66,6 +80,8 @@ class CRF:
         for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
             _check_number(name, getattr(self, name), zero_allowed=False)
         check_counts(num_iterations=self.num_iterations, radius=self.radius)
+        if self.max_intensity is not None:
+            check_counts(max_intensity=self.max_intensity)
         for name, allowed in (
             ("method", METHODS),
             ("normalization", NORMALIZATIONS),
@@ -89,15 +105,34 @@ class CRF:
           UserError: for an image of one pixel, one class, logits that are not finite,
             or widths so small that the lattice has no room.
         """
+        given = dataclasses.asdict(self) | {"sigma_beta": self.stored_sigma_beta(image)}
+        del given["max_intensity"]
         try:
             return dense_crf(
-                jnp.asarray(colors_to_255(image)),
-                jnp.asarray(logits),
-                **dataclasses.asdict(self),
-                output="logits",
+                jnp.asarray(image), jnp.asarray(logits), **given, output="logits"
             )
         except ValueError as error:
             raise UserError(f"The CRF cannot refine this image: {error}.") from error
+
+    def stored_sigma_beta(self, image: np.ndarray) -> float:
+        """Returns `sigma_beta` in the units in which an image is stored.
+
+        Args:
+          image: as it was stored, uint8 or uint16 `[H, W, C]`.
+
+        Returns:
+          The width in colours; for uint8 it is `sigma_beta`.
+
+        Example:
+          >>> CRF(sigma_beta=5.0, max_intensity=1023).stored_sigma_beta(
+          ...     np.zeros((1, 2, 3), np.uint16)
+          ... )
+          20.058823529411764
+        """
+        if image.dtype == np.uint8:
+            return self.sigma_beta
+        _log_range(self.max_intensity)
+        return self.sigma_beta * (self.max_intensity or max_intensity_of(image)) / 255
 
     def page(
         self, image: np.ndarray, logits: np.ndarray, forms: Sequence[str]
@@ -138,14 +173,32 @@ def _check_number(name: str, value: Any, *, zero_allowed: bool) -> None:
     raise ValueError(f"{name} is a finite number {least}, got {value!r}")
 
 
-def colors_to_255(image: np.ndarray) -> np.ndarray:
-    """Stored intensities, uint8 or uint16, as float32 on a scale of 0 to 255.
+def max_intensity_of(image: np.ndarray) -> int:
+    """Returns the largest value that a camera of the image's bit depth can give.
+
+    Args:
+      image: uint8 or uint16.
+
+    Returns:
+      The smallest of 255, 1023, 4095, 16383 and 65535 that no pixel is above.
 
     Example:
-      >>> colors_to_255(np.array([0, 65535], np.uint16)).tolist()
-      [0.0, 255.0]
+      >>> max_intensity_of(np.array([7, 3000], np.uint16))
+      4095
     """
-    return image.astype(np.float32) * np.float32(255 / np.iinfo(image.dtype).max)
+    largest = int(image.max())
+    return next(2**bits - 1 for bits in BIT_DEPTHS if largest < 2**bits)
+
+
+@functools.cache
+def _log_range(max_intensity: int | None) -> None:
+    """Logs, once, which range images of 16 bits have for the CRF."""
+    whose = (
+        "of each image, 10, 12, 14 or 16 bits (config.crf.max_intensity sets one for all)"
+        if max_intensity is None
+        else f"0 to {max_intensity}"
+    )
+    log.info("CRF        the colours of 16-bit images have the range %s", whose)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -137,7 +137,7 @@ def predict_run(
         normalization=task.normalization,
         probabilities=probabilities,
         overlay=overlay,
-        crf=task.refinement() if crf else None,
+        crf=trained.refinement() if crf else None,
         downscale=factor,
         overwrite=overwrite,
         progress=progress,

@@ -155,6 +155,17 @@ def match(
     return matched
 
 
+def to_numpy(value: Any) -> np.ndarray:
+    """Takes an array, or a tensor of PyTorch, on any device and with a gradient or not."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if "bfloat16" in str(value.dtype):
+            value = (
+                value.float()
+            )  # PyTorch gives no bfloat16 to NumPy; float32 holds it
+    return np.asarray(value)
+
+
 def as_leaf(
     tensor: np.ndarray, shape: tuple[int, ...], dtype: Any = np.float32
 ) -> np.ndarray:

@@ -1,13 +1,15 @@
 """Files of weights: safetensors, NumPy's .npz, and PyTorch's where PyTorch is installed.
 
 Nothing is unpickled here. A .pth file is a pickle, so it is left to PyTorch's own reader,
-which with `weights_only=True` makes tensors and containers and calls nothing else.
+which with `weights_only=True` makes tensors and containers and calls nothing else. What
+files claim to hold is compared with their size before room is made for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,20 +20,23 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from segjax.pretrained.convert import to_numpy
+from segjax.pretrained.npz import ObjectsError, check_claim, read_npz
 from segjax.types import UserError
+
+LONGEST_HEADER = 100_000_000
+"""Bytes of a safetensors header; its library takes no longer one."""
 
 ENVELOPES = ("model", "state_dict", "model_state_dict")
 """Training scripts keep the weights under one of these keys, beside the optimizer."""
-
-PARALLEL = "module."
-"""What `DistributedDataParallel` puts before every name."""
 
 
 def read_state(path: str | Path) -> dict[str, np.ndarray]:
     """Reads named tensors from a file.
 
     The weights of a training script's checkpoint are found under "model" or
-    "state_dict"; the prefix "module." of a parallel run is taken off.
+    "state_dict". Names are as in the file; `segjax.pretrained.load` knows the prefixes
+    that wrappers put before them.
 
     Args:
       path: a file ending in .safetensors, .npz, .pth or .pt.
@@ -46,21 +51,25 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     if not path.exists():
         raise UserError(f"There is no file {path}. Check the path.")
-    if path.suffix.lower() not in READERS or path.is_dir():
-        what = "a folder" if path.is_dir() else "no file of weights by its ending"
+    if path.suffix.lower() not in READERS or not path.is_file():
+        what = "not a file of weights by its ending"
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "not a regular file"
         raise UserError(
             f"{path} is {what}. Give a file ending in {', '.join(READERS)}."
         )
     try:
         found = READERS[path.suffix.lower()](path)
+    except UserError:
+        raise
     except OSError as error:
         reason = error.strerror or _first_line(error)
         raise UserError(f"{path} cannot be read ({reason}).") from error
+    except MemoryError as error:
+        raise UserError(f"{path} does not fit into this machine's memory.") from error
     state = {str(name): _array(path, name, value) for name, value in found.items()}
     if not state:
         raise UserError(f"{path} holds no tensors.")
-    if all(name.startswith(PARALLEL) for name in state):
-        state = {name.removeprefix(PARALLEL): x for name, x in state.items()}
     return state
 
 
@@ -74,24 +83,43 @@ def _safetensors(path: Path) -> Mapping[str, np.ndarray]:
     # NumPy knows bfloat16 by name once JAX is there.
     assert jnp.bfloat16.dtype
     try:
+        _require_names_once(path)
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, TypeError, ValueError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of its own kind, and what NumPy says to its values
         raise _damaged(path, "safetensors file", error) from error
 
 
+def _require_names_once(path: Path) -> None:
+    """Reads the names in a header: the library takes one of several that are alike."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f'it holds "{twice}" twice')
+        return dict(pairs)
+
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(path.stat().st_size, LONGEST_HEADER):
+            raise ValueError(f"its header claims {length:,} bytes")
+        json.loads(file.read(length), object_pairs_hook=once)
+
+
 def _npz(path: Path) -> Mapping[str, np.ndarray]:
-    if not zipfile.is_zipfile(path):
-        raise _damaged(path, ".npz file", ValueError("it is no zip archive"))
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        if "Object arrays" in str(error):
-            raise UserError(
-                f"{path} holds Python objects, which would have to be unpickled; segjax "
-                "does not do that. Save it with np.savez(file, **arrays), one plain array "
-                "a name."
-            ) from error
+        return read_npz(path)
+    except ObjectsError as error:
+        raise UserError(
+            f"{path} holds Python objects, which would have to be unpickled; segjax "
+            "does not do that. Save it with np.savez(file, **arrays), one plain array "
+            "a name."
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # zip archives and headers raise many kinds
         raise _damaged(path, ".npz file", error) from error
 
 
@@ -105,24 +133,38 @@ def _pth(path: Path) -> Mapping[str, Any]:
             'safetensors.torch.save_file(state_dict, "weights.safetensors").'
         ) from error
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                sizes = [member.file_size for member in archive.infolist()]
+            check_claim(sum(sizes), path)
         found = load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # PyTorch raises many kinds for damaged files
         if type(error).__name__ == "UnpicklingError":
             raise UserError(
-                f"{path} holds more than tensors, or is no file of PyTorch: it cannot be "
-                "read without running what is in it. Save model.state_dict() alone."
+                f"{path} holds more than tensors, or is not a file of PyTorch: it cannot "
+                "be read without running what is in it. Save model.state_dict() alone."
             ) from error
         raise _damaged(path, "file of PyTorch", error) from error
-    for key in ENVELOPES:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+    found = _without_envelopes(found)
     if not isinstance(found, Mapping):
         raise UserError(
             f"{path} holds {type(found).__name__}, not tensors by name. Save "
             "model.state_dict()."
         )
+    try:
+        tensors = [x for x in found.values() if hasattr(x, "element_size")]
+        check_claim(sum(x.numel() * x.element_size() for x in tensors), path)
+    except ValueError as error:
+        raise _damaged(path, "file of PyTorch", error) from error
+    return found
+
+
+def _without_envelopes(found: Any) -> Any:
+    for key in ENVELOPES:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
     return found
 
 
@@ -142,14 +184,18 @@ def _array(path: Path, name: Any, value: Any) -> np.ndarray:
             f'{path} holds {type(value).__name__} under "{name}", not a tensor. Save '
             "model.state_dict() alone."
         )
-    if "bfloat16" in str(value.dtype) and not isinstance(value, np.ndarray):
-        value = value.float()  # PyTorch gives no bfloat16 to NumPy; float32 holds it
-    return np.asarray(value)
+    try:
+        return to_numpy(value)
+    except Exception as error:  # PyTorch raises many kinds, for sparse tensors say
+        raise UserError(
+            f'{path} holds under "{name}" a tensor that NumPy cannot take '
+            f"({_first_line(error)}). Save model.state_dict() of a plain network."
+        ) from error
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> UserError:
     return UserError(
-        f"{path} is no whole {kind} ({_first_line(error)}). Copy or download it again."
+        f"{path} is not a whole {kind} ({_first_line(error)}). Copy or download it again."
     )
 
 

@@ -56,6 +56,11 @@ class Source:
         """Whether these are weights of a classifier of images, not of a segmentation."""
         return self.group["name"] in BACKBONES
 
+    def classes_of(self, state: State) -> int | None:
+        """The number of classes that the head of some weights has; None without one."""
+        found = state.get(f"{self.classifier[0]}.bias")
+        return len(found) if found is not None and found.ndim == 1 else None
+
     def group_of(self, state: State, num_classes: int | None = None) -> dict[str, Any]:
         """The network with the attributes that some weights show.
 
@@ -69,14 +74,13 @@ class Source:
         Raises:
           UserError: if the head is missing.
         """
-        head = self.classifier[0]
-        found = state.get(f"{head}.bias")
-        if num_classes is None and found is not None and found.ndim == 1:
-            num_classes = len(found)
+        if num_classes is None:
+            num_classes = self.classes_of(state)
         if num_classes is None and not self.is_backbone:
             raise UserError(
-                f"The number of classes is not known, as {head}.bias is missing or no "
-                "vector: give weights with a classifier, or num_classes."
+                f"The number of classes is not known, as {self.classifier[0]}.bias is "
+                "missing or not a vector: give weights with a classifier. In Python, "
+                "segjax.pretrained.load(..., num_classes=N, reinitialize=True) draws one."
             )
         present = modules_of(state)
         group = dict(self.group) | {"num_classes": num_classes}

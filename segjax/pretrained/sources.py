@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 from segjax.types import UserError
+
+log = logging.getLogger("segjax")
 
 RESNET50, RESNET101 = torchvision.resnet(50), torchvision.resnet(101)
 MOBILENET_V3 = torchvision.mobilenet_v3_large()
@@ -74,14 +77,17 @@ def load(
 
     Args:
       source: a name of `SOURCES`.
-      state_dict: arrays (or tensors of PyTorch) by their foreign names.
+      state_dict: arrays (or tensors of PyTorch) by their foreign names. What wrappers
+        put before all names, such as "module." or "model.", is taken off.
       num_classes: the classes that are wanted; None takes those of the weights.
       reinitialize: whether another number of classes than that of the weights is meant:
         the classifiers are then drawn anew, everything else is loaded.
       skip: foreign modules that are left out, as "fc": a backbone needs no classifier.
       seed: of the classifiers that are drawn.
       **overrides: attributes of the model that are to differ, as `dtype`, or
-        `backbone={"output_stride": 16}`.
+        `backbone={"output_stride": 16}`, or `norm_epsilon=1e-5` for a detector that
+        was trained by torchvision's scripts: `torchvision/*_fpn` (not `_v2`) mean the
+        published weights, which torchvision uses with an epsilon of 0.
 
     Returns:
       The module, and its collections for `model.apply(variables, image, train=False)`.
@@ -93,6 +99,8 @@ def load(
     """
     entry = lookup(source)
     what = f"The weights of {source}"
+    skip = tuple(skip)
+    state_dict = unwrapped(entry, state_dict, skip)
     state = tensors(entry, state_dict, skip, what=what)
     head = f"{entry.classifier[0]}.bias"
     whose = hint(source, state_dict)
@@ -100,15 +108,20 @@ def load(
         raise UserError(f"{what} lack {head}.{whose}")
     group = entry.group_of(state, num_classes)
     fresh: set[str] = set()
-    found = entry.group_of(state)["num_classes"] if num_classes is not None else None
-    if num_classes != found and found is not None:
+    found = entry.classes_of(state)
+    if num_classes is not None and num_classes != found:
         if not reinitialize:
+            theirs, instead = f"have {found} classes", "use that number, or "
+            if found is None:
+                theirs, instead = f"have no {entry.classifier[0]}", ""
             raise UserError(
-                f"{what} have {found} classes, num_classes is {num_classes}: use that "
-                "number, or draw a new classifier with reinitialize=True."
+                f"{what} {theirs}, num_classes is {num_classes}: {instead}draw a new "
+                "classifier with reinitialize=True."
             )
         heads = [m for m in entry.classifier if f"{m}.bias" in state]
         state = convert.drop(state, heads, source=what)
+        # An auxiliary head that the weights lack, the network lacks, too.
+        heads += [m for m in entry.classifier if m not in entry.auxiliary]
         fresh = {entry.names[head] for head in heads}
     model = build(overridden(group, overrides), what=source)
     variables = convert.convert(
@@ -138,6 +151,44 @@ def lookup(source: str) -> Source:
             f'There is no source "{source}".{meant} Known: {", ".join(sorted(SOURCES))}.'
         )
     return SOURCES[source]
+
+
+def unwrapped(
+    entry: Source, state_dict: Mapping[str, Any], skip: Iterable[str] = ()
+) -> Mapping[str, Any]:
+    """Takes off what wrappers of a network put before all names.
+
+    `DataParallel` puts "module.", `torch.compile` "_orig_mod.", Lightning and others the
+    name of an attribute, "model." or "net."; they may be nested.
+
+    Args:
+      entry: the source, whose names the others have to be.
+      state_dict: arrays by their foreign names.
+      skip: modules that are left out, whose names need not begin so.
+
+    Returns:
+      The same arrays; names as they were where they do not become the source's.
+    """
+    prefix = _wrapper(entry, state_dict, skip)
+    if not prefix:
+        return state_dict
+    log.info('Weights    "%s", which begins all names, is taken off', prefix)
+    return {str(name).removeprefix(prefix): x for name, x in state_dict.items()}
+
+
+def _wrapper(entry: Source, names: Iterable[str], skip: Iterable[str]) -> str:
+    """The shortest beginning of all names without which some are the source's."""
+    left_out = tuple(f"{module}." for module in skip)
+    paths = [
+        str(name).split(".") for name in names if not f"{name}.".startswith(left_out)
+    ]
+    for depth in range(min(map(len, paths), default=0)):
+        if len({tuple(path[:depth]) for path in paths}) > 1:
+            break
+        rest = (entry.rename(".".join(path[depth:])) for path in paths)
+        if convert.modules_of(rest) & set(entry.names):
+            return "".join(f"{part}." for part in paths[0][:depth])
+    return ""
 
 
 def tensors(
@@ -172,7 +223,7 @@ def tensors(
                 f"{renamed}: leave one out."
             )
         origins[renamed] = name
-        state[renamed] = entry.arrange(renamed, np.asarray(value))
+        state[renamed] = entry.arrange(renamed, convert.to_numpy(value))
     return convert.drop(state, skip, source=what)
 
 
@@ -189,12 +240,12 @@ def overridden(
 
 def hint(source: str, names: Iterable[str]) -> str:
     """Ends a message about weights that do not fit: whose they are, by their names."""
-    names = list(names)
-    others = [
-        other
-        for other, entry in SOURCES.items()
-        if entry.has_names_of(map(entry.rename, names))
-    ]
+    names = list(map(str, names))
+    others = []
+    for other, entry in SOURCES.items():
+        prefix = _wrapper(entry, names, ())
+        if entry.has_names_of(entry.rename(x.removeprefix(prefix)) for x in names):
+            others.append(other)
     if not others or source in others:
         return ""
     return f" By their names they are those of {' or '.join(others)}."

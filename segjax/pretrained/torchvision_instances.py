@@ -3,6 +3,10 @@
 Published files have older names, which are brought into today's form. Boxes there are
 (x0, y0, x1, y1), here (y0, x0, y1, x1), so that the rows of deltas change places. Images
 are RGB in 0 to 1; the network normalises them itself.
+
+The first versions have frozen norms, whose epsilon is 0 with the weights that torchvision
+publishes (`overwrite_eps` in its `detection` models), and 1e-5 in detectors that others
+train by its scripts. The second versions have 1e-5.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ RENAMED = (
 
 DELTAS = ("rpn.head.bbox_pred.", "roi_heads.box_predictor.bbox_pred.")
 """Tensors whose first axis is blocks of dx, dy, dw, dh."""
+
+PUBLISHED_EPSILON = 0.0
+"""Of the frozen norms, with torchvision's published weights of the first versions."""
 
 SECOND = {
     "norm": "batch",
@@ -90,6 +97,8 @@ def _detector(names: dict[str, str], group: dict[str, Any], *heads: str) -> Sour
 
 def _group(second: bool, **attributes: Any) -> dict[str, Any]:
     backbone = {"name": "resnet", "depth": 50, "norm_frozen": not second}
+    if not second:
+        backbone["norm_epsilon"] = PUBLISHED_EPSILON
     group = {"name": "mask_rcnn", "backbone": backbone, "aligned": False}
     return group | (SECOND if second else {}) | attributes
 

@@ -18,7 +18,7 @@ from segjax.ops.crf_filters import choose_method, crf_filters
 from segjax.ops.gaussian_filters import Filter
 from segjax.ops.mean_field import Normalization
 from segjax.ops.permutohedral import CapacityError
-from segjax.predict.crf import CRF, colors_to_255
+from segjax.predict.crf import CRF
 from segjax.train.evaluate import Pages
 from segjax.train.progress import Progress
 from segjax.types import Array, Record
@@ -28,7 +28,7 @@ class Scene(NamedTuple):
     """One image of the search.
 
     Attributes:
-      image: in 0..255, `[H, W, C]` float32.
+      image: as it was stored, uint8 or uint16 `[H, W, C]`.
       label: `[H, W]`.
       logits: the file of what the network gave, `[H, W, K]`.
     """
@@ -58,8 +58,8 @@ def predict_scenes(
     for record, page in zip(records, pages, strict=True):
         path = folder / f"{len(scenes)}.npy"
         np.save(path, page["logits"])
-        image = colors_to_255(record["image"])
-        scenes.append(Scene(image, np.asarray(record["label"]), path))
+        label = np.asarray(record["label"])
+        scenes.append(Scene(np.asarray(record["image"]), label, path))
     return scenes
 
 
@@ -114,8 +114,10 @@ def _measure(scene: Scene, logits: Array, group: Sequence[CRF]) -> np.ndarray | 
         method = choose_method(scene.label.size, backend)
     try:
         filters = crf_filters(
-            jnp.asarray(scene.image),
-            *(crf.sigma_alpha, crf.sigma_beta, crf.sigma_gamma),
+            jnp.asarray(scene.image, jnp.float32),
+            crf.sigma_alpha,
+            crf.stored_sigma_beta(scene.image),
+            crf.sigma_gamma,
             method=method,
             radius=crf.radius,
         )

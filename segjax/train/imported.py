@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from segjax import config as config_lib
 from segjax.output.folder import Outputs
 from segjax.pretrained import sources
+from segjax.pretrained.convert import State
 from segjax.pretrained.files import file_sha256, read_state
+from segjax.pretrained.source import Source
 from segjax.train import checkpoint
 from segjax.train.imported_experiment import CHANNELS, experiment
 from segjax.train.initialization import GROUP
@@ -67,9 +69,10 @@ def import_weights(
         flag="--workdir",
         overwrite=overwrite,
     )
-    state_dict = read_state(path)
-    _, variables = sources.load(source, state_dict)
+    state_dict = sources.unwrapped(entry, read_state(path))
     tensors = sources.tensors(entry, state_dict, (), what=source)
+    _require_two_classes(entry, tensors, path)
+    _, variables = sources.load(source, state_dict)
     group = entry.group_of(tensors)
     del state_dict, tensors
     config, spec, objects = experiment(group, entry.normalization)
@@ -102,6 +105,20 @@ def import_weights(
         "parameters_sha256": parameters_sha256(state.params),
         "sha256": sha256,
     }
+
+
+def _require_two_classes(entry: Source, state: State, path: str | Path) -> None:
+    """Says of a head with one output, for a sigmoid, how it becomes one of two classes."""
+    heads = [f"{head}.bias" for head in entry.classifier if f"{head}.bias" in state]
+    if not heads or state[heads[0]].shape != (1,):
+        return
+    modules = ", ".join(head.removesuffix(".bias") for head in heads)
+    raise UserError(
+        f"{path} has a binary head: {modules} give one logit, for the foreground, where "
+        "segjax wants one for each of two classes or more. A background of zeros gives "
+        "the same labels and probabilities: save weight and bias of each as "
+        "np.concatenate([np.zeros_like(x), x]), and import that file."
+    )
 
 
 def _state(task: Task, variables: dict[str, Any]) -> TrainState:

@@ -126,9 +126,24 @@ def read(
             named.source,
             entry.normalization,
         )
+    _check_epsilon(entry, named, model)
     about = {"source": named.source, "input": str(path), "sha256": file_sha256(path)}
     variables = fit(entry, read_state(path), named, abstract(model, channels))
     return Weights(variables, about)
+
+
+def _check_epsilon(entry: Source, named: Initialization, model: nn.Module) -> None:
+    """Warns of frozen norms whose epsilon is not that of the weights."""
+    theirs = entry.group.get(BACKBONE, {}).get("norm_epsilon")
+    ours = getattr(getattr(model, BACKBONE, None), "norm_epsilon", theirs)
+    if theirs is not None and ours != theirs:
+        log.warning(
+            "config.model has norms with an epsilon of %g, but the published weights of "
+            "%s are for %g: set config.model.norm_epsilon, unless you trained them.",
+            ours,
+            named.source,
+            theirs,
+        )
 
 
 def abstract(model: nn.Module, channels: int) -> Mapping[str, Any]:
@@ -165,6 +180,7 @@ def fit(
       UserError: if the weights do not fit.
     """
     what = f"The weights of {named.source} in {named.input}"
+    state_dict = sources.unwrapped(entry, state_dict, named.skip)
     state = sources.tensors(entry, state_dict, named.skip, what=what)
     params = target["params"]
     names = dict(entry.names)
@@ -188,7 +204,7 @@ def fit(
     advice = ""
     if heads and not entry.is_backbone:
         listed = ", ".join(f'"{head}"' for head in heads)
-        advice = f" For other classes, leave out skip=({listed},)."
+        advice = f" For other classes, set config.{GROUP}.skip=({listed},)."
     required = {x for x in _modules(params) if x.startswith(f"{BACKBONE}/")}
     if entry.is_backbone and BACKBONE not in params:
         required = set(names.values())

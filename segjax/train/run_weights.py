@@ -39,7 +39,11 @@ def weights_of_run(
     Raises:
       UserError: if there is no such run, or it has parameters that the network has not.
     """
-    trained = load_trained(path)
+    try:
+        trained = load_trained(path)
+    except UserError as error:
+        told = str(error).replace(f"--workdir={path}", str(path))
+        raise UserError(f"config.initialization.input: {told}") from error
     theirs = {
         collection: {
             name: leaf

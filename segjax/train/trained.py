@@ -20,6 +20,7 @@ from segjax.data.images import normalize
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.predict.averaged import AveragedPredictor
+from segjax.predict.crf import CRF, max_intensity_of
 from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.tiled import Predictor
 from segjax.train import checkpoint
@@ -27,9 +28,13 @@ from segjax.train.baseline import evaluate_baseline
 from segjax.train.instance_baseline import evaluate_watershed
 from segjax.train.instance_task import InstanceTask
 from segjax.train.sharding import Devices
+from segjax.train.state import local_value
 from segjax.train.tasks import Task, make_task, semantic
 from segjax.train.workdir import read_config
 from segjax.types import Record, UserError
+
+RANGE_IMAGES = 32
+"""So many training images, evenly spread, tell the range of those of 16 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Trained:
       step: the step of the checkpoint.
       parameters_sha256: hash of its parameters.
       instances: what the objects are that it finds, where it finds objects.
+      max_intensity: the largest value that training images of 16 bits can have, by
+        their bit depth; None for 8 bits, or where the checkpoint does not know it.
     """
 
     task: Task
@@ -53,6 +60,21 @@ class Trained:
     step: int
     parameters_sha256: str
     instances: InstanceSpec | None = None
+    max_intensity: int | None = None
+
+    def refinement(self) -> CRF:
+        """What `--crf` does to predictions, with the range of the training images.
+
+        Raises:
+          UserError: if the config has no group `crf`, or the network finds objects.
+        """
+        return self.in_range(semantic(self.task, "--crf").refinement())
+
+    def in_range(self, crf: CRF) -> CRF:
+        """A CRF with the range of the training images, if it has none of its own."""
+        if crf.max_intensity is not None:
+            return crf
+        return dataclasses.replace(crf, max_intensity=self.max_intensity)
 
     def labels(self, image: np.ndarray, *, downscale: int | None = None) -> np.ndarray:
         """Labels an image of any size.
@@ -97,7 +119,8 @@ def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, A
     """What a checkpoint says of itself; JSON.
 
     Predicting needs no data set but this. `records` tells changed data: of each split
-    how many records there are, and a hash of three of them.
+    how many records there are, and a hash of three of them. `max_intensity` is for the
+    CRF, see `Trained`.
     """
     about = {
         "config": json.loads(config_lib.to_json(config)),
@@ -106,6 +129,7 @@ def describe(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, A
         "instances": (
             None if dataset.instances is None else dataclasses.asdict(dataset.instances)
         ),
+        "max_intensity": _max_intensity(dataset),
         "records": {
             split: {"count": len(records), "sha256": _records_sha256(records)}
             for split, records in dataset.splits.items()
@@ -150,6 +174,20 @@ def check_data(
         )
 
 
+def _max_intensity(dataset: Dataset) -> int | None:
+    """The range of training images of 16 bits, for `Trained`."""
+    records = dataset.splits.get("train", ())
+    if dataset.instances is not None or not len(records):
+        return None
+    found = []
+    for i in np.unique(np.linspace(0, len(records) - 1, RANGE_IMAGES).round()):
+        image = records[int(i)]["image"]
+        if image.dtype == np.uint8:
+            return None
+        found.append(max_intensity_of(image))
+    return max(found)
+
+
 def _records_sha256(records: Sequence[Record]) -> str:
     """Hashes the first, the middle and the last record: name, image and label."""
     digest = hashlib.sha256()
@@ -175,7 +213,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
       The network with all that it takes to use it.
 
     Raises:
-      UserError: if there is no run or no whole checkpoint.
+      UserError: if there is no run, no whole checkpoint, or its values are not finite.
     """
     workdir = Path(workdir)
     task = make_task(read_config(workdir))
@@ -199,6 +237,7 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
                 raise UserError(f"{error} Use --checkpoint=latest.") from error
         else:
             state, about = checkpoints.restore_newest(abstract)
+    _check_finite(state.variables, task, workdir, about["step"])
     objects = about.get("instances")
     return Trained(
         task=task,
@@ -208,6 +247,37 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
         step=about["step"],
         parameters_sha256=about["parameters_sha256"],
         instances=InstanceSpec(**objects) if objects else None,
+        max_intensity=about.get("max_intensity"),
+    )
+
+
+def _check_finite(
+    variables: Mapping[str, Any], task: Task, workdir: Path, step: int
+) -> None:
+    """Raises UserError where parameters or statistics are NaN or infinite."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    wrong = [
+        jax.tree_util.keystr(path[1:], simple=True, separator="/")
+        for path, leaf in leaves
+        if not np.isfinite(local_value(leaf)).all()
+    ]
+    if not wrong:
+        return
+    remedy = "Train again in another --workdir, with a lower learning rate"
+    best_metric = task.evaluation.best_metric
+    with checkpoint.Checkpoints(workdir, best_metric, read_only=True) as checkpoints:
+        for flag, other in (
+            ("best", checkpoints.best_step()),
+            ("latest", max(checkpoints.steps())),
+        ):
+            if other not in (None, step):
+                remedy += (
+                    f", or evaluate and predict step {other} (--checkpoint={flag})"
+                )
+    raise UserError(
+        f"--workdir={workdir} has a checkpoint, that of step {step}, whose values are "
+        f"not finite in {len(wrong)} of {len(leaves)} arrays, the first is {wrong[0]}: "
+        f"nothing can be computed with them. {remedy}."
     )
 
 
@@ -243,7 +313,7 @@ def evaluate_run(
     """
     trained = load_trained(workdir, best=best)
     task, variables = trained.task, trained.variables
-    refinement = semantic(task, "--crf").refinement() if crf else None
+    refinement = trained.refinement() if crf else None
     dataset = task.open_dataset(data_dir, manual_dir)
     split = task.evaluation.split if split is None else split
     below: dict[str, float] = {}

@@ -223,7 +223,7 @@ def _search(
     predictor = task.predictor(trained.variables, tile=task.evaluation.tile)
     with tempfile.TemporaryDirectory() as folder:
         scenes = predict_scenes(predictor, chosen, task.normalization, Path(folder))
-        found = tune(scenes, dataset.label_spec, task.crf or CRF())
+        found = tune(scenes, dataset.label_spec, trained.in_range(task.crf or CRF()))
     return {
         "step": trained.step,
         "split": split,

@@ -108,7 +108,7 @@ def wrong_value():
         ),
         (
             {"train_labels": wrong_value},
-            ["train-labels.tif, slice 4,", "128 (1 pixel)"],
+            ["train-labels.tif, slice 4,", "128 (1 pixel)", "'folder'"],
         ),
         ({"train_volume": np.uint16}, ["train-volume.tif", "uint16"]),
         ({"test_volume": b"II*\0"}, ["test-volume.tif", "cannot be decoded"]),

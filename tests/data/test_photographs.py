@@ -213,7 +213,7 @@ def empty_list(root):
         (missing_folder, ["needs JPEGImages", "JPEGImages is missing", "--manual_dir"]),
         (colored, ["c.png is a colour picture", "ids_of_colors"]),
         (own_palette, ["c.png is a palette picture", "value 1", "of class id 5"]),
-        (wrong_value, ["c.png has label values", "21 ("]),
+        (wrong_value, ["c.png has label values", "21 (", "data set 'folder'"]),
         (other_size, ["c.png is 33 high x 34 wide", "c.jpg is 33 high x 33 wide"]),
         (damaged, ["c.jpg cannot be decoded"]),
         (three_words, ["val.txt, line 1, is 'a b c'"]),
@@ -319,6 +319,24 @@ def test_ade20k_counts_from_one_and_other_is_ignored(ade20k, tmp_path):
     stored = np.arange(40 * 25).reshape(40, 25) % 151
     expected = np.where(stored == 0, IGNORE_LABEL, stored - 1)
     np.testing.assert_array_equal(record["label"], expected)
+
+
+@pytest.mark.parametrize("name", ["cityscapes", "ade20k"])
+def test_values_that_are_no_ids_get_advice_without_a_key_that_is_not_there(
+    name, request, tmp_path
+):
+    root = request.getfixturevalue(name)
+    (path, *_) = sorted(root.glob("gtFine/*/*/*labelIds.png")) or sorted(
+        root.glob("annotations/*/*.png")
+    )
+    label = np.array(Image.open(path))
+    label[0, 0] = 200
+    save(path, label)
+    with pytest.raises(
+        UserError, match=r"200 \(1 pixel\).*data set 'folder'"
+    ) as caught:
+        opened(name, root, tmp_path)
+    assert "remap=" not in str(caught.value)
 
 
 def test_a_photograph_in_black_and_white_gets_three_equal_channels(ade20k, tmp_path):

@@ -338,6 +338,10 @@ WITH_NAN = np.where(np.arange(3) == 1, np.nan, LOGITS)
     [
         ({"logits": WITH_NAN}, "logits has 120 values that are NaN or infinite"),
         ({"image": IMAGE[:-1]}, "allowed are the same height, width and batch"),
+        (
+            {"image": IMAGE / 255},
+            r"maximum of 0\.\d+, as images in 0\.\.1 have; .* 255$",
+        ),
         ({"image": IMAGE[..., 0]}, r"allowed are \[H, W, C\] and \[H, W, K\]"),
         ({"sigma_alpha": -1.0}, r"sigma_alpha is -1\.0; allowed is above 1e-06"),
         ({"sigma_beta": 0.0}, r"sigma_beta is 0\.0; allowed is above 1e-06"),
@@ -357,6 +361,28 @@ def test_bad_input_is_one_sentence(options, message) -> None:
     with pytest.raises(ValueError, match=message) as error:
         dense_crf(**changed(**options))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros_like(IMAGE),
+        np.full_like(IMAGE, 1e-5),
+        np.ones_like(IMAGE),
+        np.where(IMAGE.mean() < IMAGE, 1.5, 0.5),
+        (IMAGE / 255).round().astype(np.uint8),
+    ],
+    ids=["black", "black to rounding", "of ones", "dark", "dark integers"],
+)
+def test_dark_images_in_0_to_255_are_refined(image) -> None:
+    assert np.isfinite(dense_crf(**changed(image=image))).all()
+
+
+def test_under_jit_values_are_not_looked_at() -> None:
+    few = changed(image=IMAGE / 255, method="exact")
+    arrays = {name: few.pop(name) for name in ("image", "logits")}
+    found = jax.jit(lambda image, logits: dense_crf(image, logits, **few))(**arrays)
+    assert np.isfinite(found).all()
 
 
 def test_bad_probabilities_and_labels_are_one_sentence() -> None:

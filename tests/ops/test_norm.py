@@ -37,6 +37,21 @@ def test_output_and_running_statistics_are_those_of_flax():
     )
 
 
+def test_an_epsilon_of_0_divides_by_no_variance_of_0():
+    x = feature_map()
+    norm = BatchNorm(epsilon=0.0)
+    variables = norm.init(jax.random.key(0), x, train=False)
+    variables["batch_stats"]["var"] = jnp.array([4.0, 0.0, 1e-30])
+    y = norm.apply(variables, x, train=False)
+    np.testing.assert_allclose(y[..., 0], x[..., 0] / 2, rtol=1e-6)
+    assert not np.asarray(y[..., 1]).any()
+    np.testing.assert_allclose(y[..., 2], x[..., 2] * 1e15, rtol=1e-5)
+    variables["batch_stats"]["var"] = jnp.array([4.0, 0.0, 1.0])
+    sum_of = lambda v, x: norm.apply(v, x, train=False).sum()
+    gradients = jax.grad(sum_of, (0, 1))(variables, x)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
 def test_gradient_agrees_with_differences_and_with_flax():
     x = feature_map()
     scale, bias = jnp.array([1.0, 0.5, 2.0]), jnp.array([0.0, 1.0, -1.0])

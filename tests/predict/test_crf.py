@@ -1,5 +1,7 @@
 """Refining pages by the CRF: which image it looks at, what it says to bad values."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.ops.crf import dense_crf
 from segjax.ops.tiles import Geometry
 from segjax.predict.averaged import AveragedPredictor, Passes
-from segjax.predict.crf import CRF, colors_to_255
+from segjax.predict.crf import CRF, _log_range, max_intensity_of
 from segjax.predict.files import predict_files
 from segjax.predict.tiled import Predictor
 from segjax.train.evaluate import evaluate
@@ -76,10 +78,48 @@ def test_kernels_see_the_stored_image_and_not_the_normalised_one() -> None:
     assert found["labels"].dtype == np.uint8
 
 
-def test_images_of_16_bits_are_brought_to_255() -> None:
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_images_of_few_bits_in_16_are_refined_as_those_of_8(bits) -> None:
+    image, label = scene()
+    wide = np.round(image * ((2**bits - 1) / 255)).astype(np.uint16)
+    assert max_intensity_of(wide) == 2**bits - 1
+    records = [{"image": wide, "label": label, "name": "a"}]
+    options = {"split": "validation", "normalization": "per_image"}
+    report = evaluate(Guessing(), records, SPEC, **options, crf=SMALL)
+    assert report.metrics["mean_iou"] == 1
+    logits = np.random.default_rng(1).normal(size=(12, 16, 2)).astype(np.float32)
+    found, expected = (
+        SMALL.page(picture, logits, ("probabilities",))["probabilities"]
+        for picture in (wide, image)
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
+def test_a_range_that_is_given_is_that_of_bright_and_of_dark_images() -> None:
     image, _ = scene()
-    wide = image.astype(np.uint16) * 257
-    np.testing.assert_allclose(colors_to_255(wide), image, rtol=1e-6)
+    logits = np.random.default_rng(1).normal(size=(12, 16, 2)).astype(np.float32)
+    known = dataclasses.replace(SMALL, max_intensity=255 * 16)
+    for picture in (image, image // 64):
+        found, expected = (
+            crf.page(values, logits, ("probabilities",))["probabilities"]
+            for crf, values in (
+                (known, picture.astype(np.uint16) * 16),
+                (SMALL, picture),
+            )
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_range_of_16_bits_is_logged_once_and_that_of_8_is_not(caplog) -> None:
+    image, _ = scene()
+    _log_range.cache_clear()
+    with caplog.at_level("INFO", logger="segjax"):
+        SMALL.stored_sigma_beta(image)
+        assert not caplog.text
+        SMALL.stored_sigma_beta(image.astype(np.uint16))
+        SMALL.stored_sigma_beta(image.astype(np.uint16))
+    assert len(caplog.records) == 1
+    assert "config.crf.max_intensity" in caplog.text
 
 
 def apply(image):
@@ -120,6 +160,10 @@ def test_files_are_refined_as_whole_pages(predictor, tmp_path) -> None:
         ({"sigma_beta": "5"}, "sigma_beta is a finite number above 0, got '5'"),
         ({"sigma_gamma": True}, "sigma_gamma is a finite number above 0, got True"),
         ({"num_iterations": 0}, "num_iterations is a whole number from 1 on, got 0"),
+        (
+            {"max_intensity": 0.5},
+            r"max_intensity is a whole number from 1 on, got 0\.5",
+        ),
         ({"method": "grid"}, "method is one of auto, exact, lattice, .*, got 'grid'"),
         ({"normalization": "row"}, "normalization is one of none, .*, got 'row'"),
     ],

@@ -1,7 +1,14 @@
 """Files of weights: what is read, what is refused, and that nothing is unpickled."""
 
+import io
+import json
+import os
 import pickle
+import struct
 import sys
+import tracemalloc
+import warnings
+import zipfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -37,13 +44,6 @@ def test_half_precision_is_read(tmp_path):
     found = read_state(tmp_path / "a.safetensors")
     assert {str(x.dtype) for x in found.values()} == {"float16", "bfloat16"}
     assert found["b"].astype(np.float32) == 0.5
-
-
-def test_the_prefix_of_a_parallel_run_is_taken_off(tmp_path):
-    np.savez(tmp_path / "a.npz", **{f"module.{k}": v for k, v in STATE.items()})
-    equal(read_state(tmp_path / "a.npz"), STATE)
-    np.savez(tmp_path / "b.npz", other=np.ones(1), **{"module.a": np.ones(1)})
-    assert read_state(tmp_path / "b.npz").keys() == {"module.a", "other"}
 
 
 class Dangerous:
@@ -92,6 +92,25 @@ def test_pth_is_read_where_pytorch_is_installed(tmp_path):
         read_state(tmp_path / "e.pth")
 
 
+def test_tensors_that_numpy_does_not_take_are_taken_or_told(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "a.pth"
+    layer = torch.nn.Linear(2, 3)
+    torch.save(dict(layer.named_parameters()), path)  # with gradients
+    equal(
+        read_state(path), {k: v.detach().numpy() for k, v in layer.state_dict().items()}
+    )
+    one = torch.ones(1, dtype=torch.bfloat16)
+    for value, said in (
+        (torch.eye(3).to_sparse(), 'holds under "a" a tensor that NumPy cannot take'),
+        (torch.ones(3, device="meta"), 'holds under "a" a tensor that NumPy cannot'),
+        (one.expand(10**6, 10**6), "claim to hold 2,000,000,000,000"),
+    ):
+        torch.save({"a": value}, path)
+        with pytest.raises(UserError, match=said):
+            read_state(path)
+
+
 def test_pth_without_pytorch_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.serialization", None)
     (tmp_path / "a.pth").write_bytes(b"x")
@@ -119,8 +138,141 @@ def test_a_truncated_file_is_one_sentence(tmp_path):
         else:
             safetensors.numpy.save_file(STATE, path)
         path.write_bytes(path.read_bytes()[:-20])
-        with pytest.raises(UserError, match="is no whole"):
+        with pytest.raises(UserError, match="is not a whole"):
             read_state(path)
+
+
+def npy(shape, *, dtype="'<f4'", data=b"", literal=None) -> bytes:
+    """An array whose header says what it likes."""
+    text = literal or f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}}}"
+    header = text.encode() + b"\n"
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header + data
+
+
+def archive(*members, compression=zipfile.ZIP_STORED) -> bytes:
+    """A zip archive of pairs of name and content."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", compression) as file:
+        warnings.simplefilter("ignore")  # of names that are there already
+        for name, content in members:
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def encrypted(content: bytes) -> bytes:
+    """Sets the flags of the first member that say that it is encrypted."""
+    place = content.rindex(b"PK\x01\x02") + 8
+    flags = bytes([content[place] | 1])
+    return content[:6] + flags + content[7:place] + flags + content[place + 1 :]
+
+
+def tensors(header, data=b"", length=None) -> bytes:
+    """A safetensors file with that header, JSON or an object."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+F4 = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+ONE = npy("(1,)", data=bytes(4))
+HOSTILE = {
+    "10^12 floats": (".npz", archive(("a.npy", npy("(10**6, 10**6)")))),
+    "an overflow": (".npz", archive(("a.npy", npy(f"({2**62}, 4)")))),
+    "a negative size": (".npz", archive(("a.npy", npy("(-1, -1)", data=bytes(4))))),
+    "an object": (".npz", archive(("a.npy", npy("(1,)", dtype="'|O'", data=b"N.")))),
+    "a record": (
+        ".npz",
+        archive(("a.npy", npy("(1,)", dtype="[('x', '<f4')]", data=bytes(4)))),
+    ),
+    "text": (".npz", archive(("a.npy", npy("(1,)", dtype="'<U1'", data=bytes(4))))),
+    "a nested header": (
+        ".npz",
+        archive(("a.npy", npy("", literal="(" * 4000 + ")" * 4000))),
+    ),
+    "signs in a header": (".npz", archive(("a.npy", npy("", literal="-" * 9000)))),
+    "a long header": (".npz", archive(("a.npy", npy("", literal=" " * 10**6)))),
+    "too little data": (".npz", archive(("a.npy", npy("(9,)", data=bytes(4))))),
+    "too much data": (".npz", archive(("a.npy", npy("(1,)", data=bytes(99))))),
+    "a name twice": (".npz", archive(("a.npy", ONE), ("a.npy", ONE))),
+    "no array": (".npz", archive(("a.txt", b"text"))),
+    "an encrypted member": (".npz", encrypted(archive(("a.npy", ONE)))),
+    "a bomb": (
+        ".npz",
+        archive(
+            *((f"{i}.npy", npy("(2**26,)", data=bytes(1 << 27))) for i in range(4)),
+            compression=zipfile.ZIP_DEFLATED,
+        ),
+    ),
+    "a header of 10^18 bytes": (".safetensors", tensors({"a": F4}, length=10**18)),
+    "10^12 floats of none": (
+        ".safetensors",
+        tensors({"a": {**F4, "shape": [10**6, 10**6]}}, bytes(4)),
+    ),
+    "data beyond the end": (
+        ".safetensors",
+        tensors({"a": {**F4, "data_offsets": [0, 400]}}, bytes(4)),
+    ),
+    "a name twice in JSON": (
+        ".safetensors",
+        tensors(b'{"a": %s, "a": %s}' % ((json.dumps(F4).encode(),) * 2), bytes(4)),
+    ),
+    "nested JSON": (".safetensors", tensors(b"[" * 99_999)),
+    "no JSON": (".safetensors", tensors(b"\xff\xfe{}")),
+    "an unknown kind": (
+        ".safetensors",
+        tensors({"a": {**F4, "dtype": "F4"}}, bytes(4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_one_sentence_and_take_no_memory(name, tmp_path):
+    suffix, content = HOSTILE[name]
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as caught:
+            read_state(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert peak < (1 << 25)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_each_flipped_byte_is_a_sentence_or_other_values(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **STATE)
+    else:
+        safetensors.numpy.save_file(STATE, path)
+    whole = path.read_bytes()
+    drawn = np.random.default_rng(0)
+    refused = 0
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= int(drawn.integers(1, 256))
+        path.write_bytes(changed)
+        try:
+            read_state(path)
+        except UserError:
+            refused += 1
+    assert refused > len(whole) / 10
+
+
+def test_an_array_that_packs_well_is_read(tmp_path):
+    zeros = {"a": np.zeros(10**7, np.float32)}
+    np.savez_compressed(tmp_path / "a.npz", **zeros)
+    equal(read_state(tmp_path / "a.npz"), zeros)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
+def test_a_pipe_is_not_waited_for(suffix, tmp_path):
+    os.mkfifo(tmp_path / f"a{suffix}")
+    with pytest.raises(UserError, match="is not a regular file"):
+        read_state(tmp_path / f"a{suffix}")
 
 
 def test_what_is_no_file_of_weights_is_told(tmp_path):

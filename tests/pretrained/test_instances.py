@@ -115,12 +115,15 @@ def test_rows_of_deltas_change_from_x_first_to_y_first():
     assert scores.tolist() == rows.tolist()
 
 
-def test_epsilon_of_the_published_weights_reaches_the_backbone(hollow):
-    group = pretrained.SOURCES[MASK].group_of(hollow(MASK))
-    assert build(group, what="test").backbone.norm_epsilon == 1e-5
-    model = build(overridden(group, {"norm_epsilon": 0.0}), what="test")
-    assert model.backbone.norm_epsilon == 0.0
-    assert model.backbone.norm_frozen
+@pytest.mark.parametrize("source", SOURCES)
+def test_epsilon_of_the_published_weights_reaches_the_backbone(source, hollow):
+    group = pretrained.SOURCES[source].group_of(hollow(source))
+    expected = 1e-5 if source.endswith("_v2") else 0.0
+    assert build(group, what="test").backbone.norm_epsilon == expected
+    for trained in ({"norm_epsilon": 1e-5}, {"backbone": {"norm_epsilon": 1e-5}}):
+        model = build(overridden(group, trained), what="test")
+        assert model.backbone.norm_epsilon == 1e-5
+        assert model.backbone.norm_frozen != source.endswith("_v2")
 
 
 def test_numbers_of_classes_and_keypoints_are_read_from_the_weights(hollow):
@@ -135,7 +138,7 @@ def test_detections_are_those_of_torchvision(golden, shapes_of, drawn, calm):
     """For an image whose sides 32 does not divide; others are in the parity tests."""
     height, width = 199, 301
     state = calm["calmed"](drawn.state_dict(shapes_of(MASK)))
-    model, variables = pretrained.load(MASK, state)
+    model, variables = pretrained.load(MASK, state, norm_epsilon=1e-5)
     options = {"xla_backend_optimization_level": 0}
     apply = jax.jit(
         lambda v, x: model.apply(v, x, train=False), compiler_options=options

@@ -47,7 +47,8 @@ def both(request, torchvision):
     shapes = {key: tuple(x.shape) for key, x in theirs.state_dict().items()}
     state = calm["calmed"](drawn["state_dict"](shapes))
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
-    model, variables = pretrained.load(request.param, state)
+    # Without published weights, torchvision's norms have this epsilon.
+    model, variables = pretrained.load(request.param, state, norm_epsilon=1e-5)
     apply = jax.jit(
         lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])
     )
@@ -186,3 +187,36 @@ def test_all_stages_and_the_detections_are_those_of_torchvision(both, size):
         # Where two places are nearly as high, either may be the highest.
         close = np.abs(points - found["keypoints"][..., 1::-1]).max(-1) < BOX_TOLERANCE
         assert close.mean() > 0.99
+
+
+def test_the_published_epsilon_is_that_of_torchvision(torchvision):
+    """Of its frozen norms, whose epsilon it sets to 0 once it has published weights."""
+    torch = pytest.importorskip("torch")
+    detection = torchvision.models.detection
+    frozen = detection.backbone_utils.resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None
+    )
+    theirs = detection.MaskRCNN(frozen, num_classes=91).eval()
+    drawn = runpy.run_path(str(Path(__file__).with_name("drawn_weights.py")))
+    shapes = {key: tuple(x.shape) for key, x in theirs.state_dict().items()}
+    state = drawn["state_dict"](shapes)
+    name = "backbone.body.layer1.0.bn1.running_var"
+    state[name] = np.full_like(state[name], 2e-5)  # half of which would be epsilon
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+    detection._utils.overwrite_eps(theirs, 0.0)
+    image = drawn["image"](64, 96)
+    with torch.no_grad():
+        expected = theirs.backbone.body(
+            torch.from_numpy(np.array(image.transpose(0, 3, 1, 2)))
+        )
+    for options, agree in (({}, True), ({"norm_epsilon": 1e-5}, False)):
+        model, variables = pretrained.load(
+            "torchvision/maskrcnn_resnet50_fpn", state, **options
+        )
+        ours = {kind: tree["backbone"] for kind, tree in variables.items()}
+        found = jax.jit(lambda v, x, m=model.backbone: m.apply(v, x, train=False))(
+            ours, image
+        )
+        stage = maps(expected["0"])
+        worst = np.abs(np.asarray(found["stage2"]) - stage).max() / np.abs(stage).max()
+        assert (worst < TOLERANCE) == agree

@@ -17,6 +17,7 @@ import segjax
 from segjax import pretrained
 from segjax.pretrained import convert
 from segjax.pretrained.source import Source, abstract_variables, build
+from segjax.pretrained.sources import unwrapped
 from segjax.types import UserError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "pretrained.npz"
@@ -156,6 +157,28 @@ def test_another_number_of_classes_is_refused_unless_asked_for(shapes_of, drawn)
     assert changed == {entry.names[head] for head in entry.classifier}
 
 
+@pytest.mark.parametrize(
+    "source", ["torchvision/lraspp_mobilenet_v3_large", "torchvision/resnet18"]
+)
+def test_weights_without_a_classifier_get_one_as_the_sentence_advises(
+    source, shapes_of, drawn
+):
+    state = drawn.state_dict(shapes_of(source))
+    entry = pretrained.SOURCES[source]
+    if not entry.is_backbone:
+        with pytest.raises(
+            UserError, match=r"In Python, .*num_classes=N, reinitialize=True\) draws"
+        ):
+            pretrained.load(source, state, skip=entry.classifier)
+    with pytest.raises(UserError, match=r"have no .*, num_classes is 5: draw"):
+        pretrained.load(source, state, skip=entry.classifier, num_classes=5)
+    model, variables = pretrained.load(
+        source, state, skip=entry.classifier, num_classes=5, reinitialize=True
+    )
+    assert model.num_classes == 5
+    assert variables["params"].keys() == abstract_variables(model)["params"].keys()
+
+
 def test_weights_of_another_depth_are_named(hollow):
     with pytest.raises(UserError) as caught:
         pretrained.load("torchvision/resnet50", hollow("torchvision/resnet34"))
@@ -173,6 +196,44 @@ def test_weights_of_another_network_are_named(source, hollow):
     with pytest.raises(UserError, match=r"lack .*bias\.") as e:
         pretrained.load(source, hollow(theirs))
     assert str(e.value).endswith(f"By their names they are those of {theirs}.")
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    ["module.", "model.", "net.", "_orig_mod.", "module._orig_mod.", "model.model."],
+)
+@pytest.mark.parametrize(
+    "source", ["torchvision/resnet18", "torchvision/lraspp_mobilenet_v3_large"]
+)
+def test_what_wrappers_put_before_all_names_is_taken_off(
+    source, wrapper, hollow, caplog
+):
+    entry, state = pretrained.SOURCES[source], hollow(source)
+    wrapped = {f"{wrapper}{name}": x for name, x in state.items()}
+    with caplog.at_level("INFO", logger="segjax"):
+        found = unwrapped(entry, wrapped)
+    assert list(found) == list(state)
+    assert f'"{wrapper}", which begins all names, is taken off' in caplog.text
+    assert unwrapped(entry, state) is state
+
+
+def test_a_wrapped_state_dict_is_loaded_in_python(shapes_of, drawn):
+    state = drawn.state_dict(shapes_of("torchvision/alexnet"))
+    wrapped = {f"net.module.{name}": x for name, x in state.items()}
+    wrapped["criterion.weight"] = np.ones(3, np.float32)
+    more = ("criterion", "classifier")
+    _, expected = pretrained.load("torchvision/alexnet", state, skip=more[1:])
+    _, found = pretrained.load("torchvision/alexnet", wrapped, skip=more)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_names_that_some_lack_and_names_of_others_stay(hollow):
+    entry = pretrained.SOURCES["torchvision/resnet18"]
+    state = {f"model.{name}": x for name, x in hollow("torchvision/resnet18").items()}
+    assert unwrapped(entry, {**state, "loss.weight": np.ones(3)}).keys() > state.keys()
+    theirs = {f"model.{name}": x for name, x in hollow("torchvision/vgg16").items()}
+    with pytest.raises(UserError, match=r"those of torchvision/vgg16\.$"):
+        pretrained.load("torchvision/resnet18", theirs)
 
 
 def test_missing_and_extra_tensors_are_listed_together(hollow):

@@ -97,6 +97,41 @@ def test_what_would_be_overwritten_is_told_before_weights_are_read(
     assert (tmp_path / "config.json").read_text() == "mine"
 
 
+def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
+    source = "torchvision/lraspp_mobilenet_v3_large"
+    drawn = runpy.run_path(str(TESTS / "pretrained/drawn_weights.py"))
+    heads = SOURCES[source].classifier
+    shapes = {
+        name: (1, *shape[1:]) if name.startswith(heads) else shape
+        for name, shape in shapes_of(source).items()
+    }
+    state = drawn["state_dict"](shapes)
+    np.savez(tmp_path / "one.npz", **state)
+    arguments = ("import", f"--source={source}", f"--workdir={tmp_path / 'run'}")
+    ended = main(*arguments, f"--input={tmp_path / 'one.npz'}")
+    assert ended.code == 1
+    assert f"has a binary head: {', '.join(heads)} give one logit" in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+    assert "np.concatenate([np.zeros_like(x), x])" in ended.stderr
+    for name, x in state.items():
+        if name.startswith(heads):
+            state[name] = np.concatenate([np.zeros_like(x), x])
+    np.savez(tmp_path / "two.npz", **state)
+    ended = main(*arguments, f"--input={tmp_path / 'two.npz'}")
+    assert ended.code == 0, ended.stderr
+    assert json.loads(ended.stdout)["num_classes"] == 2
+
+
+@pytest.mark.parametrize("source", [x for x in IMPORTED if "rcnn" in x])
+def test_the_epsilon_of_an_imported_detector_is_in_its_config(source):
+    config = imported(source).config
+    wanted = None if source.endswith("_v2") else 0.0
+    assert config.model.backbone.get("norm_epsilon") == wanted
+    config.model.backbone.norm_epsilon = 1e-5
+    assert make_task(config).model.backbone.norm_epsilon == 1e-5
+
+
 def test_classes_without_names_have_numbers():
     assert label_spec(2).names == ("class0", "class1")
 

@@ -133,7 +133,9 @@ def test_weights_of_the_whole_model_need_its_classes(config, tmp_path):
     config.initialization = {"source": LRASPP, "input": str(tmp_path / "a.npz")}
     with pytest.raises(UserError) as caught:
         read(config, tmp_path)
-    assert f'leave out skip=("{heads[0]}", "{heads[1]}",)' in str(caught.value)
+    assert f'config.initialization.skip=("{heads[0]}", "{heads[1]}",)' in str(
+        caught.value
+    )
     assert "classifier.low_classifier.bias is [21], expected [5]" in str(caught.value)
     config.initialization.skip = heads
     params = read(config, tmp_path).variables["params"]
@@ -225,5 +227,7 @@ def test_a_run_with_more_than_the_network_has_is_refused(coarse_run):
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     task = SemanticTask(staged((), input=str(tmp_path / "none")))
-    with pytest.raises(UserError, match="none"):
+    with pytest.raises(UserError, match="none") as caught:
         initialization.read(task.config, task.model, 3, tmp_path)
+    assert "config.initialization.input: " in str(caught.value)
+    assert "--workdir" not in str(caught.value)  # which is another folder

@@ -1,20 +1,24 @@
 """A run that was trained, loaded again; Otsu measured beside it."""
 
+import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from segjax.data.dataset import Dataset
 from segjax.data.images import normalize
+from segjax.predict.crf import CRF
 from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.run import predict_run
-from segjax.train import loop
+from segjax.train import checkpoint, loop
 from segjax.train.baseline import PositionPredictor, evaluate_baseline
 from segjax.train.evaluate import Report
 from segjax.train.task import SemanticTask
-from segjax.train.trained import evaluate_run, load_trained
+from segjax.train.trained import describe, evaluate_run, load_trained
 from segjax.types import UserError
 
 
@@ -99,6 +103,43 @@ def test_a_downscale_that_is_none_is_told(run, factor, tmp_path):
         load_trained(kept)
 
 
+def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
+    run, main, data_dir, tmp_path, smoke
+):
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    task = load_trained(kept).task
+    with checkpoint.Checkpoints(kept, task.evaluation.best_metric) as checkpoints:
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = checkpoint.abstract_like(
+            jax.eval_shape(lambda: task.init_state(1)), sharding
+        )
+        state, about = checkpoints.restore_newest(abstract)
+        spoilt = jax.tree.map(lambda x: x.at[..., -1].set(np.nan), state.params)
+        checkpoints.save(
+            dataclasses.replace(state, step=state.step + 1, params=spoilt), about
+        )
+        checkpoints.wait()
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
+    use = f"--workdir={kept}"
+    asked = f"--data_dir={data_dir}"
+    input, output = f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"
+    told = [
+        main("predict", use, input, output),
+        main("evaluate", use, asked),
+        main("tune_crf", use, asked),
+    ]
+    for ended in told:
+        assert ended.code == 1
+        assert "that of step 4, whose values are not finite" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        assert "evaluate and predict step 3 (--checkpoint=best)" in ended.stderr
+    assert not (tmp_path / "out").exists()
+    assert main("predict", use, input, output, "--checkpoint=best").code == 0
+    smoke.initialization = {"source": "segjax/run", "input": str(kept)}
+    with pytest.raises(UserError, match="values are not finite"):
+        loop.train(smoke, tmp_path / "next", data_dir)
+
+
 def test_an_evaluation_tells_the_crf_that_refined(run, data_dir, tmp_path):
     kept = shutil.copytree(run[0], tmp_path / "run")
     config = json.loads((kept / "config.json").read_text())
@@ -107,6 +148,53 @@ def test_an_evaluation_tells_the_crf_that_refined(run, data_dir, tmp_path):
     told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
     assert (told["w1"], told["num_iterations"], told["sigma_alpha"]) == (2.5, 1, 49)
     assert "crf" not in evaluate_run(kept, data_dir=data_dir)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([40, 3000, 900, 70], np.uint16), 4095),
+        (np.array([40, 300, 90, 70], np.uint16), 1023),
+        (np.array([40, 250, 90, 70], np.uint8), None),
+    ],
+    ids=["12 bits", "10 bits", "8 bits"],
+)
+def test_a_run_knows_the_range_of_its_training_images(
+    run, values, expected, tmp_path
+) -> None:
+    """One range for all images, so that a dark page of a stack keeps its contrast."""
+    records = [{"image": np.full((2, 2, 1), x), "name": "a"} for x in values]
+    trained = load_trained(run[0])
+    dataset = Dataset("folder", trained.label_spec, 1, {"train": records})
+    about = describe(trained.task.config, dataset)
+    assert about["max_intensity"] == expected
+    known = dataclasses.replace(trained, max_intensity=expected)
+    assert known.in_range(CRF()).max_intensity == expected
+    assert known.in_range(CRF(max_intensity=600)).max_intensity == 600
+
+
+def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
+    run, data_dir, tmp_path, monkeypatch
+) -> None:
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["crf"] = {"num_iterations": 1}
+    (kept / "config.json").write_text(json.dumps(config))
+    trained = dataclasses.replace(load_trained(kept), max_intensity=4095)
+    for module in ("segjax.train.trained", "segjax.predict.run"):
+        monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: trained)
+    told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
+    assert told["max_intensity"] == 4095
+    seen = []
+    monkeypatch.setattr(
+        CRF,
+        "page",
+        lambda crf, image, *_: seen.append(crf) or {"labels": image[..., 0]},
+    )
+    image = np.zeros((40, 40), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predict_run(kept, tmp_path / "a.png", tmp_path / "out", crf=True)
+    assert [crf.max_intensity for crf in seen] == [4095]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
             for path, shape in ((image_path, image.shape), (label_path, raw.shape)):
                 if shape not in (SIZE, (*SIZE, 3)) or image.dtype != "uint8":
                     raise UserError(_not_camvid(path, shape))
-            ids = LABEL_SPEC.to_ids(raw, str(label_path))
+            ids = LABEL_SPEC.to_ids(raw, str(label_path), remappable=False)
             yield (
                 i,
                 {

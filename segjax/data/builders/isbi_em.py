@@ -127,7 +127,8 @@ def _label_ids(path: Path | None) -> Generator[np.ndarray, None, None]:
         for i, raw in enumerate(labels):
             if raw.shape != (SIDE, SIDE):
                 raise UserError(_not_the_challenge(path, f"slice {i} is {_size(raw)}"))
-            yield LABEL_SPEC.to_ids(raw, f"{path}, slice {i},")
+            where = f"{path}, slice {i},"
+            yield LABEL_SPEC.to_ids(raw, where, remappable=False)
 
 
 def _files(manual_dir: Path | None) -> list[Path]:
