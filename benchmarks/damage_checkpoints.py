@@ -23,15 +23,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import ml_collections
 
 from segjax import config as config_lib
 from segjax.train import loop
 from segjax.train.trained import load_trained
 from segjax.types import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 STEPS = 6
 
@@ -81,7 +80,9 @@ def lengthen_numbers(path: Path) -> None:
     """Makes every number of a JSON file a huge one."""
     content = path.read_bytes()
     digits = b"0123456789"
-    path.write_bytes(b"".join(b"9" * 300 if x in digits else bytes([x]) for x in content))
+    path.write_bytes(
+        b"".join(b"9" * 300 if x in digits else bytes([x]) for x in content)
+    )
 
 
 FILES = {
@@ -103,7 +104,7 @@ FOLDERS = {"deleted": delete, "a file": become_file, "emptied": empty_folder}
 
 def damages(checkpoint: Path) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
     """Yields path within a checkpoint, name of the damage, damage."""
-    for path in sorted(checkpoint.rglob("*")) + [checkpoint]:
+    for path in [*sorted(checkpoint.rglob("*")), checkpoint]:
         for name, damage in (FOLDERS if path.is_dir() else FILES).items():
             yield str(path.relative_to(checkpoint)), name, damage
 
@@ -203,7 +204,9 @@ def sweep(folder: Path, data_dir: str, every: int = 1) -> list[dict[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--folder", required=True, help="a new one, for copies of a run")
+    parser.add_argument(
+        "--folder", required=True, help="a new one, for copies of a run"
+    )
     parser.add_argument("--every", type=int, default=1, help="tries every n-th damage")
     parser.add_argument("--json", help="file of the rows")
     options = parser.parse_args()

@@ -56,7 +56,9 @@ def _read_about(folder: Path) -> dict[str, Any]:
     raw = (folder / "about" / "metadata").read_bytes()
     with contextlib.suppress(UserError):
         about = parse_json(raw, folder)
-        if isinstance(about, dict) and about.get("about_sha256") == _about_sha256(about):
+        if isinstance(about, dict) and about.get("about_sha256") == _about_sha256(
+            about
+        ):
             return about
     raise UserError("what it says of itself has changed")
 
@@ -347,7 +349,9 @@ class _LatestAndBest:
     def __init__(self, best_of: Callable[[Sequence[int]], int | None]):
         self._best_of = best_of
 
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> list[bool]:
         """Answers for each checkpoint; Orbax asks it after each save."""
         steps = sorted(info.step for info in checkpoints)
         kept = {*steps[-2:], self._best_of(steps)}

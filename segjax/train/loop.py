@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,14 @@ class Result:
       parameters_sha256: hash of the parameters at that step.
       metrics: of the last evaluation; empty where there was none.
       interrupted: whether a signal ended the run before its last step.
+      signal: the signal that came during its steps, if one did.
     """
 
     step: int
     parameters_sha256: str
     metrics: dict[str, float]
     interrupted: bool
+    signal: int | None = None
 
 
 def train(
@@ -119,7 +122,12 @@ def train(
         left = config.num_steps - run.start
         log.info("%s", describe_step(step_fn, left, devices.count, seconds))
         run.open_log(stack)
-        return run(state, step_fn, stop)
+        with stop.interrupts():
+            state = run(state, step_fn, stop)
+        if run.step == run.total and stop.received != signal.SIGINT:
+            run.draw(state)
+        result = run.result(state, run.step)
+        return dataclasses.replace(result, signal=stop.received)
 
 
 def _prepare(
@@ -186,7 +194,7 @@ class _Run:
     ):
         self.task, self.dataset, self.devices = task, dataset, devices
         self.checkpoints, self.workdir, self.about = checkpoints, workdir, about
-        self.start, self.total = start, task.config.num_steps
+        self.start, self.step, self.total = start, start, task.config.num_steps
         self.is_main = sharding.process_index() == 0
         self.progress = Progress(self.total, start)
         self.writer: Writer | None = None
@@ -201,8 +209,8 @@ class _Run:
             self.writer = Writer(self.workdir, resumed_from=self.start)
             stack.callback(self.writer.close)
 
-    def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> Result:
-        """Trains to the last step, or to where it is told to stop."""
+    def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
+        """Trains to the last step, or to where it is told to stop, and saves there."""
         config, step = self.task.config, self.start
         self.logged_at = step, time.monotonic()
         stopped = stop.requested
@@ -228,9 +236,8 @@ class _Run:
                     stopped = stopped or stop.requested
                 self.progress.update(step)
         self.checkpoints.wait()
-        if step == self.total:
-            self._draw(state)
-        return self.result(state, step)
+        self.step = step
+        return state
 
     def complete(self, state: TrainState, stack: contextlib.ExitStack) -> Result:
         """Measures and draws a run that has all its steps, unless that was done."""
@@ -244,7 +251,7 @@ class _Run:
         if not found:
             self.open_log(stack)
         self.report = self._evaluate(state, self.total)
-        self._draw(state)
+        self.draw(state)
         return self.result(state, self.total)
 
     def result(
@@ -300,7 +307,7 @@ class _Run:
         self.logged_at = step, time.monotonic()
         return report
 
-    def _draw(self, state: TrainState) -> None:
+    def draw(self, state: TrainState) -> None:
         """Draws the pictures of a finished run."""
         if self.is_main and self.report is not None:
             files = draw_run(

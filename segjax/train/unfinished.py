@@ -14,7 +14,16 @@ T = TypeVar("T")
 
 _run_sync = asyncio_utils.run_sync
 
-_OF_THE_DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE")
+_OF_THE_DISK = (
+    "ENOSPC",
+    "EDQUOT",
+    "EFBIG",
+    "EIO",
+    "EROFS",
+    "EACCES",
+    "EPERM",
+    "EMFILE",
+)
 """Errors whose names in words TensorStore hides in paragraphs of its own."""
 
 
