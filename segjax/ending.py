@@ -208,7 +208,9 @@ class _Interrupt:
     def leave(self) -> None:
         """Ends the process, without waiting for threads that are at work."""
         if self._leaving.acquire(blocking=False):
-            with contextlib.suppress(OSError):  # not through a stream that is being written
+            with contextlib.suppress(
+                OSError
+            ):  # not through a stream that is being written
                 bar = b"\n" if os.isatty(2) else b""
                 os.write(2, bar + b"segjax: interrupted.\n")
             os._exit(INTERRUPTED)

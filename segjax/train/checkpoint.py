@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 
 from segjax.text_files import parse_json
 from segjax.train import sharding
+from segjax.train.divergence import is_in_range
 from segjax.train.evaluate import score
 from segjax.train.state import TrainState, parameters_sha256, tree_sha256
 from segjax.train.unfinished import let_orbax_finish, reason
@@ -78,14 +79,13 @@ class Checkpoints:
           read_only: whether nothing may be kept or deleted.
         """
         for noisy in ("absl", "orbax"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
         let_orbax_finish()
         self._directory = workdir.resolve() / CHECKPOINTS
         self._best_metric = best_metric or ""
         self._metrics: dict[int, Mapping[str, Any] | None] = {}
-        self._manager = ocp.CheckpointManager(
-            self._directory, options=_options(self._best_of, read_only)
-        )
+        self._options = _options(self._best_of, read_only)
+        self._manager = ocp.CheckpointManager(self._directory, options=self._options)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -154,10 +154,17 @@ class Checkpoints:
         except Exception as error:  # Orbax and TensorStore raise many kinds
             raise UserError(
                 f"A checkpoint could not be written to {self._directory} "
-                f"({reason(error)}). Those before it are as they were: see that there is "
-                "room and that the folder can be written, and call again to go on from "
-                "the newest."
+                f"({reason(error)}); {self._what_is_left()}. See that there is room and "
+                "that the folder can be written, and call again."
             ) from error
+
+    def _what_is_left(self) -> str:
+        steps = steps_on_disk(self._directory.parent)
+        return (
+            f"the newest that is there is of step {steps[0]}"
+            if steps
+            else "there is none"
+        )
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, newest first."""
@@ -189,6 +196,16 @@ class Checkpoints:
             except (OSError, UserError) as error:
                 log.warning("%s", DamagedError(step, self._directory, reason(error)))
         return self._metrics[step]
+
+    def newest_in_range(self) -> Path | None:
+        """The newest checkpoint whose loss was in the range of those before it, if any.
+
+        Its arrays are finite, as training saves no others.
+        """
+        for about in abouts_on_disk(self._directory.parent):
+            if is_in_range(about.get("loss")):
+                return self._directory / str(about["step"])
+        return None
 
     def newest_about(self) -> dict[str, Any]:
         """The JSON beside the newest checkpoint that has one.
@@ -286,7 +303,13 @@ class Checkpoints:
                 (self._directory / str(saved)).rename(target)
                 log.warning("The damaged checkpoint was moved to %s.", target)
         sharding.barrier("set aside")
-        self._manager.reload()
+        if newer:  # Orbax's reload would read what it skips at the start
+            self._manager.close()
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=self._options
+            )
+            for saved in newer:
+                self._metrics.pop(saved, None)
 
 
 class DamagedError(Exception):

@@ -20,7 +20,8 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.inspect.preflight import describe_experiment, describe_step
 from segjax.metrics import without_nan
-from segjax.train import checkpoint, initialization, sharding
+from segjax.train import checkpoint, divergence, initialization, sharding
+from segjax.train.divergence import LossRange
 from segjax.train.evaluate import Report
 from segjax.train.instance_evaluate import InstanceReport
 from segjax.train.pictures import are_drawn, draw_run
@@ -200,6 +201,8 @@ class _Run:
         self.writer: Writer | None = None
         self.pending: list[tuple[int, Metrics]] = []
         self.logged_at = start, time.monotonic()
+        self.losses = LossRange.of_log(read_rows(workdir / LOG), start)
+        self.loss: dict[str, float] | None = None
         self.report: Report | InstanceReport | None = None
 
     def open_log(self, stack: contextlib.ExitStack) -> None:
@@ -225,13 +228,13 @@ class _Run:
                 saves = last or step % config.checkpoint_every == 0
                 evaluates = step == self.total or step % config.eval_every == 0
                 if saves or evaluates or step % config.log_every == 0:
-                    self._log()
+                    self._log(state if saves or evaluates else None)
                 if evaluates:
                     self.report = self._evaluate(state, step)
                     metrics_to_keep = without_nan(self.report.metrics)
-                    self.checkpoints.save(state, self.about, metrics_to_keep)
+                    self.checkpoints.save(state, self._about(), metrics_to_keep)
                 elif saves:
-                    self.checkpoints.save(state, self.about)
+                    self.checkpoints.save(state, self._about())
                 if saves or evaluates:  # a signal that came meanwhile need not wait
                     stopped = stopped or stop.requested
                 self.progress.update(step)
@@ -266,32 +269,40 @@ class _Run:
             interrupted=step < self.total,
         )
 
-    def _log(self) -> None:
-        """Fetches what the steps since the last time measured, and checks it."""
+    def _about(self) -> dict[str, Any]:
+        return {**self.about, "loss": self.loss}
+
+    def _log(self, state: TrainState | None) -> None:
+        """Fetches what the steps since the last time measured, and checks it, and the
+        state, where it is given.
+        """
         fetched = jax.device_get(self.pending)
         self.pending = []
         for step, metrics in fetched:
             if not all(math.isfinite(value) for value in metrics.values()):
                 self._stop_at_non_finite(step, metrics)
         step, metrics = fetched[-1]
+        if state is not None and not divergence.all_finite(state):
+            self._stop_at_non_finite(step, metrics)
         before, moment = self.logged_at
         self.logged_at = step, time.monotonic()
         values = {name: float(value) for name, value in metrics.items()}
         values["loss"] = sum(float(m["loss"]) for _, m in fetched) / len(fetched)
+        self.loss = self.losses.add(values["loss"])
         self.progress.note(step, {"loss": values["loss"]})
         values["steps_per_second"] = (step - before) / (time.monotonic() - moment)
         if self.writer:
             self.writer.write(step, "train", values)
 
     def _stop_at_non_finite(self, step: int, metrics: Metrics) -> None:
-        names = self.task.records_of_step(self.dataset, step - 1)
-        values = ", ".join(f"{key} {float(value):g}" for key, value in metrics.items())
-        kept = self.checkpoints.steps()
+        self.checkpoints.wait()
         raise UserError(
-            f"Step {step} is not finite ({values}), on the records {', '.join(names)}. "
-            "Look at these images, lower config.schedule.peak, or set "
-            "config.optimizer.clip_norm; the newest checkpoint is that of step "
-            f"{kept[0] if kept else 0}, before it happened."
+            divergence.sentence(
+                step,
+                {name: float(value) for name, value in metrics.items()},
+                self.task.records_of_step(self.dataset, step - 1),
+                self.checkpoints.newest_in_range(),
+            )
         )
 
     def _evaluate(self, state: TrainState, step: int) -> Report | InstanceReport:

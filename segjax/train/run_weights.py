@@ -10,13 +10,15 @@ from typing import Any
 import jax
 from flax import traverse_util
 
+from segjax.train.checkpoint import CHECKPOINTS
 from segjax.train.trained import load_trained
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
 RUN = "segjax/run"
-"""The name of this source in `config.initialization`: `input` is the run's folder."""
+"""The name of this source in `config.initialization`: `input` is the run's folder, or that
+of one of its checkpoints, as `runs/a/checkpoints/200`."""
 
 
 def weights_of_run(
@@ -28,7 +30,7 @@ def weights_of_run(
     parameters of the one before, and draws those that are new.
 
     Args:
-      path: folder of the run; its newest checkpoint counts.
+      path: folder of the run, whose newest checkpoint counts, or of one checkpoint.
       skip: modules or parameters of it that are left out.
       target: shapes of the network's collections.
 
@@ -39,7 +41,10 @@ def weights_of_run(
     Raises:
       UserError: if there is no such run, or it has parameters that the network has not.
     """
-    trained = load_trained(path)
+    is_one = path.parent.name == CHECKPOINTS and path.name.isdecimal()
+    trained = load_trained(
+        path.parent.parent if is_one else path, step=int(path.name) if is_one else None
+    )
     theirs = {
         collection: {
             name: leaf

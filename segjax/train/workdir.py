@@ -35,7 +35,7 @@ def make_workdir(workdir: Path) -> None:
     Raises:
       UserError: naming the folder and what stands in the way.
     """
-    with _told_as_a_sentence(workdir):
+    with writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         probe = workdir / f".probe-{os.getpid()}"
         probe.touch()
@@ -50,7 +50,7 @@ def lock(workdir: Path) -> Iterator[None]:
       UserError: if another process trains here, or there can be no lock.
     """
     with contextlib.ExitStack() as stack:
-        with _told_as_a_sentence(workdir):
+        with writing(workdir):
             file = stack.enter_context(open(workdir / ".lock", "w"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,7 +109,7 @@ def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """
     path = workdir / CONFIG_FILE
     content = (config_lib.to_json(config) + "\n").encode()
-    with _told_as_a_sentence(workdir):
+    with writing(workdir):
         if path.exists() and path.read_bytes() == content:
             return
         partial = path.with_suffix(".partial")
@@ -150,11 +150,16 @@ def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 
 @contextlib.contextmanager
-def _told_as_a_sentence(workdir: Path) -> Iterator[None]:
+def writing(workdir: Path) -> Iterator[None]:
+    """Tells in a sentence that the folder of a run cannot be written.
+
+    Raises:
+      UserError: naming the folder and what stands in the way.
+    """
     try:
         yield
     except OSError as error:
         raise UserError(
             f"--workdir={workdir} cannot be written ({error.strerror}): choose a folder "
-            "of your own."
+            "of your own, on a disk that has room."
         ) from error
