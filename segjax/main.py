@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -26,7 +27,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from segjax import config as config_lib
-from segjax.errors import UserError, suggestion
+from segjax import ending
+from segjax.errors import UserError, escape_control, suggestion
 
 if TYPE_CHECKING:
     import ml_collections
@@ -35,7 +37,10 @@ TOGETHER = ("coordinator", "num_processes", "process_id")
 """The flags of a run of many processes."""
 
 VERBS = {
-    "train": ("config", "workdir", "data_dir", "manual_dir", *TOGETHER),
+    "train": (
+        *("config", "workdir", "data_dir", "manual_dir"),
+        *("interrupted_exit_code", *TOGETHER),
+    ),
     "evaluate": (
         *("workdir", "data_dir", "manual_dir"),
         *("split", "checkpoint", "baseline", "tile", "crf"),
@@ -103,6 +108,13 @@ flags.DEFINE_bool("crf", False, "evaluate, predict: refines labels by config.crf
 flags.DEFINE_integer("images", 100, "tune_crf: of how many images.", lower_bound=1)
 flags.DEFINE_bool("keep", False, "tune_crf: puts the values into the run's config.")
 flags.DEFINE_bool("json", False, "summary: writes JSON instead of a table.")
+flags.DEFINE_integer(
+    "interrupted_exit_code",
+    0,
+    "train: exit code where SIGTERM ended the run before its last step.",
+    lower_bound=0,
+    upper_bound=255,
+)
 flags.DEFINE_string(
     "coordinator", None, "Address host:port of process 0, in a run of many processes."
 )
@@ -112,20 +124,33 @@ flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.")
 
 def run() -> None:
     """Runs the command line; the entry point of the console command."""
-    try:
-        app.run(_main, flags_parser=_parse)
-    except UserError as error:
-        if FLAGS.is_parsed() and logging.get_verbosity() > 0:
-            raise
-        print(f"segjax: {error}", file=sys.stderr)
-        sys.exit(1)
+    ending.run(
+        lambda: app.run(_main, flags_parser=_parse),
+        remedy=_remedy,
+        wants_traceback=lambda: FLAGS.is_parsed() and logging.get_verbosity() > 0,
+    )
+
+
+def _verb(argv: list[str]) -> tuple[str, list[str]]:
+    """The verb, and the arguments after it."""
+    if argv[1:] and not argv[1].startswith("-"):
+        return argv[1], argv[2:]
+    return "train", argv[1:]
+
+
+def _remedy() -> str:
+    """Says what helps a verb whose memory does not suffice."""
+    from segjax.train import remedies
+
+    verb, _ = _verb(sys.argv)
+    if verb == "train":
+        return remedies.for_training(_config())
+    return remedies.for_images(Path(FLAGS.workdir or ""), verb, FLAGS.tile)
 
 
 def _parse(argv: list[str]) -> list[str]:
     """Takes the verb out of the arguments and parses the flags."""
-    verb, rest = "train", argv[1:]
-    if rest and not rest[0].startswith("-"):
-        verb, rest = rest[0], rest[1:]
+    verb, rest = _verb(argv)
     if verb not in VERBS:
         raise UserError(f'"{verb}" is no verb.{suggestion(verb, VERBS)}')
     if CONFIG not in FLAGS:
@@ -137,7 +162,7 @@ def _parse(argv: list[str]) -> list[str]:
         listed = FLAGS.main_module_help() or FLAGS.module_help(__name__)
         print(f"{__doc__}\nFlags:\n{listed}")
         sys.exit(0)
-    config = _check_config(rest)
+    config = config_lib.named_by(rest, f"--{CONFIG}")
     try:
         unused = FLAGS([argv[0], *rest])[1:]
     except (flags.Error, AttributeError, TypeError, ValueError) as error:
@@ -182,34 +207,12 @@ def _flag_sentence(error: Exception, config: ml_collections.ConfigDict | None) -
     return f"{flag} does not fit ({reason}): give a value like the config's, {value!r}."
 
 
-def _check_config(arguments: list[str]) -> ml_collections.ConfigDict | None:
-    """Looks at the config and the keys that are overridden, as config_flags would only
-    raise tracebacks; returns the config without the overrides.
-    """
-    prefix = f"--{CONFIG}"
-    files, keys = [], []
-    for i, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name in (prefix, prefix[1:]):
-            files.append(value if equals else "".join(arguments[i + 1 : i + 2]))
-        elif name.startswith(prefix + "."):
-            keys.append(name.removeprefix(prefix + "."))
-    if files:
-        config = config_lib.load(files[-1])
-        config_lib.check_overrides(config, keys)
-        return config
-    if keys:
-        raise UserError(
-            f"--{CONFIG}.{keys[0]} overrides a key of a config, but no --{CONFIG}=FILE "
-            "is given; the values of a run are in config.json of its folder."
-        )
-    return None
-
-
 def _main(argv: list[str]) -> None:
     """Sets the process up, then hands over to the verb."""
     verb = argv[1]
-    _set_up_logging()
+    ending.send_log_to_stderr()
+    if logging.get_verbosity() <= 0:
+        logging.set_verbosity(logging.ERROR)  # absl's, and so that of Orbax and JAX
     _set_up_jax()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="(orbax|grain|tensorflow_datasets)")
@@ -224,25 +227,12 @@ def _main(argv: list[str]) -> None:
         }[verb]()
 
 
-def _set_up_logging() -> None:
-    """Sends segjax's own messages to stderr as plain lines, and hushes the others."""
-    import logging as standard
-
-    handler = standard.StreamHandler(sys.stderr)
-    handler.setFormatter(standard.Formatter("%(message)s"))
-    logger = standard.getLogger("segjax")
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(standard.INFO)
-    if logging.get_verbosity() <= 0:
-        logging.set_verbosity(logging.ERROR)
-
-
 def _set_up_jax() -> None:
     """Joins the other processes, and keeps compiled programs for the next time."""
     import jax
 
     from segjax.train.memory import keep_freed_memory
+    from segjax.train.sharding import join_processes
 
     keep_freed_memory()
     cache = "JAX_COMPILATION_CACHE_DIR"
@@ -251,14 +241,7 @@ def _set_up_jax() -> None:
         jax.config.update("jax_compilation_cache_dir", f"{home}/segjax/jax")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    together = (FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    if any(value is not None for value in together):
-        if any(value is None for value in together):
-            raise UserError(
-                "--coordinator, --num_processes and --process_id belong together: give "
-                "all three, or none."
-            )
-        jax.distributed.initialize(*together)
+    join_processes(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
 
 
 def _train() -> None:
@@ -273,6 +256,9 @@ def _train() -> None:
             **result.metrics,
         }
     )
+    if result.signal == signal.SIGINT:
+        sys.exit(ending.INTERRUPTED)
+    sys.exit(FLAGS.interrupted_exit_code if result.interrupted else 0)
 
 
 def _evaluate() -> None:
@@ -290,7 +276,7 @@ def _evaluate() -> None:
     )
     for name, value in result.items():
         if isinstance(value, float):
-            print(f"{name:30} {value:.4f}")
+            _print(f"{name:30} {value:.4f}")
     _print_result(result)
 
 
@@ -316,7 +302,7 @@ def _predict() -> None:
     kinds = [f"label file{many}"]
     kinds += [f"file{many} of probabilities"] * FLAGS.probabilities
     kinds += [f"overlay{many}"] * FLAGS.overlay
-    print(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
+    _print(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
 
 
 def _tune_crf() -> None:
@@ -331,7 +317,7 @@ def _tune_crf() -> None:
         data_dir=_path("data_dir"),
         manual_dir=_path("manual_dir"),
     )
-    print(f"crf = dict({', '.join(f'{k}={v!r}' for k, v in result['crf'].items())})")
+    _print(f"crf = dict({', '.join(f'{k}={v!r}' for k, v in result['crf'].items())})")
     _print_result(result)
 
 
@@ -339,7 +325,7 @@ def _summary() -> None:
     from segjax.inspect.summary import summarize, table
 
     summary = summarize(_config())
-    print(json.dumps(summary) if FLAGS.json else table(summary))
+    _print(json.dumps(summary) if FLAGS.json else table(summary))
 
 
 def _prepare() -> None:
@@ -349,11 +335,11 @@ def _prepare() -> None:
     task = make_task(_config())
     source, folder = _path("manual_dir"), _path("export")
     dataset = task.open_dataset(_path("data_dir"), source)
-    print(describe_dataset(dataset))
+    _print(describe_dataset(dataset))
     if folder:
         split, overwrite = FLAGS.split or "train", FLAGS.overwrite
         files = task.export(dataset, split, folder, source=source, overwrite=overwrite)
-        print(f"Exported   {len(files)} images of {split} to {folder}")
+        _print(f"Exported   {len(files)} images of {split} to {folder}")
 
 
 def _import() -> None:
@@ -369,7 +355,12 @@ def _print_result(result: dict[str, Any]) -> None:
     """Prints one JSON object, the last line of stdout."""
     from segjax.train.writer import json_line
 
-    print(json_line(result), end="", flush=True)
+    _print(json_line(result).rstrip())
+
+
+def _print(text: str) -> None:
+    """Writes to stdout what may hold names of files or classes."""
+    print(escape_control(text), flush=True)
 
 
 def _config() -> ml_collections.ConfigDict:

@@ -23,6 +23,7 @@ OURS: dict[str, set[str]] = {
     "rle": {"errors"},
     "text_files": {"errors"},
     "output": {"errors", "text_files"},
+    "ending": {"errors"},
     "config": BASE,
     "ops": BASE,
     "layers": BASE | {"ops"},
@@ -34,7 +35,7 @@ OURS: dict[str, set[str]] = {
     "backbones": BASE | {"ops", "layers"},
     "models": BASE | {"ops", "layers", "backbones"},
     **dict.fromkeys(RUNS, BASE | BELOW_RUNS | RUNS),
-    "main": BASE | {"config"} | RUNS,
+    "main": BASE | {"config", "ending"} | RUNS,
 }
 """What each part of the package may import of the package, besides itself."""
 
@@ -48,6 +49,7 @@ THEIRS: dict[str, set[str]] = {
     "rle": {"numpy"},
     "text_files": set(),
     "output": set(),
+    "ending": set(),
     "config": {"jax", "ml_collections"},
     "ops": ARRAYS | {"chex"},
     "layers": LINEN,

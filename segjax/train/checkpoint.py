@@ -7,18 +7,20 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
+from segjax.text_files import parse_json
 from segjax.train import sharding
+from segjax.train.divergence import is_in_range
 from segjax.train.evaluate import score
 from segjax.train.state import TrainState, parameters_sha256, tree_sha256
-from segjax.train.unfinished import let_orbax_finish
+from segjax.train.unfinished import let_orbax_finish, reason
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
@@ -31,8 +33,8 @@ _PASSING = re.compile("PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE|Too many
 
 def steps_on_disk(workdir: Path) -> list[int]:
     """The steps of the checkpoints in a workdir, newest first."""
-    folders = (workdir / CHECKPOINTS).glob("[0-9]*")
-    return sorted((int(f.name) for f in folders if f.name.isdigit()), reverse=True)
+    names = (path.name for path in (workdir / CHECKPOINTS).glob("[0-9]*"))
+    return sorted((int(x) for x in names if x.isascii() and x.isdigit()), reverse=True)
 
 
 def abouts_on_disk(workdir: Path) -> Iterator[dict[str, Any]]:
@@ -41,11 +43,25 @@ def abouts_on_disk(workdir: Path) -> Iterator[dict[str, Any]]:
     It reads files and nothing else, so one process of many may call it.
     """
     for step in steps_on_disk(workdir):
-        path = workdir / CHECKPOINTS / str(step) / "about" / "metadata"
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            about = json.loads(path.read_text())
-            if about["about_sha256"] == _about_sha256(about):
-                yield about
+        with contextlib.suppress(OSError, UserError):
+            yield _read_about(workdir / CHECKPOINTS / str(step))
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """Reads the JSON beside a checkpoint.
+
+    Raises:
+      OSError: if it cannot be read.
+      UserError: if it is not what was saved.
+    """
+    raw = (folder / "about" / "metadata").read_bytes()
+    with contextlib.suppress(UserError):
+        about = parse_json(raw, folder)
+        if isinstance(about, dict) and about.get("about_sha256") == _about_sha256(
+            about
+        ):
+            return about
+    raise UserError("what it says of itself has changed")
 
 
 class Checkpoints:
@@ -63,18 +79,27 @@ class Checkpoints:
           read_only: whether nothing may be kept or deleted.
         """
         for noisy in ("absl", "orbax"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
         let_orbax_finish()
         self._directory = workdir.resolve() / CHECKPOINTS
-        self._manager = ocp.CheckpointManager(
-            self._directory, options=_options(best_metric, read_only)
-        )
+        self._best_metric = best_metric or ""
+        self._metrics: dict[int, Mapping[str, Any] | None] = {}
+        self._options = _options(self._best_of, read_only)
+        self._manager = ocp.CheckpointManager(self._directory, options=self._options)
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _: TracebackType | None,
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):  # at once: what is being saved is lost
+            return
+        with contextlib.suppress(*([Exception] if error else [])), self._saving():
+            self._manager.close()
 
     def save(
         self,
@@ -88,6 +113,9 @@ class Checkpoints:
           state: the state; its own step names the checkpoint.
           about: JSON that is kept beside it.
           metrics: of the evaluation at this very step, where there was one.
+
+        Raises:
+          UserError: if this checkpoint, or the one before, cannot be written.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -95,6 +123,7 @@ class Checkpoints:
         about = {
             **about,
             "step": step,
+            "metrics": metrics,
             "parameters_sha256": parameters_sha256(state.params),
             "state_sha256": tree_sha256(state),
         }
@@ -102,19 +131,81 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
         )
-        self._manager.save(step, args=arguments, metrics=metrics, force=True)
+        self._metrics[step] = metrics
+        with self._saving():
+            self._manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
-        """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until everything is on disk.
+
+        Raises:
+          UserError: if it cannot be written.
+        """
+        with self._saving():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Tells in a sentence why a checkpoint could not be written."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            raise UserError(
+                f"A checkpoint could not be written to {self._directory} "
+                f"({reason(error)}); {self._what_is_left()}. See that there is room and "
+                "that the folder can be written, and call again."
+            ) from error
+
+    def _what_is_left(self) -> str:
+        steps = steps_on_disk(self._directory.parent)
+        return (
+            f"the newest that is there is of step {steps[0]}"
+            if steps
+            else "there is none"
+        )
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, newest first."""
         return sorted(self._manager.all_steps(), reverse=True)
 
     def best_step(self) -> int | None:
-        """The step of the best checkpoint; None where none was evaluated."""
-        return self._manager.best_step()
+        """The step of the best checkpoint; None where none was evaluated.
+
+        A damaged one is said and passed over.
+        """
+        return self._best_of(self.steps())
+
+    def _best_of(self, steps: Sequence[int]) -> int | None:
+        """The newest of those steps whose metrics are best; None without metrics."""
+        found = {step: self._metrics_of(step) for step in sorted(steps)}
+        scores = {
+            step: score(metrics, self._best_metric)
+            for step, metrics in found.items()
+            if metrics is not None
+        }
+        return max(scores, key=lambda step: (scores[step], step), default=None)
+
+    def _metrics_of(self, step: int) -> Mapping[str, float | None] | None:
+        """The metrics of a checkpoint; None where it was not evaluated, or is damaged."""
+        if step not in self._metrics:
+            self._metrics[step] = None
+            try:
+                self._metrics[step] = _metrics_of(self._directory / str(step))
+            except (OSError, UserError) as error:
+                log.warning("%s", DamagedError(step, self._directory, reason(error)))
+        return self._metrics[step]
+
+    def newest_in_range(self) -> Path | None:
+        """The newest checkpoint whose loss was in the range of those before it, if any.
+
+        Its arrays are finite, as training saves no others.
+        """
+        for about in abouts_on_disk(self._directory.parent):
+            if is_in_range(about.get("loss")):
+                return self._directory / str(about["step"])
+        return None
 
     def newest_about(self) -> dict[str, Any]:
         """The JSON beside the newest checkpoint that has one.
@@ -122,13 +213,10 @@ class Checkpoints:
         Raises:
           UserError: if there is none.
         """
-        arguments = ocp.args.Composite(about=ocp.args.JsonRestore())
         for step in self.steps():
             try:
-                about = self._manager.restore(step, args=arguments).about
-                if about["about_sha256"] == _about_sha256(about):
-                    return about
-            except Exception as error:  # damaged: the one before will do
+                return _read_about(self._directory / str(step))
+            except (OSError, UserError) as error:  # damaged: the one before will do
                 self._raise_if_passing(step, error)
         raise self._nothing_to_load(self.steps())
 
@@ -170,32 +258,26 @@ class Checkpoints:
           DamagedError: if it is not what was saved.
           UserError: if it cannot be read for a reason that may pass, such as rights.
         """
-        arguments = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), about=ocp.args.JsonRestore()
-        )
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         try:
-            restored = self._manager.restore(step, args=arguments)
-            state, about = restored.state, restored.about
-            if about["about_sha256"] != _about_sha256(about):
-                reason = "what it says of itself has changed"
-            elif about["state_sha256"] != tree_sha256(state):
-                reason = "its arrays have changed"
-            else:
-                return state, about
+            about = _read_about(self._directory / str(step))
+            state = self._manager.restore(step, args=arguments).state
+            if about["state_sha256"] != tree_sha256(state):
+                raise UserError("its arrays have changed")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._raise_if_passing(step, error)
-            reason = _first_line(error)
-        raise DamagedError(step, self._directory, reason)
+            raise DamagedError(step, self._directory, reason(error)) from error
+        return state, about
 
     def _raise_if_passing(self, step: int, error: Exception) -> None:
         """Raises an error that says nothing about the checkpoint itself."""
-        reason: BaseException | None = error
-        while reason is not None:
-            if isinstance(reason, MemoryError):
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MemoryError):
                 raise error
-            if _is_passing(reason):
-                raise self._unreadable(step, reason) from error
-            reason = reason.__cause__ or reason.__context__
+            if _is_passing(cause):
+                raise self._unreadable(step, cause) from error
+            cause = cause.__cause__ or cause.__context__
         for path in (self._directory / str(step)).rglob("*"):
             try:
                 if path.is_file():
@@ -203,10 +285,10 @@ class Checkpoints:
             except OSError as found:
                 raise self._unreadable(step, found) from error
 
-    def _unreadable(self, step: int, reason: BaseException) -> UserError:
+    def _unreadable(self, step: int, error: BaseException) -> UserError:
         return UserError(
             f"The checkpoint of step {step} in {self._directory} cannot be read "
-            f"({_first_line(reason)}). Nothing was changed; look at rights, disk and "
+            f"({reason(error)}). Nothing was changed; look at rights, disk and "
             "memory, and call again."
         )
 
@@ -221,7 +303,13 @@ class Checkpoints:
                 (self._directory / str(saved)).rename(target)
                 log.warning("The damaged checkpoint was moved to %s.", target)
         sharding.barrier("set aside")
-        self._manager.reload()
+        if newer:  # Orbax's reload would read what it skips at the start
+            self._manager.close()
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=self._options
+            )
+            for saved in newer:
+                self._metrics.pop(saved, None)
 
 
 class DamagedError(Exception):
@@ -247,18 +335,28 @@ def _is_passing(error: BaseException) -> bool:
     return bool(_PASSING.search(str(error)))
 
 
+def _metrics_of(folder: Path) -> Mapping[str, float | None] | None:
+    """The metrics beside a checkpoint; those of old runs lie in a file of their own."""
+    about = _read_about(folder)
+    path = folder / "metrics" / "metrics"
+    if "metrics" in about or not path.exists():
+        return about.get("metrics")
+    found = parse_json(path.read_bytes(), path)
+    if isinstance(found, dict) and all(_is_number(x) for x in found.values()):
+        return found
+    raise UserError("its metrics have changed")
+
+
+def _is_number(value: object) -> bool:
+    return value is None or type(value) in (int, float)
+
+
 def _free(path: Path) -> Path:
     """The first of `path-1`, `path-2`, ... that is not there."""
     number = 1
     while (free := path.with_name(f"{path.name}-{number}")).exists():
         number += 1
     return free
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of what went wrong, cut to what a sentence can hold."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:100].rstrip(" .:")
 
 
 def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
@@ -268,18 +366,27 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
     )
 
 
-def _options(best_metric: str | None, read_only: bool) -> ocp.CheckpointManagerOptions:
-    def best(metrics: Mapping[str, float | None]) -> float:
-        return score(metrics, best_metric or "")
+class _LatestAndBest:
+    """Which checkpoints Orbax keeps: the latest two, and the best."""
 
-    keep_best = policies.BestN(
-        get_metric_fn=best, n=1, keep_checkpoints_without_metrics=False
-    )
-    latest_and_best = policies.AnyPreservationPolicy([policies.LatestN(2), keep_best])
+    def __init__(self, best_of: Callable[[Sequence[int]], int | None]):
+        self._best_of = best_of
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> list[bool]:
+        """Answers for each checkpoint; Orbax asks it after each save."""
+        steps = sorted(info.step for info in checkpoints)
+        kept = {*steps[-2:], self._best_of(steps)}
+        return [info.step in kept for info in checkpoints]
+
+
+def _options(
+    best_of: Callable[[Sequence[int]], int | None], read_only: bool
+) -> ocp.CheckpointManagerOptions:
     return ocp.CheckpointManagerOptions(
-        best_fn=best,
-        best_mode="max",
         read_only=read_only,
         cleanup_tmp_directories=not read_only,
-        preservation_policy=None if read_only else latest_and_best,
+        preservation_policy=None if read_only else _LatestAndBest(best_of),
+        lightweight_initialize=True,  # else one damaged checkpoint hides the others
     )

@@ -38,7 +38,7 @@ class Initialization:
       source: a name of `segjax.pretrained.SOURCES`, or "segjax/run", another run of
         ours. Weights of a classifier of images go into the backbone of the model, or,
         without one, into its layers of the same names.
-      input: the file, or the folder of the run.
+      input: the file, or the folder of the run or of one of its checkpoints.
       skip: modules of the source that are left out, as "classifier.4", or "logits".
     """
 

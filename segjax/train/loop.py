@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.inspect.preflight import describe_experiment, describe_step
 from segjax.metrics import without_nan
-from segjax.train import checkpoint, initialization, sharding
+from segjax.train import checkpoint, divergence, initialization, sharding
+from segjax.train.divergence import LossRange
 from segjax.train.evaluate import Report
 from segjax.train.instance_evaluate import InstanceReport
 from segjax.train.pictures import are_drawn, draw_run, plan_pictures
@@ -31,8 +33,8 @@ from segjax.train.stop import StopSignal
 from segjax.train.task import SemanticTask as SemanticTask
 from segjax.train.tasks import Task, make_task
 from segjax.train.trained import check_data, describe
-from segjax.train.workdir import lock, make_workdir, settle_config
-from segjax.train.writer import LOG, Writer, read_rows
+from segjax.train.workdir import LOG, lock, make_workdir, settle_config
+from segjax.train.writer import Writer, read_rows
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
@@ -53,12 +55,14 @@ class Result:
       parameters_sha256: hash of the parameters at that step.
       metrics: of the last evaluation; empty where there was none.
       interrupted: whether a signal ended the run before its last step.
+      signal: the signal that came during its steps, if one did.
     """
 
     step: int
     parameters_sha256: str
     metrics: dict[str, float]
     interrupted: bool
+    signal: int | None = None
 
 
 def train(
@@ -122,7 +126,12 @@ def train(
         left = config.num_steps - run.start
         log.info("%s", describe_step(step_fn, left, devices.count, seconds))
         run.open_log(stack)
-        return run(state, step_fn, stop)
+        with stop.interrupts():
+            state = run(state, step_fn, stop)
+        if run.step == run.total and stop.received != signal.SIGINT:
+            run.draw(state)
+        result = run.result(state, run.step)
+        return dataclasses.replace(result, signal=stop.received)
 
 
 def _prepare(
@@ -189,12 +198,14 @@ class _Run:
     ):
         self.task, self.dataset, self.devices = task, dataset, devices
         self.checkpoints, self.workdir, self.about = checkpoints, workdir, about
-        self.start, self.total = start, task.config.num_steps
+        self.start, self.step, self.total = start, start, task.config.num_steps
         self.is_main = sharding.process_index() == 0
         self.progress = Progress(self.total, start)
         self.writer: Writer | None = None
         self.pending: list[tuple[int, Metrics]] = []
         self.logged_at = start, time.monotonic()
+        self.losses = LossRange.of_log(read_rows(workdir / LOG), start)
+        self.loss: dict[str, float] | None = None
         self.report: Report | InstanceReport | None = None
 
     def open_log(self, stack: contextlib.ExitStack) -> None:
@@ -204,8 +215,8 @@ class _Run:
             self.writer = Writer(self.workdir, resumed_from=self.start)
             stack.callback(self.writer.close)
 
-    def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> Result:
-        """Trains to the last step, or to where it is told to stop."""
+    def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
+        """Trains to the last step, or to where it is told to stop, and saves there."""
         config, step = self.task.config, self.start
         self.logged_at = step, time.monotonic()
         stopped = stop.requested
@@ -220,20 +231,19 @@ class _Run:
                 saves = last or step % config.checkpoint_every == 0
                 evaluates = step == self.total or step % config.eval_every == 0
                 if saves or evaluates or step % config.log_every == 0:
-                    self._log()
+                    self._log(state if saves or evaluates else None)
                 if evaluates:
                     self.report = self._evaluate(state, step)
                     metrics_to_keep = without_nan(self.report.metrics)
-                    self.checkpoints.save(state, self.about, metrics_to_keep)
+                    self.checkpoints.save(state, self._about(), metrics_to_keep)
                 elif saves:
-                    self.checkpoints.save(state, self.about)
+                    self.checkpoints.save(state, self._about())
                 if saves or evaluates:  # a signal that came meanwhile need not wait
                     stopped = stopped or stop.requested
                 self.progress.update(step)
         self.checkpoints.wait()
-        if step == self.total:
-            self._draw(state)
-        return self.result(state, step)
+        self.step = step
+        return state
 
     def complete(self, state: TrainState, stack: contextlib.ExitStack) -> Result:
         """Measures and draws a run that has all its steps, unless that was done."""
@@ -247,7 +257,7 @@ class _Run:
         if not found:
             self.open_log(stack)
         self.report = self._evaluate(state, self.total)
-        self._draw(state)
+        self.draw(state)
         return self.result(state, self.total)
 
     def result(
@@ -262,32 +272,40 @@ class _Run:
             interrupted=step < self.total,
         )
 
-    def _log(self) -> None:
-        """Fetches what the steps since the last time measured, and checks it."""
+    def _about(self) -> dict[str, Any]:
+        return {**self.about, "loss": self.loss}
+
+    def _log(self, state: TrainState | None) -> None:
+        """Fetches what the steps since the last time measured, and checks it, and the
+        state, where it is given.
+        """
         fetched = jax.device_get(self.pending)
         self.pending = []
         for step, metrics in fetched:
             if not all(math.isfinite(value) for value in metrics.values()):
                 self._stop_at_non_finite(step, metrics)
         step, metrics = fetched[-1]
+        if state is not None and not divergence.all_finite(state):
+            self._stop_at_non_finite(step, metrics)
         before, moment = self.logged_at
         self.logged_at = step, time.monotonic()
         values = {name: float(value) for name, value in metrics.items()}
         values["loss"] = sum(float(m["loss"]) for _, m in fetched) / len(fetched)
+        self.loss = self.losses.add(values["loss"])
         self.progress.note(step, {"loss": values["loss"]})
         values["steps_per_second"] = (step - before) / (time.monotonic() - moment)
         if self.writer:
             self.writer.write(step, "train", values)
 
     def _stop_at_non_finite(self, step: int, metrics: Metrics) -> None:
-        names = self.task.records_of_step(self.dataset, step - 1)
-        values = ", ".join(f"{key} {float(value):g}" for key, value in metrics.items())
-        kept = self.checkpoints.steps()
+        self.checkpoints.wait()
         raise UserError(
-            f"Step {step} is not finite ({values}), on the records {', '.join(names)}. "
-            "Look at these images, lower config.schedule.peak, or set "
-            "config.optimizer.clip_norm; the newest checkpoint is that of step "
-            f"{kept[0] if kept else 0}, before it happened."
+            divergence.sentence(
+                step,
+                {name: float(value) for name, value in metrics.items()},
+                self.task.records_of_step(self.dataset, step - 1),
+                self.checkpoints.newest_in_range(),
+            )
         )
 
     def _evaluate(self, state: TrainState, step: int) -> Report | InstanceReport:
@@ -303,7 +321,7 @@ class _Run:
         self.logged_at = step, time.monotonic()
         return report
 
-    def _draw(self, state: TrainState) -> None:
+    def draw(self, state: TrainState) -> None:
         """Draws the pictures of a finished run."""
         if self.is_main and self.report is not None:
             files = draw_run(

@@ -17,7 +17,8 @@ from segjax.train.instance_pictures import draw_instances
 from segjax.train.instance_task import InstanceTask
 from segjax.train.task import SemanticTask
 from segjax.train.tasks import Task
-from segjax.train.writer import LOG, read_rows
+from segjax.train.workdir import LOG
+from segjax.train.writer import read_rows
 from segjax.viz import comparison, plot_confusion, plot_curves
 
 FOLDER = "pictures"

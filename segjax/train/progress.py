@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from segjax.errors import escape_control
+
 
 class Progress:
     """A bar with the time left on a terminal, plain lines elsewhere.
@@ -46,7 +48,7 @@ class Progress:
             filled = self.WIDTH * step // self._total
             bar = "█" * filled + "░" * (self.WIDTH - filled)
             text = f"{bar} {step}/{self._total} {self._values} {self._left(step)}"
-            self._stream.write(f"\r\x1b[2K{text}")
+            self._stream.write(f"\r\x1b[2K{escape_control(text)}")
             self._stream.flush()
 
     def note(self, step: int, values: Mapping[str, float]) -> None:
@@ -60,7 +62,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Writes a line of its own, above the bar."""
         clear = "\r\x1b[2K" if self._is_terminal else ""
-        self._stream.write(f"{clear}{text}\n")
+        self._stream.write(f"{clear}{escape_control(text)}\n")
         self._stream.flush()
 
     def close(self) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 import jax
 from flax import traverse_util
 
+from segjax.train.checkpoint import CHECKPOINTS
 from segjax.train.trained import load_trained
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
 RUN = "segjax/run"
-"""The name of this source in `config.initialization`: `input` is the run's folder."""
+"""The name of this source in `config.initialization`: `input` is the run's folder, or that
+of one of its checkpoints, as `runs/a/checkpoints/200`."""
 
 
 def weights_of_run(
@@ -28,7 +30,7 @@ def weights_of_run(
     parameters of the one before, and draws those that are new.
 
     Args:
-      path: folder of the run; its newest checkpoint counts.
+      path: folder of the run, whose newest checkpoint counts, or of one checkpoint.
       skip: modules or parameters of it that are left out.
       target: shapes of the network's collections.
 
@@ -39,10 +41,12 @@ def weights_of_run(
     Raises:
       UserError: if there is no such run, or it has parameters that the network has not.
     """
+    is_one = path.parent.name == CHECKPOINTS and path.name.isdecimal()
+    run, step = (path.parent.parent, int(path.name)) if is_one else (path, None)
     try:
-        trained = load_trained(path)
+        trained = load_trained(run, step=step)
     except UserError as error:
-        told = str(error).replace(f"--workdir={path}", str(path))
+        told = str(error).replace(f"--workdir={run}", str(run))
         raise UserError(f"config.initialization.input: {told}") from error
     theirs = {
         collection: {

@@ -92,6 +92,30 @@ class Devices:
         )
 
 
+def join_processes(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Joins the other processes of a run; without any of the arguments there are none.
+
+    Raises:
+      UserError: if some of them are given, and others are not.
+    """
+    together = (coordinator, num_processes, process_id)
+    if all(value is None for value in together):
+        return
+    if any(value is None for value in together):
+        raise UserError(
+            "--coordinator, --num_processes and --process_id belong together: give all "
+            "three, or none."
+        )
+    jax.distributed.initialize(*together)
+
+
+def device_count() -> int:
+    """How many devices all processes have."""
+    return jax.device_count()
+
+
 def process_index() -> int:
     """Which of the processes this one is."""
     return jax.process_index()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any
 
 from segjax.train import sharding
 
@@ -15,23 +16,42 @@ log = logging.getLogger("segjax")
 class StopSignal:
     """Notes the signals while it is entered, and puts the handlers back.
 
-    A second signal stops at once. In a run of many processes JAX notes SIGTERM itself
-    and agrees on a step; that is then the only place where they stop.
+    SIGTERM is noted from the start; Ctrl-C only while there is something to save, and
+    raises KeyboardInterrupt before and after. A second signal stops at once. In a run of
+    many processes JAX notes SIGTERM itself and agrees on a step; that is then the only
+    place where they stop.
     """
 
     def __init__(self) -> None:
         self._received: list[int] = []
-        self._before: dict[signal.Signals, Any] = {}
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> StopSignal:
-        if sharding.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
+        self._stack.enter_context(self._noting(signal.SIGTERM))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._stack.close()
+
+    def interrupts(self) -> contextlib.AbstractContextManager[None]:
+        """Notes Ctrl-C, too, while the context is entered."""
+        return self._noting(signal.SIGINT)
+
+    @contextlib.contextmanager
+    def _noting(self, number: signal.Signals) -> Iterator[None]:
+        if sharding.process_count() > 1:
+            yield
+            return
+        before = signal.signal(number, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(number, before)
+
+    @property
+    def received(self) -> int | None:
+        """The signal that came, the first of them."""
+        return self._received[0] if self._received else None
 
     @property
     def requested(self) -> bool:

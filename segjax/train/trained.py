@@ -202,12 +202,15 @@ def _records_sha256(records: Sequence[Record]) -> str:
     return digest.hexdigest()
 
 
-def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
-    """Loads the newest checkpoint of a run, or the best.
+def load_trained(
+    workdir: str | Path, *, best: bool = False, step: int | None = None
+) -> Trained:
+    """Loads the newest checkpoint of a run, the best, or that of a step.
 
     Args:
       workdir: the folder of the run.
       best: whether the checkpoint with the best metric is wanted.
+      step: the step of the checkpoint that is wanted, if it is neither.
 
     Returns:
       The network with all that it takes to use it.
@@ -231,10 +234,12 @@ def load_trained(workdir: str | Path, *, best: bool = False) -> Trained:
                     f"--workdir={workdir} has no evaluated checkpoint yet: use "
                     "--checkpoint=latest."
                 )
+        if step is not None:
             try:
                 state, about = checkpoints.restore(step, abstract)
             except checkpoint.DamagedError as error:
-                raise UserError(f"{error} Use --checkpoint=latest.") from error
+                advice = "--checkpoint=latest" if best else "another"
+                raise UserError(f"{error} Use {advice}.") from error
         else:
             state, about = checkpoints.restore_newest(abstract)
     _check_finite(state.variables, task, workdir, about["step"])

@@ -1,8 +1,10 @@
-"""Orbax's reads and writes, waited for when one of them fails."""
+"""Orbax's reads and writes: waited for when one of them fails, and why it failed."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -11,6 +13,18 @@ from orbax.checkpoint._src import asyncio_utils
 T = TypeVar("T")
 
 _run_sync = asyncio_utils.run_sync
+
+_OF_THE_DISK = (
+    "ENOSPC",
+    "EDQUOT",
+    "EFBIG",
+    "EIO",
+    "EROFS",
+    "EACCES",
+    "EPERM",
+    "EMFILE",
+)
+"""Errors whose names in words TensorStore hides in paragraphs of its own."""
 
 
 def let_orbax_finish() -> None:
@@ -68,3 +82,25 @@ async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
         while left := asyncio.all_tasks() - {this}:
             await asyncio.gather(*left, return_exceptions=True)
         raise
+
+
+def reason(error: BaseException) -> str:
+    """Says in a few words why Orbax failed: the system's own words, or a first line.
+
+    Example:
+      >>> reason(ValueError("INTERNAL: Error writing x [d.cc:1] No space left on device"))
+      'No space left on device'
+      >>> reason(ValueError("Key not found. A dump of the tree follows."))
+      'Key not found. A dump of the tree follows'
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    text = str(error).strip() or type(error).__name__
+    for name in _OF_THE_DISK:
+        words = os.strerror(getattr(errno, name))
+        if words in text:
+            return words
+    return text.splitlines()[0][:100].rstrip(" .:")

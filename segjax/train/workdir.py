@@ -21,12 +21,12 @@ import ml_collections
 from segjax import config as config_lib
 from segjax.output.files import locked, require_writable, whole_file
 from segjax.train import checkpoint
-from segjax.train.writer import LOG
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
 CONFIG_FILE = "config.json"
+LOG = "metrics.jsonl"
 
 _OF_A_RUN = (CONFIG_FILE, checkpoint.CHECKPOINTS, LOG, "tensorboard", "pictures")
 """Files and folders of a run that are written, and so must be no links."""
@@ -39,7 +39,7 @@ def make_workdir(workdir: Path) -> None:
       UserError: as `check_workdir` does.
     """
     check_workdir(workdir)
-    with _told_as_a_sentence(workdir):
+    with writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
 
 
@@ -49,7 +49,7 @@ def check_workdir(workdir: Path) -> None:
     Raises:
       UserError: naming the folder and what stands in the way.
     """
-    with _told_as_a_sentence(workdir):
+    with writing(workdir):
         require_writable(workdir)
     for name in _OF_A_RUN:
         if (workdir / name).is_symlink():
@@ -67,7 +67,7 @@ def lock(workdir: Path) -> Iterator[None]:
       UserError: if another process trains here, or there can be no lock.
     """
     with contextlib.ExitStack() as stack:
-        with _told_as_a_sentence(workdir):
+        with writing(workdir):
             try:
                 stack.enter_context(locked(workdir / ".lock"))
             except BlockingIOError as error:
@@ -125,7 +125,7 @@ def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """
     path = workdir / CONFIG_FILE
     content = (config_lib.to_json(config) + "\n").encode()
-    with _told_as_a_sentence(workdir):
+    with writing(workdir):
         if path.exists() and path.read_bytes() == content:
             return
         with whole_file(path) as file:
@@ -165,11 +165,16 @@ def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 
 @contextlib.contextmanager
-def _told_as_a_sentence(workdir: Path) -> Iterator[None]:
+def writing(workdir: Path) -> Iterator[None]:
+    """Tells in a sentence that the folder of a run cannot be written.
+
+    Raises:
+      UserError: naming the folder and what stands in the way.
+    """
     try:
         yield
     except OSError as error:
         raise UserError(
             f"--workdir={workdir} cannot be written ({error.strerror}): choose a folder "
-            "of your own."
+            "of your own, on a disk that has room."
         ) from error

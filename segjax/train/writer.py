@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from segjax.metrics import without_nan
 from segjax.output.files import whole_file
+from segjax.train.workdir import LOG, writing
 
 Row = dict[str, Any]
-
-LOG = "metrics.jsonl"
 
 
 class Writer:
@@ -22,31 +22,57 @@ class Writer:
 
     A row has `step`, `split` ("train", "validation", ...) and numbers. Rows after the
     step from which a run resumes are dropped, as the resumed run writes them anew.
+
+    All is written by the caller's thread, so that a full disk is the caller's to hear of:
+    the `SummaryWriter` of tensorboardX loses it in a thread of its own.
+
+    Raises:
+      UserError: from each method, if the folder cannot be written.
     """
 
-    def __init__(self, workdir: Path, resumed_from: int = 0):
-        from tensorboardX import SummaryWriter
+    FLUSH_SECONDS = 60
 
-        self.path = workdir / LOG
+    def __init__(self, workdir: Path, resumed_from: int = 0):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self.path, self._workdir = workdir / LOG, workdir
         kept = [row for row in read_rows(self.path) if row["step"] <= resumed_from]
-        with whole_file(self.path) as file:
-            file.write("".join(json_line(row) for row in kept).encode())
-        self._file = self.path.open("a")
-        folder = str(workdir / "tensorboard")
-        self._board = SummaryWriter(folder, purge_step=resumed_from + 1)
+        with writing(workdir):
+            with whole_file(self.path) as file:
+                file.write("".join(json_line(row) for row in kept).encode())
+            self._file = self.path.open("a")
+            folder = workdir / "tensorboard"
+            folder.mkdir(exist_ok=True)
+            self._events, self._flushed = EventsWriter(str(folder / "events")), 0.0
+            begins = SessionLog(status=SessionLog.START)  # what came later is dropped
+            self._add(Event(step=resumed_from + 1, session_log=begins))
 
     def write(self, step: int, split: str, values: Mapping[str, float | None]) -> None:
         """Adds a row, and flushes it."""
-        self._file.write(json_line({"step": step, "split": split, **values}))
-        self._file.flush()
-        for name, value in values.items():
-            if value is not None and math.isfinite(value):
-                self._board.add_scalar(f"{split}/{name}", value, step)
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        with writing(self._workdir):
+            self._file.write(json_line({"step": step, "split": split, **values}))
+            self._file.flush()
+            for name, value in values.items():
+                if value is not None and math.isfinite(value):
+                    named = scalar(f"{split}/{name}", value)
+                    self._add(Event(step=step, summary=named))
+            if time.monotonic() - self._flushed > self.FLUSH_SECONDS:
+                self._events.flush()
+                self._flushed = time.monotonic()
+
+    def _add(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._events.write_event(event)
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
-        self._board.close()
+        with writing(self._workdir):
+            self._file.close()
+            self._events.close()
 
 
 def read_rows(path: Path) -> list[Row]:
