@@ -46,6 +46,9 @@ OPTIONAL = {
 }
 """The top-level keys that an experiment may have besides."""
 
+GROUPS = ("data", "pipeline", "model", "loss", "optimizer", "schedule", "evaluation")
+"""Those among the keys that are groups, and so are all of `OPTIONAL` but `task`."""
+
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""
 
@@ -80,12 +83,18 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
     try:
         spec.loader.exec_module(module)
         executed = True
-        return module.get_config(preset)
+        config = module.get_config(preset)
     except Exception as error:  # whatever a person's own file can raise
         why = f"{name} cannot be used: {type(error).__name__}: {error}"
         if executed and isinstance(error, ValueError):  # get_config says it in words
             why = str(error)
         raise UserError(f"--config={file_and_preset}: {why}.") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(
+            f"--config={file_and_preset}: get_config of {name} returns "
+            f"{type(config).__name__}. Let it return an ml_collections.ConfigDict."
+        )
+    return config
 
 
 def check_overrides(config: ml_collections.ConfigDict, keys: Iterable[str]) -> None:
@@ -134,15 +143,20 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key, meaning in KEYS.items():
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
+    for key in (*GROUPS, "initialization", "crf"):
+        if not isinstance(config.get(key, config), ml_collections.ConfigDict):
+            raise UserError(
+                f"config.{key} is {config[key]!r:.80}; it must be a group, dict(...)."
+            )
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
         if not _is_whole(config[key]) or config[key] < 1:
             raise UserError(
-                f"config.{key} is a whole number from 1 on, got {config[key]!r}."
+                f"config.{key} is a whole number from 1 on, got {config[key]!r:.80}."
             )
     if not _is_whole(config.seed) or not 0 <= config.seed < 2**32:
         raise UserError(
             "config.seed is a whole number from 0 to 4294967295 (32 bits), got "
-            f"{config.seed!r}."
+            f"{config.seed!r:.80}."
         )
 
 
@@ -185,7 +199,7 @@ def build(
     name = str(group.get("name"))
     if name not in table:
         raise UserError(
-            f"config.{key}.name is {name!r}, which segjax does not know."
+            f"config.{key}.name is {name!r:.80}, which segjax does not know."
             f"{suggestion(name, table)}"
         )
     return call(table[name], group, key, **more)
@@ -198,7 +212,7 @@ def call(
     given = check_arguments(function, group, key, given_later=tuple(more))
     try:
         return function(**given, **more)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"config.{key}: {str(error).rstrip('.')}.") from error
 
 
@@ -224,7 +238,9 @@ def check_arguments(
         default is missing.
     """
     if not isinstance(group, (Mapping, ml_collections.ConfigDict)):
-        raise UserError(f"config.{key} is {group!r}; allowed is a group, dict(...).")
+        raise UserError(
+            f"config.{key} is {group!r:.80}; it must be a group, dict(...)."
+        )
     given = arguments(group)
     parameters = inspect.signature(function).parameters
     allowed = parameters.keys() - {"parent", "name", *given_later}
@@ -254,7 +270,7 @@ def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """Makes a config of a dict that came from JSON; lists become tuples again.
 
     Raises:
-      ValueError: if it is no dict.
+      ValueError: if it is no dict, or not one that a config can be made of.
     """
     if not isinstance(plain, dict):
         raise ValueError(f"a config is a JSON object, got {plain!r:.40}")
@@ -266,7 +282,12 @@ def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
             return {key: restore(item) for key, item in value.items()}
         return value
 
-    return ml_collections.ConfigDict(restore(plain))
+    try:
+        return ml_collections.ConfigDict(restore(plain))
+    except (KeyError, AttributeError) as error:  # a key such as "items"
+        raise ValueError(f"a key cannot be used: {error}") from None
+    except RecursionError:
+        raise ValueError("its groups are nested too deeply") from None
 
 
 def differences(

@@ -155,7 +155,7 @@ def test_what_cannot_be_built_names_the_key(values, sentence):
 
 
 def test_what_is_no_group_is_one_sentence():
-    with pytest.raises(UserError, match=r"config\.thing is 'yes'; allowed is a group"):
+    with pytest.raises(UserError, match=r"config\.thing is 'yes'; it must be a group"):
         config_lib.call(TABLE["half"], "yes", "thing")
 
 

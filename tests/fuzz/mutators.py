@@ -227,7 +227,9 @@ def lines(rng: np.random.Generator, data: bytes) -> bytes:
     """Doubles, drops, joins or swaps lines and words; other encodings and separators."""
     rows = data.splitlines(keepends=True) or [b"\n"]
     i, j = (int(rng.integers(len(rows))) for _ in range(2))
-    word = pick(rng, (b"", b"\0", b"a\x1b[2Jb", b'"', b"\xff\xfe", b"../..", b"x" * 9999))
+    word = pick(
+        rng, (b"", b"\0", b"a\x1b[2Jb", b'"', b"\xff\xfe", b"../..", b"x" * 9999)
+    )
     what = int(rng.integers(8))
     if what == 0:
         rows.insert(j, rows[i])
@@ -240,7 +242,9 @@ def lines(rng: np.random.Generator, data: bytes) -> bytes:
     elif what == 4:
         rows[i] = word + rows[i]
     elif what == 5:
-        return b"".join(rows).decode("latin-1").encode(pick(rng, ("utf-16", "utf-8-sig")))
+        return (
+            b"".join(rows).decode("latin-1").encode(pick(rng, ("utf-16", "utf-8-sig")))
+        )
     elif what == 6:
         return b"".join(rows).replace(b",", pick(rng, (b";", b"\t", b" ")))
     else:

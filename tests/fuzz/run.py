@@ -166,10 +166,10 @@ def _peak(reset: bool = False) -> int:
 
 def _work(pipe: Any, root: Path, seeds: Sequence[Seed], seed: int, jax: bool) -> None:
     """The life of a worker: numbers in, outcomes out."""
-    log = open(root.with_suffix(".log"), "w+")  # kept open for faulthandler
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    faulthandler.enable(log)
+    log = os.open(root.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    faulthandler.enable(2)
     if jax:  # what starts JAX and compiles is no fault of the first input
         _warm_up(root, seeds)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -275,7 +275,9 @@ def outcomes(
 now = time.monotonic
 
 
-def report(found: list[Outcome], seeds: Sequence[Seed], options: Any, kept: Path) -> int:
+def report(
+    found: list[Outcome], seeds: Sequence[Seed], options: Any, kept: Path
+) -> int:
     """Prints counts, and an example of each kind of fault, whose files it keeps."""
     table = collections.defaultdict(collections.Counter)
     for outcome in found:
@@ -286,7 +288,9 @@ def report(found: list[Outcome], seeds: Sequence[Seed], options: Any, kept: Path
         print(f"{target:16} {counts.total():6}: {told}")
     alike = collections.defaultdict(list)
     for fault in (o for o in found if o.is_fault):
-        alike[fault.target, fault.kind, fault.what.partition(": ")[0][:60]].append(fault)
+        alike[fault.target, fault.kind, fault.what.partition(": ")[0][:60]].append(
+            fault
+        )
     for (target, kind, _), faults in sorted(alike.items(), key=lambda x: -len(x[1])):
         first = faults[0]
         print(f"\n{len(faults)} x {target}: {kind}, as input {first.number}")
@@ -305,7 +309,9 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="the number of one input")
-    parser.add_argument("--targets", default=",".join(TARGETS), help="some, with commas")
+    parser.add_argument(
+        "--targets", default=",".join(TARGETS), help="some, with commas"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--checkout", type=Path, default=HERE.parent.parent)
     parser.add_argument("--kept", type=Path, default=Path("runs/fuzz"))
@@ -327,7 +333,9 @@ def main() -> int:
         wanted = options.targets.split(",")
         items = (make_input(seeds, n, options.seed) for n in numbers)
         chosen = {i.number: (i.target, i.damage) for i in items if i.target in wanted}
-        print(f"{len(chosen)} inputs from {len(seeds)} seeds, {now() - began:.0f} s to start")
+        print(
+            f"{len(chosen)} inputs from {len(seeds)} seeds, {now() - began:.0f} s to start"
+        )
         found = list(outcomes(chosen, seeds, options, root))
         print(f"{len(found)} inputs in {now() - began:.0f} s")
         return report(found, seeds, options, options.kept)

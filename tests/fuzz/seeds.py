@@ -266,7 +266,9 @@ def runs(root: Path) -> list[Seed]:
     return found
 
 
-def _tree(root: Path, folder: str, left_out: tuple[str, ...]) -> dict[str, bytes | None]:
+def _tree(
+    root: Path, folder: str, left_out: tuple[str, ...]
+) -> dict[str, bytes | None]:
     paths = (p for p in (root / folder).rglob("*") if p.is_file())
     return {
         p.relative_to(root).as_posix(): p.read_bytes()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mutators import pick
+from mutators import damaged
 from seeds import SIZE
 
 Calls = Iterator[Callable[[], Any]]
@@ -52,7 +52,9 @@ def _records(name: str, root: Path, **options: Any) -> Any:
             record = records[i]
             if record["image"].ndim != 3:
                 raise Wrong(f"an image of the shape {record['image'].shape}")
-            if any(m.size != record["image"].shape[:2] for m in record.get("masks", ())):
+            if any(
+                m.size != record["image"].shape[:2] for m in record.get("masks", ())
+            ):
                 raise Wrong("masks of another size than their image")
             found.append((split, record))
     return found
@@ -76,8 +78,6 @@ def renamed(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 def memory(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     """What was remembered of a folder, damaged by values between two readings."""
-    from mutators import damaged
-
     before = _records("folder", root)
     for known in (root / "data/segjax_folder").glob("*.json"):
         raw = known.read_bytes()
@@ -165,12 +165,14 @@ def config(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 def rows(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     from segjax.train.writer import read_rows
 
-    def read() -> Any:
+    def read() -> int:
         found = read_rows(path)
-        for row in found:
-            numbers = [v for k, v in row.items() if k != "split"]
-            if not all(v is None or math.isfinite(v) for v in numbers):
-                raise Wrong(f"a row {row!r:.200}")
+        for (
+            row
+        ) in found:  # as plots do, for which text and huge integers are no numbers
+            for key, value in row.items():
+                if key != "split" and value is not None:
+                    math.isfinite(value)
         return len(found)
 
     yield read
