@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import numpy as np
 from mutators import damaged, pick
@@ -38,11 +39,14 @@ from targets import NO_FILE, SHARES, TARGETS, WITH_JAX, Wrong, fingerprint
 
 HERE = Path(__file__).resolve().parent
 SECONDS, BYTES = 10.0, 2**30
-PATIENT = ("resumed", "command_line")
-"""Targets that compile programs, or import everything: they have ten times as long."""
+PATIENT = ("start", "trained", "resumed", "command_line")
+"""What compiles programs, or imports everything: it has twenty times as long."""
 
 COMMAND_EVERY = 200
 """One input of so many goes through the command line."""
+
+
+now = time.monotonic
 
 
 class Outcome(NamedTuple):
@@ -222,7 +226,26 @@ class Worker:
         self.process = fork.Process(target=_work, args=work, daemon=True)
         self.process.start()
         other.close()
-        self.number, self.since = -1, time.monotonic()
+        self.take(-1)
+
+    def take(self, number: int) -> None:
+        """Notes which input it is given, and when."""
+        self.number, self.since, self.used = number, now(), self._processor_time()
+
+    def hangs(self, seconds: float) -> bool:
+        """Whether it took too long: on a busy machine, processor time counts as well."""
+        wall, used = now() - self.since, self._processor_time() - self.used
+        blocked = used < seconds / 50
+        return wall > seconds and (blocked or used > seconds or wall > 6 * seconds)
+
+    def _processor_time(self) -> float:
+        """Of the process so far, in seconds; 0 where that is not known."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/stat").read_text()
+        except OSError:  # no Linux, or it has died
+            return 0.0
+        user, system = status.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def replace(self) -> str:
         """Ends the process and starts another; returns what the old one said last."""
@@ -250,17 +273,17 @@ def outcomes(
             for worker in [*workers]:
                 number = worker.number
                 target, damage = targets.get(number, ("start", ""))
-                patience = SECONDS * (10 if target in (*PATIENT, "start") else 1)
+                patience = SECONDS * (20 if target in PATIENT else 1)
                 fault = ""
                 try:
                     if worker.pipe.poll():
                         yield from worker.pipe.recv() or ()
-                        worker.number, worker.since = todo.pop() if todo else -1, now()
+                        worker.take(todo.pop() if todo else -1)
                         worker.pipe.send(worker.number if worker.number >= 0 else None)
                         if worker.number < 0:
                             worker.process.join()
                             workers.remove(worker)
-                    elif now() - worker.since > patience:
+                    elif worker.hangs(patience):
                         fault = "hang"
                 except (EOFError, OSError):
                     worker.process.join(5)
@@ -270,9 +293,6 @@ def outcomes(
                     if number < 0:
                         raise RuntimeError(f"a worker did not start: {said}")
                     yield Outcome(number, target, fault, said, damage)
-
-
-now = time.monotonic
 
 
 def report(
