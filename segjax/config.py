@@ -144,19 +144,24 @@ def check(config: ml_collections.ConfigDict) -> None:
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
     for key in (*GROUPS, "initialization", "crf"):
-        if not isinstance(config.get(key, config), ml_collections.ConfigDict):
-            raise UserError(
-                f"config.{key} is {config[key]!r:.80}; it must be a group, dict(...)."
-            )
+        _require_group(config.get(key, {}), key)
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
-        if not _is_whole(config[key]) or config[key] < 1:
+        if not _is_whole(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
-                f"config.{key} is a whole number from 1 on, got {config[key]!r:.80}."
+                f"config.{key} is a whole number from 1 on, of 31 bits, got "
+                f"{config[key]!r:.80}."
             )
     if not _is_whole(config.seed) or not 0 <= config.seed < 2**32:
         raise UserError(
             "config.seed is a whole number from 0 to 4294967295 (32 bits), got "
             f"{config.seed!r:.80}."
+        )
+
+
+def _require_group(value: object, key: str) -> None:
+    if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
+        raise UserError(
+            f"config.{key} is {value!r:.80}; it must be a group, dict(...)."
         )
 
 
@@ -196,6 +201,7 @@ def build(
       UserError: if the name or an argument is unknown, one is missing, or the callee
         refuses a value.
     """
+    _require_group(group, key)
     name = str(group.get("name"))
     if name not in table:
         raise UserError(

@@ -24,11 +24,11 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
     Raises:
       UserError: naming the key that is wrong, its value, and what is allowed.
     """
-    name = config.task if "task" in config else "semantic"
+    name = str(config.task) if "task" in config else "semantic"
     if name not in TASKS:
         raise UserError(
-            f"config.task is {name!r}, which segjax does not know."
-            f"{suggestion(str(name), TASKS)}"
+            f"config.task is {name!r:.80}, which segjax does not know."
+            f"{suggestion(name, TASKS)}"
         )
     return TASKS[name](config)
 

@@ -79,7 +79,7 @@ def main() -> None:
     run.SHARES.clear()
     run.SHARES.update(dict.fromkeys(KINDS, 1))
     run.CUT_IS_DAMAGE = ("taken_as_whole",)
-    run.SECONDS, run.COMMAND_EVERY = 2.0, 10**9
+    run.SECONDS, run.COMMAND_EVERY = 3.0, 10**9
     some = [
         seeds.Seed(f.__name__, "a.bin", "bytes", {"a.bin": b"abc\0" * 9}) for f in KINDS
     ]

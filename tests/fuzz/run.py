@@ -16,6 +16,7 @@ import argparse
 import collections
 import faulthandler
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -38,7 +39,7 @@ from seeds import Seed, all_seeds, train
 from targets import NO_FILE, SHARES, TARGETS, WITH_JAX, Wrong, fingerprint
 
 HERE = Path(__file__).resolve().parent
-SECONDS, BYTES = 10.0, 2**30
+SECONDS, BYTES, LONGEST = 10.0, 2**30, 800
 PATIENT = ("start", "trained", "resumed", "command_line")
 """What compiles programs, or imports everything: it has twenty times as long."""
 
@@ -151,7 +152,7 @@ def judge(call: Any, names: set[str]) -> tuple[str, str, Any]:
 
 
 def _of_sentence(text: str, names: set[str]) -> str:
-    readable = all(c.isprintable() for c in text) and len(text) <= 600
+    readable = text.isprintable() and len(text) <= LONGEST
     if not readable or not text.endswith((".", "?")):
         return "bad sentence"
     return "sentence" if any(name in text for name in names) else "names no file"
@@ -233,19 +234,22 @@ class Worker:
         self.number, self.since, self.used = number, now(), self._processor_time()
 
     def hangs(self, seconds: float) -> bool:
-        """Whether it took too long: on a busy machine, processor time counts as well."""
+        """Whether it took too long; on a busy machine, waiting to run does not count."""
         wall, used = now() - self.since, self._processor_time() - self.used
-        blocked = used < seconds / 50
+        blocked = used < seconds / 50 and self._status()[0] != "R"
         return wall > seconds and (blocked or used > seconds or wall > 6 * seconds)
 
     def _processor_time(self) -> float:
         """Of the process so far, in seconds; 0 where that is not known."""
+        user, system = self._status()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def _status(self) -> list[str]:
         try:
             status = Path(f"/proc/{self.process.pid}/stat").read_text()
         except OSError:  # no Linux, or it has died
-            return 0.0
-        user, system = status.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+            return ["?"] + ["0"] * 12
+        return status.rpartition(")")[2].split()
 
     def replace(self) -> str:
         """Ends the process and starts another; returns what the old one said last."""
@@ -363,12 +367,14 @@ def main() -> int:
 
 def _import_everything() -> None:
     """Makes this process warm, so that those that it forks are."""
-    import segjax.data.builders.em_sections
-    import segjax.data.builders.voc
-    import segjax.pretrained.files
-    import segjax.train.loop
+    import importlib
+    import pkgutil
 
-    segjax.train.loop.log.setLevel("ERROR")
+    import segjax
+
+    for module in pkgutil.walk_packages(segjax.__path__, "segjax."):
+        importlib.import_module(module.name)
+    logging.getLogger("segjax").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":
