@@ -149,20 +149,25 @@ def check(config: ml_collections.ConfigDict) -> None:
         if not _is_whole(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
                 f"config.{key} is a whole number from 1 on, of 31 bits, got "
-                f"{config[key]!r:.80}."
+                f"{_shown(config[key])}."
             )
     if not _is_whole(config.seed) or not 0 <= config.seed < 2**32:
         raise UserError(
             "config.seed is a whole number from 0 to 4294967295 (32 bits), got "
-            f"{config.seed!r:.80}."
+            f"{_shown(config.seed)}."
         )
 
 
 def _require_group(value: object, key: str) -> None:
     if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
         raise UserError(
-            f"config.{key} is {value!r:.80}; it must be a group, dict(...)."
+            f"config.{key} is {_shown(value)}; it must be a group, dict(...)."
         )
+
+
+def _shown(value: object) -> str:
+    """A value in a sentence: on one line, and not too long."""
+    return " ".join(repr(value).split())[:80]
 
 
 def is_changeable(key: str) -> bool:

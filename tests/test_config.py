@@ -171,6 +171,8 @@ def test_what_the_program_gives_cannot_be_given_by_the_config():
         ({"task": {}}, r"config\.task is"),
         ({"optimizer": "sgd"}, r"config\.optimizer is 'sgd'; it must be a group"),
         ({"evaluation": ()}, r"config\.evaluation is \(\); it must be a group"),
+        ({"num_steps": {}}, r"config\.num_steps is .* got \{\}\.$"),
+        ({"model": {"name": "unet", "features": (4,) * 300}}, "The config cannot be"),
         ({"crf": 3}, r"config\.crf is 3; it must be a group"),
         ({"schedule": {"name": "cosine", "peak": 10**400}}, r"config\.schedule: "),
     ],

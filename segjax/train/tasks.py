@@ -30,7 +30,12 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
             f"config.task is {name!r:.80}, which segjax does not know."
             f"{suggestion(name, TASKS)}"
         )
-    return TASKS[name](config)
+    try:
+        return TASKS[name](config)
+    except (TypeError, ValueError, OverflowError) as error:
+        # Of values that no check foresaw, such as a network of 300 levels.
+        reason = str(error).rstrip(".")
+        raise UserError(f"The config cannot be built: {reason}.") from error
 
 
 def semantic(task: Task, what: str) -> SemanticTask:

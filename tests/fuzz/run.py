@@ -112,7 +112,7 @@ def execute(item: Input, root: Path) -> tuple[list[Outcome], list[Any]]:
     shutil.rmtree(root, ignore_errors=True)
     victim = "name" if item.seed.target == "renamed" else item.seed.victim
     write(root, item.seed.files | {victim: item.raw})
-    names = {Path(name).name for name in item.seed.files} | {str(root), "config."}
+    names = {Path(name).name for name in item.seed.files} | {str(root), "config"}
     names = {""} if item.target in NO_FILE else names
     found, values = [], []
     for call in TARGETS[item.target](root / victim, root, item.rng):
