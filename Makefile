@@ -1,6 +1,7 @@
 # On a fresh machine with python3 (3.11 or newer) and make:
 #   make demo    trains a small U-Net on embedded data, measures it, predicts, draws
 #   make test    runs all tests
+#   make fuzz    gives 20,000 damaged files to every reader; 20 minutes on 2 cores
 #   make lint    formatting, style, types
 #   make clean   removes .venv; runs stay
 # Another Python: make demo PYTHON=python3.12. Another preset: make demo PRESET=:smoke.
@@ -11,8 +12,10 @@ PRESET ?=
 CONFIG := configs/unet_em.py$(PRESET)
 DEMO ?= runs/demo$(subst :,_,$(PRESET))
 WORKERS ?= auto
+INPUTS ?= 20000
+SEED ?= 0
 
-.PHONY: demo test lint clean
+.PHONY: demo test fuzz lint clean
 
 demo: .venv/installed
 	$(BIN)/segjax --config=$(CONFIG) --workdir=$(DEMO)
@@ -23,6 +26,9 @@ demo: .venv/installed
 
 test: .venv/tested
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+
+fuzz: .venv/tested
+	$(BIN)/python tests/fuzz/run.py --inputs=$(INPUTS) --seed=$(SEED)
 
 lint: .venv/tested
 	$(BIN)/ruff format --check .

@@ -46,6 +46,9 @@ OPTIONAL = {
 }
 """The top-level keys that an experiment may have besides."""
 
+GROUPS = ("data", "pipeline", "model", "loss", "optimizer", "schedule", "evaluation")
+"""Those among the keys that are groups, and so are all of `OPTIONAL` but `task`."""
+
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""
 
@@ -80,12 +83,18 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
     try:
         spec.loader.exec_module(module)
         executed = True
-        return module.get_config(preset)
+        config = module.get_config(preset)
     except Exception as error:  # whatever a person's own file can raise
         why = f"{name} cannot be used: {type(error).__name__}: {error}"
         if executed and isinstance(error, ValueError):  # get_config says it in words
             why = str(error)
         raise UserError(f"--config={file_and_preset}: {why}.") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(
+            f"--config={file_and_preset}: get_config of {name} returns "
+            f"{type(config).__name__}. Let it return an ml_collections.ConfigDict."
+        )
+    return config
 
 
 def named_by(arguments: Sequence[str], flag: str) -> ml_collections.ConfigDict | None:
@@ -171,16 +180,31 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key, meaning in KEYS.items():
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
+    for key in (*GROUPS, "initialization", "crf"):
+        _require_group(config.get(key, {}), key)
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
-        if not _is_whole(config[key]) or config[key] < 1:
+        if not _is_whole(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
-                f"config.{key} is a whole number from 1 on, got {config[key]!r}."
+                f"config.{key} is a whole number from 1 on, of 31 bits, got "
+                f"{_shown(config[key])}."
             )
     if not _is_whole(config.seed) or not 0 <= config.seed < 2**32:
         raise UserError(
             "config.seed is a whole number from 0 to 4294967295 (32 bits), got "
-            f"{config.seed!r}."
+            f"{_shown(config.seed)}."
         )
+
+
+def _require_group(value: object, key: str) -> None:
+    if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
+        raise UserError(
+            f"config.{key} is {_shown(value)}; it must be a group, dict(...)."
+        )
+
+
+def _shown(value: object) -> str:
+    """A value in a sentence: on one line, and not too long."""
+    return " ".join(repr(value).split())[:80]
 
 
 def is_changeable(key: str) -> bool:
@@ -219,10 +243,11 @@ def build(
       UserError: if the name or an argument is unknown, one is missing, or the callee
         refuses a value.
     """
+    _require_group(group, key)
     name = str(group.get("name"))
     if name not in table:
         raise UserError(
-            f"config.{key}.name is {name!r}, which segjax does not know."
+            f"config.{key}.name is {name!r:.80}, which segjax does not know."
             f"{suggestion(name, table)}"
         )
     return call(table[name], group, key, **more)
@@ -235,7 +260,7 @@ def call(
     given = check_arguments(function, group, key, given_later=tuple(more))
     try:
         return function(**given, **more)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"config.{key}: {str(error).rstrip('.')}.") from error
 
 
@@ -261,7 +286,9 @@ def check_arguments(
         default is missing.
     """
     if not isinstance(group, (Mapping, ml_collections.ConfigDict)):
-        raise UserError(f"config.{key} is {group!r}; allowed is a group, dict(...).")
+        raise UserError(
+            f"config.{key} is {group!r:.80}; it must be a group, dict(...)."
+        )
     given = arguments(group)
     parameters = inspect.signature(function).parameters
     allowed = parameters.keys() - {"parent", "name", *given_later}
@@ -291,7 +318,7 @@ def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """Makes a config of a dict that came from JSON; lists become tuples again.
 
     Raises:
-      ValueError: if it is no dict.
+      ValueError: if it is no dict, or not one that a config can be made of.
     """
     if not isinstance(plain, dict):
         raise ValueError(f"a config is a JSON object, got {plain!r:.40}")
@@ -303,7 +330,12 @@ def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
             return {key: restore(item) for key, item in value.items()}
         return value
 
-    return ml_collections.ConfigDict(restore(plain))
+    try:
+        return ml_collections.ConfigDict(restore(plain))
+    except (KeyError, AttributeError) as error:  # a key such as "items"
+        raise ValueError(f"a key cannot be used: {error}") from None
+    except RecursionError:
+        raise ValueError("its groups are nested too deeply") from None
 
 
 def differences(

@@ -6,12 +6,23 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
+LONGEST = 800
+"""Of a sentence, in characters."""
+
 
 class UserError(Exception):
     """A person's mistake, told in one or two sentences: what was found, where, what to do."""
 
     def __init__(self, sentence: object = ""):
-        super().__init__(escape_control(str(sentence)))
+        super().__init__(_shortened(escape_control(str(sentence))))
+
+
+def _shortened(text: str) -> str:
+    """Cuts the middle out of what nobody would read: a name of 4,000 letters, a list.
+
+    What was found stands at the start of a sentence, and what to do at its end.
+    """
+    return text if len(text) <= LONGEST else f"{text[:400]} [...] {text[-390:]}"
 
 
 def escape_control(text: str) -> str:

@@ -68,7 +68,7 @@ def test_other_keys_are_refused(smoke):
 
 
 @pytest.mark.parametrize("key", ["num_steps", "batch_size", "checkpoint_every"])
-@pytest.mark.parametrize("value", [0, -1, 1.5])
+@pytest.mark.parametrize("value", [0, -1, 1.5, 2**31])
 def test_counts_are_whole_and_positive(smoke, key, value):
     with smoke.ignore_type():
         smoke[key] = value
@@ -155,10 +155,37 @@ def test_what_cannot_be_built_names_the_key(values, sentence):
 
 
 def test_what_is_no_group_is_one_sentence():
-    with pytest.raises(UserError, match=r"config\.thing is 'yes'; allowed is a group"):
+    with pytest.raises(UserError, match=r"config\.thing is 'yes'; it must be a group"):
         config_lib.call(TABLE["half"], "yes", "thing")
 
 
 def test_what_the_program_gives_cannot_be_given_by_the_config():
     with pytest.raises(UserError, match='unknown key "x"'):
         config_lib.build(TABLE, group(x=1), "thing", x=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"loss": {"name": {}}}, r"config\.loss\.name is"),
+        ({"task": {}}, r"config\.task is"),
+        ({"optimizer": "sgd"}, r"config\.optimizer is 'sgd'; it must be a group"),
+        ({"evaluation": ()}, r"config\.evaluation is \(\); it must be a group"),
+        ({"num_steps": {}}, r"config\.num_steps is .* got \{\}\.$"),
+        ({"model": {"name": "unet", "features": (4,) * 300}}, "The config cannot be"),
+        ({"crf": 3}, r"config\.crf is 3; it must be a group"),
+        ({"schedule": {"name": "cosine", "peak": 10**400}}, r"config\.schedule: "),
+    ],
+)
+def test_values_of_another_type_than_their_key_are_one_sentence(smoke, change, told):
+    from segjax.train.tasks import make_task
+
+    config = ml_collections.ConfigDict(smoke.to_dict() | change)
+    with pytest.raises(UserError, match=told):
+        make_task(config)
+
+
+def test_a_config_file_must_return_a_config(tmp_path):
+    (tmp_path / "a.py").write_text("def get_config(preset):\n  return {'seed': 1}\n")
+    with pytest.raises(UserError, match=r"get_config of .*a\.py returns dict\. Let it"):
+        config_lib.load(str(tmp_path / "a.py"))

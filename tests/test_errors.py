@@ -1,6 +1,6 @@
 import pytest
 
-from segjax.errors import suggestion
+from segjax.errors import LONGEST, UserError, suggestion
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,11 @@ from segjax.errors import suggestion
 )
 def test_suggestion_is_the_close_word_or_all_of_them(word, known, sentence):
     assert suggestion(word, iter(known)).startswith(sentence)
+
+
+def test_a_sentence_that_nobody_would_read_loses_its_middle():
+    told = str(UserError(f"a.json lists {'x' * 5000}. Remove it."))
+    assert len(told) <= LONGEST
+    assert told.startswith("a.json lists xxx")
+    assert told.endswith("xxx. Remove it.")
+    assert str(UserError("a" * LONGEST)) == "a" * LONGEST

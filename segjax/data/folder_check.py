@@ -116,7 +116,7 @@ def remembered(
 ) -> Iterator[MutableMapping[str, Facts]]:
     """Opens the memory of what was found good in a folder under a spec.
 
-    It is a JSON file in the data folder, written when the block ends (also by an error,
+    It is a file in the data folder, JSON below a digest of it, written when the block ends (also by an error,
     so that the good files need not be read again) and replaced as a whole. Where it
     cannot be read or written, everything is checked each time.
 
@@ -127,11 +127,7 @@ def remembered(
     subject = repr((_RULES, str(root.resolve()), spec, channels))
     name = hashlib.sha256(subject.encode()).hexdigest()[:16]
     path = Path(base).expanduser() / "segjax_folder" / f"{name}.json"
-    known: dict[str, Facts] = {}
-    # A memory that is damaged in any way is no worse than none.
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        stored = json.loads(path.read_text()).items()
-        known = {state: Facts(pages, tuple(ids)) for state, (pages, ids) in stored}
+    known = _remembered(path)
     before = dict(known)
     try:
         yield known
@@ -140,11 +136,24 @@ def remembered(
             _write(path, known)
 
 
+def _remembered(path: Path) -> dict[str, Facts]:
+    """Reads what `_write` wrote; a memory that is damaged is no worse than none."""
+    try:
+        digest, _, facts = path.read_bytes().partition(b"\n")
+    except OSError:
+        return {}
+    if digest.decode("ascii", "replace") != hashlib.sha256(facts).hexdigest():
+        return {}
+    known = json.loads(facts).items()
+    return {state: Facts(pages, tuple(ids)) for state, (pages, ids) in known}
+
+
 def _write(path: Path, known: MutableMapping[str, Facts]) -> None:
+    facts = json.dumps(known).encode()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
-            file.write(json.dumps(known).encode())
+            file.write(hashlib.sha256(facts).hexdigest().encode() + b"\n" + facts)
 
 
 def _state(pair: Pair) -> str:

@@ -15,13 +15,13 @@ N may be 0: an image without any object is legal, and trains.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
+from segjax.data import prepare
 from segjax.data.dataset import LazyRecords
 from segjax.data.prepare import tfds
 from segjax.rle import Rle, boxes_of, encode
@@ -156,19 +156,23 @@ def stored(record: Record) -> dict[str, Any]:
 
 
 def records(builder: Any, split: str) -> Sequence[Record]:
-    """Returns a prepared split of objects, in the order in which it was written."""
-    source = builder.as_data_source(split)
-    return LazyRecords(functools.partial(_read, source), range(len(source)))
+    """Returns a prepared split of objects, in the order in which it was written.
+
+    Raises:
+      UserError: as `segjax.data.prepare.records`.
+    """
+    return prepare.records(builder, split, _unpacked)
 
 
-def _read(source: Sequence[Record], index: int) -> Record:
-    record = dict(source[index])
-    name = record["name"]
-    record["name"] = name.decode() if isinstance(name, bytes) else str(name)
+def _unpacked(stored: Record) -> Record:
+    """Turns what `stored` made into a record again."""
+    record = dict(stored)
     record["image_id"] = int(record["image_id"][0])
     record["crowd"] = record["crowd"].astype(bool)
     counts, lengths = record.pop("mask_counts"), record.pop("mask_lengths")
     height, width = record["image"].shape[:2]
     parts = np.split(counts.astype(np.int64), np.cumsum(lengths))[: len(lengths)]
+    if any(part.sum() != height * width for part in parts) or counts.min(initial=0) < 0:
+        raise ValueError("masks are not of their image's size")
     record["masks"] = tuple(Rle((height, width), part) for part in parts)
     return record

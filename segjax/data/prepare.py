@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from absl import logging
 
 from segjax.data.dataset import LazyRecords
 from segjax.output.files import locked
@@ -48,6 +49,38 @@ _MEANT_FOR_PEOPLE = (
 
 SOURCES = "sources"
 """Key of a data set's metadata: the fingerprint of the files that it was made from."""
+
+
+def open_builder(
+    cls: type[tfds.core.GeneratorBasedBuilder],
+    data_dir: str | None,
+    config: tfds.core.BuilderConfig | None = None,
+) -> Any:
+    """Makes a builder that writes ArrayRecord, and reads what it has prepared before.
+
+    Args:
+      cls: the class of the builder.
+      data_dir: the folder of prepared data sets, with `~`; None is TFDS's own.
+      config: what the builder is to make, where it makes several things.
+
+    Returns:
+      The builder, for `prepare`.
+
+    Raises:
+      UserError: what was prepared before is damaged.
+    """
+    root = expanded(data_dir)
+    parts = (cls.name, *([config.name] if config else []), str(cls.VERSION))
+    target = (root or Path(tfds.core.constants.DATA_DIR)).joinpath(*parts)
+    verbosity = logging.get_verbosity()
+    # TFDS warns that a configuration is not one of a list.
+    logging.set_verbosity(logging.ERROR)
+    options = {"config": config} if config else {}
+    try:
+        with _damage_told(target):
+            return cls(data_dir=root, file_format="array_record", **options)
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def files_to_compare(
@@ -148,48 +181,91 @@ def expanded(path: str | None) -> Path | None:
     return None if path is None else Path(path).expanduser()
 
 
-def records(builder: Any, split: str) -> Sequence[Record]:
+def records(
+    builder: Any, split: str, to_record: Callable[[Record], Record] | None = None
+) -> Sequence[Record]:
     """Returns a prepared split, in the order in which it was written.
 
     Args:
-      builder: a prepared builder whose features are `image` `[H, W, C]`, `label`
-        `[H, W]` (or `[H, W, 1]`; of size 0 where there is none) and `name`.
+      builder: a prepared builder whose features are `image` `[H, W, C]` and `name`, and
+        what `to_record` takes.
       split: name of the split.
+      to_record: makes a record of what TFDS reads, and raises ValueError where it is
+        none. By default the features hold a `label` `[H, W]` (or `[H, W, 1]`; of size 0
+        where there is none).
+
+    Raises:
+      UserError: what was prepared is damaged; also when a record is read.
     """
-    source = builder.as_data_source(split)
-    return LazyRecords(functools.partial(_read_record, source), range(len(source)))
+    target = Path(builder.data_dir)
+    with _damage_told(target):
+        source = builder.as_data_source(split)
+        places = range(len(source))
+    return LazyRecords(
+        functools.partial(_read_record, source, to_record or _labelled, target), places
+    )
 
 
-def _read_record(source: Sequence[Record], index: int) -> Record:
-    """A record of a TFDS data source, its name as str and without a label of size 0."""
-    record = dict(source[index])
-    name = record["name"]
-    record["name"] = name.decode() if isinstance(name, bytes) else str(name)
+def _read_record(
+    source: Sequence[Record],
+    to_record: Callable[[Record], Record],
+    target: Path,
+    index: int,
+) -> Record:
+    """A record of a TFDS data source, its name as str."""
+    with _damage_told(target):
+        record = dict(source[index])
+        name = record["name"]
+        record["name"] = name.decode() if isinstance(name, bytes) else str(name)
+        return to_record(record)
+
+
+def _labelled(record: Record) -> Record:
+    """A record without its label where that has size 0."""
+    record = dict(record)
     if "label" in record and record["label"].size == 0:
         del record["label"]
     elif "label" in record and record["label"].ndim == 3:
         record["label"] = record["label"][..., 0]
+    if "label" in record and record["label"].shape != record["image"].shape[:2]:
+        raise ValueError("an image and its label differ in size")
     return record
 
 
 def _read_info(builder: Any, target: Path) -> None:
     """Reads what was written, and looks whether all of it is still there."""
-    try:
+    count = tfds.core.file_adapters.ArrayRecordFileAdapter.num_examples
+    with _damage_told(target):
         builder.info.read_from_directory(builder.data_dir)
         _ = builder.info.metadata  # TFDS reads it when it is asked for
-        splits = builder.info.splits.values()
-        missing = [p for s in splits for p in s.filepaths if not Path(p).is_file()]
-    except Exception as error:
-        # TFDS has an error of its own for every way in which its JSON can be wrong.
+        for split in builder.info.splits.values():
+            for path in split.filepaths:
+                if not Path(path).is_file():
+                    raise ValueError(f"{Path(path).name} is missing")
+            if sum(map(count, split.filepaths)) != split.num_examples:
+                raise ValueError(f"{split.name} has lost records")
+
+
+@contextlib.contextmanager
+def _damage_told(target: Path) -> Iterator[None]:
+    """Turns whatever TFDS raises for damaged files into a `UserError`."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except PermissionError as error:
         raise UserError(
-            f"The prepared data set in {target} is damaged ({type(error).__name__}). "
-            "Remove this folder; it is built again at the next start."
+            f"The prepared data set in {target} may not be read (permission denied). "
+            "Change its permissions."
         ) from error
-    if missing:
+    except Exception as error:
+        # TFDS and ArrayRecord have errors of many kinds, and long ones.
+        kind = type(error).__name__
+        reason = str(error) if type(error) is ValueError else kind
         raise UserError(
-            f"The prepared data set in {target} is damaged: {Path(missing[0]).name} is "
-            "missing. Remove this folder; it is built again at the next start."
-        )
+            f"The prepared data set in {target} is damaged ({reason[:100]}). Remove this "
+            "folder; it is built again at the next start."
+        ) from error
 
 
 def _build(builder: Any, manual_dir: str | Path | None) -> None:

@@ -79,4 +79,9 @@ def schedule_from(config: ml_collections.ConfigDict) -> Any:
         "schedule",
         num_steps=config.num_steps - warmup_steps,
     )
-    return optim.with_warmup(schedule, warmup_steps)
+    try:
+        return optim.with_warmup(schedule, warmup_steps)
+    except OverflowError as error:  # of an integer that JAX cannot hold
+        raise UserError(
+            f"config.schedule holds too large a number ({error})."
+        ) from error

@@ -40,7 +40,7 @@ class Objective:
         Raises:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
-        if group.get("name") not in LOSSES:
+        if str(group.get("name")) not in LOSSES:
             config_lib.build(LOSSES, group, "loss")
         loss = LOSSES[group.name]
         config_lib.check_arguments(

@@ -24,13 +24,18 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
     Raises:
       UserError: naming the key that is wrong, its value, and what is allowed.
     """
-    name = config.task if "task" in config else "semantic"
+    name = str(config.task) if "task" in config else "semantic"
     if name not in TASKS:
         raise UserError(
-            f"config.task is {name!r}, which segjax does not know."
-            f"{suggestion(str(name), TASKS)}"
+            f"config.task is {name!r:.80}, which segjax does not know."
+            f"{suggestion(name, TASKS)}"
         )
-    return TASKS[name](config)
+    try:
+        return TASKS[name](config)
+    except (TypeError, ValueError, OverflowError) as error:
+        # Of values that no check foresaw, such as a network of 300 levels.
+        reason = str(error).rstrip(".")
+        raise UserError(f"The config cannot be built: {reason}.") from error
 
 
 def semantic(task: Task, what: str) -> SemanticTask:

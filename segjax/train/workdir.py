@@ -20,6 +20,7 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax.output.files import locked, require_writable, whole_file
+from segjax.text_files import parse_json
 from segjax.train import checkpoint
 from segjax.types import UserError
 
@@ -99,22 +100,27 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
             "that a training run wrote, or train first."
         )
     try:
-        return config_lib.from_json(path.read_text())
-    except (ValueError, TypeError) as error:
+        config = config_lib.from_dict(parse_json(path.read_bytes(), path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    except (UserError, ValueError) as error:
+        told = str(error) if isinstance(error, UserError) else f"{path}: {error}."
         for about in checkpoint.abouts_on_disk(workdir):
             log.warning(
-                "%s is damaged (%s); the config of the checkpoint of step %d is taken.",
-                path,
-                error,
+                "%s The config of the checkpoint of step %d is taken.",
+                told,
                 about["step"],
             )
             return config_lib.from_dict(about["config"])
         raise UserError(
-            f"{path} is damaged ({error}), and no checkpoint keeps a copy of it. Remove "
-            "this workdir and train again."
+            f"{told} No checkpoint keeps a copy of it: without a whole file, remove this "
+            "workdir and train again."
         ) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    try:
+        config_lib.check(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error} Correct the file.") from None
+    return config
 
 
 def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.output.files import whole_file
+from segjax.text_files import parse_json
 from segjax.train.workdir import LOG, writing
 
 Row = dict[str, Any]
+
+_LARGEST = sys.float_info.max
+"""Integers beyond it cannot be plotted, and no run writes them."""
 
 
 class Writer:
@@ -76,16 +82,39 @@ class Writer:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Reads a log; lines that are no rows, such as a last one cut short, are left out."""
-    if not path.exists():
+    """Reads a log; lines that are no rows, such as a last one cut short, are left out.
+
+    Raises:
+      UserError: if the file may not be read.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}). Look at its permissions."
+        ) from error
     rows = []
-    for line in path.read_text(errors="replace").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
+    for line in lines:
+        with contextlib.suppress(UserError):
+            row = parse_json(line, path)
+            if _is_row(row):
                 rows.append(row)
-    return [row for row in rows if isinstance(row.get("split"), str)]
+    return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Whether JSON has a step, a split, and beside them numbers and nulls alone."""
+    if not isinstance(row, dict) or not isinstance(row.get("split"), str):
+        return False
+    numbers = [value for key, value in row.items() if key != "split"]
+    return type(row.get("step")) is int and all(map(_is_number_or_none, numbers))
+
+
+def _is_number_or_none(value: Any) -> bool:
+    whole = type(value) is int and abs(value) <= _LARGEST
+    return value is None or type(value) is float or whole
 
 
 def json_line(row: Row) -> str:

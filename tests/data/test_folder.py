@@ -221,6 +221,15 @@ def test_a_memory_that_is_damaged_or_read_only_is_done_without(
     for damaged in ('{"half', "[1]", '{"a": 3}', '{"a": [1, 2]}', "\x00"):
         memory.write_text(damaged)
         assert len(read(root).splits["train"]) == 2
+    whole = memory.read_text()
+    for found, other in (
+        ('": [1, [', '": [9, ['),
+        ("[0, 1]", "[0]"),
+        ("{", "[" * 9999),
+    ):
+        assert found in whole
+        memory.write_text(whole.replace(found, other, 1))
+        assert names(read(root)) == {"train": ["s1", "s2"], "validation": ["s0"]}
     (tmp_path / "a_file").write_text("")
     dataset = read(root, data_dir=str(tmp_path / "a_file"))
     assert len(dataset.splits["train"]) == 2

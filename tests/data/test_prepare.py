@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import os
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segjax.data.prepare import expanded, prepare, records, tfds
+from segjax.data.prepare import expanded, open_builder, prepare, records, tfds
 from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +206,66 @@ def test_a_prepared_data_set_that_was_damaged_is_told(squares, tmp_path, spoil, 
     assert said in str(caught.value)
     assert f"{tmp_path / 'squares' / '1.0.0'}" in str(caught.value)
     assert "Remove this folder" in str(caught.value)
+
+
+def flip_a_bit(path, at):
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(raw)
+
+
+def filled(path):
+    """Where the bytes of a shard are that are not its padding."""
+    return np.flatnonzero(np.frombuffer(path.read_bytes(), np.uint8))
+
+
+def test_any_bit_of_a_record_that_changed_is_told(squares, tmp_path):
+    prepare(build(squares, tmp_path))
+    (shard,) = tmp_path.glob("squares/1.0.0/*train.array_record*")
+    whole = shard.read_bytes()
+    told = []
+    for at in filled(shard)[::7]:
+        flip_a_bit(shard, at)
+        with contextlib.suppress(UserError):
+            builder = build(squares, tmp_path)
+            prepare(builder)
+            labels = [record["label"][0, 0] for record in records(builder, "train")]
+            told.append(labels == [0, 1, 2])
+        shard.write_bytes(whole)
+    assert all(told)
+    assert len(told) < 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"3"', '"2"'),
+        lambda text: text.replace('"3"', '"4"'),
+        lambda text: text.replace('"3"', "null"),
+        lambda text: "[" * 100_000,
+        lambda text: "3",
+    ],
+    ids=["a record less", "one more", "null", "nested", "no object"],
+)
+def test_a_description_that_does_not_fit_the_records_is_told(squares, tmp_path, change):
+    prepare(build(squares, tmp_path))
+    path = tmp_path / "squares/1.0.0/dataset_info.json"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(UserError, match=r"squares/1\.0\.0 is damaged \(.*Remove this"):
+        prepare(open_builder(squares, str(tmp_path)))
+
+
+def test_records_of_another_shape_are_told(squares, tmp_path):
+    builder = build(squares, tmp_path)
+    prepare(builder)
+
+    def refuse(record):
+        raise ValueError("masks are not of their image's size")
+
+    (first, *_) = records(builder, "train")
+    assert first["label"].shape == (4, 4)
+    with pytest.raises(UserError, match=r"damaged \(masks are not of their image's"):
+        records(builder, "train", refuse)[0]
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(squares, tmp_path, monkeypatch):

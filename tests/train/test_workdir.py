@@ -90,11 +90,39 @@ def test_a_file_in_the_way_of_the_folder_is_named(tmp_path):
         make_workdir(tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"3"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"\xff\xfe", b"3", b"\x80", b'{"a.b": 1}', b"[" * 100_000),
+        b'{"a":' * 600 + b"1" + b"}" * 600,
+    ],
+    ids=lambda content: str(content[:9]),
+)
 def test_a_damaged_config_without_checkpoints_is_named(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"config\.json is damaged .*no checkpoint"):
+    with pytest.raises(UserError, match=r"config\.json.* No checkpoint keeps a copy"):
         read_config(tmp_path)
+
+
+def test_a_config_with_a_wrong_key_or_type_is_told_with_its_file(tmp_path, smoke):
+    write_config(tmp_path, smoke)
+    path = tmp_path / "config.json"
+    whole = json.loads(path.read_text())
+    for key, value, told in (
+        ("model", 3, r"config\.model is 3; it must be a group"),
+        ("seed", "x", r"config\.seed is a whole number"),
+        ("modell", {}, 'unknown key "modell"'),
+    ):
+        path.write_text(json.dumps(whole | {key: value}))
+        with pytest.raises(UserError, match=rf"config\.json: .*{told}"):
+            read_config(tmp_path)
+
+
+def test_a_config_with_a_byte_order_mark_is_read(tmp_path, smoke):
+    write_config(tmp_path, smoke)
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_config(tmp_path).to_dict() == smoke.to_dict()
 
 
 def test_fewer_steps_than_were_saved_are_refused(tmp_path, smoke):

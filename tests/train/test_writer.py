@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from segjax.errors import UserError
 from segjax.train.writer import Writer, read_rows
 
 
@@ -53,6 +54,9 @@ def test_lines_that_are_no_rows_are_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     good = b'{"step": 1, "split": "train"}'
     bad = (b'{"split": "train"}', b'{"step": 2}', b"3", b"[]", b"\xff{", b"")
+    bad += (b'{"step": true, "split": "train"}', b"[" * 100_000)
+    for value in (b'"3"', b"[]", b"{}", b"true", b"1" * 400, b"1" * 5000):
+        bad += (b'{"step": 2, "split": "train", "loss": %b}' % value,)
     path.write_bytes(b"\n".join([*bad, good]))
     assert read_rows(path) == [{"step": 1, "split": "train"}]
     Writer(tmp_path, resumed_from=1).close()
@@ -69,3 +73,9 @@ def test_infinite_values_stay_out_of_tensorboard(tmp_path):
     writer.close()
     (row,) = read_rows(tmp_path / "metrics.jsonl")
     assert row["loss"] == pytest.approx(float("inf"))
+
+
+def test_a_log_that_cannot_be_read_is_a_sentence(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read \(Is a dir"):
+        read_rows(tmp_path / "metrics.jsonl")

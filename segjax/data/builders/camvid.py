@@ -13,12 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segjax.data.builders.tensors import description, quiet
+from segjax.data.builders.tensors import description
 from segjax.data.dataset import Dataset
 from segjax.data.downscale import area_average, nearest_label, require_factor
 from segjax.data.images import read_label, read_page
 from segjax.data.label_spec import LabelSpec
-from segjax.data.prepare import expanded, files_to_compare, prepare, records, tfds
+from segjax.data.prepare import (
+    expanded,
+    files_to_compare,
+    open_builder,
+    prepare,
+    records,
+    tfds,
+)
 from segjax.types import UserError
 
 SIZE = (360, 480)
@@ -81,10 +88,7 @@ def camvid(
     config = CamvidConfig(
         name=f"{SIZE[0] // downscale}x{SIZE[1] // downscale}", downscale=downscale
     )
-    with quiet():
-        builder = Camvid(
-            data_dir=expanded(data_dir), config=config, file_format="array_record"
-        )
+    builder = open_builder(Camvid, data_dir, config)
     prepare(builder, manual, files_to_compare(builder, manual, _files))
     splits = {name: records(builder, name) for name in LISTS}
     return Dataset("camvid", LABEL_SPEC, channels=3, splits=splits)

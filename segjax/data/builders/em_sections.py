@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from segjax.data.builders.em_drawing import draw_volume
-from segjax.data.builders.tensors import quiet
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
-from segjax.data.prepare import expanded, prepare, records, tfds
+from segjax.data.prepare import open_builder, prepare, records, tfds
 from segjax.types import UserError
 
 LABEL_SPEC = LabelSpec(
@@ -138,10 +137,7 @@ def em_sections(
     config = EmSectionsConfig(
         name=f"{size}x{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
     )
-    with quiet():
-        builder = EmSections(
-            data_dir=expanded(data_dir), config=config, file_format="array_record"
-        )
+    builder = open_builder(EmSections, data_dir, config)
     prepare(builder)
     return Dataset(
         name="em_sections",

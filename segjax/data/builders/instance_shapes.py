@@ -8,13 +8,12 @@ from typing import Any
 
 from segjax.data.builders.figure_drawing import BONES, JOINTS, SIGMA, draw_figures
 from segjax.data.builders.instance_drawing import SHAPES, InstanceScene, draw_shapes
-from segjax.data.builders.tensors import quiet
 from segjax.data.dataset import Dataset
 from segjax.data.instance_records import description, from_masks, records, stored
 from segjax.data.instance_spec import InstanceSpec, KeypointSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.data.palette import Color
-from segjax.data.prepare import expanded, prepare, tfds
+from segjax.data.prepare import open_builder, prepare, tfds
 from segjax.types import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -197,10 +196,7 @@ def _prepared(
         counts=counts,
         seed=seed,
     )
-    with quiet():
-        builder = InstanceShapes(
-            data_dir=expanded(data_dir), config=config, file_format="array_record"
-        )
+    builder = open_builder(InstanceShapes, data_dir, config)
     prepare(builder)
     return {name: records(builder, name) for name in SPLITS}
 

@@ -17,7 +17,14 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.data.images import count_pages, read_label_pages, read_pages
 from segjax.data.label_spec import LabelSpec
-from segjax.data.prepare import expanded, files_to_compare, prepare, records, tfds
+from segjax.data.prepare import (
+    expanded,
+    files_to_compare,
+    open_builder,
+    prepare,
+    records,
+    tfds,
+)
 from segjax.types import UserError
 
 FILES = ("train-volume.tif", "train-labels.tif", "test-volume.tif")
@@ -57,7 +64,7 @@ def isbi_em(*, data_dir: str | None, manual_dir: str | None) -> Dataset:
         data set was prepared from others.
     """
     manual = expanded(manual_dir)
-    builder = IsbiEm(data_dir=expanded(data_dir), file_format="array_record")
+    builder = open_builder(IsbiEm, data_dir)
     prepare(builder, manual, files_to_compare(builder, manual, _files))
     splits = {name: records(builder, name) for name in builder.info.splits}
     return Dataset("isbi_em", LABEL_SPEC, channels=1, splits=splits)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from segjax.data.builders.shapes_drawing import KINDS, draw_scene
-from segjax.data.builders.tensors import description, quiet
+from segjax.data.builders.tensors import description
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
-from segjax.data.prepare import expanded, prepare, records, tfds
+from segjax.data.prepare import open_builder, prepare, records, tfds
 from segjax.types import UserError
 
 LABEL_SPEC = LabelSpec(
@@ -107,10 +107,7 @@ def shapes(
     config = ShapesConfig(
         name=f"{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
     )
-    with quiet():
-        builder = Shapes(
-            data_dir=expanded(data_dir), config=config, file_format="array_record"
-        )
+    builder = open_builder(Shapes, data_dir, config)
     prepare(builder)
     splits = {name: records(builder, name) for name in SPLITS}
     return Dataset("shapes", LABEL_SPEC, channels=3, splits=splits)

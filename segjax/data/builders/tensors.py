@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
-from absl import logging
 
 from segjax.data.prepare import tfds
 
@@ -33,14 +29,3 @@ def description(builder: tfds.core.DatasetBuilder, text: str) -> tfds.core.Datas
         disable_shuffling=True,
         metadata=tfds.core.MetadataDict(),
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silences TFDS's warning that a configuration is not one of a list."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)

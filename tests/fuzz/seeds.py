@@ -1,0 +1,286 @@
+"""Small whole files of every kind that segjax reads, made by our own code."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+import tifffile
+from PIL import Image
+
+SIZE = (20, 24)
+"""Height and width of the images."""
+
+
+class Seed(NamedTuple):
+    """A folder in which one file is damaged.
+
+    Attributes:
+      target: what reads it: key of `targets.TARGETS`.
+      victim: the file that is damaged, within the folder.
+      kind: how it can be taken apart: key of `mutators.OF_KIND`.
+      files: bytes by path; None is a named pipe.
+    """
+
+    target: str
+    victim: str
+    kind: str
+    files: dict[str, bytes | None]
+
+
+def grey(seed: int = 0, dtype: type = np.uint8, channels: tuple = ()) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (*SIZE, *channels)).astype(dtype)
+
+
+def label(seed: int = 0) -> np.ndarray:
+    return (grey(seed) > 128).astype(np.uint8)
+
+
+def picture(values: np.ndarray, form: str, mode: str = "", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image = Image.fromarray(values)
+    (image.convert(mode) if mode else image).save(out, form, **options)
+    return out.getvalue()
+
+
+def tif(values: np.ndarray, **options: Any) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, values, **({"photometric": "minisblack"} | options))
+    return out.getvalue()
+
+
+def images() -> dict[str, bytes]:
+    """One file of each format."""
+    exif = Image.Exif()
+    exif[274] = 6
+    rgb, deep = grey(channels=(3,)), grey(dtype=np.uint16) * 200
+    stack = np.stack([grey(i) for i in range(3)])
+    wide = np.tile(deep, (3, 3))
+    other = '<Image ID="i"><Pixels DimensionOrder="XYZCT" Type="uint8" SizeX="24" SizeY="20" SizeZ="2" SizeC="1" SizeT="1"><TiffData IFD="0" FirstZ="0" PlaneCount="1"/><TiffData IFD="0" FirstZ="1" PlaneCount="1"><UUID FileName="other.ome.tif">urn:uuid:00000000-0000-0000-0000-000000000001</UUID></TiffData></Pixels></Image>'
+    ome = f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:00000000-0000-0000-0000-000000000000">{other}</OME>'
+    return {
+        "grey.png": picture(grey(), "PNG"),
+        "deep.png": picture(deep, "PNG"),
+        "rgb.png": picture(rgb, "PNG"),
+        "alpha.png": picture(rgb, "PNG", "RGBA"),
+        "palette.png": picture(label(), "PNG", "P"),
+        "bilevel.png": picture(label() * 255, "PNG", "1"),
+        "turned.jpg": picture(rgb, "JPEG", exif=exif),
+        "grey.jpg": picture(grey(), "JPEG"),
+        "progressive.jpg": picture(rgb, "JPEG", progressive=True),
+        "lossy.webp": picture(rgb, "WEBP", exif=exif),
+        "lossless.webp": picture(rgb, "WEBP", lossless=True),
+        "rgb.bmp": picture(rgb, "BMP"),
+        "grey.gif": picture(grey(), "GIF"),
+        "strips.tif": tif(grey(), rowsperstrip=8),
+        "big_endian.tif": tif(deep, byteorder=">"),
+        "tiles.tif": tif(wide, tile=(16, 16), compression="zlib", predictor=True),
+        "stack.tif": tif(stack),
+        "imagej.tif": tif(stack, imagej=True, metadata={"axes": "ZYX"}),
+        "channels.tif": tif(stack, imagej=True, metadata={"axes": "CYX"}),
+        "planes.ome.tif": tif(stack, ome=True, metadata={"axes": "ZYX"}),
+        "elsewhere.ome.tif": tif(grey(), description=ome, metadata=None),
+        "big.tif": tif(stack, bigtiff=True),
+        "rgb.tif": tif(rgb, photometric="rgb"),
+        "planar.tif": tif(
+            np.moveaxis(rgb, -1, 0), photometric="rgb", planarconfig="separate"
+        ),
+        "palette.tif": tif(label(), photometric="palette", colormap=_colormap()),
+        "white.tif": tif(grey(), photometric="miniswhite"),
+        "float.tif": tif(grey(dtype=np.float32)),
+        "bilevel.tif": tif(label().astype(bool)),
+        "jpeg.tif": picture(rgb, "TIFF", compression="jpeg"),
+        "lzw.tif": picture(rgb, "TIFF", compression="tiff_lzw"),
+    }
+
+
+def _colormap() -> np.ndarray:
+    return np.arange(3 * 256, dtype=np.uint16).reshape(3, 256)
+
+
+def kind_of(name: str) -> str:
+    return {"png": "png", "tif": "tiff"}.get(name.rpartition(".")[2], "bytes")
+
+
+def folders() -> list[Seed]:
+    """Folders of images and labels, of objects, and with lists of CamVid and VOC."""
+    masks = {f"labels/{i}.png": picture(label(i), "PNG") for i in range(4)}
+    plain = {f"images/{i}.png": picture(grey(i), "PNG") for i in range(4)} | masks
+    stack = plain | {
+        "images/s.tif": tif(np.stack([grey(i) for i in range(3)])),
+        "labels/s.tif": tif(np.stack([label(i) for i in range(3)])),
+    }
+    index = b"id,split\n0,train\n1,train\n2,val\n3,test\n"
+    camvid = b"/SegNet/CamVid/train/a.png /SegNet/CamVid/trainannot/a.png\n" * 3
+    jpg = {f"JPEGImages/{i}.jpg": picture(grey(int(i)), "JPEG", "RGB") for i in "12"}
+    colors = [v for i in range(256) for v in _voc_color(i)]
+    png = {f"SegmentationClass/{i}.png": _palette(label(int(i)), colors) for i in "12"}
+    lists = {
+        f"ImageSets/Segmentation/{k}.txt": b"%d\n" % (i + 1)
+        for i, k in enumerate(("train", "val"))
+    }
+    voc = jpg | png | lists
+    return [
+        Seed("folder", "images/1.png", "png", plain),
+        Seed("folder", "labels/1.png", "png", plain),
+        Seed("folder", "images/s.tif", "tiff", stack),
+        Seed("folder", "labels/s.tif", "tiff", stack),
+        Seed("renamed", "images/1.png", "text", plain | {"name": b"image 1"}),
+        Seed("memory", "memory", "json", plain | {"memory": b"{}"}),
+        Seed("instance_folder", "labels/1.png", "png", plain),
+        Seed("instance_folder", "index.csv", "text", plain | {"index.csv": index}),
+        Seed("camvid", "train.txt", "text", {"train.txt": camvid}),
+        Seed("voc", "ImageSets/Segmentation/train.txt", "text", voc),
+        Seed("voc", "SegmentationClass/1.png", "png", voc),
+    ]
+
+
+def _palette(values: np.ndarray, colors: list[int]) -> bytes:
+    image = Image.fromarray(values)
+    image.putpalette(colors)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def _voc_color(index: int) -> tuple[int, ...]:
+    return tuple(
+        sum(((index >> (3 * j + c)) & 1) << (7 - j) for j in range(8)) for c in range(3)
+    )
+
+
+def coco() -> list[Seed]:
+    """Annotation files with polygons, both forms of run lengths, and keypoints."""
+    from segjax.rle import encode, to_string
+
+    rle = encode(label())
+    forms: list[Any] = [
+        [[2, 2, 12, 2, 12, 10, 2, 10], [14.5, 3, 18, 3, 16, 9]],
+        {"size": list(SIZE), "counts": rle.counts.tolist()},
+        {"size": list(SIZE), "counts": to_string(rle)},
+    ]
+    annotations = [
+        {
+            "id": i + 1,
+            "image_id": i % 2 + 1,
+            "category_id": 3,
+            "iscrowd": int(i == 1),
+            "bbox": [2, 2, 16.5, 8],
+            "area": 80.5,
+            "segmentation": form,
+            "keypoints": [3, 4, 2, 0, 0, 0],
+            "num_keypoints": 1,
+        }
+        for i, form in enumerate(forms)
+    ]
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "height": SIZE[0], "width": SIZE[1]}
+            for i in (1, 2)
+        ],
+        "annotations": annotations,
+        "categories": [
+            {"id": 3, "name": "cell", "keypoints": ["a", "b"], "skeleton": [[1, 2]]},
+            {"id": 7, "name": "other"},
+        ],
+    }
+    files: dict[str, bytes | None] = {
+        f"train/{i}.png": picture(grey(i, channels=(3,)), "PNG") for i in (1, 2)
+    }
+    raw = json.dumps(content).encode()
+    return [
+        Seed("coco", "train.json", "json", files | {"train.json": raw}),
+        Seed("rle_text", "counts.txt", "text", {"counts.txt": to_string(rle).encode()}),
+        Seed("rle_counts", "c.json", "numbers", _as_json("c", rle.counts.tolist())),
+        Seed("polygons", "p.json", "numbers", _as_json("p", forms[0])),
+    ]
+
+
+def _as_json(name: str, value: Any) -> dict[str, bytes | None]:
+    return {f"{name}.json": json.dumps(value).encode()}
+
+
+def weights() -> list[Seed]:
+    """Files of weights."""
+    arrays = {f"conv{i}.weight": np.arange(60.0, dtype="f4") for i in range(3)}
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    plain, packed = out.getvalue(), safetensors.numpy.save(arrays)
+    return [
+        Seed("weights", "w.npz", "npz", {"w.npz": plain}),
+        Seed("weights", "w.safetensors", "safetensors", {"w.safetensors": packed}),
+    ]
+
+
+_TRAIN = """
+import sys
+from pathlib import Path
+from segjax.config import load
+from segjax.data import DATASETS
+from segjax.train.loop import train
+
+root, config = Path(sys.argv[1]), load(sys.argv[2])
+config.checkpoint_every = 1
+train(config, root / "run", data_dir=str(root / "data"))
+counts = {"train": 2, "validation": 1, "test": 1}
+DATASETS["instance_shapes"](data_dir=str(root / "data"), size=64, **counts)
+"""
+
+
+def train(root: Path, config: str) -> None:
+    """Trains for two steps in a process of its own, as JAX and forks do not agree."""
+    command = [sys.executable, "-c", _TRAIN, str(root), config]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def runs(root: Path) -> list[Seed]:
+    """The files of a run and of prepared data sets, each damaged in turn."""
+    run = _tree(root, "run", ("tensorboard", "pictures"))
+    data = _tree(root, "data", ())
+    config = {"run/config.json": run["run/config.json"]}
+    abouts = {k: v for k, v in run.items() if "/about/" in k}
+    found = [
+        Seed("config", "run/config.json", "json", config),
+        Seed("config", "run/config.json", "json", config | abouts),
+        Seed("rows", "run/metrics.jsonl", "jsonl", run),
+    ]
+    for path in sorted(data):
+        kind = "json" if path.endswith(".json") else "bytes"
+        if "/em_sections/" in path or "/instance_shapes/" in path:
+            found.append(Seed("prepared", path, kind, data))
+    of_run = [*sorted(run), "run/config.json", "run/metrics.jsonl"]
+    for path in (p for p in of_run if "commit_success" not in p):
+        name = path.rpartition("/")[2]
+        kind = {"config.json": "json", "metrics.jsonl": "jsonl"}.get(name, "bytes")
+        if name in ("metadata", "metrics", "_METADATA", "_CHECKPOINT_METADATA"):
+            kind = "json"
+        found.append(Seed("trained", path, kind, run))
+        found.append(Seed("resumed", path, kind, run | data))
+    return found
+
+
+def _tree(
+    root: Path, folder: str, left_out: tuple[str, ...]
+) -> dict[str, bytes | None]:
+    paths = (p for p in (root / folder).rglob("*") if p.is_file())
+    return {
+        p.relative_to(root).as_posix(): p.read_bytes()
+        for p in paths
+        if not {*p.relative_to(root).parts} & {*left_out}
+    }
+
+
+def all_seeds(root: Path) -> list[Seed]:
+    """Every seed; `root` holds what `train` made."""
+    pictures = [
+        Seed("image", name, kind_of(name), {name: raw, "other.ome.tif": None})
+        for name, raw in images().items()
+    ]
+    return [*pictures, *folders(), *coco(), *weights(), *runs(root)]
