@@ -17,6 +17,23 @@ _MARKS = (
 """Byte-order marks that editors and Excel put first, and the encoding after each."""
 
 
+_POINTER = b"version https://git-lfs"
+
+
+def require_content(raw: bytes, where: str | Path) -> None:
+    """Raises `UserError` where git has left a note in place of a large file.
+
+    Args:
+      raw: how a file begins.
+      where: the file, for the message.
+    """
+    if raw.startswith(_POINTER):
+        raise UserError(
+            f"{where} is a git-LFS pointer, not the file itself. Run `git lfs pull` in its "
+            "repository."
+        )
+
+
 def decode_text(raw: bytes, where: str | Path) -> str:
     """Decodes UTF-8, with or without a byte-order mark, and UTF-16 with one.
 
@@ -28,12 +45,13 @@ def decode_text(raw: bytes, where: str | Path) -> str:
       The text, without the mark.
 
     Raises:
-      UserError: if it is neither.
+      UserError: if it is neither, or a git-LFS pointer.
 
     Example:
       >>> decode_text(b"\\xef\\xbb\\xbfid,split", "index.csv")
       'id,split'
     """
+    require_content(raw, where)
     mark, encoding = next(
         ((mark, name) for mark, name in _MARKS if raw.startswith(mark)), (b"", "utf-8")
     )

@@ -27,6 +27,8 @@ RGB = RANDOM.integers(0, 256, (13, 17, 3), np.uint8)
 DEEP = RANDOM.integers(0, 65536, (13, 17), np.uint16)
 DEEP_RGB = RANDOM.integers(0, 65536, (13, 17, 3), np.uint16)
 STACK = RANDOM.integers(0, 256, (5, 13, 17), np.uint8)
+SECTIONS = {"axes": "ZYX"}
+IMAGEJ = {"imagej": True, "truncate": True, "metadata": SECTIONS}
 IDS = (GREY % 4).astype(np.uint8)
 
 
@@ -89,8 +91,8 @@ def test_webp_without_loss_and_jpeg_nearly_come_back_as_written(tmp_path):
         {"compression": "lzw"},
         {"compression": "zlib", "tile": (16, 16), "byteorder": ">"},
         {"bigtiff": True},
-        {"imagej": True},
-        {"imagej": True, "truncate": True},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"imagej": True, "metadata": {"axes": "TYX"}, "truncate": True},
         {"truncate": True},
     ],
     ids=str,
@@ -228,43 +230,62 @@ def floats(value):
     return lambda path: tiff(path, values)
 
 
+SEEN_THROUGH = ("has a transparent part (2 of 221 pixels", "without transparency")
+
+
 def transparent(path):
-    Image.fromarray(GREY).save(path, transparency=0)
+    values = np.maximum(GREY, 1)
+    values[3, 4:6] = 0
+    Image.fromarray(values).save(path, transparency=0)
+
+
+def with_alpha(values):
+    full = np.full(values.shape[:2], np.iinfo(values.dtype).max, values.dtype)
+    return np.dstack([values, full])
+
+
+def clear(values):
+    values = with_alpha(values)
+    values[3, 4:6, -1] = 9
+    return values
 
 
 BAD_IMAGES = {
     "missing.png": (nothing, "does not exist", "Check the path"),
     "empty.png": (empty, "0 bytes", "remove it"),
     "empty.tif": (empty, "0 bytes", "remove it"),
-    "noise.png": (noise, "neither PNG", "Save it again"),
-    "head.png": (shortened(0.01, picture, RGB), "neither PNG", "Save it again"),
+    "noise.png": (noise, "not a PNG", "Save it again"),
+    "head.png": (shortened(0.01, picture, RGB), "not a PNG", "Save it again"),
     "cut.png": (shortened(0.6, picture, RGB), "truncated", "Copy it again"),
     "cut.jpg": (shortened(0.6, picture, RGB), "truncated", "Copy it again"),
     "cut.webp": (shortened(0.6, picture, RGB), "truncated or damaged", "Copy it again"),
     "cut.tif": (shortened(0.6, tiff, GREY), "truncated", "Copy it again"),
-    "stack.tif": (shortened(0.6, tiff, STACK), "pages after number 1", "Copy it again"),
+    "stack.tif": (
+        shortened(0.6, tiff, STACK),
+        "pages after number 1 are",
+        "Copy it again",
+    ),
     "zip.tif": (
         shortened(0.98, tiff, STACK, compression="zlib"),
         "page 5 reaches beyond the end",
         "Copy it again",
     ),
     "imagej.tif": (
-        shortened(0.6, tiff, STACK, imagej=True, truncate=True),
+        shortened(0.6, tiff, STACK, imagej=True, truncate=True, metadata=SECTIONS),
         "1 of 5 pages",
         "Copy it again",
     ),
-    "rgba.png": (lambda p: picture(p, RGB, "RGBA"), "alpha", "without transparency"),
-    "la.png": (lambda p: picture(p, GREY, "LA"), "alpha", "without transparency"),
-    "trns.png": (transparent, "alpha", "without transparency"),
-    "rgba.webp": (
-        lambda p: picture(p, np.dstack([RGB, GREY]), lossless=True),
-        "alpha",
-        "without transparency",
-    ),
-    "rgba.tif": (
-        lambda p: tiff(p, np.dstack([RGB, GREY]), photometric="rgb"),
-        "4 channels) has an alpha",
-        "without transparency",
+    "rgba.png": (lambda p: picture(p, clear(RGB)), *SEEN_THROUGH),
+    "la.png": (lambda p: picture(p, clear(GREY)), *SEEN_THROUGH),
+    "trns.png": (transparent, *SEEN_THROUGH),
+    "trns.gif": (transparent, *SEEN_THROUGH),
+    "rgba.webp": (lambda p: picture(p, clear(RGB), lossless=True), *SEEN_THROUGH),
+    "rgba.tif": (lambda p: tiff(p, clear(RGB), photometric="rgb"), *SEEN_THROUGH),
+    "deep_rgba.png": (lambda p: deep_png(p, clear(DEEP_RGB)), *SEEN_THROUGH),
+    "infrared.tif": (
+        lambda p: tiff(p, clear(RGB), photometric="rgb", extrasamples=["unspecified"]),
+        "4 channels, of which the fourth is not alpha",
+        "Save it as grey or RGB",
     ),
     "palette.png": (lambda p: picture(p, RGB, "P"), "palette", "grey or RGB"),
     "palette.tif": (
@@ -321,7 +342,7 @@ BAD_LABELS = {
     "cut.png": (shortened(0.6, picture, GREY), "truncated"),
     "ids.jpg": (lambda p: picture(p, IDS), "is a JPEG"),
     "color.png": (lambda p: picture(p, RGB), "is a colour picture"),
-    "alpha.png": (lambda p: picture(p, RGB, "RGBA"), "has an alpha channel"),
+    "alpha.png": (lambda p: picture(p, clear(RGB)), "has a transparent part"),
     "cmyk.tif": (
         lambda p: tiff(p, np.dstack([RGB, GREY]), photometric="separated"),
         "is CMYK",
@@ -348,7 +369,7 @@ def test_a_bad_label_ends_in_file_and_reason(tmp_path, name):
         ("a.tif", tiff, STACK, {}),
         ("b.tif", tiff, STACK, {"compression": "zlib"}),
         ("c.tif", tiff, STACK, {"compression": "lzw", "bigtiff": True}),
-        ("d.tif", tiff, STACK, {"imagej": True, "truncate": True}),
+        ("d.tif", tiff, STACK, IMAGEJ),
         ("e.tif", tiff, STACK, {"truncate": True, "byteorder": ">"}),
     ],
     ids=["png", "jpeg", "webp", "tiff", "deflate", "lzw", "imagej", "shaped"],
@@ -448,11 +469,11 @@ def test_a_missing_or_empty_folder_is_told(tmp_path):
         list_images(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"is empty\. Put files"):
         list_images(tmp_path)
-    (tmp_path / "a.bmp").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"holds no image, only \.bmp"):
+    (tmp_path / "a.pdf").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"holds no image, only \.pdf"):
         list_images(tmp_path)
     (tmp_path / "deep").mkdir()
-    with pytest.raises(UserError, match=r"holds no image, only \.bmp, deep/\. Put"):
+    with pytest.raises(UserError, match=r"holds no image, only \.pdf, deep/\. Put"):
         list_images(tmp_path)
 
 
