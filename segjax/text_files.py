@@ -64,6 +64,18 @@ def decode_text(raw: bytes, where: str | Path) -> str:
         ) from None
 
 
+def read_lines(path: Path) -> list[str]:
+    """Reads the lines of a text file.
+
+    Raises:
+      UserError: as `decode_text`, or the file cannot be read.
+    """
+    try:
+        return decode_text(path.read_bytes(), path).splitlines()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+
+
 def parse_json(raw: bytes, where: str | Path) -> Any:
     """Parses JSON; whatever the bytes are, the outcome is a value or a `UserError`.
 

@@ -123,10 +123,10 @@ KEEPS_VALUES: dict[str, Callable[[bytes], bool | None]] = {
 }
 """Deciders by the name of a TIFF's compression."""
 
-ALWAYS_KEEP = frozenset(
-    "NONE CCITTRLE CCITTFAX3 CCITTFAX4 CCIRLEW LZW ADOBE_DEFLATE DEFLATE PIXTIFF PACKBITS "
-    "LZMA ZSTD ZSTD_DEPRECATED PNG".split()
-)
+_FAX = ("CCITTRLE", "CCITTFAX3", "CCITTFAX4", "CCIRLEW")
+_ZLIB = ("ADOBE_DEFLATE", "DEFLATE", "PIXTIFF", "PNG")
+_OTHERS = ("NONE", "LZW", "PACKBITS", "LZMA", "ZSTD", "ZSTD_DEPRECATED")
+ALWAYS_KEEP = (*_FAX, *_ZLIB, *_OTHERS)
 """Compressions of TIFF that cannot lose anything."""
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.images import count_pages, list_images, read_page, read_pages
+from segjax.data.images import list_images
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.predict.coco_results import coco_results, numbered, write_results
+from segjax.predict.inputs import look_at_all, read_source
 from segjax.predict.joined import join_tiles, tile_rects
 from segjax.predict.writers import png_file, tiff_file
 from segjax.rle import decode, encode
@@ -106,6 +107,7 @@ def predict_instance_files(
     *,
     label_spec: LabelSpec,
     instances: InstanceSpec | None = None,
+    channels: int = 3,
     overlay: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
@@ -127,6 +129,7 @@ def predict_instance_files(
       label_spec: names of the classes, 0 being the background.
       instances: numbers of the categories and the skeleton; by default the categories
         are numbered as the classes.
+      channels: that the network was trained on; images that are grey are given as many.
       overlay: whether pictures are written, too.
       progress: told about each finished page.
 
@@ -141,7 +144,8 @@ def predict_instance_files(
     _check(paths, output)
     if instances is None:
         instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
-    counts = [count_pages(path) for path in paths]
+    sources = look_at_all(input, paths, channels)
+    counts = [source.pages for source in sources]
     total, done = sum(counts), 0
     ids = _image_ids(paths, counts)
     try:
@@ -152,9 +156,9 @@ def predict_instance_files(
         ) from error
     rows: list[dict[str, Any]] = []
     written = []
-    for path, pages in zip(paths, counts, strict=True):
-        labels = []
-        for page, image in enumerate(read_pages(path)):
+    for source in sources:
+        path, pages, labels = source.path, source.pages, []
+        for page, image in enumerate(read_source(source, channels)):
             found, done = find(image), done + 1
             labels.append(_label(found, (image.shape[0], image.shape[1])))
             own = {"file_name": path.name, "page": page + 1}
@@ -185,7 +189,6 @@ def _check(paths: Sequence[Path], output: Path) -> None:
                 f"{output} is the folder of {path.name}: results would overwrite it. Give "
                 "another --output."
             )
-        read_page(path)  # what cannot be read is told before anything is predicted
 
 
 def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:

@@ -111,6 +111,7 @@ def predict_run(
             output,
             label_spec=trained.label_spec,
             instances=trained.instances,
+            channels=trained.channels,
             overlay=overlay,
             progress=progress,
         )
