@@ -259,8 +259,9 @@ def _label(pages: Pages, index: int, path: Path) -> np.ndarray:
         values = grey
     if values.dtype.kind == "f":
         _require_finite(values, where, "the labels as integers")
-        if (values == np.rint(values)).all() and (abs(values) < _LARGEST_WHOLE).all():
-            values = values.astype(np.int64)
+        exact = values.astype(np.float64)
+        if (exact == np.rint(exact)).all() and (abs(exact) < _LARGEST_WHOLE).all():
+            values = exact.astype(np.int64)
     return values // stored.gain if stored.gain > 1 else values
 
 

@@ -178,7 +178,8 @@ def _mark(image: Any, mark: int) -> None:
         bands = len(image.getbands())
         top = 0 if image.info.get("interlace") else height - 1
         color = mark if bands == 1 else (mark,) * bands
-        image.im.paste(color, (0, top, width, height))
+        rows = Image.new(image.mode, (width, height - top), color)
+        image.im.paste(rows.im, (0, top, width, height))
 
     vars(image)["load_prepare"] = load_prepare
 
