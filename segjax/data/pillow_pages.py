@@ -46,7 +46,10 @@ _MOST_PER_BYTE = {"PNG": 1040, "JPEG": 3120, "MPO": 3120, "GIF": 2800, "BMP": 83
 some bits of a JPEG, 4096 in 12 bits of a GIF."""
 
 _MARKS = (165, 0)
-"""Values that no row is likely to be full of."""
+"""Values that rows are unlikely to be full of; of 16 bits each half is such."""
+
+_SMALL_BYTES = 1 << 24
+"""Decoded bytes for which it is not asked whether the compressed ones suffice."""
 
 _opening = threading.Lock()
 
@@ -131,12 +134,7 @@ class PillowPages:
         image = self._image
         _mark(image, _MARKS[0])
         values = np.array(image)
-        marked = values.dtype.type(_MARKS[0])
-        if image.info.get("interlace"):
-            doubtful = bool((values == marked).any())
-        else:
-            doubtful = bool((values[-1] == marked).all())
-        if doubtful and image.format in _ANIMATED:
+        if image.format in _ANIMATED and _looks_marked(image, values):
             with _open(self._path) as again:
                 _mark(again, _MARKS[1])
                 if not np.array_equal(values, np.array(again)):
@@ -147,7 +145,8 @@ class PillowPages:
         image = self._image
         bytes_per_pixel = len(image.getbands()) * (2 if self._depth == 16 else 1)
         most = None
-        if image.format in _MOST_PER_BYTE:
+        total = image.width * image.height * bytes_per_pixel
+        if image.format in _MOST_PER_BYTE and total > _SMALL_BYTES:
             least_bits = self._depth if self._color_type is not None else 8
             most = _MOST_PER_BYTE[image.format] * self._path.stat().st_size
             most *= max(1, 8 // least_bits)
@@ -174,14 +173,23 @@ def _mark(image: Any, mark: int) -> None:
         return  # WebP comes as a whole; a GIF may fill a part of its screen
 
     def load_prepare() -> None:
+        del vars(image)["load_prepare"]  # else each would keep the other alive
         prepare()
         bands = len(image.getbands())
         top = 0 if image.info.get("interlace") else height - 1
         color = mark if bands == 1 else (mark,) * bands
-        rows = Image.new(image.mode, (width, height - top), color)
-        image.im.paste(rows.im, (0, top, width, height))
+        image.im.paste(color, (0, top, width, height))
 
     vars(image)["load_prepare"] = load_prepare
+
+
+def _looks_marked(image: Image.Image, values: np.ndarray) -> bool:
+    """Whether pixels may be those of the first mark, of 8 or of 16 bits, or of one."""
+    marks = (True,) if values.dtype == bool else (_MARKS[0], _MARKS[0] * 257)
+    if image.info.get("interlace"):
+        return bool(np.isin(values, marks).any())
+    first = values[-1].flat[0]
+    return first in marks and bool((values[-1] == first).all())
 
 
 def _without_alpha(

@@ -48,6 +48,7 @@ class TiffPages:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = tifffile.TiffFile(path)
+        self._newest: tuple[int, tifffile.TiffPage] | None = None
         try:
             self._offsets = self._require_all_pages()
             first = self._head(0)
@@ -129,8 +130,12 @@ class TiffPages:
 
     def _head(self, index: int) -> tifffile.TiffPage:
         """Returns the description of a page, after checking that its pixels are there."""
-        self._file.filehandle.seek(self._offsets[index])
-        page = tifffile.TiffPage(self._file, index)
+        if self._newest is not None and self._newest[0] == index:
+            return self._newest[1]
+        page = self._file.pages[0] if index == 0 else None
+        if not isinstance(page, tifffile.TiffPage):
+            self._file.filehandle.seek(self._offsets[index])
+            page = tifffile.TiffPage(self._file, index)
         number = f"page {index + 1}"
         if page.is_reduced:
             raise UserError(
@@ -149,6 +154,7 @@ class TiffPages:
         ends = zip(page.dataoffsets, sizes, strict=True)
         if max(start + count for start, count in ends) > self._file.filehandle.size:
             raise ValueError(f"{number} reaches beyond the end of the file")
+        self._newest = index, page
         return page
 
     def _require_room(self, page: tifffile.TiffPage) -> None:
