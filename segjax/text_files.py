@@ -17,6 +17,23 @@ _MARKS = (
 """Byte-order marks that editors and Excel put first, and the encoding after each."""
 
 
+_POINTER = b"version https://git-lfs"
+
+
+def require_content(raw: bytes, where: str | Path) -> None:
+    """Raises `UserError` where git has left a note in place of a large file.
+
+    Args:
+      raw: how a file begins.
+      where: the file, for the message.
+    """
+    if raw.startswith(_POINTER):
+        raise UserError(
+            f"{where} is a git-LFS pointer, not the file itself. Run `git lfs pull` in its "
+            "repository."
+        )
+
+
 def decode_text(raw: bytes, where: str | Path) -> str:
     """Decodes UTF-8, with or without a byte-order mark, and UTF-16 with one.
 
@@ -28,12 +45,13 @@ def decode_text(raw: bytes, where: str | Path) -> str:
       The text, without the mark.
 
     Raises:
-      UserError: if it is neither.
+      UserError: if it is neither, or a git-LFS pointer.
 
     Example:
       >>> decode_text(b"\\xef\\xbb\\xbfid,split", "index.csv")
       'id,split'
     """
+    require_content(raw, where)
     mark, encoding = next(
         ((mark, name) for mark, name in _MARKS if raw.startswith(mark)), (b"", "utf-8")
     )
@@ -44,6 +62,18 @@ def decode_text(raw: bytes, where: str | Path) -> str:
             f"{where} is not text in {encoding.upper()} (byte {error.start}). Save it "
             "as UTF-8."
         ) from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Reads the lines of a text file.
+
+    Raises:
+      UserError: as `decode_text`, or the file cannot be read.
+    """
+    try:
+        return decode_text(path.read_bytes(), path).splitlines()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
 
 
 def parse_json(raw: bytes, where: str | Path) -> Any:

@@ -1,4 +1,4 @@
-"""Opening image files: TIFF through tifffile; PNG, JPEG and WebP through Pillow.
+"""Opening image files: TIFF through tifffile, the other formats through Pillow.
 
 Whether a page is fit to be an image or a label is for `segjax.data.images` to judge.
 """
@@ -6,12 +6,14 @@ Whether a page is fit to be an image or a label is for `segjax.data.images` to j
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from segjax.data.pillow_pages import PillowPages
 from segjax.data.stored import EXTRA_CODECS, Pages
 from segjax.data.tiff_pages import TiffPages
+from segjax.text_files import require_content
 from segjax.types import UserError
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -47,15 +49,26 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
             yield pages
 
 
+def absent(path: Path) -> UserError:
+    """Returns the error about a file that is not there, or is a link to none."""
+    if path.is_symlink():
+        return UserError(
+            f"{path} is a link to {os.readlink(path)}, which does not exist. Put the file "
+            "there or remove the link."
+        )
+    return UserError(f"{path} does not exist. Check the path.")
+
+
 def _first_bytes(path: Path) -> bytes:
     if not path.exists():
-        raise UserError(f"{path} does not exist. Check the path.")
+        raise absent(path)
     if not path.is_file():
-        raise UserError(f"{path} is no file. Give the path of an image file.")
+        raise UserError(f"{path} is not a file. Give the path of an image file.")
     with path.open("rb") as file:
         start = file.read(26)
     if not start:
         raise UserError(f"{path} is empty (0 bytes). Copy it again or remove it.")
+    require_content(start, path)
     return start
 
 
@@ -64,15 +77,21 @@ def _told_as_a_sentence(path: Path) -> Iterator[None]:
     """Turns whatever a decoder raises into a `UserError` that names the file."""
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError:
+        raise UserError(
+            f"{path} does not fit into the memory that is free. Cut it into pieces, or use "
+            "a machine with more memory."
+        ) from None
     except PermissionError as error:
         raise UserError(
             f"{path} may not be read (permission denied). Change its permissions."
         ) from error
     except Exception as error:
-        # Decoders have no common exception: OSError, SyntaxError, struct.error,
-        # ValueError, zlib.error and the codecs' own all mean a file that is not whole.
+        # Decoders have no common exception: OSError, SyntaxError, struct.error, KeyError,
+        # ValueError, RecursionError, zlib.error and the codecs' own all mean a file that
+        # is not whole.
         if "imagecodecs" in str(error) and "requires" in str(error):
             raise UserError(
                 f"{path} is compressed in a way that needs a further package: {error}. "

@@ -16,26 +16,30 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from segjax.data.dataset import Dataset, LazyRecords
-from segjax.data.folder_check import Pair, check_pairs, remembered
-from segjax.data.images import (
-    LABEL_SUFFIXES,
-    SUFFIXES,
-    list_images,
-    read_label,
-    read_page,
-)
+from segjax.data.folder_check import check_pairs, remembered
+from segjax.data.images import conversion, read_label, read_page, with_channels
 from segjax.data.label_spec import LabelSpec
+from segjax.data.pairing import (
+    SPLITS,
+    Page,
+    Pair,
+    block_cut,
+    by_stem,
+    find_pairs,
+    folders_in,
+    stem_of,
+)
 from segjax.types import IGNORE_LABEL, Record, UserError
 
-SPLITS = ("train", "validation", "test")
+log = logging.getLogger("segjax")
+
 BLACK_AND_WHITE = (("membrane", (0, 0, 0)), ("cell", (255, 255, 255)))
-_NAMES_SHOWN = 3
 
 
 def folder(
@@ -65,7 +69,8 @@ def folder(
       classes: pairs (name, (red, green, blue)); the position is the class id.
       ignore: stored value of pixels that do not count, or None.
       remap: pairs (stored value, class id), such as `((255, 1),)` for masks.
-      channels: 1 (grey) or 3 (RGB), the same for all images.
+      channels: 1 (grey) or 3 (RGB), the same for all images. Where 3 are wanted, grey
+        images are repeated; where 1 is, RGB images that are grey are taken for such.
       validation_share: part of the images for validation, in [0, 1).
       test_share: part of the images for test, in [0, 1).
 
@@ -89,6 +94,8 @@ def folder(
     with remembered(data_dir, root, spec, channels) as known:
         facts = check_pairs(every_pair, spec, channels, known)
 
+    if converted := sum(f.converted for f in facts.values()):
+        log.info("In %s, %s", root, conversion(converted, channels))
     _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
 
     def counted(split: str) -> list[tuple[Pair, int]]:
@@ -102,7 +109,9 @@ def folder(
             cut = _cut(counted("train"), validation_share, 0.0)
             parts |= {"train": cut["train"], "validation": cut["validation"]}
     splits = {
-        name: LazyRecords(functools.partial(_read_record, part, spec), range(len(part)))
+        name: LazyRecords(
+            functools.partial(_read_record, part, spec, channels), range(len(part))
+        )
         for name, part in parts.items()
         if part
     }
@@ -115,30 +124,20 @@ def folder(
     return Dataset("folder", spec, channels, splits)
 
 
-@dataclass(frozen=True)
-class Page:
-    """One page of a pair of files."""
-
-    pair: Pair
-    index: int
-    count: int
-
-    @property
-    def name(self) -> str:
-        """The stem, and the number of the page (from 0) where there are several."""
-        stem = self.pair.image.stem
-        return stem if self.count == 1 else f"{stem}/{self.index:03d}"
-
-
-def _read_record(pages: Sequence[Page], spec: LabelSpec, index: int) -> Record:
+def _read_record(
+    pages: Sequence[Page], spec: LabelSpec, channels: int, index: int
+) -> Record:
     page = pages[index]
-    record = {"image": read_page(page.pair.image, page.index), "name": page.name}
-    if page.pair.label is not None:
-        raw = read_label(page.pair.label, page.index)
-        where = str(page.pair.label)
-        if page.count > 1:
-            where += f", page {page.index + 1} of {page.count},"
-        record["label"] = spec.to_ids(raw, where)
+    image = with_channels(read_page(page.pair.image, page.index), channels)
+    if image is None:
+        raise UserError(
+            f"{page.where(page.pair.image)} has other channels than when it was checked. "
+            "Let nothing write to it, and start again."
+        )
+    record = {"image": image, "name": page.name}
+    if (label := page.pair.label) is not None:
+        raw = read_label(label, page.index)
+        record["label"] = spec.to_ids(raw, page.where(label))
     return record
 
 
@@ -180,7 +179,9 @@ def _require_root(manual_dir: str | None) -> Path:
         )
     root = Path(manual_dir).expanduser()
     if not root.is_dir():
-        raise UserError(f"{root} is no folder. Name the right one with --manual_dir.")
+        raise UserError(
+            f"{root} is not a folder. Name the right one with --manual_dir."
+        )
     if not os.access(root, os.R_OK | os.X_OK):
         raise UserError(
             f"{root} may not be read (permission denied). Change its permissions."
@@ -205,7 +206,7 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
     """Returns the pairs of each split, or of "all" where there are no sub-folders."""
     plain = (root / "images").is_dir()
     named = [name for name in SPLITS if (root / name).is_dir()]
-    unknown = [path for path in _folders(root) if path.name not in SPLITS]
+    unknown = [path for path in folders_in(root) if path.name not in SPLITS]
     with_images = [path.name for path in unknown if (path / "images").is_dir()]
     if plain and named:
         raise UserError(
@@ -216,7 +217,7 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
         other = with_images[0]
         remedy = "move it elsewhere" if named else f"give --manual_dir={root / other}"
         raise UserError(
-            f"{root} has {other}/ with images/ in it, which is no split: the names are "
+            f"{root} has {other}/ with images/ in it, which is not a split: the names are "
             f"{', '.join(SPLITS)}. Rename it, or {remedy}."
         )
     if plain:
@@ -236,57 +237,9 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
 
 def _find_pairs(root: Path, *, labelled: bool) -> list[Pair]:
     """Pairs images and labels by their stems."""
-    images = _by_stem(root / "images", SUFFIXES)
-    if not labelled:
-        return [Pair(path, None) for path in images.values()]
-    labels = _by_stem(root / "labels", LABEL_SUFFIXES)
-    without_label = [path for stem, path in images.items() if stem not in labels]
-    if without_label:
-        raise UserError(
-            f"{root / 'labels'} has no label for {_some(without_label, 'image')}. A "
-            "label has the image's name up to the ending; add it or remove the image."
-        )
-    without_image = [path for stem, path in labels.items() if stem not in images]
-    if without_image:
-        raise UserError(
-            f"{root / 'images'} has no image for {_some(without_image, 'label')}. "
-            "Add it or remove the label."
-        )
-    return [Pair(path, labels[stem]) for stem, path in images.items()]
-
-
-def _folders(root: Path) -> list[Path]:
-    """Folders in a folder by name, without the hidden ones."""
-    found = (p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return sorted(found)
-
-
-def _by_stem(path: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    if not path.is_dir():
-        known = ("images", "labels", *SPLITS)
-        others = _folders(path.parent) if path.parent.is_dir() else []
-        other = next((p.name for p in others if p.name not in known), None)
-        remedy = (
-            f"Make this folder with files ending in {', '.join(suffixes)}."
-            if other is None
-            else f"There is {other}/: rename it if that is what it holds."
-        )
-        raise UserError(f"{path} is missing. {remedy}")
-    files: dict[str, Path] = {}
-    for file in list_images(path):
-        if file.stem in files:
-            raise UserError(
-                f"{path} has both {files[file.stem].name} and {file.name}, which would "
-                "be one name. Rename or remove one."
-            )
-        files[file.stem] = file
-    return files
-
-
-def _some(paths: Sequence[Path], noun: str) -> str:
-    names = ", ".join(path.name for path in paths[:_NAMES_SHOWN])
-    more = ", ..." if len(paths) > _NAMES_SHOWN else ""
-    return f"{len(paths)} {noun}{'' if len(paths) == 1 else 's'} ({names}{more})"
+    if labelled:
+        return find_pairs(root / "images", root / "labels")
+    return [Pair(path, None) for path in by_stem(root / "images").values()]
 
 
 def _every_page(counted: Sequence[tuple[Pair, int]]) -> list[Page]:
@@ -298,23 +251,15 @@ def _cut(
 ) -> dict[str, list[Page]]:
     """Cuts single images by the hash of their stem, and stacks into blocks of pages."""
     single = [Page(pair, 0, 1) for pair, count in counted if count == 1]
-    by_hash = sorted(single, key=lambda page: _hash(page.pair.image.stem))
+    by_hash = sorted(single, key=lambda page: _hash(stem_of(page.pair.image)))
     stacks = [_every_page([entry]) for entry in counted if entry[1] > 1]
     parts: dict[str, list[Page]] = {name: [] for name in SPLITS}
     for pages in (by_hash, *stacks):
-        validation = _quota(len(pages), validation_share)
-        test = _quota(len(pages), test_share)
-        train = max(0, len(pages) - validation - test)
-        parts["train"] += pages[:train]
-        parts["validation"] += pages[train : train + validation]
-        parts["test"] += pages[train + validation :]
+        for name, cut in block_cut(pages, validation_share, test_share).items():
+            parts[name] += cut
     # Back to the order of the folder, which is the one that a person expects.
     place = {page: i for i, page in enumerate(_every_page(counted))}
     return {name: sorted(part, key=place.__getitem__) for name, part in parts.items()}
-
-
-def _quota(count: int, share: float) -> int:
-    return max(1, round(count * share)) if share > 0 and count > 0 else 0
 
 
 def _hash(stem: str) -> str:

@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +20,11 @@ from segjax.data.images import (
     grey_pages_hint,
     read_label_pages,
     read_pages,
+    with_channels,
 )
 from segjax.data.label_spec import LabelSpec
+from segjax.data.pairing import Page
+from segjax.data.pairing import Pair as Pair
 from segjax.output.files import whole_file
 from segjax.types import IGNORE_LABEL, UserError
 
@@ -30,23 +32,22 @@ log = logging.getLogger("segjax")
 
 _THREADS = 4
 _MANY = 1000
-_RULES = 2
+_RULES = 3
 """Raise it when a check is added, so that what was remembered is looked at again."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An image file and its label file, if it has one."""
-
-    image: Path
-    label: Path | None
-
-
 class Facts(NamedTuple):
-    """What is remembered of a good pair: its pages, and the class ids in its label."""
+    """What is remembered of a good pair.
+
+    Attributes:
+      pages: of its files.
+      classes: class ids in its label.
+      converted: whether `with_channels` has something to do with its image.
+    """
 
     pages: int
     classes: tuple[int, ...]
+    converted: bool = False
 
 
 def check_pairs(
@@ -145,7 +146,7 @@ def _remembered(path: Path) -> dict[str, Facts]:
     if digest.decode("ascii", "replace") != hashlib.sha256(facts).hexdigest():
         return {}
     known = json.loads(facts).items()
-    return {state: Facts(pages, tuple(ids)) for state, (pages, ids) in known}
+    return {state: Facts(p, tuple(ids), bool(c)) for state, (p, ids, c) in known}
 
 
 def _write(path: Path, known: MutableMapping[str, Facts]) -> None:
@@ -175,6 +176,7 @@ def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> Facts:
             f"{_pages(count)}. Give every page its label."
         )
     classes: set[int] = set()
+    converted = False
     with contextlib.ExitStack() as stack:
         images = stack.enter_context(contextlib.closing(read_pages(pair.image)))
         labels: Iterator = itertools.repeat(None, count)
@@ -183,16 +185,17 @@ def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> Facts:
                 contextlib.closing(read_label_pages(pair.label))
             )
         for index, (image, raw) in enumerate(zip(images, labels, strict=True)):
-            page = "" if count == 1 else f", page {index + 1} of {count},"
-            _require_channels(image, channels, f"{pair.image}{page}")
-            if raw is not None:
-                where = f"{pair.label}{page}"
+            page = Page(pair, index, count)
+            _require_channels(image, channels, page.where(pair.image))
+            converted |= image.shape[-1] != channels
+            if raw is not None and pair.label is not None:
+                where = page.where(pair.label)
                 classes |= _label_classes(raw, where, image, pair.image.name, spec)
-    return Facts(count, tuple(sorted(classes)))
+    return Facts(count, tuple(sorted(classes)), converted)
 
 
 def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
-    if image.shape[-1] != channels:
+    if with_channels(image, channels) is None:
         raise UserError(
             f"{where} has {_channels(image.shape[-1])}, but the config says "
             f"{channels}. Convert the image or set config.data.channels."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ _MOST_CLASSES = IGNORE_LABEL
 _TABLE_SIZE = 1 << 16
 _INVALID = -1
 _VALUES_SHOWN = 5
+_MANY_VALUES = 8
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class LabelSpec:
     Attributes:
       names: one name per class; the position is the class id.
       colors: one (red, green, blue) of 0 to 255 per class, for pictures.
-      ignore: stored value of pixels that do not count, or None where there is none.
+      ignore: stored value of pixels that do not count, or None where there is none; any
+        integer, such as -1.
       remap: pairs (stored value, class id). The class id may also be `IGNORE_LABEL`.
 
     Raises:
@@ -75,17 +78,23 @@ class LabelSpec:
         """
         if raw.dtype.kind not in "biu":
             raise UserError(
-                f"{where} holds {raw.dtype} values where class ids are expected. "
-                "Save the labels as 8- or 16-bit integers."
+                f"{where} holds {raw.dtype} values where class ids are expected, which are "
+                "integers. Save the labels as 8- or 16-bit integers."
             )
         table = _table(self)
         if raw.dtype.kind == "b":
             raw = raw.astype(np.uint8)
+        outside = None
         if raw.dtype.itemsize > 2 or raw.dtype.kind == "i":
             outside = (raw < 0) | (raw >= _TABLE_SIZE)
-            if outside.any():
-                raise self._unknown_values(raw, where, remappable)
-        ids = table[raw]
+        if outside is None or not outside.any():
+            ids = table[raw]
+        else:
+            ids = table[np.where(outside, 0, raw)]
+            ids[outside] = _INVALID
+            for value, class_id in _values(self):
+                if not 0 <= value < _TABLE_SIZE:
+                    ids[raw == value] = class_id
         if (ids == _INVALID).any():
             raise self._unknown_values(raw, where, remappable)
         return ids.astype(np.uint8)
@@ -125,7 +134,7 @@ class LabelSpec:
     ) -> UserError:
         """Returns the error that names the values which are not in the spec."""
         stored = _stored_values(self)
-        known = sorted(value for values in stored.values() for value in values)
+        known = [value for values in stored.values() for value in values]
         values, counts = np.unique(raw[~np.isin(raw, known)], return_counts=True)
         most = np.argsort(-counts, kind="stable")[:_VALUES_SHOWN]
         found = ", ".join(f"{values[i]} ({_pixels(int(counts[i]))})" for i in most)
@@ -137,20 +146,35 @@ class LabelSpec:
             for target, targets in stored.items()
             for value in targets
         )
-        meant = (
-            f"{where} has label values that mean nothing here: {found}; allowed are "
+        remedy = (
+            self._remedy([int(value) for value in values])
+            if remappable
+            else "Put the original file there, or read labels of your own with the data "
+            "set 'folder', whose key remap says what values mean."
         )
-        if not remappable:
-            return UserError(
-                f"{meant}{allowed}. Put the original file there, or read labels of your "
-                "own with the data set 'folder', whose key remap says what values mean."
-            )
-        first = int(values[most[0]])
-        example = (*self.remap, (first, self.num_classes - 1))
         return UserError(
-            f"{meant}{allowed}. Correct the file or say what the values mean, for example "
-            f"remap={example} makes {first} the class {self.names[-1]!r}, and "
-            f"({first}, {IGNORE_LABEL}) there one that does not count."
+            f"{where} has label values that mean nothing here: {found}; allowed are "
+            f"{allowed}. {remedy}"
+        )
+
+    def _remedy(self, values: Sequence[int]) -> str:
+        """Says what to do about stored values that are not in the spec."""
+        if len(values) > _MANY_VALUES:
+            first, last = (
+                _stored_values(self)[k][0] for k in (0, self.num_classes - 1)
+            )
+            return (
+                "So many values are either numbers of objects: find those with the data "
+                f"set 'instance_folder', or save numpy.where(label > 0, {last}, {first}) to "
+                "tell objects from the rest. Or they are edges that were smoothed or "
+                "compressed with loss: save the labels anew without that."
+            )
+        pairs = (*self.remap, *((value, self.num_classes - 1) for value in values))
+        them = values[0] if len(values) == 1 else "these values"
+        return (
+            "Correct the file or say what the values mean, for example "
+            f"remap={pairs} makes {them} the class {self.names[-1]!r}; with "
+            f"{IGNORE_LABEL} in place of {self.num_classes - 1} they do not count."
         )
 
 
@@ -180,13 +204,16 @@ def _check(spec: LabelSpec) -> None:
                 f"classes: {name!r} has the colour {color}; give (red, green, blue), "
                 "each from 0 to 255."
             )
-    if spec.ignore is not None and not 0 <= spec.ignore < _TABLE_SIZE:
-        raise UserError(f"ignore: {spec.ignore} given; use 0 to {_TABLE_SIZE - 1}.")
+    if spec.ignore is not None and not _is_integer(spec.ignore):
+        raise UserError(
+            f"ignore: {spec.ignore!r} given; use an integer, or None where all pixels "
+            "count."
+        )
     for pair in spec.remap:
-        if len(pair) != 2 or not 0 <= pair[0] < _TABLE_SIZE:
+        if len(pair) != 2 or not all(map(_is_integer, pair)):
             raise UserError(
-                f"remap: {pair} given; each entry is a pair (stored value, class id), "
-                "as in remap=((255, 1),)."
+                f"remap: {pair} given; each entry is a pair of integers (stored value, "
+                "class id), as in remap=((255, 1),)."
             )
         if not (0 <= pair[1] < count or pair[1] == IGNORE_LABEL):
             raise UserError(
@@ -206,24 +233,37 @@ def _check(spec: LabelSpec) -> None:
             )
 
 
+def _is_integer(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _values(spec: LabelSpec) -> Iterator[tuple[int, int]]:
+    """Yields stored values and their class ids; a later pair goes before an earlier one."""
+    yield from ((class_id, class_id) for class_id in range(spec.num_classes))
+    if spec.ignore is not None:
+        yield spec.ignore, IGNORE_LABEL
+    yield from spec.remap
+
+
 @functools.lru_cache(maxsize=16)
 def _table(spec: LabelSpec) -> np.ndarray:
     """Returns the class id of every possible stored value, `_INVALID` for the rest."""
     table = np.full(_TABLE_SIZE, _INVALID, np.int16)
-    table[: spec.num_classes] = np.arange(spec.num_classes)
-    if spec.ignore is not None:
-        table[spec.ignore] = IGNORE_LABEL
-    for value, class_id in spec.remap:
-        table[value] = class_id
+    for value, class_id in _values(spec):
+        if 0 <= value < _TABLE_SIZE:
+            table[value] = class_id
     table.setflags(write=False)
     return table
 
 
 def _stored_values(spec: LabelSpec) -> dict[int, list[int]]:
     """Returns the stored values of each class id and of `IGNORE_LABEL`."""
-    table = _table(spec)
-    wanted = (*range(spec.num_classes), IGNORE_LABEL)
-    return {class_id: np.flatnonzero(table == class_id).tolist() for class_id in wanted}
+    found: dict[int, list[int]] = {
+        k: [] for k in (*range(spec.num_classes), IGNORE_LABEL)
+    }
+    for value, class_id in sorted(dict(_values(spec)).items()):
+        found[class_id].append(value)
+    return found
 
 
 def _listed(values: list[int]) -> str:

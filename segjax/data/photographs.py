@@ -7,6 +7,7 @@ and checked once before training, and the result is remembered until a file chan
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,24 @@ from pathlib import Path
 import numpy as np
 
 from segjax.data.dataset import Dataset, LazyRecords
+from segjax.data.decoders import absent
 from segjax.data.downscale import area_average, nearest_label, require_factor
-from segjax.data.folder_check import Facts, Pair, checked, remembered
-from segjax.data.images import read_label, read_page, read_palette
+from segjax.data.folder_check import Facts, checked, remembered
+from segjax.data.images import (
+    conversion,
+    read_label,
+    read_page,
+    read_palette,
+    with_channels,
+)
 from segjax.data.label_spec import LabelSpec
+from segjax.data.pairing import Pair
 from segjax.data.palette import Color, require_palette
 from segjax.types import IGNORE_LABEL, Record, UserError
 
-_CHANNELS = "photographs"
+log = logging.getLogger("segjax")
+
+_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -57,18 +68,20 @@ class Layout:
           UserError: a file is damaged, or not what the layout says.
         """
         pairs = [pair for split in splits.values() for pair in split]
-        with remembered(data_dir, root, self.spec, f"{_CHANNELS} {self!r}") as known:
-            checked(pairs, self._check, known)
+        with remembered(data_dir, root, self.spec, f"photographs {self!r}") as known:
+            facts = checked(pairs, self._check, known)
+        if converted := sum(f.converted for f in facts.values()):
+            log.info("In %s, %s", root, conversion(converted, _CHANNELS))
         records = {
             name: LazyRecords(functools.partial(self._record, split), range(len(split)))
             for name, split in splits.items()
             if split
         }
-        return Dataset(self.name, self.spec, channels=3, splits=records)
+        return Dataset(self.name, self.spec, channels=_CHANNELS, splits=records)
 
     def _record(self, pairs: Sequence[Pair], index: int) -> Record:
         pair = pairs[index]
-        image = _as_rgb(read_page(pair.image))
+        image = _in_color(pair.image)
         record = {
             "image": area_average(image, self.downscale),
             "name": pair.image.stem.removesuffix(self.suffix),
@@ -80,12 +93,13 @@ class Layout:
 
     def _check(self, pair: Pair) -> Facts:
         image = read_page(pair.image)
+        converted = image.shape[-1] != _CHANNELS
         try:
             require_factor(image.shape, self.downscale)
         except ValueError as error:
             raise UserError(f"{pair.image}: {error}.") from error
         if pair.label is None:
-            return Facts(1, ())
+            return Facts(1, (), converted)
         raw = read_label(pair.label)
         if raw.shape != image.shape[:2]:
             raise UserError(
@@ -98,7 +112,7 @@ class Layout:
             require_palette(pair.label, raw, palette, self.palette)
         ids = self._ids(raw, pair.label)
         seen = np.flatnonzero(np.bincount(ids.ravel(), minlength=IGNORE_LABEL + 1))
-        return Facts(1, tuple(int(i) for i in seen if i != IGNORE_LABEL))
+        return Facts(1, tuple(int(i) for i in seen if i != IGNORE_LABEL), converted)
 
     def _ids(self, raw: np.ndarray, path: Path) -> np.ndarray:
         return self.spec.to_ids(raw, str(path), remappable=False)
@@ -153,6 +167,8 @@ def require_files(name: str, root: Path, pairs: Sequence[Pair], listed: str) -> 
     paths = [p for pair in pairs for p in (pair.image, pair.label) if p is not None]
     missing = [path for path in paths if not path.is_file()]
     if missing:
+        if missing[0].is_symlink():
+            raise absent(missing[0])
         first = missing[0].relative_to(root)
         raise UserError(
             f"The data set {name!r} lacks {len(missing)} of the {len(paths)} files that "
@@ -160,6 +176,8 @@ def require_files(name: str, root: Path, pairs: Sequence[Pair], listed: str) -> 
         )
 
 
-def _as_rgb(image: np.ndarray) -> np.ndarray:
-    """Repeats the one channel of a photograph in black and white."""
-    return image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1)
+def _in_color(path: Path) -> np.ndarray:
+    """Reads a photograph; one in black and white gets three equal channels."""
+    image = with_channels(read_page(path), _CHANNELS)
+    assert image is not None  # grey becomes RGB, whatever it shows
+    return image

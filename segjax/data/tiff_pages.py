@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import struct
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,10 @@ from types import TracebackType
 import numpy as np
 import tifffile
 
-from segjax.data.stored import Stored, require_pixels
+from segjax.data.lossy import ALWAYS_KEEP, HEAD, KEEPS_VALUES, loss_of
+from segjax.data.orientation import TAG, known_orientation
+from segjax.data.stored import SMALL_BYTES, Stored, require_room
+from segjax.data.tiff_axes import require_pages, stated_axes
 from segjax.types import UserError
 
 # tifffile logs what is wrong with a file and goes on; here the same faults are raised.
@@ -25,6 +29,17 @@ _KIND_OF_PHOTOMETRIC: dict[int, tuple[str, int]] = {
     tifffile.PHOTOMETRIC.PALETTE: ("palette", 1),
     tifffile.PHOTOMETRIC.SEPARATED: ("cmyk", 4),
 }
+_ALPHAS = ((tifffile.EXTRASAMPLE.ASSOCALPHA,), (tifffile.EXTRASAMPLE.UNASSALPHA,))
+_MOST_TAGS = 4096
+_MOST_PER_BYTE: dict[int, float] = {
+    tifffile.COMPRESSION.NONE: 1,
+    tifffile.COMPRESSION.PACKBITS: 64,
+    tifffile.COMPRESSION.ADOBE_DEFLATE: 1040,
+    tifffile.COMPRESSION.DEFLATE: 1040,
+    tifffile.COMPRESSION.LZW: 2800,
+}
+"""Bytes that one compressed byte can stand for, at most: 128 in 2, 258 in 2 bits, and 4096 in
+12 bits."""
 
 
 class TiffPages:
@@ -33,18 +48,19 @@ class TiffPages:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = tifffile.TiffFile(path)
+        self._newest: tuple[int, tifffile.TiffPage] | None = None
         try:
-            self._count = self._require_all_pages()
-            self._volume = self._contiguous_volume() if self._count == 1 else None
-            described = (self._file.imagej_metadata or {}).get("images", 1)
-            if len(self) < described:
-                raise ValueError(f"{len(self)} of {described} pages are there")
+            self._offsets = self._require_all_pages()
+            first = self._head(0)
+            stated = stated_axes(first.description, first.samplesperpixel)
+            self._volume = self._contiguous_volume(first)
+            require_pages(path.name, str(path), stated, len(self))
         except BaseException:
             self._file.close()
             raise
 
     def __len__(self) -> int:
-        return self._count if self._volume is None else len(self._volume)
+        return len(self._offsets if self._volume is None else self._volume)
 
     def __enter__(self) -> TiffPages:
         return self
@@ -60,31 +76,53 @@ class TiffPages:
     def page(self, index: int) -> Stored:
         """Decodes page `index`."""
         page = self._head(0 if self._volume is not None else index)
-        require_pixels(self._path, page.imagewidth, page.imagelength)
+        if page.axes not in ("YX", "YXS", "SYX"):
+            return Stored(np.zeros((0, 0)), "other")
+        self._require_room(page)
         if self._volume is None:
             values = page.asarray(maxworkers=1)
         else:
             values = np.array(self._volume[index])
         if page.axes == "SYX":
             values = np.moveaxis(values, 0, -1)
-        elif page.axes not in ("YX", "YXS"):
-            return Stored(values, "other")
         kind, samples = _KIND_OF_PHOTOMETRIC.get(page.photometric, ("other", 1))
+        alpha = None
         if kind == "grey" and page.bitspersample == 1:
             kind = "bilevel"
-        if page.samplesperpixel == samples + 1 or _alpha(page.extrasamples):
-            kind = "alpha"
+        if page.samplesperpixel == samples + 1 and page.extrasamples[:1] in _ALPHAS:
+            values, alpha = values[..., :samples], values[..., samples]
+        elif page.samplesperpixel > samples and kind == "rgb":
+            kind = "extra"
+        elif page.samplesperpixel < samples:
+            kind = "other"
         return Stored(
             values,
             kind,
-            lossy=page.compression in (tifffile.COMPRESSION.JPEG, 6),
+            alpha=alpha,
             inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            orientation=known_orientation(page.tags.valueof(TAG, 1)),
         )
+
+    def loss(self, index: int) -> str:
+        """Says how a page was compressed if that may change values, else nothing."""
+        page = self._head(0 if self._volume is not None else index)
+        name = getattr(page.compression, "name", str(page.compression))
+        if name in ALWAYS_KEEP:
+            return ""
+        kept: bool | None = None
+        if name in KEEPS_VALUES:
+            file = self._file.filehandle
+            for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+                file.seek(start)
+                kept = KEEPS_VALUES[name](file.read(min(size, HEAD)))
+                if not kept:
+                    break
+        return loss_of(f"is compressed as {name}", kept)
 
     def scan(self) -> None:
         """Looks at the head of every page, which raises where one is not whole."""
         try:
-            for index in range(self._count):
+            for index in range(len(self._offsets)):
                 self._head(index)
         except BaseException:
             self._file.close()
@@ -92,41 +130,81 @@ class TiffPages:
 
     def _head(self, index: int) -> tifffile.TiffPage:
         """Returns the description of a page, after checking that its pixels are there."""
-        page = self._file.pages[index]
+        if self._newest is not None and self._newest[0] == index:
+            return self._newest[1]
+        page = self._file.pages[0] if index == 0 else None
         if not isinstance(page, tifffile.TiffPage):
-            raise TypeError(f"page {index + 1} has no description of its own")
+            self._file.filehandle.seek(self._offsets[index])
+            page = tifffile.TiffPage(self._file, index)
+        number = f"page {index + 1}"
         if page.is_reduced:
             raise UserError(
-                f"{self._path} holds smaller copies of its image (page {index + 1}). "
+                f"{self._path} holds smaller copies of its image ({number}). "
                 "Save the pages in full size alone."
             )
-        ends = zip(page.dataoffsets, page.databytecounts, strict=True)
-        size = self._file.filehandle.size
-        if max((start + count for start, count in ends), default=size + 1) > size:
-            raise ValueError(f"page {index + 1} reaches beyond the end of the file")
+        if page.dtype is None or 0 in page.shape:
+            raise ValueError(f"{number} has no pixels, or pixels of an unknown kind")
+        parts, sizes = len(page.dataoffsets), page.databytecounts
+        wanted = math.prod(page.chunked)
+        missing = wanted - parts + sizes.count(0)
+        if missing > 0:
+            raise ValueError(
+                f"{number} lacks {missing} of its {wanted} strips or tiles"
+            )
+        ends = zip(page.dataoffsets, sizes, strict=True)
+        if max(start + count for start, count in ends) > self._file.filehandle.size:
+            raise ValueError(f"{number} reaches beyond the end of the file")
+        self._newest = index, page
         return page
 
-    def _require_all_pages(self) -> int:
-        """Counts the pages and raises where the last one points to another.
+    def _require_room(self, page: tifffile.TiffPage) -> None:
+        """Checks what a page claims, in bytes, against what its strips or tiles hold."""
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else 1
+        bytes_per_pixel = page.samplesperpixel * np.dtype(page.dtype).itemsize
+        most = _MOST_PER_BYTE.get(page.compression)
+        if most is not None:
+            # What is decoded from less than 8 or 16 bits takes more room than it needs.
+            spread = 8 * np.dtype(page.dtype).itemsize / bits
+            most = (most * sum(page.databytecounts) + page.imagelength) * spread
+        require_room(
+            self._path, page.imagewidth, page.imagelength, bytes_per_pixel, most
+        )
+        part = math.prod(page.chunks) * np.dtype(page.dtype).itemsize
+        if part > max(4 * page.nbytes, SMALL_BYTES):
+            raise ValueError(f"its tiles of {part} bytes are larger than its image")
+
+    def _require_all_pages(self) -> list[int]:
+        """Follows the chain of pages and raises where it is broken or bites its tail.
 
         tifffile reads the pages that it can reach, so a stack that was cut off in
         copying would pass for a shorter one.
         """
-        count = len(self._file.pages)
-        if count == 0:
-            raise ValueError("no page found")
         layout, file = self._file.tiff, self._file.filehandle
-        file.seek(self._file.pages[count - 1].offset)
-        (tags,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
-        file.seek(tags * layout.tagsize, 1)
-        (following,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
-        if following >= file.size:
-            raise ValueError(f"the pages after number {count} are missing")
-        return count
+        offsets: list[int] = []
+        seen: set[int] = set()
+        following = self._file.pages[0].offset
+        while following:
+            if following in seen:
+                raise ValueError(f"page {len(offsets)} leads back to an earlier one")
+            if following >= file.size:
+                raise ValueError(f"the pages after number {len(offsets)} are missing")
+            offsets.append(following)
+            seen.add(following)
+            file.seek(following)
+            (tags,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+            if tags > _MOST_TAGS:
+                raise ValueError(f"page {len(offsets)} claims {tags} tags")
+            file.seek(tags * layout.tagsize, 1)
+            (following,) = struct.unpack(
+                layout.offsetformat, file.read(layout.offsetsize)
+            )
+        return offsets
 
-    def _contiguous_volume(self) -> np.ndarray | None:
+    def _contiguous_volume(self, page: tifffile.TiffPage) -> np.ndarray | None:
         """Maps a stack that describes its first page only, as ImageJ writes large ones."""
-        series, page = self._file.series[0], self._head(0)
+        if len(self._offsets) > 1 or not (page.is_imagej or page.is_shaped):
+            return None
+        series = self._file.series[0]
         if series.size == page.size:
             return None
         if series.dataoffset is None:
@@ -138,10 +216,3 @@ class TiffPages:
             offset=series.dataoffset,
             shape=(series.size // page.size, *page.shape),
         )
-
-
-def _alpha(extrasamples: tuple[int, ...]) -> bool:
-    return any(
-        extra in (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
-        for extra in extrasamples
-    )

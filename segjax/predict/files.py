@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,18 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax import viz
-from segjax.data.images import (
-    count_pages,
-    grey_pages_hint,
-    list_images,
-    normalize,
-    read_page,
-    read_pages,
-)
+from segjax.data.images import list_images, normalize
 from segjax.data.label_spec import LabelSpec
 from segjax.output.folder import Outputs
 from segjax.predict.averaged import AveragedPredictor
 from segjax.predict.crf import CRF
+from segjax.predict.inputs import Source, look_at_all, read_source
 from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
@@ -42,25 +35,6 @@ from segjax.types import UserError
 
 Progress = Callable[[int, int, str], None]
 """Called after each page with pages done, pages in all, and the name of the file."""
-
-_CHANNEL_NAMES = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """An input file that was looked at.
-
-    Attributes:
-      path: where it lies.
-      pages: how many pages it has.
-      height: rows of its first page.
-      width: columns of its first page.
-    """
-
-    path: Path
-    pages: int
-    height: int
-    width: int
 
 
 class _Kept(NamedTuple):
@@ -88,7 +62,7 @@ def predict_files(
 ) -> list[Path]:
     """Writes one label file for each image file, with its stem, page count and size.
 
-    A PNG, JPEG or WebP `STEM.*` gives `STEM.png`, a TIFF gives `STEM.tif`. Both hold
+    A TIFF `STEM.*` gives `STEM.tif`, other formats give `STEM.png`. Both hold
     class ids, 8 bits each, and the colours of the classes as their palette. On demand
     there are, beside them:
 
@@ -105,7 +79,8 @@ def predict_files(
       input: an image file, or a folder of them.
       output: folder for the results; made if it is not there.
       label_spec: names and colours of the classes.
-      channels: that the network was trained on, 1 or 3.
+      channels: that the network was trained on, 1 or 3; images that are grey are given
+        as many.
       normalization: that it was trained with (`segjax.data.images.normalize`).
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
@@ -130,7 +105,7 @@ def predict_files(
     results = {path: _result_names(path, probabilities, overlay) for path in paths}
     names = {path: result.values() for path, result in results.items()}
     outputs = plan_outputs(names, output, overwrite=overwrite)
-    sources = [_look_at(path, channels) for path in paths]
+    sources = look_at_all(input, paths, channels)
     forms = ("labels", "probabilities") if probabilities else ("labels",)
     outputs.make_folder()
 
@@ -185,13 +160,6 @@ def _finished(
     return dict(page) if downscale == 1 else enlarged(page, downscale, seen.size, forms)
 
 
-def _look_at(path: Path, channels: int) -> Source:
-    """Opens a file, decodes its first page, and checks what it is."""
-    image = read_page(path)
-    _check_channels(path, image, channels)
-    return Source(path, count_pages(path), *image.shape[:2])
-
-
 def _images(
     sources: Sequence[Source],
     channels: int,
@@ -201,23 +169,13 @@ def _images(
 ) -> Iterator[np.ndarray]:
     """All pages of all files as the network wants them, one alive at a time."""
     for source in sources:
-        number = 0
-        for image in read_pages(source.path):
-            number += 1
-            _check_channels(source.path, image, channels)
-            if number > source.pages:
-                break
+        for image in read_source(source, channels):
             small = reduced(image, downscale)
             keep(image, small)
             image = normalize(small, normalization)
             del small
             yield image
             del image
-        if number != source.pages:
-            raise UserError(
-                f"{source.path} had {source.pages} pages at first and has another "
-                "number now. Let nothing write to it, and predict again."
-            )
 
 
 def _result_names(path: Path, probabilities: bool, overlay: bool) -> dict[str, str]:
@@ -255,15 +213,3 @@ def _write_page(
             continue
         for k, name in enumerate(names):
             write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")
-
-
-def _check_channels(path: Path, image: np.ndarray, channels: int) -> None:
-    found = image.shape[-1]
-    if found == channels:
-        return
-    remedy = "Convert it to grey" if channels == 1 else "Convert it to RGB"
-    raise UserError(
-        f"{path} has {_CHANNEL_NAMES.get(found, found)}, but this network was trained "
-        f"on {_CHANNEL_NAMES.get(channels, channels)}. {remedy}, or take a network that "
-        f"was trained on such images.{grey_pages_hint(str(path), found, channels)}"
-    )

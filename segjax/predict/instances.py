@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.images import count_pages, list_images, read_page, read_pages
+from segjax.data.images import list_images
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.output.folder import Outputs
 from segjax.predict.coco_results import coco_results, numbered, write_results
+from segjax.predict.inputs import look_at_all, read_source
 from segjax.predict.joined import join_tiles, tile_rects
 from segjax.predict.writers import plan_outputs, png_file, result_suffix, tiff_file
 from segjax.rle import decode, encode
@@ -104,6 +105,7 @@ def predict_instance_files(
     *,
     label_spec: LabelSpec,
     instances: InstanceSpec | None = None,
+    channels: int = 3,
     overlay: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -126,6 +128,7 @@ def predict_instance_files(
       label_spec: names of the classes, 0 being the background.
       instances: numbers of the categories and the skeleton; by default the categories
         are numbered as the classes.
+      channels: that the network was trained on; images that are grey are given as many.
       overlay: whether pictures are written, too.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
@@ -140,23 +143,20 @@ def predict_instance_files(
         written.
     """
     paths, output = list_images(input), Path(output)
-    counts = [count_pages(path) for path in paths]
-    names = {
-        path: _names(path, pages, overlay)
-        for path, pages in zip(paths, counts, strict=True)
-    }
+    sources = look_at_all(input, paths, channels)
+    names = {s.path: _names(s.path, s.pages, overlay) for s in sources}
     outputs = plan_outputs(names, output, also=[RESULTS], overwrite=overwrite)
-    for path in paths:
-        read_page(path)  # what cannot be read is told before anything is predicted
     if instances is None:
         instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
+    counts = [source.pages for source in sources]
     total, done = sum(counts), 0
     ids = _image_ids(paths, counts)
     outputs.make_folder()
     rows: list[dict[str, Any]] = []
-    for path, (label_name, *pictures) in names.items():
-        labels = []
-        for page, image in enumerate(read_pages(path)):
+    for source in sources:
+        path, labels = source.path, []
+        label_name, *pictures = names[path]
+        for page, image in enumerate(read_source(source, channels)):
             found, done = find(image), done + 1
             labels.append(_label(found, (image.shape[0], image.shape[1])))
             own = {"file_name": path.name, "page": page + 1}

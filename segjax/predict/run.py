@@ -114,6 +114,7 @@ def predict_run(
             output,
             label_spec=trained.label_spec,
             instances=trained.instances,
+            channels=trained.channels,
             overlay=overlay,
             overwrite=overwrite,
             progress=progress,

@@ -164,7 +164,7 @@ def nothing(root):
     [
         (wrong_size, ["a.png is not of SegNet's form", "720 x 960", "360 x 480"]),
         (wrong_value, ["valannot/a.png", "31 (172800 pixels)", "'folder'"]),
-        (colored, ["testannot/a.png", "colour picture where class ids are expected"]),
+        (colored, ["testannot/a.png", "colour picture where one number per pixel"]),
         (without_a_list, ["val.txt is missing", "--manual_dir"]),
         (without_a_file, ["lacks 1 of the 6 files", "testannot/a.png"]),
         (one_word, ["train.txt, line 1,", "parted by a space"]),

@@ -325,7 +325,7 @@ BAD_FOLDERS = {
     "no labels folder": (
         remove("labels"),
         {},
-        ["labels is missing", "Make this", "in .png, .tif, .tiff, .webp."],
+        ["labels is missing", "Make this", "in .png, .tif, .tiff, .webp, .bmp, .gif."],
     ),
     "masks instead of labels": (
         lambda root: (root / "labels").rename(root / "masks"),
@@ -355,7 +355,7 @@ BAD_FOLDERS = {
     "image without label": (
         remove("labels/s1.png", "labels/s3.png"),
         {},
-        ["no label for 2 images (s1.png, s3.png)", "add it or remove"],
+        ["no label for 2 images (s1.png, s3.png)", "add it (of zeros", "or remove"],
     ),
     "many images without label": (
         remove(*[f"labels/s{i}.png" for i in range(4)]),
@@ -365,7 +365,7 @@ BAD_FOLDERS = {
     "label without image": (
         remove("images/s1.png"),
         {},
-        ["no image for 1 label (s1.png)", "Add it or remove"],
+        ["no image for 1 label (s1.png)", "add it or remove"],
     ),
     "two images of one name": (
         replace("images/s1.tif", image_values()),
@@ -409,11 +409,6 @@ BAD_FOLDERS = {
         planes_in_colour,
         {},
         ["s1.tif has 3 channels", 'write them with photometric="minisblack"'],
-    ),
-    "grey where RGB is said": (
-        lambda root: None,
-        {"channels": 3},
-        ["images/s0.png has 1 channel,", "config says 3", "set config.data.channels"],
     ),
     "truncated image": (cut("images/s1.png"), {}, ["images/s1.png cannot", "Copy it"]),
     "truncated label": (cut("labels/s1.png"), {}, ["labels/s1.png cannot", "Copy it"]),
@@ -486,7 +481,7 @@ def test_one_image_alone_cannot_be_split(make_folder, read):
 
 @pytest.mark.parametrize(
     ("manual_dir", "said"),
-    [(None, "with --manual_dir"), ("nowhere", "nowhere is no folder")],
+    [(None, "with --manual_dir"), ("nowhere", "nowhere is not a folder")],
 )
 def test_a_missing_folder_is_told(tmp_path, manual_dir, said):
     with pytest.raises(UserError) as caught:

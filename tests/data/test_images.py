@@ -18,7 +18,9 @@ from segjax.data.images import (
     read_label_pages,
     read_page,
     read_pages,
+    with_channels,
 )
+from segjax.data.listing import left_out
 from segjax.types import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -27,6 +29,8 @@ RGB = RANDOM.integers(0, 256, (13, 17, 3), np.uint8)
 DEEP = RANDOM.integers(0, 65536, (13, 17), np.uint16)
 DEEP_RGB = RANDOM.integers(0, 65536, (13, 17, 3), np.uint16)
 STACK = RANDOM.integers(0, 256, (5, 13, 17), np.uint8)
+SECTIONS = {"axes": "ZYX"}
+IMAGEJ = {"imagej": True, "truncate": True, "metadata": SECTIONS}
 IDS = (GREY % 4).astype(np.uint8)
 
 
@@ -89,8 +93,8 @@ def test_webp_without_loss_and_jpeg_nearly_come_back_as_written(tmp_path):
         {"compression": "lzw"},
         {"compression": "zlib", "tile": (16, 16), "byteorder": ">"},
         {"bigtiff": True},
-        {"imagej": True},
-        {"imagej": True, "truncate": True},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"imagej": True, "metadata": {"axes": "TYX"}, "truncate": True},
         {"truncate": True},
     ],
     ids=str,
@@ -228,43 +232,62 @@ def floats(value):
     return lambda path: tiff(path, values)
 
 
+SEEN_THROUGH = ("has a transparent part (2 of 221 pixels", "without transparency")
+
+
 def transparent(path):
-    Image.fromarray(GREY).save(path, transparency=0)
+    values = np.maximum(GREY, 1)
+    values[3, 4:6] = 0
+    Image.fromarray(values).save(path, transparency=0)
+
+
+def with_alpha(values):
+    full = np.full(values.shape[:2], np.iinfo(values.dtype).max, values.dtype)
+    return np.dstack([values, full])
+
+
+def clear(values):
+    values = with_alpha(values)
+    values[3, 4:6, -1] = 9
+    return values
 
 
 BAD_IMAGES = {
     "missing.png": (nothing, "does not exist", "Check the path"),
     "empty.png": (empty, "0 bytes", "remove it"),
     "empty.tif": (empty, "0 bytes", "remove it"),
-    "noise.png": (noise, "neither PNG", "Save it again"),
-    "head.png": (shortened(0.01, picture, RGB), "neither PNG", "Save it again"),
+    "noise.png": (noise, "not a PNG", "Save it again"),
+    "head.png": (shortened(0.01, picture, RGB), "not a PNG", "Save it again"),
     "cut.png": (shortened(0.6, picture, RGB), "truncated", "Copy it again"),
     "cut.jpg": (shortened(0.6, picture, RGB), "truncated", "Copy it again"),
     "cut.webp": (shortened(0.6, picture, RGB), "truncated or damaged", "Copy it again"),
     "cut.tif": (shortened(0.6, tiff, GREY), "truncated", "Copy it again"),
-    "stack.tif": (shortened(0.6, tiff, STACK), "pages after number 1", "Copy it again"),
+    "stack.tif": (
+        shortened(0.6, tiff, STACK),
+        "pages after number 1 are",
+        "Copy it again",
+    ),
     "zip.tif": (
         shortened(0.98, tiff, STACK, compression="zlib"),
         "page 5 reaches beyond the end",
         "Copy it again",
     ),
     "imagej.tif": (
-        shortened(0.6, tiff, STACK, imagej=True, truncate=True),
+        shortened(0.6, tiff, STACK, imagej=True, truncate=True, metadata=SECTIONS),
         "1 of 5 pages",
         "Copy it again",
     ),
-    "rgba.png": (lambda p: picture(p, RGB, "RGBA"), "alpha", "without transparency"),
-    "la.png": (lambda p: picture(p, GREY, "LA"), "alpha", "without transparency"),
-    "trns.png": (transparent, "alpha", "without transparency"),
-    "rgba.webp": (
-        lambda p: picture(p, np.dstack([RGB, GREY]), lossless=True),
-        "alpha",
-        "without transparency",
-    ),
-    "rgba.tif": (
-        lambda p: tiff(p, np.dstack([RGB, GREY]), photometric="rgb"),
-        "4 channels) has an alpha",
-        "without transparency",
+    "rgba.png": (lambda p: picture(p, clear(RGB)), *SEEN_THROUGH),
+    "la.png": (lambda p: picture(p, clear(GREY)), *SEEN_THROUGH),
+    "trns.png": (transparent, *SEEN_THROUGH),
+    "trns.gif": (transparent, *SEEN_THROUGH),
+    "rgba.webp": (lambda p: picture(p, clear(RGB), lossless=True), *SEEN_THROUGH),
+    "rgba.tif": (lambda p: tiff(p, clear(RGB), photometric="rgb"), *SEEN_THROUGH),
+    "deep_rgba.png": (lambda p: deep_png(p, clear(DEEP_RGB)), *SEEN_THROUGH),
+    "infrared.tif": (
+        lambda p: tiff(p, clear(RGB), photometric="rgb", extrasamples=["unspecified"]),
+        "4 channels, of which the fourth is not alpha",
+        "Save it as grey or RGB",
     ),
     "palette.png": (lambda p: picture(p, RGB, "P"), "palette", "grey or RGB"),
     "palette.tif": (
@@ -291,6 +314,27 @@ BAD_IMAGES = {
         "5 channels",
         "as pages",
     ),
+    "moving.gif": (
+        lambda p: Image.fromarray(GREY).save(
+            p, save_all=True, append_images=[Image.fromarray(GREY + 1)]
+        ),
+        "animation of 2",
+        "multi-page TIFF",
+    ),
+    "pointer.png": (
+        lambda p: p.write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+        ),
+        "is a git-LFS pointer",
+        "git lfs pull",
+    ),
+    "broken.png": (
+        lambda p: p.symlink_to("nowhere.png"),
+        "is a link to nowhere.png, which does not exist",
+        "remove the link",
+    ),
+    "cut.bmp": (shortened(0.6, picture, RGB), "truncated", "Copy it again"),
+    "cut.gif": (shortened(0.9, picture, RGB), "truncated", "Copy it again"),
     "moving.png": (
         lambda p: Image.fromarray(GREY).save(
             p, save_all=True, append_images=[Image.fromarray(GREY + 1)]
@@ -321,7 +365,7 @@ BAD_LABELS = {
     "cut.png": (shortened(0.6, picture, GREY), "truncated"),
     "ids.jpg": (lambda p: picture(p, IDS), "is a JPEG"),
     "color.png": (lambda p: picture(p, RGB), "is a colour picture"),
-    "alpha.png": (lambda p: picture(p, RGB, "RGBA"), "has an alpha channel"),
+    "alpha.png": (lambda p: picture(p, clear(RGB)), "has a transparent part"),
     "cmyk.tif": (
         lambda p: tiff(p, np.dstack([RGB, GREY]), photometric="separated"),
         "is CMYK",
@@ -348,7 +392,7 @@ def test_a_bad_label_ends_in_file_and_reason(tmp_path, name):
         ("a.tif", tiff, STACK, {}),
         ("b.tif", tiff, STACK, {"compression": "zlib"}),
         ("c.tif", tiff, STACK, {"compression": "lzw", "bigtiff": True}),
-        ("d.tif", tiff, STACK, {"imagej": True, "truncate": True}),
+        ("d.tif", tiff, STACK, IMAGEJ),
         ("e.tif", tiff, STACK, {"truncate": True, "byteorder": ">"}),
     ],
     ids=["png", "jpeg", "webp", "tiff", "deflate", "lzw", "imagej", "shaped"],
@@ -404,6 +448,86 @@ def test_a_page_beyond_the_end_is_refused(tmp_path):
             read(tmp_path / "s.tif", 5)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif", "grey.png", "deep.png"])
+def test_opaque_transparency_is_dropped(tmp_path, name):
+    values = {"grey.png": GREY, "deep.png": DEEP_RGB}.get(name, RGB)
+    whole = with_alpha(values)
+    if name == "a.tif":
+        tiff(tmp_path / name, whole, photometric="rgb")
+    elif name == "deep.png":
+        deep_png(tmp_path / name, whole)
+    else:
+        picture(tmp_path / name, whole, lossless=True)
+    image = read_page(tmp_path / name)
+    assert image.dtype == values.dtype
+    np.testing.assert_array_equal(image, values.reshape(13, 17, -1))
+
+
+def test_a_transparent_colour_that_does_not_occur_is_no_transparency(tmp_path):
+    for name in ("a.png", "a.gif"):
+        Image.fromarray(np.maximum(GREY, 1)).save(tmp_path / name, transparency=0)
+        np.testing.assert_array_equal(
+            read_page(tmp_path / name)[..., 0], np.maximum(GREY, 1)
+        )
+
+
+def test_labels_with_opaque_transparency_are_grey(tmp_path):
+    picture(tmp_path / "a.png", with_alpha(np.stack([IDS] * 3, -1)))
+    picture(tmp_path / "b.png", with_alpha(IDS))
+    for name in ("a.png", "b.png"):
+        np.testing.assert_array_equal(read_label(tmp_path / name), IDS)
+
+
+def test_bitmaps_and_gifs_of_one_frame_are_read(tmp_path):
+    picture(tmp_path / "rgb.bmp", RGB)
+    few = RGB // 128 * 255
+    picture(tmp_path / "few.gif", few)
+    Image.fromarray(few).convert("P").save(tmp_path / "few.bmp")
+    np.testing.assert_array_equal(read_page(tmp_path / "rgb.bmp"), RGB)
+    for name in ("few.gif", "few.bmp"):
+        np.testing.assert_array_equal(read_page(tmp_path / name), few)
+    for name in ("grey.bmp", "grey.gif"):
+        picture(tmp_path / name, GREY)
+        np.testing.assert_array_equal(read_page(tmp_path / name)[..., 0], GREY)
+
+
+def test_labels_in_bitmaps_and_gifs_are_positions(tmp_path):
+    colors = RANDOM.integers(0, 256, 768, np.uint8).tobytes()
+    for name in ("a.bmp", "a.gif"):
+        label = Image.fromarray(IDS).convert("P")
+        label.putdata(IDS.ravel().tolist())
+        label.putpalette(colors)
+        label.save(tmp_path / name, optimize=False)
+        np.testing.assert_array_equal(read_label(tmp_path / name), IDS)
+    picture(tmp_path / "b.bmp", IDS > 1)
+    np.testing.assert_array_equal(read_label(tmp_path / "b.bmp"), IDS > 1)
+
+
+def test_floats_that_are_integers_are_labels(tmp_path):
+    for dtype in (np.float16, np.float32, np.float64):
+        tiff(tmp_path / "a.tif", IDS.astype(dtype) - 1)
+        label = read_label(tmp_path / "a.tif")
+        assert label.dtype == np.int64
+        np.testing.assert_array_equal(label, IDS.astype(int) - 1)
+    tiff(tmp_path / "a.tif", IDS.astype(np.float32) / 2)
+    assert read_label(tmp_path / "a.tif").dtype == np.float32
+    tiff(tmp_path / "a.tif", np.where(IDS > 2, np.nan, IDS).astype(np.float32))
+    with pytest.raises(UserError, match="values that are NaN"):
+        read_label(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(1, 3), (3, 1)])
+def test_channels_are_converted_where_nothing_is_lost(found, wanted):
+    image = np.repeat(GREY[..., None], found, -1)
+    converted = with_channels(image, wanted)
+    np.testing.assert_array_equal(converted, np.repeat(GREY[..., None], wanted, -1))
+    assert with_channels(image, found) is image
+    for channel in range(found if found == 3 else 0):
+        image = np.repeat(GREY[..., None], 3, -1)
+        image[5, 5, channel] ^= 1
+        assert with_channels(image, 1) is None
+
+
 def test_a_header_that_claims_too_many_pixels_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(stored, "MAX_PIXELS", 100)
     picture(tmp_path / "a.png", GREY)
@@ -441,6 +565,28 @@ def test_a_folder_is_listed_in_natural_order_without_other_files(tmp_path):
     names = [path.name for path in list_images(tmp_path)]
     assert names == ["b.webp", "s1.tif", "s2.PNG", "s10.png"]
     assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+    assert left_out(tmp_path) == "1 file (.txt), 1 folder"
+    assert left_out(tmp_path / "s1.tif") == ""
+
+
+def test_what_systems_put_into_folders_is_passed_over(tmp_path):
+    for name in ("._a.png", ".DS_Store", "Thumbs.db", "desktop.ini", "a.png"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("__MACOSX", ".ipynb_checkpoints"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in list_images(tmp_path)] == ["a.png"]
+    assert left_out(tmp_path) == ""
+
+
+def test_a_link_that_leads_nowhere_is_told_when_a_folder_is_listed(tmp_path):
+    picture(tmp_path / "a.png", GREY)
+    (tmp_path / "b.png").symlink_to("gone/b.png")
+    with pytest.raises(UserError, match=r"b\.png is a link to gone/b\.png, which does"):
+        list_images(tmp_path)
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "b.png").symlink_to("b.png")
+    with pytest.raises(UserError, match=r"b\.png is a link to b\.png"):
+        list_images(tmp_path)
 
 
 def test_a_missing_or_empty_folder_is_told(tmp_path):
@@ -448,11 +594,11 @@ def test_a_missing_or_empty_folder_is_told(tmp_path):
         list_images(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"is empty\. Put files"):
         list_images(tmp_path)
-    (tmp_path / "a.bmp").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"holds no image, only \.bmp"):
+    (tmp_path / "a.pdf").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"holds no image, only \.pdf"):
         list_images(tmp_path)
     (tmp_path / "deep").mkdir()
-    with pytest.raises(UserError, match=r"holds no image, only \.bmp, deep/\. Put"):
+    with pytest.raises(UserError, match=r"holds no image, only \.pdf, deep/\. Put"):
         list_images(tmp_path)
 
 

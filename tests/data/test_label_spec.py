@@ -1,3 +1,6 @@
+import ast
+import re
+
 import numpy as np
 import pytest
 
@@ -58,7 +61,7 @@ def test_an_unknown_value_is_told_with_file_pixels_and_remedy():
     assert "labels/a.png" in message
     assert "200 (3 pixels), 7 (1 pixel);" in message
     assert "0 (membrane), 1 (cell), 255 (ignored)" in message
-    assert "remap=((200, 1),)" in message
+    assert "remap=((7, 1), (200, 1)) makes these values the class 'cell'" in message
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,66 @@ def test_values_that_are_no_ids_are_refused(raw, found):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"ignore": -1}, [[0, 1, 255]]),
+        ({"remap": ((-1, 255),)}, [[0, 1, 255]]),
+        ({"remap": ((-1, 0),)}, [[0, 1, 0]]),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
+def test_negative_values_are_ignored_or_remapped_as_others(arguments, expected, dtype):
+    spec = LabelSpec(NAMES, COLORS, **arguments)
+    np.testing.assert_array_equal(
+        spec.to_ids(np.array([[0, 1, -1]], dtype), "a"), expected
+    )
+    assert "-1" in spec.describe()
+    # 255 of a byte has the same bits as -1, and is another value.
+    with pytest.raises(UserError, match="254"):
+        spec.to_ids(np.array([[254]], np.uint8), "a")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        np.array([[0, 200, 7]], np.uint8),
+        np.array([[0, 1, -1]], np.int16),
+        np.array([[-(1 << 31), -5, 0]], np.int32),
+        np.array([[70_000, 1 << 40]], np.int64),
+        np.array([[1, (1 << 64) - 1]], np.uint64),
+    ],
+    ids=["unknown", "negative", "very negative", "large", "largest"],
+)
+@pytest.mark.parametrize("target", ["class", "ignored"])
+def test_the_remap_that_a_message_proposes_works(raw, target):
+    spec = LabelSpec(NAMES, COLORS)
+    with pytest.raises(UserError) as caught:
+        spec.to_ids(raw, "a.tif")
+    (text,) = re.findall(r"remap=(\(\(.*?\)+,?\)) makes", str(caught.value))
+    pairs = ast.literal_eval(text)
+    if target == "ignored":
+        pairs = tuple((value, IGNORE_LABEL) for value, _ in pairs)
+    ids = LabelSpec(NAMES, COLORS, remap=pairs).to_ids(raw, "a.tif")
+    unknown = (raw != 0) & (raw != 1)
+    assert set(ids[unknown].tolist()) == {1 if target == "class" else IGNORE_LABEL}
+    np.testing.assert_array_equal(ids[~unknown], raw[~unknown])
+
+
+@pytest.mark.parametrize("remap", [(), ((255, 1),), ((3, 0), (0, 1), (1, 255))])
+def test_of_many_values_no_pair_for_each_is_asked(remap):
+    spec = LabelSpec(NAMES, COLORS, remap=remap)
+    raw = np.arange(300, dtype=np.uint16)[None]
+    with pytest.raises(UserError) as caught:
+        spec.to_ids(raw, "a.tif")
+    message = str(caught.value)
+    assert "remap" not in message
+    assert "'instance_folder'" in message
+    (code,) = re.findall(r"save (numpy\.where\(.*?\)) to tell", message)
+    label = eval(code, {"numpy": np, "label": raw})
+    np.testing.assert_array_equal(spec.to_ids(label, "a.tif"), raw > 0)
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({"names": ("one",), "colors": COLORS[:1]}, "1 given"),
@@ -85,9 +148,9 @@ def test_values_that_are_no_ids_are_refused(raw, found):
         ({"names": ("a", "a")}, "'a' occurs twice"),
         ({"colors": ((0, 0, 0), (256, 0, 0))}, "'cell' has the colour (256, 0, 0)"),
         ({"colors": ((0, 0, 0), (1, 2))}, "'cell' has the colour (1, 2)"),
-        ({"ignore": -1}, "ignore: -1"),
+        ({"ignore": 0.5}, "ignore: 0.5 given; use an integer"),
         ({"remap": ((255, 2),)}, "(255, 2) leads to class 2"),
-        ({"remap": ((-3, 1),)}, "(-3, 1) given"),
+        ({"remap": (("3", 1),)}, "('3', 1) given"),
         ({"remap": ((9, 1), (9, 0))}, "9 is mapped twice"),
         ({"ignore": 0}, "stands for 'membrane' (class 0)"),
         ({"remap": ((1, 0),)}, "stands for 'cell' (class 1)"),

@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 import segjax.predict.files
+import segjax.predict.inputs
 from segjax.data.images import read_label, read_label_pages
 from segjax.data.label_spec import LabelSpec
 from segjax.ops.tiles import Geometry
@@ -247,23 +248,53 @@ def test_one_page_is_alive_at_a_time(tmp_path, monkeypatch):
     assert max(most) == 0
 
 
-@pytest.mark.parametrize(
-    ("shape", "expects", "message"),
-    [
-        ((9, 9, 3), GREY, r"b.png has 3 channels \(RGB\).*1 channel \(grey\).*to grey"),
-        ((9, 9), RGB, r"b.png has 1 channel \(grey\).*on 3 channels \(RGB\).*to RGB"),
-    ],
-)
-def test_wrong_channels_are_refused_before_anything_is_written(
-    tmp_path, shape, expects, message
+def test_wrong_channels_are_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.png")
+    Image.fromarray(grey(9, 9, 3)).save(tmp_path / "in" / "b.png")
+    message = r"b.png has 3 channels \(RGB\).*1 channel \(grey\).*to grey"
+    with pytest.raises(UserError, match=message):
+        predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("expects", [GREY, RGB], ids=["grey", "RGB"])
+def test_grey_images_get_the_channels_of_the_network_and_the_log_says_so(
+    tmp_path, expects, caplog
 ):
     (tmp_path / "in").mkdir()
-    right = grey(9, 9) if expects is GREY else grey(9, 9, 3)
-    Image.fromarray(right).save(tmp_path / "in" / "a.png")
-    Image.fromarray(grey(*shape)).save(tmp_path / "in" / "b.png")
-    with pytest.raises(UserError, match=message):
+    pictures = {"a.png": grey(20, 30), "b.png": grey(20, 30, seed=1)}
+    Image.fromarray(pictures["a.png"]).save(tmp_path / "in/a.png")
+    Image.fromarray(np.stack([pictures["b.png"]] * 3, -1)).save(tmp_path / "in/b.png")
+    with caplog.at_level("INFO", logger="segjax"):
         predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **expects)
-    assert not (tmp_path / "out").exists()
+    for name, picture in pictures.items():
+        np.testing.assert_array_equal(
+            read_label(tmp_path / "out" / name), expected(picture)
+        )
+    said = [m for m in caplog.messages if "1 file is" in m]
+    assert len(said) == 1
+    assert ("channel is repeated" in said[0]) == (expects is RGB)
+
+
+def test_labels_lie_on_a_turned_photograph_as_viewers_show_it(tmp_path):
+    picture = grey(20, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(picture)).save(tmp_path / "a.png", exif=exif)
+    (path,) = predict_files(PREDICTOR, tmp_path / "a.png", tmp_path / "out", **GREY)
+    np.testing.assert_array_equal(read_label(path), expected(picture))
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path, caplog):
+    (tmp_path / "in" / "older").mkdir(parents=True)
+    Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.bmp")
+    for name in ("b.PDF", "notes.txt", ".hidden", "Thumbs.db"):
+        (tmp_path / "in" / name).write_text("no image")
+    with caplog.at_level("INFO", logger="segjax"):
+        paths = predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
+    assert [path.name for path in paths] == ["a.png"]
+    assert "Left out: 2 files (.pdf, .txt), 1 folder" in caplog.messages
 
 
 def test_wrong_channels_of_a_later_page_leave_the_files_before(tmp_path):
@@ -433,12 +464,12 @@ def test_a_truncated_file_is_told_before_anything_is_written(tmp_path):
 
 def test_a_stack_that_grows_meanwhile_is_told(tmp_path, monkeypatch):
     write_stack(tmp_path / "a.tif", grey(3, 20, 30))
-    look_at = segjax.predict.files._look_at
+    look_at = segjax.predict.inputs.look_at
 
     def earlier(path, channels):
         return dataclasses.replace(look_at(path, channels), pages=2)
 
-    monkeypatch.setattr(segjax.predict.files, "_look_at", earlier)
+    monkeypatch.setattr(segjax.predict.inputs, "look_at", earlier)
     with pytest.raises(UserError, match=r"a.tif had 2 pages at first"):
         predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **GREY)
     assert names(tmp_path / "out") == []

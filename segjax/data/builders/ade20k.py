@@ -13,9 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from segjax.data.dataset import Dataset
-from segjax.data.folder_check import Pair
 from segjax.data.images import list_images
 from segjax.data.label_spec import LabelSpec
+from segjax.data.pairing import Pair
 from segjax.data.palette import voc_colors
 from segjax.data.photographs import Layout, require_files, require_root
 

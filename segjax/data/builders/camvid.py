@@ -15,6 +15,7 @@ from typing import Any
 
 from segjax.data.builders.tensors import description
 from segjax.data.dataset import Dataset
+from segjax.data.decoders import absent
 from segjax.data.downscale import area_average, nearest_label, require_factor
 from segjax.data.images import read_label, read_page
 from segjax.data.label_spec import LabelSpec
@@ -26,6 +27,7 @@ from segjax.data.prepare import (
     records,
     tfds,
 )
+from segjax.text_files import read_lines
 from segjax.types import UserError
 
 SIZE = (360, 480)
@@ -146,10 +148,10 @@ def read_list(path: Path) -> list[tuple[Path, Path]]:
     """Reads the pairs of image and annotation that a list names.
 
     Raises:
-      UserError: the list is empty, or a line is no pair of paths.
+      UserError: the list is empty, or a line is not a pair of paths.
     """
     pairs = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not (words := line.split()):
             continue
         if len(words) != 2:
@@ -168,6 +170,8 @@ def require_files(root: Path, pairs: list[tuple[Path, Path]]) -> None:
     """Raises UserError where files that a list names are missing."""
     missing = [path for pair in pairs for path in pair if not path.is_file()]
     if missing:
+        if missing[0].is_symlink():
+            raise absent(missing[0])
         first = missing[0].relative_to(root)
         raise UserError(
             f"{root} lacks {len(missing)} of the {2 * len(pairs)} files that its lists "

@@ -13,8 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from segjax.data.dataset import Dataset
-from segjax.data.folder_check import Pair
 from segjax.data.label_spec import LabelSpec
+from segjax.data.pairing import Pair
 from segjax.data.photographs import Layout, require_files, require_root
 from segjax.types import IGNORE_LABEL, UserError
 

@@ -1,7 +1,7 @@
 """A folder of images and of label images that number the objects, such as nuclei.
 
     nuclei/
-    ├── images/ID.png        grey or RGB
+    ├── images/ID.png        grey or RGB; of a stack each page is an image
     ├── labels/ID.png        16 bits: 0 background, 1, 2, ... the objects
     └── index.csv            columns `id` and `split` (train, validation, test)
 
@@ -11,27 +11,47 @@ Nuclei of the 2018 Data Science Bowl come so (Caicedo et al. 2019, Nature Method
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
-from collections.abc import Mapping, Sequence
+import logging
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from segjax.data.dataset import Dataset
-from segjax.data.images import list_images, read_label, read_page
+from segjax.data.images import (
+    SUFFIXES,
+    conversion,
+    count_pages,
+    read_label,
+    read_label_pages,
+    read_page,
+    read_pages,
+    with_channels,
+)
 from segjax.data.instance_records import Facts, FactualRecords, from_masks
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.data.pairing import SPLITS, Page, Pair, block_cut, find_pairs, stem_of
 from segjax.rle import encode_label
+from segjax.text_files import read_lines
 from segjax.types import Record, UserError
 
-SPLITS = ("train", "validation", "test")
+log = logging.getLogger("segjax")
+
 INDEX = "index.csv"
+CHANNELS = 3
 _THREADS = 4
 _COLORS = ((40, 44, 52), (90, 190, 110))
 _ALIASES = {"val": "validation", "valid": "validation"}
+_DELIMITERS = ",;\t"
+_WHITE = 255
+_NUMBER_THEM = "Number the objects, for example with scipy.ndimage.label"
 
 
 def instance_folder(
@@ -44,7 +64,8 @@ def instance_folder(
 ) -> Dataset:
     """Objects of one class in label images, one number for each object.
 
-    Every label is read once at the start, and checked.
+    Every label is read once at the start, and checked. Each page of a stack is a record
+    of its own, named "stem/007".
 
     Args:
       data_dir: not needed; every data set is called with it.
@@ -52,7 +73,7 @@ def instance_folder(
         split.
       class_name: what the objects are called.
       validation_share: share of the images, evenly by name, to choose by, where there is
-        no `index.csv`.
+        no `index.csv`; of each stack it is a block of pages.
       test_share: share of those held out.
 
     Returns:
@@ -60,7 +81,8 @@ def instance_folder(
 
     Raises:
       UserError: a folder or file is missing, an image has no label or the other way
-        round, their sizes differ, or `index.csv` names another split or image.
+        round, their pages or sizes differ, labels hold something else than numbers of
+        objects, or `index.csv` names another split or image.
     """
     del data_dir
     for key, share in (
@@ -73,66 +95,130 @@ def instance_folder(
                 "less than 1 together."
             )
     root = _require_root(manual_dir)
-    images, labels = (_by_stem(root / name) for name in ("images", "labels"))
-    _require_pairs(root, images, labels)
-    names = sorted(images)
-    if (root / INDEX).is_file():
-        splits = _read_index(root / INDEX, names)
-    else:
-        splits = _cut(names, validation_share, test_share)
-    numbers = {name: i + 1 for i, name in enumerate(names)}
+    pairs = find_pairs(root / "images", root / "labels")
+    pairs = sorted(pairs, key=lambda pair: stem_of(pair.image))
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = dict(
-            zip(
-                names,
-                pool.map(lambda n: _look(images[n], labels[n]), names),
-                strict=True,
-            )
-        )
+        rows = dict(zip(pairs, pool.map(_look, pairs), strict=True))
+    every = [Page(pair, i, len(r)) for pair, r in rows.items() for i in range(len(r))]
+    table = {page: rows[page.pair][page.index] for page in every}
+    _require_objects(root, table)
+    if converted := sum(r[0][_CONVERTED] for r in rows.values()):
+        log.info("In %s, %s", root, conversion(converted, CHANNELS))
+    if (root / INDEX).is_file():
+        files: dict[str, list[Page]] = {}
+        for page in every:
+            files.setdefault(stem_of(page.pair.image), []).append(page)
+        listed = _read_index(root / INDEX, list(files))
+        splits = {
+            split: [page for name in names for page in files[name]]
+            for split, names in listed.items()
+        }
+    else:
+        splits = _cut(every, validation_share, test_share)
+    numbers = {page: i for i, page in enumerate(every, 1)}
     records = {}
     for split, chosen in splits.items():
-        table = np.array([rows[name] for name in chosen], np.int64).reshape(-1, 3)
-        read = functools.partial(_read, chosen, images, labels, numbers)
-        facts = Facts(table[:, :2], table[:, 2])
-        records[split] = FactualRecords(read, range(len(chosen)), facts)
+        facts = np.array([table[page] for page in chosen], np.int64)
+        read = functools.partial(_read, chosen, [numbers[page] for page in chosen])
+        records[split] = FactualRecords(
+            read, range(len(chosen)), Facts(facts[:, :2], facts[:, 2])
+        )
     spec = LabelSpec(("background", class_name), _COLORS, ignore=None)
-    return Dataset("instance_folder", spec, 3, records, InstanceSpec((1,)))
+    return Dataset("instance_folder", spec, CHANNELS, records, InstanceSpec((1,)))
 
 
-def _read(
-    names: Sequence[str],
-    images: Mapping[str, Path],
-    labels: Mapping[str, Path],
-    numbers: Mapping[str, int],
-    index: int,
-) -> Record:
-    name = names[index]
-    image = read_page(images[name])
-    masks = encode_label(read_label(labels[name]))
+def _read(pages: Sequence[Page], numbers: Sequence[int], index: int) -> Record:
+    page = pages[index]
+    assert page.pair.label is not None
+    image = with_channels(read_page(page.pair.image, page.index), CHANNELS)
+    assert image is not None  # grey becomes RGB, whatever it shows
+    masks = encode_label(read_label(page.pair.label, page.index))
     return from_masks(
-        image if image.shape[-1] == 3 else np.repeat(image, 3, axis=-1),
+        image,
         masks,
         np.ones(len(masks), np.int32),
-        name=name,
-        image_id=numbers[name],
+        name=page.name,
+        image_id=numbers[index],
     )
 
 
-def _look(image_path: Path, label_path: Path) -> tuple[int, int, int]:
-    """Height, width and objects of an image, once they are right."""
-    image, label = read_page(image_path), read_label(label_path)
-    if label.dtype.kind not in "iu" or label.min(initial=0) < 0:
+_CONVERTED, _VALUE = 3, 4
+
+
+def _look(pair: Pair) -> list[tuple[int, ...]]:
+    """Looks at a pair of files.
+
+    Returns:
+      Of each page, once they are right: height, width, objects, whether its image is
+      grey, and its largest number.
+    """
+    assert pair.label is not None
+    count, of_label = count_pages(pair.image), count_pages(pair.label)
+    if count != of_label:
         raise UserError(
-            f"{label_path} holds {label.dtype} values, where the numbers of objects "
-            "belong, 0 for none. Save it with 16 bits."
+            f"{pair.label} has {of_label} pages, but {pair.image} has {count}. Give every "
+            "page its label."
         )
-    if label.shape != image.shape[:2]:
+    rows = []
+    with (
+        contextlib.closing(read_pages(pair.image)) as images,
+        contextlib.closing(read_label_pages(pair.label)) as labels,
+    ):
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            where = Page(pair, index, count).where(pair.label)
+            _require_numbers(label, where)
+            if label.shape != image.shape[:2]:
+                raise UserError(
+                    f"{where} is {label.shape[0]} high x {label.shape[1]} wide pixels, but "
+                    f"{pair.image.name} is {image.shape[0]} high x {image.shape[1]} wide. "
+                    "Image and label must have the same size."
+                )
+            grey = image.shape[-1] != CHANNELS
+            found = len(encode_label(label))
+            rows.append((*label.shape, found, grey, int(label.max(initial=0))))
+    return rows
+
+
+def _require_numbers(label: np.ndarray, where: str) -> None:
+    if label.dtype.kind not in "iu":
         raise UserError(
-            f"{label_path} is {label.shape[0]} high x {label.shape[1]} wide pixels, but "
-            f"{image_path.name} is {image.shape[0]} high x {image.shape[1]} wide. Image "
-            "and label must have the same size."
+            f"{where} holds {label.dtype} values, where the numbers of objects belong, 0 "
+            f"for none. {_NUMBER_THEM}, and save them with 16 bits."
         )
-    return (label.shape[0], label.shape[1], len(encode_label(label)))
+    if negative := int((label < 0).sum()):
+        raise UserError(
+            f"{where} has negative values ({negative} pixels, the least is {label.min()}), "
+            "which mark the background in some programs and what does not count in "
+            "others. Save 0 where there is no object."
+        )
+
+
+def _require_objects(root: Path, table: Mapping[Page, tuple[int, ...]]) -> None:
+    """Stops where there is nothing to learn, and where masks stand for numbers."""
+    if not any(objects for _, _, objects, *_ in table.values()):
+        raise UserError(
+            f"The labels of {root} hold no object at all, only 0. Save the numbers of the "
+            "objects in them."
+        )
+    alone = [page for page, (_, _, objects, *_) in table.items() if objects == 1]
+    values = {table[page][_VALUE] for page in alone}
+    if any(objects > 1 for _, _, objects, *_ in table.values()) or len(values) > 1:
+        return
+    for page in alone:
+        label = page.pair.label
+        if label is None or ndimage.label(read_label(label, page.index))[1] < 2:
+            continue
+        found = (
+            f"The labels of {root} hold one number only, {values.pop()}, and in "
+            f"{label.name} it has several parts"
+        )
+        if table[page][_VALUE] == _WHITE:
+            raise UserError(
+                f"{found}: a mask, in which objects are not told apart. {_NUMBER_THEM}; or "
+                "train on masks with the data set 'folder'."
+            )
+        log.warning("%s, which count as one object.", found)
+        return
 
 
 def _require_root(manual_dir: str | None) -> Path:
@@ -146,56 +232,30 @@ def _require_root(manual_dir: str | None) -> Path:
     return root
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in list_images(folder):
-        if path.stem in found:
-            raise UserError(
-                f"{folder} holds {found[path.stem].name} and {path.name}, which have one "
-                "name. Remove one of them."
-            )
-        found[path.stem] = path
-    return found
-
-
-def _require_pairs(
-    root: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
-) -> None:
-    pairs = (("images", images, labels), ("labels", labels, images))
-    for kind, own, others in pairs:
-        alone = sorted(own.keys() - others.keys())
-        if alone:
-            other = "labels" if kind == "images" else "images"
-            raise UserError(
-                f"{root / kind} holds {own[alone[0]].name}, one of {len(alone)} without "
-                f"a partner in {other}/. An image without objects needs a label of zeros."
-            )
-
-
 def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     """Images of each split, in the order of the file."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"id", "split"} <= rows[0].keys():
-        raise UserError(f"{path} needs a first line with the columns id and split.")
     splits: dict[str, list[str]] = {}
     known, seen = set(names), set()
-    for number, row in enumerate(rows, 2):
-        split = _ALIASES.get(row["split"], row["split"])
+    for number, (listed, split) in _index_rows(path):
+        split = _ALIASES.get(split, split)
         if split not in SPLITS:
             raise UserError(
-                f"{path}, line {number}: the split is {row['split']!r}; it must be one of "
+                f"{path}, line {number}: the split is {split!r}; it must be one of "
                 f"{', '.join(SPLITS)}."
             )
-        if row["id"] not in known:
+        name = unicodedata.normalize("NFC", listed)
+        stem, _, ending = name.rpartition(".")
+        if name not in known and f".{ending.lower()}" in SUFFIXES:
+            name = stem
+        if name not in known:
             raise UserError(
-                f"{path}, line {number}: {row['id']} is listed, but there is no such "
+                f"{path}, line {number}: {listed} is listed, but there is no such "
                 "image in images/. Put it there, or remove the line."
             )
-        if row["id"] in seen:
-            raise UserError(f"{path}, line {number}: {row['id']} is listed twice.")
-        seen.add(row["id"])
-        splits.setdefault(split, []).append(row["id"])
+        if name in seen:
+            raise UserError(f"{path}, line {number}: {name} is listed twice.")
+        seen.add(name)
+        splits.setdefault(split, []).append(name)
     unlisted = sorted(known - seen)
     if unlisted:
         raise UserError(
@@ -205,11 +265,42 @@ def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def _cut(names: Sequence[str], validation: float, test: float) -> dict[str, list[str]]:
-    """Takes shares of the images, spread evenly by name."""
-    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+def _index_rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yields number, id and split of the lines, whichever way a spreadsheet wrote them."""
+    lines = read_lines(path)
+    first = lines[0] if lines else ""
+    delimiter = max(_DELIMITERS, key=first.count)
+    columns = [column.strip().lower() for column in first.split(delimiter)]
+    columns = [column.strip('"') for column in columns]
+    if not {"id", "split"} <= set(columns):
+        raise UserError(f"{path} needs a first line with the columns id and split.")
+    places = columns.index("id"), columns.index("split")
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise UserError(
+            f"{path} is not a table with commas ({error}). Save it as CSV."
+        ) from None
+    for number, row in enumerate(rows[1:], 2):
+        if not any(cell.strip() for cell in row):
+            continue
+        name, split = (row[i].strip() if i < len(row) else "" for i in places)
+        yield number, (name, split if split in SPLITS else split.lower())
+
+
+def _cut(
+    pages: Sequence[Page], validation: float, test: float
+) -> dict[str, list[Page]]:
+    """Takes shares of single images, spread evenly by name, and blocks of stacks."""
+    splits: dict[str, list[Page]] = {split: [] for split in SPLITS}
     quota = {"validation": 0.5, "test": 0.5}
-    for name in names:
+    for place, page in enumerate(pages):
+        if page.count > 1:
+            if page.index == 0:
+                stack = pages[place : place + page.count]
+                for split, part in block_cut(stack, validation, test).items():
+                    splits[split] += part
+            continue
         quota["validation"] += validation
         quota["test"] += test
         split = max(quota, key=lambda key: quota[key])
@@ -217,5 +308,5 @@ def _cut(names: Sequence[str], validation: float, test: float) -> dict[str, list
             quota[split] -= 1
         else:
             split = "train"
-        splits[split].append(name)
+        splits[split].append(page)
     return {split: chosen for split, chosen in splits.items() if chosen}

@@ -15,10 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from segjax.data.dataset import Dataset
-from segjax.data.folder_check import Pair
 from segjax.data.label_spec import LabelSpec
+from segjax.data.pairing import Pair
 from segjax.data.palette import voc_colors
 from segjax.data.photographs import Layout, require_files, require_root
+from segjax.text_files import read_lines
 from segjax.types import UserError
 
 LISTS = "ImageSets/Segmentation"
@@ -107,7 +108,7 @@ def _read_list(root: Path, split: str, name: str, labels: str) -> list[Pair]:
             f"{there}."
         )
     pairs = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         words = line.split()
         if len(words) == 1:
             image = root / "JPEGImages" / f"{words[0]}.jpg"

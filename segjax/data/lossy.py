@@ -1,0 +1,144 @@
+"""Whether compressed bytes give back the values that went in, read from the bytes alone.
+
+Labels must come back as they were; what cannot be decided is as bad as a loss. Each
+function takes the first bytes of a bitstream and returns whether it keeps values, or None
+where that cannot be told.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+HEAD = 1 << 16
+"""Bytes of a bitstream that are enough to decide."""
+
+_JPEG_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF, 0xF7)
+"""Markers of lossless JPEG's frames (ITU-T T.81, table B.1) and of JPEG-LS."""
+
+_JPEG_LOSSY = (0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE)
+_LERC_INTEGERS = range(6)
+_LERC_ROUNDING = 0.5
+
+
+def webp_keeps_values(file: BinaryIO) -> bool | None:
+    """Walks the chunks of a WebP to its pixels: "VP8L" keeps values, "VP8 " does not.
+
+    Args:
+      file: an open file, at its start.
+    """
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WEBP":
+        return None
+    kept = None
+    while len(chunk := file.read(8)) == 8:
+        name, size = chunk[:4], int.from_bytes(chunk[4:], "little")
+        if name == b"VP8 ":
+            return False
+        if name == b"VP8L":
+            kept = True
+        if name == b"ANMF":
+            return None
+        file.seek(size + size % 2, 1)
+    return kept
+
+
+def jpeg_keeps_values(data: bytes) -> bool | None:
+    """Looks for the frame of a JPEG: only its lossless process keeps values."""
+    for marker, _ in _segments(data, start=2):
+        if marker in _JPEG_LOSSLESS:
+            return True if marker != 0xF7 else None
+        if marker in _JPEG_LOSSY:
+            return False
+    return None
+
+
+def jpeg2000_keeps_values(data: bytes) -> bool | None:
+    """Looks at the wavelet and the quantisation of a JPEG 2000 codestream.
+
+    The 9/7 wavelet rounds, the 5/3 wavelet with quantisation style 0 does not
+    (ITU-T T.800, tables A.20 and A.28).
+    """
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0:
+        return None
+    wavelet = style = None
+    for marker, body in _segments(data, start=start + 2):
+        if marker == 0x52 and len(body) > 9:
+            wavelet = body[9]
+        elif marker == 0x5C and body:
+            style = body[0] & 31
+        elif marker in (0x53, 0x5D):  # each component has its own
+            return None
+        elif marker == 0x90:
+            break
+    if wavelet is None or style is None:
+        return None
+    return wavelet == 1 and style == 0
+
+
+def lerc_keeps_values(data: bytes) -> bool | None:
+    """Compares the largest error that a LERC blob allows with what integers bear."""
+    if data[:1] == b"x":
+        try:
+            data = zlib.decompressobj().decompress(data, HEAD)
+        except zlib.error:
+            return None
+    if data[:6] != b"Lerc2 " or len(data) < 10:
+        return None
+    (version,) = struct.unpack_from("<i", data, 6)
+    integers = 10 + (4 if version >= 3 else 0) + 4 * (3 if version >= 4 else 2)
+    try:
+        _, _, _, kind = struct.unpack_from("<4i", data, integers)
+        (error,) = struct.unpack_from("<d", data, integers + 16)
+    except struct.error:
+        return None
+    return error <= (_LERC_ROUNDING if kind in _LERC_INTEGERS else 0.0)
+
+
+def _segments(data: bytes, *, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yields marker and body of the segments of JPEG and JPEG 2000."""
+    place = start
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        (length,) = struct.unpack_from(">H", data, place + 2)
+        yield marker, data[place + 4 : place + 2 + length]
+        place += 2 + max(length, 2)
+
+
+KEEPS_VALUES: dict[str, Callable[[bytes], bool | None]] = {
+    "JPEG": jpeg_keeps_values,
+    "OJPEG": jpeg_keeps_values,
+    "ALT_JPEG": jpeg_keeps_values,
+    "JPEG_LOSSY": jpeg_keeps_values,
+    "APERIO_JP2000_YCBC": jpeg2000_keeps_values,
+    "APERIO_JP2000_RGB": jpeg2000_keeps_values,
+    "JPEG_2000_LOSSY": jpeg2000_keeps_values,
+    "JPEG2000": jpeg2000_keeps_values,
+    "LERC": lerc_keeps_values,
+    "WEBP": lambda data: webp_keeps_values(io.BytesIO(data)),
+}
+"""Deciders by the name of a TIFF's compression."""
+
+_FAX = ("CCITTRLE", "CCITTFAX3", "CCITTFAX4", "CCIRLEW")
+_ZLIB = ("ADOBE_DEFLATE", "DEFLATE", "PIXTIFF", "PNG")
+_OTHERS = ("NONE", "LZW", "PACKBITS", "LZMA", "ZSTD", "ZSTD_DEPRECATED")
+ALWAYS_KEEP = (*_FAX, *_ZLIB, *_OTHERS)
+"""Compressions of TIFF that cannot lose anything."""
+
+
+def loss_of(subject: str, kept: bool | None) -> str:
+    """Says what is wrong with a compression, nothing where values are kept.
+
+    Example:
+      >>> loss_of("is a JPEG", False)
+      'is a JPEG, which changes values near edges'
+    """
+    if kept:
+        return ""
+    if kept is None:
+        return f"{subject}, of which it cannot be told whether values are kept"
+    return f"{subject}, which changes values near edges"

@@ -1,0 +1,129 @@
+"""The image files that are predicted: looked at before the first, read page by page."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segjax.data.images import (
+    conversion,
+    count_pages,
+    grey_pages_hint,
+    read_page,
+    read_pages,
+    with_channels,
+)
+from segjax.data.listing import left_out
+from segjax.types import UserError
+
+log = logging.getLogger("segjax")
+
+_CHANNEL_NAMES = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input file that was looked at.
+
+    Attributes:
+      path: where it lies.
+      pages: how many pages it has.
+      height: rows of its first page, as viewers show it.
+      width: columns of its first page.
+      converted: whether its channels are not those of the network, but can be.
+    """
+
+    path: Path
+    pages: int
+    height: int
+    width: int
+    converted: bool = False
+
+
+def look_at_all(
+    input: str | Path, paths: Sequence[Path], channels: int
+) -> list[Source]:
+    """Looks at all files, and logs what is left out and what is converted.
+
+    Args:
+      input: the folder or file that was asked for.
+      paths: the images in it (`list_images`).
+      channels: that the network was trained on.
+
+    Returns:
+      What was seen, in the order of `paths`.
+
+    Raises:
+      UserError: a file is damaged, or has other channels.
+    """
+    sources = [look_at(path, channels) for path in paths]
+    if others := left_out(input):
+        log.info("Left out: %s", others)
+    if converted := sum(source.converted for source in sources):
+        log.info("%s", conversion(converted, channels))
+    return sources
+
+
+def look_at(path: Path, channels: int) -> Source:
+    """Opens a file, decodes its first page, and checks what it is.
+
+    Raises:
+      UserError: the file is damaged, or has other channels.
+    """
+    image = read_page(path)
+    converted = image.shape[-1] != channels
+    _in_channels(path, image, channels)
+    height, width = image.shape[:2]
+    return Source(path, count_pages(path), height, width, converted)
+
+
+def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, None]:
+    """Reads the pages of a file one after the other; none is held on to.
+
+    Args:
+      source: the file.
+      channels: that the network was trained on.
+
+    Yields:
+      Images `[H, W, channels]`.
+
+    Raises:
+      UserError: a page is damaged or has other channels, or the file has changed.
+    """
+    with contextlib.closing(read_pages(source.path)) as pages:
+        for _ in range(source.pages):
+            yield _in_channels(source.path, _next(pages, source), channels)
+        if next(pages, None) is not None:
+            raise _changed(source)
+
+
+def _next(pages: Iterator[np.ndarray], source: Source) -> np.ndarray:
+    page = next(pages, None)
+    if page is None:
+        raise _changed(source)
+    return page
+
+
+def _changed(source: Source) -> UserError:
+    return UserError(
+        f"{source.path} had {source.pages} pages at first and has another number now. Let "
+        "nothing write to it, and predict again."
+    )
+
+
+def _in_channels(path: Path, image: np.ndarray, channels: int) -> np.ndarray:
+    converted = with_channels(image, channels)
+    if converted is not None:
+        return converted
+    found = image.shape[-1]
+    remedy = "Convert it to grey" if channels == 1 else "Convert it to RGB"
+    raise UserError(
+        f"{path} has {_CHANNEL_NAMES.get(found, found)}, but this network was trained "
+        f"on {_CHANNEL_NAMES.get(channels, channels)}. {remedy}, or take a network that "
+        f"was trained on such images.{grey_pages_hint(str(path), found, channels)}"
+    )

@@ -1,0 +1,284 @@
+"""Files that lie about what they hold: each ends in a sentence, none takes time or memory."""
+
+import io
+import struct
+import time
+import tracemalloc
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from segjax.data import stored
+from segjax.data.images import count_pages, read_label, read_page, read_pages
+from segjax.types import UserError
+
+GREY = np.random.default_rng(0).integers(1, 256, (48, 64), np.uint8)
+
+
+def chunk(kind, body):
+    return (
+        struct.pack(">I", len(body))
+        + kind
+        + body
+        + struct.pack(">I", zlib.crc32(kind + body))
+    )
+
+
+def png(path, *, width, height, rows, bits=8, color=0, interlaced=0):
+    head = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, interlaced)
+    parts = (
+        chunk(b"IHDR", head),
+        chunk(b"IDAT", zlib.compress(rows)),
+        chunk(b"IEND", b""),
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def refused(path, *said, read=read_page):
+    start = time.monotonic()
+    tracemalloc.start()
+    with pytest.raises(UserError) as caught:
+        read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert str(path) in str(caught.value)
+    for part in said:
+        assert part in str(caught.value)
+    assert time.monotonic() - start < 5
+    assert peak < 64 << 20
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0, 7, 165, 255])
+@pytest.mark.parametrize("missing", [1, 5, 12])
+@pytest.mark.parametrize(
+    ("bits", "color", "width"), [(8, 0, 10), (8, 2, 30), (16, 0, 20)]
+)
+def test_a_png_with_fewer_rows_than_it_says_is_refused(
+    tmp_path, value, missing, bits, color, width
+):
+    row = b"\0" + bytes([value]) * width
+    for name, rows in (("cut", 12 - missing), ("whole", 12)):
+        png(
+            tmp_path / f"{name}.png",
+            width=10,
+            height=12,
+            rows=row * rows,
+            bits=bits,
+            color=color,
+        )
+    assert (
+        read_page(tmp_path / "whole.png") == value * (257 if bits == 16 else 1)
+    ).all()
+    said = "rows of pixels are missing" if missing < 12 else "truncated"
+    for read in (read_page, read_label) if color == 0 else (read_page,):
+        refused(tmp_path / "cut.png", said, read=read)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_rows_that_are_missing_are_found_in_one_bit_and_interlaced_png(tmp_path, value):
+    row = b"\0" + bytes([value]) * 2
+    for count in (5, 12):
+        png(tmp_path / "a.png", width=16, height=12, rows=row * count, bits=1)
+        if count == 12:
+            assert (read_label(tmp_path / "a.png") == (value > 0)).all()
+        else:
+            refused(tmp_path / "a.png", "rows of pixels are missing", read=read_label)
+    passes = [(1, 1), (1, 1), (1, 2), (2, 2), (2, 4), (4, 4), (4, 8)]
+    rows = b"".join((b"\0" + bytes([value]) * n) * times for times, n in passes)
+    whole = {"width": 8, "height": 8, "interlaced": 1}
+    png(tmp_path / "i.png", rows=rows, **whole)
+    assert (read_page(tmp_path / "i.png") == value).all()
+    png(tmp_path / "i.png", rows=rows[:-9], **whole)
+    refused(tmp_path / "i.png", "rows of pixels are missing")
+
+
+def test_an_interlaced_picture_of_all_values_is_read(tmp_path):
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    rows = b""
+    for y, x, dy, dx in (
+        (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4),
+        (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1),
+    ):  # fmt: skip
+        rows += b"".join(b"\0" + line.tobytes() for line in image[y::dy, x::dx])
+    png(tmp_path / "i.png", width=16, height=16, rows=rows, interlaced=1)
+    np.testing.assert_array_equal(read_page(tmp_path / "i.png")[..., 0], image)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif"])
+def test_pixels_that_the_bytes_of_a_file_cannot_be_are_refused(tmp_path, name):
+    Image.fromarray(GREY).save(tmp_path / name)
+    raw = bytearray((tmp_path / name).read_bytes())
+    if name == "a.png":
+        raw[16:24] = struct.pack(">II", 30_000, 30_000)
+        raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
+    elif name == "a.jpg":
+        at = raw.index(b"\xff\xc0") + 5
+        raw[at : at + 4] = struct.pack(">HH", 30_000, 30_000)
+    elif name == "a.bmp":
+        raw[18:26] = struct.pack("<ii", 30_000, 30_000)
+    else:
+        raw[6:10] = struct.pack("<HH", 30_000, 30_000)
+    (tmp_path / name).write_bytes(raw)
+    refused(tmp_path / name, "claims 30000 x 30000 pixels", "truncated or damaged")
+
+
+def tag_of(raw, code):
+    """Finds the place of a tag's entry in the first directory of a little-endian TIFF."""
+    (start,) = struct.unpack_from("<I", raw, 4)
+    (count,) = struct.unpack_from("<H", raw, start)
+    places = range(start + 2, start + 2 + 12 * count, 12)
+    return next(p for p in places if struct.unpack_from("<H", raw, p)[0] == code)
+
+
+def tampered(path, changes, **options):
+    """Writes a TIFF and replaces the counts or values of tags: {code: (count, value)}."""
+    tifffile.imwrite(path, GREY, photometric="minisblack", metadata=None, **options)
+    raw = bytearray(path.read_bytes())
+    for code, (count, value) in changes.items():
+        place = tag_of(raw, code)
+        if count is not None:
+            struct.pack_into("<I", raw, place + 4, count)
+        if value is not None:
+            (kind,) = struct.unpack_from("<H", raw, place + 2)
+            struct.pack_into("<H" if kind == 3 else "<I", raw, place + 8, value)
+    path.write_bytes(raw)
+
+
+WIDTH, HEIGHT, BITS, SAMPLES, OFFSETS, COUNTS, ROWS = 256, 257, 258, 277, 273, 279, 278
+TILES, TILE_BYTES, TILE_WIDTH = 324, 325, 322
+STRIPS = {"rowsperstrip": 8}
+TILED = {"tile": (16, 16)}
+LIES = {
+    "wide": ({WIDTH: (None, 1 << 30)}, {}, "claims 1073741824 x 48 pixels"),
+    "high": ({HEIGHT: (None, 60_000)}, {}, ""),
+    "high deflate": ({HEIGHT: (None, 60_000)}, {"compression": "zlib"}, ""),
+    "deep": ({BITS: (None, 64)}, {}, ""),
+    "many samples": ({SAMPLES: (None, 65_535)}, {}, ""),
+    "many samples, deflate": ({SAMPLES: (None, 65_535)}, {"compression": "zlib"}, ""),
+    "no rows": ({HEIGHT: (None, 0)}, {}, "no pixels"),
+    "no bits": ({BITS: (None, 0)}, {}, ""),
+    "fewer strips": (
+        {OFFSETS: (5, None), COUNTS: (5, None)},
+        STRIPS,
+        "lacks 1 of its 6",
+    ),
+    "one strip": ({ROWS: (None, 48)}, STRIPS, ""),
+    "short strip": ({COUNTS: (None, 100)}, {}, "truncated or damaged"),
+    "no strip": ({COUNTS: (None, 0)}, {}, "lacks 1 of its 1 strips"),
+    "fewer tiles": (
+        {TILES: (11, None), TILE_BYTES: (11, None)},
+        TILED,
+        "lacks 1 of its 12",
+    ),
+    "large tiles": ({TILE_WIDTH: (None, 1 << 24)}, TILED, ""),
+    "endless strips": ({OFFSETS: (1 << 31, None)}, STRIPS, ""),
+    "endless tiles": ({TILES: (1 << 31, None)}, TILED, ""),
+}
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_a_tiff_that_lies_about_its_pixels_is_refused(tmp_path, case):
+    changes, options, said = LIES[case]
+    tampered(tmp_path / "a.tif", changes, **options)
+    refused(tmp_path / "a.tif", said)
+    refused(tmp_path / "a.tif", said, read=read_label)
+
+
+def test_a_sparse_tile_is_missing(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", GREY, compression="zlib", metadata=None, **TILED
+    )
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    place = tag_of(raw, TILE_BYTES)
+    kind, _, at = struct.unpack_from("<HII", raw, place + 2)
+    struct.pack_into("<H" if kind == 3 else "<I", raw, at, 0)
+    (tmp_path / "a.tif").write_bytes(raw)
+    refused(tmp_path / "a.tif", "lacks 1 of its 12 strips or tiles")
+
+
+@pytest.mark.parametrize("pages", [1, 3, 150])
+@pytest.mark.parametrize("back", [0, -1, "middle"])
+def test_pages_that_lead_back_to_earlier_ones_are_refused(tmp_path, pages, back):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(pages):
+            file.write(GREY[:4, :4], metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offsets = [page.offset for page in file.pages]
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    last = offsets[-1]
+    (tags,) = struct.unpack_from("<H", raw, last)
+    target = offsets[pages // 2 if back == "middle" else back]
+    struct.pack_into("<I", raw, last + 2 + 12 * tags, target)
+    (tmp_path / "a.tif").write_bytes(raw)
+    for read in (read_page, count_pages, lambda path: list(read_pages(path))):
+        refused(tmp_path / "a.tif", "leads back to an earlier one", read=read)
+
+
+def test_an_imagej_stack_with_fewer_pages_than_it_says_is_refused(tmp_path):
+    stack = np.stack([GREY] * 4)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "ZYX"}, truncate=True
+    )
+    raw = (tmp_path / "a.tif").read_bytes()
+    assert count_pages(tmp_path / "a.tif") == 4
+    for images in (b"images=5", b"images=9"):
+        (tmp_path / "a.tif").write_bytes(raw.replace(b"images=4", images))
+        refused(tmp_path / "a.tif")
+
+
+def test_memory_that_does_not_suffice_is_told(tmp_path, monkeypatch):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    monkeypatch.setattr(stored, "SMALL_BYTES", 100)
+    assert read_page(tmp_path / "a.png").shape == (48, 64, 1)
+    monkeypatch.setattr(stored, "_free_bytes", lambda: 3000)
+    refused(
+        tmp_path / "a.png", "claims 64 x 48 pixels", "use a machine with more memory"
+    )
+
+
+def test_a_memory_error_ends_in_a_sentence(tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError
+
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    monkeypatch.setattr(np, "array", exhausted)
+    refused(tmp_path / "a.png", "does not fit into the memory that is free")
+
+
+@pytest.mark.parametrize("error", [RecursionError, KeyError, struct.error, SystemError])
+def test_whatever_a_decoder_raises_ends_in_a_sentence(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error("deep")
+
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", fail)
+    refused(tmp_path / "a.tif", error.__name__, "cannot be decoded")
+
+
+@pytest.mark.filterwarnings("always")
+def test_warnings_of_pillow_are_neither_errors_nor_printed(tmp_path):
+    """EXIF whose entries point beyond its end, which Pillow looks at for the resolution."""
+    entry = struct.pack("<HHII", 0x011A, 5, 1, 0xFFFF)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 9) + entry
+    buffer = io.BytesIO()
+    Image.fromarray(GREY).save(buffer, "JPEG", exif=exif)
+    raw = buffer.getvalue()
+    at = raw.index(b"\xff\xe0")
+    (length,) = struct.unpack_from(">H", raw, at + 2)
+    raw = raw[:at] + raw[at + 2 + length :]  # without JFIF, which has a resolution, too
+    (tmp_path / "a.jpg").write_bytes(raw)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Image.open(tmp_path / "a.jpg").getexif()
+        assert caught
+        caught.clear()
+        assert read_page(tmp_path / "a.jpg").shape == (48, 64, 1)
+        assert not caught
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_page(tmp_path / "a.jpg").shape == (48, 64, 1)
