@@ -84,17 +84,24 @@ def wait_for(process: subprocess.Popen, moments: Iterator[bool]) -> bool:
     return False
 
 
-def moments_of(workdir: Path, chance: random.Random, within: bool) -> Iterator[bool]:
-    """Becomes true within the next save, or some steps later at a random moment."""
+def moments_of(
+    process: subprocess.Popen, workdir: Path, chance: random.Random, within: bool
+) -> Iterator[bool]:
+    """Becomes true within a save, or some steps later at a random moment."""
     log = workdir / "metrics.jsonl"
     before = lines(log)
     steps = chance.randint(1, 6)
     while lines(log) < before + steps:
         yield False
     if within:
-        while not saving(workdir):
-            yield False
-        time.sleep(chance.uniform(0, 0.03))
+        while True:
+            while not saving(workdir):
+                yield False
+            time.sleep(chance.uniform(0, 0.03))
+            process.send_signal(signal.SIGSTOP)  # else the save could end meanwhile
+            if saving(workdir):
+                break
+            process.send_signal(signal.SIGCONT)
     else:
         time.sleep(chance.uniform(0, 0.3))
     yield True
@@ -110,11 +117,11 @@ def kill_once(
             arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said, text=True
         )
         try:
-            alive = wait_for(process, moments_of(workdir, chance, within))
-            in_save = saving(workdir)
+            alive = wait_for(process, moments_of(process, workdir, chance, within))
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
+        in_save = saving(workdir)
         said.seek(0)
         stderr = said.read()
     steps = [

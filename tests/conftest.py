@@ -62,6 +62,12 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def patience() -> float:
+    """Seconds after which a process hangs: many times what it takes on one busy core."""
+    return 1800.0
+
+
+@pytest.fixture(scope="session")
 def start_segjax() -> Callable[..., subprocess.Popen[str]]:
     """Starts the command line in a process of its own, with `devices` fake devices."""
 
@@ -85,13 +91,13 @@ def start_segjax() -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture(scope="session")
 def run_segjax(
-    start_segjax: Callable[..., subprocess.Popen[str]],
+    start_segjax: Callable[..., subprocess.Popen[str]], patience: float
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command line in a process of its own, to its end."""
 
     def run(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
         process = start_segjax(*arguments, devices=devices)
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=patience)
         return subprocess.CompletedProcess(
             arguments, process.returncode, stdout, stderr
         )

@@ -101,10 +101,10 @@ def test_the_commands_have_verbs_flags_and_keys_that_exist() -> None:
     ["-m segjax.main", "-c 'from segjax.main import run; run()'"],
     ids=["module", "console command"],
 )
-def test_help_lists_verbs_and_flags(start: str) -> None:
+def test_help_lists_verbs_and_flags(start: str, patience: float) -> None:
     command = [sys.executable, *shlex.split(start), "--help"]
     shown = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=patience
     ).stdout
     for verb in main.VERBS:
         assert f"\n  {verb} " in shown

@@ -241,10 +241,18 @@ def test_illegal_arguments_end_in_a_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def _start(data_dir: Path, size: int) -> subprocess.Popen[bytes]:
+def _start(data_dir: Path, size: int, pause: float = 0) -> subprocess.Popen[bytes]:
+    """Starts another process that draws the data set and pauses after each section."""
     code = (
-        "from segjax.data.builders.em_sections import em_sections\n"
-        f"d = em_sections(data_dir={str(data_dir)!r}, size={size}, train=12,"
+        "import time\n"
+        "from segjax.data.builders import em_sections as builder\n"
+        "draw = builder.draw_volume\n"
+        "def slowly(*arguments, **options):\n"
+        "    for section in draw(*arguments, **options):\n"
+        "        yield section\n"
+        f"        time.sleep({pause})\n"
+        "builder.draw_volume = slowly\n"
+        f"d = builder.em_sections(data_dir={str(data_dir)!r}, size={size}, train=12,"
         " validation=1, test=1)\n"
         "print(sum(int(r['label'].sum()) for r in d.splits['train']))\n"
     )
@@ -258,18 +266,18 @@ def _start(data_dir: Path, size: int) -> subprocess.Popen[bytes]:
     )
 
 
-def test_two_processes_at_once_read_the_same(tmp_path: Path) -> None:
+def test_two_processes_at_once_read_the_same(tmp_path: Path, patience: float) -> None:
     results = [
-        p.communicate(timeout=120) for p in [_start(tmp_path, 128) for _ in "ab"]
+        p.communicate(timeout=patience) for p in [_start(tmp_path, 128) for _ in "ab"]
     ]
     assert results[0] == results[1]
     assert int(results[0][0]) > 100_000
     assert not list(tmp_path.rglob("incomplete.*"))
 
 
-def test_a_killed_preparation_does_no_harm(tmp_path: Path) -> None:
-    process = _start(tmp_path, 320)
-    deadline = time.monotonic() + 60
+def test_a_killed_preparation_does_no_harm(tmp_path: Path, patience: float) -> None:
+    process = _start(tmp_path, 320, pause=60)
+    deadline = time.monotonic() + patience
     while not list(tmp_path.rglob("incomplete.*")):
         assert process.poll() is None
         assert time.monotonic() < deadline

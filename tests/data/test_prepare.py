@@ -135,24 +135,26 @@ def test_a_builder_made_before_another_one_built_reads_what_that_wrote(
     assert len(records(early, "train")) == 3
 
 
-def test_two_processes_at_once_build_it_once(squares, tmp_path):
+def test_two_processes_at_once_build_it_once(squares, tmp_path, patience):
     processes = [start(squares, tmp_path, slow=0.1) for _ in range(2)]
     for process in processes:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=patience)
         assert process.returncode == 0, err
         assert out.splitlines()[-1] == "['square/0', 'square/1', 'square/2']"
     assert version_folders(tmp_path) == ["1.0.0"]
 
 
-def test_a_process_killed_half_way_leaves_nothing_that_counts(squares, tmp_path):
+def test_a_process_killed_half_way_leaves_nothing_that_counts(
+    squares, tmp_path, patience
+):
     process = start(squares, tmp_path, slow=30)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience
     while not list(tmp_path.glob("squares/incomplete.*")):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=patience)
     assert [name[:11] for name in version_folders(tmp_path)] == ["incomplete."]
     builder = build(squares, tmp_path)
     prepare(builder)

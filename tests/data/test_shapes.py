@@ -63,9 +63,9 @@ def test_the_colour_of_a_pixel_is_not_enough(scenes):
 
 
 def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
-    start = time.monotonic()
+    start = time.process_time()
     dataset = DATASETS["shapes"](data_dir=str(tmp_path), **TINY)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     assert dataset.channels == 3
     assert dataset.label_spec.names == KINDS
     assert {k: len(v) for k, v in dataset.splits.items()} == {
