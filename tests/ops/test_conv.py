@@ -332,12 +332,17 @@ def test_a_sharded_batch_stays_where_it_is(side, channels, batch, cache, monkeyp
     program = sharded.lower(x, kernel, cotangent).compile().as_text()
     assert "all-gather" not in program
     assert program.count(" all-reduce(") == 1
-    for ours, one_device in zip(
+    # Each is a sum of n products of unit variance: of size sqrt(n), which the order of
+    # the sum changes by sqrt(n) eps of it.
+    terms = kernel[..., 0, :].size, x[..., 0].size
+    for ours, one_device, n in zip(
         sharded(x, kernel, cotangent),
         jax.jit(gradients)(x, kernel, cotangent),
+        terms,
         strict=True,
     ):
-        np.testing.assert_allclose(ours, one_device, rtol=1e-5, atol=1e-4)
+        allowed = max(n * jnp.finfo(jnp.float32).eps, 1e-5)
+        np.testing.assert_allclose(ours, one_device, rtol=1e-5, atol=allowed)
 
 
 def test_two_compilations_give_the_same_bits():

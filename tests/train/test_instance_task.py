@@ -91,6 +91,8 @@ def test_one_program_for_each_bucket_and_the_same_losses_on_four_devices(data_di
             found.append([float(metrics[name]) for name in sorted(PARTS)])
         assert len(step.by_size) == 1
         losses.append(found)
+    # Measured: 3.3e-7, and 1.2e-6 where the last bit of each parameter was drawn anew
+    # ten times: at these steps no proposal lies near a threshold.
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     for batch in (wide, drawn[1], wide):
         state, metrics = step(state, devices.put_batch(batch))

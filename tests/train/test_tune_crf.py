@@ -160,7 +160,9 @@ def test_a_run_is_tuned_and_then_refined(
     refined = main("evaluate", *run, "--crf")
     assert refined.code == 0, refined.stderr
     result = json.loads(refined.stdout.splitlines()[-1])
-    assert result["mean_iou"] == pytest.approx(found["tuned/mean_iou"], abs=1e-6)
+    # Another program: some of 16,384 pixels, 1e-4 each, may lie so near to even scores
+    # that rounding decides. Without what was kept it is 1e-2 less.
+    assert result["mean_iou"] == pytest.approx(found["tuned/mean_iou"], abs=1e-3)
 
 
 def test_a_config_without_the_group_is_told_how_to_get_it(smoke) -> None:
