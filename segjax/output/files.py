@@ -42,9 +42,10 @@ def whole_file(
             if before is not None:
                 before(file)
         os.replace(partial, path)
-    finally:
+    except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink()
+        raise
 
 
 def require_writable(folder: Path) -> None:

@@ -91,10 +91,11 @@ class Outputs:
           UserError: it cannot be written, or something has taken its place meanwhile.
         """
         path = self.folder / name
-        with self._told_as_a_sentence(path):
-            with whole_file(path, lambda file: self._admit(name, file)) as file:
-                yield file
-            self._states[name] = _state(path)
+        with (
+            self._told_as_a_sentence(path),
+            whole_file(path, lambda file: self._admit(name, file)) as file,
+        ):
+            yield file
 
     def place(self, name: str, made: Path) -> Path:
         """Moves a finished file of the same disk into the folder.
@@ -114,7 +115,6 @@ class Outputs:
             with made.open("rb") as file:
                 self._admit(name, file)
             os.replace(made, path)
-            self._states[name] = _state(path)
         return path
 
     def _admit(self, name: str, file: io.BufferedReader | io.BufferedRandom) -> None:
@@ -131,7 +131,8 @@ class Outputs:
             str(self.folder) if self._flag is None else f"{self._flag}={self.folder}"
         )
         if os.path.lexists(self.folder) and not self.folder.is_dir():
-            raise UserError(f"{called} is a file. Give the name of a folder.")
+            what = "a file" if self.folder.exists() else "a link that leads nowhere"
+            raise UserError(f"{called} is {what}. Give the name of a folder.")
         try:
             require_writable(self.folder)
         except OSError as error:

@@ -24,7 +24,10 @@ from segjax.text_files import parse_json
 NAME = ".segjax_outputs.jsonl"
 
 _HEADER = b'{"written_by": "segjax"}\n'
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""The first line; each of the others is preceded by the end of a line, so that none is
+spoilt by one before it that was cut short."""
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+_APPEND |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 def folded(name: str) -> str:
@@ -112,12 +115,10 @@ class Manifest:
 
     def _append(self, row: dict[str, str]) -> None:
         """Adds a line in one write, as other processes do."""
-        line = json.dumps(row).encode() + b"\n"
-        opener = lambda path, flags: os.open(path, flags | _NO_FOLLOW, 0o666)
-        with open(self.path, "ab+", buffering=0, opener=opener) as file:
-            size = file.seek(0, os.SEEK_END)
-            if not size:
-                line = _HEADER + line
-            elif file.seek(size - 1) and file.read(1) != b"\n":
-                line = b"\n" + line  # the last one was cut short
-            file.write(line)
+        descriptor = os.open(self.path, _APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            start = b"\n" if size else _HEADER  # the last line may have been cut short
+            os.write(descriptor, start + json.dumps(row).encode())
+        finally:
+            os.close(descriptor)

@@ -97,8 +97,8 @@ def predict_files(
     Raises:
       UserError: an input that is missing, damaged or of other channels; two inputs that
         would have the same result; results that would overwrite inputs or files of the
-        user; a folder that cannot be written. Nothing was written then, unless only a later page of a
-        stack turned out to be damaged: files before it are complete.
+        user; a folder that cannot be written. Nothing was written then, unless only a
+        later page of a stack turned out to be damaged: files before it are complete.
     """
     output = Path(output)
     paths = list_images(input)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def plan_outputs(
                 f"{other} and {path.name} have the same stem, so their results would "
                 "have the same name. Rename one, or put them into different folders."
             )
-    folders = {path.absolute().parent.resolve() for path in names}
-    if output.resolve() in folders | {path.resolve().parent for path in names}:
+    folders = {os.path.realpath(path.parent) for path in names}
+    folders |= {os.path.dirname(os.path.realpath(path)) for path in names}
+    if os.path.realpath(output) in folders:
         raise UserError(
             f"--output={output} is the folder of the input, whose files would be "
             "overwritten. Give another folder."

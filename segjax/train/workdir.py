@@ -52,10 +52,11 @@ def check_workdir(workdir: Path) -> None:
     """
     with writing(workdir):
         require_writable(workdir)
-    for name in _OF_A_RUN:
-        if (workdir / name).is_symlink():
+    paths = [workdir / name for name in _OF_A_RUN]
+    for path in (*paths, *(workdir / checkpoint.CHECKPOINTS).glob("*")):
+        if path.is_symlink():
             raise UserError(
-                f"{workdir / name} is a link, through which nothing is written. Put the "
+                f"{path} is a link, through which nothing is written. Put the "
                 "original there; the folder of a run as a whole may be a link."
             )
 

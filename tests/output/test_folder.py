@@ -141,6 +141,13 @@ def test_a_name_that_some_disk_takes_for_that_of_a_file_there_is_refused(
     assert os.listdir(tmp_path) == [lying]
 
 
+@pytest.mark.parametrize("target", ["nowhere", "out"])
+def test_a_folder_that_is_a_link_to_nowhere_is_a_sentence(tmp_path, target):
+    (tmp_path / "out").symlink_to(target)
+    with pytest.raises(UserError, match=r"--output=.*out is a link that leads nowhere"):
+        write(tmp_path / "out", {"a.png": b"1"})
+
+
 def test_a_folder_in_the_place_of_a_file_is_named_whatever_the_flag(tmp_path):
     (tmp_path / "a.png").mkdir()
     for overwrite in (False, True):

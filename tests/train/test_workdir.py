@@ -49,12 +49,16 @@ def test_a_config_that_cannot_be_written_is_a_sentence(tmp_path, smoke):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "metrics.jsonl", "checkpoints", "tensorboard", "pictures"]
+    "name",
+    [
+        *("config.json", "metrics.jsonl", "checkpoints", "checkpoints/2"),
+        *("tensorboard", "pictures"),
+    ],
 )
 def test_a_link_in_the_place_of_what_is_written_is_named(tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / name).symlink_to("../elsewhere")
+    (tmp_path / "run" / name).parent.mkdir(parents=True)
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=f"run/{name} is a link, through which nothing"):
         make_workdir(tmp_path / "run")
     (tmp_path / "link").symlink_to("other")
