@@ -262,6 +262,15 @@ def test_each_flipped_byte_is_a_sentence_or_other_values(suffix, tmp_path):
     assert refused > len(whole) / 10
 
 
+def test_bfloat16_in_npz_is_told_and_float32_is_read(tmp_path):
+    array = np.asarray(jnp.ones(3, jnp.bfloat16))
+    np.savez(tmp_path / "a.npz", a=array)
+    with pytest.raises(UserError, match=r"V2 values in a\.npy.*array as float32"):
+        read_state(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", a=array.astype(np.float32))
+    equal(read_state(tmp_path / "a.npz"), {"a": np.ones(3, np.float32)})
+
+
 def test_an_array_that_packs_well_is_read(tmp_path):
     zeros = {"a": np.zeros(10**7, np.float32)}
     np.savez_compressed(tmp_path / "a.npz", **zeros)
