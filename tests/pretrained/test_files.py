@@ -175,7 +175,7 @@ def tensors(header, data=b"", length=None) -> bytes:
 F4 = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 ONE = npy("(1,)", data=bytes(4))
 HOSTILE = {
-    "10^12 floats": (".npz", archive(("a.npy", npy("(10**6, 10**6)")))),
+    "10^12 floats": (".npz", archive(("a.npy", npy("(1000000, 1000000)")))),
     "an overflow": (".npz", archive(("a.npy", npy(f"({2**62}, 4)")))),
     "a negative size": (".npz", archive(("a.npy", npy("(-1, -1)", data=bytes(4))))),
     "an object": (".npz", archive(("a.npy", npy("(1,)", dtype="'|O'", data=b"N.")))),
@@ -198,7 +198,7 @@ HOSTILE = {
     "a bomb": (
         ".npz",
         archive(
-            *((f"{i}.npy", npy("(2**26,)", data=bytes(1 << 27))) for i in range(4)),
+            *((f"{i}.npy", npy(f"({2**25},)", data=bytes(1 << 27))) for i in range(4)),
             compression=zipfile.ZIP_DEFLATED,
         ),
     ),
