@@ -190,7 +190,8 @@ def as_leaf(
     check_layout(tensor, shape)
     permutation = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(shape), range(len(shape)))
     laid_out = tensor.reshape(_stored(shape)[0]).transpose(*permutation)
-    return np.ascontiguousarray(laid_out, dtype)
+    with np.errstate(over="ignore"):  # what becomes infinite is reported
+        return np.ascontiguousarray(laid_out, dtype)
 
 
 def check_layout(tensor: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -21,7 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from segjax.pretrained.convert import to_numpy
-from segjax.pretrained.npz import ObjectsError, check_claim, read_npz
+from segjax.pretrained.npz import KindError, ObjectsError, check_claim, read_npz
 from segjax.types import UserError
 
 LONGEST_HEADER = 100_000_000
@@ -116,6 +116,11 @@ def _npz(path: Path) -> Mapping[str, np.ndarray]:
             f"{path} holds Python objects, which would have to be unpickled; segjax "
             "does not do that. Save it with np.savez(file, **arrays), one plain array "
             "a name."
+        ) from error
+    except KindError as error:
+        raise UserError(
+            f"{path} holds {error}, not numbers. Save each array as float32; a .npz file "
+            "has no bfloat16."
         ) from error
     except OSError:
         raise

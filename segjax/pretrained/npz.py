@@ -24,12 +24,16 @@ packing, and zeros, which do, are few."""
 SLACK = 1 << 28
 """So many bytes are never too many."""
 
-KINDS = "fiubcV"
-"""Kinds of values that weights can have; V are bfloat16 and the like, and records."""
+KINDS = "fiubc"
+"""Kinds of values that are numbers."""
 
 
 class ObjectsError(ValueError):
     """An array holds Python objects."""
+
+
+class KindError(ValueError):
+    """An array holds no numbers."""
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -43,6 +47,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
       ObjectsError: if they would have to be unpickled.
+      KindError: if one is not of numbers.
       Exception: of any kind, for a file that is damaged or claims what cannot be.
     """
     with zipfile.ZipFile(path) as archive:
@@ -81,8 +86,8 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
         start = file.tell()
     if dtype.hasobject:
         raise ObjectsError(member.filename)
-    if dtype.kind not in KINDS or dtype.names is not None or dtype.subdtype:
-        raise ValueError(f"{member.filename} holds {dtype} values")
+    if dtype.kind not in KINDS or dtype.subdtype:
+        raise KindError(f"{dtype} values in {member.filename}")
     claimed = math.prod(shape) * dtype.itemsize
     if any(size < 0 for size in shape) or claimed != member.file_size - start:
         raise ValueError(

@@ -111,7 +111,8 @@ def load(
     found = entry.classes_of(state)
     if num_classes is not None and num_classes != found:
         if not reinitialize:
-            theirs, instead = f"have {found} classes", "use that number, or "
+            classes = "1 class" if found == 1 else f"{found} classes"
+            theirs, instead = f"have {classes}", "use that number, or "
             if found is None:
                 theirs, instead = f"have no {entry.classifier[0]}", ""
             raise UserError(
@@ -216,7 +217,7 @@ def tensors(
             raise UserError(
                 f'{what} hold {type(value).__name__} under "{name}", not an array.'
             )
-        renamed = entry.rename(name)
+        renamed = entry.rename(str(name))
         if renamed in origins:
             raise UserError(
                 f'{what} hold "{origins[renamed]}" and "{name}", which are both '

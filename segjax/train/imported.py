@@ -18,7 +18,7 @@ from segjax.pretrained.convert import State
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.train import checkpoint
-from segjax.train.imported_experiment import CHANNELS, experiment
+from segjax.train.imported_experiment import CHANNELS, DETECTOR, experiment
 from segjax.train.initialization import GROUP
 from segjax.train.state import TrainState, parameters_sha256
 from segjax.train.tasks import Task, make_task
@@ -109,12 +109,11 @@ def import_weights(
 
 def _require_two_classes(entry: Source, state: State, path: str | Path) -> None:
     """Says of a head with one output, for a sigmoid, how it becomes one of two classes."""
-    heads = [f"{head}.bias" for head in entry.classifier if f"{head}.bias" in state]
-    if not heads or state[heads[0]].shape != (1,):
+    if entry.group["name"] == DETECTOR or entry.classes_of(state) != 1:
         return
-    modules = ", ".join(head.removesuffix(".bias") for head in heads)
+    modules = [head for head in entry.classifier if f"{head}.bias" in state]
     raise UserError(
-        f"{path} has a binary head: {modules} give one logit, for the foreground, where "
+        f"{path} has a binary head: {', '.join(modules)} give one logit, for the foreground, where "
         "segjax wants one for each of two classes or more. A background of zeros gives "
         "the same labels and probabilities: save weight and bias of each as "
         "np.concatenate([np.zeros_like(x), x]), and import that file."

@@ -117,9 +117,11 @@ def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
     for name, x in state.items():
         if name.startswith(heads):
             state[name] = np.concatenate([np.zeros_like(x), x])
-    np.savez(tmp_path / "two.npz", **state)
+    # Saved by a wrapper, as Lightning does.
+    np.savez(tmp_path / "two.npz", **{f"model.{name}": x for name, x in state.items()})
     ended = main(*arguments, f"--input={tmp_path / 'two.npz'}")
     assert ended.code == 0, ended.stderr
+    assert ended.stderr.count('"model.", which begins all names, is taken off') == 1
     assert json.loads(ended.stdout)["num_classes"] == 2
 
 

@@ -109,7 +109,8 @@ def read(config, tmp_path, channels=3):
     return initialization.read(config, build_model(config.model), channels, tmp_path)
 
 
-def test_of_a_classifier_what_has_no_place_is_passed_over(config, tmp_path):
+@pytest.mark.parametrize("wrapper", ["", "module.", "model._orig_mod."])
+def test_of_a_classifier_what_has_no_place_is_passed_over(config, wrapper):
     """Dense layers of zeros that share one byte, so that the file's size is none."""
     shapes = {"classifier.1": (4096, 9216), "classifier.6": (1000, 4096)}
     state = drawn(SOURCE, "features")
@@ -119,6 +120,7 @@ def test_of_a_classifier_what_has_no_place_is_passed_over(config, tmp_path):
     named = initialization.Initialization(SOURCE, "a file")
     target = initialization.abstract(build_model(config.model), 3)
     entry = pretrained.SOURCES[SOURCE]
+    state = {f"{wrapper}{name}": x for name, x in state.items()}
     variables = initialization.fit(entry, state, named, target)
     assert variables["params"]["backbone"].keys() == {f"conv{i}" for i in range(1, 6)}
 
