@@ -84,7 +84,8 @@ def look_at(path: Path, channels: int) -> Source:
     image = read_page(path)
     converted = image.shape[-1] != channels
     _in_channels(path, image, channels)
-    return Source(path, count_pages(path), *image.shape[:2], converted)
+    height, width = image.shape[:2]
+    return Source(path, count_pages(path), height, width, converted)
 
 
 def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, None]:
