@@ -97,6 +97,14 @@ def in_mode(mode: str) -> Callable[[Path], None]:
     return lambda path: save(path, grey(1), mode)
 
 
+def see_through(path: Path) -> None:
+    save(path, np.stack([grey(1)] * 4, -1))
+
+
+def in_color(path: Path) -> None:
+    save(path, np.stack([grey(1), grey(1), 255 - grey(1)], -1))
+
+
 def truncated(path: Path) -> None:
     save(path, grey(1))
     cut(path)
@@ -150,7 +158,7 @@ def no_config_in(tmp: Path) -> None:
 REFUSED_IMAGES = [
     ("NaN in an image", "1.tif", not_finite(np.nan), ("NaN or infinite", "8 or 16")),
     ("Inf in an image", "1.tif", not_finite(np.inf), ("NaN or infinite", "8 or 16")),
-    ("RGBA image", "1.png", in_mode("RGBA"), ("alpha", "without transparency")),
+    ("RGBA image", "1.png", see_through, ("transparent part", "without transparency")),
     ("palette image", "1.png", in_mode("P"), ("palette", "grey or RGB")),
     ("CMYK image", "1.jpg", in_mode("CMYK"), ("CMYK", "grey or RGB")),
     ("zero-byte image", "1.png", lambda p: p.write_bytes(b""), ("empty", "0 bytes")),
@@ -250,7 +258,7 @@ TRAINING = [
         fixed(FOLDER),
         ("--manual_dir",),
     ),
-    Case("missing data folder", training, ("mine", "no folder", "--manual_dir")),
+    Case("missing data folder", training, ("mine", "not a folder", "--manual_dir")),
     Case(
         "empty data folder",
         with_folder(lambda root: [p.unlink() for p in root.glob("images/*")]),
@@ -288,7 +296,7 @@ TRAINING = [
     Case(
         "16-bit label outside the spec",
         with_folder(deep_label),
-        ("labels/1.tif", "label values that mean nothing", "remap"),
+        ("labels/1.tif", "label values that mean nothing", "'instance_folder'"),
     ),
     Case("all pixels ignored", all_ignored, ("ignored pixels", "labels/")),
     *(
@@ -297,7 +305,7 @@ TRAINING = [
     ),
     Case(
         "RGB image in a grey experiment",
-        with_folder(exchanged("1.png", in_mode("RGB"))),
+        with_folder(exchanged("1.png", in_color)),
         ("images/1.png", "3 channels", "config.data.channels"),
     ),
     Case(
@@ -370,7 +378,7 @@ PREDICTING = [
     ),
     Case(
         "wrong number of channels for the checkpoint",
-        lambda tmp: in_mode("RGB")(tmp / "1.png") or tmp / "1.png",
+        lambda tmp: in_color(tmp / "1.png") or tmp / "1.png",
         ("1.png", "3 channels (RGB)", "1 channel (grey)", "Convert it to grey"),
     ),
     Case("missing input", lambda tmp: tmp / "1.png", ("1.png", "does not exist")),

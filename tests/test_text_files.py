@@ -1,7 +1,7 @@
 import pytest
 
 from segjax.errors import UserError, escape_control
-from segjax.text_files import decode_text, parse_json
+from segjax.text_files import decode_text, parse_json, read_lines
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -24,6 +24,22 @@ def test_whatever_is_not_json_ends_in_a_sentence(raw):
 def test_json_with_a_mark_and_in_utf_16_is_read():
     assert parse_json('{"a": [1]}'.encode("utf-16"), "a") == {"a": [1]}
     assert parse_json(b"\xef\xbb\xbf[]", "a") == []
+
+
+def test_a_pointer_of_git_is_said_to_be_one(tmp_path):
+    raw = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    for read in (decode_text, parse_json):
+        with pytest.raises(
+            UserError, match=r"a\.json is a git-LFS pointer.*git lfs pull"
+        ):
+            read(raw, "a.json")
+
+
+def test_lines_are_read_or_told_to_be_unreadable(tmp_path):
+    (tmp_path / "a.txt").write_bytes("a ä\r\nb\r\n".encode("utf-16"))
+    assert read_lines(tmp_path / "a.txt") == ["a ä", "b"]
+    with pytest.raises(UserError, match=r"b\.txt cannot be read \(No such file"):
+        read_lines(tmp_path / "b.txt")
 
 
 @pytest.mark.parametrize("character", ["\x1b", "\x9b", "\x00", "\u202e", "\udcff"])

@@ -16,15 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax.data.images import (
-    count_pages,
     grey_pages_hint,
     read_label_pages,
     read_pages,
     with_channels,
 )
 from segjax.data.label_spec import LabelSpec
-from segjax.data.pairing import Page
-from segjax.data.pairing import Pair as Pair
+from segjax.data.pairing import Page, Pair, count_pages_of
 from segjax.output.files import whole_file
 from segjax.types import IGNORE_LABEL, UserError
 
@@ -169,12 +167,7 @@ def _state(pair: Pair) -> str:
 
 def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> Facts:
     """Checks the pages of one pair."""
-    count = count_pages(pair.image)
-    if pair.label is not None and (label_count := count_pages(pair.label)) != count:
-        raise UserError(
-            f"{pair.label} has {_pages(label_count)}, but {pair.image} has "
-            f"{_pages(count)}. Give every page its label."
-        )
+    count = count_pages_of(pair)
     classes: set[int] = set()
     converted = False
     with contextlib.ExitStack() as stack:
@@ -220,10 +213,6 @@ def _label_classes(
             "from it. Label it, or remove it and its image."
         )
     return classes
-
-
-def _pages(count: int) -> str:
-    return f"{count} page" if count == 1 else f"{count} pages"
 
 
 def _channels(count: int) -> str:

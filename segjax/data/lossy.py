@@ -29,6 +29,9 @@ def webp_keeps_values(file: BinaryIO) -> bool | None:
 
     Args:
       file: an open file, at its start.
+
+    Returns:
+      Whether values are kept; None where no pixels are found, or an animation.
     """
     head = file.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"WEBP":

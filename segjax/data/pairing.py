@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segjax.data.images import count_pages
 from segjax.data.listing import LABEL_SUFFIXES, SUFFIXES, is_hidden, list_images
 from segjax.types import UserError
 
@@ -50,6 +51,12 @@ def stem_of(path: Path) -> str:
     return unicodedata.normalize("NFC", path.stem)
 
 
+def _key(path: Path) -> str:
+    """Returns what pairs share: of "a.ome.tif" it is "a", as OME's ending has two parts."""
+    stem = stem_of(path)
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
 def find_pairs(images_dir: Path, labels_dir: Path) -> list[Pair]:
     """Pairs the files of two folders by their stems.
 
@@ -85,8 +92,23 @@ def find_pairs(images_dir: Path, labels_dir: Path) -> list[Pair]:
     return [Pair(path, labels[stem]) for stem, path in images.items()]
 
 
+def count_pages_of(pair: Pair) -> int:
+    """Counts the pages of an image, which are those of its label, where it has one.
+
+    Raises:
+      UserError: the two differ, or a file is damaged.
+    """
+    count = count_pages(pair.image)
+    if pair.label is not None and (of_label := count_pages(pair.label)) != count:
+        raise UserError(
+            f"{pair.label} has {_pages(of_label)}, but {pair.image} has {_pages(count)}. "
+            "Give every page its label."
+        )
+    return count
+
+
 def by_stem(path: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
-    """Lists the image files of a folder by their stems.
+    """Lists the image files of a folder by their names without ending.
 
     Args:
       path: the folder.
@@ -110,7 +132,7 @@ def by_stem(path: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
         raise UserError(f"{path} is missing. {remedy}")
     files: dict[str, Path] = {}
     for file in list_images(path):
-        stem = stem_of(file)
+        stem = _key(file)
         if stem in files:
             raise UserError(
                 f"{path} has both {files[stem].name} and {file.name}, which would be one "
@@ -147,6 +169,10 @@ def _quota(count: int, share: float) -> int:
     return max(1, round(count * share)) if share > 0 and count > 0 else 0
 
 
+def _pages(count: int) -> str:
+    return f"{count} page" if count == 1 else f"{count} pages"
+
+
 def _some(paths: Sequence[Path], noun: str) -> str:
     names = ", ".join(path.name for path in paths[:_NAMES_SHOWN])
     more = ", ..." if len(paths) > _NAMES_SHOWN else ""
@@ -155,9 +181,9 @@ def _some(paths: Sequence[Path], noun: str) -> str:
 
 def _other_name(path: Path, free: Sequence[Path], folder: Path) -> str:
     """Says under which other name the partner of a file seems to lie in a folder."""
-    stem = stem_of(path)
+    stem = _key(path)
     for other in free:
-        found = stem_of(other)
+        found = _key(other)
         right = f"{stem}{other.suffix}"
         if found.casefold() == stem.casefold():
             return (

@@ -159,6 +159,18 @@ def nothing(root):
     (root / "train.txt").write_text("\n")
 
 
+def broken_link(root):
+    (root / "test/a.png").unlink()
+    (root / "test/a.png").symlink_to("gone.png")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_may_have_a_byte_order_mark(tmp_path, encoding):
+    (tmp_path / "train.txt").write_bytes("a/b.png c/d.png\r\n".encode(encoding))
+    pairs = [(tmp_path / "a/b.png", tmp_path / "c/d.png")]
+    assert read_list(tmp_path / "train.txt") == pairs
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -169,6 +181,7 @@ def nothing(root):
         (without_a_file, ["lacks 1 of the 6 files", "testannot/a.png"]),
         (one_word, ["train.txt, line 1,", "parted by a space"]),
         (nothing, ["train.txt lists nothing"]),
+        (broken_link, ["a.png is a link to gone.png, which does not exist"]),
     ],
 )
 def test_files_that_are_not_camvid_are_told_and_nothing_is_left(

@@ -1,5 +1,6 @@
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -242,6 +243,105 @@ def test_nothing_is_written_beside_the_persons_files(make_folder, read):
     assert sorted(root.rglob("*")) == before
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_images_get_the_channels_of_the_config_and_the_log_says_so_once(
+    make_folder, read, caplog, channels
+):
+    root = make_folder(4)
+    for i in (1, 2):
+        save(root / f"images/s{i}.png", np.stack([image_values(i)] * 3, -1))
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO", logger="segjax"):
+            dataset = read(root, channels=channels)
+        said = [m for m in caplog.messages if "2 files are" in m]
+        assert len(said) == 1
+        assert ("repeated" in said[0]) == (channels == 3)
+    for records in dataset.splits.values():
+        for record in records:
+            values = image_values(int(record["name"].removeprefix("s")))
+            expected = np.repeat(values[..., None], channels, -1)
+            np.testing.assert_array_equal(record["image"], expected)
+
+
+def test_labels_on_a_turned_photograph_are_trained_against_what_is_seen(
+    make_folder, read
+):
+    root = make_folder(3)
+    shown, exif = image_values(7), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(shown)).save(root / "images/s1.png", exif=exif)
+    (record,) = [
+        r for part in read(root).splits.values() for r in part if r["name"] == "s1"
+    ]
+    np.testing.assert_array_equal(record["image"][..., 0], shown)
+    np.testing.assert_array_equal(record["label"], mask_values(1) == 255)
+
+
+def test_what_was_remembered_before_turning_is_looked_at_again(
+    make_folder, read, monkeypatch
+):
+    root = make_folder(3)
+    read(root)
+    monkeypatch.setattr(folder_check, "_RULES", folder_check._RULES - 1)
+    checked = []
+    original = folder_check._check_pair
+    monkeypatch.setattr(
+        folder_check,
+        "_check_pair",
+        lambda pair, *rest: checked.append(pair.image.stem) or original(pair, *rest),
+    )
+    read(root)
+    assert len(checked) == 3
+
+
+def test_accents_may_be_written_in_two_ways(make_folder, read):
+    root = make_folder(3)
+    for kind, form in (("images", "NFD"), ("labels", "NFC")):
+        name = unicodedata.normalize(form, "Präparat.png")
+        (root / kind / "s1.png").rename(root / kind / name)
+    first = names(read(root))
+    assert "Pr\u00e4parat" in {name for part in first.values() for name in part}
+    old = root / "images" / unicodedata.normalize("NFD", "Präparat.png")
+    old.rename(old.with_name(unicodedata.normalize("NFC", old.name)))
+    assert names(read(root)) == first
+
+
+def test_the_ending_of_ome_is_no_part_of_the_name(make_folder, read):
+    root = make_folder(3)
+    (root / "images/s1.png").unlink()
+    tifffile.imwrite(root / "images/s1.ome.tif", image_values(1))
+    assert sum(len(part) for part in read(root).splits.values()) == 3
+
+
+def test_what_systems_add_to_a_folder_changes_nothing(make_folder, read):
+    root = make_folder(4)
+    before = names(read(root))
+    for place in (root, root / "images", root / "labels"):
+        for name in (".DS_Store", "._s1.png", "Thumbs.db", "desktop.ini"):
+            (place / name).write_bytes(b"x")
+        for name in ("__MACOSX", ".ipynb_checkpoints"):
+            shutil.copytree(root / "images", place / name / "images")
+    assert names(read(root)) == before
+    shutil.rmtree(root / "images")
+    with pytest.raises(UserError, match=r"has neither images/"):
+        read(root)
+
+
+def test_negative_values_and_floats_in_labels_are_read(tmp_path, read):
+    for i in range(3):
+        label = np.where(mask_values(i) > 0, 1, 0)
+        label[0] = -1
+        dtype = (np.int32, np.float32, np.int16)[i]
+        save(tmp_path / f"d/images/s{i}.png", image_values(i))
+        save(tmp_path / f"d/labels/s{i}.tif", label.astype(dtype))
+    for arguments in ({"ignore": -1}, {"remap": ((-1, 255),)}):
+        dataset = read(tmp_path / "d", **({"remap": ()} | arguments))
+        for record in (r for part in dataset.splits.values() for r in part):
+            assert (record["label"][0] == IGNORE_LABEL).all()
+            assert set(np.unique(record["label"][1:])) == {0, 1}
+
+
 def remove(*names):
     def spoil(root):
         for name in names:
@@ -316,6 +416,11 @@ def moved_into(name):
     return spoil
 
 
+def link(path, target):
+    path.unlink()
+    path.symlink_to(target)
+
+
 def ignored(root):
     save(root / "labels/s2.png", np.full((12, 16), 7, np.uint8))
 
@@ -366,6 +471,38 @@ BAD_FOLDERS = {
         remove("images/s1.png"),
         {},
         ["no image for 1 label (s1.png)", "add it or remove"],
+    ),
+    "names of other letters": (
+        lambda root: (root / "labels/s1.png").rename(root / "labels/S1.png"),
+        {},
+        [
+            "no label for 1 image (s1.png)",
+            "labels/ has S1.png, whose capital and small letters differ: rename it to s1.png",
+        ],
+    ),
+    "names with a suffix": (
+        lambda root: (root / "labels/s1.png").rename(root / "labels/s1_mask.png"),
+        {},
+        ["labels/ has s1_mask.png, whose name differs by '_mask': rename it to s1.png"],
+    ),
+    "a link to nowhere": (
+        lambda root: link(root / "images/s1.png", "gone/s1.png"),
+        {},
+        ["images/s1.png is a link to gone/s1.png, which does not exist"],
+    ),
+    "a git-LFS pointer": (
+        lambda root: (root / "images/s1.png").write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+        ),
+        {},
+        ["images/s1.png is a git-LFS pointer", "Run `git lfs pull`"],
+    ),
+    "a lossy label": (
+        lambda root: Image.fromarray(np.stack([mask_values(1)] * 3, -1)).save(
+            root / "labels/s1.png", format="WEBP", quality=80
+        ),
+        {},
+        ["labels/s1.png is a WebP with loss", "anew from where they were drawn"],
     ),
     "two images of one name": (
         replace("images/s1.tif", image_values()),

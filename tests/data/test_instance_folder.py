@@ -1,7 +1,10 @@
 """Folders of label images that number their objects: nuclei, and what can be wrong."""
 
+import unicodedata
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from segjax.data import DATASETS
@@ -69,7 +72,179 @@ def all_but(folder, **splits):
     write_index(folder, [f"n{i},{splits.get(f'n{i}', 'train')}" for i in range(10)])
 
 
+@pytest.fixture
+def stacks(tmp_path):
+    """Three stacks of six pages with page + 1 objects each, and a picture alone."""
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for stem in "abc":
+        labels = np.zeros((6, 12, 16), np.uint16)
+        for page in range(6):
+            for number in range(page + 1):
+                labels[page, 2 * number, :5] = number + 1
+        images = labels.astype(np.uint8) + 10 * (1 + "abc".index(stem))
+        for kind, values in (("images", images), ("labels", labels)):
+            tifffile.imwrite(
+                tmp_path / f"{kind}/{stem}.tif", values, photometric="minisblack"
+            )
+    Image.new("L", (8, 4), 9).save(tmp_path / "images/d.png")
+    Image.fromarray(np.eye(4, 8, dtype=np.uint16)).save(tmp_path / "labels/d.png")
+    return tmp_path
+
+
+def test_every_page_of_a_stack_is_a_record(stacks):
+    data = DATASETS["instance_folder"](manual_dir=str(stacks), validation_share=0.2)
+    names = {k: [r["name"] for r in v] for k, v in data.splits.items()}
+    assert names["validation"] == [f"{stem}/005" for stem in "abc"]
+    train = [f"{stem}/{i:03d}" for stem in "abc" for i in range(5)]
+    assert names["train"] == [*train, "d"]
+    records = {r["name"]: r for part in data.splits.values() for r in part}
+    assert sorted(r["image_id"] for r in records.values()) == list(range(1, 20))
+    for split in data.splits.values():
+        np.testing.assert_array_equal(
+            split.facts.counts, [len(r["boxes"]) for r in split]
+        )
+    third = records["b/003"]
+    assert third["boxes"].tolist() == [[2 * n, 0, 2 * n + 1, 5] for n in range(4)]
+    np.testing.assert_array_equal(third["image"][::2, 0, 0], [21, 22, 23, 24, 20, 20])
+    assert records["d"]["image"].shape == (4, 8, 3)
+
+
+def test_an_index_puts_all_pages_of_a_file_into_its_split(stacks):
+    write_index(stacks, ["b,val", "d.png,train", "a,train", "c,test"])
+    data = DATASETS["instance_folder"](manual_dir=str(stacks))
+    names = {k: [r["name"] for r in v] for k, v in data.splits.items()}
+    assert names["validation"] == [f"b/{i:03d}" for i in range(6)]
+    assert names["train"] == ["d", *(f"a/{i:03d}" for i in range(6))]
+    assert len(names["test"]) == 6
+
+
+def test_numbers_of_single_images_count_their_names(folder):
+    data = DATASETS["instance_folder"](manual_dir=str(folder))
+    found = {r["name"]: r["image_id"] for part in data.splits.values() for r in part}
+    assert found == {f"n{i}": i + 1 for i in range(10)}
+
+
+INDEX_LINES = [
+    f"n{i}{'.png' if i % 2 else ''},{'Train' if i < 8 else 'val'}" for i in range(10)
+]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter", "end"),
+    [
+        ("utf-8", ",", "\n"),
+        ("utf-8-sig", ",", "\r\n"),
+        ("utf-8-sig", ";", "\r\n;\r\n"),
+        ("utf-16", "\t", "\r\n"),
+    ],
+    ids=["plain", "byte-order mark", "Excel", "Unicode text of Excel"],
+)
+def test_an_index_is_read_as_spreadsheets_write_it(folder, encoding, delimiter, end):
+    text = end.join(["ID,Split", *INDEX_LINES]).replace(",", delimiter)
+    (folder / "index.csv").write_bytes((text + end).encode(encoding))
+    data = DATASETS["instance_folder"](manual_dir=str(folder))
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 8, "validation": 2}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32, np.int64])
+def test_numbers_of_objects_may_have_any_type(folder, dtype):
+    for i in range(10):
+        label = np.asarray(Image.open(folder / f"labels/n{i}.png")).astype(dtype)
+        (folder / f"labels/n{i}.png").unlink()
+        tifffile.imwrite(folder / f"labels/n{i}.tif", label * 1000)
+    data = DATASETS["instance_folder"](manual_dir=str(folder), validation_share=0)
+    assert data.splits["train"].facts.counts.tolist() == [1] * 9 + [0]
+
+
+def test_accents_may_be_written_in_two_ways(folder):
+    for kind, form in (("images", "NFD"), ("labels", "NFC")):
+        name = unicodedata.normalize(form, "Zählung.png")
+        (folder / kind / "n3.png").rename(folder / kind / name)
+    write_index(
+        folder, ["n0,val", *(f"n{i},train" for i in range(10) if i not in (0, 3))]
+    )
+    with (folder / "index.csv").open("a") as file:
+        file.write("\n" + unicodedata.normalize("NFD", "Zählung") + ",train")
+    data = DATASETS["instance_folder"](manual_dir=str(folder))
+    assert len(data.splits["train"]) == 9
+
+
+def fill(folder, make, suffix="png"):
+    for i in range(10):
+        (folder / f"labels/n{i}.png").unlink()
+        path = folder / f"labels/n{i}.{suffix}"
+        label = np.zeros((12, 16), bool)
+        label[2:4, 2:5], label[7:9, 8:11] = True, True
+        if suffix == "tif":
+            tifffile.imwrite(path, make(label))
+        else:
+            Image.fromarray(make(label)).save(path)
+
+
+def test_one_object_in_several_parts_is_said(folder, caplog):
+    fill(folder, lambda label: label.astype(np.uint16))
+    with caplog.at_level("WARNING", logger="segjax"):
+        data = DATASETS["instance_folder"](manual_dir=str(folder))
+    assert "hold one number only, 1, and in n0.png it has several parts" in caplog.text
+    assert len(data.splits["train"][0]["boxes"]) == 1
+
+
+def shorter_label(folder):
+    for kind, pages in (("images", 5), ("labels", 4)):
+        (folder / kind / "n2.png").unlink()
+        tifffile.imwrite(
+            folder / kind / "n2.tif",
+            np.ones((pages, 12, 16), np.uint8),
+            photometric="minisblack",
+        )
+
+
 WRONG = {
+    "pages": (shorter_label, r"n2\.tif has 4 pages, but .*n2\.tif has 5"),
+    "masks of 255": (
+        lambda f: fill(f, lambda label: label.astype(np.uint8) * 255),
+        r"one number only, 255.*several parts: a mask.*scipy\.ndimage\.label",
+    ),
+    "masks of 1 bit": (
+        lambda f: fill(f, lambda label: label),
+        r"holds bool values.*scipy\.ndimage\.label",
+    ),
+    "nothing": (
+        lambda f: fill(f, lambda label: label.astype(np.uint16) * 0),
+        r"hold no object at all, only 0",
+    ),
+    "negative": (
+        lambda f: fill(f, lambda label: label.astype(np.int32) - 1, "tif"),
+        r"n0\.tif has negative values \(180 pixels, the least is -1\).*Save 0 where",
+    ),
+    "fractions": (
+        lambda f: fill(f, lambda label: label.astype(np.float32) / 2, "tif"),
+        r"holds float32 values",
+    ),
+    "names of cellpose": (
+        lambda f: (f / "labels/n3.png").rename(f / "labels/n3_cp_masks.png"),
+        r"labels/ has n3_cp_masks\.png, whose name differs by '_cp_masks': rename it to "
+        r"n3\.png",
+    ),
+    "lossy": (
+        lambda f: (
+            Image.open(f / "labels/n3.png").convert("L").save(f / "labels/n3.jpg")
+            or (f / "labels/n3.png").unlink()
+        ),
+        r"n3\.jpg is a JPEG, which changes values",
+    ),
+    "no table": (
+        lambda f: (f / "index.csv").write_bytes(
+            b'id,split\nn0,"train' + b"x" * 200_000
+        ),
+        r"index\.csv is not a table",
+    ),
+    "bytes": (
+        lambda f: (f / "index.csv").write_bytes(b"\xff\x00\xfe"),
+        r"index\.csv is not text in UTF-8",
+    ),
+    "short line": (lambda f: write_index(f, ["n0"]), r"line 2: the split is ''"),
     "lone image": (
         lambda f: (f / "labels/n3.png").unlink(),
         r"labels has no label for 1 image \(n3\.png\).*of zeros",

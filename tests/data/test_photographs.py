@@ -136,6 +136,24 @@ def test_lists_of_names_and_of_pairs_of_paths_are_read(voc, tmp_path, line):
     assert [r["name"] for r in dataset.splits["train"]] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_may_have_a_byte_order_mark(voc, tmp_path, encoding, end):
+    text = f"a{end}b{end}"
+    (voc / "ImageSets/Segmentation/train.txt").write_bytes(text.encode(encoding))
+    data = opened("voc", voc, tmp_path)
+    assert [r["name"] for r in data.splits["train"]] == ["a", "b"]
+
+
+def test_a_turned_photograph_has_the_size_of_its_label(voc, tmp_path):
+    path, exif = voc / "JPEGImages/a.jpg", Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    record = opened("voc", voc, tmp_path).splits["train"][0]
+    assert record["image"].shape[:2] == record["label"].shape == (30, 40)
+
+
 def test_grey_pngs_of_ids_are_labels_too(voc, tmp_path):
     label = ids(33, 33, [0, 1, 255])
     save(voc / "SegmentationClass" / "c.png", label)
@@ -206,6 +224,22 @@ def empty_list(root):
     (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n")
 
 
+def linked(root):
+    (root / "JPEGImages/b.jpg").unlink()
+    (root / "JPEGImages/b.jpg").symlink_to("gone.jpg")
+
+
+def pointer(root):
+    for name in ("JPEGImages/b.jpg", "ImageSets/Segmentation/val.txt"):
+        (root / name).write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+        )
+
+
+def undecodable(root):
+    (root / "ImageSets/Segmentation/train.txt").write_bytes(b"a\n\xffb\n")
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -218,6 +252,9 @@ def empty_list(root):
         (damaged, ["c.jpg cannot be decoded"]),
         (three_words, ["val.txt, line 1, is 'a b c'"]),
         (empty_list, ["val.txt lists nothing"]),
+        (linked, ["b.jpg is a link to gone.jpg, which does not exist"]),
+        (pointer, ["val.txt is a git-LFS pointer", "git lfs pull"]),
+        (undecodable, ["train.txt is not text in UTF-8 (byte 2)"]),
     ],
 )
 def test_what_is_wrong_with_voc_is_told(voc, tmp_path, spoil, said):
@@ -339,10 +376,14 @@ def test_values_that_are_no_ids_get_advice_without_a_key_that_is_not_there(
     assert "remap=" not in str(caught.value)
 
 
-def test_a_photograph_in_black_and_white_gets_three_equal_channels(ade20k, tmp_path):
+def test_a_photograph_in_black_and_white_gets_three_equal_channels(
+    ade20k, tmp_path, caplog
+):
     path = next((ade20k / "images" / "training").iterdir())
     save(path, noise(20, 31))
-    image = opened("ade20k", ade20k, tmp_path).splits["train"][0]["image"]
+    with caplog.at_level("INFO", logger="segjax"):
+        image = opened("ade20k", ade20k, tmp_path).splits["train"][0]["image"]
+    assert "1 file is grey, where RGB is expected" in caplog.text
     assert image.shape == (20, 31, 3)
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 

@@ -135,6 +135,26 @@ def test_results_are_measured_as_what_was_found():
     assert metric.result().stats["AP"] == pytest.approx(1.0)
 
 
+def test_inputs_are_shown_upright_in_the_channels_of_the_network(folder, caplog):
+    exif, seen = Image.Exif(), []
+    exif[0x0112] = 6
+    turned = np.rot90(drawn())
+    Image.fromarray(turned).save(folder / "in/d.jpg", exif=exif, quality=100)
+    Image.fromarray(np.stack([drawn()] * 3, -1)).save(folder / "in/e.bmp")
+    (folder / "in/notes.txt").write_text("x")
+
+    def watched(image):
+        seen.append(image.shape)
+        return find(image)
+
+    with caplog.at_level("INFO", logger="segjax"):
+        predict_instance_files(watched, folder / "in", folder / "out", label_spec=SPEC)
+    assert seen == [(24, 30, 3), (8, 8, 3), *[(24, 30, 3)] * 4]
+    assert np.asarray(Image.open(folder / "out/d.png")).shape == (24, 30)
+    assert "Left out: 1 file (.txt)" in caplog.messages
+    assert "4 files are grey, where RGB is expected" in caplog.text
+
+
 def test_where_objects_overlap_the_best_one_is_seen():
     masks = np.zeros((2, 4, 6), bool)
     masks[0, :, 1:4], masks[1, :, 2:6] = True, True

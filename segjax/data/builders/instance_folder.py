@@ -27,7 +27,6 @@ from segjax.data.dataset import Dataset
 from segjax.data.images import (
     SUFFIXES,
     conversion,
-    count_pages,
     read_label,
     read_label_pages,
     read_page,
@@ -37,7 +36,15 @@ from segjax.data.images import (
 from segjax.data.instance_records import Facts, FactualRecords, from_masks
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
-from segjax.data.pairing import SPLITS, Page, Pair, block_cut, find_pairs, stem_of
+from segjax.data.pairing import (
+    SPLITS,
+    Page,
+    Pair,
+    block_cut,
+    count_pages_of,
+    find_pairs,
+    stem_of,
+)
 from segjax.rle import encode_label
 from segjax.text_files import read_lines
 from segjax.types import Record, UserError
@@ -153,12 +160,7 @@ def _look(pair: Pair) -> list[tuple[int, ...]]:
       grey, and its largest number.
     """
     assert pair.label is not None
-    count, of_label = count_pages(pair.image), count_pages(pair.label)
-    if count != of_label:
-        raise UserError(
-            f"{pair.label} has {of_label} pages, but {pair.image} has {count}. Give every "
-            "page its label."
-        )
+    count = count_pages_of(pair)
     rows = []
     with (
         contextlib.closing(read_pages(pair.image)) as images,
