@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -25,7 +26,7 @@ import numpy as np
 from segjax.data.dataset import LazyRecords
 from segjax.data.prepare import tfds
 from segjax.rle import Rle, boxes_of, encode
-from segjax.types import Record
+from segjax.types import Record, UserError
 
 _TENSORS: Mapping[str, tuple[tuple[int | None, ...], type]] = {
     "image": ((None, None, 3), np.uint8),
@@ -158,10 +159,11 @@ def stored(record: Record) -> dict[str, Any]:
 def records(builder: Any, split: str) -> Sequence[Record]:
     """Returns a prepared split of objects, in the order in which it was written."""
     source = builder.as_data_source(split)
-    return LazyRecords(functools.partial(_read, source), range(len(source)))
+    read = functools.partial(_read, source, Path(builder.data_dir))
+    return LazyRecords(read, range(len(source)))
 
 
-def _read(source: Sequence[Record], index: int) -> Record:
+def _read(source: Sequence[Record], folder: Path, index: int) -> Record:
     record = dict(source[index])
     name = record["name"]
     record["name"] = name.decode() if isinstance(name, bytes) else str(name)
@@ -169,6 +171,27 @@ def _read(source: Sequence[Record], index: int) -> Record:
     record["crowd"] = record["crowd"].astype(bool)
     counts, lengths = record.pop("mask_counts"), record.pop("mask_lengths")
     height, width = record["image"].shape[:2]
-    parts = np.split(counts.astype(np.int64), np.cumsum(lengths))[: len(lengths)]
-    record["masks"] = tuple(Rle((height, width), part) for part in parts)
+    masks = _masks(counts.astype(np.int64), lengths.astype(np.int64), (height, width))
+    if masks is None or len(masks) != len(record["boxes"]):
+        raise UserError(
+            f"{folder}: record {index} ({record['name']}) is damaged: its masks are not "
+            f"those of {len(record['boxes'])} objects in {height} x {width} pixels. Remove "
+            "that folder and prepare the data set again."
+        )
+    record["masks"] = masks
     return record
+
+
+def _masks(
+    counts: np.ndarray, lengths: np.ndarray, size: tuple[int, int]
+) -> tuple[Rle, ...] | None:
+    """Cuts run lengths into masks of a size; None where they are not such masks."""
+    ends = np.cumsum(lengths)
+    if not len(lengths):
+        return None if len(counts) else ()
+    if lengths.min() < 1 or ends[-1] != len(counts) or counts.min() < 0:
+        return None
+    # Stored as 32 bits, counts have sums that 64 bits hold.
+    if (np.add.reduceat(counts, ends - lengths) != size[0] * size[1]).any():
+        return None
+    return tuple(Rle(size, part) for part in np.split(counts, ends[:-1]))

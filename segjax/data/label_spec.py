@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from segjax.types import IGNORE_LABEL, UserError
 
-_MOST_CLASSES = IGNORE_LABEL
 _TABLE_SIZE = 1 << 16
 _INVALID = -1
 _VALUES_SHOWN = 5
@@ -45,6 +45,9 @@ class LabelSpec:
     colors: tuple[tuple[int, int, int], ...]
     ignore: int | None = IGNORE_LABEL
     remap: tuple[tuple[int, int], ...] = ()
+
+    most_classes: ClassVar[int] = IGNORE_LABEL
+    """Class ids are values of bytes, and 255 is taken."""
 
     def __post_init__(self) -> None:
         # A config that came back from JSON has lists; as tuples the spec is hashable.
@@ -142,6 +145,22 @@ class LabelSpec:
         )
 
 
+@dataclass(frozen=True)
+class InstanceClasses(LabelSpec):
+    """Classes of objects, the background first; no pixel holds their ids, so any number is
+    possible that the network has room for.
+
+    Example:
+      >>> names = tuple(f"class{i}" for i in range(1204))
+      >>> InstanceClasses(names, ((0, 0, 0),) * 1204).num_classes
+      1204
+    """
+
+    ignore: int | None = None
+
+    most_classes: ClassVar[int] = 1 << 16
+
+
 def _tuples(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return tuple(_tuples(part) for part in value)
@@ -151,9 +170,9 @@ def _tuples(value: object) -> object:
 def _check(spec: LabelSpec) -> None:
     """Raises `UserError` where the parts of a spec contradict each other."""
     count = spec.num_classes
-    if not 2 <= count <= _MOST_CLASSES:
+    if not 2 <= count <= spec.most_classes:
         raise UserError(
-            f"classes: {count} given; between 2 and {_MOST_CLASSES} are possible."
+            f"classes: {count} given; between 2 and {spec.most_classes} are possible."
         )
     if len(spec.colors) != count:
         raise UserError(
