@@ -1,7 +1,9 @@
 """COCO's files: real ones read as they are meant, and wrong ones told in a sentence."""
 
+import gc
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,3 +272,71 @@ def test_files_of_other_categories_are_told(made, tmp_path):
         DATASETS["coco"](
             manual_dir=folder, keypoints=True, **MADE | {"train": "b.json"}
         )
+
+
+def content_of(folder):
+    return json.loads((Path(folder) / "a.json").read_text())
+
+
+def write_back(folder, content):
+    (Path(folder) / "a.json").write_text(json.dumps(content))
+
+
+def test_a_set_without_an_object_stops(made):
+    folder = made(category_id=9)
+    with pytest.raises(UserError, match=r"1 of 1 annotations are wrong.*none is left"):
+        DATASETS["coco"](manual_dir=folder, drop_wrong=True, **MADE)
+    for annotations in ([], [content_of(made())["annotations"][0] | {"iscrowd": 1}]):
+        write_back(folder, content_of(folder) | {"annotations": annotations})
+        with pytest.raises(UserError, match=r"a\.json has no object to train on"):
+            DATASETS["coco"](manual_dir=folder, **MADE)
+
+
+def test_names_with_backslashes_and_the_folder_in_front_are_read(made):
+    folder = made()
+    content = content_of(folder)
+    for image, before in zip(content["images"], ("images\\", "images/"), strict=True):
+        image["file_name"] = before + image["file_name"]
+    write_back(folder, content)
+    data = DATASETS["coco"](manual_dir=folder, **MADE)
+    assert [record["name"] for record in data.splits["train"]] == ["b", "a"]
+
+
+def test_an_image_that_is_left_out_is_no_unlisted_one(made):
+    folder = made()
+    content = content_of(folder)
+    content["images"][1]["height"] = None
+    write_back(folder, content)
+    with pytest.raises(UserError, match="image 2: its height is None"):
+        DATASETS["coco"](manual_dir=folder, **MADE)
+    data = DATASETS["coco"](manual_dir=folder, drop_wrong=True, **MADE)
+    assert [record["name"] for record in data.splits["train"]] == ["a"]
+
+
+def test_sizes_are_those_of_the_image_as_it_is_shown(made, monkeypatch):
+    folder = made()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = Path(folder) / "images/a.png"
+    Image.new("RGB", (20, 10)).save(path, exif=exif)
+    # Stored as the file says, 10 high and 20 wide, and turned by a quarter when read.
+    shown = np.zeros((20, 10, 3), np.uint8)
+    monkeypatch.setattr("segjax.data.builders.coco.read_page", lambda _: shown)
+    records = DATASETS["coco"](manual_dir=folder, **MADE).splits["train"]
+    with pytest.raises(
+        UserError, match=r"stored 10 high x 20 wide, as .* tag turns it to 20 x 10"
+    ):
+        records[1]
+    with pytest.raises(UserError, match=r"b\.png is 20 high x 10 wide .* says 10 x 20"):
+        records[0]
+    content = content_of(folder)
+    content["images"][0] |= {"height": 20, "width": 10}
+    write_back(folder, content)
+    assert DATASETS["coco"](manual_dir=folder, **MADE).splits["train"][1]["name"] == "a"
+
+
+def test_the_collector_of_cycles_runs_again_after_a_file(made):
+    folder = made(bbox=None)
+    with pytest.raises(UserError):
+        DATASETS["coco"](manual_dir=folder, **MADE)
+    assert gc.isenabled()
