@@ -112,7 +112,7 @@ def category_specs(
       UserError: if there are more than a network has room for, or `raw_ids` gives a
         category the class of the background.
     """
-    lowest, highest = min(categories), max(categories)
+    lowest, highest = min(categories, default=1), max(categories, default=0)
     if raw_ids and lowest < 1:
         raise UserError(
             f"The category {categories[lowest]!r} has the id {lowest}, which as a class id "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -178,7 +179,7 @@ def _check(spec: LabelSpec) -> None:
         raise UserError(
             f"classes: {len(spec.colors)} colours for {count} names; give one each."
         )
-    repeated = sorted({name for name in spec.names if spec.names.count(name) > 1})
+    repeated = sorted(name for name, n in Counter(spec.names).items() if n > 1)
     if repeated:
         raise UserError(f"classes: the name {repeated[0]!r} occurs twice; rename one.")
     for name, color in zip(spec.names, spec.colors, strict=True):
@@ -204,6 +205,8 @@ def _check(spec: LabelSpec) -> None:
     twice = sorted({value for value in sources if sources.count(value) > 1})
     if twice:
         raise UserError(f"remap: the value {twice[0]} is mapped twice; keep one pair.")
+    if spec.ignore is None and not spec.remap:
+        return  # every value stands for itself
     for class_id, values in _stored_values(spec).items():
         if class_id != IGNORE_LABEL and not values:
             raise UserError(
