@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import unicodedata
 from collections.abc import Iterable
 
@@ -43,6 +44,21 @@ def escape_control(text: str) -> str:
         else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple = 3, 6, 6
+_SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 4, 60, 60
+
+
+def shown(value: object) -> str:
+    """Writes a value of a file into a sentence: short, however long or deep it is.
+
+    Example:
+      >>> shown([1, "a", None]), shown(list(range(99)))
+      ("[1, 'a', None]", '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    return _SHORT.repr(value)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -9,14 +9,17 @@ in groups of five bits, each in a character (`cocodataset/cocoapi`, `maskApi.c`)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.errors import UserError
+from segjax.errors import UserError, shown
 
 _BITS, _SIGN, _MORE, _FIRST = 5, 16, 32, 48
 """Of a character: five bits, the sign among them, a sixth for "more follow", from "0"."""
+
+_CHARACTERS = 12
+"""Of one number, at most: 60 bits, which int64 holds."""
 
 
 class Rle(NamedTuple):
@@ -237,53 +240,93 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
       The run lengths.
 
     Raises:
-      UserError: if it is no such text, or its runs are not `height * width` in all.
+      UserError: if it is not such a text, or its runs are not `height * width` in all.
 
     Example:
       >>> decode(from_string('01400000', (4, 4))).astype(int).tolist()[1]
       [0, 1, 0, 0]
     """
-    raw = text.encode("ascii", "replace") if isinstance(text, str) else text
+    # A character outside of ASCII becomes bytes above all that the text has.
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     bits = np.frombuffer(raw, np.uint8).astype(np.int64) - _FIRST
     if len(bits) and (bits.min() < 0 or bits.max() >= 64 or bits[-1] & _MORE):
         raise UserError(
-            f"A mask's run lengths are told as {_shortened(text)}, which is no text of "
+            f"A mask's run lengths are told as {shown(text)}, which is not a text of "
             "COCO's form; give the counts as a list or as this text."
         )
     last = bits & _MORE == 0
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    shift = _BITS * (np.arange(len(bits)) - np.repeat(starts, ends - starts + 1))
-    if len(bits) and shift.max() > 60:
+    place = np.arange(len(bits)) - np.repeat(starts, ends - starts + 1)
+    numbers, total = bits, int(size[0]) * int(size[1])
+    if len(bits) and place.max() < _CHARACTERS:
+        shift = _BITS * place
+        numbers = np.add.reduceat((bits & 31) << shift, starts)
+        negative = (bits[ends] & _SIGN) != 0
+        numbers -= np.where(negative, np.int64(1) << (shift[ends] + _BITS), 0)
+    if len(bits) and (place.max() >= _CHARACTERS or np.abs(numbers).max() > total):
         raise UserError(
-            f"A mask's run lengths are told as {_shortened(text)}, which holds a number "
-            "too large for any image."
+            f"A mask's run lengths are told as {shown(text)}, which holds a number "
+            f"too large for an image of {size[0]} x {size[1]}; give the mask in the size "
+            "of its image."
         )
-    numbers = np.add.reduceat((bits & 31) << shift, starts) if len(ends) else bits
-    negative = (bits[ends] & _SIGN) != 0
-    numbers -= np.where(negative, np.int64(1) << (shift[ends] + _BITS), 0)
+    # Once a sum has left the image, `from_counts` refuses it, whatever the later ones.
     numbers[1::2] = numbers[1::2].cumsum()
     numbers[2::2] = numbers[2::2].cumsum()
     return from_counts(numbers, size)
 
 
-def from_counts(counts: Sequence[int] | np.ndarray, size: tuple[int, int]) -> Rle:
-    """Checks run lengths against a size.
+def from_counts(counts: Any, size: tuple[int, int]) -> Rle:
+    """Checks run lengths against a size, whatever it was that a file held.
+
+    Args:
+      counts: a list of integers, or an array of them `[R]`; floats that are integers
+        count as such.
+      size: `(height, width)`.
+
+    Returns:
+      The run lengths.
 
     Raises:
-      UserError: if one is negative, or they are not `height * width` in all.
+      UserError: if they are not integers, one is negative, or they are not
+        `height * width` in all.
     """
-    counts = np.asarray(counts, np.int64)
     height, width = (int(n) for n in size)
-    if counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:
+    values, total = _integers(counts), height * width
+    if values is None:
         raise UserError(
-            f"A mask's run lengths add up to {counts.sum()} pixels, but an image of "
-            f"{height} x {width} has {height * width}; give the mask in the size of its "
-            "image."
+            f"A mask's run lengths are {shown(counts)}, where a list of integers belongs."
         )
-    return Rle((height, width), counts)
+    if len(values) and values.min() < 0:
+        raise UserError(
+            f"A mask's run lengths hold {values.min()}; each must be at least 0."
+        )
+    # No sum can wrap unseen: the first one that is too large is less than twice `total`.
+    fits = not len(values) or values.max() <= total < 1 << 62
+    edges = values.cumsum() if fits else values
+    if not fits or edges.max(initial=0) != total or edges[-1:].sum() != total:
+        raise UserError(
+            f"A mask's run lengths add up to {sum(values.tolist())} pixels, but an image "
+            f"of {height} x {width} has {total}; give the mask in the size of its image."
+        )
+    return Rle((height, width), values)
 
 
-def _shortened(text: str | bytes) -> str:
-    shown = text if isinstance(text, str) else text.decode("ascii", "replace")
-    return repr(shown if len(shown) <= 24 else shown[:24] + "...")
+def _integers(values: Any) -> np.ndarray | None:
+    """The int64 `[R]` that a list or an array holds, None where it holds something else."""
+    if not isinstance(values, np.ndarray):
+        # Types first: one long text among numbers would be given room for each of them.
+        if not isinstance(values, list | tuple) or not {int, float}.issuperset(
+            map(type, values)
+        ):
+            return None
+        try:
+            values = np.array(values)
+        except OverflowError:
+            return None
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        return None
+    # NaN, infinity and what int64 does not hold come out as other numbers.
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64, copy=False)
+    return whole if whole is values or (whole == values).all() else None

@@ -70,19 +70,90 @@ def test_a_union_is_that_of_the_masks():
     assert rle.union(beside).counts.tolist() == [0, 2]
 
 
+NO_COUNTS = (
+    *(None, True, 7, "04", {"a": 1}, [None], [True, 5], ["6"], [[3, 3]], [[3], [3, 0]]),
+    *([1.5, 4.5], [float("nan"), 6], [float("inf"), 6], [1e300, 6], [10**400, 6]),
+    *([2**63, 6], [2.0**63, 6.0], np.ones((1, 6)), np.array(["a"]), [6, "x" * 99]),
+)
+
+
+@pytest.mark.parametrize("counts", NO_COUNTS, ids=lambda counts: repr(counts)[:20])
+def test_what_is_not_a_list_of_integers_is_not_run_lengths(counts):
+    with pytest.raises(
+        UserError, match=r"run lengths are .* a list of integers belong"
+    ):
+        rle.from_counts(counts, (2, 3))
+
+
+def test_run_lengths_may_be_floats_that_are_integers():
+    assert rle.from_counts([2.0, 4.0], (2, 3)).counts.tolist() == [2, 4]
+    assert rle.from_counts([2.0, 4.0], (2, 3)).counts.dtype == np.int64
+    assert rle.from_counts([], (0, 3)).counts.tolist() == []
+
+
+def text_of(*numbers):
+    """COCO's text of numbers of any size, as they are (no differences)."""
+    text = ""
+    for number in numbers:
+        more = True
+        while more:
+            bits, number = number & 31, number >> 5
+            more = number != (-1 if bits & 16 else 0)
+            text += chr(48 + (bits | 32 if more else bits))
+    return text
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
         (lambda: rle.from_counts([3, 2], (2, 3)), "add up to 5 pixels.*2 x 3 has 6"),
-        (lambda: rle.from_counts([-1, 7], (2, 3)), "add up to 6"),
+        (lambda: rle.from_counts([-1, 7], (2, 3)), "hold -1; each must be at least 0"),
         (lambda: rle.from_string("04", (2, 3)), "add up to 4"),
-        (lambda: rle.from_string("0~", (2, 3)), "no text of COCO's form"),
+        (lambda: rle.from_string("", (2, 3)), "add up to 0"),
+        (lambda: rle.from_string("0~", (2, 3)), "not a text of COCO's form"),
+        (lambda: rle.from_string("0o", (2, 3)), "not a text of COCO's form"),
+        (lambda: rle.from_string("06?\u20ac", (2, 3)), "not a text of COCO's form"),
+        (lambda: rle.from_string("06\ud800", (2, 3)), "not a text of COCO's form"),
+        (lambda: rle.from_string(b"\xff6", (2, 3)), "not a text of COCO's form"),
         (lambda: rle.from_string("o" * 20 + "0", (2, 3)), "too large"),
+        (lambda: rle.from_string(text_of(2**40), (2, 3)), "too large"),
+        (lambda: rle.from_string(text_of(-(2**59), 6), (2, 3)), "too large"),
+        (lambda: rle.from_string(text_of(0, 6, 0, 6), (2, 3)), "add up to 18"),
+        (lambda: rle.from_string(text_of(0, 3, 3, -4), (2, 3)), "hold -1"),
     ],
 )
 def test_runs_that_fit_no_image_are_refused(call, said):
     with pytest.raises(UserError, match=said):
         call()
+
+
+# Sums of such lengths in 64 bits come round to the size of the image, and the process
+# died of SIGSEGV when it wrote the mask.
+WRAPPED = (
+    [2**62, 2**62, 2**62, 2**62 + 6],
+    [2**62 - 1, 2**62 - 1, 2**62 - 1, 2**62 - 1, 10],
+    [6, 0, 2**63 - 1, 2**63 - 1, 2],
+    [2**61] * 8 + [6],
+)
+
+
+@pytest.mark.parametrize("counts", WRAPPED, ids=len)
+def test_run_lengths_whose_sum_wraps_to_the_size_are_refused(counts):
+    assert sum(counts) % 2**64 == 6
+    for given in (counts, np.array(counts)):
+        with pytest.raises(UserError, match=f"add up to {sum(counts)} pixels"):
+            rle.from_counts(given, (2, 3))
+    with pytest.raises(UserError, match="too large"):
+        rle.from_string(text_of(*counts), (2, 3))
+
+
+def test_differences_in_a_text_cannot_wrap_either():
+    # Each is within an image of 2**30 pixels; 2**34 + 1 of them would wrap.
+    text = text_of(0, 0, 0, *[2**30] * 40)
+    with pytest.raises(UserError, match="add up to"):
+        rle.from_string(text, (1 << 15, 1 << 15))
+    with pytest.raises(UserError, match="add up to 0"):
+        rle.from_counts([0], (1 << 40, 1 << 40))
 
 
 def test_a_mask_has_two_axes():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from segjax.data.instance_spec import InstanceSpec, KeypointSpec
-from segjax.data.label_spec import LabelSpec
+from segjax.data.label_spec import InstanceClasses
 from segjax.data.palette import voc_colors
 from segjax.types import UserError
 
@@ -61,7 +61,7 @@ PERSON = KeypointSpec(
 
 def coco_specs(
     num_classes: int, keypoints: int | None = None
-) -> tuple[LabelSpec, InstanceSpec]:
+) -> tuple[InstanceClasses, InstanceSpec]:
     """Names of the classes of weights, as far as their number tells them.
 
     Args:
@@ -95,7 +95,7 @@ def coco_specs(
 
 def category_specs(
     categories: Mapping[int, str], keypoints: KeypointSpec | None, *, raw_ids: bool
-) -> tuple[LabelSpec, InstanceSpec]:
+) -> tuple[InstanceClasses, InstanceSpec]:
     """Names and numbers of classes that are categories.
 
     Args:
@@ -105,13 +105,30 @@ def category_specs(
 
     Returns:
       Names and colours of the classes, the background first, and their category ids.
+      Colours repeat after 255 classes. Where a category is named "background", the class
+      of no object is named so.
 
     Raises:
-      UserError: if there are more than labels of 8 bits tell apart.
+      UserError: if there are more than a network has room for, or `raw_ids` gives a
+        category the class of the background.
     """
-    ids = tuple(range(1, max(categories) + 1) if raw_ids else categories)
-    if len(ids) > 254:
-        raise UserError(f"There are {len(ids)} categories; at most 254 are possible.")
-    names = ("background", *(categories.get(i, f"unused {i}") for i in ids))
-    spec = LabelSpec(names, voc_colors(len(names)), ignore=None)
-    return spec, InstanceSpec(ids, keypoints)
+    lowest, highest = min(categories, default=1), max(categories, default=0)
+    if raw_ids and lowest < 1:
+        raise UserError(
+            f"The category {categories[lowest]!r} has the id {lowest}, which as a class id "
+            "is the background's; set config.data.raw_ids=False."
+        )
+    count = highest if raw_ids else len(categories)
+    if count >= InstanceClasses.most_classes:
+        advice = "set config.data.raw_ids=False." if raw_ids else "merge some of them."
+        raise UserError(
+            f"The categories need {count} class ids, more than the "
+            f"{InstanceClasses.most_classes - 1} that are possible; {advice}"
+        )
+    ids = tuple(range(1, highest + 1) if raw_ids else categories)
+    taken = "background" in categories.values()
+    first = "no object" if taken else "background"
+    names = (first, *(categories.get(i, f"unused {i}") for i in ids))
+    table = voc_colors(256)
+    colors = (table[0], *(table[1 + place % 255] for place in range(len(ids))))
+    return InstanceClasses(names, colors), InstanceSpec(ids, keypoints)

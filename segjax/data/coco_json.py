@@ -1,15 +1,16 @@
 """COCO's annotation files: read, checked, and told as arrays.
 
-Every annotation that cannot be right is told in a sentence that names it. Files that
-people use hold some (COCO's own a handful of boxes without area), so they can be left
-out instead, which is said and counted.
+Every entry that cannot be right is told in a sentence that names it. Files that people
+use hold some (COCO's own a handful of boxes without area), so they can be left out
+instead, which is said and counted.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,26 @@ from typing import Any
 import numpy as np
 
 from segjax.data.coco_annotation import CocoObject, checked_object
+from segjax.data.coco_entries import (
+    Faults,
+    ListedImage,
+    read_categories,
+    read_images,
+    read_keypoints,
+)
+from segjax.data.coco_fields import identity
 from segjax.data.instance_spec import KeypointSpec
 from segjax.data.polygons import polygons_to_rle
+from segjax.errors import shown
 from segjax.rle import Rle, encode
+from segjax.text_files import parse_json
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
+
+_LISTS = ("images", "annotations", "categories")
+
+_OF_AN_OBJECT = ("image_id", "category_id", "bbox", "segmentation", "keypoints")
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,8 @@ class CocoImage:
 
     Attributes:
       file_name: within the folder of images.
-      image_id: its number.
+      image_id: its number; where an id of the file is not one, images are numbered from
+        1 in their order.
       size: `(height, width)` as listed.
       boxes: float32 `[N, 4]`, `(y0, x0, y1, x1)`.
       category_ids: int64 `[N]`.
@@ -68,12 +84,14 @@ class CocoFile:
       categories: names by category id, ids growing.
       keypoints: of the objects, None where none are wanted.
       left_out: annotations that were wrong.
+      files_left_out: names of files whose entries were wrong.
     """
 
     images: tuple[CocoImage, ...]
     categories: Mapping[int, str]
     keypoints: KeypointSpec | None
     left_out: int
+    files_left_out: tuple[str, ...] = ()
 
 
 def read_coco(
@@ -85,57 +103,64 @@ def read_coco(
       path: a JSON file with `images`, `annotations` and `categories`.
       masks: whether objects must have a segmentation.
       keypoints: whether keypoints are wanted.
-      drop_wrong: whether wrong annotations are left out, counted and logged, instead of
-        being refused.
+      drop_wrong: whether wrong annotations, images and categories are left out, counted
+        and logged, instead of being refused.
 
     Returns:
       Its images, each with its objects; an image without any is there, too.
 
     Raises:
-      UserError: the file is missing or no such file, or an annotation is wrong: its
-        category or image is not listed, its box has no area or lies outside of the
-        image, a polygon has less than three points, run lengths are those of another
-        size, or there are keypoints of another number.
+      UserError: the file is missing or not such a file, or an entry is wrong: a field is
+        of another type, its category or image is not listed, its box has no area or lies
+        outside of the image, a polygon has less than three points, run lengths are those
+        of another size, or there are keypoints of another number; or nothing is left.
     """
+    with _no_collection():
+        return _read(path, masks, keypoints, drop_wrong)
+
+
+def _read(path: Path, masks: bool, keypoints: bool, drop_wrong: bool) -> CocoFile:
     content = _load(path)
-    categories = _categories(content["categories"], path)
-    spec = _keypoint_spec(content["categories"], path) if keypoints else None
-    listed: dict[int, Mapping[str, Any]] = {}
-    for image in content["images"]:
-        if not {"id", "file_name", "height", "width"} <= image.keys():
-            raise UserError(
-                f"{path}: an image is listed as {sorted(image)}; it needs id, file_name, "
-                "height and width."
-            )
-        if image["id"] in listed:
-            raise UserError(f"{path} lists two images of the id {image['id']}.")
-        listed[image["id"]] = image
-    objects: dict[int, list[CocoObject]] = {number: [] for number in listed}
-    wrong = []
-    for annotation in content["annotations"]:
+    faults = {key: Faults(path, key, drop=drop_wrong) for key in _LISTS}
+    categories = read_categories(content["categories"], faults["categories"])
+    spec = read_keypoints(content["categories"], path) if keypoints else None
+    listed = read_images(content["images"], faults["images"])
+    objects: dict[int | str, list[CocoObject]] = {number: [] for number in listed}
+    annotations, wrong = content["annotations"], faults["annotations"]
+    seen: dict[int | str, Mapping[str, Any]] = {}
+    for place, annotation in enumerate(annotations):
         try:
             image = _image_of(annotation, listed)
             found = checked_object(annotation, image, categories, spec, masks=masks)
-            objects[annotation["image_id"]].append(found)
+            _require_new(annotation, seen)
+            objects[image.number].append(found)
         except UserError as error:
-            told = f"{path}, annotation {annotation.get('id')}: {error}"
-            if not drop_wrong:
-                raise UserError(
-                    f"{told} Correct it, or leave such annotations out by "
-                    "config.data.drop_wrong=True."
-                ) from None
-            wrong.append(told)
-    if wrong:
-        log.warning(
-            "%d of %d annotations are wrong and left out. The first: %s",
-            len(wrong),
-            len(content["annotations"]),
-            wrong[0],
-        )
-    images = tuple(
-        _gathered(listed[number], objects[number], spec) for number in sorted(listed)
+            wrong.add(place, annotation, error)
+    wrong.report(len(annotations), len(annotations) - wrong.count)
+    names = [e.get("file_name") for e in content["images"] if isinstance(e, dict)]
+    kept = {image.file_name for image in listed.values()}
+    return CocoFile(
+        tuple(
+            _gathered(listed[number], image_id, objects[number], spec)
+            for number, image_id in _numbered(listed, path)
+        ),
+        categories,
+        spec,
+        wrong.count,
+        tuple(n for n in names if isinstance(n, str) and n not in kept),
     )
-    return CocoFile(images, categories, spec, len(wrong))
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Stops the collector of cycles, which finds none among millions of lists, slowly."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -145,74 +170,79 @@ def _load(path: Path) -> dict[str, Any]:
             "config.data."
         )
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
+        raw = path.read_bytes()
+    except OSError as error:
         raise UserError(
-            f"{path} is no JSON ({error}). Put a whole file there."
-        ) from None
-    needed = ("images", "annotations", "categories")
+            f"{path} cannot be read ({error.strerror}). Change its permissions."
+        ) from error
+    content = parse_json(raw, path)
     lists = isinstance(content, dict) and all(
-        isinstance(content.get(key), list) for key in needed
+        isinstance(content.get(key), list) for key in _LISTS
     )
     if not lists:
         raise UserError(
-            f"{path} is no annotation file of COCO's form: it needs lists of "
-            f"{', '.join(needed)}."
+            f"{path} is not an annotation file of COCO's form: it needs lists of "
+            f"{', '.join(_LISTS)}."
         )
     return content
 
 
-def _categories(listed: Sequence[Mapping[str, Any]], path: Path) -> dict[int, str]:
-    try:
-        found = {int(c["id"]): str(c["name"]) for c in listed}
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: each category needs an id and a name.") from None
-    if len(found) != len(listed) or not found or min(found) < 1:
-        raise UserError(
-            f"{path}: categories need different ids from 1 on, got "
-            f"{[c['id'] for c in listed][:10]}."
-        )
-    return dict(sorted(found.items()))
-
-
-def _keypoint_spec(listed: Sequence[Mapping[str, Any]], path: Path) -> KeypointSpec:
-    specs = {
-        KeypointSpec(
-            tuple(category["keypoints"]),
-            tuple((a - 1, b - 1) for a, b in category.get("skeleton", ())),
-        )
-        for category in listed
-        if category.get("keypoints")
-    }
-    if len(specs) != 1:
-        what = "have none" if not specs else "have different ones"
-        raise UserError(
-            f"{path}: keypoints are wanted, but its categories {what}. Give a file whose "
-            "categories have the same keypoints, or config.data.keypoints=False."
-        )
-    return specs.pop()
-
-
-def _image_of(
-    annotation: Mapping[str, Any], listed: Mapping[int, Mapping[str, Any]]
-) -> Mapping[str, Any]:
+def _image_of(annotation: Any, listed: Mapping[int | str, ListedImage]) -> ListedImage:
+    if type(annotation) is not dict:
+        raise UserError(f"it is {shown(annotation)}, where an object belongs.")
     number = annotation.get("image_id")
-    if not isinstance(number, int) or number not in listed:
-        raise UserError(f"its image_id is {number!r}, which is not among the images.")
-    return listed[number]
+    image = listed.get(number if type(number) is int else identity(number) or "")
+    if image is None:
+        raise UserError(
+            f"its image_id is {shown(number)}, which is not among the images."
+        )
+    return image
+
+
+def _require_new(
+    annotation: Mapping[str, Any], seen: dict[int | str, Mapping[str, Any]]
+) -> None:
+    """Refuses what is listed twice. Another object of the same id is another object."""
+    number = annotation.get("id")
+    if not isinstance(number, int | str):
+        return
+    before = seen.setdefault(number, annotation)
+    if before is not annotation and all(
+        before.get(key) == annotation.get(key) for key in _OF_AN_OBJECT
+    ):
+        raise UserError("it is listed twice.")
+
+
+def _numbered(
+    listed: Mapping[int | str, ListedImage], path: Path
+) -> Sequence[tuple[int | str, int]]:
+    """Ids of images with their numbers, in the order of these."""
+    text = next((number for number in listed if type(number) is str), None)
+    if text is None:
+        return [(number, int(number)) for number in sorted(listed, key=int)]
+    log.info(
+        "%s: the image id %s is not a number, so its images are numbered from 1 in "
+        "their order.",
+        path,
+        shown(text),
+    )
+    return [(number, place) for place, number in enumerate(listed, 1)]
 
 
 def _gathered(
-    image: Mapping[str, Any], objects: Sequence[CocoObject], spec: KeypointSpec | None
+    image: ListedImage,
+    image_id: int,
+    objects: Sequence[CocoObject],
+    spec: KeypointSpec | None,
 ) -> CocoImage:
     keypoints = None
     if spec is not None:
         shape = (-1, len(spec.names), 3)
         keypoints = np.array([o.keypoints for o in objects], np.float32).reshape(shape)
     return CocoImage(
-        str(image["file_name"]),
-        int(image["id"]),
-        (int(image["height"]), int(image["width"])),
+        image.file_name,
+        image_id,
+        image.size,
         np.array([o.box for o in objects], np.float32).reshape(-1, 4),
         np.array([o.category_id for o in objects], np.int64),
         np.array([o.crowd for o in objects], bool),

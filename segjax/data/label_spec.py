@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from segjax.types import IGNORE_LABEL, UserError
 
-_MOST_CLASSES = IGNORE_LABEL
 _TABLE_SIZE = 1 << 16
 _INVALID = -1
 _VALUES_SHOWN = 5
@@ -48,6 +49,9 @@ class LabelSpec:
     colors: tuple[tuple[int, int, int], ...]
     ignore: int | None = IGNORE_LABEL
     remap: tuple[tuple[int, int], ...] = ()
+
+    most_classes: ClassVar[int] = IGNORE_LABEL
+    """Class ids are values of bytes, and 255 is taken."""
 
     def __post_init__(self) -> None:
         # A config that came back from JSON has lists; as tuples the spec is hashable.
@@ -178,6 +182,22 @@ class LabelSpec:
         )
 
 
+@dataclass(frozen=True)
+class InstanceClasses(LabelSpec):
+    """Classes of objects, the background first; no pixel holds their ids, so any number is
+    possible that the network has room for.
+
+    Example:
+      >>> names = tuple(f"class{i}" for i in range(1204))
+      >>> InstanceClasses(names, ((0, 0, 0),) * 1204).num_classes
+      1204
+    """
+
+    ignore: int | None = None
+
+    most_classes: ClassVar[int] = 1 << 16
+
+
 def _tuples(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return tuple(_tuples(part) for part in value)
@@ -187,15 +207,15 @@ def _tuples(value: object) -> object:
 def _check(spec: LabelSpec) -> None:
     """Raises `UserError` where the parts of a spec contradict each other."""
     count = spec.num_classes
-    if not 2 <= count <= _MOST_CLASSES:
+    if not 2 <= count <= spec.most_classes:
         raise UserError(
-            f"classes: {count} given; between 2 and {_MOST_CLASSES} are possible."
+            f"classes: {count} given; between 2 and {spec.most_classes} are possible."
         )
     if len(spec.colors) != count:
         raise UserError(
             f"classes: {len(spec.colors)} colours for {count} names; give one each."
         )
-    repeated = sorted({name for name in spec.names if spec.names.count(name) > 1})
+    repeated = sorted(name for name, n in Counter(spec.names).items() if n > 1)
     if repeated:
         raise UserError(f"classes: the name {repeated[0]!r} occurs twice; rename one.")
     for name, color in zip(spec.names, spec.colors, strict=True):
@@ -224,6 +244,8 @@ def _check(spec: LabelSpec) -> None:
     twice = sorted({value for value in sources if sources.count(value) > 1})
     if twice:
         raise UserError(f"remap: the value {twice[0]} is mapped twice; keep one pair.")
+    if spec.ignore is None and not spec.remap:
+        return  # every value stands for itself
     for class_id, values in _stored_values(spec).items():
         if class_id != IGNORE_LABEL and not values:
             raise UserError(

@@ -11,6 +11,15 @@ from segjax.rle import Rle, from_positions, union
 _FINENESS = 5
 """Steps of a pixel in which an outline is drawn."""
 
+_MIDDLE = _FINENESS // 2
+"""Of a column of pixels, in these steps: the last one left of its centre."""
+
+_LARGEST = 1e9
+"""Coordinates below it are told apart exactly in these steps."""
+
+_PART = 1 << 20
+"""Places at which lines may cross columns, of as many lines as are handled at once."""
+
 
 def polygon_to_rle(points: Sequence[float], size: tuple[int, int]) -> Rle:
     """Fills a polygon, pixel by pixel as COCO's own tools do (`rleFrPoly`).
@@ -24,26 +33,30 @@ def polygon_to_rle(points: Sequence[float], size: tuple[int, int]) -> Rle:
       size: `(height, width)` of the image.
 
     Returns:
-      The mask; what lies outside of the image is cut off.
+      The mask; what lies outside of the image is cut off, and takes no memory.
+
+    Raises:
+      ValueError: if a coordinate is not finite, or larger than any image.
 
     Example:
       >>> from segjax.rle import decode
       >>> decode(polygon_to_rle([1, 1, 3, 1, 3, 2, 1, 2], (3, 4))).astype(int).tolist()
       [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    height, width = size
     corners = np.asarray(points, np.float64).reshape(-1, 2)
+    if not (np.abs(corners) < _LARGEST).all():
+        raise ValueError(f"points must be finite and below {_LARGEST:g}, got {points}")
     # Towards zero, as C turns numbers into integers.
-    corners = (_FINENESS * corners + 0.5).astype(np.int64)
-    along, down = _outline(corners, np.roll(corners, -1, axis=0))
-    turned = along[1:] != along[:-1]
-    left = np.minimum(along[1:], along[:-1])[turned]
-    top = np.minimum(down[1:], down[:-1])[turned]
-    column = (left + 0.5) / _FINENESS - 0.5
-    inside = (column == np.floor(column)) & (column >= 0) & (column <= width - 1)
-    row = np.clip((top + 0.5) / _FINENESS - 0.5, 0, height)
-    positions = column * height + np.ceil(row)
-    return from_positions(positions[inside].astype(np.int64), size)
+    starts = (_FINENESS * corners + 0.5).astype(np.int64)
+    ends = np.concatenate([starts[1:], starts[:1]])
+    count = max(1, _PART // max(1, size[1]))
+    changes = _changes(starts[:count], ends[:count], size)
+    for i in range(count, len(starts), count):
+        more = _changes(starts[i : i + count], ends[i : i + count], size)
+        # What cancels goes at once, so that no more is kept than an image holds.
+        joined = from_positions(np.concatenate([changes, more]), size)
+        changes = joined.counts.cumsum()[:-1]
+    return from_positions(changes, size)
 
 
 def polygons_to_rle(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> Rle:
@@ -51,26 +64,57 @@ def polygons_to_rle(polygons: Sequence[Sequence[float]], size: tuple[int, int]) 
     return union([polygon_to_rle(points, size) for points in polygons])
 
 
-def _outline(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whole points of straight lines, one after the other, as x and y.
+def _changes(starts: np.ndarray, ends: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where straight lines between whole points cross the centres of columns.
 
     A line is drawn from the smaller end of its longer axis, whichever it starts from,
     so that it has the same points in both directions.
+
+    Args:
+      starts: of the lines, x and y in steps, int64 `[N, 2]`.
+      ends: of the lines.
+      size: `(height, width)` of the image.
+
+    Returns:
+      Positions `y + H * x`, int64; one for each line and column of the image that it
+      crosses.
     """
-    steps = np.abs(ends - starts).max(1)
-    steep = np.abs(ends - starts)[:, 0] < steps
-    long_axis = steep.astype(np.intp)
-    lines = np.arange(len(starts))
-    flip = starts[lines, long_axis] > ends[lines, long_axis]
+    height, width = size
+    extent = np.abs(ends - starts)
+    steps = extent.max(1)
+    steep = extent[:, 0] < steps
+    low = np.minimum(starts[:, 0], ends[:, 0])
+    leftmost = np.maximum((low - _MIDDLE + _FINENESS - 1) // _FINENESS, 0)
+    rightmost = (low + extent[:, 0] - 1 - _MIDDLE) // _FINENESS
+    counts = np.maximum(np.minimum(rightmost, width - 1) - leftmost + 1, 0)
+    line = np.repeat(np.arange(len(starts)), counts)
+    column = np.arange(len(line)) - (counts.cumsum() - counts - leftmost)[line]
+    left = _FINENESS * column + _MIDDLE
+
+    falls = ends < starts
+    flip = np.where(steep, falls[:, 1], falls[:, 0])
     first = np.where(flip[:, None], ends, starts)
-    last = np.where(flip[:, None], starts, ends)
-    short = (last - first)[lines, 1 - long_axis]
-    slope = np.divide(short, steps, out=np.zeros(len(lines)), where=steps > 0)
-    owner = np.repeat(lines, steps + 1)
-    at = np.arange(len(owner)) - np.repeat(np.cumsum(steps + 1) - steps - 1, steps + 1)
-    at = np.where(flip[owner], steps[owner] - at, at)
-    rising = first[owner, long_axis[owner]] + at
-    other = first[owner, 1 - long_axis[owner]] + slope[owner] * at + 0.5
-    other = other.astype(np.int64)
-    upright = steep[owner]
-    return np.where(upright, other, rising), np.where(upright, rising, other)
+    rise = np.where(steep, extent[:, 0], extent[:, 1])
+    rise = np.where(falls[:, 0] ^ falls[:, 1], -rise, rise)
+    slope = (rise / np.maximum(steps, 1))[line]
+    (x, y), steep = first[line].T, steep[line]
+    origin = np.where(steep, x, y)
+
+    def other(at: np.ndarray) -> np.ndarray:
+        """The shorter axis of points by their numbers, not yet cut to integers."""
+        return origin + slope * at + 0.5
+
+    at = left - x
+    top = np.minimum(other(at).astype(np.int64), other(at + 1).astype(np.int64))
+    if steep.any():
+        # Of a steep line, the last point before it crosses: about where the quotient is.
+        safe = np.where(steep, slope, 1)
+        at = np.floor((left + 0.5 - origin) / safe).astype(np.int64) - 1
+        at = np.maximum(np.minimum(at, steps[line] - 1), 0)
+        for _ in range(2):
+            crossed = (other(at + 1) >= left + 1) == (slope > 0)
+            at = at + ~crossed
+        top = np.where(steep, y + at, top)
+    row = np.ceil((top + 0.5) / _FINENESS - 0.5)
+    row = np.maximum(np.minimum(row, height), 0)
+    return column * height + row.astype(np.int64)

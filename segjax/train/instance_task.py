@@ -43,6 +43,9 @@ GIVEN_TO_PIPELINE = (
 )
 """Arguments of `instance_batches` that are not for the config's group `pipeline`."""
 
+_NAMED = 10
+"""Of classes in an error."""
+
 OBJECTS = ("boxes", "classes", "crowd", "masks", "keypoints")
 """What a batch tells of its objects."""
 
@@ -116,10 +119,12 @@ class InstanceTask:
             )
         classes = self.config.model.num_classes
         if classes != dataset.label_spec.num_classes:
+            names = dataset.label_spec.names
+            more = ", ..." if len(names) > _NAMED else ""
             raise UserError(
                 f"config.model.num_classes is {classes}, but the data set "
-                f'"{dataset.name}" has {dataset.label_spec.num_classes} with the '
-                f"background ({', '.join(dataset.label_spec.names)}): use that number."
+                f'"{dataset.name}" has {len(names)} with the background '
+                f"({', '.join(names[:_NAMED])}{more}): use that number."
             )
         points = dataset.instances.keypoints
         self._points = len(points.names) if points else None

@@ -18,7 +18,7 @@ from segjax import config as config_lib
 from segjax.data.dataset import Dataset
 from segjax.data.images import normalize
 from segjax.data.instance_spec import InstanceSpec
-from segjax.data.label_spec import LabelSpec
+from segjax.data.label_spec import InstanceClasses, LabelSpec
 from segjax.predict.averaged import AveragedPredictor
 from segjax.predict.crf import CRF, max_intensity_of
 from segjax.predict.reduced import enlarged, reduced
@@ -244,11 +244,12 @@ def load_trained(
             state, about = checkpoints.restore_newest(abstract)
     _check_finite(state.variables, task, workdir, about["step"])
     objects = about.get("instances")
+    spec_type = InstanceClasses if objects else LabelSpec
     return Trained(
         task=task,
         variables=state.variables,
         channels=about["channels"],
-        label_spec=LabelSpec(**about["label_spec"]),
+        label_spec=spec_type(**about["label_spec"]),
         step=about["step"],
         parameters_sha256=about["parameters_sha256"],
         instances=InstanceSpec(**objects) if objects else None,

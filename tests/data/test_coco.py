@@ -1,7 +1,9 @@
 """COCO's files: real ones read as they are meant, and wrong ones told in a sentence."""
 
+import gc
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,6 @@ from PIL import Image
 
 from segjax.data import DATASETS
 from segjax.data.instance_pipeline import instance_batches
-from segjax.data.polygons import polygon_to_rle, polygons_to_rle
 from segjax.rle import boxes_of, decode, encode, to_string
 from segjax.types import UserError
 
@@ -114,20 +115,13 @@ def test_persons_have_seventeen_points_in_the_middle_of_their_pixels(shared_data
     assert not found[~seen].any()
 
 
-def test_a_polygon_that_leaves_the_image_is_cut_and_direction_does_not_matter():
-    corners = [[-2.0, 1.0], [4.0, 1.0], [4.0, 9.0], [-2.0, 9.0]]
-    turned = [np.ravel(c).tolist() for c in (corners, corners[::-1])]
-    for points in turned:
-        mask = decode(polygon_to_rle(points, (6, 7)))
-        assert mask[1:, :4].all()
-        assert mask.sum() == 20
-    both = polygons_to_rle([turned[0], [5, 0, 7, 0, 7, 1, 5, 1]], (6, 7))
-    assert both.area == 22
-
-
 @pytest.fixture
 def made(tmp_path):
-    """A folder of two images, one of them empty; returns what writes the file."""
+    """A folder of two images; returns what writes the file.
+
+    The first annotation is changed as asked for. One of the other image is added where
+    `also` says so.
+    """
     (tmp_path / "images").mkdir()
     for name in ("a.png", "b.png"):
         Image.new("RGB", (20, 10)).save(tmp_path / "images" / name)
@@ -152,10 +146,12 @@ def made(tmp_path):
         ],
     }
 
-    def write(**changes):
-        annotation = content["annotations"][0] | changes
+    def write(also=False, **changes):
+        first = content["annotations"][0]
+        annotation = first | changes
         annotation = {k: v for k, v in annotation.items() if v is not None}
-        whole = content | {"annotations": [annotation]}
+        other = [first | {"id": 12, "image_id": 2}] if also else []
+        whole = content | {"annotations": [annotation, *other]}
         (tmp_path / "a.json").write_text(json.dumps(whole))
         return str(tmp_path)
 
@@ -183,7 +179,7 @@ def test_run_lengths_are_read_as_lists_and_as_text(made, compressed):
     counts = to_string(told) if compressed else told.counts.tolist()
     segmentation = {"size": [10, 20], "counts": counts}
     data = DATASETS["coco"](
-        manual_dir=made(segmentation=segmentation, iscrowd=1), **MADE
+        manual_dir=made(also=True, segmentation=segmentation, iscrowd=1), **MADE
     )
     record = data.splits["train"][1]
     np.testing.assert_array_equal(decode(record["masks"][0]), mask)
@@ -214,15 +210,15 @@ WRONG = {
 
 @pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG)
 def test_a_wrong_annotation_is_told(made, change, said, caplog):
-    folder = made(**change)
+    folder = made(also=True, **change)
     with pytest.raises(UserError, match=rf"a\.json, annotation 11: .*{said}"):
         DATASETS["coco"](manual_dir=folder, keypoints=True, **MADE)
     with caplog.at_level(logging.WARNING, logger="segjax"):
         data = DATASETS["coco"](
             manual_dir=folder, keypoints=True, drop_wrong=True, **MADE
         )
-    assert data.splits["train"].facts.counts.tolist() == [0, 0]
-    assert "1 of 1 annotations are wrong and left out" in caplog.text
+    assert data.splits["train"].facts.counts.tolist() == [1, 0]
+    assert "1 of 2 annotations are wrong and left out" in caplog.text
 
 
 def test_without_masks_objects_fill_their_boxes(made):
@@ -255,7 +251,7 @@ def test_images_that_are_missing_or_not_listed_are_told(made, tmp_path):
         ({"train": "b.json"}, r"b\.json does not exist"),
         ({"train_images": "pictures"}, "folder of images .*pictures does not exist"),
         ({"validation_share": 1.5}, r"validation_share is 1\.5"),
-        ({"train": "images/a.png"}, "a.png is no JSON"),
+        ({"train": "images/a.png"}, "a.png is not text in UTF-8"),
     ],
 )
 def test_a_folder_that_is_not_as_said_is_told(made, arguments, said):
@@ -276,3 +272,71 @@ def test_files_of_other_categories_are_told(made, tmp_path):
         DATASETS["coco"](
             manual_dir=folder, keypoints=True, **MADE | {"train": "b.json"}
         )
+
+
+def content_of(folder):
+    return json.loads((Path(folder) / "a.json").read_text())
+
+
+def write_back(folder, content):
+    (Path(folder) / "a.json").write_text(json.dumps(content))
+
+
+def test_a_set_without_an_object_stops(made):
+    folder = made(category_id=9)
+    with pytest.raises(UserError, match=r"1 of 1 annotations are wrong.*none is left"):
+        DATASETS["coco"](manual_dir=folder, drop_wrong=True, **MADE)
+    for annotations in ([], [content_of(made())["annotations"][0] | {"iscrowd": 1}]):
+        write_back(folder, content_of(folder) | {"annotations": annotations})
+        with pytest.raises(UserError, match=r"a\.json has no object to train on"):
+            DATASETS["coco"](manual_dir=folder, **MADE)
+
+
+def test_names_with_backslashes_and_the_folder_in_front_are_read(made):
+    folder = made()
+    content = content_of(folder)
+    for image, before in zip(content["images"], ("images\\", "images/"), strict=True):
+        image["file_name"] = before + image["file_name"]
+    write_back(folder, content)
+    data = DATASETS["coco"](manual_dir=folder, **MADE)
+    assert [record["name"] for record in data.splits["train"]] == ["b", "a"]
+
+
+def test_an_image_that_is_left_out_is_no_unlisted_one(made):
+    folder = made()
+    content = content_of(folder)
+    content["images"][1]["height"] = None
+    write_back(folder, content)
+    with pytest.raises(UserError, match="image 2: its height is None"):
+        DATASETS["coco"](manual_dir=folder, **MADE)
+    data = DATASETS["coco"](manual_dir=folder, drop_wrong=True, **MADE)
+    assert [record["name"] for record in data.splits["train"]] == ["a"]
+
+
+def test_sizes_are_those_of_the_image_as_it_is_shown(made, monkeypatch):
+    folder = made()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = Path(folder) / "images/a.png"
+    Image.new("RGB", (20, 10)).save(path, exif=exif)
+    # Stored as the file says, 10 high and 20 wide, and turned by a quarter when read.
+    shown = np.zeros((20, 10, 3), np.uint8)
+    monkeypatch.setattr("segjax.data.builders.coco.read_page", lambda _: shown)
+    records = DATASETS["coco"](manual_dir=folder, **MADE).splits["train"]
+    with pytest.raises(
+        UserError, match=r"stored 10 high x 20 wide, as .* tag turns it to 20 x 10"
+    ):
+        records[1]
+    with pytest.raises(UserError, match=r"b\.png is 20 high x 10 wide .* says 10 x 20"):
+        records[0]
+    content = content_of(folder)
+    content["images"][0] |= {"height": 20, "width": 10}
+    write_back(folder, content)
+    assert DATASETS["coco"](manual_dir=folder, **MADE).splits["train"][1]["name"] == "a"
+
+
+def test_the_collector_of_cycles_runs_again_after_a_file(made):
+    folder = made(bbox=None)
+    with pytest.raises(UserError):
+        DATASETS["coco"](manual_dir=folder, **MADE)
+    assert gc.isenabled()

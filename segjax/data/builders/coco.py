@@ -14,20 +14,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
+import PIL.Image
 
 from segjax.data.coco_categories import category_specs
 from segjax.data.coco_json import CocoFile, CocoImage, read_coco
+from segjax.data.coco_places import ImageFolder, some
 from segjax.data.dataset import Dataset
-from segjax.data.images import list_images, read_page
+from segjax.data.images import read_page
 from segjax.data.instance_records import Facts, FactualRecords
 from segjax.data.instance_spec import InstanceSpec
 from segjax.types import Record, UserError
 
-_NAMED = 5
-"""Of wrong files in an error."""
+_TURNS = (5, 6, 7, 8)
+"""Values of the orientation tag that exchange height and width."""
 
 
 def coco(
@@ -67,8 +71,8 @@ def coco(
       keypoints: whether keypoints are wanted.
       raw_ids: whether class ids are the category ids, gaps included, as in weights that
         were trained on all 91 of COCO.
-      drop_wrong: whether wrong annotations are left out, said and counted, instead of
-        being refused; COCO itself has a handful of boxes without area.
+      drop_wrong: whether wrong annotations, images and categories are left out, said and
+        counted, instead of being refused; COCO itself has a handful of boxes without area.
       allow_unlisted: whether the folders may hold images that no file lists.
 
     Returns:
@@ -76,7 +80,7 @@ def coco(
 
     Raises:
       UserError: a file or an image is missing, an image is not listed, an annotation is
-        wrong, or the files have different categories.
+        wrong, there is no object to train on, or the files have different categories.
     """
     del data_dir
     if manual_dir is None:
@@ -95,19 +99,23 @@ def coco(
         "validation": (validation, validation_images),
         "test": (test, test_images),
     }
-    files, folders = {}, {}
+    files, folders, paths = {}, {}, {}
     for split, (name, folder) in wanted.items():
         if name is not None:
+            paths[split], folders[split] = root / name, root / folder
             files[split] = read_coco(
-                root / name, masks=masks, keypoints=keypoints, drop_wrong=drop_wrong
+                paths[split], masks=masks, keypoints=keypoints, drop_wrong=drop_wrong
             )
-            folders[split] = root / folder
     _require_equal_categories(files)
-    _require_images(files, folders, allow_unlisted=allow_unlisted)
-    images = {split: list(file.images) for split, file in files.items()}
+    images = _placed(files, paths, folders, allow_unlisted=allow_unlisted)
     if validation is None and validation_share:
         images |= _cut(images["train"], validation_share)
         folders["validation"] = folders["train"]
+    if all(image.crowd.all() for image in images["train"]):
+        raise UserError(
+            f"{paths['train']} has no object to train on (regions marked iscrowd do not "
+            "count). Put a file with annotations there."
+        )
     first = files["train"]
     spec, objects = category_specs(first.categories, first.keypoints, raw_ids=raw_ids)
     splits = {
@@ -134,11 +142,7 @@ def _read(
     path = folder / image.file_name
     pixels = read_page(path)
     if pixels.shape[:2] != image.size:
-        raise UserError(
-            f"{path} is {pixels.shape[0]} high x {pixels.shape[1]} wide pixels, but its "
-            f"annotation file says {image.size[0]} x {image.size[1]}. Put the image there "
-            "that was annotated."
-        )
+        raise _other_size(path, (pixels.shape[0], pixels.shape[1]), image.size)
     masks = image.masks()
     known = np.isfinite(image.areas)
     drawn = np.array([rle.area for rle in masks], np.float32)
@@ -187,46 +191,61 @@ def _require_equal_categories(files: dict[str, CocoFile]) -> None:
             )
 
 
-def _require_images(
-    files: dict[str, CocoFile], folders: dict[str, Path], *, allow_unlisted: bool
-) -> None:
-    """Checks that images are listed where they lie, and lie where they are listed."""
-    listed: dict[Path, set[str]] = {}
+def _placed(
+    files: dict[str, CocoFile],
+    paths: dict[str, Path],
+    folders: dict[str, Path],
+    *,
+    allow_unlisted: bool,
+) -> dict[str, list[CocoImage]]:
+    """Finds images where they are listed, and checks that they are listed where they lie.
+
+    Returns:
+      The images of each split; their `file_name` is the path within the folder.
+    """
+    opened = {folder: ImageFolder(folder) for folder in folders.values()}
+    listed: dict[Path, set[str]] = {folder: set() for folder in opened}
+    images = {}
     for split, file in files.items():
-        names = {image.file_name for image in file.images}
-        listed.setdefault(folders[split], set()).update(names)
-    for folder, names in listed.items():
-        if not folder.is_dir():
-            raise UserError(
-                f"The folder of images {folder} does not exist. Check --manual_dir and "
-                "config.data."
-            )
-        parents = {(folder / name).parent for name in names} or {folder}
-        there = {
-            image.relative_to(folder).as_posix()
-            for parent in parents
-            if parent.is_dir()
-            for image in list_images(parent)
-        }
-        missing = sorted(
-            name
-            for name in names
-            if name not in there and not (folder / name).is_file()
-        )
-        if missing:
-            raise UserError(
-                f"{folder} lacks {len(missing)} of the {len(names)} images that are "
-                f"listed: {_some(missing)}. Put them there."
-            )
-        unlisted = sorted(there - names)
+        folder, places = opened[folders[split]], listed[folders[split]]
+        names = [image.file_name for image in file.images]
+        found = folder.places(names, paths[split])
+        places.update(found)
+        places.update(filter(None, map(folder.place, file.files_left_out)))
+        images[split] = [
+            image if image.file_name == place else replace(image, file_name=place)
+            for image, place in zip(file.images, found, strict=True)
+        ]
+    for path, places in listed.items():
+        unlisted = opened[path].unlisted(places)
         if unlisted and not allow_unlisted:
             raise UserError(
-                f"{folder} holds {len(unlisted)} images that no annotation file lists: "
-                f"{_some(unlisted)}. An image without objects must be listed, too; list "
+                f"{path} holds {len(unlisted)} images that no annotation file lists: "
+                f"{some(unlisted)}. An image without objects must be listed, too; list "
                 "them, or leave them out by config.data.allow_unlisted=True."
             )
+    return images
 
 
-def _some(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _other_size(path: Path, found: tuple[int, int], said: tuple[int, int]) -> UserError:
+    """The error for an image of another size, `(height, width)`, than its file says."""
+    if found == said[::-1] and _orientation(path) in _TURNS:
+        return UserError(
+            f"{path} is stored {said[0]} high x {said[1]} wide, as its annotation file "
+            f"says, but its orientation tag turns it to {found[0]} x {found[1]}, and so it "
+            "is shown. Annotate it as it is shown, or remove the tag if the annotations "
+            "fit the stored pixels."
+        )
+    return UserError(
+        f"{path} is {found[0]} high x {found[1]} wide pixels, but its annotation file "
+        f"says {said[0]} x {said[1]}. Put the image there that was annotated."
+    )
+
+
+def _orientation(path: Path) -> int | None:
+    """The orientation tag of an image file, None where it has none."""
+    try:
+        with PIL.Image.open(path) as image:
+            return image.getexif().get(PIL.ExifTags.Base.Orientation)
+    except (OSError, SyntaxError, ValueError):
+        return None
