@@ -231,7 +231,9 @@ def command_line(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     yield functools.partial(_command, arguments)
 
 
-def _command(arguments: list[str]) -> int:
+def _command(arguments: list[str]) -> str:
+    from segjax.types import UserError
+
     command = [sys.executable, "-m", "segjax.main", *arguments]
     ended = subprocess.run(command, capture_output=True, timeout=120)
     text = (ended.stdout + ended.stderr).decode("utf-8", "surrogateescape")
@@ -242,7 +244,9 @@ def _command(arguments: list[str]) -> int:
         raise Wrong(f"a traceback or a warning of Python: {text[-400:]}")
     if raw or len(text.splitlines()) > 60:
         raise Wrong(f"unreadable output (control characters {raw}): {text[:200]}")
-    return ended.returncode
+    if ended.returncode:
+        raise UserError(text.strip().rpartition("\n")[2])
+    return text
 
 
 def fingerprint(value: Any) -> Any:
