@@ -171,8 +171,23 @@ def _unpacked(stored: Record) -> Record:
     record["crowd"] = record["crowd"].astype(bool)
     counts, lengths = record.pop("mask_counts"), record.pop("mask_lengths")
     height, width = record["image"].shape[:2]
-    parts = np.split(counts.astype(np.int64), np.cumsum(lengths))[: len(lengths)]
-    if any(part.sum() != height * width for part in parts) or counts.min(initial=0) < 0:
-        raise ValueError("masks are not of their image's size")
-    record["masks"] = tuple(Rle((height, width), part) for part in parts)
+    masks = _masks(counts.astype(np.int64), lengths.astype(np.int64), (height, width))
+    if masks is None or len(masks) != len(record["boxes"]):
+        raise ValueError("masks are not those of its objects, or of another size")
+    record["masks"] = masks
     return record
+
+
+def _masks(
+    counts: np.ndarray, lengths: np.ndarray, size: tuple[int, int]
+) -> tuple[Rle, ...] | None:
+    """Cuts run lengths into masks of a size; None where they are not such masks."""
+    ends = np.cumsum(lengths)
+    if not len(lengths):
+        return None if len(counts) else ()
+    if lengths.min() < 1 or ends[-1] != len(counts) or counts.min() < 0:
+        return None
+    # Stored as 32 bits, counts have sums that 64 bits hold.
+    if (np.add.reduceat(counts, ends - lengths) != size[0] * size[1]).any():
+        return None
+    return tuple(Rle(size, part) for part in np.split(counts, ends[:-1]))
