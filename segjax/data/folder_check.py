@@ -144,7 +144,7 @@ def _remembered(path: Path) -> dict[str, Facts]:
     if digest.decode("ascii", "replace") != hashlib.sha256(facts).hexdigest():
         return {}
     known = json.loads(facts).items()
-    return {state: Facts(pages, tuple(ids)) for state, (pages, ids) in known}
+    return {state: Facts(n, tuple(ids), *more) for state, (n, ids, *more) in known}
 
 
 def _write(path: Path, known: MutableMapping[str, Facts]) -> None:
