@@ -114,8 +114,14 @@ def coco(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 def _mask(make: Callable[..., Any], told: Any) -> Any:
     from segjax import rle
+    from segjax.types import UserError
 
-    found = make(told, SIZE)
+    try:
+        found = make(told, SIZE)
+    except ValueError as error:
+        if not str(error).startswith("points "):
+            raise
+        raise UserError(f"{error}.") from error  # an argument is named, as of functions
     if rle.decode(found).shape != SIZE:
         raise Wrong("a mask of another size")
     return found, rle.boxes_of([found]), rle.union([found, found])
