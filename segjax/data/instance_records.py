@@ -173,7 +173,7 @@ def _unpacked(stored: Record) -> Record:
     height, width = record["image"].shape[:2]
     masks = _masks(counts.astype(np.int64), lengths.astype(np.int64), (height, width))
     if masks is None or len(masks) != len(record["boxes"]):
-        raise ValueError("masks are not those of its objects")
+        raise ValueError("masks are not those of its objects, or of another size")
     record["masks"] = masks
     return record
 

@@ -114,8 +114,14 @@ def coco(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 def _mask(make: Callable[..., Any], told: Any) -> Any:
     from segjax import rle
+    from segjax.types import UserError
 
-    found = make(told, SIZE)
+    try:
+        found = make(told, SIZE)
+    except ValueError as error:
+        if not str(error).startswith("points "):
+            raise
+        raise UserError(f"{error}.") from error  # an argument is named, as of functions
     if rle.decode(found).shape != SIZE:
         raise Wrong("a mask of another size")
     return found, rle.boxes_of([found]), rle.union([found, found])
@@ -231,7 +237,9 @@ def command_line(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     yield functools.partial(_command, arguments)
 
 
-def _command(arguments: list[str]) -> int:
+def _command(arguments: list[str]) -> str:
+    from segjax.types import UserError
+
     command = [sys.executable, "-m", "segjax.main", *arguments]
     ended = subprocess.run(command, capture_output=True, timeout=120)
     text = (ended.stdout + ended.stderr).decode("utf-8", "surrogateescape")
@@ -242,7 +250,9 @@ def _command(arguments: list[str]) -> int:
         raise Wrong(f"a traceback or a warning of Python: {text[-400:]}")
     if raw or len(text.splitlines()) > 60:
         raise Wrong(f"unreadable output (control characters {raw}): {text[:200]}")
-    return ended.returncode
+    if ended.returncode:
+        raise UserError(text.strip().rpartition("\n")[2])
+    return text
 
 
 def fingerprint(value: Any) -> Any:
