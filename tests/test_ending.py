@@ -136,7 +136,7 @@ def test_the_second_ctrl_c_of_a_training_leaves_at_once(
     assert "Traceback" not in stderr
     assert stdout == "" or json.loads(stdout)["interrupted"]
     again = start_segjax(*LONG, *arguments)
-    read_until(again, "step ")
+    read_until(again, "loss ")
     again.send_signal(signal.SIGTERM)
     stdout, stderr = again.communicate(timeout=60)
     assert again.returncode == 0, stderr
@@ -173,8 +173,9 @@ def test_training_outlives_those_who_read_what_it_says(
     process = start_segjax(EM, f"--workdir={tmp_path}", f"--data_dir={data_dir}")
     read_until(process, "Model ")
     process.stderr.close()
-    stdout = process.stdout.read()
-    assert process.wait(timeout=60) == 0
+    with process:
+        stdout = process.stdout.read()
+    assert process.returncode == 0
     assert json.loads(stdout)["step"] == 2
 
 
