@@ -56,9 +56,9 @@ class LossRange:
           The loss, and the most that it could be within the range of those before it;
           JSON, kept beside a checkpoint.
         """
-        before = self._losses or [loss]
+        limit = FACTOR * statistics.median(self._losses or [loss])
         self._losses.append(loss)
-        return {"mean": loss, "limit": FACTOR * statistics.median(before)}
+        return {"mean": loss, "limit": limit}
 
 
 def is_in_range(loss: Mapping[str, float] | None) -> bool:

@@ -1,6 +1,7 @@
 """Checkpoints: what is kept, what is said, what is refused."""
 
 import errno
+import json
 from pathlib import Path
 
 import jax
@@ -8,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.train.checkpoint import Checkpoints, DamagedError, abstract_like
+from segjax.train.checkpoint import (
+    Checkpoints,
+    DamagedError,
+    _about_sha256,
+    abstract_like,
+    steps_on_disk,
+)
+from segjax.train.divergence import LossRange
 from segjax.train.sharding import Devices
 from segjax.train.state import TrainState, parameters_sha256, tree_sha256
 from segjax.types import UserError
@@ -111,8 +119,8 @@ def test_what_is_newer_is_set_aside_and_can_be_saved_anew(tmp_path, abstract):
         (PermissionError(errno.EACCES, "Permission denied"), UserError, "Permission"),
         (OSError(errno.EIO, "Input/output error"), UserError, "Nothing was changed"),
         (ValueError("RESOURCE_EXHAUSTED: memory"), UserError, "cannot be read"),
-        (MemoryError("too large"), MemoryError, ""),
-        (ValueError("no such array"), DamagedError, ""),
+        (MemoryError("too large"), MemoryError, "too large"),
+        (ValueError("no such array"), DamagedError, "wrapped"),
     ],
 )
 def test_errors_that_may_pass_are_no_damage(
@@ -125,11 +133,8 @@ def test_errors_that_may_pass_are_no_damage(
             raise error if kind is MemoryError else RuntimeError("wrapped") from error
 
         monkeypatch.setattr(checkpoints._manager, "restore", fail)
-        with pytest.raises(kind):
+        with pytest.raises(kind, match=sentence):
             checkpoints.restore(2, abstract)
-        if kind is UserError:
-            with pytest.raises(UserError, match=sentence):
-                checkpoints.newest_about()
 
 
 def test_a_file_that_cannot_be_read_now_is_no_damage(tmp_path, abstract, monkeypatch):
@@ -151,6 +156,84 @@ def test_a_file_that_cannot_be_read_now_is_no_damage(tmp_path, abstract, monkeyp
         monkeypatch.setattr(Path, "read_bytes", locked)
         with pytest.raises(UserError, match="Permission denied"):
             checkpoints.restore(1, abstract)
+        with pytest.raises(UserError, match="Permission denied"):
+            checkpoints.newest_about()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"a":' * 9999, b"\xff"])
+def test_a_damaged_checkpoint_hides_no_other(tmp_path, abstract, content, caplog):
+    kept_after(tmp_path, [0.9, 0.1, 0.2])
+    (tmp_path / "checkpoints/3/about/metadata").write_bytes(content)
+    with Checkpoints(tmp_path, "mean_iou", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [3, 2, 1]
+        assert checkpoints.best_step() == 1
+        assert checkpoints.newest_about()["step"] == 2
+        assert int(checkpoints.restore_newest(abstract)[0].step) == 2
+    assert "checkpoint of step 3" in caplog.text
+    assert "is damaged (what it says of itself has changed)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "best"),
+    [(b'{"mean_iou": 0.95}', 2), (b"{", 1), (b'{"mean_iou": "x"}', 1), (b"[]", 1)],
+)
+def test_metrics_of_old_runs_lie_in_a_file_of_their_own(tmp_path, content, best):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, metrics in ((1, {"mean_iou": 0.9}), (2, None)):
+            checkpoints.save(state_at(step), ABOUT, metrics)
+        checkpoints.wait()
+    path = tmp_path / "checkpoints/2/about/metadata"
+    about = json.loads(path.read_text())
+    del about["metrics"], about["about_sha256"]
+    about["about_sha256"] = _about_sha256(about)
+    path.write_text(json.dumps(about))
+    (tmp_path / "checkpoints/2/metrics").mkdir()
+    (tmp_path / "checkpoints/2/metrics/metrics").write_bytes(content)
+    with Checkpoints(tmp_path, "mean_iou", read_only=True) as checkpoints:
+        assert checkpoints.best_step() == best
+
+
+def test_stray_files_among_the_checkpoints_hide_none(tmp_path, abstract):
+    kept_after(tmp_path, [None, None])
+    for name in ("3", "x", "1²", "007", "4.orbax-checkpoint-tmp"):
+        (tmp_path / "checkpoints" / name).write_bytes(b"{}")
+    (tmp_path / "checkpoints" / "9").mkdir()
+    assert steps_on_disk(tmp_path)[-2:] == [2, 1]
+    with Checkpoints(tmp_path) as checkpoints:
+        state, _ = checkpoints.restore_newest(abstract)
+        assert int(state.step) == 2
+        checkpoints.set_aside_after(2)
+        checkpoints.save(state_at(3), ABOUT)
+        checkpoints.wait()
+        assert checkpoints.steps() == [3, 2]
+
+
+def test_the_newest_checkpoint_in_range_is_that_of_before_the_loss_rose(tmp_path):
+    losses = LossRange()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.newest_in_range() is None
+        for step, loss in enumerate((0.75, 0.5, 40.0), 1):
+            checkpoints.save(state_at(step), {**ABOUT, "loss": losses.add(loss)})
+        checkpoints.wait()
+        assert checkpoints.newest_in_range() == tmp_path / "checkpoints/2"
+        (tmp_path / "checkpoints/2/about/metadata").write_bytes(b"")
+        assert checkpoints.newest_in_range() is None
+
+
+def test_a_disk_that_fills_up_is_a_sentence(tmp_path, monkeypatch):
+    kept_after(tmp_path, [None])
+    with Checkpoints(tmp_path) as checkpoints:
+
+        def fail(*_, **__):
+            raise ValueError(
+                "INTERNAL: x: No space left on device [os_error_code='28']"
+            )
+
+        monkeypatch.setattr(checkpoints._manager, "save", fail)
+        with pytest.raises(UserError) as caught:
+            checkpoints.save(state_at(2), ABOUT)
+    assert "(No space left on device)" in str(caught.value)
+    assert "the newest that is there is of step 1" in str(caught.value)
 
 
 def test_an_error_marks_the_best_where_it_is_lowest(tmp_path):

@@ -1,6 +1,7 @@
 """The loop: what it logs, when it saves, and how it stops at numbers that are none."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -44,30 +45,118 @@ def test_logs_evaluations_and_checkpoints_come_when_they_should(
     assert about["config"] == json.loads((tmp_path / "config.json").read_text())
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_records(
-    smoke, data_dir, tmp_path
-):
-    """A rate that overflows: the first step is finite, the next ones are not."""
+@pytest.fixture
+def diverging(smoke):
+    """A rate that overflows within a few steps."""
     smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
-    smoke.optimizer.clip_norm = 1e30
     smoke.schedule.peak = 1e37
     smoke.schedule.warmup_steps = 0
     smoke.model.batch_norm = False
-    smoke.optimizer = {"name": "sgd", "momentum": 0.0}
+    smoke.optimizer = {"name": "sgd", "momentum": 0.0, "clip_norm": 1e30}
+    return smoke
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_records(
+    diverging, data_dir, tmp_path
+):
+    """And neither the step nor what it made of the parameters is saved."""
     with pytest.raises(UserError) as caught:
-        train(smoke, tmp_path, data_dir)
+        train(diverging, tmp_path, data_dir)
     sentence = str(caught.value)
-    step = int(sentence.split("Step ")[1].split()[0])
-    assert "is not finite" in sentence
-    task = SemanticTask(smoke)
+    step = int(sentence.split("tep ")[1].split()[0])
+    assert "not finite" in sentence
+    task = SemanticTask(diverging)
     dataset = task.open_dataset(data_dir, None)
     for name in task.records_of_step(dataset, step - 1):
         assert name in sentence
     assert "config.schedule.peak" in sentence
-    with checkpoint.Checkpoints(tmp_path, read_only=True) as kept:
-        assert all(saved < step for saved in kept.steps())
-    if step > 1:
-        assert f"that of step {step - 1}" in sentence
+    assert all(saved < step for saved in checkpoint.steps_on_disk(tmp_path))
+
+
+def test_no_checkpoint_is_named_where_there_is_none(diverging, data_dir, tmp_path):
+    diverging.checkpoint_every = 9
+    with pytest.raises(UserError, match=r"No checkpoint is from before .*begin anew"):
+        train(diverging, tmp_path, data_dir)
+
+
+@pytest.fixture
+def diverged(smoke, data_dir, tmp_path, monkeypatch):
+    """A run that goes well for two steps, rises for two, and ends in infinity."""
+    smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
+    smoke.schedule.warmup_steps = 0
+    run = loop.Programs.__call__
+    losses = (0.75, 0.5, 40.0, 5000.0, np.inf)
+
+    def rising(self, state, batch):
+        state, metrics = run(self, state, batch)
+        return state, {**metrics, "loss": np.float32(losses[int(state.step) - 1])}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Programs, "__call__", rising)
+        with pytest.raises(UserError) as caught:
+            train(smoke, tmp_path / "run", data_dir)
+        with pytest.raises(UserError) as again:
+            train(smoke, tmp_path / "run", data_dir)
+    return str(caught.value), str(again.value)
+
+
+def test_only_a_checkpoint_from_before_the_loss_rose_is_named(diverged):
+    """Those of steps 3 and 4 are newest, finite, and useless: step 2 is gone by then."""
+    first, again = diverged
+    assert first.startswith("Step 5 is not finite (")
+    assert "No checkpoint is from before the loss left its range" in first
+    assert again == first
+
+
+def test_the_checkpoint_that_is_named_can_be_gone_on_from(
+    smoke, data_dir, tmp_path, monkeypatch
+):
+    smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
+    smoke.evaluation.cell_class = None
+    smoke.schedule.warmup_steps = 0
+    run = loop.Programs.__call__
+    losses = (0.75, 0.5, 40.0, np.nan)
+
+    def rising(self, state, batch):
+        state, metrics = run(self, state, batch)
+        return state, {**metrics, "loss": np.float32(losses[int(state.step) - 1])}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Programs, "__call__", rising)
+        with pytest.raises(UserError) as caught:
+            train(smoke, tmp_path / "run", data_dir)
+    sentence = str(caught.value)
+    assert "Step 4 is not finite" in sentence
+    assert "with the checkpoint of step 2, from before" in sentence
+    group = sentence.partition("initialization=dict(")[2].partition(")")[0]
+    smoke.initialization = dict(re.findall(r'(\w+)="([^"]+)"', group))
+    smoke.schedule.peak, smoke.num_steps = 1e-4, 1
+    train(smoke, tmp_path / "other", data_dir)
+    (about,) = checkpoint.abouts_on_disk(tmp_path / "other")
+    saved = {a["step"]: a for a in checkpoint.abouts_on_disk(tmp_path / "run")}
+    assert saved.keys() == {2, 3}
+    assert about["initialization"]["sha256"] == saved[2]["parameters_sha256"]
+
+
+def test_parameters_that_are_not_finite_are_not_saved(
+    smoke, data_dir, tmp_path, monkeypatch
+):
+    """The last update can overflow while all that the step measured is finite."""
+    smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 2, 9
+    smoke.schedule.warmup_steps = 0
+    run = loop.Programs.__call__
+
+    def overflowing(self, state, batch):
+        state, metrics = run(self, state, batch)
+        if int(state.step) == 4:
+            params = jax.tree.map(lambda x: x + np.inf, state.params)
+            state = state.replace(params=params)
+        return state, metrics
+
+    monkeypatch.setattr(loop.Programs, "__call__", overflowing)
+    with pytest.raises(UserError, match="parameters after step 4 are not finite"):
+        train(smoke, tmp_path, data_dir)
+    assert checkpoint.steps_on_disk(tmp_path) == [2]
 
 
 def test_records_of_a_step_are_those_of_its_batch(smoke, data_dir):

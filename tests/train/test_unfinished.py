@@ -16,6 +16,7 @@ from segjax.train import unfinished
 from segjax.train.checkpoint import Checkpoints, DamagedError, abstract_like
 from segjax.train.sharding import Devices
 from segjax.train.state import TrainState
+from segjax.types import UserError
 
 ARRAYS = 40
 
@@ -92,7 +93,9 @@ def test_a_full_disk_leaves_no_writes_behind(tmp_path, said):
         with Checkpoints(tmp_path / str(time.monotonic_ns())) as checkpoints:
             resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
             try:
-                with pytest.raises(ValueError, match="File too large"):
+                with pytest.raises(
+                    UserError, match=r"\(File too large\); there is none"
+                ):
                     save(checkpoints)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
