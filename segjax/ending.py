@@ -142,14 +142,16 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
     Args:
       error: what was raised.
       remedy: says what helps where the memory does not suffice.
+
+    Returns:
+      The sentence.
     """
     if isinstance(error, UserError):
         return str(error)
     cause: BaseException | None = error
     while cause is not None:
-        is_runtime = isinstance(
-            cause, RuntimeError | ValueError
-        )  # JAX's, TensorStore's
+        # JAX's errors are RuntimeErrors, TensorStore's are ValueErrors.
+        is_runtime = isinstance(cause, RuntimeError | ValueError)
         if isinstance(cause, MemoryError) or (
             is_runtime and _NO_MEMORY.search(str(cause))
         ):

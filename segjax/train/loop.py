@@ -324,10 +324,14 @@ class _Run:
     def draw(self, state: TrainState) -> None:
         """Draws the pictures of a finished run."""
         if self.is_main and self.report is not None:
-            files = draw_run(
-                self.workdir, self.task, state.variables, self.dataset, self.report
-            )
-            self.progress.say(f"Pictures: {files[0].parent}")
+            try:
+                files = draw_run(
+                    self.workdir, self.task, state.variables, self.dataset, self.report
+                )
+            except UserError as error:  # a trained run is worth more than its pictures
+                self.progress.say(f"There are no new pictures: {error}")
+            else:
+                self.progress.say(f"Pictures: {files[0].parent}")
 
 
 def _initial_or_restored(

@@ -412,7 +412,7 @@ def test_what_belongs_to_the_user_is_found_before_anything_is_decoded(
 ):
     (linked / "out").mkdir()
     (linked / "out/b.png").write_bytes(b"drawn by hand")
-    monkeypatch.setattr(segjax.predict.files, "_look_at", None)
+    monkeypatch.setattr(segjax.predict.files, "look_at_all", None)
     with pytest.raises(UserError, match="would be overwritten"):
         predict_files(PREDICTOR, linked / "in", linked / "out", **GREY)
 

@@ -77,3 +77,22 @@ def test_a_picture_of_the_user_is_found_before_anything_is_compiled(
     with pytest.raises(UserError, match=r"pictures/curves\.png would be overwritten"):
         loop.train(smoke, tmp_path, data_dir)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_picture_that_somebody_draws_during_the_training_does_not_stop_it(
+    smoke, data_dir, tmp_path, monkeypatch, capsys
+):
+    plan = loop.plan_pictures
+
+    def drawn_after_the_check(workdir, *rest):
+        planned = plan(workdir, *rest)
+        (workdir / "pictures").mkdir()
+        (workdir / "pictures/curves.png").write_bytes(b"mine")
+        return planned
+
+    monkeypatch.setattr(loop, "plan_pictures", drawn_after_the_check)
+    result = loop.train(smoke, tmp_path, data_dir)
+    assert result.step == smoke.num_steps
+    assert not result.interrupted
+    assert (tmp_path / "pictures/curves.png").read_bytes() == b"mine"
+    assert "There are no new pictures" in capsys.readouterr().err
