@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segjax.data.lossy import loss_of, webp_keeps_values
+from segjax.data.bitstreams import loss_of, webp_keeps_values
 from segjax.data.orientation import exif_orientation
 from segjax.data.stored import EXTRA_CODECS, Stored, require_room
 from segjax.types import UserError

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import tifffile
 
-from segjax.data.lossy import ALWAYS_KEEP, HEAD, KEEPS_VALUES, loss_of
+from segjax.data.bitstreams import ALWAYS_KEEP, HEAD, KEEPS_VALUES, SIZES, loss_of
 from segjax.data.orientation import TAG, known_orientation
 from segjax.data.stored import SMALL_BYTES, Stored, require_room
 from segjax.data.tiff_axes import require_pages, stated_axes
@@ -106,15 +107,13 @@ class TiffPages:
     def loss(self, index: int) -> str:
         """Says how a page was compressed if that may change values, else nothing."""
         page = self._head(0 if self._volume is not None else index)
-        name = getattr(page.compression, "name", str(page.compression))
+        name = _compression(page)
         if name in ALWAYS_KEEP:
             return ""
         kept: bool | None = None
         if name in KEEPS_VALUES:
-            file = self._file.filehandle
-            for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-                file.seek(start)
-                kept = KEEPS_VALUES[name](file.read(min(size, HEAD)))
+            for head in self._heads_of_parts(page):
+                kept = KEEPS_VALUES[name](head)
                 if not kept:
                     break
         return loss_of(f"is compressed as {name}", kept)
@@ -173,6 +172,20 @@ class TiffPages:
         if part > max(4 * page.nbytes, SMALL_BYTES):
             raise ValueError(f"its tiles of {part} bytes are larger than its image")
 
+        if (size_of := SIZES.get(_compression(page))) is not None:
+            most_pixels = max(4 * page.size, SMALL_BYTES >> 4)
+            for head in self._heads_of_parts(page):
+                height, width = size_of(head) or (0, 0)
+                if height * width > most_pixels:
+                    raise ValueError(f"a part claims {width} x {height} pixels")
+
+    def _heads_of_parts(self, page: tifffile.TiffPage) -> Iterator[bytes]:
+        """Yields how each strip or tile of a page begins."""
+        file = self._file.filehandle
+        for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+            file.seek(start)
+            yield file.read(min(size, HEAD))
+
     def _require_all_pages(self) -> list[int]:
         """Follows the chain of pages and raises where it is broken or bites its tail.
 
@@ -216,3 +229,7 @@ class TiffPages:
             offset=series.dataoffset,
             shape=(series.size // page.size, *page.shape),
         )
+
+
+def _compression(page: tifffile.TiffPage) -> str:
+    return getattr(page.compression, "name", str(page.compression))

@@ -189,6 +189,40 @@ def test_a_tiff_that_lies_about_its_pixels_is_refused(tmp_path, case):
     refused(tmp_path / "a.tif", said, read=read_label)
 
 
+def claims_in_jpeg(raw):
+    struct.pack_into(">HH", raw, raw.index(b"\xff\xc0") + 5, 30_000, 30_000)
+
+
+def claims_in_jpeg2000(raw):
+    at = raw.index(b"\xff\x4f\xff\x51")
+    for place in (8, 24):  # of the image, and of its tiles
+        struct.pack_into(">II", raw, at + place, 30_000, 30_000)
+
+
+def claims_in_png(raw):
+    at = raw.index(b"IHDR")
+    struct.pack_into(">II", raw, at + 4, 30_000, 30_000)
+    struct.pack_into(">I", raw, at + 17, zlib.crc32(raw[at : at + 17]))
+
+
+@pytest.mark.parametrize(
+    ("compression", "claim"),
+    [
+        ("jpeg", claims_in_jpeg),
+        ("jpeg2000", claims_in_jpeg2000),
+        ("png", claims_in_png),
+    ],
+)
+def test_a_tile_that_claims_more_pixels_than_its_page_is_refused(
+    tmp_path, compression, claim
+):
+    tifffile.imwrite(tmp_path / "a.tif", GREY, compression=compression, tile=(32, 32))
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    claim(raw)
+    (tmp_path / "a.tif").write_bytes(raw)
+    refused(tmp_path / "a.tif", "a part claims 30000 x 30000 pixels")
+
+
 def test_a_sparse_tile_is_missing(tmp_path):
     tifffile.imwrite(
         tmp_path / "a.tif", GREY, compression="zlib", metadata=None, **TILED

@@ -1,8 +1,7 @@
-"""Whether compressed bytes give back the values that went in, read from the bytes alone.
+"""What compressed bytes say of themselves: whether they keep values, and their size.
 
-Labels must come back as they were; what cannot be decided is as bad as a loss. Each
-function takes the first bytes of a bitstream and returns whether it keeps values, or None
-where that cannot be told.
+Labels must come back as they were; what cannot be decided is as bad as a loss. The functions
+take the first bytes of a bitstream; they return None where something cannot be told.
 """
 
 from __future__ import annotations
@@ -16,8 +15,11 @@ from typing import BinaryIO
 HEAD = 1 << 16
 """Bytes of a bitstream that are enough to decide."""
 
-_JPEG_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF, 0xF7)
-"""Markers of lossless JPEG's frames (ITU-T T.81, table B.1) and of JPEG-LS."""
+_JPEG_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
+"""Markers of lossless JPEG's frames (ITU-T T.81, table B.1)."""
+
+_JPEG_LS = 0xF7
+"""That of JPEG-LS, which may be near-lossless."""
 
 _JPEG_LOSSY = (0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE)
 _LERC_INTEGERS = range(6)
@@ -51,12 +53,33 @@ def webp_keeps_values(file: BinaryIO) -> bool | None:
 
 def jpeg_keeps_values(data: bytes) -> bool | None:
     """Looks for the frame of a JPEG: only its lossless process keeps values."""
-    for marker, _ in _segments(data, start=2):
-        if marker in _JPEG_LOSSLESS:
-            return True if marker != 0xF7 else None
-        if marker in _JPEG_LOSSY:
-            return False
-    return None
+    marker, _ = _jpeg_frame(data)
+    if marker in _JPEG_LOSSLESS:
+        return True
+    return False if marker in _JPEG_LOSSY else None
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, tuple[int, int] | None]:
+    """Returns the marker of a JPEG's frame, and its height and width."""
+    for marker, body in _segments(data, start=2):
+        if marker in (*_JPEG_LOSSLESS, *_JPEG_LOSSY, _JPEG_LS) and len(body) > 4:
+            return marker, struct.unpack_from(">HH", body, 1)
+    return 0, None
+
+
+def _jpeg2000_size(data: bytes) -> tuple[int, int] | None:
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0 or len(data) < start + 16:
+        return None
+    width, height = struct.unpack_from(">II", data, start + 8)
+    return height, width
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    if len(data) < 24:
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width
 
 
 def jpeg2000_keeps_values(data: bytes) -> bool | None:
@@ -112,19 +135,29 @@ def _segments(data: bytes, *, start: int) -> Iterator[tuple[int, bytes]]:
         place += 2 + max(length, 2)
 
 
+_JPEG_NAMES = ("JPEG", "OJPEG", "ALT_JPEG", "JPEG_LOSSY")
+_JPEG2000_NAMES = (
+    "JPEG2000",
+    "JPEG_2000_LOSSY",
+    "APERIO_JP2000_YCBC",
+    "APERIO_JP2000_RGB",
+)
+
 KEEPS_VALUES: dict[str, Callable[[bytes], bool | None]] = {
-    "JPEG": jpeg_keeps_values,
-    "OJPEG": jpeg_keeps_values,
-    "ALT_JPEG": jpeg_keeps_values,
-    "JPEG_LOSSY": jpeg_keeps_values,
-    "APERIO_JP2000_YCBC": jpeg2000_keeps_values,
-    "APERIO_JP2000_RGB": jpeg2000_keeps_values,
-    "JPEG_2000_LOSSY": jpeg2000_keeps_values,
-    "JPEG2000": jpeg2000_keeps_values,
+    **dict.fromkeys(_JPEG_NAMES, jpeg_keeps_values),
+    **dict.fromkeys(_JPEG2000_NAMES, jpeg2000_keeps_values),
     "LERC": lerc_keeps_values,
     "WEBP": lambda data: webp_keeps_values(io.BytesIO(data)),
 }
 """Deciders by the name of a TIFF's compression."""
+
+SIZES: dict[str, Callable[[bytes], tuple[int, int] | None]] = {
+    **dict.fromkeys(_JPEG_NAMES, lambda data: _jpeg_frame(data)[1]),
+    **dict.fromkeys(_JPEG2000_NAMES, _jpeg2000_size),
+    "PNG": _png_size,
+}
+"""What tells height and width of a strip or tile, by the name of a TIFF's compression: where
+the decoder would make room for whatever the bytes claim."""
 
 _FAX = ("CCITTRLE", "CCITTFAX3", "CCITTFAX4", "CCIRLEW")
 _ZLIB = ("ADOBE_DEFLATE", "DEFLATE", "PIXTIFF", "PNG")
