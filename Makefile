@@ -1,7 +1,7 @@
 # On a fresh machine with python3 (3.11 or newer) and make:
 #   make demo    trains a small U-Net on embedded data, measures it, predicts, draws
 #   make test    runs all tests
-#   make fuzz    gives 20,000 damaged files to every reader; 20 minutes on 2 cores
+#   make fuzz    gives 20,000 damaged files to every reader; 10 minutes on 2 cores
 #   make lint    formatting, style, types
 #   make clean   removes .venv; runs stay
 # Another Python: make demo PYTHON=python3.12. Another preset: make demo PRESET=:smoke.

@@ -86,19 +86,31 @@ def lies(rng: np.random.Generator, data: bytes) -> bytes:
 PLAIN: tuple[Mutator, ...] = (bits, cut, blocks, lies)
 
 
-def png(rng: np.random.Generator, data: bytes) -> bytes:
-    """Takes a PNG's chunks apart, and mends the checksums."""
-    chunks, at = [], 8
+def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    found, at = [], 8
     while at + 12 <= len(data):
         (size,) = struct.unpack(">I", data[at : at + 4])
-        chunks.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + size]))
+        found.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + size]))
         at += 12 + size
+    return found
+
+
+def png_of(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """A PNG of chunks, with their checksums."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b))
+        for n, b in chunks
+    )
+
+
+def png(rng: np.random.Generator, data: bytes) -> bytes:
+    """Takes a PNG's chunks apart, and mends the checksums."""
+    chunks = _chunks(data)
     i = int(rng.integers(len(chunks)))
     name, body = chunks[i]
     what = int(rng.integers(6))
     if name == b"IDAT" and what < 3:
-        rows = zlib.decompress(body)
-        body = zlib.compress(pick(rng, PLAIN)(rng, rows))
+        body = zlib.compress(pick(rng, PLAIN)(rng, zlib.decompress(body)))
     elif what < 4:
         body = pick(rng, (bits, lies))(rng, body)
     chunks[i] = (name, body)
@@ -106,39 +118,85 @@ def png(rng: np.random.Generator, data: bytes) -> bytes:
         chunks.insert(int(rng.integers(len(chunks) + 1)), chunks[i])
     elif what == 5:
         chunks.pop(i)
-    return data[:8] + b"".join(
-        struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b))
-        for n, b in chunks
-    )
+    return png_of(chunks)
+
+
+def cut_rows(rng: np.random.Generator, data: bytes) -> bytes:
+    """Takes the last rows out of a PNG, all checksums of which are right."""
+    chunks = _chunks(data)
+    pixels = zlib.decompress(b"".join(b for n, b in chunks if n == b"IDAT"))
+    rest = [c for c in chunks if c[0] not in (b"IDAT", b"IEND")]
+    rows = (b"IDAT", zlib.compress(cut(rng, pixels)))
+    return png_of([*rest, rows, (b"IEND", b"")])
+
+
+class _Tiff:
+    """Where the pages of a TIFF are, their links and their tags."""
+
+    def __init__(self, data: bytes):
+        self.order = "<" if data[:2] == b"II" else ">"
+        self.big = data[2:4] in (b"+\0", b"\0+")
+        self.offset, count, entry = ("Q", "Q", 20) if self.big else ("I", "H", 12)
+        head = struct.calcsize(count)
+        self.pages: list[int] = []
+        self.links = [8 if self.big else 4]
+        self.tags: list[int] = []
+        (at,) = struct.unpack_from(self.order + self.offset, data, self.links[0])
+        while at and at not in self.pages:
+            self.pages.append(at)
+            (tags,) = struct.unpack_from(self.order + count, data, at)
+            self.tags += [at + head + i * entry for i in range(tags)]
+            self.links.append(at + head + tags * entry)
+            (at,) = struct.unpack_from(self.order + self.offset, data, self.links[-1])
+
+    def put(self, data: bytes, form: str, at: int, number: int) -> bytes:
+        out = bytearray(data)
+        struct.pack_into(
+            self.order + form, out, at, number % 256 ** struct.calcsize(form)
+        )
+        return bytes(out)
 
 
 def tiff(rng: np.random.Generator, data: bytes) -> bytes:
     """Lies in a tag of a TIFF's page, or in what links its pages."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
-    first, out = (8 if big else 4), bytearray(data)
-    pages, links = [], [first]
-    at = struct.unpack_from(order + offset, data, first)[0]
-    while at and at not in pages:
-        pages.append(at)
-        (tags,) = struct.unpack_from(order + count, data, at)
-        links.append(at + struct.calcsize(order + count) + tags * entry)
-        (at,) = struct.unpack_from(order + offset, data, links[-1])
+    file = _Tiff(data)
     if rng.random() < 0.2:
-        target = int(pick(rng, (*pages, 0, 1, len(data) - 1, len(data), 2**31)))
-        struct.pack_into(order + offset, out, pick(rng, links), target)
-        return bytes(out)
-    page = pick(rng, pages)
-    (tags,) = struct.unpack_from(order + count, data, page)
-    tag = page + struct.calcsize(order + count) + int(rng.integers(tags)) * entry
-    where = int(pick(rng, (0, 2, 4, 8 + 4 * big, 8 + 4 * big)))
-    form = "H" if where < 4 else offset
-    number = int(pick(rng, (*EDGES, int(rng.integers(400))))) % 256 ** struct.calcsize(
-        form
-    )
-    struct.pack_into(order + form, out, tag + where, number)
-    return bytes(out)
+        target = pick(rng, (*file.pages, 0, 1, len(data) - 1, len(data), 2**31))
+        return file.put(data, file.offset, pick(rng, file.links), int(target))
+    where = int(pick(rng, (0, 2, 4, 8 + 4 * file.big, 8 + 4 * file.big)))
+    number = int(pick(rng, (*EDGES, int(rng.integers(400)))))
+    form = "H" if where < 4 else file.offset
+    return file.put(data, form, pick(rng, file.tags) + where, number)
+
+
+def cut_tiles(rng: np.random.Generator, data: bytes) -> bytes:
+    """Takes the last strips or tiles of a page out of the lists of them."""
+    file = _Tiff(data)
+    lists = [t for t in file.tags if _tag(file, data, t) in (273, 279, 324, 325)]
+    i = 2 * int(rng.integers(len(lists) // 2))
+    (count,) = struct.unpack_from(file.order + file.offset, data, lists[i] + 4)
+    fewer = int(rng.integers(count))
+    for tag in lists[i : i + 2]:
+        data = file.put(data, file.offset, tag + 4, fewer)
+    return data
+
+
+def _tag(file: _Tiff, data: bytes, at: int) -> int:
+    return struct.unpack_from(file.order + "H", data, at)[0]
+
+
+def cut_pages(rng: np.random.Generator, data: bytes) -> bytes:
+    """Ends the chain of pages early, where a description says how many there are."""
+    file = _Tiff(data)
+    if len(file.pages) < 2 or not (b"ImageJ=" in data or b"<OME" in data):
+        return cut(rng, data)
+    return file.put(data, file.offset, pick(rng, file.links[1:-1]), 0)
+
+
+def loop(rng: np.random.Generator, data: bytes) -> bytes:
+    """Lets the last page be followed by one of those before."""
+    file = _Tiff(data)
+    return file.put(data, file.offset, file.links[-1], pick(rng, file.pages))
 
 
 def npz(rng: np.random.Generator, data: bytes) -> bytes:
@@ -254,8 +312,8 @@ def lines(rng: np.random.Generator, data: bytes) -> bytes:
 
 OF_KIND: dict[str, tuple[Mutator, ...]] = {
     "bytes": PLAIN,
-    "png": (*PLAIN, png, png, png),
-    "tiff": (*PLAIN, tiff, tiff, tiff),
+    "png": (*PLAIN, png, png, png, cut_rows),
+    "tiff": (*PLAIN, tiff, tiff, tiff, cut_tiles, cut_pages, loop),
     "npz": (*PLAIN, npz, npz),
     "safetensors": (*PLAIN, safetensors, safetensors),
     "json": (bits, cut, blocks, *(json_values,) * 9),

@@ -179,24 +179,37 @@ def _work(pipe: Any, root: Path, seeds: Sequence[Seed], seed: int, jax: bool) ->
         _warm_up(root, seeds)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + 2 * BYTES,) * 2)
-    whole: dict[tuple[str, str, str], Any] = {}
+    whole: dict[tuple[str, str], Any] = {}
     pipe.send(None)
     for number in iter(pipe.recv, None):
         item = make_input(seeds, number, seed)
         found, values = execute(item, root)
-        if item.damage.startswith("cut of") and item.target in CUT_IS_DAMAGE:
-            key = (item.target, item.seed.victim, item.seed.kind)
-            if key not in whole:
-                intact = item._replace(raw=item.seed.files[item.seed.victim])
-                whole[key] = [fingerprint(v) for v in execute(intact, root)[1]]
-            for i, (outcome, value) in enumerate(zip(found, values, strict=True)):
-                if outcome.kind == "accepted" and fingerprint(value) != whole[key][i]:
-                    what = f"call {i + 1} of a cut {item.seed.victim}"
-                    found[i] = outcome._replace(kind="taken as whole", what=what)
+        if item.target in CUT_IS_DAMAGE and item.damage.startswith(("cut", "loop")):
+            found = _compare(item, root, found, values, whole)
         faults = [o for o in found if o.is_fault]
         good = [o for o in found if o.kind == "sentence"] or found
         none = [Outcome(number, item.target, "accepted")]
         pipe.send((faults or good or none)[:1])
+
+
+def _compare(
+    item: Input, root: Path, found: list[Outcome], values: list[Any], whole: dict
+) -> list[Outcome]:
+    """Looks whether a part of a file gave other values than the whole one."""
+    key = (item.target, item.seed.victim)
+    if key not in whole:
+        intact = item._replace(raw=item.seed.files[item.seed.victim])
+        whole[key] = [fingerprint(v) for v in execute(intact, root)[1]]
+    checked = []
+    for i, (outcome, value, before) in enumerate(
+        zip(found, values, whole[key], strict=True)
+    ):
+        endless = item.damage.startswith("loop") and i == 0
+        if outcome.kind == "accepted" and (endless or fingerprint(value) != before):
+            what = f"call {i + 1} of {item.seed.victim}"
+            outcome = outcome._replace(kind="taken as whole", what=what)
+        checked.append(outcome)
+    return checked
 
 
 CUT_IS_DAMAGE = ("image", "weights", "prepared")

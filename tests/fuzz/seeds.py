@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 import tifffile
+from mutators import png_of
 from PIL import Image
 
 SIZE = (20, 24)
@@ -56,6 +59,16 @@ def tif(values: np.ndarray, **options: Any) -> bytes:
     return out.getvalue()
 
 
+def interlaced(values: np.ndarray) -> bytes:
+    """A grey PNG in the seven passes of Adam7, which Pillow cannot write."""
+    starts = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4))
+    starts += ((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    passes = (values[y::down, x::across] for y, x, down, across in starts)
+    rows = b"".join(b"\0" + row.tobytes() for part in passes for row in part)
+    head = struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 8, 0, 0, 0, 1)
+    return png_of([(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")])
+
+
 def images() -> dict[str, bytes]:
     """One file of each format."""
     exif = Image.Exif()
@@ -72,6 +85,7 @@ def images() -> dict[str, bytes]:
         "alpha.png": picture(rgb, "PNG", "RGBA"),
         "palette.png": picture(label(), "PNG", "P"),
         "bilevel.png": picture(label() * 255, "PNG", "1"),
+        "interlaced.png": interlaced(grey()),
         "turned.jpg": picture(rgb, "JPEG", exif=exif),
         "grey.jpg": picture(grey(), "JPEG"),
         "progressive.jpg": picture(rgb, "JPEG", progressive=True),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-INPUTS, SEED = 800, 1
+INPUTS, SEED = 1000, 1
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
