@@ -1,7 +1,7 @@
 """Damages every file and folder of a checkpoint in many ways, and loads and resumes the run.
 
-    python benchmarks/damage_checkpoints.py --folder=/tmp/damage
-    python benchmarks/damage_checkpoints.py --folder=/tmp/damage --every=7 --json=F
+    python benchmarks/damage_checkpoints.py --folder=runs/damage
+    python benchmarks/damage_checkpoints.py --folder=runs/damage --every=7 --json=F
 
 A run with evaluated checkpoints of steps 2 and 4 is made once. In a copy of it one file or folder of the
 newest is damaged; then the newest checkpoint is loaded, the best is, and the training is

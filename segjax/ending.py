@@ -142,6 +142,9 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
     Args:
       error: what was raised.
       remedy: says what helps where the memory does not suffice.
+
+    Returns:
+      One or two sentences, or None.
     """
     if isinstance(error, UserError):
         return str(error)

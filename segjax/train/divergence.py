@@ -85,6 +85,9 @@ def sentence(
       metrics: what was measured in it.
       names: the records that it saw.
       good: folder of the newest checkpoint from before, if there is one.
+
+    Returns:
+      A few sentences.
     """
     values = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
     is_loss = not all(math.isfinite(value) for value in metrics.values())

@@ -44,6 +44,9 @@ def for_images(workdir: Path, verb: str, tile: int | None) -> str:
       workdir: the folder of the run.
       verb: such as "predict".
       tile: side of the tiles that were too large; None where one was chosen.
+
+    Returns:
+      A sentence.
     """
     try:
         task = make_task(read_config(workdir))
