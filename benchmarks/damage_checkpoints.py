@@ -1,12 +1,12 @@
 """Damages every file and folder of a checkpoint in many ways, and loads and resumes the run.
 
-    python benchmarks/damage_checkpoints.py --folder=FOLDER
-    python benchmarks/damage_checkpoints.py --folder=FOLDER --every=7 --json=F
+    python benchmarks/damage_checkpoints.py --folder=runs/damage
+    python benchmarks/damage_checkpoints.py --folder=runs/damage --every=7 --json=F
 
 A run with evaluated checkpoints of steps 2 and 4 is made once. In a copy of it one file
-or folder of the newest is damaged; then the newest checkpoint is loaded, the best is, and the training is
-resumed. Whatever the damage, each ends with the bits of a whole checkpoint or in a sentence,
-and a resumed training ends with the bits of one that nothing happened to.
+or folder of the newest is damaged; then the newest checkpoint is loaded, the best is, and
+the training is resumed. Whatever the damage, each ends with the bits of a whole checkpoint
+or in a sentence, and a resumed training ends with the bits of one that nothing happened to.
 """
 
 from __future__ import annotations

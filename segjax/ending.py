@@ -144,7 +144,7 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
       remedy: says what helps where the memory does not suffice.
 
     Returns:
-      The sentence.
+      One or two sentences, or None.
     """
     if isinstance(error, UserError):
         return str(error)

@@ -87,7 +87,7 @@ def sentence(
       good: folder of the newest checkpoint from before, if there is one.
 
     Returns:
-      Two or three sentences.
+      A few sentences.
     """
     values = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
     is_loss = not all(math.isfinite(value) for value in metrics.values())
