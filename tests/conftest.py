@@ -16,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import pytest
 
@@ -45,6 +46,21 @@ def torchvision() -> types.ModuleType:
     """The reference of the `parity` tests: torchvision, or a skipped test."""
     reference = runpy.run_path(str(ROOT / "tests" / "torchvision_reference.py"))
     return reference["torchvision"]()
+
+
+@pytest.fixture(scope="session")
+def float16() -> jnp.dtype:
+    """Half precision, or a skipped test where XLA's CPU backend cannot compile it.
+
+    On processors without F16C it calls for a function that jaxlib does not bring along.
+    """
+    try:
+        jax.jit(lambda x: x.astype(jnp.float32))(jnp.zeros((), jnp.float16))
+    except jax.errors.JaxRuntimeError as error:
+        if "Failed to materialize symbols" not in str(error):
+            raise
+        pytest.skip("XLA cannot convert float16 on this processor")
+    return jnp.dtype(jnp.float16)
 
 
 @pytest.fixture

@@ -39,10 +39,10 @@ def test_the_gradient_is_that_of_differences():
     np.testing.assert_allclose(found, differences, rtol=1e-3)
 
 
-def test_half_precision_is_computed_in_single():
-    x = jnp.full((1, 1, 1, 8), 300.0, jnp.float16)
+def test_half_precision_is_computed_in_single(float16):
+    x = jnp.full((1, 1, 1, 8), 300.0, float16)
     y = local_response_norm(x, alpha=1.0)
-    assert y.dtype == jnp.float16
+    assert y.dtype == float16
     np.testing.assert_allclose(y[0, 0, 0, 4], 300 / (1 + 300.0**2) ** 0.75, rtol=2e-3)
 
 
