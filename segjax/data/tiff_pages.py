@@ -158,26 +158,34 @@ class TiffPages:
 
     def _require_room(self, page: tifffile.TiffPage) -> None:
         """Checks what a page claims, in bytes, against what its strips or tiles hold."""
-        bits = page.bitspersample if isinstance(page.bitspersample, int) else 1
-        bytes_per_pixel = page.samplesperpixel * np.dtype(page.dtype).itemsize
-        most = _MOST_PER_BYTE.get(page.compression)
-        if most is not None:
-            # What is decoded from less than 8 or 16 bits takes more room than it needs.
-            spread = 8 * np.dtype(page.dtype).itemsize / bits
-            most = (most * sum(page.databytecounts) + page.imagelength) * spread
-        require_room(
-            self._path, page.imagewidth, page.imagelength, bytes_per_pixel, most
-        )
-        part = math.prod(page.chunks) * np.dtype(page.dtype).itemsize
-        if part > max(4 * page.nbytes, SMALL_BYTES):
-            raise ValueError(f"its tiles of {part} bytes are larger than its image")
-
+        stored = sum(page.databytecounts)
+        if page.nbytes > min(stored, SMALL_BYTES):
+            self._require_bytes(page, stored)
+        if page.is_tiled:
+            part = math.prod(page.chunks) * np.dtype(page.dtype).itemsize
+            if part > max(4 * page.nbytes, SMALL_BYTES):
+                raise ValueError(f"its tiles of {part} bytes are larger than its image")
         if (size_of := SIZES.get(_compression(page))) is not None:
             most_pixels = max(4 * page.size, SMALL_BYTES >> 4)
             for head in self._heads_of_parts(page):
                 height, width = size_of(head) or (0, 0)
                 if height * width > most_pixels:
                     raise ValueError(f"a part claims {width} x {height} pixels")
+
+    def _require_bytes(self, page: tifffile.TiffPage, stored: int) -> None:
+        bits = page.bitspersample if isinstance(page.bitspersample, int) else 1
+        itemsize = np.dtype(page.dtype).itemsize
+        most = _MOST_PER_BYTE.get(page.compression)
+        if most is not None:
+            # What is decoded from less than 8 or 16 bits takes more room than it needs.
+            most = (most * stored + page.imagelength) * 8 * itemsize / bits
+        require_room(
+            self._path,
+            page.imagewidth,
+            page.imagelength,
+            page.samplesperpixel * itemsize,
+            most,
+        )
 
     def _heads_of_parts(self, page: tifffile.TiffPage) -> Iterator[bytes]:
         """Yields how each strip or tile of a page begins."""

@@ -530,6 +530,7 @@ def test_channels_are_converted_where_nothing_is_lost(found, wanted):
 
 def test_a_header_that_claims_too_many_pixels_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(stored, "MAX_PIXELS", 100)
+    monkeypatch.setattr(tiff_pages, "SMALL_BYTES", 100)
     picture(tmp_path / "a.png", GREY)
     tiff(tmp_path / "a.tif", GREY)
     for name in ("a.png", "a.tif"):

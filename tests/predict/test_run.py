@@ -35,7 +35,11 @@ def trained(monkeypatch):
     task.detector = lambda variables: detect
     spec = LabelSpec(("background", "cell"), ((0, 0, 0), (9, 9, 9)))
     found = types.SimpleNamespace(
-        task=task, variables={}, label_spec=spec, instances=InstanceSpec((17,))
+        task=task,
+        variables={},
+        label_spec=spec,
+        instances=InstanceSpec((17,)),
+        channels=3,
     )
     monkeypatch.setattr(run, "load_trained", lambda workdir, best: found)
     return found
