@@ -51,14 +51,14 @@ SOURCES = "sources"
 
 
 def open_builder(
-    cls: type[tfds.core.GeneratorBasedBuilder],
+    builder_class: type[tfds.core.GeneratorBasedBuilder],
     data_dir: str | None,
     config: tfds.core.BuilderConfig | None = None,
 ) -> Any:
     """Makes a builder that writes ArrayRecord, and reads what it has prepared before.
 
     Args:
-      cls: the class of the builder.
+      builder_class: the class of the builder.
       data_dir: the folder of prepared data sets, with `~`; None is TFDS's own.
       config: what the builder is to make, where it makes several things.
 
@@ -69,7 +69,11 @@ def open_builder(
       UserError: what was prepared before is damaged.
     """
     root = expanded(data_dir)
-    parts = (cls.name, *([config.name] if config else []), str(cls.VERSION))
+    parts = (
+        builder_class.name,
+        *([config.name] if config else []),
+        str(builder_class.VERSION),
+    )
     target = (root or Path(tfds.core.constants.DATA_DIR)).joinpath(*parts)
     verbosity = logging.get_verbosity()
     # TFDS warns that a configuration is not one of a list.
@@ -77,7 +81,7 @@ def open_builder(
     options = {"config": config} if config else {}
     try:
         with _damage_told(target):
-            return cls(data_dir=root, file_format="array_record", **options)
+            return builder_class(data_dir=root, file_format="array_record", **options)
     finally:
         logging.set_verbosity(verbosity)
 
