@@ -70,7 +70,8 @@ def interlaced(values: np.ndarray) -> bytes:
 
 def deep_rgb() -> bytes:
     """A PNG in colour of 16 bits, which Pillow cannot write."""
-    return _png([grey(dtype=np.dtype(">u2"), channels=(3,)) * 200], 16, 2, 0)
+    values = grey(dtype=np.uint16, channels=(3,)) * 200
+    return _png([values.astype(">u2")], 16, 2, 0)
 
 
 def _png(parts: Iterable[np.ndarray], depth: int, color: int, adam7: int) -> bytes:
