@@ -52,14 +52,14 @@ SOURCES = "sources"
 
 
 def open_builder(
-    kind: type[tfds.core.GeneratorBasedBuilder],
+    builder_class: type[tfds.core.GeneratorBasedBuilder],
     data_dir: str | None,
     config: tfds.core.BuilderConfig | None = None,
 ) -> Any:
     """Makes a builder that writes ArrayRecord, and reads what it has prepared before.
 
     Args:
-      kind: the class of the builder.
+      builder_class: the class of the builder.
       data_dir: the folder of prepared data sets, with `~`; None is TFDS's own.
       config: what the builder is to make, where it makes several things.
 
@@ -70,7 +70,11 @@ def open_builder(
       UserError: what was prepared before is damaged.
     """
     root = expanded(data_dir)
-    parts = (kind.name, *([config.name] if config else []), str(kind.VERSION))
+    parts = (
+        builder_class.name,
+        *([config.name] if config else []),
+        str(builder_class.VERSION),
+    )
     target = (root or Path(tfds.core.constants.DATA_DIR)).joinpath(*parts)
     verbosity = logging.get_verbosity()
     # TFDS warns that a configuration is not one of a list.
@@ -78,7 +82,7 @@ def open_builder(
     options = {"config": config} if config else {}
     try:
         with _damage_told(target):
-            return kind(data_dir=root, file_format="array_record", **options)
+            return builder_class(data_dir=root, file_format="array_record", **options)
     finally:
         logging.set_verbosity(verbosity)
 

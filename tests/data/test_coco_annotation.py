@@ -21,7 +21,7 @@ GOOD = {
     "segmentation": [SQUARE],
     "keypoints": [3, 4, 2] * 3,
 }
-ABSENT = object()
+ABSENT = "(absent)"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ ANNOTATION = {
     "bbox": [2, 3, 5, 4],
     "segmentation": [[2, 3, 7, 3, 7, 7, 2, 7]],
 }
-ABSENT = object()
+ABSENT = "(absent)"
 HUGE = 10**400
 
 

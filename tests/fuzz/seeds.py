@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,8 +65,18 @@ def interlaced(values: np.ndarray) -> bytes:
     starts = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4))
     starts += ((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
     passes = (values[y::down, x::across] for y, x, down, across in starts)
-    rows = b"".join(b"\0" + row.tobytes() for part in passes for row in part)
-    head = struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 8, 0, 0, 0, 1)
+    return _png(passes, 8, 0, 1)
+
+
+def deep_rgb() -> bytes:
+    """A PNG in colour of 16 bits, which Pillow cannot write."""
+    values = grey(dtype=np.uint16, channels=(3,)) * 200
+    return _png([values.astype(">u2")], 16, 2, 0)
+
+
+def _png(parts: Iterable[np.ndarray], depth: int, color: int, adam7: int) -> bytes:
+    rows = b"".join(b"\0" + row.tobytes() for part in parts for row in part)
+    head = struct.pack(">IIBBBBB", SIZE[1], SIZE[0], depth, color, 0, 0, adam7)
     return png_of([(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")])
 
 
@@ -86,6 +97,7 @@ def images() -> dict[str, bytes]:
         "palette.png": picture(label(), "PNG", "P"),
         "bilevel.png": picture(label() * 255, "PNG", "1"),
         "interlaced.png": interlaced(grey()),
+        "deep_rgb.png": deep_rgb(),
         "turned.jpg": picture(rgb, "JPEG", exif=exif),
         "grey.jpg": picture(grey(), "JPEG"),
         "progressive.jpg": picture(rgb, "JPEG", progressive=True),
