@@ -162,7 +162,19 @@ def import_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def reading_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "processor time", "the other checkout", "ratio (range)"]]
+    for row in rows:
+        times = (f"{row[key]:.3f} s" for key in ("seconds", "other"))
+        low, *_, high = row["ratios"]
+        table.append(
+            [row["what"], *times, f"{row['ratio']:.2f} ({low:.2f}-{high:.2f})"]
+        )
+    return table
+
+
 TABLES = {
+    "reading": reading_rows,
     "crf": crf_rows,
     "import_weights": import_rows,
     "depthwise": depthwise_rows,
