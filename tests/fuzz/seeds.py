@@ -281,8 +281,7 @@ def runs(root: Path) -> list[Seed]:
         kind = "json" if path.endswith(".json") else "bytes"
         if "/em_sections/" in path or "/instance_shapes/" in path:
             found.append(Seed("prepared", path, kind, data))
-    of_run = [*sorted(run), "run/config.json", "run/metrics.jsonl"]
-    for path in (p for p in of_run if "commit_success" not in p):
+    for path in _of_run(run):
         name = path.rpartition("/")[2]
         kind = {"config.json": "json", "metrics.jsonl": "jsonl"}.get(name, "bytes")
         if name in ("metadata", "metrics", "_METADATA", "_CHECKPOINT_METADATA"):
@@ -290,6 +289,16 @@ def runs(root: Path) -> list[Seed]:
         found.append(Seed("trained", path, kind, run))
         found.append(Seed("resumed", path, kind, run | data))
     return found
+
+
+def _of_run(run: dict[str, bytes | None]) -> list[str]:
+    """Its files, as many each time: of those that Orbax names by chance, the largest."""
+    stable = [p for p in sorted(run) if "/d/" not in p and "commit_success" not in p]
+    by_chance = [
+        max((p for p in run if p.startswith(folder)), key=lambda p: len(run[p] or b""))
+        for folder in sorted({p.rpartition("/")[0] + "/" for p in run if "/d/" in p})
+    ]
+    return [*stable, *by_chance, "run/config.json", "run/metrics.jsonl"]
 
 
 def _tree(

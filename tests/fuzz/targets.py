@@ -14,6 +14,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,10 @@ def _command(arguments: list[str]) -> str:
     from segjax.types import UserError
 
     command = [sys.executable, "-m", "segjax.main", *arguments]
-    ended = subprocess.run(command, capture_output=True, timeout=120)
+    elsewhere = (
+        tempfile.gettempdir()
+    )  # what lies in the current folder is imported first
+    ended = subprocess.run(command, capture_output=True, cwd=elsewhere, timeout=120)
     text = (ended.stdout + ended.stderr).decode("utf-8", "surrogateescape")
     raw = sorted({c for c in text if not c.isprintable() and c not in "\n\t"})
     if ended.returncode not in (0, 1):
