@@ -30,7 +30,7 @@ def escape_control(text: str) -> str:
     r"""Writes control characters as escapes, since names of files and keys may hold any.
 
     A terminal obeys such characters; lone surrogates, which stand for undecodable bytes
-    of a name, cannot even be printed. Line ends and tabs stay.
+    of a name, cannot even be printed. Line ends, tabs and spaces of all kinds stay.
 
     Example:
       >>> print(escape_control("red" + chr(27) + "[31m.png"))
@@ -40,7 +40,7 @@ def escape_control(text: str) -> str:
         return text
     return "".join(
         c
-        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Cf")
+        if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs"
         else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )

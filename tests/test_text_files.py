@@ -42,7 +42,9 @@ def test_lines_are_read_or_told_to_be_unreadable(tmp_path):
         read_lines(tmp_path / "b.txt")
 
 
-@pytest.mark.parametrize("character", ["\x1b", "\x9b", "\x00", "\u202e", "\udcff"])
+@pytest.mark.parametrize(
+    "character", ["\x1b", "\x9b", "\x00", "\u202e", "\udcff", "\u0a31"]
+)
 def test_a_sentence_holds_no_character_that_a_terminal_obeys(character):
     sentence = str(UserError(f"a{character}b.png is empty.\nä"))
     assert character not in sentence
@@ -51,4 +53,4 @@ def test_a_sentence_holds_no_character_that_a_terminal_obeys(character):
 
 
 def test_ordinary_text_is_left_alone():
-    assert escape_control("试验 1 – ä\tb") == "试验 1 – ä\tb"
+    assert escape_control("试验\u3000 1 – ä\tb") == "试验\u3000 1 – ä\tb"

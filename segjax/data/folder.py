@@ -263,4 +263,4 @@ def _cut(
 
 
 def _hash(stem: str) -> str:
-    return hashlib.sha256(stem.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(stem)).hexdigest()

@@ -43,7 +43,12 @@ def polygon_to_rle(points: Sequence[float], size: tuple[int, int]) -> Rle:
       >>> decode(polygon_to_rle([1, 1, 3, 1, 3, 2, 1, 2], (3, 4))).astype(int).tolist()
       [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    corners = np.asarray(points, np.float64).reshape(-1, 2)
+    try:
+        corners = np.asarray(points, np.float64).reshape(-1, 2)
+    except OverflowError as error:
+        raise ValueError(
+            f"points must be finite and below {_LARGEST:g}, got more"
+        ) from error
     if not (np.abs(corners) < _LARGEST).all():
         raise ValueError(f"points must be finite and below {_LARGEST:g}, got {points}")
     # Towards zero, as C turns numbers into integers.

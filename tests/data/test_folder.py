@@ -672,3 +672,11 @@ def test_real_color_images_of_other_sizes_and_endings(shared_data, tmp_path):
     assert record["image"].shape == (360, 480, 3)
     assert record["label"].max() == IGNORE_LABEL
     assert np.unique(record["label"])[-2] <= 10
+
+
+def test_names_that_are_not_utf_8_have_their_places_among_the_splits(make_folder, read):
+    root = make_folder(4)
+    for path in (*root.glob("images/*"), *root.glob("labels/*")):
+        os.rename(path, os.fsencode(path.parent) + b"/\xe7" + os.fsencode(path.name))
+    dataset = read(root, validation_share=0.25)
+    assert [len(dataset.splits[name]) for name in ("train", "validation")] == [3, 1]
