@@ -33,6 +33,7 @@ Presets, as `--config=configs/dilated_voc.py:PRESET`; all but the last want a GP
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 SIDE = 500
 """Of a crop: 4 more than a multiple of 8."""
@@ -79,7 +80,7 @@ def front_end() -> dict:
                 "fully_convolutional": True,
                 "dtype": "float32",
             },
-            "context": None,
+            "context": placeholder(str),
             "context_padding": "each",
             "dtype": "float32",
         },

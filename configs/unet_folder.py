@@ -20,6 +20,7 @@ No number to compare with: it depends on the images.
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
@@ -41,7 +42,7 @@ def default() -> dict:
         "data": {
             "name": "folder",
             "classes": (("background", (0, 0, 0)), ("foreground", (255, 160, 0))),
-            "ignore": None,
+            "ignore": placeholder(int),
             "remap": ((255, 1),),
             "channels": 1,
             "validation_share": 0.2,

@@ -149,6 +149,12 @@ def check_overrides(config: ml_collections.ConfigDict, keys: Iterable[str]) -> N
                 raise UserError(
                     f'--config.{key}: {done} has no key "{part}".{suggestion(part, node)}'
                 )
+            if node.get_type(part) is type(None):
+                raise UserError(
+                    f"--config.{key}: {done}.{part} is None in the config, so that it has "
+                    "no type. Write the value into the file, or there "
+                    "ml_collections.config_dict.placeholder(int) in place of None."
+                )
             node, done = node[part], f"{done}.{part}"
         if isinstance(node, ml_collections.ConfigDict):
             plain = [
