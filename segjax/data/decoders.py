@@ -13,7 +13,7 @@ from pathlib import Path
 from segjax.data.pillow_pages import PillowPages
 from segjax.data.stored import EXTRA_CODECS, Pages
 from segjax.data.tiff_pages import TiffPages
-from segjax.text_files import require_content
+from segjax.text_files import is_fault_of_machine, require_content, unreadable
 from segjax.types import UserError
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -88,7 +88,11 @@ def _told_as_a_sentence(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path} may not be read (permission denied). Change its permissions."
         ) from error
+    except FileNotFoundError as error:
+        raise absent(path) from error
     except Exception as error:
+        if is_fault_of_machine(error):
+            raise unreadable(path, error) from error
         # Decoders have no common exception: OSError, SyntaxError, struct.error, KeyError,
         # ValueError, RecursionError, zlib.error and the codecs' own all mean a file that
         # is not whole.

@@ -87,8 +87,10 @@ def require_pages(path_name: str, where: str, stated: Stated, count: int) -> Non
         rgb = ", or the three as RGB" if stated.channels == 3 else ""
         raise UserError(
             f"{where} has {stated.channels} channels, says its {stated.program} "
-            "description; as pages they would be taken for sections. Save the channel "
-            f"to look at alone{rgb}; if they are sections, save them as slices (Z)."
+            "description; as pages they would be taken for sections. Save only the "
+            f"channel that is to be segmented{rgb}. If they are sections, say so: in "
+            'Python with metadata={"axes": "ZYX"}, in Fiji with Image > Hyperstacks > '
+            "Re-order Hyperstack."
         )
     if count < stated.planes:
         raise ValueError(f"{count} of {stated.planes} pages are there")

@@ -12,7 +12,15 @@ from types import TracebackType
 import numpy as np
 import tifffile
 
-from segjax.data.bitstreams import ALWAYS_KEEP, HEAD, KEEPS_VALUES, SIZES, loss_of
+from segjax.data.bitstreams import (
+    ALWAYS_KEEP,
+    HEAD,
+    KEEPS_VALUES,
+    SIZES,
+    ends_early,
+    loss_of,
+    with_filler,
+)
 from segjax.data.orientation import TAG, known_orientation
 from segjax.data.stored import SMALL_BYTES, Stored, require_room
 from segjax.data.tiff_axes import require_pages, stated_axes
@@ -82,6 +90,8 @@ class TiffPages:
         self._require_room(page)
         if self._volume is None:
             values = page.asarray(maxworkers=1)
+            if page.compression == tifffile.COMPRESSION.JPEG:
+                self._require_all_blocks(page)
         else:
             values = np.array(self._volume[index])
         if page.axes == "SYX":
@@ -91,7 +101,8 @@ class TiffPages:
         if kind == "grey" and page.bitspersample == 1:
             kind = "bilevel"
         if page.samplesperpixel == samples + 1 and page.extrasamples[:1] in _ALPHAS:
-            values, alpha = values[..., :samples], values[..., samples]
+            alpha = values[..., samples]
+            values = values[..., 0] if samples == 1 else values[..., :samples]
         elif page.samplesperpixel > samples and kind == "rgb":
             kind = "extra"
         elif page.samplesperpixel < samples:
@@ -112,7 +123,7 @@ class TiffPages:
             return ""
         kept: bool | None = None
         if name in KEEPS_VALUES:
-            for head in self._heads_of_parts(page):
+            for head in self._parts(page, HEAD):
                 kept = KEEPS_VALUES[name](head)
                 if not kept:
                     break
@@ -167,7 +178,7 @@ class TiffPages:
                 raise ValueError(f"its tiles of {part} bytes are larger than its image")
         if (size_of := SIZES.get(_compression(page))) is not None:
             most_pixels = max(4 * page.size, SMALL_BYTES >> 4)
-            for head in self._heads_of_parts(page):
+            for head in self._parts(page, HEAD):
                 height, width = size_of(head) or (0, 0)
                 if height * width > most_pixels:
                     raise ValueError(f"a part claims {width} x {height} pixels")
@@ -187,12 +198,25 @@ class TiffPages:
             most,
         )
 
-    def _heads_of_parts(self, page: tifffile.TiffPage) -> Iterator[bytes]:
-        """Yields how each strip or tile of a page begins."""
+    def _require_all_blocks(self, page: tifffile.TiffPage) -> None:
+        """Raises where a JPEG ends within its strip or tile, and pixels with it."""
+        for index, data in enumerate(self._parts(page)):
+            if ends_early(data):
+                pixels = [
+                    page.decode(part, index, jpegtables=page.jpegtables)[0]
+                    for part in (data, with_filler(data))
+                ]
+                if not np.array_equal(*pixels):
+                    raise ValueError(f"pixels of part {index + 1} are missing")
+
+    def _parts(
+        self, page: tifffile.TiffPage, most: int | None = None
+    ) -> Iterator[bytes]:
+        """Yields the bytes of each strip or tile of a page, or the first ones of them."""
         file = self._file.filehandle
         for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
             file.seek(start)
-            yield file.read(min(size, HEAD))
+            yield file.read(size if most is None else min(size, most))
 
     def _require_all_pages(self) -> list[int]:
         """Follows the chain of pages and raises where it is broken or bites its tail.
