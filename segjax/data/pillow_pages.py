@@ -7,7 +7,6 @@ import io
 import threading
 import warnings
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -64,13 +63,13 @@ _opening = threading.Lock()
 class PillowPages:
     """A file of one page."""
 
-    def __init__(self, path: Path, start: bytes) -> None:
+    def __init__(self, path: Path, file: BinaryIO, start: bytes) -> None:
         self._path = path
         self._depth, self._color_type = 8, None
         if start.startswith(_PNG_START) and len(start) == 26:
             self._depth, self._color_type = start[24], start[25]
         try:
-            self._image = _open(path)
+            self._image = _open(file)
         except Image.UnidentifiedImageError as error:
             raise UserError(
                 f"{path} is not a PNG, JPEG, WebP, BMP, GIF or TIFF, or its start is "
@@ -79,17 +78,6 @@ class PillowPages:
 
     def __len__(self) -> int:
         return 1
-
-    def __enter__(self) -> PillowPages:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._image.close()
 
     def page(self, index: int) -> Stored:
         """Decodes the one page."""
@@ -263,7 +251,8 @@ def _png_exif(raw: bytes) -> bytes:
 
 
 def _palette(image: Image.Image) -> np.ndarray:
-    return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    # `Image.getpalette` would make a list of them.
+    return np.frombuffer(image.im.getpalette("RGB", "RGB"), np.uint8).reshape(-1, 3)
 
 
 def _decode_deep_color(path: Path, raw: bytes) -> np.ndarray:

@@ -23,12 +23,14 @@ class Stated:
 
     Attributes:
       program: whose form it has.
+      values: numbers in all planes together; 0 where nothing is said.
       planes: of all images of the file, as grey or RGB pages; 0 where nothing is said.
       channels: that are pages of their own.
       files: names of the files that planes lie in, by their UUID or name.
     """
 
     program: str = ""
+    values: int = 0
     planes: int = 0
     channels: int = 1
     files: dict[str, str] = field(default_factory=dict)
@@ -103,7 +105,7 @@ def _imagej(text: str) -> Stated:
         value = values.get(key, "1")
         return max(1, int(value)) if value.isascii() and value.isdecimal() else 1
 
-    return Stated("ImageJ", number("images"), number("channels"))
+    return Stated("ImageJ", planes=number("images"), channels=number("channels"))
 
 
 def _tifffile(text: str, samples: int) -> Stated:
@@ -114,7 +116,7 @@ def _tifffile(text: str, samples: int) -> Stated:
         raise ValueError("its description in JSON is damaged") from None
     sizes = zip(axes, shape, strict=False)
     channels = math.prod(n for axis, n in sizes if axis == "C")
-    return Stated("tifffile", channels=_beside(channels, samples))
+    return Stated("tifffile", math.prod(shape), channels=_beside(channels, samples))
 
 
 def _ome(text: str, samples: int) -> Stated:

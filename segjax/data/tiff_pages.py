@@ -7,7 +7,7 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
@@ -54,33 +54,19 @@ _MOST_PER_BYTE: dict[int, float] = {
 class TiffPages:
     """The pages of a TIFF file, including ImageJ stacks beyond 4 GB."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
-        self._file = tifffile.TiffFile(path)
+        self._file = tifffile.TiffFile(file)
         self._newest: tuple[int, tifffile.TiffPage] | None = None
-        try:
-            self._offsets = self._require_all_pages()
-            first = self._head(0)
-            stated = stated_axes(first.description, first.samplesperpixel)
-            self._volume = self._contiguous_volume(first)
-            require_pages(path.name, str(path), stated, len(self))
-        except BaseException:
-            self._file.close()
-            raise
+        self._offsets = self._require_all_pages()
+        first = self._head(0)
+        stated = stated_axes(first.description, first.samplesperpixel)
+        is_plain = len(self._offsets) > 1 or stated.values == first.size
+        self._volume = None if is_plain else self._contiguous_volume(first)
+        require_pages(path.name, str(path), stated, len(self))
 
     def __len__(self) -> int:
         return len(self._offsets if self._volume is None else self._volume)
-
-    def __enter__(self) -> TiffPages:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
     def page(self, index: int) -> Stored:
         """Decodes page `index`."""
@@ -131,12 +117,8 @@ class TiffPages:
 
     def scan(self) -> None:
         """Looks at the head of every page, which raises where one is not whole."""
-        try:
-            for index in range(len(self._offsets)):
-                self._head(index)
-        except BaseException:
-            self._file.close()
-            raise
+        for index in range(len(self._offsets)):
+            self._head(index)
 
     def _head(self, index: int) -> tifffile.TiffPage:
         """Returns the description of a page, after checking that its pixels are there."""
@@ -247,7 +229,7 @@ class TiffPages:
 
     def _contiguous_volume(self, page: tifffile.TiffPage) -> np.ndarray | None:
         """Maps a stack that describes its first page only, as ImageJ writes large ones."""
-        if len(self._offsets) > 1 or not (page.is_imagej or page.is_shaped):
+        if not (page.is_imagej or page.is_shaped):
             return None
         series = self._file.series[0]
         if series.size == page.size:

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.data import stored, tiff_pages
+from segjax.data import decoders, stored, tiff_pages
 from segjax.data.images import (
     count_pages,
     list_images,
@@ -651,7 +651,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(decoders, "open", refuse, raising=False)
     with pytest.raises(UserError, match=r"a\.png may not be read"):
         read_page(tmp_path / "a.png")
 
