@@ -74,9 +74,9 @@ class ImageFolder:
             n for n, path in zip(names, found, strict=True) if path is None
         )
         if missing:
-            for path in self._meant(missing[0]):
-                if os.path.islink(self.path / path):
-                    raise absent(self.path / path)
+            for meant in self._meant(missing[0]):
+                if os.path.islink(self.path / meant):
+                    raise absent(self.path / meant)
             raise UserError(
                 f"{self.path} lacks {len(missing)} of the {len(names)} images that are "
                 f"listed: {some(missing)}. {self._advice(missing[0])}"

@@ -184,11 +184,11 @@ class TiffPages:
         """Raises where a JPEG ends within its strip or tile, and pixels with it."""
         for index, data in enumerate(self._parts(page)):
             if ends_early(data):
-                pixels = [
-                    page.decode(part, index, jpegtables=page.jpegtables)[0]
+                pixels, others = (
+                    np.asarray(page.decode(part, index, jpegtables=page.jpegtables)[0])
                     for part in (data, with_filler(data))
-                ]
-                if not np.array_equal(*pixels):
+                )
+                if not np.array_equal(pixels, others):
                     raise ValueError(f"pixels of part {index + 1} are missing")
 
     def _parts(
