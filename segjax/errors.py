@@ -11,6 +11,12 @@ LONGEST = 800
 """Of a sentence, in characters."""
 
 
+_DIRECTIONS = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+"""Characters that turn the direction of writing, so that a name reads as another."""
+
+
 class UserError(Exception):
     """A person's mistake, told in one or two sentences: what was found, where, what to do."""
 
@@ -30,7 +36,9 @@ def escape_control(text: str) -> str:
     r"""Writes control characters as escapes, since names of files and keys may hold any.
 
     A terminal obeys such characters; lone surrogates, which stand for undecodable bytes
-    of a name, cannot even be printed. Line ends, tabs and spaces of all kinds stay.
+    of a name, cannot even be printed. Line ends, tabs and spaces of all kinds stay, and of
+    the invisible characters those that join letters or emoji; those that turn the
+    direction of writing do not.
 
     Example:
       >>> print(escape_control("red" + chr(27) + "[31m.png"))
@@ -40,7 +48,9 @@ def escape_control(text: str) -> str:
         return text
     return "".join(
         c
-        if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs"
+        if c.isprintable()
+        or c in "\n\t"
+        or (unicodedata.category(c) in ("Zs", "Cf") and c not in _DIRECTIONS)
         else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from segjax.errors import UserError
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins with the mark of UTF-16
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """Byte-order marks that editors and Excel put first, and the encoding after each."""
 
 
+_OF_FILES = (None, errno.ENOENT, errno.EINVAL)
 _POINTER = b"version https://git-lfs"
 
 
@@ -35,7 +39,7 @@ def require_content(raw: bytes, where: str | Path) -> None:
 
 
 def decode_text(raw: bytes, where: str | Path) -> str:
-    """Decodes UTF-8, with or without a byte-order mark, and UTF-16 with one.
+    """Decodes UTF-8, with or without a byte-order mark, and UTF-16 and UTF-32 with one.
 
     Args:
       raw: what a file holds.
@@ -45,7 +49,7 @@ def decode_text(raw: bytes, where: str | Path) -> str:
       The text, without the mark.
 
     Raises:
-      UserError: if it is neither, or a git-LFS pointer.
+      UserError: if it is none of them, or a git-LFS pointer.
 
     Example:
       >>> decode_text(b"\\xef\\xbb\\xbfid,split", "index.csv")
@@ -64,6 +68,24 @@ def decode_text(raw: bytes, where: str | Path) -> str:
         ) from None
 
 
+def is_fault_of_machine(error: BaseException) -> bool:
+    """Whether an error tells of the disk, network or system, and nothing of a file.
+
+    Decoders raise OSErrors without a number for damage, and damaged files make them seek
+    where nothing can be (EINVAL).
+    """
+    return isinstance(error, OSError) and error.errno not in _OF_FILES
+
+
+def unreadable(what: object, error: BaseException) -> UserError:
+    """Returns the error about a file, or several, that the system does not let read."""
+    reason = getattr(error, "strerror", None) or error
+    return UserError(
+        f"{what} cannot be read ({reason}). Try again; if it stays so, look at the disk or "
+        "network that it lies on."
+    )
+
+
 def read_lines(path: Path) -> list[str]:
     """Reads the lines of a text file.
 
@@ -73,7 +95,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         return decode_text(path.read_bytes(), path).splitlines()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+        raise unreadable(path, error) from None
 
 
 def parse_json(raw: bytes, where: str | Path) -> Any:
@@ -100,4 +122,4 @@ def parse_json(raw: bytes, where: str | Path) -> Any:
         reason = "its lists or objects are nested too deeply"
     except ValueError as error:
         reason = str(error)[:200]
-    raise UserError(f"{where} is not JSON ({reason}). Put a whole file there.")
+    raise UserError(f"{where} is not JSON ({reason}). Replace it with a complete file.")

@@ -4,7 +4,7 @@ from segjax.errors import UserError, escape_control
 from segjax.text_files import decode_text, parse_json, read_lines
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_text_with_and_without_a_mark_is_the_same(encoding):
     assert decode_text("Zelle ä\n".encode(encoding), "a") == "Zelle ä\n"
 
@@ -35,6 +35,14 @@ def test_a_pointer_of_git_is_said_to_be_one(tmp_path):
             read(raw, "a.json")
 
 
+def test_the_marks_of_utf_32_are_not_taken_for_those_of_utf_16():
+    for encoding, mark in (("utf-32-le", "fffe0000"), ("utf-32-be", "0000feff")):
+        raw = bytes.fromhex(mark) + "a ä".encode(encoding)
+        assert decode_text(raw, "a") == "a ä"
+    with pytest.raises(UserError, match=r"a is not text in UTF-32-LE"):
+        decode_text(b"\xff\xfe\0\0abc", "a")
+
+
 def test_lines_are_read_or_told_to_be_unreadable(tmp_path):
     (tmp_path / "a.txt").write_bytes("a ä\r\nb\r\n".encode("utf-16"))
     assert read_lines(tmp_path / "a.txt") == ["a ä", "b"]
@@ -43,7 +51,18 @@ def test_lines_are_read_or_told_to_be_unreadable(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "character", ["\x1b", "\x9b", "\x00", "\u202e", "\udcff", "\u0a31"]
+    "character",
+    [
+        "\x1b",
+        "\x9b",
+        "\x00",
+        "\u202e",
+        "\u2066",
+        "\u200f",
+        "\u061c",
+        "\udcff",
+        "\u0a31",
+    ],
 )
 def test_a_sentence_holds_no_character_that_a_terminal_obeys(character):
     sentence = str(UserError(f"a{character}b.png is empty.\nä"))
@@ -53,4 +72,6 @@ def test_a_sentence_holds_no_character_that_a_terminal_obeys(character):
 
 
 def test_ordinary_text_is_left_alone():
+    joined = "می\u200cخواهم 👩\u200d🔬"  # a Persian word and a woman who is a scientist
+    assert escape_control(joined) == joined
     assert escape_control("试验\u3000 1 – ä\tb") == "试验\u3000 1 – ä\tb"

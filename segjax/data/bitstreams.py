@@ -7,10 +7,13 @@ take the first bytes of a bitstream; they return None where something cannot be 
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
+
+import numpy as np
 
 HEAD = 1 << 16
 """Bytes of a bitstream that are enough to decide."""
@@ -22,6 +25,15 @@ _JPEG_LS = 0xF7
 """That of JPEG-LS, which may be near-lossless."""
 
 _JPEG_LOSSY = (0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE)
+_JPEG_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_SCAN = b"\xff\xda"
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""What ends a scan: a marker that is neither stuffing nor one that restarts."""
+
+_FILLER = b"".join(
+    restart + bytes(range(1, 255, 4))
+    for restart in (b"", *(bytes((0xFF, 0xD0 + i)) for i in range(8)))
+)
 _LERC_INTEGERS = range(6)
 _LERC_ROUNDING = 0.5
 
@@ -67,6 +79,50 @@ def _jpeg_frame(data: bytes) -> tuple[int, tuple[int, int] | None]:
     return 0, None
 
 
+def require_all_scans(data: bytes) -> None:
+    """Raises ValueError where a progressive JPEG lacks scans, which only make it finer."""
+    left: dict[int, np.ndarray] = {}
+    for marker, body in _segments(data, start=2):
+        if marker in _JPEG_PROGRESSIVE:
+            left = {number: np.full(64, 14) for number in body[6::3]}
+    place = -1
+    while left and (place := data.find(_SCAN, place + 1)) >= 0:
+        (length,) = struct.unpack_from(">H", data.ljust(place + 4), place + 2)
+        scan = data[place + 4 : place + 2 + length]
+        if scan and length == 6 + 2 * scan[0] == len(scan) + 2:
+            first, last, precision = scan[-3:]
+            for number in scan[1:-3:2]:
+                if number in left:
+                    left[number][first : last + 1] = precision & 15
+    if any(bits.any() for bits in left.values()):
+        raise ValueError("scans are missing")
+
+
+def with_filler(data: bytes) -> bytes:
+    """Puts bytes without a meaning behind the first scan of a JPEG.
+
+    A decoder skips them where the scan is whole. Where it is not, it takes them for the
+    pixels that are missing, of which it would say nothing.
+    """
+    marker = _MARKER.search(data, _scan_start(data))
+    place = marker.start() if marker else len(data)
+    return data[:place] + _FILLER + data[place:]
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether something follows what a JPEG has as the mark of its end."""
+    return 0 <= data.find(b"\xff\xd9", _scan_start(data)) < len(data) - 2
+
+
+def _scan_start(data: bytes) -> int:
+    place = 2
+    for marker, body in _segments(data, start=2):
+        place += 4 + len(body)
+        if marker == _SCAN[1]:
+            return place
+    return len(data)
+
+
 def _jpeg2000_size(data: bytes) -> tuple[int, int] | None:
     start = data.find(b"\xff\x4f\xff\x51")
     if start < 0 or len(data) < start + 16:
@@ -83,27 +139,18 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def jpeg2000_keeps_values(data: bytes) -> bool | None:
-    """Looks at the wavelet and the quantisation of a JPEG 2000 codestream.
+    """Looks at the wavelet of a JPEG 2000 codestream (ITU-T T.800, table A.20).
 
-    The 9/7 wavelet rounds, the 5/3 wavelet with quantisation style 0 does not
-    (ITU-T T.800, tables A.20 and A.28).
+    The 9/7 wavelet rounds. The 5/3 wavelet does not, but the codestream may have been cut
+    to a rate, which only the decoding of its packets could tell.
     """
     start = data.find(b"\xff\x4f\xff\x51")
-    if start < 0:
-        return None
-    wavelet = style = None
     for marker, body in _segments(data, start=start + 2):
-        if marker == 0x52 and len(body) > 9:
-            wavelet = body[9]
-        elif marker == 0x5C and body:
-            style = body[0] & 31
-        elif marker in (0x53, 0x5D):  # each component has its own
-            return None
-        elif marker == 0x90:
+        if marker == 0x52 and len(body) > 9 and body[9] == 0:
+            return False
+        if marker == 0x90:
             break
-    if wavelet is None or style is None:
-        return None
-    return wavelet == 1 and style == 0
+    return None
 
 
 def lerc_keeps_values(data: bytes) -> bool | None:

@@ -115,7 +115,9 @@ def read_images(entries: Sequence[Any], faults: Faults) -> dict[int | str, Liste
         listed[image.number] = image
     faults.report(len(entries), len(listed))
     if not listed:
-        raise UserError(f"{faults.path} lists no image. Put a whole file there.")
+        raise UserError(
+            f"{faults.path} lists no image. Replace it with a complete file."
+        )
     return listed
 
 
@@ -149,7 +151,9 @@ def read_categories(entries: Sequence[Any], faults: Faults) -> dict[int, str]:
         found[number], ids[name] = name, number
     faults.report(len(entries), len(found))
     if not found:
-        raise UserError(f"{faults.path} lists no category. Put a whole file there.")
+        raise UserError(
+            f"{faults.path} lists no category. Replace it with a complete file."
+        )
     return dict(sorted(found.items()))
 
 

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from segjax.data.decoders import absent
 from segjax.data.images import SUFFIXES
 from segjax.errors import shown
 from segjax.types import UserError
@@ -73,6 +74,9 @@ class ImageFolder:
             n for n, path in zip(names, found, strict=True) if path is None
         )
         if missing:
+            for meant in self._meant(missing[0]):
+                if os.path.islink(self.path / meant):
+                    raise absent(self.path / meant)
             raise UserError(
                 f"{self.path} lacks {len(missing)} of the {len(names)} images that are "
                 f"listed: {some(missing)}. {self._advice(missing[0])}"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from segjax.data.pillow_pages import PillowPages
 from segjax.data.stored import EXTRA_CODECS, Pages
 from segjax.data.tiff_pages import TiffPages
-from segjax.text_files import require_content
+from segjax.text_files import is_fault_of_machine, require_content, unreadable
 from segjax.types import UserError
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -37,16 +38,23 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
         or truncated, or its compression needs a package that is not installed.
     """
     with _told_as_a_sentence(path):
-        start = _first_bytes(path)
-        pages: Pages
-        if start.startswith(_TIFF_STARTS):
-            pages = TiffPages(path)
-            if scan:
-                pages.scan()
-        else:
-            pages = PillowPages(path, start)
-        with pages:
-            yield pages
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait when opened
+            raise UserError(f"{path} is not a file. Give the path of an image file.")
+        with open(path, "rb") as file:
+            start = file.read(26)
+            if not start:
+                raise UserError(
+                    f"{path} is empty (0 bytes). Copy it again or remove it."
+                )
+            require_content(start, path)
+            file.seek(0)
+            if start.startswith(_TIFF_STARTS):
+                pages = TiffPages(path, file)
+                if scan:
+                    pages.scan()
+                yield pages
+            else:
+                yield PillowPages(path, file, start)
 
 
 def absent(path: Path) -> UserError:
@@ -57,19 +65,6 @@ def absent(path: Path) -> UserError:
             "there or remove the link."
         )
     return UserError(f"{path} does not exist. Check the path.")
-
-
-def _first_bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise absent(path)
-    if not path.is_file():
-        raise UserError(f"{path} is not a file. Give the path of an image file.")
-    with path.open("rb") as file:
-        start = file.read(26)
-    if not start:
-        raise UserError(f"{path} is empty (0 bytes). Copy it again or remove it.")
-    require_content(start, path)
-    return start
 
 
 @contextlib.contextmanager
@@ -88,7 +83,11 @@ def _told_as_a_sentence(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path} may not be read (permission denied). Change its permissions."
         ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise absent(path) from error
     except Exception as error:
+        if is_fault_of_machine(error):
+            raise unreadable(path, error) from error
         # Decoders have no common exception: OSError, SyntaxError, struct.error, KeyError,
         # ValueError, RecursionError, zlib.error and the codecs' own all mean a file that
         # is not whole.

@@ -115,9 +115,9 @@ def remembered(
 ) -> Iterator[MutableMapping[str, Facts]]:
     """Opens the memory of what was found good in a folder under a spec.
 
-    It is a file in the data folder, JSON below a digest of it, written when the block ends (also by an error,
-    so that the good files need not be read again) and replaced as a whole. Where it
-    cannot be read or written, everything is checked each time.
+    It is a file in the data folder, JSON below a digest of it, written when the block
+    ends (also by an error, so that the good files need not be read again) and replaced as
+    a whole. Where it cannot be read or written, everything is checked each time.
 
     Yields:
       Facts by state (path, time and size) of a pair.

@@ -25,7 +25,7 @@ from segjax.types import UserError
 
 _REFUSED_IMAGE = {
     "palette": (
-        "is a palette picture, whose values are positions in a colour table and no "
+        "is a palette picture, whose values are positions in a colour table, not "
         "intensities. Save it as grey or RGB."
     ),
     "cmyk": "is CMYK, the colours of printers. Save it as grey or RGB.",
@@ -151,6 +151,16 @@ def grey_pages_hint(where: str, found: int, wanted: int) -> str:
     return ' If these are 3 grey pages, write them with photometric="minisblack".'
 
 
+def page_name(path: Path, index: int, count: int) -> str:
+    """Says for a message which page of a file is meant, where it has several.
+
+    Example:
+      >>> page_name(Path("a.tif"), 0, 1), page_name(Path("a.tif"), 0, 2)
+      ('a.tif', 'a.tif, page 1 of 2,')
+    """
+    return str(path) if count == 1 else f"{path}, page {index + 1} of {count},"
+
+
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray | None:
     """Gives an image as many channels as are wanted, where nothing is lost or made up.
 
@@ -182,14 +192,14 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray | None:
     return None
 
 
-def conversion(count: int, channels: int) -> str:
-    """Says for the log what `with_channels` did to some files.
+def conversion(count: int, channels: int, what: str = "file") -> str:
+    """Says for the log what `with_channels` did to some files, or pages of one.
 
     Example:
       >>> conversion(2, 3)
       '2 files are grey, where RGB is expected; their channel is repeated.'
     """
-    files = "1 file is" if count == 1 else f"{count} files are"
+    files = f"1 {what} is" if count == 1 else f"{count} {what}s are"
     their = "its" if count == 1 else "their"
     if channels == 1:
         return (
@@ -202,7 +212,7 @@ def conversion(count: int, channels: int) -> str:
 def _image(pages: Pages, index: int, path: Path) -> np.ndarray:
     """Returns a stored page as an image `[H, W, C]`, or says why it is none."""
     stored = pages.page(index).upright()
-    where = _where(path, index, len(pages))
+    where = page_name(path, index, len(pages))
     values = stored.values
     if values.dtype.kind == "f":
         _require_finite(values, where, "the image with 8 or 16 bits")
@@ -236,11 +246,11 @@ def _image(pages: Pages, index: int, path: Path) -> np.ndarray:
 
 def _label(pages: Pages, index: int, path: Path) -> np.ndarray:
     """Returns a stored page as label values `[H, W]`, or says why it is none."""
-    where = _where(path, index, len(pages))
+    where = page_name(path, index, len(pages))
     if loss := pages.loss(index):
         raise UserError(
             f"{where} {loss}. Save the labels anew from where they were drawn, as PNG or "
-            "TIFF; to convert this file does not bring the values back."
+            "TIFF; converting this file does not bring them back."
         )
     stored = pages.page(index).upright()
     values = stored.values
@@ -294,10 +304,6 @@ def _require_opaque(stored: Stored, where: str) -> None:
             "alpha channel or a transparent colour). Save it without transparency, as "
             "grey or RGB."
         )
-
-
-def _where(path: Path, index: int, count: int) -> str:
-    return str(path) if count == 1 else f"{path}, page {index + 1} of {count},"
 
 
 def _require_page(path: Path, index: int, count: int) -> None:

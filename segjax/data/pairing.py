@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segjax.data.images import count_pages
+from segjax.data.images import count_pages, page_name
 from segjax.data.listing import LABEL_SUFFIXES, SUFFIXES, is_hidden, list_images
 from segjax.types import UserError
 
@@ -39,8 +39,7 @@ class Page:
 
     def where(self, path: Path) -> str:
         """What to call the page of a file in a message."""
-        of = f", page {self.index + 1} of {self.count}," if self.count > 1 else ""
-        return f"{path}{of}"
+        return page_name(path, self.index, self.count)
 
 
 def stem_of(path: Path) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import io
 import threading
 import warnings
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from segjax.data.bitstreams import loss_of, webp_keeps_values
+from segjax.data.bitstreams import (
+    loss_of,
+    require_all_scans,
+    webp_keeps_values,
+    with_filler,
+)
 from segjax.data.orientation import exif_orientation
 from segjax.data.stored import EXTRA_CODECS, Stored, require_room
 from segjax.types import UserError
@@ -24,6 +29,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+_JPEGS = ("JPEG", "MPO")
 _ANIMATED = ("PNG", "WEBP", "GIF")
 _KIND_OF_MODE = {
     "1": "bilevel",
@@ -48,7 +54,7 @@ some bits of a JPEG, 4096 in 12 bits of a GIF."""
 _MARKS = (165, 0)
 """Values that rows are unlikely to be full of; of 16 bits each half is such."""
 
-_SMALL_BYTES = 1 << 24
+_UNASKED_BYTES = 1 << 24
 """Decoded bytes for which it is not asked whether the compressed ones suffice."""
 
 _opening = threading.Lock()
@@ -57,13 +63,13 @@ _opening = threading.Lock()
 class PillowPages:
     """A file of one page."""
 
-    def __init__(self, path: Path, start: bytes) -> None:
+    def __init__(self, path: Path, file: BinaryIO, start: bytes) -> None:
         self._path = path
         self._depth, self._color_type = 8, None
         if start.startswith(_PNG_START) and len(start) == 26:
             self._depth, self._color_type = start[24], start[25]
         try:
-            self._image = _open(path)
+            self._image = _open(file)
         except Image.UnidentifiedImageError as error:
             raise UserError(
                 f"{path} is not a PNG, JPEG, WebP, BMP, GIF or TIFF, or its start is "
@@ -73,27 +79,11 @@ class PillowPages:
     def __len__(self) -> int:
         return 1
 
-    def __enter__(self) -> PillowPages:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._image.close()
-
     def page(self, index: int) -> Stored:
         """Decodes the one page."""
         image = self._image
         self._require_room()
-        frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
-        if frames > 1:
-            raise UserError(
-                f"{self._path} is an animation of {frames} pictures. "
-                "Save a stack as multi-page TIFF."
-            )
+        self._require_one_frame()
         kind = _KIND_OF_MODE.get(image.mode, "other")
         if self._depth == 16 and image.mode != "I;16":
             # Pillow would cut the values to 8 bits without a word.
@@ -103,13 +93,14 @@ class PillowPages:
             image.info.setdefault("exif", _png_exif(raw))
         else:
             values = self._decode()
-        values, alpha = _without_alpha(values, image)
-        gain = 255 // (2**self._depth - 1) if self._color_type == 0 else 1
+        stretched = self._color_type == 0 and self._depth in (2, 4)
+        gain = 255 // (2**self._depth - 1) if stretched else 1
+        values, alpha = _without_alpha(values, image, gain)
         return Stored(
             values,
             kind,
             alpha=alpha,
-            gain=gain if self._depth in (2, 4) else 1,
+            gain=gain,
             palette=_palette(image) if kind == "palette" else None,
             always_palette=image.format in ("GIF", "BMP"),
             orientation=_orientation(image.info),
@@ -117,11 +108,13 @@ class PillowPages:
 
     def loss(self, index: int) -> str:
         """Says how the page was compressed if that may change values, else nothing."""
-        if self._image.format in ("JPEG", "MPO"):
+        self._require_one_frame()
+        if self._image.format in _JPEGS:
             return loss_of("is a JPEG", False)
         if self._image.format == "WEBP":
             with self._path.open("rb") as file:
-                return loss_of("is a WebP with loss", webp_keeps_values(file))
+                kept = webp_keeps_values(file)
+            return loss_of("is a WebP" if kept is None else "is a WebP with loss", kept)
         return ""
 
     def _decode(self) -> np.ndarray:
@@ -139,26 +132,47 @@ class PillowPages:
                 _mark(again, _MARKS[1])
                 if not np.array_equal(values, np.array(again)):
                     raise ValueError("rows of pixels are missing")
+        if image.format in _JPEGS:
+            self._require_all_blocks(values)
         return values
+
+    def _require_all_blocks(self, values: np.ndarray) -> None:
+        """Raises where a part of a JPEG is not there, which its decoder takes for grey."""
+        if self._image.info.get("progressive"):
+            require_all_scans(self._path.read_bytes())
+        corner = values[-1, -1]
+        if ((corner == 127) | (corner == 128)).all():
+            with _open(io.BytesIO(with_filler(self._path.read_bytes()))) as again:
+                if not np.array_equal(values, np.array(again)):
+                    raise ValueError("rows of pixels are missing")
+
+    def _require_one_frame(self) -> None:
+        image = self._image
+        frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+        if frames > 1:
+            raise UserError(
+                f"{self._path} is an animation of {frames} pictures. "
+                "Save a stack as multi-page TIFF."
+            )
 
     def _require_room(self) -> None:
         image = self._image
         bytes_per_pixel = len(image.getbands()) * (2 if self._depth == 16 else 1)
         most = None
         total = image.width * image.height * bytes_per_pixel
-        if image.format in _MOST_PER_BYTE and total > _SMALL_BYTES:
+        if image.format in _MOST_PER_BYTE and total > _UNASKED_BYTES:
             least_bits = self._depth if self._color_type is not None else 8
             most = _MOST_PER_BYTE[image.format] * self._path.stat().st_size
             most *= max(1, 8 // least_bits)
         require_room(self._path, *image.size, bytes_per_pixel, most)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(file: Path | BinaryIO) -> Image.Image:
     # Pillow warns of EXIF data that it need not read here. Filters of warnings belong to
     # the whole process, so threads take turns.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Image.open(path, formats=_FORMATS)
+        return Image.open(file, formats=_FORMATS)
 
 
 def _mark(image: Any, mark: int) -> None:
@@ -193,9 +207,12 @@ def _looks_marked(image: Image.Image, values: np.ndarray) -> bool:
 
 
 def _without_alpha(
-    values: np.ndarray, image: Image.Image
+    values: np.ndarray, image: Image.Image, gain: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Parts pixels and opacity, which is a channel or a colour that is transparent."""
+    """Parts pixels and opacity, which is a channel or a colour that is transparent.
+
+    Pillow has stretched the pixels by `gain`, but not the colour.
+    """
     if values.ndim == 3 and values.shape[-1] in (2, 4) and image.mode != "CMYK":
         alpha, values = values[..., -1], values[..., :-1]
         return (values[..., 0] if values.shape[-1] == 1 else values), alpha
@@ -206,7 +223,7 @@ def _without_alpha(
         table = np.full(256, 255, np.uint8)
         table[: len(clear)] = np.frombuffer(clear[:256], np.uint8)
         return values, table[values]
-    same = values == np.asarray(clear).astype(values.dtype)
+    same = values == (np.asarray(clear) * gain).astype(values.dtype)
     same = same.all(-1) if same.ndim == 3 else same
     return values, np.where(same, np.uint8(0), np.uint8(255))
 
@@ -234,7 +251,8 @@ def _png_exif(raw: bytes) -> bytes:
 
 
 def _palette(image: Image.Image) -> np.ndarray:
-    return np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    # `Image.getpalette` would make a list of them.
+    return np.frombuffer(image.im.getpalette("RGB", "RGB"), np.uint8).reshape(-1, 3)
 
 
 def _decode_deep_color(path: Path, raw: bytes) -> np.ndarray:

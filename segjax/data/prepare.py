@@ -27,6 +27,7 @@ from absl import logging
 
 from segjax.data.dataset import LazyRecords
 from segjax.output.files import locked
+from segjax.text_files import is_fault_of_machine, unreadable
 from segjax.types import Record, UserError
 
 if not hasattr(tfds, "core"):
@@ -263,11 +264,15 @@ def _damage_told(target: Path) -> Iterator[None]:
             "Change its permissions."
         ) from error
     except Exception as error:
+        for reason in _reasons(error):
+            if is_fault_of_machine(reason):
+                what = f"The prepared data set in {target}"
+                raise unreadable(what, reason) from error
         # TFDS and ArrayRecord have errors of many kinds, and long ones.
         kind = type(error).__name__
-        reason = str(error) if type(error) is ValueError else kind
+        told = str(error) if type(error) is ValueError else kind
         raise UserError(
-            f"The prepared data set in {target} is damaged ({reason[:100]}). Remove this "
+            f"The prepared data set in {target} is damaged ({told[:100]}). Remove this "
             "folder; it is built again at the next start."
         ) from error
 

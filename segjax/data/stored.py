@@ -6,7 +6,6 @@ import contextlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -78,15 +77,6 @@ class Pages(Protocol):
 
     def loss(self, index: int) -> str:
         """Says how a page was compressed if that may change values, else nothing."""
-
-    def __enter__(self) -> Pages: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
 
 
 def require_room(

@@ -23,12 +23,14 @@ class Stated:
 
     Attributes:
       program: whose form it has.
+      values: numbers in all planes together; 0 where nothing is said.
       planes: of all images of the file, as grey or RGB pages; 0 where nothing is said.
       channels: that are pages of their own.
       files: names of the files that planes lie in, by their UUID or name.
     """
 
     program: str = ""
+    values: int = 0
     planes: int = 0
     channels: int = 1
     files: dict[str, str] = field(default_factory=dict)
@@ -87,8 +89,10 @@ def require_pages(path_name: str, where: str, stated: Stated, count: int) -> Non
         rgb = ", or the three as RGB" if stated.channels == 3 else ""
         raise UserError(
             f"{where} has {stated.channels} channels, says its {stated.program} "
-            "description; as pages they would be taken for sections. Save the channel "
-            f"to look at alone{rgb}; if they are sections, save them as slices (Z)."
+            "description; as pages they would be taken for sections. Save only the "
+            f"channel that is to be segmented{rgb}. If they are sections, say so: in "
+            'Python with metadata={"axes": "ZYX"}, in Fiji with Image > Hyperstacks > '
+            "Re-order Hyperstack."
         )
     if count < stated.planes:
         raise ValueError(f"{count} of {stated.planes} pages are there")
@@ -101,7 +105,7 @@ def _imagej(text: str) -> Stated:
         value = values.get(key, "1")
         return max(1, int(value)) if value.isascii() and value.isdecimal() else 1
 
-    return Stated("ImageJ", number("images"), number("channels"))
+    return Stated("ImageJ", planes=number("images"), channels=number("channels"))
 
 
 def _tifffile(text: str, samples: int) -> Stated:
@@ -112,7 +116,7 @@ def _tifffile(text: str, samples: int) -> Stated:
         raise ValueError("its description in JSON is damaged") from None
     sizes = zip(axes, shape, strict=False)
     channels = math.prod(n for axis, n in sizes if axis == "C")
-    return Stated("tifffile", channels=_beside(channels, samples))
+    return Stated("tifffile", math.prod(shape), channels=_beside(channels, samples))
 
 
 def _ome(text: str, samples: int) -> Stated:

@@ -7,12 +7,20 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 import tifffile
 
-from segjax.data.bitstreams import ALWAYS_KEEP, HEAD, KEEPS_VALUES, SIZES, loss_of
+from segjax.data.bitstreams import (
+    ALWAYS_KEEP,
+    HEAD,
+    KEEPS_VALUES,
+    SIZES,
+    ends_early,
+    loss_of,
+    with_filler,
+)
 from segjax.data.orientation import TAG, known_orientation
 from segjax.data.stored import SMALL_BYTES, Stored, require_room
 from segjax.data.tiff_axes import require_pages, stated_axes
@@ -46,33 +54,19 @@ _MOST_PER_BYTE: dict[int, float] = {
 class TiffPages:
     """The pages of a TIFF file, including ImageJ stacks beyond 4 GB."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
-        self._file = tifffile.TiffFile(path)
+        self._file = tifffile.TiffFile(file)
         self._newest: tuple[int, tifffile.TiffPage] | None = None
-        try:
-            self._offsets = self._require_all_pages()
-            first = self._head(0)
-            stated = stated_axes(first.description, first.samplesperpixel)
-            self._volume = self._contiguous_volume(first)
-            require_pages(path.name, str(path), stated, len(self))
-        except BaseException:
-            self._file.close()
-            raise
+        self._offsets = self._require_all_pages()
+        first = self._head(0)
+        stated = stated_axes(first.description, first.samplesperpixel)
+        is_plain = len(self._offsets) > 1 or stated.values == first.size
+        self._volume = None if is_plain else self._contiguous_volume(first)
+        require_pages(path.name, str(path), stated, len(self))
 
     def __len__(self) -> int:
         return len(self._offsets if self._volume is None else self._volume)
-
-    def __enter__(self) -> TiffPages:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
     def page(self, index: int) -> Stored:
         """Decodes page `index`."""
@@ -82,6 +76,8 @@ class TiffPages:
         self._require_room(page)
         if self._volume is None:
             values = page.asarray(maxworkers=1)
+            if page.compression == tifffile.COMPRESSION.JPEG:
+                self._require_all_blocks(page)
         else:
             values = np.array(self._volume[index])
         if page.axes == "SYX":
@@ -91,7 +87,8 @@ class TiffPages:
         if kind == "grey" and page.bitspersample == 1:
             kind = "bilevel"
         if page.samplesperpixel == samples + 1 and page.extrasamples[:1] in _ALPHAS:
-            values, alpha = values[..., :samples], values[..., samples]
+            alpha = values[..., samples]
+            values = values[..., 0] if samples == 1 else values[..., :samples]
         elif page.samplesperpixel > samples and kind == "rgb":
             kind = "extra"
         elif page.samplesperpixel < samples:
@@ -112,7 +109,7 @@ class TiffPages:
             return ""
         kept: bool | None = None
         if name in KEEPS_VALUES:
-            for head in self._heads_of_parts(page):
+            for head in self._parts(page, HEAD):
                 kept = KEEPS_VALUES[name](head)
                 if not kept:
                     break
@@ -120,12 +117,8 @@ class TiffPages:
 
     def scan(self) -> None:
         """Looks at the head of every page, which raises where one is not whole."""
-        try:
-            for index in range(len(self._offsets)):
-                self._head(index)
-        except BaseException:
-            self._file.close()
-            raise
+        for index in range(len(self._offsets)):
+            self._head(index)
 
     def _head(self, index: int) -> tifffile.TiffPage:
         """Returns the description of a page, after checking that its pixels are there."""
@@ -167,7 +160,7 @@ class TiffPages:
                 raise ValueError(f"its tiles of {part} bytes are larger than its image")
         if (size_of := SIZES.get(_compression(page))) is not None:
             most_pixels = max(4 * page.size, SMALL_BYTES >> 4)
-            for head in self._heads_of_parts(page):
+            for head in self._parts(page, HEAD):
                 height, width = size_of(head) or (0, 0)
                 if height * width > most_pixels:
                     raise ValueError(f"a part claims {width} x {height} pixels")
@@ -187,12 +180,25 @@ class TiffPages:
             most,
         )
 
-    def _heads_of_parts(self, page: tifffile.TiffPage) -> Iterator[bytes]:
-        """Yields how each strip or tile of a page begins."""
+    def _require_all_blocks(self, page: tifffile.TiffPage) -> None:
+        """Raises where a JPEG ends within its strip or tile, and pixels with it."""
+        for index, data in enumerate(self._parts(page)):
+            if ends_early(data):
+                pixels, others = (
+                    np.asarray(page.decode(part, index, jpegtables=page.jpegtables)[0])
+                    for part in (data, with_filler(data))
+                )
+                if not np.array_equal(pixels, others):
+                    raise ValueError(f"pixels of part {index + 1} are missing")
+
+    def _parts(
+        self, page: tifffile.TiffPage, most: int | None = None
+    ) -> Iterator[bytes]:
+        """Yields the bytes of each strip or tile of a page, or the first ones of them."""
         file = self._file.filehandle
         for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
             file.seek(start)
-            yield file.read(min(size, HEAD))
+            yield file.read(size if most is None else min(size, most))
 
     def _require_all_pages(self) -> list[int]:
         """Follows the chain of pages and raises where it is broken or bites its tail.
@@ -223,7 +229,7 @@ class TiffPages:
 
     def _contiguous_volume(self, page: tifffile.TiffPage) -> np.ndarray | None:
         """Maps a stack that describes its first page only, as ImageJ writes large ones."""
-        if len(self._offsets) > 1 or not (page.is_imagej or page.is_shaped):
+        if not (page.is_imagej or page.is_shaped):
             return None
         series = self._file.series[0]
         if series.size == page.size:

@@ -14,6 +14,7 @@ from segjax.data.images import (
     conversion,
     count_pages,
     grey_pages_hint,
+    page_name,
     read_page,
     read_pages,
     with_channels,
@@ -35,7 +36,7 @@ class Source:
       pages: how many pages it has.
       height: rows of its first page, as viewers show it.
       width: columns of its first page.
-      converted: whether its channels are not those of the network, but can be.
+      converted: whether the channels of its first page are not those of the network, but can be.
     """
 
     path: Path
@@ -77,9 +78,10 @@ def look_at(path: Path, channels: int) -> Source:
     """
     image = read_page(path)
     converted = image.shape[-1] != channels
-    _in_channels(path, image, channels)
+    pages = count_pages(path)
+    _in_channels(page_name(path, 0, pages), image, channels)
     height, width = image.shape[:2]
-    return Source(path, count_pages(path), height, width, converted)
+    return Source(path, pages, height, width, converted)
 
 
 def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, None]:
@@ -95,11 +97,17 @@ def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, No
     Raises:
       UserError: a page is damaged or has other channels, or the file has changed.
     """
+    converted = 0
     with contextlib.closing(read_pages(source.path)) as pages:
-        for _ in range(source.pages):
-            yield _in_channels(source.path, _next(pages, source), channels)
+        for index in range(source.pages):
+            page = _next(pages, source)
+            converted += page.shape[-1] != channels
+            where = page_name(source.path, index, source.pages)
+            yield _in_channels(where, page, channels)
         if next(pages, None) is not None:
             raise _changed(source)
+    if converted and not source.converted:  # by its first page it was not counted
+        log.info("In %s, %s", source.path, conversion(converted, channels, "page"))
 
 
 def _next(pages: Iterator[np.ndarray], source: Source) -> np.ndarray:
@@ -116,14 +124,14 @@ def _changed(source: Source) -> UserError:
     )
 
 
-def _in_channels(path: Path, image: np.ndarray, channels: int) -> np.ndarray:
+def _in_channels(where: str, image: np.ndarray, channels: int) -> np.ndarray:
     converted = with_channels(image, channels)
     if converted is not None:
         return converted
     found = image.shape[-1]
     remedy = "Convert it to grey" if channels == 1 else "Convert it to RGB"
     raise UserError(
-        f"{path} has {_CHANNEL_NAMES.get(found, found)}, but this network was trained "
+        f"{where} has {_CHANNEL_NAMES.get(found, found)}, but this network was trained "
         f"on {_CHANNEL_NAMES.get(channels, channels)}. {remedy}, or take a network that "
-        f"was trained on such images.{grey_pages_hint(str(path), found, channels)}"
+        f"was trained on such images.{grey_pages_hint(where, found, channels)}"
     )

@@ -313,15 +313,14 @@ def test_an_image_that_is_left_out_is_no_unlisted_one(made):
     assert [record["name"] for record in data.splits["train"]] == ["a"]
 
 
-def test_sizes_are_those_of_the_image_as_it_is_shown(made, monkeypatch):
+def test_sizes_are_those_of_the_image_as_it_is_shown(made):
     folder = made()
     exif = Image.Exif()
     exif[0x0112] = 6
     path = Path(folder) / "images/a.png"
     Image.new("RGB", (20, 10)).save(path, exif=exif)
     # Stored as the file says, 10 high and 20 wide, and turned by a quarter when read.
-    shown = np.zeros((20, 10, 3), np.uint8)
-    monkeypatch.setattr("segjax.data.builders.coco.read_page", lambda _: shown)
+    Image.new("RGB", (10, 20)).save(Path(folder) / "images/b.png")
     records = DATASETS["coco"](manual_dir=folder, **MADE).splits["train"]
     with pytest.raises(
         UserError, match=r"stored 10 high x 20 wide, as .* tag turns it to 20 x 10"
@@ -329,6 +328,12 @@ def test_sizes_are_those_of_the_image_as_it_is_shown(made, monkeypatch):
         records[1]
     with pytest.raises(UserError, match=r"b\.png is 20 high x 10 wide .* says 10 x 20"):
         records[0]
+    Image.new("RGB", (20, 10)).save(path.with_suffix(".tif"), tiffinfo={274: 6})
+    path.with_suffix(".tif").rename(path)
+    with pytest.raises(
+        UserError, match=r"stored 10 high x 20 wide.*turns it to 20 x 10"
+    ):
+        records[1]
     content = content_of(folder)
     content["images"][0] |= {"height": 20, "width": 10}
     write_back(folder, content)
@@ -340,3 +345,17 @@ def test_the_collector_of_cycles_runs_again_after_a_file(made):
     with pytest.raises(UserError):
         DATASETS["coco"](manual_dir=folder, **MADE)
     assert gc.isenabled()
+
+
+def test_grey_images_are_converted_and_the_log_says_so_once(made, caplog):
+    folder = made()
+    for name in "ab":
+        Image.new("L", (20, 10), 7).save(Path(folder) / f"images/{name}.png")
+    records = DATASETS["coco"](manual_dir=folder, **MADE).splits["train"]
+    with caplog.at_level("INFO", logger="segjax"):
+        for record in records:
+            assert record["image"].shape == (10, 20, 3)
+            assert (record["image"] == 7).all()
+    said = [m for m in caplog.messages if "some files are grey" in m]
+    assert len(said) == 1
+    assert f"{Path(folder) / 'images'}" in said[0]

@@ -102,3 +102,14 @@ def test_images_beside_those_listed_are_named(folder):
     (folder / "sub" / ".hidden.png").write_text("")
     assert opened.unlisted({"sub/a.png"}) == []
     assert opened.unlisted({"a.png"}) == ["b.png", "Ö.png"]
+
+
+@pytest.mark.parametrize("name", ["gone.png", "img\\gone.png", "sub/gone.png"])
+def test_a_link_that_leads_nowhere_is_told(folder, name):
+    for place in (folder, folder / "sub"):
+        (place / "gone.png").symlink_to("/not/mounted/gone.png")
+    with pytest.raises(
+        UserError,
+        match=r"gone\.png is a link to /not/mounted/gone\.png, which does not",
+    ):
+        ImageFolder(folder).places([name, "a.png"], Path("x.json"))

@@ -1,6 +1,8 @@
 """Files that lie about what they hold: each ends in a sentence, none takes time or memory."""
 
+import errno
 import io
+import os
 import struct
 import time
 import tracemalloc
@@ -316,3 +318,90 @@ def test_warnings_of_pillow_are_neither_errors_nor_printed(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_page(tmp_path / "a.jpg").shape == (48, 64, 1)
+
+
+WAVES = (128 + 60 * np.sin(np.arange(128 * 130) / 9)).astype(np.uint8).reshape(128, 130)
+JPEGS = {
+    "grey": (WAVES, {}),
+    "color": (np.stack([WAVES, 255 - WAVES, WAVES // 2], -1), {}),
+    "ends in grey": (np.where(np.arange(128)[:, None] > 40, 128, WAVES), {}),
+    "own tables": (WAVES, {"optimize": True}),
+    "restarts": (WAVES, {"restart_marker_rows": 1}),
+    "many restarts": (WAVES, {"restart_marker_blocks": 3}),
+    "cmyk": (np.stack([WAVES] * 4, -1), {}),
+    "progressive": (WAVES, {"progressive": True}),
+    "progressive color": (
+        np.stack([WAVES, 255 - WAVES, WAVES], -1),
+        {"progressive": True},
+    ),
+}
+
+
+def jpeg(case):
+    values, options = JPEGS[case]
+    buffer = io.BytesIO()
+    mode = "CMYK" if values.shape[2:] == (4,) else None
+    Image.fromarray(values.astype(np.uint8), mode).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def taller(raw):
+    at = next(raw.index(m) for m in (b"\xff\xc0", b"\xff\xc2") if m in raw) + 5
+    return raw[:at] + struct.pack(">H", 1024) + raw[at + 2 :]
+
+
+def ended(raw, share):
+    """A JPEG that says to be at its end a share of its pixels later."""
+    start = raw.index(b"\xff\xda")
+    return raw[: start + 14 + int((len(raw) - start - 14) * share)] + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("case", JPEGS)
+def test_a_jpeg_whose_rows_are_not_all_there_is_refused(tmp_path, case):
+    path = tmp_path / "a.jpg"
+    whole = jpeg(case)
+    path.write_bytes(whole)
+    if case == "cmyk":
+        refused(path, "is CMYK")
+    else:
+        buffer = io.BytesIO(whole)
+        values = np.atleast_3d(np.array(Image.open(buffer)))
+        np.testing.assert_array_equal(read_page(path), values)
+    for raw in (ended(whole, 0.5), ended(whole, 0.1), taller(whole)):
+        path.write_bytes(raw)
+        refused(path, "truncated or damaged")
+
+
+def test_a_jpeg_that_is_whole_may_be_followed_by_anything(tmp_path):
+    for raw in (jpeg("ends in grey"), jpeg("progressive")):
+        (tmp_path / "a.jpg").write_bytes(raw + bytes(9) + raw)
+        assert read_page(tmp_path / "a.jpg").shape[:2] == WAVES.shape
+
+
+@pytest.mark.parametrize("end", [b"\xff\xd9", b"\xff\xd9\0\0"])
+def test_a_jpeg_that_ends_within_its_strip_is_refused(tmp_path, end):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, WAVES, compression="jpeg", rowsperstrip=64)
+    assert np.abs(read_page(path)[..., 0] - WAVES.astype(int)).mean() < 4
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].dataoffsets[1] + file.pages[0].databytecounts[1]
+    raw = bytearray(path.read_bytes())
+    raw[place - 200 : place - 200 + len(end)] = end
+    path.write_bytes(raw)
+    refused(path, "pixels of part 2 are missing")
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE])
+def test_a_fault_of_the_disk_is_not_told_as_damage(tmp_path, monkeypatch, name, number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    Image.fromarray(GREY).save(tmp_path / name)
+    module = tifffile if name == "a.tif" else Image
+    monkeypatch.setattr(module, "TiffFile" if name == "a.tif" else "open", fail)
+    told = refused(
+        tmp_path / name, f"cannot be read ({os.strerror(number)})", "Try again"
+    )
+    assert "emove" not in told
+    assert "damage" not in told

@@ -1,7 +1,9 @@
 import contextlib
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segjax.data import stored, tiff_pages
+from segjax.data import decoders, stored, tiff_pages
 from segjax.data.images import (
     count_pages,
     list_images,
@@ -471,11 +473,42 @@ def test_a_transparent_colour_that_does_not_occur_is_no_transparency(tmp_path):
         )
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_value_of_few_bits_is_found_among_its_pixels(tmp_path, bits):
+    values = GREY & (2**bits - 1)
+    Image.fromarray(values).save(tmp_path / "a.png", bits=bits)
+    raw = (tmp_path / "a.png").read_bytes()
+    assert raw[24:26] == bytes((bits, 0))
+    start = raw.index(b"IDAT") - 4
+    body = b"tRNS" + struct.pack(">H", 1)
+    clear = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "a.png").write_bytes(raw[:start] + clear + raw[start:])
+    count = int((values == 1).sum())
+    assert count
+    with pytest.raises(UserError, match=rf"a transparent part \({count} of 221 pixels"):
+        read_label(tmp_path / "a.png")
+
+
 def test_labels_with_opaque_transparency_are_grey(tmp_path):
     picture(tmp_path / "a.png", with_alpha(np.stack([IDS] * 3, -1)))
     picture(tmp_path / "b.png", with_alpha(IDS))
-    for name in ("a.png", "b.png"):
+    tiff(
+        tmp_path / "c.tif",
+        with_alpha(IDS),
+        photometric="minisblack",
+        planarconfig="contig",
+        extrasamples=["unassalpha"],
+    )
+    for name in ("a.png", "b.png", "c.tif"):
         np.testing.assert_array_equal(read_label(tmp_path / name), IDS)
+    np.testing.assert_array_equal(read_page(tmp_path / "c.tif")[..., 0], IDS)
+
+
+def test_an_animation_without_loss_is_told_to_be_one(tmp_path):
+    first, *others = (Image.fromarray(np.stack([v] * 3, -1)) for v in STACK)
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others, lossless=True)
+    with pytest.raises(UserError, match=r"a\.webp is an animation of 5 pictures"):
+        read_label(tmp_path / "a.webp")
 
 
 def test_bitmaps_and_gifs_of_one_frame_are_read(tmp_path):
@@ -618,7 +651,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(decoders, "open", refuse, raising=False)
     with pytest.raises(UserError, match=r"a\.png may not be read"):
         read_page(tmp_path / "a.png")
 

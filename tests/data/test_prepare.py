@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -268,6 +269,19 @@ def test_records_of_another_shape_are_told(squares, tmp_path):
     assert first["label"].shape == (4, 4)
     with pytest.raises(UserError, match=r"damaged \(masks are not of their image's"):
         records(builder, "train", refuse)[0]
+
+
+def test_a_fault_of_the_disk_is_not_told_as_damage(squares, tmp_path):
+    builder = build(squares, tmp_path)
+    prepare(builder)
+
+    def fail(record):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(UserError) as caught:
+        records(builder, "train", fail)[0]
+    assert "1.0.0 cannot be read (Input/output error). Try again" in str(caught.value)
+    assert "Remove" not in str(caught.value)
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(squares, tmp_path, monkeypatch):

@@ -63,8 +63,23 @@ def test_channels_are_not_taken_for_sections(tmp_path, kind, axes, shape, channe
         with pytest.raises(UserError) as caught:
             read(tmp_path / "a.tif")
         assert f"a.tif has {channels} channels" in str(caught.value)
-        assert "Save the channel to look at alone" in str(caught.value)
+        assert "Save only the channel that is to be segmented" in str(caught.value)
         assert ("the three as RGB" in str(caught.value)) == (channels == 3)
+
+
+@pytest.mark.parametrize("kind", [OME, IMAGEJ], ids=["ome", "imagej"])
+def test_the_axes_that_the_message_advises_for_sections_are_read(tmp_path, kind):
+    """tifffile states channels where nobody has said what the first axis is."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK[:5], photometric="minisblack", **kind)
+    if kind is IMAGEJ:
+        with pytest.raises(UserError, match=r'5 channels.*metadata={"axes": "ZYX"}'):
+            read_page(path)
+    metadata = {"axes": "ZYX"}
+    tifffile.imwrite(
+        path, STACK[:5], photometric="minisblack", metadata=metadata, **kind
+    )
+    np.testing.assert_array_equal(np.stack([*read_pages(path)])[..., 0], STACK[:5])
 
 
 def ome(path, xml, pages=STACK):

@@ -152,7 +152,10 @@ def judge(call: Any, names: set[str]) -> tuple[str, str, Any]:
 
 
 def _of_sentence(text: str, names: set[str]) -> str:
-    readable = text.isprintable() and len(text) <= LONGEST
+    from segjax.errors import escape_control
+
+    readable = "\n" not in text and escape_control(text) == text
+    readable = readable and len(text) <= LONGEST
     if not readable or not text.endswith((".", "?")):
         return "bad sentence"
     return "sentence" if any(name in text for name in names) else "names no file"

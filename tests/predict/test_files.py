@@ -277,6 +277,21 @@ def test_grey_images_get_the_channels_of_the_network_and_the_log_says_so(
     assert ("channel is repeated" in said[0]) == (expects is RGB)
 
 
+def test_pages_that_differ_from_the_first_are_converted_and_the_log_says_so(
+    tmp_path, caplog
+):
+    first, second = grey(20, 30), grey(20, 30, seed=1)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(first, photometric="minisblack", metadata=None)
+        for _ in range(2):
+            colors = np.stack([second] * 3, -1)
+            file.write(colors, photometric="rgb", metadata=None)
+    with caplog.at_level("INFO", logger="segjax"):
+        predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **GREY)
+    (said,) = (m for m in caplog.messages if "RGB with three equal" in m)
+    assert f"In {tmp_path / 'a.tif'}, 2 pages are RGB" in said
+
+
 def test_labels_lie_on_a_turned_photograph_as_viewers_show_it(tmp_path):
     picture = grey(20, 30)
     exif = Image.Exif()
@@ -304,7 +319,7 @@ def test_wrong_channels_of_a_later_page_leave_the_files_before(tmp_path):
         for _ in range(6):
             file.write(grey(9, 9), metadata=None)
         file.write(grey(9, 9, 3), metadata=None, photometric="rgb")
-    with pytest.raises(UserError, match=r"b.tif has 3 channels"):
+    with pytest.raises(UserError, match=r"b.tif, page 7 of 7, has 3 channels"):
         predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
     assert names(tmp_path / "out") == ["a.png"]
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from segjax.data.builders.tensors import description
 from segjax.data.dataset import Dataset
-from segjax.data.decoders import absent
 from segjax.data.downscale import area_average, nearest_label, require_factor
 from segjax.data.images import read_label, read_page
 from segjax.data.label_spec import LabelSpec
+from segjax.data.pairing import Pair
+from segjax.data.photographs import require_files
 from segjax.data.prepare import (
     expanded,
     files_to_compare,
@@ -166,19 +167,6 @@ def read_list(path: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def require_files(root: Path, pairs: list[tuple[Path, Path]]) -> None:
-    """Raises UserError where files that a list names are missing."""
-    missing = [path for pair in pairs for path in pair if not path.is_file()]
-    if missing:
-        if missing[0].is_symlink():
-            raise absent(missing[0])
-        first = missing[0].relative_to(root)
-        raise UserError(
-            f"{root} lacks {len(missing)} of the {2 * len(pairs)} files that its lists "
-            f"name, the first is {first}. {_SOURCE}; put them there."
-        )
-
-
 def _require_downscale(downscale: int) -> None:
     try:
         require_factor(SIZE, downscale)
@@ -189,7 +177,8 @@ def _require_downscale(downscale: int) -> None:
 def _listed(root: Path) -> dict[str, list[tuple[Path, Path]]]:
     """The pairs of image and annotation of each split; all of them are there."""
     listed = {name: read_list(root / file) for name, file in LISTS.items()}
-    require_files(root, [pair for pairs in listed.values() for pair in pairs])
+    pairs = [Pair(*pair) for pairs in listed.values() for pair in pairs]
+    require_files("camvid", root, pairs, "its lists name")
     return listed
 
 

@@ -13,25 +13,26 @@ again, and annotations are checked in the time that it takes to read them.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import PIL.ExifTags
-import PIL.Image
 
 from segjax.data.coco_categories import category_specs
 from segjax.data.coco_json import CocoFile, CocoImage, read_coco
 from segjax.data.coco_places import ImageFolder, some
 from segjax.data.dataset import Dataset
-from segjax.data.images import read_page
+from segjax.data.decoders import opened
+from segjax.data.images import read_page, with_channels
 from segjax.data.instance_records import Facts, FactualRecords
 from segjax.data.instance_spec import InstanceSpec
 from segjax.types import Record, UserError
 
-_TURNS = (5, 6, 7, 8)
-"""Values of the orientation tag that exchange height and width."""
+log = logging.getLogger("segjax")
+
+_CHANNELS = 3
 
 
 def coco(
@@ -123,7 +124,7 @@ def coco(
         for split in wanted
         if split in images
     }
-    return Dataset("coco", spec, 3, splits, objects)
+    return Dataset("coco", spec, _CHANNELS, splits, objects)
 
 
 def _records(
@@ -147,7 +148,7 @@ def _read(
     known = np.isfinite(image.areas)
     drawn = np.array([rle.area for rle in masks], np.float32)
     record = {
-        "image": pixels if pixels.shape[-1] == 3 else np.repeat(pixels, 3, axis=-1),
+        "image": _in_color(pixels, folder),
         "boxes": image.boxes,
         "classes": np.array([class_of[int(c)] for c in image.category_ids], np.int32),
         "crowd": image.crowd,
@@ -159,6 +160,20 @@ def _read(
     if image.keypoints is not None:
         record["keypoints"] = image.keypoints
     return record
+
+
+def _in_color(pixels: np.ndarray, folder: Path) -> np.ndarray:
+    image = with_channels(pixels, _CHANNELS)
+    assert image is not None  # grey becomes RGB, whatever it shows
+    if image is not pixels:
+        _say_converted(folder)
+    return image
+
+
+@functools.cache
+def _say_converted(folder: Path) -> None:
+    """Logs, once for a folder, what is found when its first grey image is read."""
+    log.info("In %s, some files are grey; their channel is repeated.", folder)
 
 
 def _cut(images: list[CocoImage], share: float) -> dict[str, list[CocoImage]]:
@@ -229,7 +244,9 @@ def _placed(
 
 def _other_size(path: Path, found: tuple[int, int], said: tuple[int, int]) -> UserError:
     """The error for an image of another size, `(height, width)`, than its file says."""
-    if found == said[::-1] and _orientation(path) in _TURNS:
+    with opened(path, scan=False) as pages:
+        stored = pages.page(0).values.shape[:2]
+    if stored == said:
         return UserError(
             f"{path} is stored {said[0]} high x {said[1]} wide, as its annotation file "
             f"says, but its orientation tag turns it to {found[0]} x {found[1]}, and so it "
@@ -240,12 +257,3 @@ def _other_size(path: Path, found: tuple[int, int], said: tuple[int, int]) -> Us
         f"{path} is {found[0]} high x {found[1]} wide pixels, but its annotation file "
         f"says {said[0]} x {said[1]}. Put the image there that was annotated."
     )
-
-
-def _orientation(path: Path) -> int | None:
-    """The orientation tag of an image file, None where it has none."""
-    try:
-        with PIL.Image.open(path) as image:
-            return image.getexif().get(PIL.ExifTags.Base.Orientation)
-    except (OSError, SyntaxError, ValueError):
-        return None
