@@ -100,7 +100,9 @@ def test_what_is_none_in_a_config_can_be_set_where_its_type_is_known(main, smoke
     config_lib.check_overrides(config, ["data.ignore"])
     assert config_lib.from_json(config_lib.to_json(config)).data.ignore is None
     for key in ("data.ignore=-1", "data.ignore=255"):
-        told = main("summary", "--config=configs/unet_folder.py:smoke", f"--config.{key}")
+        told = main(
+            "summary", "--config=configs/unet_folder.py:smoke", f"--config.{key}"
+        )
         assert told.code == 0, told.stderr
     smoke.data.extra = None
     with pytest.raises(UserError, match=r"config\.data\.extra is None .*placeholder"):

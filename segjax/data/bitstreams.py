@@ -139,18 +139,28 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def jpeg2000_keeps_values(data: bytes) -> bool | None:
-    """Looks at the wavelet of a JPEG 2000 codestream (ITU-T T.800, table A.20).
+    """Looks at the wavelet and the quantisation of a JPEG 2000 codestream.
 
-    The 9/7 wavelet rounds. The 5/3 wavelet does not, but the codestream may have been cut
-    to a rate, which only the decoding of its packets could tell.
+    The 9/7 wavelet rounds, the 5/3 wavelet with quantisation style 0 does not
+    (ITU-T T.800, tables A.20 and A.28). A codestream of the latter that was cut to a rate,
+    which no common program does to labels, is not told from a whole one.
     """
     start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0:
+        return None
+    wavelet = style = None
     for marker, body in _segments(data, start=start + 2):
-        if marker == 0x52 and len(body) > 9 and body[9] == 0:
-            return False
-        if marker == 0x90:
+        if marker == 0x52 and len(body) > 9:
+            wavelet = body[9]
+        elif marker == 0x5C and body:
+            style = body[0] & 31
+        elif marker in (0x53, 0x5D):  # each component has its own
+            return None
+        elif marker == 0x90:
             break
-    return None
+    if wavelet is None or style is None:
+        return None
+    return wavelet == 1 and style == 0
 
 
 def lerc_keeps_values(data: bytes) -> bool | None:
