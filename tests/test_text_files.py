@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from segjax.errors import UserError, escape_control
@@ -54,3 +56,9 @@ def test_a_sentence_holds_no_character_that_a_terminal_obeys(character):
 
 def test_ordinary_text_is_left_alone():
     assert escape_control("试验\u3000 1 – ä\tb") == "试验\u3000 1 – ä\tb"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(UserError, match=r"list\.txt cannot be read \(it is a pipe"):
+        read_lines(tmp_path / "list.txt")

@@ -16,7 +16,6 @@ from segjax.errors import UserError
 from segjax.output.files import require_writable, whole_file
 from segjax.output.manifest import Manifest, folded
 
-
 _USUAL_LONGEST_NAME = 255
 
 

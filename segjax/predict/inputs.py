@@ -123,7 +123,7 @@ def _in_channels(path: Path, image: np.ndarray, channels: int) -> np.ndarray:
     found = image.shape[-1]
     remedy = "Convert it to grey" if channels == 1 else "Convert it to RGB"
     raise UserError(
-        f"{path} has {_CHANNEL_NAMES.get(found, found)}, but this network was trained "
-        f"on {_CHANNEL_NAMES.get(channels, channels)}. {remedy}, or take a network that "
+        f"{path} has {_CHANNEL_NAMES.get(found, f'{found} channels')}, but this network was trained "
+        f"on {_CHANNEL_NAMES.get(channels, f'{channels} channels')}. {remedy}, or take a network that "
         f"was trained on such images.{grey_pages_hint(str(path), found, channels)}"
     )

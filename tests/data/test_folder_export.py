@@ -174,6 +174,8 @@ def test_a_file_of_the_data_that_lies_where_an_export_goes_is_an_input(data):
     (data / "exported/images").mkdir(parents=True)
     (data / "images/0.png").rename(data / "exported/images/0.png")
     before = contents(data)
-    with pytest.raises(UserError, match=r"exported/images/0\.png would .* it is the in"):
+    with pytest.raises(
+        UserError, match=r"exported/images/0\.png would .* it is the in"
+    ):
         export(RECORDS, data / "exported", source=data, overwrite=True)
     assert contents(data) == before

@@ -323,9 +323,11 @@ def test_only_errors_of_its_own_are_told_as_those_of_a_file(tmp_path):
         (tmp_path.parent / "next_input.png").read_bytes()
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for error in (full, OSError("4 requested and 2 written")):  # NumPy gives no number
-        with pytest.raises(UserError, match=r"a\.png cannot be written"):
-            with outputs.file("a.png"):
-                raise error
+        with (
+            pytest.raises(UserError, match=r"a\.png cannot be written"),
+            outputs.file("a.png"),
+        ):
+            raise error
     assert os.listdir(tmp_path) == []
 
 
