@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import ml_collections
 
-from segjax.errors import UserError, suggestion
+from segjax.errors import UserError, shown, suggestion
 
 T = TypeVar("T")
 
@@ -191,26 +191,21 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
         if not _is_whole(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
-                f"config.{key} is a whole number from 1 on, of 31 bits, got "
-                f"{_shown(config[key])}."
+                f"config.{key} must be an integer from 1 to 2147483647, got "
+                f"{shown(config[key])}."
             )
     if not _is_whole(config.seed) or not 0 <= config.seed < 2**32:
         raise UserError(
-            "config.seed is a whole number from 0 to 4294967295 (32 bits), got "
-            f"{_shown(config.seed)}."
+            "config.seed must be an integer from 0 to 4294967295, got "
+            f"{shown(config.seed)}."
         )
 
 
 def _require_group(value: object, key: str) -> None:
     if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
         raise UserError(
-            f"config.{key} is {_shown(value)}; it must be a group, dict(...)."
+            f"config.{key} is {shown(value)}; it must be a group, dict(...)."
         )
-
-
-def _shown(value: object) -> str:
-    """A value in a sentence: on one line, and not too long."""
-    return " ".join(repr(value).split())[:80]
 
 
 def is_changeable(key: str) -> bool:
@@ -253,7 +248,7 @@ def build(
     name = str(group.get("name"))
     if name not in table:
         raise UserError(
-            f"config.{key}.name is {name!r:.80}, which segjax does not know."
+            f"config.{key}.name is {shown(name)}, which segjax does not know."
             f"{suggestion(name, table)}"
         )
     return call(table[name], group, key, **more)
@@ -291,10 +286,7 @@ def check_arguments(
       UserError: if it is no group, if a key is no argument, or an argument without
         default is missing.
     """
-    if not isinstance(group, (Mapping, ml_collections.ConfigDict)):
-        raise UserError(
-            f"config.{key} is {group!r:.80}; it must be a group, dict(...)."
-        )
+    _require_group(group, key)
     given = arguments(group)
     parameters = inspect.signature(function).parameters
     allowed = parameters.keys() - {"parent", "name", *given_later}
@@ -327,7 +319,7 @@ def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
       ValueError: if it is no dict, or not one that a config can be made of.
     """
     if not isinstance(plain, dict):
-        raise ValueError(f"a config is a JSON object, got {plain!r:.40}")
+        raise ValueError(f"a config is a JSON object, got {shown(plain)}")
 
     def restore(value: Any) -> Any:
         if isinstance(value, list):

@@ -62,13 +62,13 @@ _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 4, 60, 60
 
 
 def shown(value: object) -> str:
-    """Writes a value of a file into a sentence: short, however long or deep it is.
+    """Writes a value into a sentence: on one line and short, however long or deep it is.
 
     Example:
       >>> shown([1, "a", None]), shown(list(range(99)))
       ("[1, 'a', None]", '[0, 1, 2, 3, 4, 5, ...]')
     """
-    return _SHORT.repr(value)
+    return " ".join(_SHORT.repr(value).split())
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ def unreadable(what: object, error: BaseException) -> UserError:
     )
 
 
+def read_bytes(path: Path) -> bytes:
+    """Reads a file; a pipe, which would be waited for, and a device are refused.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    kind = path.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
+    return path.read_bytes()
+
+
 def read_lines(path: Path) -> list[str]:
     """Reads the lines of a text file.
 
@@ -93,7 +106,7 @@ def read_lines(path: Path) -> list[str]:
       UserError: as `decode_text`, or the file cannot be read.
     """
     try:
-        return decode_text(path.read_bytes(), path).splitlines()
+        return decode_text(read_bytes(path), path).splitlines()
     except OSError as error:
         raise unreadable(path, error) from None
 

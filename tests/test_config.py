@@ -57,7 +57,7 @@ def test_each_key_has_to_be_there(smoke, key):
 def test_the_seed_has_32_bits(smoke, seed):
     with smoke.ignore_type():
         smoke.seed = seed
-    with pytest.raises(UserError, match=f"config.seed is a whole .*got {seed}"):
+    with pytest.raises(UserError, match=f"config.seed must be an integer .*got {seed}"):
         config_lib.check(smoke)
 
 
@@ -72,7 +72,8 @@ def test_other_keys_are_refused(smoke):
 def test_counts_are_whole_and_positive(smoke, key, value):
     with smoke.ignore_type():
         smoke[key] = value
-    with pytest.raises(UserError, match=f"config.{key} is a whole number.*got {value}"):
+    told = f"config.{key} must be an integer from 1 to 2147483647, got {value}"
+    with pytest.raises(UserError, match=told):
         config_lib.check(smoke)
 
 
@@ -189,7 +190,7 @@ DEEP = {"name": "unet", "num_classes": 2, "features": (4,) * 300, "padding": "SA
         ({"task": {}}, r"config\.task is"),
         ({"optimizer": "sgd"}, r"config\.optimizer is 'sgd'; it must be a group"),
         ({"evaluation": ()}, r"config\.evaluation is \(\); it must be a group"),
-        ({"num_steps": {}}, r"config\.num_steps is .* got \{\}\.$"),
+        ({"num_steps": {}}, r"config\.num_steps must be .* got \{\}\.$"),
         (
             {"model": DEEP},
             r"The config cannot be built: Maximum allowed size exceeded\.",

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from segjax.errors import UserError, escape_control
@@ -75,3 +77,9 @@ def test_ordinary_text_is_left_alone():
     joined = "می\u200cخواهم 👩\u200d🔬"  # a Persian word and a woman who is a scientist
     assert escape_control(joined) == joined
     assert escape_control("试验\u3000 1 – ä\tb") == "试验\u3000 1 – ä\tb"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(UserError, match=r"list\.txt cannot be read \(it is a pipe"):
+        read_lines(tmp_path / "list.txt")

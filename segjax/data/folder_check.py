@@ -24,6 +24,7 @@ from segjax.data.images import (
 from segjax.data.label_spec import LabelSpec
 from segjax.data.pairing import Page, Pair, count_pages_of
 from segjax.output.files import whole_file
+from segjax.text_files import read_bytes
 from segjax.types import IGNORE_LABEL, UserError
 
 log = logging.getLogger("segjax")
@@ -138,7 +139,7 @@ def remembered(
 def _remembered(path: Path) -> dict[str, Facts]:
     """Reads what `_write` wrote; a memory that is damaged is no worse than none."""
     try:
-        digest, _, facts = path.read_bytes().partition(b"\n")
+        digest, _, facts = read_bytes(path).partition(b"\n")
     except OSError:
         return {}
     if digest.decode("ascii", "replace") != hashlib.sha256(facts).hexdigest():

@@ -13,6 +13,7 @@ from PIL import Image
 
 from segjax.data.folder import SPLITS
 from segjax.output.folder import Outputs
+from segjax.output.manifest import Manifest
 from segjax.types import Record, UserError
 
 PARTS = {"images": "image", "labels": "label"}
@@ -80,8 +81,10 @@ def _require_another_folder(folder: Path, source: Path) -> None:
 
 
 def _files_below(source: Path, besides: Path) -> Iterator[Path]:
-    """All files of a data set, behind links, too, but for an export that lies within it."""
-    waiting, seen = [str(source)], {os.path.realpath(besides)}
+    """All files of a data set, behind links, too, but for what an export within it wrote."""
+    export = Path(os.path.realpath(besides))
+    manifest = Manifest(export)
+    waiting, seen = [str(source)], set[str]()
     while waiting:
         place = os.path.realpath(waiting.pop())
         if place in seen or not os.access(place, os.R_OK | os.X_OK):
@@ -90,7 +93,7 @@ def _files_below(source: Path, besides: Path) -> Iterator[Path]:
         for path in Path(place).iterdir():
             if path.is_dir():
                 waiting.append(str(path))
-            else:
+            elif not (path.is_relative_to(export) and manifest.knows(path)):
                 yield path
 
 

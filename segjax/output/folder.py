@@ -16,6 +16,8 @@ from segjax.errors import UserError
 from segjax.output.files import require_writable, whole_file
 from segjax.output.manifest import Manifest, folded
 
+_USUAL_LONGEST_NAME = 255
+
 
 class Outputs:
     """The files of one command.
@@ -49,8 +51,10 @@ class Outputs:
         self.folder = folder
         self._flag, self._overwrite = flag, overwrite
         planned = list(names)
+        self._unwritten = {name for name, _ in planned}
         self._require_folder()
         self._require_names_of_their_own(planned)
+        self._require_short_names(planned)
         self._manifest = Manifest(folder)
         self._states = {name: _state(folder / name) for name, _ in planned}
         lying = self._lying_at(list(self._states))
@@ -91,11 +95,16 @@ class Outputs:
           UserError: it cannot be written, or something has taken its place meanwhile.
         """
         path = self.folder / name
-        with (
-            self._told_as_a_sentence(path),
-            whole_file(path, lambda file: self._admit(name, file)) as file,
-        ):
-            yield file
+        try:
+            with whole_file(path, lambda file: self._admit(name, file)) as file:
+                yield file
+            self._note_written(name)
+        except OSError as error:
+            # That of writing to an open file names none; others may be of what is read.
+            named = error.filename
+            if named is not None and self.folder not in Path(str(named)).parents:
+                raise
+            raise self._cannot_be_written(path, error) from error
 
     def place(self, name: str, made: Path) -> Path:
         """Moves a finished file of the same disk into the folder.
@@ -115,6 +124,7 @@ class Outputs:
             with made.open("rb") as file:
                 self._admit(name, file)
             os.replace(made, path)
+            self._note_written(name)
         return path
 
     def _admit(self, name: str, file: io.BufferedReader | io.BufferedRandom) -> None:
@@ -125,6 +135,11 @@ class Outputs:
             if os.path.lexists(path) and not self._manifest.knows(path):
                 raise self._belongs_to_user([path])
         self._manifest.add(name, file)
+
+    def _note_written(self, name: str) -> None:
+        self._unwritten.discard(name)
+        if not self._unwritten:
+            self._manifest.complete()
 
     def _require_folder(self) -> None:
         called = (
@@ -159,6 +174,16 @@ class Outputs:
                 f"{first} and {getattr(source, 'name', source)} would both give {one}. "
                 "Rename one, or put them into different folders."
             )
+
+    def _require_short_names(self, planned: list[tuple[str, object]]) -> None:
+        """Refuses names that the disk would refuse, but only when they are written."""
+        limit = _longest_name(self.folder)
+        for name, source in planned:
+            if max(len(os.fsencode(part)) for part in Path(name).parts) > limit:
+                raise UserError(
+                    f"{source} would give {name}, but names in {self.folder} have at "
+                    f"most {limit} bytes. Rename it{self._or_another}."
+                )
 
     def _lying_at(self, names: Iterable[str]) -> list[Path]:
         """What lies where files are planned, under a name that some disk takes for theirs."""
@@ -221,19 +246,32 @@ class Outputs:
         try:
             yield
         except OSError as error:
-            raise UserError(
-                f"{path} cannot be written ({error.strerror or error}). Make room or "
-                f"change the permissions{self._or_another}."
-            ) from error
+            raise self._cannot_be_written(path, error) from error
+
+    def _cannot_be_written(self, path: Path, error: OSError) -> UserError:
+        return UserError(
+            f"{path} cannot be written ({error.strerror or error}). Make room or "
+            f"change the permissions{self._or_another}."
+        )
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
-    """Inode, size and time of a file; None where there is none."""
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What changes with a file or its content; None where there is none."""
     try:
         found = os.lstat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    times = found.st_mtime_ns, found.st_ctime_ns  # the second cannot be set back
+    return found.st_dev, found.st_ino, found.st_size, *times
+
+
+def _longest_name(folder: Path) -> int:
+    """How many bytes the name of a file in a folder, or where it will be made, may have."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        return os.pathconf(there, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # not on Windows, nor on each disk
+        return _USUAL_LONGEST_NAME
 
 
 def _identities(path: Path) -> Iterator[object]:

@@ -3,12 +3,15 @@
 After a header, each line is JSON with the name of a file and the SHA-256 of its content. A
 line is appended before the file takes its place, and none is ever removed. So a process
 can be killed at any moment, and several can write into one folder: the old content and
-the new one are both known.
+the new one are both known. A command whose files are all there appends a line that says
+so: of what was listed before it, the last of each name is known, and earlier content that
+somebody brings back belongs to the user.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -56,17 +59,25 @@ class Manifest:
 
     def read(self) -> None:
         """Reads it again, as other processes may have written; damaged lines tell nothing."""
-        self._known: dict[str, set[str]] = {}
+        self._completed: dict[str, str] = {}
+        self._since: dict[str, list[str]] = {}
         content = self._content()
         self.is_ours = content is not None
         for line in (content or b"").splitlines()[1:]:
             with contextlib.suppress(UserError, KeyError, TypeError, AttributeError):
                 row = parse_json(line, self.path)
-                self._known.setdefault(folded(row["file"]), set()).add(row["sha256"])
+                if row.get("completed") is True:
+                    self._settle()
+                else:
+                    name, digest = folded(row["file"]), row["sha256"]
+                    self._since.setdefault(name, []).append(digest)
 
     def knows(self, path: Path) -> bool:
-        """Whether a file in the folder is what segjax wrote there, lately or earlier."""
-        digests = self._known.get(folded(path.relative_to(self._folder).as_posix()))
+        """Whether a file in the folder is what segjax wrote there last.
+
+        Where the command that did so was killed, it may be what lay there before.
+        """
+        digests = self._listed(folded(path.relative_to(self._folder).as_posix()))
         if not digests:
             return False
         try:
@@ -85,10 +96,19 @@ class Manifest:
         """
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        digests = self._known.setdefault(folded(name), set())
-        if digest not in digests:
+        if self._listed(folded(name))[-1:] != [digest]:
             self._append({"file": name, "sha256": digest})
-            digests.add(digest)
+            self._since.setdefault(folded(name), []).append(digest)
+
+    def complete(self) -> None:
+        """Notes that all files of a command have taken their places.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        if self._since:
+            self._append({"completed": True})
+            self._settle()
 
     def own(self) -> None:
         """Puts a list there that is written through no link, neither soft nor hard.
@@ -102,6 +122,15 @@ class Manifest:
             with whole_file(self.path) as file:
                 file.write(content)
 
+    def _listed(self, name: str) -> list[str]:
+        """The digests that a name may have, the one that was listed last at the end."""
+        completed = [self._completed[name]] if name in self._completed else []
+        return completed + self._since.get(name, [])
+
+    def _settle(self) -> None:
+        self._completed |= {name: found[-1] for name, found in self._since.items()}
+        self._since = {}
+
     def _content(self) -> bytes | None:
         """What it holds; None where something else lies in its place."""
         if not os.path.lexists(self.path):
@@ -113,12 +142,15 @@ class Manifest:
                     return content
         return None
 
-    def _append(self, row: dict[str, str]) -> None:
+    def _append(self, row: dict[str, str | bool]) -> None:
         """Adds a line in one write, as other processes do."""
         descriptor = os.open(self.path, _APPEND, 0o666)
         try:
             size = os.fstat(descriptor).st_size
             start = b"\n" if size else _HEADER  # the last line may have been cut short
-            os.write(descriptor, start + json.dumps(row).encode())
+            line = start + json.dumps(row).encode()
+            if os.write(descriptor, line) < len(line):
+                full = errno.ENOSPC
+                raise OSError(full, os.strerror(full), str(self.path))
         finally:
             os.close(descriptor)

@@ -194,7 +194,8 @@ def max_intensity_of(image: np.ndarray) -> int:
 def _log_range(max_intensity: int | None) -> None:
     """Logs, once, which range images of 16 bits have for the CRF."""
     whose = (
-        "of each image, 10, 12, 14 or 16 bits (config.crf.max_intensity sets one for all)"
+        f"of each image, {', '.join(map(str, BIT_DEPTHS[:-1]))} or {BIT_DEPTHS[-1]} bits "
+        "(config.crf.max_intensity sets one for all)"
         if max_intensity is None
         else f"0 to {max_intensity}"
     )

@@ -131,7 +131,11 @@ def _in_channels(where: str, image: np.ndarray, channels: int) -> np.ndarray:
     found = image.shape[-1]
     remedy = "Convert it to grey" if channels == 1 else "Convert it to RGB"
     raise UserError(
-        f"{where} has {_CHANNEL_NAMES.get(found, found)}, but this network was trained "
-        f"on {_CHANNEL_NAMES.get(channels, channels)}. {remedy}, or take a network that "
-        f"was trained on such images.{grey_pages_hint(where, found, channels)}"
+        f"{where} has {_channels(found)}, but this network was trained on "
+        f"{_channels(channels)}. {remedy}, or take a network that was trained on such "
+        f"images.{grey_pages_hint(where, found, channels)}"
     )
+
+
+def _channels(count: int) -> str:
+    return _CHANNEL_NAMES.get(count, f"{count} channels")

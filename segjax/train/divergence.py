@@ -95,9 +95,9 @@ def sentence(
     begin = (
         "No checkpoint is from before the loss left its range, so begin anew."
         if good is None
-        else f"It can begin with the checkpoint of step {good.name}, from before the loss "
-        f'left its range, if its config has initialization=dict(source="segjax/run", '
-        f'input="{good}").'
+        else f"The new run can begin with the checkpoint of step {good.name}, from before "
+        "the loss left its range: in its config, set config.initialization = "
+        f'dict(source="segjax/run", input="{good}").'
     )
     return (
         f"{what.format(step)} not finite ({values}), on the records {', '.join(names)}. "

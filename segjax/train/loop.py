@@ -119,7 +119,10 @@ def train(
             return run.result(state, run.start)
         with sharding.together():
             if run.is_main:
-                plan_pictures(workdir, task, dataset)
+                try:
+                    plan_pictures(workdir, task, dataset)
+                except UserError as error:  # they are the least of what a run gives
+                    log.warning("There will be no new pictures: %s", error)
         log.info("Compiling the training step, which on a CPU can take minutes.")
         step_fn = _compile(task, dataset, devices, state)
         seconds = _time_step(step_fn, task, dataset, devices, state)

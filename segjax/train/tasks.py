@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from segjax.errors import suggestion
+from segjax.errors import shown, suggestion
 from segjax.train.instance_task import InstanceTask
 from segjax.train.task import SemanticTask
 from segjax.types import UserError
@@ -27,7 +27,7 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
     name = str(config.task) if "task" in config else "semantic"
     if name not in TASKS:
         raise UserError(
-            f"config.task is {name!r:.80}, which segjax does not know."
+            f"config.task is {shown(name)}, which segjax does not know."
             f"{suggestion(name, TASKS)}"
         )
     try:

@@ -8,9 +8,9 @@ weights cost least, since all of them share the filters of an image.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
+import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,14 @@ from segjax.predict.crf import CRF
 from segjax.train.crf_scores import Scene, mean_iou_alone, mean_ious, predict_scenes
 from segjax.train.tasks import semantic
 from segjax.train.trained import load_trained
-from segjax.train.workdir import lock, make_workdir, read_config, write_config
+from segjax.train.workdir import (
+    CONFIG_FILE,
+    check_lock,
+    check_workdir,
+    lock,
+    read_config,
+    write_config,
+)
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
@@ -186,20 +193,32 @@ def tune_run(
 
     Raises:
       UserError: for anything that a person can put right; before the search, where
-        `keep` is wanted and the run cannot be written or another process works there.
+        `keep` is wanted and the run cannot be written. A training may go on meanwhile;
+        if it is there at the end, what was found is told and not kept.
     """
     workdir = Path(workdir)
-    with contextlib.ExitStack() as stack:
-        if keep:
-            read_config(workdir)  # says what is wrong where there is no run
-            make_workdir(workdir)
-            stack.enter_context(lock(workdir))
-        found = _search(workdir, split, best, images, data_dir, manual_dir)
-        if keep:
-            config = read_config(workdir)
-            config.crf = ml_collections.ConfigDict(found["crf"])
-            write_config(workdir, config)
+    if keep:
+        read_config(workdir)  # says what is wrong where there is no run
+        check_workdir(workdir)
+        check_lock(workdir)
+    found = _search(workdir, split, best, images, data_dir, manual_dir)
+    if keep:
+        _keep(workdir, found["crf"])
     return found
+
+
+def _keep(workdir: Path, crf: dict[str, Any]) -> None:
+    """Writes what was found into the config of a run, or tells what it was."""
+    try:
+        with lock(workdir):
+            config = read_config(workdir)
+            config.crf = ml_collections.ConfigDict(crf)
+            write_config(workdir, config)
+    except UserError as error:
+        raise UserError(
+            f"What was found is not kept: {error} Once that is done, put it into "
+            f'{workdir / CONFIG_FILE}: "crf": {json.dumps(crf)}'
+        ) from error
 
 
 def _search(

@@ -20,7 +20,7 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax.output.files import locked, require_writable, whole_file
-from segjax.text_files import parse_json
+from segjax.text_files import parse_json, read_bytes
 from segjax.train import checkpoint
 from segjax.types import UserError
 
@@ -45,10 +45,11 @@ def make_workdir(workdir: Path) -> None:
 
 
 def check_workdir(workdir: Path) -> None:
-    """Checks that the folder of a run can be made or written, and leads nowhere else.
+    """Checks that the folder of a run can be made or written, and is nothing else.
 
     Raises:
-      UserError: naming the folder and what stands in the way.
+      UserError: naming the folder and what stands in the way: links, or a log that no run
+        of segjax wrote.
     """
     with writing(workdir):
         require_writable(workdir)
@@ -59,6 +60,30 @@ def check_workdir(workdir: Path) -> None:
                 f"{path} is a link, through which nothing is written. Put the "
                 "original there; the folder of a run as a whole may be a link."
             )
+    there = all((workdir / x).exists() for x in (CONFIG_FILE, checkpoint.CHECKPOINTS))
+    if there or any(True for _ in checkpoint.abouts_on_disk(workdir)):
+        return
+    found = workdir / LOG
+    if found.exists() and (found.stat().st_size or not found.is_file()):
+        raise UserError(
+            f"{found} is not the log of a run, as {CONFIG_FILE} or "
+            f"{checkpoint.CHECKPOINTS} is missing beside it. Move it, or choose another "
+            "--workdir."
+        )
+
+
+def check_lock(workdir: Path) -> None:
+    """Checks that the folder of a run can be locked, now or when its holder is done.
+
+    Raises:
+      UserError: if there can be no lock.
+    """
+    with (
+        writing(workdir),
+        contextlib.suppress(BlockingIOError),
+        locked(workdir / ".lock"),
+    ):
+        pass
 
 
 @contextlib.contextmanager
@@ -101,7 +126,7 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
             "that a training run wrote, or train first."
         )
     try:
-        config = config_lib.from_dict(parse_json(path.read_bytes(), path))
+        config = config_lib.from_dict(parse_json(read_bytes(path), path))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except (UserError, ValueError) as error:
@@ -133,7 +158,7 @@ def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     path = workdir / CONFIG_FILE
     content = (config_lib.to_json(config) + "\n").encode()
     with writing(workdir):
-        if path.exists() and path.read_bytes() == content:
+        if path.exists() and read_bytes(path) == content:
             return
         with whole_file(path) as file:
             file.write(content)

@@ -14,7 +14,7 @@ from typing import Any
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.output.files import whole_file
-from segjax.text_files import parse_json
+from segjax.text_files import parse_json, read_bytes
 from segjax.train.workdir import LOG, writing
 
 Row = dict[str, Any]
@@ -27,7 +27,8 @@ class Writer:
     """The log of one run, `metrics.jsonl` and `tensorboard/`.
 
     A row has `step`, `split` ("train", "validation", ...) and numbers. Rows after the
-    step from which a run resumes are dropped, as the resumed run writes them anew.
+    step from which a run resumes are dropped, as the resumed run writes them anew; all
+    other lines stay as they are.
 
     All is written by the caller's thread, so that a full disk is the caller's to hear of:
     the `SummaryWriter` of tensorboardX loses it in a thread of its own.
@@ -43,10 +44,10 @@ class Writer:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self.path, self._workdir = workdir / LOG, workdir
-        kept = [row for row in read_rows(self.path) if row["step"] <= resumed_from]
+        kept = [x for x in _lines(self.path) if not _is_after(x, resumed_from)]
         with writing(workdir):
             with whole_file(self.path) as file:
-                file.write("".join(json_line(row) for row in kept).encode())
+                file.write(b"".join(line + b"\n" for line in kept))
             self._file = self.path.open("a")
             folder = workdir / "tensorboard"
             folder.mkdir(exist_ok=True)
@@ -87,21 +88,39 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
       UserError: if the file may not be read.
     """
+    return [row for row in map(_parsed, _lines(path)) if _is_row(row)]
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines of a log, without a last one that was cut short.
+
+    Raises:
+      UserError: if the file may not be read.
+    """
     try:
-        lines = path.read_bytes().splitlines()
+        *lines, last = read_bytes(path).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}). Look at its permissions."
+            f"{path} cannot be read ({error.strerror}). Look at what it is, and at its "
+            "permissions."
         ) from error
-    rows = []
-    for line in lines:
-        with contextlib.suppress(UserError):
-            row = parse_json(line, path)
-            if _is_row(row):
-                rows.append(row)
-    return rows
+    return [*lines, last] if _is_row(_parsed(last)) else lines
+
+
+def _parsed(line: bytes) -> Any:
+    """The JSON of a line; None where it is not JSON."""
+    with contextlib.suppress(UserError):
+        return parse_json(line, LOG)
+    return None
+
+
+def _is_after(line: bytes, step: int) -> bool:
+    """Whether a line tells of a later step."""
+    row = _parsed(line)
+    own: Any = row.get("step") if isinstance(row, dict) else None
+    return type(own) in (int, float) and own > step
 
 
 def _is_row(row: Any) -> bool:

@@ -231,6 +231,9 @@ def test_a_memory_that_is_damaged_or_read_only_is_done_without(
         assert found in whole
         memory.write_text(whole.replace(found, other, 1))
         assert names(read(root)) == {"train": ["s1", "s2"], "validation": ["s0"]}
+    memory.unlink()
+    os.mkfifo(memory)  # which is not waited for
+    assert len(read(root).splits["train"]) == 2
     (tmp_path / "a_file").write_text("")
     dataset = read(root, data_dir=str(tmp_path / "a_file"))
     assert len(dataset.splits["train"]) == 2

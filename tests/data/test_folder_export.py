@@ -167,3 +167,15 @@ def test_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written to"):
         export([record("a")], tmp_path / "file" / "out")
+
+
+def test_a_file_of_the_data_that_lies_where_an_export_goes_is_an_input(data):
+    """A data set that reads `data/exported/images`, too, in a folder of its own."""
+    (data / "exported/images").mkdir(parents=True)
+    (data / "images/0.png").rename(data / "exported/images/0.png")
+    before = contents(data)
+    with pytest.raises(
+        UserError, match=r"exported/images/0\.png would .* it is the in"
+    ):
+        export(RECORDS, data / "exported", source=data, overwrite=True)
+    assert contents(data) == before

@@ -1,5 +1,6 @@
 """What a user owns is never overwritten: the files of a command, planned and written."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -286,3 +287,52 @@ def test_where_no_flag_names_the_folder_none_is_advised(tmp_path):
     with pytest.raises(UserError, match=r"Move or rename it\.$") as caught:
         Outputs(tmp_path, [("curves.png", "the run")], flag=None)
     assert "--" not in str(caught.value)
+
+
+def test_an_earlier_version_that_was_brought_back_belongs_to_the_user(tmp_path):
+    for content in (b"1", b"2"):
+        write(tmp_path, {"a.png": content, "b.png": content})
+    (tmp_path / "a.png").write_bytes(b"1")
+    with pytest.raises(UserError, match=r"a\.png would be overwritten"):
+        write(tmp_path, {"a.png": b"3", "b.png": b"3"})
+    assert (tmp_path / "a.png").read_bytes() == b"1"
+
+
+def test_files_that_do_not_change_are_listed_once(tmp_path):
+    for _ in range(3):
+        write(tmp_path, {"a.png": b"1", "b.png": b"1"})
+    lines = (tmp_path / NAME).read_bytes().splitlines()
+    assert len(lines) == 4
+    assert lines[-1] == b'{"completed": true}'
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path):
+    write(tmp_path, {"a.png": b"1"})
+    outputs = Outputs(tmp_path, [("a.png", "x")])
+    found = (tmp_path / "a.png").stat()
+    (tmp_path / "a.png").write_bytes(b"2")
+    os.utime(tmp_path / "a.png", ns=(found.st_atime_ns, found.st_mtime_ns))
+    with pytest.raises(UserError, match=r"a\.png would be"), outputs.file("a.png"):
+        pass
+    assert (tmp_path / "a.png").read_bytes() == b"2"
+
+
+def test_only_errors_of_its_own_are_told_as_those_of_a_file(tmp_path):
+    outputs = Outputs(tmp_path, [("a.png", "x")])
+    with pytest.raises(FileNotFoundError), outputs.file("a.png"):
+        (tmp_path.parent / "next_input.png").read_bytes()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for error in (full, OSError("4 requested and 2 written")):  # NumPy gives no number
+        with (
+            pytest.raises(UserError, match=r"a\.png cannot be written"),
+            outputs.file("a.png"),
+        ):
+            raise error
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "\u00e9" * 130, "images/" + "a" * 256])
+def test_a_name_that_is_too_long_is_refused_before_anything_is_written(tmp_path, name):
+    with pytest.raises(UserError, match=r"names in .* have at most 255 bytes\. Rename"):
+        write(tmp_path / "out", {"b.png": b"1", name: b"1"})
+    assert os.listdir(tmp_path) == []

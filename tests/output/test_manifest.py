@@ -114,3 +114,31 @@ def test_names_of_one_file_on_some_disk_are_folded_alike():
     assert folded("A.PNG") == folded("a.png")
     assert folded("\u00e9.png") == folded("e\u0301.png") == folded("E\u0301.png")
     assert folded("a.png") != folded("b.png")
+
+
+def test_what_was_brought_back_after_a_command_was_complete_is_not_known(tmp_path):
+    for content in (b"first", b"second"):
+        path = listed(tmp_path, "a.png", content)
+        manifest = Manifest(tmp_path)
+        manifest.complete()
+    assert Manifest(tmp_path).knows(path)
+    path.write_bytes(b"first")
+    assert not manifest.knows(path)
+    assert not Manifest(tmp_path).knows(path)
+
+
+def test_what_is_written_again_is_known_although_it_is_listed_from_before(tmp_path):
+    for content in (b"first", b"second", b"first"):
+        path = listed(tmp_path, "a.png", content)
+    Manifest(tmp_path).complete()
+    assert Manifest(tmp_path).knows(path)
+
+
+def test_a_disk_that_takes_half_a_line_is_full(tmp_path, monkeypatch):
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda file, line: write(file, line[:-5]))
+        with pytest.raises(OSError, match="No space left"):
+            listed(tmp_path, "a.png", b"labels")
+    path = listed(tmp_path, "a.png", b"labels")
+    assert Manifest(tmp_path).knows(path)

@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import tracemalloc
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.ops.tiles import Geometry
 from segjax.output import manifest
 from segjax.predict.files import predict_files
+from segjax.predict.inputs import _in_channels
 from segjax.predict.tiled import Predictor
 from segjax.types import UserError
 
@@ -246,6 +248,15 @@ def test_one_page_is_alive_at_a_time(tmp_path, monkeypatch):
     predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **GREY)
     assert len(most) == 6
     assert max(most) == 0
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(4, 3), (3, 4)])
+def test_any_number_of_channels_is_called_so(found, wanted):
+    image = np.zeros((2, 2, found), np.uint8)
+    with pytest.raises(
+        UserError, match=r"x\.png has . channels.* on . channels.*\. Con"
+    ):
+        _in_channels(Path("x.png"), image, wanted)
 
 
 def test_wrong_channels_are_refused_before_anything_is_written(tmp_path):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from segjax import config as config_lib
 from segjax.train import checkpoint, loop
 from segjax.train.loop import train
 from segjax.train.task import SemanticTask
@@ -128,10 +129,14 @@ def test_the_checkpoint_that_is_named_can_be_gone_on_from(
     sentence = str(caught.value)
     assert "Step 4 is not finite" in sentence
     assert "with the checkpoint of step 2, from before" in sentence
-    group = sentence.partition("initialization=dict(")[2].partition(")")[0]
-    smoke.initialization = dict(re.findall(r'(\w+)="([^"]+)"', group))
+    (line,) = re.findall(r"config\.initialization = dict\(.*?\)", sentence)
     smoke.schedule.peak, smoke.num_steps = 1e-4, 1
-    train(smoke, tmp_path / "other", data_dir)
+    (tmp_path / "config.py").write_text(
+        f"import ml_collections\ndef get_config(preset):\n"
+        f"    config = ml_collections.ConfigDict({smoke.to_dict()!r})\n"
+        f"    {line}\n    return config\n"
+    )
+    train(config_lib.load(str(tmp_path / "config.py")), tmp_path / "other", data_dir)
     (about,) = checkpoint.abouts_on_disk(tmp_path / "other")
     saved = {a["step"]: a for a in checkpoint.abouts_on_disk(tmp_path / "run")}
     assert saved.keys() == {2, 3}

@@ -1,5 +1,6 @@
 """Pictures of a run: they replace earlier ones, and nothing of the user's."""
 
+import os
 import types
 
 import numpy as np
@@ -68,15 +69,24 @@ def test_a_picture_that_was_annotated_is_kept(run, name):
     assert (run[0] / "mine.png").read_bytes() == b"annotated"
 
 
-def test_a_picture_of_the_user_is_found_before_anything_is_compiled(
-    smoke, data_dir, tmp_path, monkeypatch
+def test_a_picture_of_the_user_is_told_before_the_training_and_stops_nothing(
+    smoke, data_dir, tmp_path, caplog, capsys
 ):
-    monkeypatch.setattr(loop, "_compile", None)
+    """A run that is extended: somebody has cropped a picture of its first part."""
     (tmp_path / pictures.FOLDER).mkdir()
     (tmp_path / pictures.FOLDER / "curves.png").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"pictures/curves\.png would be overwritten"):
-        loop.train(smoke, tmp_path, data_dir)
-    assert not (tmp_path / "metrics.jsonl").exists()
+    with caplog.at_level("INFO", "segjax"):
+        result = loop.train(smoke, tmp_path, data_dir)
+    assert result.step == smoke.num_steps
+    assert os.listdir(tmp_path / pictures.FOLDER) == ["curves.png"]
+    assert (tmp_path / pictures.FOLDER / "curves.png").read_bytes() == b"mine"
+    told = [message for message in caplog.messages if "no new pictures" in message]
+    assert len(told) == 1
+    assert "curves.png would be overwritten" in told[0]
+    assert caplog.messages.index(told[0]) < caplog.messages.index(
+        next(x for x in caplog.messages if x.startswith("Compiling"))
+    )
+    assert "There are no new pictures" in capsys.readouterr().err
 
 
 def test_a_picture_that_somebody_draws_during_the_training_does_not_stop_it(

@@ -188,11 +188,10 @@ def test_what_could_not_be_kept_is_told_before_the_search(
 
     monkeypatch.setattr(tune_crf, "load_trained", search)
     settle_config(tmp_path, smoke)
-    with (
-        lock(tmp_path),
-        pytest.raises(UserError, match="Another process is working in --workdir="),
-    ):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(UserError, match=r"cannot be written \(Is a directory"):
         tune_run(tmp_path, keep=True)
+    (tmp_path / ".lock").rmdir()
     with monkeypatch.context() as patch:
         patch.setattr("segjax.train.workdir.require_writable", full)
         with pytest.raises(UserError, match=r"cannot be written \(No space left"):
@@ -201,8 +200,30 @@ def test_what_could_not_be_kept_is_told_before_the_search(
     (tmp_path / "config.json").symlink_to("elsewhere.json")
     with pytest.raises(UserError, match=r"config\.json is a link"):
         tune_run(tmp_path, keep=True)
-    with lock(tmp_path), pytest.raises(AssertionError, match="the search began"):
+    with pytest.raises(AssertionError, match="the search began"):
         tune_run(tmp_path)  # which writes nothing
+
+
+def test_a_search_beside_a_training_hinders_neither_and_loses_nothing(
+    smoke, tmp_path, monkeypatch
+) -> None:
+    found = {"crf": dataclasses.asdict(CRF(w1=7.0))}
+
+    def search(*_):
+        with lock(tmp_path):  # as a training does that starts meanwhile
+            return found
+
+    monkeypatch.setattr(tune_crf, "_search", search)
+    settle_config(tmp_path, smoke)
+    with lock(tmp_path), monkeypatch.context() as patch:
+        patch.setattr(tune_crf, "_search", lambda *_: found)
+        with pytest.raises(UserError, match="not kept: Another process") as caught:
+            tune_run(tmp_path, keep=True)
+    assert "crf" not in json.loads((tmp_path / "config.json").read_text())
+    advised = json.loads(f"{{{str(caught.value).partition('config.json: ')[2]}}}")
+    assert advised == found
+    assert tune_run(tmp_path, keep=True) == found
+    assert json.loads((tmp_path / "config.json").read_text())["crf"] == found["crf"]
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path) -> None:

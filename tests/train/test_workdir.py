@@ -94,6 +94,34 @@ def test_a_file_in_the_way_of_the_folder_is_named(tmp_path):
         make_workdir(tmp_path / "file" / "run")
 
 
+@pytest.mark.parametrize("there", [[], ["config.json"], ["checkpoints/7/"]])
+def test_a_log_that_no_run_has_written_is_refused(tmp_path, smoke, there):
+    for name in there:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).mkdir() if name.endswith("/") else write_config(
+            tmp_path, smoke
+        )
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1, "accuracy": 0.9}\n')
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(UserError, match=r"metrics\.jsonl is not the log of .* Move it"):
+        make_workdir(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == before
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "mine.jsonl")  # as it was advised
+    make_workdir(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_a_log_or_a_config_is_not_waited_for(tmp_path, smoke):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match=r"metrics\.jsonl is not the log of a run"):
+        make_workdir(tmp_path)
+    os.mkfifo(tmp_path / "config.json")
+    for use in (read_config, lambda workdir: settle_config(workdir, smoke)):
+        with pytest.raises(UserError, match=r"config\.json is missing"):
+            use(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be written \(it is a pipe"):
+        write_config(tmp_path, smoke)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -114,7 +142,7 @@ def test_a_config_with_a_wrong_key_or_type_is_told_with_its_file(tmp_path, smoke
     whole = json.loads(path.read_text())
     for key, value, told in (
         ("model", 3, r"config\.model is 3; it must be a group"),
-        ("seed", "x", r"config\.seed is a whole number"),
+        ("seed", "x", r"config\.seed must be an integer"),
         ("modell", {}, 'unknown key "modell"'),
     ):
         path.write_text(json.dumps(whole | {key: value}))

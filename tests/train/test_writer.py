@@ -1,6 +1,7 @@
 """The log: rows, resuming, lines that were cut short."""
 
 import json
+import os
 
 import pytest
 
@@ -59,8 +60,31 @@ def test_lines_that_are_no_rows_are_left_out(tmp_path):
         bad += (b'{"step": 2, "split": "train", "loss": %b}' % value,)
     path.write_bytes(b"\n".join([*bad, good]))
     assert read_rows(path) == [{"step": 1, "split": "train"}]
+
+
+def test_other_lines_than_those_of_later_steps_stay_byte_for_byte(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [b'{"step": 1,"split":"train","note": "mine"}', b"# mine", b"", b"\xff{\r"]
+    lines += [b'{"split": "train"}', b"[" * 100_000, b'{"step": 2.0, "split": "train"}']
+    later = [b'{"step": 3, "split": "train", "note": "x"}', b'{"step": 2.5}']
+    path.write_bytes(b"\n".join([*later, *lines, b'{"step": 2, "spl']))
+    Writer(tmp_path, resumed_from=2).close()
+    assert path.read_bytes() == b"\n".join([*lines, b""])
+
+
+def test_a_last_row_without_the_end_of_its_line_is_kept(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "split": "train"}')
     Writer(tmp_path, resumed_from=1).close()
-    assert path.read_bytes() == good + b"\n"
+    assert path.read_bytes() == b'{"step": 1, "split": "train"}\n'
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(
+        UserError, match=r"metrics\.jsonl cannot be read \(it is a pipe"
+    ):
+        read_rows(tmp_path / "metrics.jsonl")
 
 
 def test_no_log_has_no_rows(tmp_path):
