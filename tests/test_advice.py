@@ -138,7 +138,7 @@ def test_every_module_of_data_that_names_a_key_belongs_to_data_sets():
         if re.search(r"\bconfig\.data\.\w", text)
     }
     assert naming - OWNERS.keys() - DATASETS.keys() == set()
-    assert {"pairing", "coco_entries", "coco_places", "coco_categories"} <= naming
+    assert {"pairing", "coco_entries", "coco_categories"} <= naming
 
 
 @pytest.mark.parametrize(
