@@ -35,8 +35,14 @@ OF_OTHERS = {"help", "verbosity", "upgrade", "config", "flag"}
 """Flags of absl and of pip, the one that is defined when the command runs, and a hole."""
 HOLE = "\N{WHITE SQUARE}"
 """Stands for what a sentence is filled in with."""
-OWNERS = {"folder_check": "folder", "coco_json": "coco", "coco_annotation": "coco"}
-"""Modules that belong to one data set, beside those of its name."""
+OWNERS = {
+    "folder_check": ("folder",),
+    "pairing": ("folder", "instance_folder"),
+    **dict.fromkeys(
+        (path.stem for path in (PACKAGE / "data").rglob("coco_*.py")), ("coco",)
+    ),
+}
+"""The data sets that a module belongs to, beside those of its name."""
 
 
 def sentences(path: Path) -> Iterator[tuple[int, str]]:
@@ -98,12 +104,13 @@ def wrong(text: str, module: str) -> list[str]:
         found += [
             f"{verb} --{flag}" for flag in flags if flag not in VERBS.get(verb, ())
         ]
-    owner = OWNERS.get(module, module)
+    owners = OWNERS.get(module, (module,))
     for path in re.findall(rf"\bconfig\.([a-z_{HOLE}]\w*(?:\.[\w{HOLE}]+)*)", text):
         group, *rest = path.split(".")
         keys = KEYS.get(group, set()) | {"name"}
-        if group == "data" and owner in DATASETS:
-            keys = arguments((DATASETS[owner],)) | {"name"}
+        if group == "data" and set(owners) <= DATASETS.keys():
+            each = [arguments((DATASETS[owner],)) for owner in owners]
+            keys = set.intersection(*each) | {"name"}
         if group == HOLE or path == "json":
             continue
         if group not in config_lib.KEYS | config_lib.OPTIONAL:
@@ -123,6 +130,17 @@ def test_flags_verbs_and_keys_that_sentences_name_are_there():
     assert not faults
 
 
+def test_every_module_of_data_that_names_a_key_belongs_to_data_sets():
+    naming = {
+        path.stem
+        for path in (PACKAGE / "data").rglob("*.py")
+        for _, text in sentences(path)
+        if re.search(r"\bconfig\.data\.\w", text)
+    }
+    assert naming - OWNERS.keys() - DATASETS.keys() == set()
+    assert {"pairing", "coco_entries", "coco_categories"} <= naming
+
+
 @pytest.mark.parametrize(
     ("text", "module", "fault"),
     [
@@ -133,6 +151,8 @@ def test_flags_verbs_and_keys_that_sentences_name_are_there():
         ("Set config.crf.sigma to 1.", "main", "config.crf.sigma"),
         ("Set config.data.remap.", "voc", "config.data.remap"),
         ("Set config.data.masks.", "folder_check", "config.data.masks"),
+        ("Set config.data.remap.", "coco_entries", "config.data.remap"),
+        ("Set config.data.channels.", "pairing", "config.data.channels"),
     ],
 )
 def test_what_is_not_there_is_found(text, module, fault):

@@ -147,10 +147,10 @@ def test_run_lengths_whose_sum_wraps_to_the_size_are_refused(counts):
         rle.from_string(text_of(*counts), (2, 3))
 
 
-def test_differences_in_a_text_cannot_wrap_either():
-    # Each is within an image of 2**30 pixels; 2**34 + 1 of them would wrap.
+def test_counts_in_a_text_that_add_up_to_another_image_are_refused():
+    # Differences to the one before the last: two of 2**30, two of 2 * 2**30, and so on.
     text = text_of(0, 0, 0, *[2**30] * 40)
-    with pytest.raises(UserError, match="add up to"):
+    with pytest.raises(UserError, match=f"add up to {420 * 2**30} pixels"):
         rle.from_string(text, (1 << 15, 1 << 15))
     with pytest.raises(UserError, match="add up to 0"):
         rle.from_counts([0], (1 << 40, 1 << 40))

@@ -17,7 +17,7 @@ from segjax.types import UserError
 log = logging.getLogger("segjax")
 
 _MOST_ID = (1 << 63) - 1
-"""Of a category: ids are kept as int64."""
+"""Ids that are integers are kept as int64."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,11 @@ def _image(entry: Any) -> ListedImage:
             "width."
         )
     number, name = identity(entry["id"]), entry["file_name"]
-    if number is None:
+    fits = not isinstance(number, int) or -_MOST_ID <= number <= _MOST_ID
+    if number is None or not fits:
         raise UserError(
-            f"its id is {shown(entry['id'])}, where an integer or text belongs."
+            f"its id is {shown(entry['id'])}, where an integer of at most 64 bits or text "
+            "belongs."
         )
     if type(name) is not str or not name:
         raise UserError(
@@ -215,7 +217,8 @@ def _category(entry: Any) -> tuple[int, str]:
     number, name = identity(entry.get("id")), entry.get("name")
     if not isinstance(number, int) or not 0 <= number <= _MOST_ID:
         raise UserError(
-            f"its id is {shown(entry.get('id'))}, where an integer of at least 0 belongs."
+            f"its id is {shown(entry.get('id'))}, where an integer of at least 0 and at "
+            "most 63 bits belongs."
         )
     if type(name) not in (str, int) or name == "":
         raise UserError(f"its name is {shown(name)}, where text belongs.")

@@ -33,6 +33,7 @@ from segjax.data.pairing import (
     by_stem,
     find_pairs,
     folders_in,
+    require_train,
     stem_of,
 )
 from segjax.types import IGNORE_LABEL, Record, UserError
@@ -115,12 +116,7 @@ def folder(
         for name, part in parts.items()
         if part
     }
-    if "train" not in splits:
-        other = " or set config.data.test_share to 0" if test_share > 0 else ""
-        raise UserError(
-            f"{root} has too few images: none is left to train on once validation and "
-            f"test have theirs. Add images{other}."
-        )
+    require_train(splits, root)
     return Dataset("folder", spec, channels, splits)
 
 

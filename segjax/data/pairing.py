@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +162,30 @@ def block_cut(
         "validation": pages[train : train + validation],
         "test": pages[train + validation :],
     }
+
+
+def require_train(
+    splits: Mapping[str, object], root: Path, index: Path | None = None
+) -> None:
+    """Checks that there is something to train on.
+
+    Args:
+      splits: those that are not empty, by name.
+      root: the folder of the images, for the message.
+      index: the file that names the split of each, where there is one.
+
+    Raises:
+      UserError: if there is not.
+    """
+    if "train" in splits:
+        return
+    if index is not None:
+        raise UserError(f"{index} gives no image the split train. Give it to some.")
+    raise UserError(
+        f"{root} has too few images: none is left to train on once validation and test "
+        "have theirs. Add images, or lower config.data.validation_share or "
+        "config.data.test_share: 0 holds none out."
+    )
 
 
 def _quota(count: int, share: float) -> int:

@@ -18,7 +18,7 @@ _LARGEST = 1e9
 """Coordinates below it are told apart exactly in these steps."""
 
 _PART = 1 << 20
-"""Places at which lines may cross columns, of as many lines as are handled at once."""
+"""Columns crossed by as many lines as are handled at once."""
 
 
 def polygon_to_rle(points: Sequence[float], size: tuple[int, int]) -> Rle:
@@ -54,19 +54,34 @@ def polygon_to_rle(points: Sequence[float], size: tuple[int, int]) -> Rle:
     # Towards zero, as C turns numbers into integers.
     starts = (_FINENESS * corners + 0.5).astype(np.int64)
     ends = np.concatenate([starts[1:], starts[:1]])
-    count = max(1, _PART // max(1, size[1]))
-    changes = _changes(starts[:count], ends[:count], size)
-    for i in range(count, len(starts), count):
-        more = _changes(starts[i : i + count], ends[i : i + count], size)
-        # What cancels goes at once, so that no more is kept than an image holds.
-        joined = from_positions(np.concatenate([changes, more]), size)
-        changes = joined.counts.cumsum()[:-1]
-    return from_positions(changes, size)
+    crossed = _columns(starts, ends, size[1])[1]
+    part = (crossed.cumsum() - crossed) // _PART
+    cuts = np.flatnonzero(np.diff(part)) + 1
+    kept, pending = np.zeros(0, np.int64), []
+    for some, others in zip(np.split(starts, cuts), np.split(ends, cuts), strict=True):
+        pending.append(_changes(some, others, size))
+        # What cancels goes, so that about twice as much is kept as an image holds. Not at
+        # once: each time all of it is sorted.
+        if sum(map(len, pending)) > max(_PART, len(kept)):
+            joined = from_positions(np.concatenate([kept, *pending]), size)
+            kept, pending = joined.counts.cumsum()[:-1], []
+    return from_positions(np.concatenate([kept, *pending]), size)
 
 
 def polygons_to_rle(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> Rle:
     """Fills the polygons of one object, of `(height, width)`, and joins them."""
     return union([polygon_to_rle(points, size) for points in polygons])
+
+
+def _columns(
+    starts: np.ndarray, ends: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of lines as for `_changes`, the first column that each crosses and how many, `[N]`."""
+    low = np.minimum(starts[:, 0], ends[:, 0])
+    high = np.maximum(starts[:, 0], ends[:, 0])
+    leftmost = np.maximum((low - _MIDDLE + _FINENESS - 1) // _FINENESS, 0)
+    rightmost = np.minimum((high - 1 - _MIDDLE) // _FINENESS, width - 1)
+    return leftmost, np.maximum(rightmost - leftmost + 1, 0)
 
 
 def _changes(starts: np.ndarray, ends: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -88,10 +103,7 @@ def _changes(starts: np.ndarray, ends: np.ndarray, size: tuple[int, int]) -> np.
     extent = np.abs(ends - starts)
     steps = extent.max(1)
     steep = extent[:, 0] < steps
-    low = np.minimum(starts[:, 0], ends[:, 0])
-    leftmost = np.maximum((low - _MIDDLE + _FINENESS - 1) // _FINENESS, 0)
-    rightmost = (low + extent[:, 0] - 1 - _MIDDLE) // _FINENESS
-    counts = np.maximum(np.minimum(rightmost, width - 1) - leftmost + 1, 0)
+    leftmost, counts = _columns(starts, ends, width)
     line = np.repeat(np.arange(len(starts)), counts)
     column = np.arange(len(line)) - (counts.cumsum() - counts - leftmost)[line]
     left = _FINENESS * column + _MIDDLE

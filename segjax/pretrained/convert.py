@@ -36,7 +36,10 @@ LEAVES = {
 COUNTER = "num_batches_tracked"
 """PyTorch counts the batches of each norm; nothing here depends on it."""
 
-LISTED = 8
+AVERAGED = "n_averaged"
+"""PyTorch's `AveragedModel` counts what it has averaged, beside the network."""
+
+LISTED = 4
 """So many names of each kind are spelt out in a report."""
 
 
@@ -160,9 +163,8 @@ def to_numpy(value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if "bfloat16" in str(value.dtype):
-            value = (
-                value.float()
-            )  # PyTorch gives no bfloat16 to NumPy; float32 holds it
+            # PyTorch gives no bfloat16 to NumPy; float32 holds it.
+            value = value.float()
     return np.asarray(value)
 
 

@@ -21,8 +21,18 @@ import safetensors
 import safetensors.numpy
 
 from segjax.pretrained.convert import to_numpy
-from segjax.pretrained.npz import KindError, ObjectsError, check_claim, read_npz
+from segjax.pretrained.npz import (
+    KindError,
+    ObjectsError,
+    PackedError,
+    check_claim,
+    read_npz,
+)
+from segjax.text_files import require_content
 from segjax.types import UserError
+
+POINTER_START = 64
+"""Bytes of a file that tell whether it is a git-LFS pointer."""
 
 LONGEST_HEADER = 100_000_000
 """Bytes of a safetensors header; its library takes no longer one."""
@@ -42,11 +52,12 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
       path: a file ending in .safetensors, .npz, .pth or .pt.
 
     Returns:
-      Arrays by name, bfloat16 as such.
+      Arrays by name; bfloat16 as such, of a file of PyTorch as float32.
 
     Raises:
-      UserError: if the file is missing, damaged, or of another kind, holds anything but
-        named arrays, or needs a PyTorch that is not installed.
+      UserError: if the file is missing, damaged, or of another kind, a git-LFS pointer
+        for one, holds anything but named arrays, or needs a PyTorch that is not
+        installed.
     """
     path = Path(path)
     if not path.exists():
@@ -59,6 +70,8 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
             f"{path} is {what}. Give a file ending in {', '.join(READERS)}."
         )
     try:
+        with path.open("rb") as file:
+            require_content(file.read(POINTER_START), path)
         found = READERS[path.suffix.lower()](path)
     except UserError:
         raise
@@ -95,11 +108,12 @@ def _require_names_once(path: Path) -> None:
     """Reads the names in a header: the library takes one of several that are alike."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f'it holds "{twice}" twice')
-        return dict(pairs)
+        seen: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in seen:
+                raise ValueError(f'it holds "{name}" twice')
+            seen[name] = value
+        return seen
 
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -116,6 +130,10 @@ def _npz(path: Path) -> Mapping[str, np.ndarray]:
             f"{path} holds Python objects, which would have to be unpickled; segjax "
             "does not do that. Save it with np.savez(file, **arrays), one plain array "
             "a name."
+        ) from error
+    except PackedError as error:
+        raise UserError(
+            f"{path} {error}. Save it with np.savez, which does not pack."
         ) from error
     except KindError as error:
         raise UserError(

@@ -21,6 +21,10 @@ PACKED = 20
 """Contents may be so many times as large as their file. Weights hardly get smaller by
 packing, and zeros, which do, are few."""
 
+DEFLATED = 1032
+"""Deflate, which `numpy.savez_compressed` packs with, makes nothing smaller than by this
+factor."""
+
 SLACK = 1 << 28
 """So many bytes are never too many."""
 
@@ -36,6 +40,10 @@ class KindError(ValueError):
     """An array holds no numbers."""
 
 
+class PackedError(ValueError):
+    """An archive would unpack to far more than weights do; ends a sentence on the file."""
+
+
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Reads the arrays of an archive.
 
@@ -48,11 +56,19 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
       ObjectsError: if they would have to be unpickled.
       KindError: if one is not of numbers.
+      PackedError: if it is whole as far as one can tell, and packed too well.
       Exception: of any kind, for a file that is damaged or claims what cannot be.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        check_claim(sum(member.file_size for member in members), path)
+        claimed = sum(member.file_size for member in members)
+        packed = sum(member.compress_size for member in members)
+        if PACKED * path.stat().st_size + SLACK < claimed <= DEFLATED * packed:
+            raise PackedError(
+                f"unpacks to {claimed:,} bytes, more than {PACKED} times its size, as "
+                "weights do not"
+            )
+        check_claim(claimed, path)
         arrays: dict[str, np.ndarray] = {}
         for member in members:
             name = member.filename.removesuffix(SUFFIX)

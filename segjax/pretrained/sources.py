@@ -160,7 +160,8 @@ def unwrapped(
     """Takes off what wrappers of a network put before all names.
 
     `DataParallel` puts "module.", `torch.compile` "_orig_mod.", Lightning and others the
-    name of an attribute, "model." or "net."; they may be nested.
+    name of an attribute, "model." or "net."; they may be nested. `AveragedModel` puts
+    "module.", too, and a count beside the network, which is left out.
 
     Args:
       entry: the source, whose names the others have to be.
@@ -173,15 +174,28 @@ def unwrapped(
     prefix = _wrapper(entry, state_dict, skip)
     if not prefix:
         return state_dict
-    log.info('Weights    "%s", which begins all names, is taken off', prefix)
-    return {str(name).removeprefix(prefix): x for name, x in state_dict.items()}
+    log.info('Weights    removed the prefix "%s" from all names', prefix)
+    return {
+        str(name).removeprefix(prefix): x
+        for name, x in state_dict.items()
+        if not _counts(str(name))
+    }
+
+
+def _counts(name: str) -> bool:
+    return name.rpartition(".")[2] == convert.AVERAGED
 
 
 def _wrapper(entry: Source, names: Iterable[str], skip: Iterable[str]) -> str:
-    """The shortest beginning of all names without which some are the source's."""
+    """The shortest beginning of all names without which some are the source's.
+
+    Names without a dot are not of a network that a wrapper holds, but of the wrapper.
+    """
     left_out = tuple(f"{module}." for module in skip)
     paths = [
-        str(name).split(".") for name in names if not f"{name}.".startswith(left_out)
+        name.split(".")
+        for name in map(str, names)
+        if not (f"{name}.".startswith(left_out) or _counts(name) or "." not in name)
     ]
     for depth in range(min(map(len, paths), default=0)):
         if len({tuple(path[:depth]) for path in paths}) > 1:

@@ -64,6 +64,21 @@ def test_a_wrong_image_is_told_and_can_be_left_out(write, changes):
     assert found.files_left_out == ((first["file_name"],) if kept_name else ())
 
 
+@pytest.mark.parametrize("number", [10**20, 2**63, -(2**63) - 1, HUGE])
+def test_an_id_that_int64_does_not_hold_is_told_and_can_be_left_out(write, number):
+    path = write(images=[IMAGE | {"id": number, "file_name": "b.png"}, IMAGE])
+    with pytest.raises(UserError, match=r"its id is .* at most 64 bits .*drop_wrong"):
+        read_coco(path)
+    found = read_coco(path, drop_wrong=True)
+    assert [image.file_name for image in found.images] == ["a.png"]
+    largest = 2**63 - 1
+    path = write(
+        images=[IMAGE | {"id": largest}],
+        annotations=[ANNOTATION | {"image_id": largest}],
+    )
+    assert read_coco(path).images[0].image_id == largest
+
+
 @pytest.mark.parametrize("entry", [None, 7, "a.png", [], True])
 @pytest.mark.parametrize("key", ["images", "categories"])
 def test_an_entry_that_is_not_an_object_is_told_by_its_place(write, key, entry):

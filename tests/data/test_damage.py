@@ -2,8 +2,11 @@
 
 import errno
 import io
+import json
 import os
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import warnings
@@ -41,6 +44,7 @@ def png(path, *, width, height, rows, bits=8, color=0, interlaced=0):
 
 
 def refused(path, *said, read=read_page):
+    """Checks a refusal; of its memory what Python and NumPy take, Pillow's is not traced."""
     start = time.monotonic()
     tracemalloc.start()
     with pytest.raises(UserError) as caught:
@@ -111,10 +115,13 @@ def test_an_interlaced_picture_of_all_values_is_read(tmp_path):
     np.testing.assert_array_equal(read_page(tmp_path / "i.png")[..., 0], image)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif"])
-def test_pixels_that_the_bytes_of_a_file_cannot_be_are_refused(tmp_path, name):
-    Image.fromarray(GREY).save(tmp_path / name)
-    raw = bytearray((tmp_path / name).read_bytes())
+OVERSIZED = ("a.png", "a.jpg", "a.bmp", "a.gif")
+
+
+def oversized(folder, name):
+    """Writes an image that claims 30000 x 30000 pixels."""
+    Image.fromarray(GREY).save(folder / name)
+    raw = bytearray((folder / name).read_bytes())
     if name == "a.png":
         raw[16:24] = struct.pack(">II", 30_000, 30_000)
         raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
@@ -125,8 +132,14 @@ def test_pixels_that_the_bytes_of_a_file_cannot_be_are_refused(tmp_path, name):
         raw[18:26] = struct.pack("<ii", 30_000, 30_000)
     else:
         raw[6:10] = struct.pack("<HH", 30_000, 30_000)
-    (tmp_path / name).write_bytes(raw)
-    refused(tmp_path / name, "claims 30000 x 30000 pixels", "truncated or damaged")
+    (folder / name).write_bytes(raw)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", OVERSIZED)
+def test_pixels_that_the_bytes_of_a_file_cannot_be_are_refused(tmp_path, name):
+    path = oversized(tmp_path, name)
+    refused(path, "claims 30000 x 30000 pixels", "truncated or damaged")
 
 
 def tag_of(raw, code):
@@ -207,22 +220,69 @@ def claims_in_png(raw):
     struct.pack_into(">I", raw, at + 17, zlib.crc32(raw[at : at + 17]))
 
 
-@pytest.mark.parametrize(
-    ("compression", "claim"),
-    [
-        ("jpeg", claims_in_jpeg),
-        ("jpeg2000", claims_in_jpeg2000),
-        ("png", claims_in_png),
-    ],
-)
-def test_a_tile_that_claims_more_pixels_than_its_page_is_refused(
-    tmp_path, compression, claim
-):
-    tifffile.imwrite(tmp_path / "a.tif", GREY, compression=compression, tile=(32, 32))
-    raw = bytearray((tmp_path / "a.tif").read_bytes())
-    claim(raw)
-    (tmp_path / "a.tif").write_bytes(raw)
+CLAIMS = {
+    "jpeg": claims_in_jpeg,
+    "jpeg2000": claims_in_jpeg2000,
+    "png": claims_in_png,
+}
+
+
+def oversized_tiles(path, compression):
+    tifffile.imwrite(path, GREY, compression=compression, tile=(32, 32))
+    raw = bytearray(path.read_bytes())
+    CLAIMS[compression](raw)
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("compression", CLAIMS)
+def test_a_tile_that_claims_more_pixels_than_its_page_is_refused(tmp_path, compression):
+    oversized_tiles(tmp_path / "a.tif", compression)
     refused(tmp_path / "a.tif", "a part claims 30000 x 30000 pixels")
+
+
+LIMITED = """
+import json, pathlib, resource, sys
+from segjax.data.images import read_page
+from segjax.types import UserError
+
+paths = sorted(pathlib.Path(sys.argv[1]).iterdir())
+read_page(paths[0].parent.parent / "whole.png")
+read_page(paths[0].parent.parent / "whole.tif")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
+for path in paths:
+    try:
+        read_page(path)
+    except UserError as error:
+        print(json.dumps([path.name, str(error)]))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux")
+def test_no_decoder_takes_memory_for_what_a_file_claims(tmp_path):
+    """With 256 MB for Pillow, the codecs and all else; 30000 x 30000 pixels need 900."""
+    folder = tmp_path / "lies"
+    folder.mkdir()
+    for name in OVERSIZED:
+        oversized(folder, name)
+    for name in CLAIMS:
+        oversized_tiles(folder / f"tiles in {name}.tif", name)
+    for name, (changes, options, _) in LIES.items():
+        tampered(folder / f"{name}.tif", changes, **options)
+    Image.fromarray(GREY).save(tmp_path / "whole.png")
+    tifffile.imwrite(tmp_path / "whole.tif", GREY)
+    ended = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(folder)],
+        env=os.environ | {"MALLOC_ARENA_MAX": "1", "TIFFFILE_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = dict(map(json.loads, ended.stdout.splitlines()))
+    assert told.keys() == {path.name for path in folder.iterdir()}
+    for name, sentence in told.items():
+        assert str(folder / name) in sentence
+        assert "memory" not in sentence.replace(str(folder), "").lower()
 
 
 def test_a_sparse_tile_is_missing(tmp_path):

@@ -147,6 +147,30 @@ def test_an_index_is_read_as_spreadsheets_write_it(folder, encoding, delimiter, 
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 8, "validation": 2}
 
 
+@pytest.mark.parametrize("mark", ["sep=;", '"sep=;"', "SEP=;"])
+def test_the_delimiter_that_excel_is_told_is_used(folder, mark):
+    (folder / "index.csv").write_text(
+        "\r\n".join(
+            [mark, "note, if any, or none;id;split"]
+            + [";" + line.replace(",", ";") for line in INDEX_LINES]
+        )
+    )
+    data = DATASETS["instance_folder"](manual_dir=str(folder))
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 8, "validation": 2}
+
+
+@pytest.mark.parametrize(
+    ("head", "line"), [("", 7), ("sep=,\n", 8)], ids=["plain", "delimiter"]
+)
+def test_a_row_is_told_by_the_line_that_it_begins_at(folder, head, line):
+    rows = ['n0,train,"two\n\nlines"', "", "n1,dev,", "n2,train,"]
+    text = head + "\n".join(['id,split,"a\nnote"', *rows])
+    (folder / "index.csv").write_text(text)
+    assert text.splitlines()[line - 1].startswith("n1")
+    with pytest.raises(UserError, match=rf"line {line}: the split is 'dev'"):
+        DATASETS["instance_folder"](manual_dir=str(folder))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32, np.int64])
 def test_numbers_of_objects_may_have_any_type(folder, dtype):
     for i in range(10):
@@ -238,7 +262,7 @@ WRONG = {
         lambda f: (f / "index.csv").write_bytes(
             b'id,split\nn0,"train' + b"x" * 200_000
         ),
-        r"index\.csv is not a table",
+        r"index\.csv is not a table \(field larger",
     ),
     "bytes": (
         lambda f: (f / "index.csv").write_bytes(b"\xff\x00\xfe"),
@@ -266,6 +290,10 @@ WRONG = {
         lambda f: write_index(f, ["n77,train"]),
         "n77 is listed, but there is no",
     ),
+    "nothing to train on": (
+        lambda f: write_index(f, [f"n{i},{'val' if i else 'test'}" for i in range(10)]),
+        r"index\.csv gives no image the split train",
+    ),
     "unlisted": (lambda f: write_index(f, ["n0,val"]), "n1, one of 9 images that"),
     "twice": (lambda f: write_index(f, ["n0,val"] * 2), "line 3: n0 is listed twice"),
     "header": (
@@ -280,6 +308,26 @@ def test_what_is_wrong_with_a_folder_is_told(folder, change, said):
     change(folder)
     with pytest.raises(UserError, match=said):
         DATASETS["instance_folder"](manual_dir=str(folder))
+
+
+def test_a_stack_that_is_held_out_as_a_whole_is_told(stacks):
+    for stem in "abd":
+        for kind in ("images", "labels"):
+            (path,) = (stacks / kind).glob(f"{stem}.*")
+            path.unlink()
+    for kind in ("images", "labels"):
+        path = stacks / kind / "c.tif"
+        pages = tifffile.imread(path)[:2]
+        tifffile.imwrite(path, pages, photometric="minisblack")
+    shares = {"validation_share": 0.3, "test_share": 0.3}
+    with pytest.raises(
+        UserError, match=r"too few images: .* config\.data\.test_share: 0"
+    ):
+        DATASETS["instance_folder"](manual_dir=str(stacks), **shares)
+    data = DATASETS["instance_folder"](
+        manual_dir=str(stacks), **(shares | {"test_share": 0})
+    )
+    assert {k: len(v) for k, v in data.splits.items()} == {"train": 1, "validation": 1}
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

@@ -1,6 +1,6 @@
 """Outlines as COCO draws them: against the drawing of every point, and within their image."""
 
-import resource
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -68,14 +68,48 @@ def test_a_polygon_that_leaves_the_image_is_cut_and_direction_does_not_matter():
     assert both.area == 22
 
 
+def measured(points, size):
+    """The mask of an outline, and the bytes that were needed for it at most."""
+    tracemalloc.start()
+    try:
+        rle = polygon_to_rle(points, size)
+        return decode(rle), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def test_what_lies_far_outside_takes_no_memory():
     wide = [-9e8, 1, 9e8, 1, 9e8, 3, -9e8, 3]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    mask = decode(polygon_to_rle(wide, (6, 7)))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    mask, peak = measured(wide, (6, 7))
     assert mask[1:3].all()
     assert mask.sum() == 14
-    assert grown < 50_000  # kilobytes; every point of the outline would take 140 GB
+    assert peak < 1 << 20  # every point of the outline would take 140 GB
+
+
+def test_lines_to_and_fro_take_no_more_memory_than_their_image(monkeypatch):
+    monkeypatch.setattr(polygons, "_PART", 1 << 14)
+    to_and_fro = np.tile([0, 0, 1000, 3], 2001)  # crosses 4 million columns
+    mask, peak = measured(to_and_fro, (4, 1000))
+    np.testing.assert_array_equal(mask, 0)
+    assert peak < 8 << 20
+
+
+def test_the_work_grows_as_the_outline_whatever_the_width(monkeypatch):
+    turn = np.linspace(0, 2 * np.pi, 50_000, endpoint=False)
+    circle = 10_000 * np.stack([1 + np.cos(turn), 1 + np.sin(turn)], axis=1)
+    sorted_before = []
+
+    def counted(positions, size):
+        sorted_before.append(len(positions))
+        return from_positions(positions, size)
+
+    monkeypatch.setattr(polygons, "from_positions", counted)
+    for part in (1 << 20, 1 << 8):
+        sorted_before.clear()
+        monkeypatch.setattr(polygons, "_PART", part)
+        polygon_to_rle(circle.ravel(), (20_000, 20_000))
+        # Each of 20,000 columns is crossed twice.
+        assert 40_000 <= sum(sorted_before) < 5 * 40_000
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1e18, 1e300, 10**400])

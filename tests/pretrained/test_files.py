@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import sys
+import time
 import tracemalloc
 import warnings
 import zipfile
@@ -275,6 +276,36 @@ def test_an_array_that_packs_well_is_read(tmp_path):
     zeros = {"a": np.zeros(10**7, np.float32)}
     np.savez_compressed(tmp_path / "a.npz", **zeros)
     equal(read_state(tmp_path / "a.npz"), zeros)
+
+
+def test_an_archive_that_packs_too_well_is_answered_with_a_way_that_works(tmp_path):
+    zeros = {"a": np.zeros(70_000_000, np.float32)}
+    np.savez_compressed(tmp_path / "a.npz", **zeros)
+    said = r"unpacks to 280,000,1\d\d bytes, .* Save it with np\.savez, which"
+    with pytest.raises(UserError, match=said):
+        read_state(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", **zeros)
+    assert read_state(tmp_path / "a.npz")["a"].shape == (70_000_000,)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth", ".pt"])
+def test_a_pointer_of_git_lfs_is_named(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    path.write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
+    with pytest.raises(UserError, match=r"is a git-LFS pointer.*git lfs pull"):
+        read_state(path)
+
+
+def test_a_name_twice_among_many_is_found_at_once(tmp_path):
+    names = [f"layer{i}.weight" for i in range(20_000)]
+    listed = ",".join(f'"{name}": 0' for name in [*names, names[-1]])
+    (tmp_path / "a.safetensors").write_bytes(tensors(b"{%s}" % listed.encode()))
+    start = time.process_time()
+    with pytest.raises(UserError, match=r'holds "layer19999\.weight" twice'):
+        read_state(tmp_path / "a.safetensors")
+    assert time.process_time() - start < 1  # ten where each name is counted
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])

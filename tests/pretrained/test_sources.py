@@ -213,8 +213,27 @@ def test_what_wrappers_put_before_all_names_is_taken_off(
     with caplog.at_level("INFO", logger="segjax"):
         found = unwrapped(entry, wrapped)
     assert list(found) == list(state)
-    assert f'"{wrapper}", which begins all names, is taken off' in caplog.text
+    assert f'removed the prefix "{wrapper}" from all names' in caplog.text
     assert unwrapped(entry, state) is state
+
+
+@pytest.mark.parametrize("outer", ["", "module."])
+def test_weights_that_pytorch_has_averaged_are_loaded(outer, hollow):
+    state = hollow("torchvision/resnet18")
+    averaged = {f"{outer}module.{name}": x for name, x in state.items()}
+    averaged[f"{outer}n_averaged"] = np.array(7)
+    found = unwrapped(pretrained.SOURCES["torchvision/resnet18"], averaged)
+    assert list(found) == list(state)
+
+
+def test_what_stands_beside_a_wrapped_network_alone_is_told(hollow):
+    """Counts of other programs' averages, for example."""
+    state = hollow("torchvision/resnet18")
+    averaged = {f"model.{name}": x for name, x in state.items()}
+    averaged["decay"] = np.array(0.9, np.float32)
+    with pytest.raises(UserError, match=r"do not fit the model: 1 not used: decay\.$"):
+        pretrained.load("torchvision/resnet18", averaged)
+    assert pretrained.load("torchvision/resnet18", averaged, skip=["decay"])
 
 
 def test_a_wrapped_state_dict_is_loaded_in_python(shapes_of, drawn):

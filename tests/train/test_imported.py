@@ -121,7 +121,7 @@ def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
     np.savez(tmp_path / "two.npz", **{f"model.{name}": x for name, x in state.items()})
     ended = main(*arguments, f"--input={tmp_path / 'two.npz'}")
     assert ended.code == 0, ended.stderr
-    assert ended.stderr.count('"model.", which begins all names, is taken off') == 1
+    assert ended.stderr.count('removed the prefix "model." from all names') == 1
     assert json.loads(ended.stdout)["num_classes"] == 2
 
 

@@ -15,6 +15,7 @@ import contextlib
 import csv
 import functools
 import logging
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ from segjax.data.pairing import (
     block_cut,
     count_pages_of,
     find_pairs,
+    require_train,
     stem_of,
 )
 from segjax.rle import encode_label
@@ -57,6 +59,8 @@ _THREADS = 4
 _COLORS = ((40, 44, 52), (90, 190, 110))
 _ALIASES = {"val": "validation", "valid": "validation"}
 _DELIMITERS = ",;\t"
+_DELIMITER = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
+"""A first line by which Excel is told the delimiter."""
 _WHITE = 255
 _NUMBER_THEM = "Number the objects, for example with scipy.ndimage.label"
 
@@ -89,7 +93,8 @@ def instance_folder(
     Raises:
       UserError: a folder or file is missing, an image has no label or the other way
         round, their pages or sizes differ, labels hold something else than numbers of
-        objects, or `index.csv` names another split or image.
+        objects, `index.csv` names another split or image, or nothing is left to
+        train on.
     """
     del data_dir
     for key, share in (
@@ -111,17 +116,19 @@ def instance_folder(
     _require_objects(root, table)
     if converted := sum(r[0][_CONVERTED] for r in rows.values()):
         log.info("In %s, %s", root, conversion(converted, CHANNELS))
-    if (root / INDEX).is_file():
+    index = root / INDEX if (root / INDEX).is_file() else None
+    if index is not None:
         files: dict[str, list[Page]] = {}
         for page in every:
             files.setdefault(stem_of(page.pair.image), []).append(page)
-        listed = _read_index(root / INDEX, list(files))
+        listed = _read_index(index, list(files))
         splits = {
             split: [page for name in names for page in files[name]]
             for split, names in listed.items()
         }
     else:
         splits = _cut(every, validation_share, test_share)
+    require_train(splits, root, index)
     numbers = {page: i for i, page in enumerate(every, 1)}
     records = {}
     for split, chosen in splits.items():
@@ -268,26 +275,26 @@ def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _index_rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yields number, id and split of the lines, whichever way a spreadsheet wrote them."""
+    """Yields line, id and split of the rows, whichever way a spreadsheet wrote them."""
     lines = read_lines(path)
-    first = lines[0] if lines else ""
-    delimiter = max(_DELIMITERS, key=first.count)
-    columns = [column.strip().lower() for column in first.split(delimiter)]
-    columns = [column.strip('"') for column in columns]
-    if not {"id", "split"} <= set(columns):
-        raise UserError(f"{path} needs a first line with the columns id and split.")
-    places = columns.index("id"), columns.index("split")
+    told = _DELIMITER.fullmatch(lines[0]) if lines else None
+    skipped = 0 if told is None else 1
+    first = lines[skipped] if len(lines) > skipped else ""
+    delimiter = max(_DELIMITERS, key=first.count) if told is None else told[1]
+    rows = csv.reader(lines[skipped:], delimiter=delimiter)
     try:
-        rows = list(csv.reader(lines, delimiter=delimiter))
+        columns = [cell.strip().lower() for cell in next(rows, [])]
+        if not {"id", "split"} <= set(columns):
+            raise UserError(f"{path} needs a first line with the columns id and split.")
+        places = columns.index("id"), columns.index("split")
+        line = skipped + rows.line_num + 1
+        for row in rows:
+            if any(cell.strip() for cell in row):
+                name, split = (row[i].strip() if i < len(row) else "" for i in places)
+                yield line, (name, split if split in SPLITS else split.lower())
+            line = skipped + rows.line_num + 1
     except csv.Error as error:
-        raise UserError(
-            f"{path} is not a table with commas ({error}). Save it as CSV."
-        ) from None
-    for number, row in enumerate(rows[1:], 2):
-        if not any(cell.strip() for cell in row):
-            continue
-        name, split = (row[i].strip() if i < len(row) else "" for i in places)
-        yield number, (name, split if split in SPLITS else split.lower())
+        raise UserError(f"{path} is not a table ({error}). Save it as CSV.") from None
 
 
 def _cut(
