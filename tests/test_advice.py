@@ -19,7 +19,7 @@ from segjax.data import DATASETS
 from segjax.data.instance_pipeline import instance_batches
 from segjax.data.pipeline import train_batches
 from segjax.losses import LOSSES
-from segjax.main import FLAGS, VERBS
+from segjax.commands import FLAGS, VERBS
 from segjax.models import MODELS
 from segjax.predict.crf import CRF
 from segjax.train.evaluate import Evaluation
