@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import logging
@@ -20,6 +19,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -37,11 +37,17 @@ _IMPORT = "<frozen importlib._bootstrap>"
 """The file of Python's own import, in the frames of what is being imported."""
 
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
+_GONE = {errno.EPIPE, errno.EIO, errno.EBADF}
+"""Errors of a stream that nobody will read again; EIO is that of a terminal."""
+
 _NO_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 class Steady:
-    """A stream that drops what nobody reads: a run outlives the terminal it began in."""
+    """A stream that drops what nobody reads: a run outlives the terminal it began in.
+
+    What cannot be written just now, as the reader is slow or the disk full, is dropped, too.
+    """
 
     def __init__(self, stream: Any):
         self._stream, self.is_open = stream, True
@@ -62,8 +68,26 @@ class Steady:
         if self.is_open:
             try:
                 action()
-            except (OSError, ValueError):  # a closed file is a ValueError
+            except OSError as error:
+                self.is_open = error.errno not in _GONE
+            except ValueError:  # a closed file
                 self.is_open = False
+
+
+class UnwrittenError(Exception):
+    """Standard output that cannot be written; its cause says why."""
+
+
+def say(text: str) -> None:
+    """Writes to standard output what may hold names of files or classes.
+
+    Raises:
+      UnwrittenError: if it cannot be written, as nobody reads it, or a disk is full.
+    """
+    try:
+        print(escape_control(text), flush=True)
+    except OSError as error:
+        raise UnwrittenError from error
 
 
 class _Lines(logging.Formatter):
@@ -93,26 +117,26 @@ def run(
 
     Args:
       command: what is done; what it raises decides how it ends.
-      remedy: says what helps where the memory does not suffice; asked only then.
+      remedy: says what helps where there is not enough memory; asked only then.
       wants_traceback: whether sentences come as tracebacks; asked only then.
 
     Raises:
       SystemExit: with the exit code.
       BaseException: what is nobody's mistake but ours, as it was raised.
     """
-    with _streams() as stderr, _Interrupt(stderr) as interrupt:
-        try:
+    interrupt = _Interrupt()
+    try:
+        with _streams() as interrupt.stderr, interrupt:
             code = _outcome(command, remedy, wants_traceback)
             code = _flush_stdout(code)
-        except BaseException as error:
-            if interrupt.caught or isinstance(error, KeyboardInterrupt):
-                interrupt.leave()
-            raise
-        if interrupt.caught:
+            interrupt.ignore()  # all is done: what is left at exit is not worth a traceback
+    except BaseException as error:
+        if interrupt.caught or isinstance(error, KeyboardInterrupt):
             interrupt.leave()
-        # What is left to do at exit is not worth a traceback.
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
-        sys.exit(code)
+        raise
+    if interrupt.caught:
+        interrupt.leave()
+    sys.exit(code)
 
 
 def _outcome(
@@ -125,8 +149,8 @@ def _outcome(
         command()
     except SystemExit as ended:
         return ended.code or 0
-    except BrokenPipeError:
-        return UNREAD
+    except UnwrittenError as error:
+        return _give_up_stdout(error.__cause__)
     except Exception as error:
         sentence = sentence_for(error, remedy)
         if sentence is None or wants_traceback():
@@ -141,7 +165,7 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
 
     Args:
       error: what was raised.
-      remedy: says what helps where the memory does not suffice.
+      remedy: says what helps where there is not enough memory.
 
     Returns:
       One or two sentences, or None.
@@ -156,13 +180,13 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
             is_runtime and _NO_MEMORY.search(str(cause))
         ):
             return escape_control(
-                f"The memory does not suffice{_amount(cause)}. {remedy()}"
+                f"There is not enough memory{_amount(cause)}. {remedy()}"
             )
         if isinstance(cause, OSError) and cause.errno in _NO_DISK:
             where = f"{cause.filename} cannot" if cause.filename else "A file cannot"
             return escape_control(
-                f"{where} be read or written ({cause.strerror}). See to the disk, and "
-                "call again."
+                f"{where} be read or written ({cause.strerror}). Check the disk and try "
+                "again."
             )
         cause = cause.__cause__ or cause.__context__
     return None
@@ -183,9 +207,11 @@ class _Interrupt:
     this one's place, as training does, is left alone the first time.
     """
 
-    def __init__(self, stderr: Steady):
+    def __init__(self) -> None:
         self.caught = False
-        self._stderr, self._leaving = stderr, threading.Lock()
+        self.stderr: Steady | None = None
+        self._leaving = threading.Lock()
+        self._before: tuple[Any, int] | None = None
 
     def __enter__(self) -> _Interrupt:
         if os.name != "posix" or (
@@ -194,32 +220,45 @@ class _Interrupt:
             return self  # Python's own handler raises KeyboardInterrupt, too
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        self._before = (
-            signal.signal(signal.SIGINT, self._handle),
-            signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False),
-        )
+        number = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, daemon=True).start()
+        self._before = signal.getsignal(signal.SIGINT), number
+        signal.signal(signal.SIGINT, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if hasattr(self, "_before"):
-            signal.signal(signal.SIGINT, self._before[0])
-            signal.set_wakeup_fd(self._before[1])
+        if self._before and not self.caught:
+            handler, number = self._before
+            if signal.getsignal(signal.SIGINT) == self._handle:
+                signal.signal(signal.SIGINT, handler)
+            signal.set_wakeup_fd(number)
             os.close(self._writer)  # which ends the thread
+
+    def ignore(self) -> None:
+        """Takes the meaning from Ctrl-C until the process has ended.
+
+        Whoever lives on, as tests do, puts the handler back.
+        """
+        if self._before:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def leave(self) -> None:
         """Ends the process, without waiting for threads that are at work."""
         if self._leaving.acquire(blocking=False):
-            with contextlib.suppress(
-                OSError
-            ):  # not through a stream that is being written
-                bar = b"\n" if os.isatty(2) else b""
-                os.write(2, bar + b"segjax: interrupted.\n")
+            # Not through a stream that is being written, nor into a pipe that is full.
+            with contextlib.suppress(OSError, ValueError):
+                if os.name != "posix" or select.select([], [2], [], 0)[1]:
+                    bar = b"\n" if os.isatty(2) else b""
+                    os.write(2, bar + b"segjax: interrupted.\n")
             os._exit(INTERRUPTED)
         threading.Event().wait()
 
     def _handle(self, _: int, frame: FrameType | None) -> None:
-        self.caught, self._stderr.is_open = True, False
+        if self.caught:  # what it raised cleans up, and nothing may come in between
+            return
+        self.caught = True
+        if self.stderr:
+            self.stderr.is_open = False
         while frame is not None:
             if frame.f_code.co_filename == _IMPORT:
                 self.leave()  # extension modules that an error cuts short can crash
@@ -227,17 +266,22 @@ class _Interrupt:
         raise KeyboardInterrupt
 
     def _watch(self) -> None:
+        """Reads the numbers of all signals that come, as bytes."""
+        came, deadline = False, None
         with open(self._reader, "rb", buffering=0) as signals:
-            came = 0
-            while number := signals.read(1):
-                if number[0] != signal.SIGINT:
-                    continue
-                came += 1
-                ours = signal.getsignal(signal.SIGINT) == self._handle
-                if came > 1 or (
-                    ours and not select.select([signals], [], [], PATIENCE)[0]
-                ):
+            while True:
+                left = None if deadline is None else deadline - time.monotonic()
+                if not select.select([signals], [], [], left and max(left, 0))[0]:
                     self.leave()
+                number = signals.read(1)
+                if not number:  # the command has ended
+                    return
+                if number[0] == signal.SIGINT:
+                    if came:
+                        self.leave()
+                    came = True
+                    if signal.getsignal(signal.SIGINT) == self._handle:
+                        deadline = time.monotonic() + PATIENCE
 
 
 @contextlib.contextmanager
@@ -268,10 +312,18 @@ def _flush_stdout(code: Any) -> Any:
     try:
         sys.stdout.flush()
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            print(f"segjax: Standard output: {error.strerror}.", file=sys.stderr)
-        code = UNREAD if isinstance(error, BrokenPipeError) else code or 1
-        # Python tries again at exit, and would complain.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        failed = _give_up_stdout(error)
+        return failed if failed == UNREAD else code or failed
     return code
+
+
+def _give_up_stdout(error: BaseException | None) -> int:
+    """Says why standard output cannot be written, if anybody cares; returns the exit code."""
+    # Python tries again at exit, and would complain.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return UNREAD
+    why = getattr(error, "strerror", None)
+    print(f"segjax: Standard output cannot be written ({why}).", file=sys.stderr)
+    return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import types
@@ -157,8 +158,12 @@ def main(
         flags.FLAGS.unparse_flags()
         monkeypatch.setattr(sys, "argv", ["segjax", *arguments])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main_module.run()
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main_module.run()
+        finally:  # Ctrl-C means nothing any more to a process that ends
+            signal.signal(signal.SIGINT, handler)
         return Ended(ended.value.code or 0, *capfd.readouterr())
 
     yield call

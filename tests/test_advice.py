@@ -15,11 +15,11 @@ from PIL import Image
 
 from segjax import config as config_lib
 from segjax.backbones import BACKBONES
+from segjax.commands import FLAGS, VERBS
 from segjax.data import DATASETS
 from segjax.data.instance_pipeline import instance_batches
 from segjax.data.pipeline import train_batches
 from segjax.losses import LOSSES
-from segjax.main import FLAGS, VERBS
 from segjax.models import MODELS
 from segjax.predict.crf import CRF
 from segjax.train.evaluate import Evaluation

@@ -35,7 +35,8 @@ OURS: dict[str, set[str]] = {
     "backbones": BASE | {"ops", "layers"},
     "models": BASE | {"ops", "layers", "backbones"},
     **dict.fromkeys(RUNS, BASE | BELOW_RUNS | RUNS),
-    "main": BASE | {"config", "ending"} | RUNS,
+    "commands": BASE | {"config", "ending"} | RUNS,
+    "main": {"ending", "commands"},
 }
 """What each part of the package may import of the package, besides itself."""
 
@@ -62,7 +63,8 @@ THEIRS: dict[str, set[str]] = {
     "backbones": LINEN,
     "models": LINEN,
     **dict.fromkeys(RUNS, RUNNING | {"tensorboardX"}),
-    "main": {"absl", "jax", "ml_collections"},
+    "commands": {"absl", "jax", "ml_collections"},
+    "main": set(),
 }
 """What each part may import of other people's, besides the standard library."""
 
@@ -143,20 +145,29 @@ def test_devices_and_meshes_are_named_in_one_file() -> None:
     assert named == ["segjax/train/sharding.py"]
 
 
-def test_main_imports_no_jax_before_a_verb_is_known() -> None:
-    tree = ast.parse((PACKAGE / "main.py").read_text(encoding="utf-8"))
-    at_start = {
-        name
-        for node in tree.body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-        )
-    }
+def imported_at_start(name: str) -> set[str]:
+    """The full names of what a module imports before anything is called."""
+    body = ast.parse((PACKAGE / name).read_text(encoding="utf-8")).body
+    body += [x for node in body if isinstance(node, ast.Try) for x in node.body]
+    found = set()
+    for node in body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found - {"__future__.annotations"}
+
+
+def test_the_commands_import_no_jax_before_a_verb_is_known() -> None:
+    at_start = imported_at_start("commands.py")
     assert not {name for name in at_start if name.split(".")[0] == "jax"}
     assert not {name for name in at_start if name.startswith("segjax.train")}
+
+
+def test_the_program_imports_nothing_before_ctrl_c_has_a_meaning() -> None:
+    assert imported_at_start("main.py") == {"os", "segjax.ending"}
+    ours = {x for x in imported_at_start("ending.py") if x.startswith("segjax")}
+    assert ours == {"segjax.errors.UserError", "segjax.errors.escape_control"}
 
 
 @pytest.mark.parametrize(

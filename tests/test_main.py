@@ -309,7 +309,7 @@ def test_help_names_verbs_and_flags(run_segjax):
 
 def test_help_loads_neither_jax_nor_tensorflow():
     code = (
-        "import sys; import segjax.main; "
+        "import sys; import segjax.commands; "
         "print({'jax', 'flax', 'tensorflow'} & set(sys.modules))"
     )
     found = subprocess.run(

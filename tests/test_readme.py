@@ -16,7 +16,7 @@ import pytest
 from absl import flags
 
 from segjax import config as config_lib
-from segjax import main
+from segjax.commands import VERBS
 from segjax.data.folder import folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,7 @@ def test_the_commands_have_verbs_flags_and_keys_that_exist() -> None:
     assert len(found) >= 8
     for words in found:
         verb = words[0] if not words[0].startswith("-") else "train"
-        assert verb in main.VERBS
+        assert verb in VERBS
         given = [word for word in words if word.startswith("-")]
         assert len(given) == len(words) - (verb == words[0])
         names = [word.removeprefix("--").partition("=")[0] for word in given]
@@ -106,14 +106,14 @@ def test_help_lists_verbs_and_flags(start: str, patience: float) -> None:
     shown = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=patience
     ).stdout
-    for verb in main.VERBS:
+    for verb in VERBS:
         assert f"\n  {verb} " in shown
     for flag in ("config", "workdir", "data_dir", "tile"):
         assert re.search(rf"^\s*--(\[no\])?{flag}:", shown, re.MULTILINE), flag
 
 
 def test_every_verb_and_preset_is_told() -> None:
-    for verb in main.VERBS:
+    for verb in VERBS:
         assert f"| `{verb}` |" in README
     for preset in ("isbi", "paper", "smoke"):
         assert f"`:{preset}`" in README

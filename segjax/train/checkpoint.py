@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
-import re
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,15 +20,12 @@ from segjax.train import sharding
 from segjax.train.divergence import is_in_range
 from segjax.train.evaluate import score
 from segjax.train.state import TrainState, parameters_sha256, tree_sha256
-from segjax.train.unfinished import let_orbax_finish, reason
+from segjax.train.unfinished import is_passing, let_orbax_finish, reason
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
 CHECKPOINTS = "checkpoints"
-
-_PASSING = re.compile("PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE|Too many open")
-"""What TensorStore and XLA call errors that are not the checkpoint's own."""
 
 
 def steps_on_disk(workdir: Path) -> list[int]:
@@ -52,8 +49,14 @@ def _read_about(folder: Path) -> dict[str, Any]:
 
     Raises:
       OSError: if it cannot be read.
-      UserError: if it is not what was saved.
+      UserError: if it is not what was saved, or the checkpoint has other than files.
     """
+    for path in folder.rglob(
+        "*"
+    ):  # whoever reads a pipe waits for ever, as Orbax would
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"{path.name} is not a regular file")
     raw = (folder / "about" / "metadata").read_bytes()
     with contextlib.suppress(UserError):
         about = parse_json(raw, folder)
@@ -84,7 +87,7 @@ class Checkpoints:
         self._directory = workdir.resolve() / CHECKPOINTS
         self._best_metric = best_metric or ""
         self._metrics: dict[int, Mapping[str, Any] | None] = {}
-        self._options = _options(self._best_of, read_only)
+        self._options = _options(self._to_keep, read_only)
         self._manager = ocp.CheckpointManager(self._directory, options=self._options)
 
     def __enter__(self) -> Checkpoints:
@@ -174,28 +177,36 @@ class Checkpoints:
         """The step of the best checkpoint; None where none was evaluated.
 
         A damaged one is said and passed over.
+
+        Raises:
+          UserError: if one cannot be read for a reason that may pass, such as rights.
         """
-        return self._best_of(self.steps())
+        scores, unread = self._scores(self.steps())
+        for step, error in unread.items():
+            self._raise_if_passing(step, error)
+            log.warning("%s", DamagedError(step, self._directory, reason(error)))
+        return _best(scores)
 
-    def _best_of(self, steps: Sequence[int]) -> int | None:
-        """The newest of those steps whose metrics are best; None without metrics."""
-        found = {step: self._metrics_of(step) for step in sorted(steps)}
-        scores = {
-            step: score(metrics, self._best_metric)
-            for step, metrics in found.items()
-            if metrics is not None
-        }
-        return max(scores, key=lambda step: (scores[step], step), default=None)
+    def _to_keep(self, steps: Sequence[int]) -> set[int | None]:
+        """Of those steps the latest two, the best, and what cannot be read (just now)."""
+        scores, unread = self._scores(steps)
+        return {*sorted(steps)[-2:], *unread, _best(scores)}
 
-    def _metrics_of(self, step: int) -> Mapping[str, float | None] | None:
-        """The metrics of a checkpoint; None where it was not evaluated, or is damaged."""
-        if step not in self._metrics:
-            self._metrics[step] = None
-            try:
-                self._metrics[step] = _metrics_of(self._directory / str(step))
-            except (OSError, UserError) as error:
-                log.warning("%s", DamagedError(step, self._directory, reason(error)))
-        return self._metrics[step]
+    def _scores(
+        self, steps: Sequence[int]
+    ) -> tuple[dict[int, float], dict[int, Exception]]:
+        """Of those steps the scores of the evaluated, and why others cannot be read."""
+        unread: dict[int, Exception] = {}
+        for step in steps:
+            if step not in self._metrics:
+                try:
+                    about = _read_about(self._directory / str(step))
+                    self._metrics[step] = about.get("metrics")
+                except (OSError, UserError) as error:
+                    unread[step] = error
+        read = ((step, self._metrics.get(step)) for step in steps)
+        scores = {x: score(m, self._best_metric) for x, m in read if m is not None}
+        return scores, unread
 
     def newest_in_range(self) -> Path | None:
         """The newest checkpoint whose loss was in the range of those before it, if any.
@@ -256,8 +267,15 @@ class Checkpoints:
 
         Raises:
           DamagedError: if it is not what was saved.
-          UserError: if it cannot be read for a reason that may pass, such as rights.
+          UserError: if it is not there, or cannot be read for a reason that may pass,
+            such as rights.
         """
+        steps = self.steps()
+        if step not in steps:
+            raise UserError(
+                f"There is no checkpoint of step {step} in {self._directory}, only of "
+                f"{', '.join(map(str, steps))}. Choose one of these."
+            )
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         try:
             about = _read_about(self._directory / str(step))
@@ -275,7 +293,7 @@ class Checkpoints:
         while cause is not None:
             if isinstance(cause, MemoryError):
                 raise error
-            if _is_passing(cause):
+            if is_passing(cause):
                 raise self._unreadable(step, cause) from error
             cause = cause.__cause__ or cause.__context__
         for path in (self._directory / str(step)).rglob("*"):
@@ -327,28 +345,9 @@ def _about_sha256(about: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _is_passing(error: BaseException) -> bool:
-    """Whether an error is one of rights, disk, network or memory."""
-    missing = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-    if isinstance(error, OSError):
-        return not isinstance(error, missing)
-    return bool(_PASSING.search(str(error)))
-
-
-def _metrics_of(folder: Path) -> Mapping[str, float | None] | None:
-    """The metrics beside a checkpoint; those of old runs lie in a file of their own."""
-    about = _read_about(folder)
-    path = folder / "metrics" / "metrics"
-    if "metrics" in about or not path.exists():
-        return about.get("metrics")
-    found = parse_json(path.read_bytes(), path)
-    if isinstance(found, dict) and all(_is_number(x) for x in found.values()):
-        return found
-    raise UserError("its metrics have changed")
-
-
-def _is_number(value: object) -> bool:
-    return value is None or type(value) in (int, float)
+def _best(scores: Mapping[int, float]) -> int | None:
+    """The newest of the steps whose score is largest."""
+    return max(scores, key=lambda step: (scores[step], step), default=None)
 
 
 def _free(path: Path) -> Path:
@@ -366,27 +365,26 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
     )
 
 
-class _LatestAndBest:
-    """Which checkpoints Orbax keeps: the latest two, and the best."""
+class _Kept:
+    """Which checkpoints Orbax keeps."""
 
-    def __init__(self, best_of: Callable[[Sequence[int]], int | None]):
-        self._best_of = best_of
+    def __init__(self, to_keep: Callable[[Sequence[int]], set[int | None]]):
+        self._to_keep = to_keep
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: Any
     ) -> list[bool]:
         """Answers for each checkpoint; Orbax asks it after each save."""
-        steps = sorted(info.step for info in checkpoints)
-        kept = {*steps[-2:], self._best_of(steps)}
+        kept = self._to_keep([info.step for info in checkpoints])
         return [info.step in kept for info in checkpoints]
 
 
 def _options(
-    best_of: Callable[[Sequence[int]], int | None], read_only: bool
+    to_keep: Callable[[Sequence[int]], set[int | None]], read_only: bool
 ) -> ocp.CheckpointManagerOptions:
     return ocp.CheckpointManagerOptions(
         read_only=read_only,
         cleanup_tmp_directories=not read_only,
-        preservation_policy=None if read_only else _LatestAndBest(best_of),
+        preservation_policy=None if read_only else _Kept(to_keep),
         lightweight_initialize=True,  # else one damaged checkpoint hides the others
     )

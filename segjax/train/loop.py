@@ -123,12 +123,12 @@ def train(
                     plan_pictures(workdir, task, dataset)
                 except UserError as error:  # they are the least of what a run gives
                     log.warning("There will be no new pictures: %s", error)
+        run.open_log(stack)
         log.info("Compiling the training step, which on a CPU can take minutes.")
         step_fn = _compile(task, dataset, devices, state)
         seconds = _time_step(step_fn, task, dataset, devices, state)
         left = config.num_steps - run.start
         log.info("%s", describe_step(step_fn, left, devices.count, seconds))
-        run.open_log(stack)
         with stop.interrupts():
             state = run(state, step_fn, stop)
         if run.step == run.total and stop.received != signal.SIGINT:
@@ -207,16 +207,19 @@ class _Run:
         self.writer: Writer | None = None
         self.pending: list[tuple[int, Metrics]] = []
         self.logged_at = start, time.monotonic()
-        self.losses = LossRange.of_log(read_rows(workdir / LOG), start)
+        self.losses = LossRange()
         self.loss: dict[str, float] | None = None
         self.report: Report | InstanceReport | None = None
 
     def open_log(self, stack: contextlib.ExitStack) -> None:
-        """Opens what is written to until the stack is left."""
+        """Opens what is written to until the stack is left; all processes call it."""
         stack.callback(self.progress.close)
-        if self.is_main:
-            self.writer = Writer(self.workdir, resumed_from=self.start)
-            stack.callback(self.writer.close)
+        with sharding.together():
+            rows = read_rows(self.workdir / LOG)
+            self.losses = LossRange.of_log(rows, self.start)
+            if self.is_main:
+                self.writer = Writer(self.workdir, resumed_from=self.start)
+                stack.callback(self.writer.close)
 
     def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
         """Trains to the last step, or to where it is told to stop, and saves there."""
@@ -251,13 +254,15 @@ class _Run:
     def complete(self, state: TrainState, stack: contextlib.ExitStack) -> Result:
         """Measures and draws a run that has all its steps, unless that was done."""
         split = self.task.evaluation.split
-        rows = read_rows(self.workdir / LOG)
+        with sharding.together():
+            rows = read_rows(self.workdir / LOG)
         found = [r for r in rows if (r["step"], r["split"]) == (self.total, split)]
-        if sharding.in_all_processes(bool(found) and are_drawn(self.workdir)):
+        measured = sharding.in_all_processes(bool(found))
+        if measured and sharding.in_all_processes(are_drawn(self.workdir)):
             values = {k: v for k, v in found[-1].items() if k not in ("step", "split")}
             metrics = {k: math.nan if v is None else v for k, v in values.items()}
             return self.result(state, self.total, metrics)
-        if not found:
+        if not measured:
             self.open_log(stack)
         self.report = self._evaluate(state, self.total)
         self.draw(state)
@@ -297,8 +302,13 @@ class _Run:
         self.loss = self.losses.add(values["loss"])
         self.progress.note(step, {"loss": values["loss"]})
         values["steps_per_second"] = (step - before) / (time.monotonic() - moment)
-        if self.writer:
-            self.writer.write(step, "train", values)
+        self._write(step, "train", values)
+
+    def _write(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Adds a row to the log; all processes call it, and one writes."""
+        with sharding.together():
+            if self.writer:
+                self.writer.write(step, split, values)
 
     def _stop_at_non_finite(self, step: int, metrics: Metrics) -> None:
         self.checkpoints.wait()
@@ -314,12 +324,9 @@ class _Run:
     def _evaluate(self, state: TrainState, step: int) -> Report | InstanceReport:
         split = self.task.evaluation.split
         report = self.task.evaluate(state.variables, self.dataset)
-        if self.writer:
-            self.writer.write(step, split, report.metrics)
-        headline = {
-            name: report.metrics[name] for name in HEADLINE if name in report.metrics
-        }
-        text = "  ".join(f"{name} {value:.4f}" for name, value in headline.items())
+        self._write(step, split, report.metrics)
+        found = [(name, report.metrics.get(name)) for name in HEADLINE]
+        text = "  ".join(f"{name} {x:.4f}" for name, x in found if x is not None)
         self.progress.say(f"step {step}/{self.task.config.num_steps}  {split}: {text}")
         self.logged_at = step, time.monotonic()
         return report
@@ -378,11 +385,7 @@ def _compile(task: Task, dataset: Dataset, devices: Devices, state: TrainState) 
 
 
 def _time_step(
-    step_fn: Any,
-    task: Task,
-    dataset: Dataset,
-    devices: Devices,
-    state: TrainState,
+    step_fn: Any, task: Task, dataset: Dataset, devices: Devices, state: TrainState
 ) -> float:
     """Times one step in seconds, on zeros and a copy of the state; both are dropped."""
     size = task.config.batch_size // sharding.process_count()

@@ -1,4 +1,4 @@
-"""What helps where the memory of a machine or of its accelerator does not suffice."""
+"""What helps where a machine or its accelerator has not enough memory."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -28,7 +29,7 @@ from segjax.train.baseline import evaluate_baseline
 from segjax.train.instance_baseline import evaluate_watershed
 from segjax.train.instance_task import InstanceTask
 from segjax.train.sharding import Devices
-from segjax.train.state import local_value
+from segjax.train.state import TrainState, local_value
 from segjax.train.tasks import Task, make_task, semantic
 from segjax.train.workdir import read_config
 from segjax.types import Record, UserError
@@ -220,9 +221,10 @@ def load_trained(
     """
     workdir = Path(workdir)
     task = make_task(read_config(workdir))
-    best_metric = task.evaluation.best_metric if best else None
     sharding = Devices.of_this_process().replicated
-    with checkpoint.Checkpoints(workdir, best_metric, read_only=True) as checkpoints:
+    with checkpoint.Checkpoints(
+        workdir, task.evaluation.best_metric, read_only=True
+    ) as checkpoints:
         channels = checkpoints.newest_about()["channels"]
         abstract = checkpoint.abstract_like(
             jax.eval_shape(lambda: task.init_state(channels)), sharding
@@ -242,7 +244,14 @@ def load_trained(
                 raise UserError(f"{error} Use {advice}.") from error
         else:
             state, about = checkpoints.restore_newest(abstract)
-    _check_finite(state.variables, task, workdir, about["step"])
+        wrong = _not_finite(state)
+        if wrong:
+            raise UserError(
+                f"--workdir={workdir} has a checkpoint, that of step {about['step']}, "
+                f"whose values are not finite in {wrong}: nothing can be computed with "
+                "them. Train again in another --workdir, with a lower learning rate"
+                f"{_finite_ones(checkpoints, abstract)}."
+            )
     objects = about.get("instances")
     spec_type = InstanceClasses if objects else LabelSpec
     return Trained(
@@ -257,34 +266,31 @@ def load_trained(
     )
 
 
-def _check_finite(
-    variables: Mapping[str, Any], task: Task, workdir: Path, step: int
-) -> None:
-    """Raises UserError where parameters or statistics are NaN or infinite."""
-    leaves = jax.tree_util.tree_leaves_with_path(variables)
+def _not_finite(state: TrainState) -> str:
+    """Says which parameters or statistics are NaN or infinite; empty if none are."""
+    leaves = jax.tree_util.tree_leaves_with_path(state.variables)
     wrong = [
         jax.tree_util.keystr(path[1:], simple=True, separator="/")
         for path, leaf in leaves
         if not np.isfinite(local_value(leaf)).all()
     ]
-    if not wrong:
-        return
-    remedy = "Train again in another --workdir, with a lower learning rate"
-    best_metric = task.evaluation.best_metric
-    with checkpoint.Checkpoints(workdir, best_metric, read_only=True) as checkpoints:
-        for flag, other in (
-            ("best", checkpoints.best_step()),
-            ("latest", max(checkpoints.steps())),
-        ):
-            if other not in (None, step):
-                remedy += (
-                    f", or evaluate and predict step {other} (--checkpoint={flag})"
+    many = f"{len(wrong)} of {len(leaves)} arrays"
+    return f"{many}, the first is {wrong[0]}" if wrong else ""
+
+
+def _finite_ones(checkpoints: checkpoint.Checkpoints, abstract: TrainState) -> str:
+    """Offers the best and the newest checkpoint, those of them that can be used."""
+    newest = checkpoints.steps()[0]
+    offered = ""
+    for flag, step in (("best", checkpoints.best_step()), ("latest", newest)):
+        with contextlib.suppress(checkpoint.DamagedError, UserError):
+            if step is not None and not _not_finite(
+                checkpoints.restore(step, abstract)[0]
+            ):
+                offered += (
+                    f", or evaluate and predict step {step} (--checkpoint={flag})"
                 )
-    raise UserError(
-        f"--workdir={workdir} has a checkpoint, that of step {step}, whose values are "
-        f"not finite in {len(wrong)} of {len(leaves)} arrays, the first is {wrong[0]}: "
-        f"nothing can be computed with them. {remedy}."
-    )
+    return offered
 
 
 def evaluate_run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ _OF_THE_DISK = (
     "EMFILE",
 )
 """Errors whose names in words TensorStore hides in paragraphs of its own."""
+
+_PASSING = re.compile("PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE|Too many open")
+"""What TensorStore and XLA call errors that are not the checkpoint's own."""
 
 
 def let_orbax_finish() -> None:
@@ -104,3 +108,16 @@ def reason(error: BaseException) -> str:
         if words in text:
             return words
     return text.splitlines()[0][:100].rstrip(" .:")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error is one of rights, disk, network or memory, and of no content.
+
+    Example:
+      >>> is_passing(OSError(errno.EIO, "a disk")), is_passing(FileNotFoundError())
+      (True, False)
+    """
+    missing = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+    if isinstance(error, OSError):
+        return not isinstance(error, missing)
+    return bool(_PASSING.search(str(error)))

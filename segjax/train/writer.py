@@ -77,9 +77,8 @@ class Writer:
 
     def close(self) -> None:
         """Closes the files."""
-        with writing(self._workdir):
+        with writing(self._workdir), contextlib.closing(self._events):
             self._file.close()
-            self._events.close()
 
 
 def read_rows(path: Path) -> list[Row]:

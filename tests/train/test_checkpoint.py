@@ -1,7 +1,7 @@
 """Checkpoints: what is kept, what is said, what is refused."""
 
 import errno
-import json
+import os
 from pathlib import Path
 
 import jax
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.train import checkpoint
 from segjax.train.checkpoint import (
     Checkpoints,
     DamagedError,
-    _about_sha256,
     abstract_like,
     steps_on_disk,
 )
@@ -174,23 +174,69 @@ def test_a_damaged_checkpoint_hides_no_other(tmp_path, abstract, content, caplog
 
 
 @pytest.mark.parametrize(
-    ("content", "best"),
-    [(b'{"mean_iou": 0.95}', 2), (b"{", 1), (b'{"mean_iou": "x"}', 1), (b"[]", 1)],
+    "error", [OSError(errno.EIO, "Input/output error"), UserError("changed")]
 )
-def test_metrics_of_old_runs_lie_in_a_file_of_their_own(tmp_path, content, best):
-    with Checkpoints(tmp_path) as checkpoints:
-        for step, metrics in ((1, {"mean_iou": 0.9}), (2, None)):
-            checkpoints.save(state_at(step), ABOUT, metrics)
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_deleted(
+    tmp_path, monkeypatch, error
+):
+    """Its metrics are read again at the next save, and it may be the best."""
+    kept_after(tmp_path, [0.9, 0.5, 0.4])
+    read, failing = checkpoint._read_about, [error]
+
+    def read_about(folder):
+        if folder.name == "1" and failing:
+            raise failing.pop()
+        return read(folder)
+
+    monkeypatch.setattr(checkpoint, "_read_about", read_about)
+    with Checkpoints(tmp_path, "mean_iou") as checkpoints:
+        checkpoints.save(state_at(4), ABOUT, {"mean_iou": 0.3})
         checkpoints.wait()
-    path = tmp_path / "checkpoints/2/about/metadata"
-    about = json.loads(path.read_text())
-    del about["metrics"], about["about_sha256"]
-    about["about_sha256"] = _about_sha256(about)
-    path.write_text(json.dumps(about))
-    (tmp_path / "checkpoints/2/metrics").mkdir()
-    (tmp_path / "checkpoints/2/metrics/metrics").write_bytes(content)
+        assert not failing
+        assert 1 in checkpoints.steps()
+        checkpoints.save(state_at(5), ABOUT, {"mean_iou": 0.2})
+        checkpoints.wait()
+        assert checkpoints.steps() == [5, 4, 1]
+        assert checkpoints.best_step() == 1
+
+
+def test_the_best_is_not_chosen_while_one_cannot_be_read(tmp_path, monkeypatch):
+    kept_after(tmp_path, [0.9, 0.5, 0.4])
+    read = checkpoint._read_about
+
+    def read_about(folder):
+        if folder.name == "1":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(folder)
+
     with Checkpoints(tmp_path, "mean_iou", read_only=True) as checkpoints:
-        assert checkpoints.best_step() == best
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "_read_about", read_about)
+            with pytest.raises(UserError, match=r"step 1 .*\(Permission denied\)"):
+                checkpoints.best_step()
+        assert checkpoints.best_step() == 1
+
+
+def test_a_step_without_a_checkpoint_is_not_called_damaged(tmp_path, abstract):
+    kept_after(tmp_path, [None, None])
+    with (
+        Checkpoints(tmp_path, read_only=True) as checkpoints,
+        pytest.raises(UserError, match=r"no checkpoint of step 7 in .* of 2, 1\. "),
+    ):
+        checkpoints.restore(7, abstract)
+
+
+@pytest.mark.parametrize("name", ["about/metadata", "state/_METADATA"])
+def test_a_checkpoint_with_a_pipe_in_it_is_damaged_and_waited_for_by_nobody(
+    tmp_path, abstract, name
+):
+    kept_after(tmp_path, [0.1, 0.2])
+    path = tmp_path / "checkpoints/2" / name
+    path.unlink()
+    os.mkfifo(path)
+    with Checkpoints(tmp_path, "mean_iou", read_only=True) as checkpoints:
+        assert checkpoints.best_step() == 1
+        assert int(checkpoints.restore_newest(abstract)[0].step) == 1
 
 
 def test_stray_files_among_the_checkpoints_hide_none(tmp_path, abstract):

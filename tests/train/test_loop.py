@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax import config as config_lib
-from segjax.train import checkpoint, loop
+from segjax.train import checkpoint, loop, sharding, writer
 from segjax.train.loop import train
 from segjax.train.task import SemanticTask
 from segjax.train.writer import read_rows
@@ -44,6 +44,31 @@ def test_logs_evaluations_and_checkpoints_come_when_they_should(
         about = kept.newest_about()
     assert about["parameters_sha256"] == result.parameters_sha256
     assert about["config"] == json.loads((tmp_path / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(loop, "read_rows"), (writer.Writer, "__init__"), (writer.Writer, "write")],
+)
+def test_what_fails_for_one_process_alone_is_told_to_the_others(
+    place, name, smoke, data_dir, tmp_path, monkeypatch
+):
+    """Else they wait for it for ever: only process 0 writes the log."""
+
+    def fail(*_, **__):
+        raise UserError("The log is gone.")
+
+    told, agree = [], sharding.agree
+
+    def noted(failure):
+        told.append(failure)
+        agree(failure)
+
+    monkeypatch.setattr(place, name, fail)
+    monkeypatch.setattr(sharding, "agree", noted)
+    with pytest.raises(UserError, match="The log is gone") as caught:
+        train(smoke, tmp_path, data_dir)
+    assert told[-1] is caught.value
 
 
 @pytest.fixture

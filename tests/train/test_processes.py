@@ -7,6 +7,7 @@ compared to bounds, each of which says where it is from.
 
 import contextlib
 import json
+import resource
 import signal
 import socket
 import threading
@@ -283,3 +284,34 @@ def test_what_stops_one_process_stops_the_other(
     for stderr, sentence in zip(pair.stderr, sentences, strict=True):
         assert f"segjax: {sentence}" in stderr
         assert "Traceback" not in stderr
+
+
+def test_a_log_that_cannot_be_written_any_more_ends_both_processes(
+    data_dir, tmp_path, start_segjax, patience
+):
+    """Process 0 alone writes it, and the other one must not wait for ever."""
+    run = tmp_path / "run"
+    run.mkdir()
+    row = json.dumps({"step": 0, "split": "before", "value": 0.5}) + "\n"
+    (run / "metrics.jsonl").write_text(row * (2**20 // len(row)))
+    pair = Pair(
+        start_segjax,
+        "--config=configs/unet_em.py:smoke",
+        "--config.num_steps=1000",
+        "--config.eval_every=1000",
+        "--config.checkpoint_every=1000",
+        f"--workdir={run}",
+        f"--data_dir={data_dir}",
+    )
+    most = 2**20 + 1000
+    resource.prlimit(pair.processes[0].pid, resource.RLIMIT_FSIZE, (most, most))
+    try:
+        codes = pair.communicate(patience)
+    finally:
+        pair.end()
+    assert codes == [1, 1], pair.stderr
+    assert (
+        f"segjax: --workdir={run} cannot be written (File too large)" in pair.stderr[0]
+    )
+    assert f"segjax: Process 0: --workdir={run} cannot be written" in pair.stderr[1]
+    assert all("Traceback" not in stderr for stderr in pair.stderr)

@@ -138,6 +138,14 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
     smoke.initialization = {"source": "segjax/run", "input": str(kept)}
     with pytest.raises(UserError, match="values are not finite"):
         loop.train(smoke, tmp_path / "next", data_dir)
+    smoke.initialization.input = str(kept / "checkpoints/7")
+    with pytest.raises(UserError, match=r"no checkpoint of step 7 in .* of 4, 3\. "):
+        loop.train(smoke, tmp_path / "next", data_dir)
+    for path in (kept / "checkpoints/3/state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    again = main("predict", use, input, output)
+    assert again.sentence.endswith("with a lower learning rate.")
 
 
 def test_an_evaluation_tells_the_crf_that_refined(run, data_dir, tmp_path):
