@@ -330,7 +330,9 @@ def _prepare() -> None:
     from segjax.train.tasks import make_task
 
     task = make_task(_config())
-    source, folder = _path("manual_dir"), _path("export")
+    source, folder = _path("manual_dir"), None
+    if FLAGS.export is not None:
+        folder = _required("export", "the folder to write to")
     dataset = task.open_dataset(_path("data_dir"), source)
     ending.say(describe_dataset(dataset))
     if folder:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +17,13 @@ from segjax.text_files import parse_json
 from segjax.train import sharding
 from segjax.train.divergence import is_in_range
 from segjax.train.evaluate import score
-from segjax.train.state import TrainState, parameters_sha256, tree_sha256
+from segjax.train.state import (
+    TrainState,
+    first_difference,
+    parameters_sha256,
+    tree_sha256,
+)
+from segjax.train.state import about_sha256 as _about_sha256
 from segjax.train.unfinished import is_passing, let_orbax_finish, reason
 from segjax.types import UserError
 
@@ -30,7 +34,8 @@ CHECKPOINTS = "checkpoints"
 
 def steps_on_disk(workdir: Path) -> list[int]:
     """The steps of the checkpoints in a workdir, newest first."""
-    names = (path.name for path in (workdir / CHECKPOINTS).glob("[0-9]*"))
+    found = (workdir / CHECKPOINTS).glob("[0-9]*")
+    names = (path.name for path in found if path.is_dir())
     return sorted((int(x) for x in names if x.isascii() and x.isdigit()), reverse=True)
 
 
@@ -51,9 +56,8 @@ def _read_about(folder: Path) -> dict[str, Any]:
       OSError: if it cannot be read.
       UserError: if it is not what was saved, or the checkpoint has other than files.
     """
-    for path in folder.rglob(
-        "*"
-    ):  # whoever reads a pipe waits for ever, as Orbax would
+    # Whoever reads a pipe waits for ever, as Orbax would.
+    for path in folder.rglob("*"):
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise UserError(f"{path.name} is not a regular file")
@@ -254,10 +258,15 @@ class Checkpoints:
         raise self._nothing_to_load(steps)
 
     def _nothing_to_load(self, steps: list[int]) -> UserError:
-        what = f"none of {steps} can be read" if steps else "there is none"
+        if not steps:
+            return UserError(
+                f"There is no checkpoint in {self._directory}. Train first, or give "
+                "another --workdir."
+            )
         return UserError(
-            f"No checkpoint to load in {self._directory}: {what}. Train first, or give "
-            "another --workdir."
+            f"No checkpoint can be loaded from {self._directory}: those of the steps "
+            f"{', '.join(map(str, steps))} are damaged. Put copies of them there if you have "
+            "any, or give another --workdir to train anew."
         )
 
     def restore(
@@ -284,8 +293,25 @@ class Checkpoints:
                 raise UserError("its arrays have changed")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._raise_if_passing(step, error)
+            self._raise_if_of_another_network(step, abstract, error)
             raise DamagedError(step, self._directory, reason(error)) from error
         return state, about
+
+    def _raise_if_of_another_network(
+        self, step: int, abstract: TrainState, error: Exception
+    ) -> None:
+        """Raises an error that tells of a config which was edited, not of damage."""
+        try:
+            saved = self._manager.item_metadata(step).state["params"]
+            difference = first_difference(saved, abstract.params)
+        except Exception:  # the metadata is damaged, too
+            return
+        if difference:
+            raise UserError(
+                f"The checkpoint of step {step} in {self._directory} is that of another "
+                f"network: {difference}. Put the values of config.model back that the run "
+                "began with, or give another --workdir."
+            ) from error
 
     def _raise_if_passing(self, step: int, error: Exception) -> None:
         """Raises an error that says nothing about the checkpoint itself."""
@@ -337,12 +363,6 @@ class DamagedError(Exception):
         super().__init__(
             f"The checkpoint of step {step} in {directory} is damaged ({reason})."
         )
-
-
-def _about_sha256(about: Mapping[str, Any]) -> str:
-    """Hashes the JSON beside a checkpoint, all of it but this very hash."""
-    plain = {key: value for key, value in about.items() if key != "about_sha256"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _best(scores: Mapping[int, float]) -> int | None:

@@ -57,10 +57,7 @@ def import_weights(
             "name the file as initialization of a config, or call "
             "segjax.pretrained.load."
         )
-    if checkpoint.steps_on_disk(workdir):
-        raise UserError(
-            f"--workdir={workdir} holds a run already: choose another folder."
-        )
+    _require_no_run(workdir)
     check_workdir(workdir)
     outputs = Outputs(
         workdir,
@@ -87,6 +84,7 @@ def import_weights(
     }
     make_workdir(workdir)
     with lock(workdir):
+        _require_no_run(workdir)  # another import may have been faster
         outputs.make_folder()
         with outputs.file(CONFIG_FILE) as file:
             file.write((config_lib.to_json(config) + "\n").encode())
@@ -105,6 +103,13 @@ def import_weights(
         "parameters_sha256": parameters_sha256(state.params),
         "sha256": sha256,
     }
+
+
+def _require_no_run(workdir: Path) -> None:
+    if checkpoint.steps_on_disk(workdir):
+        raise UserError(
+            f"--workdir={workdir} holds a run already: choose another folder."
+        )
 
 
 def _require_two_classes(entry: Source, state: State, path: str | Path) -> None:

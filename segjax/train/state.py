@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -59,3 +61,39 @@ def local_value(x: Array | np.ndarray) -> np.ndarray:
     if isinstance(x, jax.Array):
         return np.asarray(x.addressable_data(0))
     return np.asarray(x)
+
+
+def about_sha256(about: Mapping[str, Any]) -> str:
+    """Hashes the JSON beside a checkpoint, all of it but this very hash."""
+    plain = {key: value for key, value in about.items() if key != "about_sha256"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def first_difference(saved: Any, wanted: Any) -> str:
+    """Names the first parameter that two networks do not share, by name or shape.
+
+    Args:
+      saved: parameters of a checkpoint, of which shapes are enough.
+      wanted: those of the network by the config.
+
+    Returns:
+      The end of a sentence; nothing where there is no difference.
+    """
+    theirs, ours = _shapes(saved), _shapes(wanted)
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            there, here = (
+                f"of shape {list(x[name])}" if name in x else "missing"
+                for x in (theirs, ours)
+            )
+            return f"{name} is {there} in it, and {here} by the config"
+    return ""
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of parameters by name, as "down1/conv1/kernel"."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }

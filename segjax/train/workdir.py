@@ -60,6 +60,10 @@ def check_workdir(workdir: Path) -> None:
                 f"{path} is a link, through which nothing is written. Put the "
                 "original there; the folder of a run as a whole may be a link."
             )
+        if path.name.isdecimal() and not path.is_dir():
+            raise UserError(
+                f"{path} is a file, where the folder of a checkpoint would be. Move it."
+            )
     there = all((workdir / x).exists() for x in (CONFIG_FILE, checkpoint.CHECKPOINTS))
     if there or any(True for _ in checkpoint.abouts_on_disk(workdir)):
         return

@@ -121,6 +121,30 @@ def test_label_images_results_and_pictures_are_written(folder):
     np.testing.assert_array_equal(decode(rle), drawn() == 100)
 
 
+@pytest.mark.parametrize("overlay", [False, True])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 1), (3, 2), (3, 4)])
+def test_a_stack_that_grows_or_shrinks_meanwhile_is_told(
+    folder, before, after, overlay
+):
+    def write(pages):
+        stack = np.stack([drawn()] * pages)
+        tifffile.imwrite(folder / "in/c.tif", stack, photometric="minisblack")
+
+    def meanwhile(image):
+        if not (folder / "out/c.tif").exists():
+            write(after)
+        return find(image)
+
+    write(before)
+    told = rf"c\.tif had {before} pages at first and has another number now"
+    arguments = (meanwhile, folder / "in", folder / "out")
+    options = {"label_spec": SPEC, "overlay": overlay}
+    with pytest.raises(UserError, match=told):
+        predict_instance_files(*arguments, **options)
+    assert not (folder / "out/c.tif").exists()
+    assert not (folder / "out/results.json").exists()
+
+
 def test_results_are_measured_as_what_was_found():
     found = find(drawn()[..., None])
     rows = coco_results(found, image_id=5, category_ids=(3, 44))

@@ -97,6 +97,28 @@ def test_what_would_be_overwritten_is_told_before_weights_are_read(
     assert (tmp_path / "config.json").read_text() == "mine"
 
 
+def test_of_two_imports_into_one_folder_at_a_time_the_later_one_stops(
+    tmp_path, monkeypatch
+):
+    source = "torchvision/lraspp_mobilenet_v3_large"
+    zero = np.float32(0)
+    np.savez(
+        tmp_path / "w.npz",
+        **{name: np.broadcast_to(zero, x) for name, x in shapes_of(source).items()},
+    )
+    run = tmp_path / "run"
+
+    def meanwhile(path):
+        (run / "checkpoints/0").mkdir(parents=True)
+        return "0"
+
+    monkeypatch.setattr(imported_module, "file_sha256", meanwhile)
+    with pytest.raises(UserError, match="holds a run already"):
+        imported_module.import_weights(source, tmp_path / "w.npz", run)
+    assert not (run / "config.json").exists()
+    assert list((run / "checkpoints").rglob("*")) == [run / "checkpoints/0"]
+
+
 def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
     source = "torchvision/lraspp_mobilenet_v3_large"
     drawn = runpy.run_path(str(TESTS / "pretrained/drawn_weights.py"))
