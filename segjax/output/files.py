@@ -48,6 +48,14 @@ def whole_file(
         raise
 
 
+def free_name(path: Path) -> Path:
+    """The first of `path-1`, `path-2`, ... that is not there."""
+    number = 1
+    while (free := path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return free
+
+
 def require_writable(folder: Path) -> None:
     """Checks that files can be made in a folder, or the folder itself where it is missing.
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from segjax.output.files import free_name
 from segjax.text_files import parse_json
 from segjax.train import sharding
 from segjax.train.divergence import is_in_range
@@ -167,11 +168,7 @@ class Checkpoints:
 
     def _what_is_left(self) -> str:
         steps = steps_on_disk(self._directory.parent)
-        return (
-            f"the newest that is there is of step {steps[0]}"
-            if steps
-            else "there is none"
-        )
+        return f"the newest there is of step {steps[0]}" if steps else "there is none"
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, newest first."""
@@ -341,9 +338,9 @@ class Checkpoints:
         resumed run will write anew. Nothing is deleted.
         """
         newer = [saved for saved in self.steps() if saved > step]
-        if newer and sharding.process_index() == 0:
+        if sharding.process_index() == 0:
             for saved in newer:
-                target = _free(self._directory.parent / f"damaged-{saved}")
+                target = free_name(self._directory.parent / f"damaged-{saved}")
                 (self._directory / str(saved)).rename(target)
                 log.warning("The damaged checkpoint was moved to %s.", target)
         sharding.barrier("set aside")
@@ -368,14 +365,6 @@ class DamagedError(Exception):
 def _best(scores: Mapping[int, float]) -> int | None:
     """The newest of the steps whose score is largest."""
     return max(scores, key=lambda step: (scores[step], step), default=None)
-
-
-def _free(path: Path) -> Path:
-    """The first of `path-1`, `path-2`, ... that is not there."""
-    number = 1
-    while (free := path.with_name(f"{path.name}-{number}")).exists():
-        number += 1
-    return free
 
 
 def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:

@@ -279,7 +279,7 @@ def test_a_disk_that_fills_up_is_a_sentence(tmp_path, monkeypatch):
         with pytest.raises(UserError) as caught:
             checkpoints.save(state_at(2), ABOUT)
     assert "(No space left on device)" in str(caught.value)
-    assert "the newest that is there is of step 1" in str(caught.value)
+    assert "the newest there is of step 1" in str(caught.value)
 
 
 def test_an_error_marks_the_best_where_it_is_lowest(tmp_path):

@@ -14,6 +14,7 @@ from segjax.train import checkpoint, loop, sharding
 from segjax.train import workdir as workdir_lib
 from segjax.train.loop import train
 from segjax.train.progress import Progress
+from segjax.train.trained import load_trained
 from segjax.train.writer import read_rows
 from segjax.types import UserError
 
@@ -406,3 +407,26 @@ def test_no_damage_of_any_file_goes_unnoticed(
             outcomes[str(file), damage.__name__] = step
             shutil.rmtree(copy)
     assert 3 in outcomes.values()
+
+
+def test_a_config_of_another_network_is_not_called_damage(
+    config, data_dir, stopped_at_four
+):
+    path = stopped_at_four / "config.json"
+    edited = json.loads(path.read_text())
+    edited["model"]["features"] = [4, 16]
+    path.write_text(json.dumps(edited))
+    with pytest.raises(UserError, match=r"kernel is of shape \[.*config\.model back"):
+        load_trained(stopped_at_four)
+
+
+@pytest.mark.parametrize("name", ["1", "123"])
+def test_a_file_where_a_checkpoint_would_be_is_kept(
+    config, data_dir, stopped_at_four, name
+):
+    path = stopped_at_four / "checkpoints" / name
+    path.write_text("mine")
+    assert checkpoint.steps_on_disk(stopped_at_four) == [4, 3]
+    with pytest.raises(UserError, match=f"{name} is a file.* Move it"):
+        train(config, stopped_at_four, data_dir)
+    assert path.read_text() == "mine"
