@@ -91,7 +91,7 @@ def test_the_arrays_may_be_overwritten_once_save_returns(tmp_path, abstract):
 def test_nothing_to_load_is_said(tmp_path, abstract):
     with (
         Checkpoints(tmp_path) as checkpoints,
-        pytest.raises(UserError, match="there is none"),
+        pytest.raises(UserError, match="There is no checkpoint"),
     ):
         checkpoints.restore_newest(abstract)
 
