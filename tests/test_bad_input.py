@@ -133,7 +133,7 @@ def all_ignored(tmp: Path) -> list[str]:
     for path in (root / "labels").iterdir():
         save(path, np.full((SIDE, SIDE), 255, np.uint8))
     copy = (ROOT / "configs/unet_folder.py").read_text()
-    copy = copy.replace('"ignore": None', '"ignore": 255')
+    copy = copy.replace('"ignore": placeholder(int)', '"ignore": 255')
     copy = copy.replace('"remap": ((255, 1),)', '"remap": ()')
     (tmp / "mine.py").write_text(copy)
     return [f"--config={tmp / 'mine.py'}:smoke", f"--manual_dir={root}"]
@@ -505,7 +505,7 @@ def test_workdir_without_a_checkpoint(verb, main, trained, data_dir, tmp_path, t
     case = Case(
         f"{verb}: workdir without a checkpoint",
         lambda _: [],
-        ("No checkpoint", "Train"),
+        ("There is no checkpoint", "Train first"),
     )
     check(case, ended, table, tmp_path)
     assert snapshot(tmp_path) == before
