@@ -262,8 +262,9 @@ class Checkpoints:
             )
         return UserError(
             f"No checkpoint can be loaded from {self._directory}: those of the steps "
-            f"{', '.join(map(str, steps))} are damaged. Put copies of them there if you have "
-            "any, or give another --workdir to train anew."
+            f"{', '.join(map(str, steps))} are damaged, or config.model is not that of the "
+            "run any more. Put copies of them or its old values back, or give another "
+            "--workdir to train anew."
         )
 
     def restore(
@@ -290,25 +291,17 @@ class Checkpoints:
                 raise UserError("its arrays have changed")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._raise_if_passing(step, error)
-            self._raise_if_of_another_network(step, abstract, error)
-            raise DamagedError(step, self._directory, reason(error)) from error
+            why = self._difference(step, abstract) or reason(error)
+            raise DamagedError(step, self._directory, why) from error
         return state, about
 
-    def _raise_if_of_another_network(
-        self, step: int, abstract: TrainState, error: Exception
-    ) -> None:
-        """Raises an error that tells of a config which was edited, not of damage."""
+    def _difference(self, step: int, abstract: TrainState) -> str:
+        """What tells the network of a checkpoint from that of an edited config, if anything."""
         try:
             saved = self._manager.item_metadata(step).state["params"]
-            difference = first_difference(saved, abstract.params)
+            return first_difference(saved, abstract.params)
         except Exception:  # the metadata is damaged, too
-            return
-        if difference:
-            raise UserError(
-                f"The checkpoint of step {step} in {self._directory} is that of another "
-                f"network: {difference}. Put the values of config.model back that the run "
-                "began with, or give another --workdir."
-            ) from error
+            return ""
 
     def _raise_if_passing(self, step: int, error: Exception) -> None:
         """Raises an error that says nothing about the checkpoint itself."""

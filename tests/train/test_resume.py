@@ -409,15 +409,14 @@ def test_no_damage_of_any_file_goes_unnoticed(
     assert 3 in outcomes.values()
 
 
-def test_a_config_of_another_network_is_not_called_damage(
-    config, data_dir, stopped_at_four
-):
+def test_a_config_of_another_network_is_named(stopped_at_four, caplog):
     path = stopped_at_four / "config.json"
     edited = json.loads(path.read_text())
     edited["model"]["features"] = [4, 16]
     path.write_text(json.dumps(edited))
-    with pytest.raises(UserError, match=r"kernel is of shape \[.*config\.model back"):
+    with pytest.raises(UserError, match=r"config\.model is not that of the run"):
         load_trained(stopped_at_four)
+    assert "kernel is of shape [3, 3, 4, 8] in it, and of" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["1", "123"])
