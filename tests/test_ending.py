@@ -462,6 +462,9 @@ def test_a_full_disk_is_a_sentence_and_costs_no_checkpoint(
     if full == "log":
         row = '{"step": 0, "split": "before", "value": 0.5}\n'
         (workdir / LOG).write_text(row * (most // len(row)))
+        (workdir / "checkpoints").mkdir()
+        begun = config_lib.to_json(config_lib.load("configs/unet_em.py:smoke"))
+        (workdir / "config.json").write_text(begun)
     update = Progress.update
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
