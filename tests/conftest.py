@@ -122,6 +122,24 @@ def run_segjax(
     return run
 
 
+@pytest.fixture(scope="session")
+def run_benchmark() -> Callable[..., None]:
+    """Runs a program of `benchmarks/` in a process of its own; it must end well."""
+
+    def run(name: str, *arguments: str) -> None:
+        ended = subprocess.run(
+            [sys.executable, f"benchmarks/{name}", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(CACHE)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    return run
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a call of the command line ended."""
