@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,15 @@ def is_in_range(loss: Mapping[str, float] | None) -> bool:
 
 def all_finite(tree: Any) -> bool:
     """Whether every number of a state is finite."""
-    return all(
-        bool(np.isfinite(local_value(x)).all())
-        for x in jax.tree.leaves(tree)
-        if jnp.issubdtype(x.dtype, jnp.inexact)
-    )
+    return next(not_finite(tree), None) is None
+
+
+def not_finite(tree: Any) -> Iterator[str]:
+    """Names the arrays of a state that hold NaN or infinite values, as "params/conv/bias"."""
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        is_inexact = jnp.issubdtype(x.dtype, jnp.inexact)
+        if is_inexact and not np.isfinite(local_value(x)).all():
+            yield jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def sentence(

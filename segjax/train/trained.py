@@ -26,10 +26,11 @@ from segjax.predict.reduced import enlarged, reduced
 from segjax.predict.tiled import Predictor
 from segjax.train import checkpoint
 from segjax.train.baseline import evaluate_baseline
+from segjax.train.divergence import not_finite
 from segjax.train.instance_baseline import evaluate_watershed
 from segjax.train.instance_task import InstanceTask
 from segjax.train.sharding import Devices
-from segjax.train.state import TrainState, local_value
+from segjax.train.state import TrainState
 from segjax.train.tasks import Task, make_task, semantic
 from segjax.train.workdir import read_config
 from segjax.types import Record, UserError
@@ -268,14 +269,11 @@ def load_trained(
 
 def _not_finite(state: TrainState) -> str:
     """Says which parameters or statistics are NaN or infinite; empty if none are."""
-    leaves = jax.tree_util.tree_leaves_with_path(state.variables)
-    wrong = [
-        jax.tree_util.keystr(path[1:], simple=True, separator="/")
-        for path, leaf in leaves
-        if not np.isfinite(local_value(leaf)).all()
-    ]
-    many = f"{len(wrong)} of {len(leaves)} arrays"
-    return f"{many}, the first is {wrong[0]}" if wrong else ""
+    wrong = list(not_finite(state.variables))
+    if not wrong:
+        return ""
+    many = f"{len(wrong)} of {len(jax.tree.leaves(state.variables))} arrays"
+    return f"{many}, the first is {wrong[0].partition('/')[2]}"
 
 
 def _finite_ones(checkpoints: checkpoint.Checkpoints, abstract: TrainState) -> str:
