@@ -105,20 +105,25 @@ def test_no_checkpoint_is_named_where_there_is_none(diverging, data_dir, tmp_pat
         train(diverging, tmp_path, data_dir)
 
 
+def with_losses(losses):
+    """A step of training that is said to have these losses, one after the other."""
+    run = loop.Programs.__call__
+
+    def step(self, state, batch):
+        state, metrics = run(self, state, batch)
+        return state, {**metrics, "loss": np.float32(losses[int(state.step) - 1])}
+
+    return step
+
+
 @pytest.fixture
 def diverged(smoke, data_dir, tmp_path, monkeypatch):
     """A run that goes well for two steps, rises for two, and ends in infinity."""
     smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
     smoke.schedule.warmup_steps = 0
-    run = loop.Programs.__call__
     losses = (0.75, 0.5, 40.0, 5000.0, np.inf)
-
-    def rising(self, state, batch):
-        state, metrics = run(self, state, batch)
-        return state, {**metrics, "loss": np.float32(losses[int(state.step) - 1])}
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Programs, "__call__", rising)
+        patch.setattr(loop.Programs, "__call__", with_losses(losses))
         with pytest.raises(UserError) as caught:
             train(smoke, tmp_path / "run", data_dir)
         with pytest.raises(UserError) as again:
@@ -140,15 +145,9 @@ def test_the_checkpoint_that_is_named_can_be_gone_on_from(
     smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
     smoke.evaluation.cell_class = None
     smoke.schedule.warmup_steps = 0
-    run = loop.Programs.__call__
     losses = (0.75, 0.5, 40.0, np.nan)
-
-    def rising(self, state, batch):
-        state, metrics = run(self, state, batch)
-        return state, {**metrics, "loss": np.float32(losses[int(state.step) - 1])}
-
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Programs, "__call__", rising)
+        patch.setattr(loop.Programs, "__call__", with_losses(losses))
         with pytest.raises(UserError) as caught:
             train(smoke, tmp_path / "run", data_dir)
     sentence = str(caught.value)
