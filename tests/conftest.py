@@ -122,6 +122,24 @@ def run_segjax(
     return run
 
 
+@pytest.fixture
+def run_with_a_log(tmp_path: Path) -> Callable[[int], Path]:
+    """Makes the folder of a run that has just begun, with a log of so many bytes."""
+
+    def make(size: int) -> Path:
+        from segjax import config
+
+        workdir = tmp_path / "run"
+        (workdir / "checkpoints").mkdir(parents=True)
+        begun = config.load(str(ROOT / "configs" / "unet_em.py:smoke"))
+        (workdir / "config.json").write_text(config.to_json(begun))
+        row = '{"step": 0, "split": "before", "value": 0.5}\n'
+        (workdir / "metrics.jsonl").write_text(row * (size // len(row)))
+        return workdir
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def run_benchmark() -> Callable[..., None]:
     """Runs a program of `benchmarks/` in a process of its own; it must end well."""

@@ -26,7 +26,6 @@ from segjax import ending
 from segjax.errors import UserError
 from segjax.train import checkpoint, loop, trained
 from segjax.train.progress import Progress
-from segjax.train.workdir import LOG
 
 ROOT = Path(__file__).resolve().parent.parent
 EM = "--config=configs/unet_em.py:smoke"
@@ -454,17 +453,11 @@ def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path):
     ("full", "at"), [("log", 1), ("checkpoints", 1), ("checkpoints", 5)]
 )
 def test_a_full_disk_is_a_sentence_and_costs_no_checkpoint(
-    full, at, main, data_dir, tmp_path, monkeypatch
+    full, at, main, data_dir, tmp_path, run_with_a_log, monkeypatch
 ):
     """From a step on no file may have more than 16 kB, which a checkpoint has."""
-    workdir, most = tmp_path / "run", 2**14
-    workdir.mkdir()
-    if full == "log":
-        row = '{"step": 0, "split": "before", "value": 0.5}\n'
-        (workdir / LOG).write_text(row * (most // len(row)))
-        (workdir / "checkpoints").mkdir()
-        begun = config_lib.to_json(config_lib.load("configs/unet_em.py:smoke"))
-        (workdir / "config.json").write_text(begun)
+    most = 2**14
+    workdir = run_with_a_log(most) if full == "log" else tmp_path / "run"
     update = Progress.update
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 

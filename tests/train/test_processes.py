@@ -287,13 +287,10 @@ def test_what_stops_one_process_stops_the_other(
 
 
 def test_a_log_that_cannot_be_written_any_more_ends_both_processes(
-    data_dir, tmp_path, start_segjax, patience
+    data_dir, run_with_a_log, start_segjax, patience
 ):
     """Process 0 alone writes it, and the other one must not wait for ever."""
-    run = tmp_path / "run"
-    run.mkdir()
-    row = json.dumps({"step": 0, "split": "before", "value": 0.5}) + "\n"
-    (run / "metrics.jsonl").write_text(row * (2**20 // len(row)))
+    run = run_with_a_log(2**20)
     pair = Pair(
         start_segjax,
         "--config=configs/unet_em.py:smoke",
