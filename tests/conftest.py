@@ -178,12 +178,14 @@ def main(
 ) -> Iterator[Callable[..., Ended]]:
     """Calls the command line within this process, as often as one likes."""
     from absl import flags
+    from absl import logging as absl_logging
 
     from segjax import main as main_module
 
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-    logger = logging.getLogger("segjax")
+    root, logger = logging.getLogger(), logging.getLogger("segjax")
     before = logger.handlers[:], logger.propagate, logger.level
+    verbosity, root_level = absl_logging.get_verbosity(), root.level
 
     def call(*arguments: str) -> Ended:
         for name in list(flags.FLAGS):
@@ -205,3 +207,5 @@ def main(
     yield call
     logger.handlers[:], logger.propagate = before[:2]
     logger.setLevel(before[2])
+    absl_logging.set_verbosity(verbosity)  # which sets the level of the root, too
+    root.setLevel(root_level)
