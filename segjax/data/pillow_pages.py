@@ -46,7 +46,6 @@ _KIND_OF_MODE = {
     "YCCK": "cmyk",
 }
 _KIND_OF_COLOR_TYPE = {0: "grey", 2: "rgb", 4: "grey", 6: "rgb"}
-_ALPHA_TYPES = (4, 6)
 _MOST_PER_BYTE = {"PNG": 1040, "JPEG": 3120, "MPO": 3120, "GIF": 2800, "BMP": 8320}
 """Bytes that one compressed byte can stand for, at most: 258 in 2 bits of a PNG, 64 pixels in
 some bits of a JPEG, 4096 in 12 bits of a GIF."""

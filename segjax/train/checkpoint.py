@@ -20,11 +20,11 @@ from segjax.train.divergence import is_in_range
 from segjax.train.evaluate import score
 from segjax.train.state import (
     TrainState,
+    about_sha256,
     first_difference,
     parameters_sha256,
     tree_sha256,
 )
-from segjax.train.state import about_sha256 as _about_sha256
 from segjax.train.unfinished import is_passing, let_orbax_finish, reason
 from segjax.types import UserError
 
@@ -65,9 +65,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     raw = (folder / "about" / "metadata").read_bytes()
     with contextlib.suppress(UserError):
         about = parse_json(raw, folder)
-        if isinstance(about, dict) and about.get("about_sha256") == _about_sha256(
-            about
-        ):
+        if isinstance(about, dict) and about.get("about_sha256") == about_sha256(about):
             return about
     raise UserError("what it says of itself has changed")
 
@@ -135,7 +133,7 @@ class Checkpoints:
             "parameters_sha256": parameters_sha256(state.params),
             "state_sha256": tree_sha256(state),
         }
-        about["about_sha256"] = _about_sha256(about)
+        about["about_sha256"] = about_sha256(about)
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
         )

@@ -10,6 +10,7 @@ from typing import Any
 import flax.struct
 import jax
 import numpy as np
+from flax import traverse_util
 
 from segjax.types import Array
 
@@ -92,8 +93,5 @@ def first_difference(saved: Any, wanted: Any) -> str:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     """The shapes of parameters by name, as "down1/conv1/kernel"."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in leaves
-    }
+    leaves = traverse_util.flatten_dict(dict(tree), sep="/")
+    return {name: tuple(leaf.shape) for name, leaf in leaves.items()}

@@ -249,7 +249,7 @@ def test_a_run_without_evaluation_has_no_best(run, tmp_path):
     shutil.copytree(run[0], workdir)
     for path in (workdir / "checkpoints").glob("*/about/metadata"):
         about = json.loads(path.read_text()) | {"metrics": None}
-        about["about_sha256"] = checkpoint._about_sha256(about)
+        about["about_sha256"] = checkpoint.about_sha256(about)
         path.write_text(json.dumps(about))
     with pytest.raises(UserError, match="no evaluated checkpoint yet"):
         load_trained(workdir, best=True)
