@@ -18,5 +18,8 @@ def test_damaged_checkpoints_cost_a_step_back_and_never_the_run(
         f"--json={tmp_path / 'rows.json'}",
     )
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert {row["resumed"] for row in rows} == {"step 6"}
+    stopped = [row for row in rows if row["resumed"] != "step 6"]
+    # A file in the place of the whole folder may be anybody's: whose it is, the user says.
+    assert [(row["where"], row["damage"]) for row in stopped] in ([], [(".", "a file")])
+    assert {row["resumed"] for row in stopped} <= {"sentence"}
     assert {row["latest"] for row in rows} == {"step 2", "step 4"}

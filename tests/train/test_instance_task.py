@@ -67,7 +67,7 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_was_not_stopped(
     assert {"loss", "gradient_norm"} | PARTS <= rows[0].keys()
     total = sum(rows[0][name] for name in PARTS)
     assert rows[0]["loss"] == pytest.approx(total, rel=1e-5)
-    pictures = {p.name for p in (tmp_path / "straight" / "pictures").iterdir()}
+    pictures = {p.name for p in (tmp_path / "straight" / "pictures").glob("*.png")}
     assert pictures == {"curves.png", "validation_000.png", "validation_001.png"}
     again = evaluate_run(tmp_path / "straight", data_dir=data_dir)
     assert again["mask_AP"] == pytest.approx(straight.metrics["mask_AP"], nan_ok=True)
