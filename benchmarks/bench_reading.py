@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from results import environment, save
 ROOT = Path(__file__).resolve().parent.parent
 FILES = 60
 SIDE = 512
+READINGS = 5
 IMAGES = ("grey.png", "rgb.png", "photo.jpg", "photo.webp", "grey.tif", "deflate.tif")
 KINDS = (*(f"image {name}" for name in IMAGES), "stack", "label", "coco", "predict")
 
@@ -41,7 +43,7 @@ def write_files(folder: Path) -> None:
         grey = (waves + rng.normal(0, 4, waves.shape)).clip(0, 255).astype(np.uint8)
         rgb = np.stack([grey, 255 - grey, grey // 2], axis=-1)
         for name in IMAGES:
-            path = folder / "images" / Path(name).stem / f"{i:03d}{Path(name).suffix}"
+            path = folder / "images" / name / f"{i:03d}{Path(name).suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = grey if name in ("grey.png", "grey.tif", "deflate.tif") else rgb
             if path.suffix == ".tif":
@@ -96,19 +98,21 @@ def read(kind: str, folder: Path) -> None:
         for _ in images.read_pages(folder / "stack.tif"):
             pass
     else:
-        part = folder / "images" / Path(kind.removeprefix("image ")).stem
+        part = folder / "images" / kind.removeprefix("image ")
         for path in images.list_images(part):
             for _ in images.read_pages(path):
                 pass
 
 
 def measure_reading(kind: str, folder: Path) -> None:
-    """Prints the processor seconds of one reading, the first being left out."""
+    """Prints the median processor seconds of a few readings, the first being left out."""
     read(kind, folder)
-    began = resource.getrusage(resource.RUSAGE_SELF)
-    read(kind, folder)
-    ended = resource.getrusage(resource.RUSAGE_SELF)
-    print(ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)
+    found = []
+    for _ in range(READINGS):
+        began = time.process_time()
+        read(kind, folder)
+        found.append(time.process_time() - began)
+    print(statistics.median(found))
 
 
 def seconds(checkout: Path, kind: str, folder: Path) -> float:
@@ -126,7 +130,7 @@ def seconds(checkout: Path, kind: str, folder: Path) -> float:
             checkout,
             "predict",
             f"--workdir={folder / 'run'}",
-            f"--input={folder / 'images/grey'}",
+            f"--input={folder / 'images/grey.png'}",
             f"--output={output}",
             "--overlay",
         )
