@@ -40,7 +40,16 @@ _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 _GONE = {errno.EPIPE, errno.EIO, errno.EBADF}
 """Errors of a stream that nobody will read again; EIO is that of a terminal."""
 
-_NO_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_DISK = "Check the disk and try again."
+_RIGHTS = "Change its permissions, or choose another place."
+_OF_FILES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _DISK),
+    **dict.fromkeys((errno.EROFS, errno.EIO), _DISK),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _RIGHTS),
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Its links lead in a circle: give the place itself.",
+}
+"""What helps where a file or folder is not to be had, whoever asked for it."""
 
 
 class Steady:
@@ -182,11 +191,13 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
             return escape_control(
                 f"There is not enough memory{_amount(cause)}. {remedy()}"
             )
-        if isinstance(cause, OSError) and cause.errno in _NO_DISK:
-            where = f"{cause.filename} cannot" if cause.filename else "A file cannot"
-            return escape_control(
-                f"{where} be read or written ({cause.strerror}). Check the disk and try "
-                "again."
+        advice = _OF_FILES.get(cause.errno or 0) if isinstance(cause, OSError) else None
+        if isinstance(cause, OSError) and advice:
+            what = cause.filename or "A file"
+            return str(
+                UserError(
+                    f"{what} cannot be read or written ({cause.strerror}). {advice}"
+                )
             )
         cause = cause.__cause__ or cause.__context__
     return None

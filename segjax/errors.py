@@ -21,7 +21,8 @@ class UserError(Exception):
     """A person's mistake, told in one or two sentences: what was found, where, what to do."""
 
     def __init__(self, sentence: object = ""):
-        super().__init__(_shortened(escape_control(str(sentence))))
+        text = escape_control(str(sentence)).replace("\n", "\\n").replace("\t", "\\t")
+        super().__init__(_shortened(text))
 
 
 def _shortened(text: str) -> str:

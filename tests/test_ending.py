@@ -578,6 +578,16 @@ def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
             r"a\x1bb cannot be read or written (No space left on device). Check the "
             "disk and try again.",
         ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "a" * 9000),
+            f"{'a' * 400} [...] {'a' * 319} cannot be read or written (File name too "
+            "long). Choose a shorter name.",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a/b"),
+            "a/b cannot be read or written (Permission denied). Change its permissions, "
+            "or choose another place.",
+        ),
         (KeyError("step"), None),
         (FileNotFoundError(errno.ENOENT, "No such file", "a"), None),
         (ValueError("no such class"), None),
@@ -585,6 +595,25 @@ def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
 )
 def test_errors_have_sentences_where_they_are_not_ours(error, said):
     assert ending.sentence_for(error, lambda: "Wait.") == said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "--workdir={}"],
+        ["predict", "--workdir={}", "--input=x", "--output=y"],
+        ["--config=configs/unet_em.py:smoke", "--workdir={}"],
+        ["--config={}.py", "--workdir=x"],
+        ["prepare", "--config=configs/unet_folder.py", "--manual_dir={}"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_no_disk_takes_is_a_sentence(arguments, main, tmp_path):
+    long = str(tmp_path / ("a" * 300))
+    ended = main(*(part.format(long) for part in arguments))
+    assert ended.code == 1
+    assert "(File name too long). Choose a shorter name." in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_an_error_that_was_wrapped_is_known_by_its_cause():

@@ -17,6 +17,10 @@ def test_suggestion_is_the_close_word_or_all_of_them(word, known, sentence):
     assert suggestion(word, iter(known)).startswith(sentence)
 
 
+def test_a_sentence_stays_on_its_line():
+    assert str(UserError("a\nb\tc.png is empty.")) == r"a\nb\tc.png is empty."
+
+
 def test_a_sentence_that_nobody_would_read_loses_its_middle():
     told = str(UserError(f"a.json lists {'x' * 5000}. Remove it."))
     assert len(told) <= LONGEST

@@ -50,7 +50,7 @@ from segjax.data.photometric import (
     gaussian_blur,
     gaussian_noise,
 )
-from segjax.errors import UserError, suggestion
+from segjax.errors import UserError, shown, suggestion
 from segjax.types import Example
 
 Augmentations = Sequence[tuple[str, Mapping[str, Any]]]
@@ -187,14 +187,14 @@ def check_names(
     if isinstance(augment, str) or not isinstance(augment, Sequence):
         raise UserError(
             "config.pipeline.augment is a sequence of (name, arguments), for example"
-            f" (('flip', {{}}),); found {augment!r}."
+            f" (('flip', {{}}),); found {shown(augment)}."
         )
     for entry in augment:
         pair = isinstance(entry, Sequence) and len(entry) == 2
         if not pair or not isinstance(entry[1], Mapping):
             raise UserError(
                 "config.pipeline.augment: an augmentation is written as (name,"
-                f" arguments), for example ('flip', {{}}); found {entry!r}."
+                f" arguments), for example ('flip', {{}}); found {shown(entry)}."
             )
         name, arguments = entry
         if not isinstance(name, str) or name not in known:

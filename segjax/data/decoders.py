@@ -6,6 +6,7 @@ Whether a page is fit to be an image or a label is for `segjax.data.images` to j
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
     with _told_as_a_sentence(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait when opened
             raise UserError(f"{path} is not a file. Give the path of an image file.")
-        with open(path, "rb") as file:
+        with _Bounded(io.FileIO(path)) as file:
             start = file.read(26)
             if not start:
                 raise UserError(
@@ -55,6 +56,16 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
                 yield pages
             else:
                 yield PillowPages(path, file, start)
+
+
+class _Bounded(io.BufferedReader):
+    """A file that makes no more room than it has bytes, whatever length it claims."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Reads so many bytes, or those that are left."""
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
 
 
 def absent(path: Path) -> UserError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,9 +166,10 @@ def require_files(name: str, root: Path, pairs: Sequence[Pair], listed: str) -> 
       listed: what says so, such as "train.txt names".
     """
     paths = [p for pair in pairs for p in (pair.image, pair.label) if p is not None]
-    missing = [path for path in paths if not path.is_file()]
+    # A name of a list may be one that no disk takes, which `Path.is_file` raises for.
+    missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
-        if missing[0].is_symlink():
+        if os.path.islink(missing[0]):
             raise absent(missing[0])
         first = missing[0].relative_to(root)
         raise UserError(

@@ -1,5 +1,6 @@
 """Files that lie about what they hold: each ends in a sentence, none takes time or memory."""
 
+import contextlib
 import errno
 import io
 import json
@@ -41,6 +42,21 @@ def png(path, *, width, height, rows, bits=8, color=0, interlaced=0):
         chunk(b"IEND", b""),
     )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_a_chunk_that_claims_four_gigabytes_gets_no_more_than_there_is(tmp_path):
+    path = tmp_path / "a.png"
+    rows = b"".join(b"\0" + row.tobytes() for row in GREY)
+    png(path, width=64, height=48, rows=rows)
+    raw = path.read_bytes()
+    at = raw.index(b"IDAT") - 4
+    path.write_bytes(raw[:at] + b"\xff\xff\xff\xff" + raw[at + 4 :])
+    tracemalloc.start()
+    with contextlib.suppress(UserError):
+        assert (read_page(path)[..., 0] == GREY).all()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 << 20
 
 
 def refused(path, *said, read=read_page):

@@ -651,7 +651,7 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(decoders, "open", refuse, raising=False)
+    monkeypatch.setattr(decoders, "_Bounded", refuse)
     with pytest.raises(UserError, match=r"a\.png may not be read"):
         read_page(tmp_path / "a.png")
 

@@ -240,9 +240,14 @@ def undecodable(root):
     (root / "ImageSets/Segmentation/train.txt").write_bytes(b"a\n\xffb\n")
 
 
+def endless_name(root):
+    (root / "ImageSets/Segmentation/train.txt").write_text(f"a\n{'b' * 300}\n")
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (endless_name, ["lacks 2 of the 4 files", "train.txt", "JPEGImages/bbb"]),
         (missing_label, ["lacks 1 of the 4 files", "train.txt", "SegmentationClass/b"]),
         (missing_folder, ["needs JPEGImages", "JPEGImages is missing", "--manual_dir"]),
         (colored, ["c.png is a colour picture", "ids_of_colors"]),

@@ -12,6 +12,7 @@ that Bharath Hariharan et al., ICCV 2011, have labelled (SBD), 10,582 in all.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from segjax.data.dataset import Dataset
@@ -91,7 +92,7 @@ def voc(
         if name is None:
             continue
         pairs = _read_list(root, split, name, labels)
-        if split == "test" and not any(p.label and p.label.exists() for p in pairs):
+        if split == "test" and not any(os.path.exists(p.label or "") for p in pairs):
             pairs = [Pair(pair.image, None) for pair in pairs]
         require_files("voc", root, pairs, f"{LISTS}/{name}.txt names")
         splits[split] = pairs
