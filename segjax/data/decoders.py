@@ -41,7 +41,7 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
     with _told_as_a_sentence(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait when opened
             raise UserError(f"{path} is not a file. Give the path of an image file.")
-        with _Bounded(io.FileIO(path)) as file:
+        with _Bounded(path) as file:
             start = file.read(26)
             if not start:
                 raise UserError(
@@ -60,6 +60,9 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
 
 class _Bounded(io.BufferedReader):
     """A file that makes no more room than it has bytes, whatever length it claims."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
 
     def read(self, size: int | None = -1) -> bytes:
         """Reads so many bytes, or those that are left."""
