@@ -29,9 +29,9 @@ import numpy as np
 from results import environment, save
 from scipy.ndimage import gaussian_filter
 
-from segjax.ops.crf import dense_crf
-from segjax.ops.crf_filters import crf_filters
-from segjax.ops.mean_field import make_kernel, mean_field
+from segjax.ops.crf.dense import dense_crf
+from segjax.ops.crf.filters import crf_filters
+from segjax.ops.crf.inference import make_kernel, mean_field
 
 # Height, width, labels, sigma alpha, beta, gamma.
 CASES = (

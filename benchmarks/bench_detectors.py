@@ -79,9 +79,9 @@ def segjax_run(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     import optax
 
     from segjax.losses.instance import mask_rcnn_loss
-    from segjax.ops.masks import paste_masks
+    from segjax.ops.regions.masks import paste_masks
     from segjax.pretrained import load
-    from segjax.train.memory import keep_freed_memory
+    from segjax.training.malloc import keep_freed_memory
 
     keep_freed_memory()  # As the command line does.
     source = "torchvision/maskrcnn_resnet50_fpn"

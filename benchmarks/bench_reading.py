@@ -86,8 +86,8 @@ def write_annotations(path: Path, rng: np.random.Generator) -> None:
 
 def read(kind: str, folder: Path) -> None:
     """Reads all files of one kind, with the segjax that is imported."""
-    from segjax.data import images
-    from segjax.data.coco_json import read_coco
+    from segjax.data.datasets.coco.annotation_files import read_coco
+    from segjax.data.files import images
 
     if kind == "coco":
         read_coco(folder / "a.json")

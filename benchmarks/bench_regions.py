@@ -77,10 +77,10 @@ def segjax_run(case: Case) -> tuple[Callable[[], Any], float]:
     import jax
     import jax.numpy as jnp
 
-    from segjax.ops.nms import nms
-    from segjax.ops.roi import roi_align
-    from segjax.ops.roi_pool import roi_pool
-    from segjax.train.memory import keep_freed_memory
+    from segjax.ops.regions.alignment import roi_align
+    from segjax.ops.regions.pooling import roi_pool
+    from segjax.ops.regions.suppression import nms
+    from segjax.training.malloc import keep_freed_memory
 
     keep_freed_memory()  # As the command line does.
     boxes, scores = map(jnp.asarray, drawn_boxes(case))

@@ -147,7 +147,7 @@ def segjax_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     import optax
 
     from segjax.losses import cross_entropy
-    from segjax.train.memory import keep_freed_memory
+    from segjax.training.malloc import keep_freed_memory
 
     keep_freed_memory()  # As the command line does.
     model, variables = SYSTEMS[case.system].segjax(dict(np.load(weights)))

@@ -59,7 +59,7 @@ def segjax_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
 
     from segjax.losses import cross_entropy
     from segjax.models.unet import UNet
-    from segjax.train.memory import keep_freed_memory
+    from segjax.training.malloc import keep_freed_memory
 
     keep_freed_memory()  # as the command line does
     model = UNet(

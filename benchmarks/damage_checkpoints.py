@@ -26,8 +26,8 @@ from pathlib import Path
 import ml_collections
 
 from segjax import config as config_lib
-from segjax.train import loop
-from segjax.train.trained import load_trained
+from segjax.runs.load import load_trained
+from segjax.training import loop
 from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

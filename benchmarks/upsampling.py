@@ -33,9 +33,9 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     from segjax import config as config_lib
-    from segjax.train.loop import train
-    from segjax.train.memory import keep_freed_memory
-    from segjax.train.trained import evaluate_run, load_trained
+    from segjax.runs.load import evaluate_run, load_trained
+    from segjax.training.loop import train
+    from segjax.training.malloc import keep_freed_memory
 
     keep_freed_memory()  # as the command line does
     ending = f"_{arguments.variant}" if arguments.variant != "camvid" else ""

@@ -3,7 +3,7 @@
     python docs/make_pictures.py --workdir=runs/demo
 
 Writes `docs/unet_em.png`: a held-out section, its label, what the network says, and
-where it is wrong. Every pixel was drawn by `segjax/data/builders/em_drawing.py`, so
+where it is wrong. Every pixel was drawn by `segjax/data/datasets/synthetic/em_rendering.py`, so
 there is no micrograph in the repository.
 """
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from segjax.data.images import normalize
-from segjax.train.tasks import semantic
-from segjax.train.trained import Trained, load_trained
+from segjax.data.files.images import normalize
+from segjax.runs.load import Trained, load_trained
+from segjax.tasks.table import semantic
 from segjax.types import Record
 from segjax.viz import comparison
 

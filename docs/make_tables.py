@@ -20,9 +20,9 @@ from typing import Any
 import jax
 
 from segjax import config as config_lib
+from segjax.geometry.receptive_field import output_size, receptive_field
 from segjax.inspect.summary import summarize
-from segjax.ops.receptive_field import output_size, receptive_field
-from segjax.train.network import build_model
+from segjax.models.builder import build_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

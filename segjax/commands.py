@@ -141,7 +141,7 @@ def _verb(argv: list[str]) -> tuple[str, list[str]]:
 
 def remedy() -> str:
     """Says what helps a verb for which there is not enough memory."""
-    from segjax.train import remedies
+    from segjax.runs import remedies
 
     verb, _ = _verb(sys.argv)
     if verb == "train":
@@ -226,8 +226,8 @@ def _set_up_jax() -> None:
     """Joins the other processes, and keeps compiled programs for the next time."""
     import jax
 
-    from segjax.train.memory import keep_freed_memory
-    from segjax.train.sharding import join_processes
+    from segjax.training.malloc import keep_freed_memory
+    from segjax.training.sharding import join_processes
 
     keep_freed_memory()
     cache = "JAX_COMPILATION_CACHE_DIR"
@@ -240,7 +240,7 @@ def _set_up_jax() -> None:
 
 
 def _train() -> None:
-    from segjax.train.loop import train
+    from segjax.training.loop import train
 
     result = train(_config(), _workdir(), _path("data_dir"), _path("manual_dir"))
     _print_result(
@@ -257,7 +257,7 @@ def _train() -> None:
 
 
 def _evaluate() -> None:
-    from segjax.train.trained import evaluate_run
+    from segjax.runs.load import evaluate_run
 
     result = evaluate_run(
         _workdir(),
@@ -276,7 +276,7 @@ def _evaluate() -> None:
 
 
 def _predict() -> None:
-    from segjax.predict.run import page_progress, predict_run
+    from segjax.runs.predict import page_progress, predict_run
 
     output = _required("output", "the folder to write to")
     given = _required("input", "an image, a stack, or a folder of them")
@@ -301,7 +301,7 @@ def _predict() -> None:
 
 
 def _tune_crf() -> None:
-    from segjax.train.tune_crf import tune_run
+    from segjax.runs.tune_crf import tune_run
 
     result = tune_run(
         _workdir(),
@@ -326,8 +326,8 @@ def _summary() -> None:
 
 
 def _prepare() -> None:
-    from segjax.inspect.preflight import describe_dataset
-    from segjax.train.tasks import make_task
+    from segjax.tasks.table import make_task
+    from segjax.training.preflight import describe_dataset
 
     task = make_task(_config())
     source, folder = _path("manual_dir"), None
@@ -342,7 +342,7 @@ def _prepare() -> None:
 
 
 def _import() -> None:
-    from segjax.train.imported import import_weights
+    from segjax.runs.imported import import_weights
 
     source = _required("source", "such as torchvision/deeplabv3_resnet50")
     file = _required("input", "a file ending in .safetensors, .npz or .pth")
@@ -352,7 +352,7 @@ def _import() -> None:
 
 def _print_result(result: dict[str, Any]) -> None:
     """Prints one JSON object, the last line of stdout."""
-    from segjax.train.writer import json_line
+    from segjax.training.writer import json_line
 
     ending.say(json_line(result).rstrip())
 

@@ -33,16 +33,16 @@ KEYS = {
     "pipeline": "from stored images to batches: arguments of pipeline.train_batches",
     "model": "the network: a name of segjax.models.MODELS and its attributes",
     "loss": "a name of segjax.losses.LOSSES and its arguments",
-    "optimizer": "a name of segjax.train.optim.OPTIMIZERS and its arguments",
-    "schedule": "a name of segjax.train.optim.SCHEDULES and its arguments",
-    "evaluation": "arguments of segjax.train.evaluate.Evaluation",
+    "optimizer": "a name of segjax.training.optim.OPTIMIZERS and its arguments",
+    "schedule": "a name of segjax.training.optim.SCHEDULES and its arguments",
+    "evaluation": "arguments of segjax.tasks.semantic.evaluate.Evaluation",
 }
 """The top-level keys that every experiment has, and what they mean."""
 
 OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
-    "initialization": "weights to begin with: segjax.train.initialization.Initialization",
-    "crf": "what --crf does to predictions: fields of segjax.predict.crf.CRF",
+    "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
+    "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
 }
 """The top-level keys that an experiment may have besides."""
 

@@ -17,17 +17,17 @@ from segjax import config as config_lib
 from segjax.backbones import BACKBONES
 from segjax.commands import FLAGS, VERBS
 from segjax.data import DATASETS
-from segjax.data.instance_pipeline import instance_batches
-from segjax.data.pipeline import train_batches
+from segjax.data.instance.batches import instance_batches
+from segjax.data.semantic.batches import train_batches
 from segjax.losses import LOSSES
 from segjax.models import MODELS
-from segjax.predict.crf import CRF
-from segjax.train.evaluate import Evaluation
-from segjax.train.experiment import schedule_from
-from segjax.train.initialization import Initialization
-from segjax.train.instance_evaluate import InstanceEvaluation
-from segjax.train.instance_objective import INSTANCE_LOSSES
-from segjax.train.optim import OPTIMIZERS, SCHEDULES
+from segjax.runs.initialization import Initialization
+from segjax.tasks.instance.evaluate import InstanceEvaluation
+from segjax.tasks.instance.loss import INSTANCE_LOSSES
+from segjax.tasks.semantic.crf import CRF
+from segjax.tasks.semantic.evaluate import Evaluation
+from segjax.training.experiment import schedule_from
+from segjax.training.optim import OPTIMIZERS, SCHEDULES
 from segjax.types import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1] / "segjax"
@@ -176,7 +176,7 @@ def test_remap_is_advised_by_data_sets_that_have_it_alone():
 
 
 def test_labels_of_a_fixed_data_set_are_read_by_folder_as_advised(tmp_path):
-    from segjax.data.builders.voc import LABEL_SPEC
+    from segjax.data.datasets.voc import LABEL_SPEC
 
     label = np.arange(36, dtype=np.uint8).reshape(6, 6) % 22
     with pytest.raises(UserError) as caught:

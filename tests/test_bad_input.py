@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from segjax.predict.tiled import Predictor
-from segjax.train import loop
+from segjax.training import loop
 
 ROOT = Path(__file__).resolve().parent.parent
 EM = "--config=configs/unet_em.py:smoke"

@@ -200,7 +200,7 @@ DEEP = {"name": "unet", "num_classes": 2, "features": (4,) * 300, "padding": "SA
     ],
 )
 def test_values_of_another_type_than_their_key_are_one_sentence(smoke, change, told):
-    from segjax.train.tasks import make_task
+    from segjax.tasks.table import make_task
 
     config = ml_collections.ConfigDict(smoke.to_dict() | change)
     with pytest.raises(UserError, match=told):

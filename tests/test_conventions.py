@@ -16,11 +16,11 @@ import pytest
 
 from segjax import config as config_lib
 from segjax.data import DATASETS, channels_of
-from segjax.data.augment import AUGMENTATIONS
+from segjax.data.augment.augmentations import AUGMENTATIONS
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
-from segjax.train.optim import OPTIMIZERS, SCHEDULES
-from segjax.train.tasks import Task, make_task
+from segjax.tasks.table import Task, make_task
+from segjax.training.optim import OPTIMIZERS, SCHEDULES
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "segjax").rglob("*.py"))

@@ -24,8 +24,9 @@ from PIL import Image
 from segjax import config as config_lib
 from segjax import ending
 from segjax.errors import UserError
-from segjax.train import checkpoint, loop, trained
-from segjax.train.progress import Progress
+from segjax.runs import load
+from segjax.training import checkpoint, loop
+from segjax.training.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 EM = "--config=configs/unet_em.py:smoke"
@@ -269,7 +270,7 @@ def test_the_first_ctrl_c_of_a_training_saves_and_leaves(
 
 SECOND = """
 import os, signal
-from segjax.train import checkpoint, progress
+from segjax.training import checkpoint, progress
 update, save = progress.Progress.update, checkpoint.Checkpoints.save
 def first(self, step):
     update(self, step)
@@ -488,7 +489,7 @@ def test_a_full_disk_is_a_sentence_and_costs_no_checkpoint(
     assert steps == ([4] if at == 5 else [])
     if steps:
         assert "of step 4" in ended.sentence
-        assert trained.load_trained(workdir).step == 4
+        assert load.load_trained(workdir).step == 4
 
 
 def no_memory_of_xla(*_, **__):
@@ -558,8 +559,8 @@ def test_an_image_that_is_too_large_says_the_tile_that_is_not(
 
 
 def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
-    from segjax.train import remedies
-    from segjax.train.workdir import write_config
+    from segjax.runs import remedies
+    from segjax.training.workdir import write_config
 
     smoke.evaluation.flip = True
     write_config(tmp_path, smoke)
@@ -639,6 +640,6 @@ def test_our_own_mistakes_stay_tracebacks(main, monkeypatch, workdir):
     def fail(*_, **__):
         raise KeyError("a mistake")
 
-    monkeypatch.setattr(trained, "load_trained", fail)
+    monkeypatch.setattr(load, "load_trained", fail)
     with pytest.raises(KeyError, match="a mistake"):
         main("evaluate", f"--workdir={workdir}")

@@ -73,7 +73,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
 def layer_of(path: Path) -> str:
-    """The first name below the package: `ops/pool.py` belongs to `ops`."""
+    """The first name below the package: `ops/pooling/windowed.py` belongs to `ops`."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -142,7 +142,7 @@ def test_devices_and_meshes_are_named_in_one_file() -> None:
         for path in SOURCES
         if "Mesh(" in path.read_text(encoding="utf-8")
     ]
-    assert named == ["segjax/train/sharding.py"]
+    assert named == ["segjax/training/sharding.py"]
 
 
 def imported_at_start(name: str) -> set[str]:
@@ -173,9 +173,9 @@ def test_the_program_imports_nothing_before_ctrl_c_has_a_meaning() -> None:
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        ("import segjax.ops.conv", "segjax.ops.conv"),
+        ("import segjax.ops.convolution.convolve", "segjax.ops.convolution.convolve"),
         ("from segjax import data", "segjax.data"),
-        ("from ..train.loop import train", "segjax.train.loop"),
+        ("from ..train.loop import train", "segjax.training.loop"),
         ("from . import pool", "segjax.ops"),
     ],
 )

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from segjax.output import manifest
-from segjax.train import checkpoint, loop
+from segjax.training import checkpoint, loop
 
 EM = "--config=configs/unet_em.py:smoke"
 TESTS = Path(__file__).resolve().parent

@@ -17,7 +17,7 @@ from absl import flags
 
 from segjax import config as config_lib
 from segjax.commands import VERBS
-from segjax.data.folder import folder
+from segjax.data.datasets.folder import folder
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

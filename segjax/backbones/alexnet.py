@@ -9,12 +9,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.receptive_field import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
-from segjax.ops.adaptive_pool import adaptive_avg_pool
-from segjax.ops.lrn import local_response_norm
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import Layer
+from segjax.ops.normalization.local_response import local_response_norm
+from segjax.ops.pooling.adaptive import adaptive_avg_pool
+from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
 
 STAGES = {"conv1": "stage2", "conv2": "stage3", "conv5": "stage4", "pool5": "stage5"}

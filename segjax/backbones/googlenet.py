@@ -15,12 +15,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.backbones.inception import AuxiliaryHead, Inception, Unit
+from segjax.geometry.receptive_field import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv_norm import norm_options
 from segjax.layers.initializers import he_normal
-from segjax.ops.lrn import local_response_norm
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import Layer
+from segjax.ops.normalization.local_response import local_response_norm
+from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
 
 WIDTHS = {

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
 from segjax.layers.norm import BatchNorm
-from segjax.ops.adaptive_pool import adaptive_avg_pool
-from segjax.ops.pool import max_pool
+from segjax.ops.pooling.adaptive import adaptive_avg_pool
+from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
 
 AUXILIARY_WINDOW = 4

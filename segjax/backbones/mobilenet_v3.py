@@ -14,11 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segjax.geometry.receptive_field import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.inverted_residual import InvertedResidual, divisible
-from segjax.ops.receptive_field import Layer
 from segjax.types import Array, Dtype
 
 TABLE = (

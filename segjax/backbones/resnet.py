@@ -31,11 +31,11 @@ from segjax.backbones.residual import (
     Unit,
     bottleneck_strides,
 )
+from segjax.geometry.receptive_field import Layer
 from segjax.layers.attributes import check_dtypes, check_shares
 from segjax.layers.conv_norm import ConvNorm, check_norm, norm_options
 from segjax.layers.initializers import he_normal
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import Layer
+from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
 
 BLOCKS = {

@@ -10,12 +10,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.receptive_field import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
-from segjax.ops.adaptive_pool import adaptive_avg_pool
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import Layer
+from segjax.ops.pooling.adaptive import adaptive_avg_pool
+from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
 
 CONVOLUTIONS = {

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.receptive_field import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.separable import SeparableConvNorm
-from segjax.ops.receptive_field import Layer
 from segjax.types import Array, Dtype
 
 MIDDLE_BLOCKS = {41: 8, 65: 16}

@@ -10,13 +10,13 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.receptive_field import Layer, output_size
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
-from segjax.ops.lrn import local_response_norm_within
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import Layer, output_size
-from segjax.ops.spp import MODES, check_levels, spatial_pyramid_pool
+from segjax.ops.normalization.local_response import local_response_norm_within
+from segjax.ops.pooling.spatial_pyramid import MODES, check_levels, spatial_pyramid_pool
+from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
 
 STAGES = {"norm1": "stage1", "pool1": "stage2", "norm2": "stage3", "conv5": "stage4"}
@@ -39,7 +39,7 @@ class ZFSPP(nn.Module):
         normalisation, within each channel.
       levels: bins along each side of the map, by level, in the order in which the
         release concatenates them.
-      mode: how the bins are placed; see `segjax.ops.spp.spp_bins`. "released" is that
+      mode: how the bins are placed; see `segjax.ops.pooling.spatial_pyramid.spp_bins`. "released" is that
         of the released weights, for images of 224 pixels alone; "adaptive" differs from
         it there in one row and one column of the level of 2.
       output_stride: input pixels per output pixel of the last stage; 16.

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from segjax.data.dataset import Dataset
 
 _MODULES = {
-    "em_sections": "segjax.data.builders.em_sections",
-    "isbi_em": "segjax.data.builders.isbi_em",
-    "folder": "segjax.data.folder",
-    "shapes": "segjax.data.builders.shapes",
-    "camvid": "segjax.data.builders.camvid",
-    "voc": "segjax.data.builders.voc",
-    "cityscapes": "segjax.data.builders.cityscapes",
-    "ade20k": "segjax.data.builders.ade20k",
-    "instance_shapes": "segjax.data.builders.instance_shapes",
-    "stick_figures": "segjax.data.builders.instance_shapes",
-    "coco": "segjax.data.builders.coco",
-    "instance_folder": "segjax.data.builders.instance_folder",
+    "em_sections": "segjax.data.datasets.synthetic.em_sections",
+    "isbi_em": "segjax.data.datasets.isbi_em",
+    "folder": "segjax.data.datasets.folder",
+    "shapes": "segjax.data.datasets.synthetic.shapes",
+    "camvid": "segjax.data.datasets.camvid",
+    "voc": "segjax.data.datasets.voc",
+    "cityscapes": "segjax.data.datasets.cityscapes",
+    "ade20k": "segjax.data.datasets.ade20k",
+    "instance_shapes": "segjax.data.datasets.synthetic.instance_shapes",
+    "stick_figures": "segjax.data.datasets.synthetic.instance_shapes",
+    "coco": "segjax.data.datasets.coco.dataset",
+    "instance_folder": "segjax.data.datasets.instance_folder",
 }
 
 

@@ -18,7 +18,7 @@ class Dataset:
     A record is a mapping with `image` `[H, W, C]` uint8 or uint16, `label` `[H, W]`
     uint8 (class ids, `IGNORE_LABEL` where a pixel does not count) and `name`. A test
     split whose labels nobody published has no `label`. Arrays may be read-only. Records of
-    objects hold boxes and masks instead of a label (`segjax.data.instance_records`).
+    objects hold boxes and masks instead of a label (`segjax.data.instance.records`).
 
     Attributes:
       name: key in `DATASETS`.

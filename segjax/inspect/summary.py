@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from segjax.data import channels_of
-from segjax.ops.receptive_field import Layer, output_size, receptive_field
-from segjax.ops.tiles import Geometry
-from segjax.train.tasks import make_task
+from segjax.geometry.receptive_field import Layer, output_size, receptive_field
+from segjax.geometry.tiles import Geometry
+from segjax.tasks.table import make_task
 from segjax.types import Array
 
 EXAMPLES = 5

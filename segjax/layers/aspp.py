@@ -9,10 +9,10 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.receptive_field import Layer
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import normal
 from segjax.layers.separable import SeparableConvNorm
-from segjax.ops.receptive_field import Layer
 from segjax.types import Array, Dtype
 
 RATES_STRIDE = 16

@@ -1,4 +1,4 @@
-"""Convolutions that own their weights; the arithmetic is that of `ops/conv.py`."""
+"""Convolutions that own their weights; the arithmetic is that of `ops/convolution/convolve.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.initializers import Initializer, he_normal
-from segjax.ops.conv import Padding, conv, conv_transpose
+from segjax.ops.convolution.convolve import Padding, conv, conv_transpose
 from segjax.types import Array, Dtype
 
 
@@ -17,7 +17,7 @@ class Conv(nn.Module):
       features: output channels.
       kernel_size: height and width of the kernel.
       stride: output pixels are this many input pixels apart.
-      padding: rows and columns of zeros on each side, as in `ops.conv.conv`.
+      padding: rows and columns of zeros on each side, as in `ops.convolution.convolve.conv`.
       dilation: spacing of the kernel's taps, in pixels.
       groups: groups of channels that do not see each other.
       use_bias: whether a bias is added.

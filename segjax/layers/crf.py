@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.layers.attributes import check_counts
-from segjax.ops.crf import dense_crf
-from segjax.ops.crf_filters import METHODS, Method
-from segjax.ops.mean_field import NORMALIZATIONS, Normalization
-from segjax.ops.permutohedral import LatticeSize
+from segjax.ops.crf.dense import dense_crf
+from segjax.ops.crf.filters import METHODS, Method
+from segjax.ops.crf.inference import NORMALIZATIONS, Normalization
+from segjax.ops.crf.permutohedral import LatticeSize
 from segjax.types import Array, Dtype
 
 COMPATIBILITIES = ("potts", "diagonal", "full")
@@ -43,9 +43,9 @@ class DenseCRF(nn.Module):
         part counts.
       learn_widths: whether widths are learned, too; with the methods "exact" and
         "window" only, as there is no gradient to them through a lattice.
-      method: see `segjax.ops.crf.dense_crf`.
-      normalization: see `segjax.ops.mean_field.make_kernel`.
-      capacity: of the lattice, see `segjax.ops.crf.crf_capacity`; None: room for the
+      method: see `segjax.ops.crf.dense.dense_crf`.
+      normalization: see `segjax.ops.crf.inference.make_kernel`.
+      capacity: of the lattice, see `segjax.ops.crf.dense.crf_capacity`; None: room for the
         worst case, which is slow.
       radius: of the method "window", in pixels.
       param_dtype: dtype in which parameters are stored.

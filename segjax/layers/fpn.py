@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.conv_norm import ConvNorm
-from segjax.ops.resize import resize_nearest
+from segjax.ops.resizing.resize import resize_nearest
 from segjax.types import Array, Dtype
 
 

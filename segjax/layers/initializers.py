@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.ops.resize import bilinear_kernel
+from segjax.ops.resizing.resize import bilinear_kernel
 from segjax.types import Array, Dtype
 
 Initializer = Callable[[Array, tuple[int, ...], Dtype], Array]
@@ -77,7 +77,7 @@ def bilinear() -> Initializer:
 
     Returns:
       A function of key, shape and dtype; the shape is that of a kernel of
-      `ops.conv.conv_transpose` with one group and as many channels before as after,
+      `ops.convolution.convolve.conv_transpose` with one group and as many channels before as after,
       `[taps, taps, C, C]`.
     """
 

@@ -1,11 +1,11 @@
-"""Normalisation layers; the arithmetic is that of `ops/norm.py`."""
+"""Normalisation layers; the arithmetic is that of `ops/normalization/channels.py`."""
 
 from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.ops.norm import batch_norm, group_norm, normalize_by
+from segjax.ops.normalization.channels import batch_norm, group_norm, normalize_by
 from segjax.types import Array, Dtype
 
 

@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.conv_norm import ConvNorm, norm_options
-from segjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
-from segjax.ops.resize import resize_bilinear
+from segjax.ops.pooling.adaptive import adaptive_avg_pool, adaptive_max_pool
+from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype
 
 POOLINGS = {"average": adaptive_avg_pool, "max": adaptive_max_pool}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from segjax.ops.pool import max_pool_with_indices, max_unpool
+from segjax.ops.pooling.windowed import max_pool_with_indices, max_unpool
 from segjax.types import Array
 
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.initializers import bilinear
-from segjax.ops.upsample import upsample_bilinear, upsample_conv
+from segjax.ops.resizing.upsample import upsample_bilinear, upsample_conv
 from segjax.types import Array, Dtype
 
 

@@ -145,7 +145,7 @@ def keypoint_loss(logits: Array, cells: Array, valid: Array) -> Array:
 
     Args:
       logits: `[..., M, s, s, P]`.
-      cells: `[..., M, P]` int, `row * s + column`, as from `ops.keypoints`.
+      cells: `[..., M, P]` int, `row * s + column`, as from `ops.regions.keypoints`.
       valid: `[..., M, P]`, 1 for keypoints that are visible and in their region, else 0.
 
     Returns:

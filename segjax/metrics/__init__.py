@@ -1,5 +1,6 @@
 """Numbers to report: of pixels, of boundaries, of neurons, and of objects."""
 
+from segjax.classical.watershed import watershed_baseline
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.boundary import (
     boundary_counts,
@@ -17,7 +18,6 @@ from segjax.metrics.rand import (
     rand_error_over_thresholds,
 )
 from segjax.metrics.warping import warp, warping_error
-from segjax.metrics.watershed import watershed_baseline
 
 __all__ = [
     "EM_COLUMNS",

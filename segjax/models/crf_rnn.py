@@ -13,11 +13,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.paths import under
+from segjax.geometry.receptive_field import Layer
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.crf import DenseCRF
-from segjax.ops.paths import under
-from segjax.ops.receptive_field import Layer
-from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
 
 

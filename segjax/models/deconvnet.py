@@ -9,13 +9,13 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.receptive_field import Layer, input_window
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
 from segjax.layers.norm import BatchNorm
 from segjax.layers.unpool import pool, unpool
-from segjax.ops.receptive_field import Layer, input_window
-from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.padded import aligned_geometry
+from segjax.geometry.paths import interpolation, under
+from segjax.geometry.receptive_field import Layer
+from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
-from segjax.ops.halo import aligned_geometry
-from segjax.ops.paths import interpolation, under
-from segjax.ops.pool import avg_pool
-from segjax.ops.receptive_field import Layer
-from segjax.ops.resize import resize_bilinear
-from segjax.ops.tiles import Geometry
+from segjax.ops.pooling.windowed import avg_pool
+from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
 SIDE_STAGES = ("stage1", "stage2", "stage3", "stage4")

@@ -12,15 +12,15 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.padded import aligned_geometry
+from segjax.geometry.paths import interpolation, under
+from segjax.geometry.receptive_field import Layer
+from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import Initializer, he_normal
-from segjax.ops.halo import aligned_geometry
-from segjax.ops.paths import interpolation, under
-from segjax.ops.receptive_field import Layer
-from segjax.ops.resize import resize_bilinear
-from segjax.ops.tiles import Geometry, whole_image_geometry
+from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
 HE_NORMAL = he_normal()

@@ -10,6 +10,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.paths import interpolation, under
+from segjax.geometry.receptive_field import Layer
+from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
 from segjax.layers.attributes import (
     check_counts,
@@ -19,10 +22,7 @@ from segjax.layers.attributes import (
 )
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
-from segjax.ops.paths import interpolation, under
-from segjax.ops.receptive_field import Layer
-from segjax.ops.resize import resize_bilinear
-from segjax.ops.tiles import Geometry, whole_image_geometry
+from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
 

@@ -14,15 +14,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.geometry.paths import under
+from segjax.geometry.receptive_field import Layer, input_window, output_size
+from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import Initializer, he_normal
-from segjax.ops.conv import conv_transpose
-from segjax.ops.paths import under
-from segjax.ops.receptive_field import Layer, input_window, output_size
-from segjax.ops.resize import bilinear_kernel, resize_bilinear
-from segjax.ops.tiles import Geometry
+from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.resizing.resize import bilinear_kernel, resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
 WIDTHS = {"basic": (1, 1, 1, 1, 1, 1, 1), "large": (2, 2, 4, 8, 16, 32, 32)}

@@ -13,15 +13,20 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.padded import any_size
+from segjax.geometry.receptive_field import Layer
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.unpool import pool, unpool
 from segjax.layers.upsample import Upsample
-from segjax.ops.halo import any_size
-from segjax.ops.receptive_field import Layer
-from segjax.ops.resize import bed_of_nails, crop, resize_bilinear, upsample_nearest
-from segjax.ops.tiles import Geometry
+from segjax.ops.resizing.resize import (
+    bed_of_nails,
+    crop,
+    resize_bilinear,
+    upsample_nearest,
+)
 from segjax.types import Array, Dtype, Outputs
 
 UPSAMPLING = {

@@ -2,7 +2,7 @@
 
 Long, Shelhamer & Darrell, CVPR 2015, arXiv 1411.4038; Shelhamer, Long & Darrell, TPAMI
 2017. Offsets of crops and names of layers are those of the authors' release, from which
-the crops of other backbones are derived, too (`ops/alignment.py`).
+the crops of other backbones are derived, too (`geometry/alignment.py`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.backbones.vgg import VGG
+from segjax.geometry.alignment import IMAGE, Path, Step, align, minimum_side
+from segjax.geometry.padded import any_size
+from segjax.geometry.paths import under
+from segjax.geometry.receptive_field import Layer, receptive_field
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal, zeros
 from segjax.layers.upsample import Upsample
-from segjax.ops.alignment import IMAGE, Path, Step, align, minimum_side
-from segjax.ops.halo import any_size
-from segjax.ops.paths import under
-from segjax.ops.receptive_field import Layer, receptive_field
-from segjax.ops.resize import crop, resize_bilinear
-from segjax.ops.tiles import Geometry
+from segjax.ops.resizing.resize import crop, resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
 UPSAMPLING = ("fixed", "paper", "learned", "resize")

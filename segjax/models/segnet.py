@@ -11,13 +11,13 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.padded import any_size
+from segjax.geometry.receptive_field import Layer
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.unpool import pool, unpool
-from segjax.ops.halo import any_size
-from segjax.ops.receptive_field import Layer
-from segjax.ops.tiles import Geometry
 from segjax.types import Array, Dtype, Outputs
 
 FIRST_DROPOUT = 3

@@ -15,16 +15,16 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.padded import any_size
+from segjax.geometry.receptive_field import Layer
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.unpool import pool, unpool
-from segjax.ops.conv import conv_transpose
-from segjax.ops.halo import any_size
-from segjax.ops.lrn import local_response_norm
-from segjax.ops.receptive_field import Layer
-from segjax.ops.resize import bilinear_kernel, resize_bilinear
-from segjax.ops.tiles import Geometry
+from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.normalization.local_response import local_response_norm
+from segjax.ops.resizing.resize import bilinear_kernel, resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
 KERNEL = 7

@@ -13,12 +13,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.geometry.receptive_field import Layer
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import Layer
-from segjax.ops.tiles import Geometry
+from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype, Outputs
 
 FORMS = ("dense", "patches")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.receptive_field import Layer, input_window, output_size
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import (
     check_counts,
     check_dtypes,
@@ -18,10 +20,8 @@ from segjax.layers.attributes import (
 )
 from segjax.layers.conv import Conv, UpConv
 from segjax.layers.norm import BatchNorm
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import Layer, input_window, output_size
-from segjax.ops.resize import center_crop
-from segjax.ops.tiles import Geometry
+from segjax.ops.pooling.windowed import max_pool
+from segjax.ops.resizing.resize import center_crop
 from segjax.types import Array, Dtype, Outputs
 
 MARGINS = {"VALID": 0, "SAME": 1}

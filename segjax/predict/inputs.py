@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segjax.data.images import (
+from segjax.data.files.images import (
     conversion,
     count_pages,
     grey_pages_hint,
@@ -19,7 +19,7 @@ from segjax.data.images import (
     read_pages,
     with_channels,
 )
-from segjax.data.listing import left_out
+from segjax.data.files.listing import left_out
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")

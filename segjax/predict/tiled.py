@@ -1,6 +1,6 @@
 """Predicting one image, or a stream of them, tile by tile.
 
-Tiled output equals the output for the whole image (`segjax.ops.tiles`), so the tile
+Tiled output equals the output for the whole image (`segjax.geometry.tiles`), so the tile
 decides about memory and speed and about nothing else. Neither the mirrored image nor
 the output of a whole image ever exists on the device: tiles are cut from the image by
 index, and what comes back is only the part of each tile that counts.
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.ops.tiles import Geometry, Plan, Window, plan
+from segjax.geometry.tiles import Geometry, Plan, Window, plan
 from segjax.types import Array
 
 FORMS: dict[str, Callable[[Array], Array]] = {
@@ -66,7 +66,7 @@ class Predictor:
 
     Example:
       >>> import jax.numpy as jnp, numpy as np
-      >>> from segjax.ops.tiles import Geometry
+      >>> from segjax.geometry.tiles import Geometry
       >>> brighter = lambda image: jnp.concatenate([0.5 - image, image - 0.5], -1)
       >>> predictor = Predictor(brighter, Geometry(stride=1), tile=2)
       >>> predictor.labels(np.array([[[0.2], [0.9], [0.8]]], np.float32))
@@ -91,7 +91,7 @@ class Predictor:
             the compiled program, while those of a closure would be copied into it.
           geometry: of that network.
           tile: output side of a tile in pixels, 0 for whole images, `None` for a tile
-            that suits each image (`segjax.ops.tiles.default_tile`).
+            that suits each image (`segjax.geometry.tiles.default_tile`).
           batch_size: tiles in one pass. Short batches are filled up, so that one tile
             shape is compiled once.
           sharding: where a batch goes, for example spread over the local devices by

@@ -36,7 +36,7 @@ class Source:
       top: beginnings of the foreign modules of a classifier of images that stand behind
         its last stage; a segmentation may have no place for them.
       normalization: how images are normalised for these weights, a method of
-        `segjax.data.images.normalize`.
+        `segjax.data.files.images.normalize`.
       rename: brings a foreign tensor's name into the form that `names` has, with
         "weight" and "bias".
       arrange: brings a tensor, with its name, into our order of channels.

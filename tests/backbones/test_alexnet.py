@@ -9,10 +9,10 @@ import pytest
 
 from segjax.backbones.alexnet import AlexNet
 from segjax.backbones.vgg import convolutionalize
-from segjax.ops.conv import conv
-from segjax.ops.lrn import local_response_norm
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import output_size, receptive_field
+from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.ops.convolution.convolve import conv
+from segjax.ops.normalization.local_response import local_response_norm
+from segjax.ops.pooling.windowed import max_pool
 
 TORCHVISION = {
     "features": (64, 192, 384, 256, 256),

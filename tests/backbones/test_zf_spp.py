@@ -9,11 +9,11 @@ import pytest
 
 from segjax.backbones import BACKBONES
 from segjax.backbones.zf_spp import ZFSPP
-from segjax.ops.conv import conv
-from segjax.ops.lrn import local_response_norm_within
-from segjax.ops.pool import max_pool
-from segjax.ops.receptive_field import output_size, receptive_field
-from segjax.ops.spp import caffe_order, spatial_pyramid_pool
+from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.ops.convolution.convolve import conv
+from segjax.ops.normalization.local_response import local_response_norm_within
+from segjax.ops.pooling.spatial_pyramid import caffe_order, spatial_pyramid_pool
+from segjax.ops.pooling.windowed import max_pool
 
 NARROW = {"features": (4, 5, 6, 6, 3), "fc_features": 8, "levels": (1, 2)}
 CONVOLUTIONS = [f"conv{i}" for i in range(1, 6)]

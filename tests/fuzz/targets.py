@@ -31,7 +31,7 @@ class Wrong(Exception):
 
 
 def image(path: Path, root: Path, rng: np.random.Generator) -> Calls:
-    from segjax.data import images
+    from segjax.data.files import images
 
     yield lambda: images.count_pages(path)
     yield lambda: list(images.read_pages(path))
@@ -97,7 +97,7 @@ def instance_folder(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 
 def camvid(path: Path, root: Path, rng: np.random.Generator) -> Calls:
-    from segjax.data.builders.camvid import read_list
+    from segjax.data.datasets.camvid import read_list
 
     yield lambda: read_list(path)
 
@@ -145,7 +145,7 @@ def rle_counts(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 
 def polygons(path: Path, root: Path, rng: np.random.Generator) -> Calls:
-    from segjax.data.polygons import polygons_to_rle
+    from segjax.data.datasets.coco.polygons import polygons_to_rle
 
     given = json.loads(path.read_bytes())
     if isinstance(given, list) and all(
@@ -162,15 +162,15 @@ def weights(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 def config(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     """The config of a run, and the experiment that is built from it."""
-    from segjax.train.tasks import make_task
-    from segjax.train.workdir import read_config
+    from segjax.tasks.table import make_task
+    from segjax.training.workdir import read_config
 
     yield lambda: read_config(root / "run")
     yield lambda: bool(make_task(read_config(root / "run")))
 
 
 def rows(path: Path, root: Path, rng: np.random.Generator) -> Calls:
-    from segjax.train.writer import read_rows
+    from segjax.training.writer import read_rows
 
     def read() -> int:
         found = read_rows(path)
@@ -195,8 +195,8 @@ def prepared(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 def trained(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     """The newest checkpoint that is whole; its parameters must be those of a step."""
-    from segjax.train.state import parameters_sha256
-    from segjax.train.trained import load_trained
+    from segjax.runs.load import load_trained
+    from segjax.training.state import parameters_sha256
 
     def load() -> Any:
         found = load_trained(root / "run")
@@ -210,7 +210,7 @@ def trained(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 def resumed(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     """A resumed run, which must end with the same bits as the whole one."""
     from segjax.config import load
-    from segjax.train.loop import train
+    from segjax.training.loop import train
 
     before = json.loads((root.parent / "sha256").read_text())
 

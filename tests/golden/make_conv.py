@@ -5,7 +5,7 @@ Run by hand, with the reference of requirements-parity.txt installed:
     python tests/golden/make_conv.py
 
 Keys are "<operator> <options as JSON> <what>"; maps are `[B, H, W, C]`, kernels as in
-`segjax.ops.conv`. Integers in, so that sums are exact and the file is small.
+`segjax.ops.convolution.convolve`. Integers in, so that sums are exact and the file is small.
 """
 
 import json

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.geometry.receptive_field import input_window
 from segjax.inspect.effective_field import (
     applied,
     central_side,
@@ -13,7 +14,6 @@ from segjax.inspect.effective_field import (
     seen_side,
 )
 from segjax.models.dilated import Context
-from segjax.ops.receptive_field import input_window
 
 
 def measured(dilations, side=28):

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from segjax.layers.crf import DenseCRF
-from segjax.ops.crf import dense_crf
+from segjax.ops.crf.dense import dense_crf
 
 SIZE = (6, 7)
 SMALL = {"sigma_alpha": 4.0, "sigma_beta": 40.0, "sigma_gamma": 1.5}

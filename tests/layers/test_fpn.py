@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.layers.fpn import FPN
-from segjax.ops.conv import conv
+from segjax.ops.convolution.convolve import conv
 
 
 def drawn(module, stages, seed=0):

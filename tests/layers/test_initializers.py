@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.layers.initializers import bilinear, he_normal, normal, zeros
-from segjax.ops.resize import bilinear_kernel
+from segjax.ops.resizing.resize import bilinear_kernel
 
 KEY = jax.random.key(7)
 FIRST = ["-0x1.050d3c0000000p-2", "-0x1.8d44b40000000p-4"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from segjax.layers.pyramid_pooling import PyramidPooling
-from segjax.ops.adaptive_pool import adaptive_avg_pool
-from segjax.ops.pool import avg_pool
+from segjax.ops.pooling.adaptive import adaptive_avg_pool
+from segjax.ops.pooling.windowed import avg_pool
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "pspnet.npz"))
 

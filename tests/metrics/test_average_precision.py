@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from segjax.data.datasets.coco.polygons import polygons_to_rle
 from segjax.data.instance_spec import COCO_SIGMAS
-from segjax.data.polygons import polygons_to_rle
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.instance_similarity import boundary
 from segjax.rle import decode, encode, from_counts, from_string

@@ -17,6 +17,8 @@ from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
 from segjax.backbones.xception import Xception
 from segjax.data import DATASETS
+from segjax.geometry.receptive_field import Layer, output_size, receptive_field
+from segjax.geometry.tiles import Geometry
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.crf import DenseCRF
 from segjax.losses import cross_entropy
@@ -38,8 +40,6 @@ from segjax.models import (
     SlidingWindow,
     UNet,
 )
-from segjax.ops.receptive_field import Layer, output_size, receptive_field
-from segjax.ops.tiles import Geometry
 from segjax.types import Dtype, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -529,7 +529,7 @@ def presets_of(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_builds_with_every_preset_and_has_a_smoke_preset(path):
-    from segjax.train.tasks import make_task
+    from segjax.tasks.table import make_task
 
     given_later = ("data_dir", "manual_dir")
     presets = presets_of(path)

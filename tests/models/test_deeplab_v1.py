@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from segjax.backbones.vgg import VGG
+from segjax.geometry.receptive_field import output_size, receptive_field
 from segjax.models.deeplab_v1 import DeepLabV1
-from segjax.ops.receptive_field import output_size, receptive_field
 from segjax.predict.tiled import Predictor
 
 PUBLISHED = VGG(pool_window=3, ceil_mode=True, output_stride=8)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from segjax.backbones.vgg import VGG
+from segjax.geometry.receptive_field import output_size, receptive_field
 from segjax.models.dilated import Context, DilatedNet, identity
-from segjax.ops.receptive_field import output_size, receptive_field
 from segjax.predict.tiled import Predictor
 
 FRONT = VGG(padding=0, first_padding=0, output_stride=8, fully_convolutional=True)

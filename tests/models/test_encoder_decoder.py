@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from segjax import config
+from segjax.geometry.receptive_field import input_window
 from segjax.models import EncoderDecoder
 from segjax.models.encoder_decoder import UPSAMPLING
-from segjax.ops.receptive_field import input_window
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATORS = tuple(UPSAMPLING)

@@ -12,10 +12,10 @@ from segjax.backbones.alexnet import AlexNet
 from segjax.backbones.googlenet import GoogLeNet
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
+from segjax.geometry.receptive_field import input_window, receptive_field
 from segjax.models.fcn import FCN
-from segjax.ops.conv import conv_transpose
-from segjax.ops.receptive_field import input_window, receptive_field
-from segjax.ops.resize import bilinear_kernel
+from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.resizing.resize import bilinear_kernel
 from segjax.predict.tiled import Predictor
 
 RELEASE = {"first_padding": 100, "fully_convolutional": True}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from segjax.backbones.resnet import ResNet
+from segjax.geometry.receptive_field import receptive_field
 from segjax.layers.conv import Conv
 from segjax.losses.instance import mask_rcnn_loss
 from segjax.models import MaskRCNN
 from segjax.models.mask_rcnn.heads import OwnClass
-from segjax.ops.receptive_field import receptive_field
 
 BACKBONE = ResNet(18, features=4, norm="group", norm_groups=2)
 SMALL = MaskRCNN(

@@ -9,7 +9,7 @@ import pytest
 
 from segjax.models.mask_rcnn.detections import detect
 from segjax.models.mask_rcnn.rpn import propose
-from segjax.ops.boxes import clip, decode
+from segjax.ops.regions.boxes import clip, decode
 
 SIZES = np.array([[60, 50]], np.int32)
 

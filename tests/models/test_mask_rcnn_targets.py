@@ -14,7 +14,7 @@ from segjax.models.mask_rcnn.targets import (
     matched,
     sample_regions,
 )
-from segjax.ops.boxes import decode
+from segjax.ops.regions.boxes import decode
 
 KEY = jax.random.key(0)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.geometry.receptive_field import receptive_field
 from segjax.models import SegNet
-from segjax.ops.receptive_field import receptive_field
 from segjax.predict.tiled import Predictor
 
 SMALL = SegNet(2, features=(3, 4), depths=(2, 1))

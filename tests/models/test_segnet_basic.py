@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.geometry.receptive_field import receptive_field
 from segjax.models import SegNetBasic
 from segjax.models.segnet_basic import DECODERS
-from segjax.ops.receptive_field import receptive_field
 
 MILLIONS = {
     "bilinear_interpolation": 0.625,
@@ -114,7 +114,7 @@ def test_mirrored_images_give_mirrored_logits(decoder):
 
 def test_learned_upsampling_starts_as_bilinear_interpolation():
     from segjax.models.segnet_basic import UpsampleByTwo
-    from segjax.ops.resize import resize_bilinear
+    from segjax.ops.resizing.resize import resize_bilinear
 
     x = jax.random.normal(jax.random.key(0), (1, 6, 7, 3))
     module = UpsampleByTwo(3)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.geometry.receptive_field import receptive_field
 from segjax.models import SlidingWindow
-from segjax.ops.receptive_field import receptive_field
 from segjax.predict.tiled import Predictor
 
 N4 = SlidingWindow(2)

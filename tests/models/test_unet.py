@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.inspect.summary import summarize
-from segjax.models import UNet
-from segjax.ops.receptive_field import (
+from segjax.geometry.receptive_field import (
     input_window,
     output_size,
     receptive_field,
 )
+from segjax.inspect.summary import summarize
+from segjax.models import UNet
 
 PAPER = UNet(num_classes=2)
 

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.ops.adaptive_pool import adaptive_avg_pool, adaptive_max_pool
-from segjax.ops.pool import (
+from segjax.ops.pooling.adaptive import adaptive_avg_pool, adaptive_max_pool
+from segjax.ops.pooling.windowed import (
     avg_pool,
     max_pool_with_indices,
     max_unpool,
 )
-from segjax.ops.resize import resize_bilinear, resize_nearest
+from segjax.ops.resizing.resize import resize_bilinear, resize_nearest
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
+from segjax.geometry.tiles import Geometry, mirror_indices
 from segjax.models.unet import UNet
-from segjax.ops.tiles import Geometry, mirror_indices
 from segjax.predict.tiled import Predictor
 
 # The largest difference allowed between a tile and the whole: XLA may add up in another

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segjax import pretrained
-from segjax.ops.masks import paste_masks
+from segjax.ops.regions.masks import paste_masks
 from segjax.pretrained import convert
 from segjax.pretrained.source import abstract_variables, build
 from segjax.pretrained.sources import overridden, tensors

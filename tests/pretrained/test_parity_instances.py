@@ -13,7 +13,7 @@ import pytest
 from segjax import pretrained
 from segjax.models.mask_rcnn.heads import KeypointHead, MaskHead
 from segjax.models.mask_rcnn.pooling import pool_regions
-from segjax.ops.masks import paste_masks
+from segjax.ops.regions.masks import paste_masks
 
 pytestmark = pytest.mark.parity
 

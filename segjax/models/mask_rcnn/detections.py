@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.boxes import Weights, clip, decode, is_large
-from segjax.ops.nms import class_nms
+from segjax.ops.regions.boxes import Weights, clip, decode, is_large
+from segjax.ops.regions.suppression import class_nms
 from segjax.types import Array
 
 SMALLEST_DETECTION = 1e-2

@@ -15,6 +15,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segjax.geometry.paths import under
+from segjax.geometry.receptive_field import Layer, receptive_field
+from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_dtypes, check_stage
 from segjax.layers.conv_norm import check_norm
 from segjax.layers.fpn import FPN
@@ -31,11 +34,8 @@ from segjax.models.mask_rcnn.targets import (
     mask_targets,
     sample_regions,
 )
-from segjax.ops.anchors import pyramid_anchors
-from segjax.ops.keypoints import locate_keypoints
-from segjax.ops.paths import under
-from segjax.ops.receptive_field import Layer, receptive_field
-from segjax.ops.tiles import Geometry
+from segjax.ops.regions.anchors import pyramid_anchors
+from segjax.ops.regions.keypoints import locate_keypoints
 from segjax.types import Array, Dtype, Outputs
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from segjax.ops.roi import pyramid_roi_align
-from segjax.ops.roi_pool import pyramid_roi_pool
+from segjax.ops.regions.alignment import pyramid_roi_align
+from segjax.ops.regions.pooling import pyramid_roi_pool
 from segjax.types import Array
 
 METHODS = ("align", "pool")

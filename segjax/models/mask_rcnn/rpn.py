@@ -16,8 +16,8 @@ from jax import lax
 
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import normal
-from segjax.ops.boxes import clip, decode, is_large
-from segjax.ops.nms import nms
+from segjax.ops.regions.boxes import clip, decode, is_large
+from segjax.ops.regions.suppression import nms
 from segjax.types import Array, Dtype
 
 SMALLEST_PROPOSAL = 1e-3

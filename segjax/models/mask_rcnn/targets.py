@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.boxes import (
+from segjax.ops.regions.boxes import (
     Weights,
     encode,
     pairwise_intersection_over,
     pairwise_iou,
 )
-from segjax.ops.keypoints import encode_keypoints
-from segjax.ops.masks import boxes_in_crops, crop_and_resize_masks
-from segjax.ops.matching import ignore_crowds, match, sample, sample_weights
+from segjax.ops.regions.keypoints import encode_keypoints
+from segjax.ops.regions.masks import boxes_in_crops, crop_and_resize_masks
+from segjax.ops.regions.matching import ignore_crowds, match, sample, sample_weights
 from segjax.types import Array
 
 Batch = Mapping[str, Array]
@@ -52,7 +52,7 @@ def check_targets(batch: Batch, *, masks: bool, keypoints: int | None) -> None:
 def matched(
     candidates: Array, objects: Batch, *, high: float, low: float, low_quality: bool
 ) -> Array:
-    """The object of one image that each box answers for, as `ops.matching.match` says.
+    """The object of one image that each box answers for, as `ops.regions.matching.match` says.
 
     Args:
       candidates: `[N, 4]`.

@@ -1,0 +1,1 @@
+"""What needs no network: thresholds and watersheds, to measure trained networks against."""

@@ -1,0 +1,216 @@
+"""Random changes of training examples: image, label and weight move together.
+
+Every augmentation is a function `(example, rng, **arguments) -> example`. It never writes
+into its input, keeps dtypes, and draws nothing but from `rng`, so an example is a function
+of its record and its generator alone. A configuration names them as data:
+
+    augment=(("flip", {}), ("quarter_turn", {}), ("elastic_deformation", {"std": 10.0}))
+
+Images are sampled bilinearly. Every other array of an example (label, weight) is taken
+from the nearest pixel, so no class is invented, an ignored pixel stays ignored, and a
+weight stays with the label it was computed for. Beyond its borders an example is
+continued by mirroring, the pixel at the edge not repeated; with `random_crop` or
+`random_rotation` among the augmentations, what lies beyond does not count instead.
+
+Those that move pixels are in `geometric`, those of grey values and colours in
+`photometric`, those that choose the part of the record in `framing`. In a pipeline the
+last of these come first, wherever they are listed, as one resampling of the record; then
+`color_jitter`, which needs colours as they are seen; then the normalisation; then all
+others in their order. So the usual recipe for photographs is
+
+    augment=(
+        ("random_scale", {"scale": (0.5, 2.0)}),
+        ("random_crop", {}),
+        ("flip", {"vertical": False}),
+    )
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax.data.augment.arguments import whole_number
+from segjax.data.augment.crops import (
+    Framing,
+    random_crop,
+    random_rotation,
+    random_scale,
+)
+from segjax.data.augment.geometric import (
+    LARGEST_SHIFT,
+    elastic_deformation,
+    elastic_margin,
+    flip,
+    quarter_turn,
+    rotate_and_scale,
+    rotation_margin,
+)
+from segjax.data.augment.photometric import (
+    brightness_contrast,
+    color_jitter,
+    gaussian_blur,
+    gaussian_noise,
+)
+from segjax.errors import UserError, shown, suggestion
+from segjax.types import Example
+
+Augmentations = Sequence[tuple[str, Mapping[str, Any]]]
+"""What a configuration says: `(name, arguments)` in the order of application."""
+
+AUGMENTATIONS: dict[str, Callable[..., Example]] = {
+    "flip": flip,
+    "quarter_turn": quarter_turn,
+    "brightness_contrast": brightness_contrast,
+    "gaussian_noise": gaussian_noise,
+    "elastic_deformation": elastic_deformation,
+    "rotate_and_scale": rotate_and_scale,
+    "random_scale": random_scale,
+    "random_rotation": random_rotation,
+    "random_crop": random_crop,
+    "color_jitter": color_jitter,
+    "gaussian_blur": gaussian_blur,
+}
+
+_FRAMING = ("random_scale", "random_rotation", "random_crop")
+_OF_COLORS = ("color_jitter",)
+
+_MARGINS: dict[str, Callable[[tuple[int, int], Mapping[str, Any]], int]] = {
+    "elastic_deformation": elastic_margin,
+    "rotate_and_scale": rotation_margin,
+}
+
+
+def check(augment: Augmentations, channels: int = 3) -> None:
+    """Raises UserError for a name, an argument or a value that cannot work.
+
+    Args:
+      augment: the augmentations.
+      channels: of the images.
+    """
+    example: Example = {"image": np.zeros((4, 4, channels), np.float32)}
+    check_names(augment)
+    _check_framing(augment)
+    for name, arguments in augment:
+        try:
+            tried = dict(arguments)
+            if "margin" in tried:  # The example here is smaller than any margin.
+                whole_number("margin", tried.pop("margin"), 0, LARGEST_SHIFT)
+            AUGMENTATIONS[name](example, np.random.default_rng(0), **tried)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"config.pipeline.augment: '{name}' cannot run: {error}."
+            ) from error
+
+
+def apply(
+    augment: Augmentations, example: Example, rng: np.random.Generator
+) -> Example:
+    """Applies augmentations in their order.
+
+    Raises:
+      UserError: for an augmentation or an argument that does not exist.
+    """
+    check_names(augment)
+    for name, arguments in augment:
+        example = AUGMENTATIONS[name](example, rng, **arguments)
+    return example
+
+
+def framing_of(augment: Augmentations) -> Framing:
+    """Collects what chooses the part of a record that an example shows."""
+    given = dict(augment)
+    outside_counts = not {"random_crop", "random_rotation"} & given.keys()
+    return Framing(
+        given.get("random_scale"), given.get("random_rotation"), outside_counts
+    )
+
+
+def of_colors(augment: Augmentations) -> Augmentations:
+    """Picks those that want RGB in [0, 1], before the normalisation."""
+    return tuple(step for step in augment if step[0] in _OF_COLORS)
+
+
+def of_examples(augment: Augmentations) -> Augmentations:
+    """Picks those of cropped and normalised examples."""
+    return tuple(s for s in augment if s[0] not in (*_FRAMING, *_OF_COLORS))
+
+
+def with_margins(
+    augment: Augmentations, size: tuple[int, int]
+) -> tuple[Augmentations, int]:
+    """Gives every warp the surroundings it reads, so that less has to be mirrored.
+
+    A margin that the configuration states stays. Otherwise elastic deformation gets three
+    standard deviations, and rotation as much as its largest angle and smallest scale need.
+
+    Args:
+      augment: the augmentations.
+      size: `(height, width)` that shall come out at the end.
+
+    Returns:
+      The augmentations with margins, and by how many pixels on each side the example that
+      goes in must exceed `size`.
+    """
+    check_names(augment)
+    planned, total = [], 0
+    for name, arguments in reversed(augment):
+        if name in _MARGINS:
+            bound = inspect.signature(AUGMENTATIONS[name]).bind_partial(**arguments)
+            bound.apply_defaults()
+            grown = (size[0] + 2 * total, size[1] + 2 * total)
+            margin = arguments.get("margin", _MARGINS[name](grown, bound.arguments))
+            arguments, total = {**arguments, "margin": margin}, total + margin
+        planned.append((name, arguments))
+    return tuple(reversed(planned)), total
+
+
+def _check_framing(augment: Augmentations) -> None:
+    for name in _FRAMING:
+        given = [arguments for other, arguments in augment if other == name]
+        if len(given) > 1:
+            raise UserError(f"config.pipeline.augment: '{name}' stands there twice.")
+        if name == "random_crop" and given and "size" in given[0]:
+            raise UserError(
+                "config.pipeline.augment: the size of 'random_crop' is "
+                "config.pipeline.input_size; leave it out here."
+            )
+
+
+def check_names(
+    augment: Augmentations, known: Mapping[str, Callable[..., Any]] = AUGMENTATIONS
+) -> None:
+    """Raises UserError for an augmentation or an argument that does not exist.
+
+    Args:
+      augment: the augmentations.
+      known: functions `(example, rng, **arguments)` by name.
+    """
+    if isinstance(augment, str) or not isinstance(augment, Sequence):
+        raise UserError(
+            "config.pipeline.augment is a sequence of (name, arguments), for example"
+            f" (('flip', {{}}),); found {shown(augment)}."
+        )
+    for entry in augment:
+        pair = isinstance(entry, Sequence) and len(entry) == 2
+        if not pair or not isinstance(entry[1], Mapping):
+            raise UserError(
+                "config.pipeline.augment: an augmentation is written as (name,"
+                f" arguments), for example ('flip', {{}}); found {shown(entry)}."
+            )
+        name, arguments = entry
+        if not isinstance(name, str) or name not in known:
+            raise UserError(
+                f"config.pipeline.augment: there is no augmentation '{name}'."
+                f"{suggestion(str(name), known)}"
+            )
+        allowed = list(inspect.signature(known[name]).parameters)[2:]
+        for argument in arguments:
+            if argument not in allowed:
+                raise UserError(
+                    f"config.pipeline.augment: '{name}' has no argument '{argument}'."
+                    f"{suggestion(str(argument), allowed)}"
+                )

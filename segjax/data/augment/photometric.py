@@ -1,0 +1,206 @@
+"""Augmentations that change grey values and colours and leave every pixel in its place.
+
+Sources: Zhao et al. 2017, arXiv 1612.01105, section 5.1 (random Gaussian blur).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from segjax.data.augment.arguments import interval, number
+from segjax.types import Example
+
+LARGEST_GREY = 1e6
+"""Of a shift and of noise, in units of the normalised image."""
+
+FACTORS = (1e-3, 1e3)
+"""Of contrast, brightness and saturation."""
+
+LARGEST_BLUR = 100.0
+"""Standard deviation, pixels."""
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Shares of red, green and blue in the grey of a colour, as torchvision has them."""
+
+
+def brightness_contrast(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    brightness: Sequence[float] = (-0.1, 0.1),
+    contrast: Sequence[float] = (0.8, 1.25),
+) -> Example:
+    """Stretches grey values about their mean and shifts them; label and weight stay.
+
+    `image' = mean + contrast * (image - mean) + brightness`, the mean being that of each
+    channel. Nothing is clipped.
+
+    Args:
+      example: the example.
+      rng: source of randomness.
+      brightness: range of the shift, in units of the normalised image.
+      contrast: range of the factor, drawn uniformly in its logarithm.
+
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when a range is not `(low, high)`, or a number is out of its range.
+    """
+    low, high = interval("brightness", brightness, -LARGEST_GREY, LARGEST_GREY)
+    weak, strong = np.log(interval("contrast", contrast, *FACTORS))
+    factor = np.float32(math.exp(rng.uniform(weak, strong)))
+    image = example["image"]
+    mean = image.mean(axis=(0, 1), dtype=np.float32)
+    shift = mean * (1 - factor) + np.float32(rng.uniform(low, high))
+    return {**example, "image": image * factor + shift}
+
+
+def gaussian_noise(
+    example: Example, rng: np.random.Generator, *, std: float = 0.05
+) -> Example:
+    """Adds independent normal noise to every value of the image.
+
+    Args:
+      example: the example.
+      rng: source of randomness.
+      std: largest standard deviation, in units of the normalised image; the one used is
+        drawn uniformly from `[0, std]`.
+
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when `std` is out of its range.
+    """
+    std = number("std", std, 0, LARGEST_GREY)
+    image = example["image"]
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    return {**example, "image": image + np.float32(rng.uniform(0, std)) * noise}
+
+
+def gaussian_blur(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    std: Sequence[float] = (0.1, 1.5),
+    probability: float = 0.5,
+) -> Example:
+    """Blurs the image; label and weight stay sharp.
+
+    Args:
+      example: the example.
+      rng: source of randomness.
+      std: range of the standard deviation, drawn uniformly, pixels.
+      probability: how often it is blurred at all.
+
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when a range is not `(low, high)`, or a number is out of its range.
+    """
+    low, high = interval("std", std, 0, LARGEST_BLUR)
+    if rng.random() >= number("probability", probability, 0, 1):
+        return example
+    width = rng.uniform(low, high)
+    image = example["image"]
+    for axis in (0, 1):
+        image = ndimage.gaussian_filter1d(
+            image, width, axis=axis, mode="mirror", truncate=3.0
+        )
+    return {**example, "image": image}
+
+
+def color_jitter(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    brightness: Sequence[float] = (0.7, 1.4),
+    contrast: Sequence[float] = (0.7, 1.4),
+    saturation: Sequence[float] = (0.7, 1.4),
+    hue: Sequence[float] = (-0.05, 0.05),
+) -> Example:
+    """Changes brightness, contrast, saturation and hue, in this order, as a camera would.
+
+    With a factor f, brightness is `f * x`, contrast `f * x + (1 - f) * m` with the mean
+    grey m of the image, saturation `f * x + (1 - f) * g` with the grey g of the pixel, each
+    clipped to [0, 1]; hue turns the circle of colours (torchvision's definitions; its
+    order is random).
+
+    Args:
+      example: the example; its image is RGB in [0, 1]. In a pipeline this augmentation
+        comes before the normalisation, wherever it is listed.
+      rng: source of randomness.
+      brightness: range of the factor, drawn uniformly in its logarithm.
+      contrast: likewise.
+      saturation: likewise.
+      hue: range of the turn, drawn uniformly, in full turns.
+
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when a range is not `(low, high)`, a number is out of its range, or the
+        image has no three channels.
+    """
+    image = example["image"]
+    if image.shape[-1] != 3:
+        raise ValueError(f"the image must be RGB, it has {image.shape[-1]} channels")
+    ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    factors = {
+        name: np.float32(math.exp(rng.uniform(*np.log(interval(name, x, *FACTORS)))))
+        for name, x in ranges.items()
+    }
+    turn = rng.uniform(*interval("hue", hue, -0.5, 0.5))
+    image = _toward(image, np.float32(0), factors["brightness"])
+    image = _toward(image, _grey(image).mean(), factors["contrast"])
+    image = _toward(image, _grey(image)[..., None], factors["saturation"])
+    return {**example, "image": turn_hue(image, turn) if turn else image}
+
+
+def turn_hue(image: np.ndarray, turn: float) -> np.ndarray:
+    """Turns the hue of every pixel; its largest and smallest channel values stay.
+
+    Args:
+      image: RGB `[H, W, 3]` float32.
+      turn: in full turns.
+
+    Returns:
+      The same, turned.
+
+    Example:
+      >>> turn_hue(np.array([[[1, 0, 0.5]]], np.float32), 1 / 3).round(2).tolist()
+      [[[0.5, 1.0, 0.0]]]
+    """
+    red, green, blue = np.moveaxis(image, -1, 0)
+    top = np.maximum(np.maximum(red, green), blue)
+    chroma = top - np.minimum(np.minimum(red, green), blue)
+    safe = np.where(chroma > 0, chroma, np.float32(1))
+    hue = np.where(
+        top == red,
+        (green - blue) / safe,
+        np.where(top == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    hue += np.float32(6 * turn)
+    out = np.empty_like(image)
+    for channel, offset in enumerate((5, 3, 1)):
+        place = np.mod(hue + np.float32(offset), np.float32(6))
+        fall = np.clip(np.minimum(place, 4 - place), 0, 1)
+        out[..., channel] = top - chroma * fall
+    return out
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    red, green, blue = (np.float32(share) for share in LUMA)
+    return image[..., 0] * red + image[..., 1] * green + image[..., 2] * blue
+
+
+def _toward(
+    image: np.ndarray, other: np.ndarray | np.floating, factor: np.float32
+) -> np.ndarray:
+    return np.clip(factor * image + (1 - factor) * other, 0, 1)

@@ -1,0 +1,1 @@
+"""COCO's annotation files, and whatever is written in their form."""

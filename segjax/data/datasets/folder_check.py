@@ -1,0 +1,225 @@
+"""Looking at every file of a folder before training, and remembering what was found."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from segjax.data.datasets.pairing import Page, Pair, count_pages_of
+from segjax.data.files.images import (
+    grey_pages_hint,
+    read_label_pages,
+    read_pages,
+    with_channels,
+)
+from segjax.data.label_spec import LabelSpec
+from segjax.output.files import whole_file
+from segjax.text_files import read_bytes
+from segjax.types import IGNORE_LABEL, UserError
+
+log = logging.getLogger("segjax")
+
+_THREADS = 4
+_MANY = 1000
+_RULES = 3
+"""Raise it when a check is added, so that what was remembered is looked at again."""
+
+
+class Facts(NamedTuple):
+    """What is remembered of a good pair.
+
+    Attributes:
+      pages: of its files.
+      classes: class ids in its label.
+      converted: whether `with_channels` has something to do with its image.
+    """
+
+    pages: int
+    classes: tuple[int, ...]
+    converted: bool = False
+
+
+def check_pairs(
+    pairs: Sequence[Pair],
+    spec: LabelSpec,
+    channels: int,
+    known: MutableMapping[str, Facts],
+) -> dict[Path, Facts]:
+    """Checks every page of every pair.
+
+    Args:
+      pairs: what to look at.
+      spec: what label values mean.
+      channels: channels that every image must have.
+      known: the pairs that were found good before; new ones are added.
+
+    Returns:
+      What was found, by image file.
+
+    Raises:
+      UserError: the first fault, in the order of `pairs`.
+    """
+    return checked(pairs, lambda pair: _check_pair(pair, spec, channels), known)
+
+
+def checked(
+    pairs: Sequence[Pair],
+    check: Callable[[Pair], Facts],
+    known: MutableMapping[str, Facts],
+) -> dict[Path, Facts]:
+    """Checks every pair that is not known to be good, several at a time.
+
+    Args:
+      pairs: what to look at.
+      check: looks at one pair, and raises UserError where something is wrong.
+      known: the pairs that were found good before; new ones are added.
+
+    Returns:
+      What was found, by image file.
+
+    Raises:
+      UserError: the first fault, in the order of `pairs`.
+    """
+    states = [_state(pair) for pair in pairs]
+    new = [
+        pair for pair, state in zip(pairs, states, strict=True) if state not in known
+    ]
+    if len(new) > _MANY:
+        log.info("Looking at %d images and labels, once; this takes a while.", len(new))
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        try:
+            for pair, facts in zip(
+                new,
+                pool.map(check, new),
+                strict=True,
+            ):
+                known[_state(pair)] = facts
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return {pair.image: known[state] for pair, state in zip(pairs, states, strict=True)}
+
+
+@contextlib.contextmanager
+def remembered(
+    data_dir: str | None, root: Path, spec: LabelSpec, channels: int | str
+) -> Iterator[MutableMapping[str, Facts]]:
+    """Opens the memory of what was found good in a folder under a spec.
+
+    It is a file in the data folder, JSON below a digest of it, written when the block
+    ends (also by an error, so that the good files need not be read again) and replaced as
+    a whole. Where it cannot be read or written, everything is checked each time.
+
+    Yields:
+      Facts by state (path, time and size) of a pair.
+    """
+    base = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    subject = repr((_RULES, str(root.resolve()), spec, channels))
+    name = hashlib.sha256(subject.encode()).hexdigest()[:16]
+    path = Path(base).expanduser() / "segjax_folder" / f"{name}.json"
+    known = _remembered(path)
+    before = dict(known)
+    try:
+        yield known
+    finally:
+        if known != before:
+            _write(path, known)
+
+
+def _remembered(path: Path) -> dict[str, Facts]:
+    """Reads what `_write` wrote; a memory that is damaged is no worse than none."""
+    try:
+        digest, _, facts = read_bytes(path).partition(b"\n")
+    except OSError:
+        return {}
+    if digest.decode("ascii", "replace") != hashlib.sha256(facts).hexdigest():
+        return {}
+    known = json.loads(facts).items()
+    return {state: Facts(p, tuple(ids), bool(c)) for state, (p, ids, c) in known}
+
+
+def _write(path: Path, known: MutableMapping[str, Facts]) -> None:
+    facts = json.dumps(known).encode()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.write(hashlib.sha256(facts).hexdigest().encode() + b"\n" + facts)
+
+
+def _state(pair: Pair) -> str:
+    """Returns text that changes when one of the two files does."""
+    facts: list[tuple[str, int, int]] = []
+    for path in (pair.image, pair.label):
+        if path is not None:
+            status = path.stat()
+            facts.append((str(path.resolve()), status.st_mtime_ns, status.st_size))
+    return json.dumps(facts)
+
+
+def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> Facts:
+    """Checks the pages of one pair."""
+    count = count_pages_of(pair)
+    classes: set[int] = set()
+    converted = False
+    with contextlib.ExitStack() as stack:
+        images = stack.enter_context(contextlib.closing(read_pages(pair.image)))
+        labels: Iterator = itertools.repeat(None, count)
+        if pair.label is not None:
+            labels = stack.enter_context(
+                contextlib.closing(read_label_pages(pair.label))
+            )
+        for index, (image, raw) in enumerate(zip(images, labels, strict=True)):
+            page = Page(pair, index, count)
+            _require_channels(image, channels, page.where(pair.image))
+            converted |= image.shape[-1] != channels
+            if raw is not None and pair.label is not None:
+                where = page.where(pair.label)
+                classes |= _label_classes(raw, where, image, pair.image.name, spec)
+    return Facts(count, tuple(sorted(classes)), converted)
+
+
+def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
+    if with_channels(image, channels) is None:
+        raise UserError(
+            f"{where} has {_channels(image.shape[-1])}, but the config says "
+            f"{channels}. Convert the image or set config.data.channels."
+            f"{grey_pages_hint(where, image.shape[-1], channels)}"
+        )
+
+
+def _label_classes(
+    raw: np.ndarray, where: str, image: np.ndarray, name: str, spec: LabelSpec
+) -> set[int]:
+    """Checks a label against its image and returns the class ids that occur."""
+    if raw.shape != image.shape[:2]:
+        raise UserError(
+            f"{where} is {_size(raw.shape)} pixels, but {name} is "
+            f"{_size(image.shape)}. Image and label must have the same size."
+        )
+    ids = np.bincount(spec.to_ids(raw, where).ravel(), minlength=IGNORE_LABEL)
+    classes = set(np.flatnonzero(ids[:IGNORE_LABEL]).tolist())
+    if not classes:
+        raise UserError(
+            f"{where} has nothing but ignored pixels, so there is nothing to learn "
+            "from it. Label it, or remove it and its image."
+        )
+    return classes
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel" if count == 1 else f"{count} channels"
+
+
+def _size(shape: Sequence[int]) -> str:
+    """Returns height x width, said so, as programs differ in the order."""
+    return f"{shape[0]} high x {shape[1]} wide"

@@ -1,0 +1,321 @@
+"""A folder of images and of label images that number the objects, such as nuclei.
+
+    nuclei/
+    ├── images/ID.png        grey or RGB; of a stack each page is an image
+    ├── labels/ID.png        16 bits: 0 background, 1, 2, ... the objects
+    └── index.csv            columns `id` and `split` (train, validation, test)
+
+Nuclei of the 2018 Data Science Bowl come so (Caicedo et al. 2019, Nature Methods 16,
+1247-1253, BBBC038v1). Files are read where they lie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import logging
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from segjax.data.dataset import Dataset
+from segjax.data.datasets.pairing import (
+    SPLITS,
+    Page,
+    Pair,
+    block_cut,
+    count_pages_of,
+    find_pairs,
+    require_train,
+    stem_of,
+)
+from segjax.data.files.images import (
+    SUFFIXES,
+    conversion,
+    read_label,
+    read_label_pages,
+    read_page,
+    read_pages,
+    with_channels,
+)
+from segjax.data.instance.records import Facts, FactualRecords, from_masks
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.rle import encode_label
+from segjax.text_files import read_lines
+from segjax.types import Record, UserError
+
+log = logging.getLogger("segjax")
+
+INDEX = "index.csv"
+CHANNELS = 3
+_THREADS = 4
+_COLORS = ((40, 44, 52), (90, 190, 110))
+_ALIASES = {"val": "validation", "valid": "validation"}
+_DELIMITERS = ",;\t"
+_DELIMITER = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
+"""A first line by which Excel is told the delimiter."""
+_WHITE = 255
+_NUMBER_THEM = "Number the objects, for example with scipy.ndimage.label"
+
+
+def instance_folder(
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    class_name: str = "object",
+    validation_share: float = 0.2,
+    test_share: float = 0.0,
+) -> Dataset:
+    """Objects of one class in label images, one number for each object.
+
+    Every label is read once at the start, and checked. Each page of a stack is a record
+    of its own, named "stem/007".
+
+    Args:
+      data_dir: not needed; every data set is called with it.
+      manual_dir: the folder with `images` and `labels`, and `index.csv` where there is a
+        split.
+      class_name: what the objects are called.
+      validation_share: share of the images, evenly by name, to choose by, where there is
+        no `index.csv`; of each stack it is a block of pages.
+      test_share: share of those held out.
+
+    Returns:
+      The data set "instance_folder" with 3 channels; grey images are repeated.
+
+    Raises:
+      UserError: a folder or file is missing, an image has no label or the other way
+        round, their pages or sizes differ, labels hold something else than numbers of
+        objects, `index.csv` names another split or image, or nothing is left to
+        train on.
+    """
+    del data_dir
+    for key, share in (
+        ("validation_share", validation_share),
+        ("test_share", test_share),
+    ):
+        if not 0 <= share < 1 or validation_share + test_share >= 1:
+            raise UserError(
+                f"config.data.{key} is {share!r}; both shares must be at least 0 and "
+                "less than 1 together."
+            )
+    root = _require_root(manual_dir)
+    pairs = find_pairs(root / "images", root / "labels")
+    pairs = sorted(pairs, key=lambda pair: stem_of(pair.image))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = dict(zip(pairs, pool.map(_look, pairs), strict=True))
+    every = [Page(pair, i, len(r)) for pair, r in rows.items() for i in range(len(r))]
+    table = {page: rows[page.pair][page.index] for page in every}
+    _require_objects(root, table)
+    if converted := sum(r[0][_CONVERTED] for r in rows.values()):
+        log.info("In %s, %s", root, conversion(converted, CHANNELS))
+    index = root / INDEX if (root / INDEX).is_file() else None
+    if index is not None:
+        files: dict[str, list[Page]] = {}
+        for page in every:
+            files.setdefault(stem_of(page.pair.image), []).append(page)
+        listed = _read_index(index, list(files))
+        splits = {
+            split: [page for name in names for page in files[name]]
+            for split, names in listed.items()
+        }
+    else:
+        splits = _cut(every, validation_share, test_share)
+    require_train(splits, root, index)
+    numbers = {page: i for i, page in enumerate(every, 1)}
+    records = {}
+    for split, chosen in splits.items():
+        facts = np.array([table[page] for page in chosen], np.int64)
+        read = functools.partial(_read, chosen, [numbers[page] for page in chosen])
+        records[split] = FactualRecords(
+            read, range(len(chosen)), Facts(facts[:, :2], facts[:, 2])
+        )
+    spec = LabelSpec(("background", class_name), _COLORS, ignore=None)
+    return Dataset("instance_folder", spec, CHANNELS, records, InstanceSpec((1,)))
+
+
+def _read(pages: Sequence[Page], numbers: Sequence[int], index: int) -> Record:
+    page = pages[index]
+    assert page.pair.label is not None
+    image = with_channels(read_page(page.pair.image, page.index), CHANNELS)
+    assert image is not None  # grey becomes RGB, whatever it shows
+    masks = encode_label(read_label(page.pair.label, page.index))
+    return from_masks(
+        image,
+        masks,
+        np.ones(len(masks), np.int32),
+        name=page.name,
+        image_id=numbers[index],
+    )
+
+
+_CONVERTED, _VALUE = 3, 4
+
+
+def _look(pair: Pair) -> list[tuple[int, ...]]:
+    """Looks at a pair of files.
+
+    Returns:
+      Of each page, once they are right: height, width, objects, whether its image is
+      grey, and its largest number.
+    """
+    assert pair.label is not None
+    count = count_pages_of(pair)
+    rows = []
+    with (
+        contextlib.closing(read_pages(pair.image)) as images,
+        contextlib.closing(read_label_pages(pair.label)) as labels,
+    ):
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            where = Page(pair, index, count).where(pair.label)
+            _require_numbers(label, where)
+            if label.shape != image.shape[:2]:
+                raise UserError(
+                    f"{where} is {label.shape[0]} high x {label.shape[1]} wide pixels, but "
+                    f"{pair.image.name} is {image.shape[0]} high x {image.shape[1]} wide. "
+                    "Image and label must have the same size."
+                )
+            grey = image.shape[-1] != CHANNELS
+            found = len(encode_label(label))
+            rows.append((*label.shape, found, grey, int(label.max(initial=0))))
+    return rows
+
+
+def _require_numbers(label: np.ndarray, where: str) -> None:
+    if label.dtype.kind not in "iu":
+        raise UserError(
+            f"{where} holds {label.dtype} values, where the numbers of objects belong, 0 "
+            f"for none. {_NUMBER_THEM}, and save them with 16 bits."
+        )
+    if negative := int((label < 0).sum()):
+        raise UserError(
+            f"{where} has negative values ({negative} pixels, the least is {label.min()}), "
+            "which mark the background in some programs and what does not count in "
+            "others. Save 0 where there is no object."
+        )
+
+
+def _require_objects(root: Path, table: Mapping[Page, tuple[int, ...]]) -> None:
+    """Stops where there is nothing to learn, and where masks stand for numbers."""
+    if not any(objects for _, _, objects, *_ in table.values()):
+        raise UserError(
+            f"The labels of {root} hold no object at all, only 0. Save the numbers of the "
+            "objects in them."
+        )
+    alone = [page for page, (_, _, objects, *_) in table.items() if objects == 1]
+    values = {table[page][_VALUE] for page in alone}
+    if any(objects > 1 for _, _, objects, *_ in table.values()) or len(values) > 1:
+        return
+    for page in alone:
+        label = page.pair.label
+        if label is None or ndimage.label(read_label(label, page.index))[1] < 2:
+            continue
+        found = (
+            f"The labels of {root} hold one number only, {values.pop()}, and in "
+            f"{label.name} it has several parts"
+        )
+        if table[page][_VALUE] == _WHITE:
+            raise UserError(
+                f"{found}: a mask, in which objects are not told apart. {_NUMBER_THEM}; or "
+                "train on masks with the data set 'folder'."
+            )
+        log.warning("%s, which count as one object.", found)
+        return
+
+
+def _require_root(manual_dir: str | None) -> Path:
+    needs = "The data set 'instance_folder' needs images/ and labels/"
+    if manual_dir is None:
+        raise UserError(f"{needs}; name their folder with --manual_dir.")
+    root = Path(manual_dir).expanduser()
+    for name in ("images", "labels"):
+        if not (root / name).is_dir():
+            raise UserError(f"{needs} in {root}, where {name}/ is missing.")
+    return root
+
+
+def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """Images of each split, in the order of the file."""
+    splits: dict[str, list[str]] = {}
+    known, seen = set(names), set()
+    for number, (listed, split) in _index_rows(path):
+        split = _ALIASES.get(split, split)
+        if split not in SPLITS:
+            raise UserError(
+                f"{path}, line {number}: the split is {split!r}; it must be one of "
+                f"{', '.join(SPLITS)}."
+            )
+        name = unicodedata.normalize("NFC", listed)
+        stem, _, ending = name.rpartition(".")
+        if name not in known and f".{ending.lower()}" in SUFFIXES:
+            name = stem
+        if name not in known:
+            raise UserError(
+                f"{path}, line {number}: {listed} is listed, but there is no such "
+                "image in images/. Put it there, or remove the line."
+            )
+        if name in seen:
+            raise UserError(f"{path}, line {number}: {name} is listed twice.")
+        seen.add(name)
+        splits.setdefault(split, []).append(name)
+    unlisted = sorted(known - seen)
+    if unlisted:
+        raise UserError(
+            f"images/ holds {unlisted[0]}, one of {len(unlisted)} images that {path} does "
+            "not list. Add a line for each, or remove them."
+        )
+    return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def _index_rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yields line, id and split of the rows, whichever way a spreadsheet wrote them."""
+    lines = read_lines(path)
+    told = _DELIMITER.fullmatch(lines[0]) if lines else None
+    skipped = 0 if told is None else 1
+    first = lines[skipped] if len(lines) > skipped else ""
+    delimiter = max(_DELIMITERS, key=first.count) if told is None else told[1]
+    rows = csv.reader(lines[skipped:], delimiter=delimiter)
+    try:
+        columns = [cell.strip().lower() for cell in next(rows, [])]
+        if not {"id", "split"} <= set(columns):
+            raise UserError(f"{path} needs a first line with the columns id and split.")
+        places = columns.index("id"), columns.index("split")
+        line = skipped + rows.line_num + 1
+        for row in rows:
+            if any(cell.strip() for cell in row):
+                name, split = (row[i].strip() if i < len(row) else "" for i in places)
+                yield line, (name, split if split in SPLITS else split.lower())
+            line = skipped + rows.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path} is not a table ({error}). Save it as CSV.") from None
+
+
+def _cut(
+    pages: Sequence[Page], validation: float, test: float
+) -> dict[str, list[Page]]:
+    """Takes shares of single images, spread evenly by name, and blocks of stacks."""
+    splits: dict[str, list[Page]] = {split: [] for split in SPLITS}
+    quota = {"validation": 0.5, "test": 0.5}
+    for place, page in enumerate(pages):
+        if page.count > 1:
+            if page.index == 0:
+                stack = pages[place : place + page.count]
+                for split, part in block_cut(stack, validation, test).items():
+                    splits[split] += part
+            continue
+        quota["validation"] += validation
+        quota["test"] += test
+        split = max(quota, key=lambda key: quota[key])
+        if quota[split] >= 1 - 1e-9:
+            quota[split] -= 1
+        else:
+            split = "train"
+        splits[split].append(page)
+    return {split: chosen for split, chosen in splits.items() if chosen}

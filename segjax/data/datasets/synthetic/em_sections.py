@@ -1,0 +1,152 @@
+"""Embedded data: drawn serial EM sections with labels, without any download.
+
+Each split is drawn from volumes of its own, so nothing of the validation and test
+cells was seen in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segjax.data.dataset import Dataset
+from segjax.data.datasets.prepare import open_builder, prepare, records, tfds
+from segjax.data.datasets.synthetic.em_rendering import draw_volume
+from segjax.data.label_spec import LabelSpec
+from segjax.types import UserError
+
+LABEL_SPEC = LabelSpec(
+    names=("membrane", "cell"), colors=((20, 20, 60), (235, 225, 190))
+)
+"""Class 0 is membrane and 1 the inside of a cell, as in the ISBI 2012 challenge."""
+
+_VOLUME_SECTIONS = 12
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass(kw_only=True)
+class EmSectionsConfig(tfds.core.BuilderConfig):
+    """Everything that the drawn pictures depend on; the name tells it all.
+
+    Attributes:
+      size: Side of a section in pixels.
+      counts: Sections of "train", "validation" and "test".
+      seed: Number of the drawing.
+    """
+
+    size: int
+    counts: tuple[int, int, int]
+    seed: int
+
+
+class EmSections(tfds.core.GeneratorBasedBuilder):
+    """Draws the sections and writes them as ArrayRecord.
+
+    Features: `image` uint8 `[H, W, 1]`, `label` uint8 `[H, W]`, `cells` uint16
+    `[H, W]` (the cell's number, the same through a volume; 0 on membrane), `name`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")  # to be raised whenever a drawing changes
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        def plane(dtype: type, *channels: int) -> tfds.features.Tensor:
+            shape = (None, None, *channels)
+            return tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+
+        features = {
+            "image": plane(np.uint8, 1),
+            "label": plane(np.uint8),
+            "cells": plane(np.uint16),
+            "name": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Drawn serial sections in the style of electron microscopy.",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        del dl_manager  # nothing to download
+        return {name: self._generate_examples(name) for name in _SPLITS}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        config = self.builder_config
+        number = _SPLITS.index(split)
+        count = config.counts[number]
+        for start in range(0, count, _VOLUME_SECTIONS):
+            sections = draw_volume(
+                (config.seed, number, start),
+                sections=min(_VOLUME_SECTIONS, count - start),
+                height=config.size,
+                width=config.size,
+            )
+            for i, section in enumerate(sections, start=start):
+                yield (
+                    i,
+                    {
+                        "image": section.image[..., None],
+                        "label": section.label,
+                        "cells": section.cells,
+                        "name": f"{split}/{i:03d}",
+                    },
+                )
+
+
+def em_sections(
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    size: int = 320,
+    train: int = 24,
+    validation: int = 6,
+    test: int = 8,
+    seed: int = 0,
+) -> Dataset:
+    """Drawn EM sections of 4 nm pixels and 50 nm distance; drawn on first use.
+
+    Each split consists of volumes of up to 12 serial sections, of its own. Records have
+    `cells` besides: true cell numbers, uint16 `[H, W]`, 0 on membrane.
+
+    Args:
+      data_dir: Where TFDS keeps data sets; None is its own default.
+      manual_dir: Not needed; every data set is called with it.
+      size: Side of a section in pixels, a multiple of 8, at least 64.
+      train: Number of sections to train on.
+      validation: Number of sections to choose by.
+      test: Number of sections held out.
+      seed: Number >= 0 of the drawing; another number, other tissue.
+
+    Returns:
+      The data set "em_sections" with its three splits.
+
+    Raises:
+      UserError: If a number is not allowed, or `data_dir` cannot be written.
+    """
+    del manual_dir
+    counts = (train, validation, test)
+    for name, count in zip(_SPLITS, counts, strict=True):
+        _check(f"data.{name}", count, count >= 1, "at least 1")
+    _check("data.seed", seed, seed >= 0, "at least 0")
+    legal = size >= 64 and size % 8 == 0
+    _check("data.size", size, legal, "a multiple of 8, at least 64")
+    shown = "_".join(f"{s}{n}" for s, n in zip(_SPLITS, counts, strict=True))
+    config = EmSectionsConfig(
+        name=f"{size}x{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
+    )
+    builder = open_builder(EmSections, data_dir, config)
+    prepare(builder)
+    return Dataset(
+        name="em_sections",
+        label_spec=LABEL_SPEC,
+        channels=1,
+        splits={name: records(builder, name) for name in _SPLITS},
+    )
+
+
+def _check(key: str, value: int, legal: bool, allowed: str) -> None:
+    if not legal:
+        raise UserError(f"config.{key} is {value}; it must be {allowed}.")

@@ -1,0 +1,314 @@
+"""Images and labels from files, page by page.
+
+PNG, JPEG, WebP, TIFF, BMP and GIF; grey or RGB; 8 or 16 bit; turned as viewers show them. A
+multi-page TIFF is a stack, read one page at a time, so memory is that of a page; who stops
+half way closes the generator (`contextlib.closing`), and with it the file. Nothing is
+converted silently: a file that would have to be guessed at ends in a `UserError` that says
+what to do with it. Which files of a folder are images is said by `segjax.data.files.listing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+
+from segjax.data.files.decoders import opened
+from segjax.data.files.listing import LABEL_SUFFIXES as LABEL_SUFFIXES
+from segjax.data.files.listing import SUFFIXES as SUFFIXES
+from segjax.data.files.listing import list_images as list_images
+from segjax.data.files.plane import Pages, Stored
+from segjax.data.normalization import NORMALIZATIONS as NORMALIZATIONS
+from segjax.data.normalization import normalize as normalize
+from segjax.types import UserError
+
+_REFUSED_IMAGE = {
+    "palette": (
+        "is a palette picture, whose values are positions in a colour table, not "
+        "intensities. Save it as grey or RGB."
+    ),
+    "cmyk": "is CMYK, the colours of printers. Save it as grey or RGB.",
+    "bilevel": "has 1 bit per pixel. Save it with 8 or 16 bits.",
+    "other": "is neither grey nor RGB. Save it as grey or RGB.",
+}
+_REFUSED_LABEL = {
+    "cmyk": (
+        "is CMYK where one number per pixel is expected. Save it as grey or palette PNG."
+    ),
+    "other": "is not a plain grid of numbers. Save one number per pixel as grey PNG.",
+}
+_LARGEST_WHOLE = 1 << 53
+"""Integers beyond this are not all told apart by a float64."""
+
+
+def count_pages(path: str | Path) -> int:
+    """Counts the pages of an image file: 1, or more for a TIFF stack.
+
+    Raises:
+      UserError: the file is missing, empty, unreadable, truncated or damaged.
+    """
+    with opened(Path(path)) as pages:
+        return len(pages)
+
+
+def read_pages(path: str | Path) -> Generator[np.ndarray, None, None]:
+    """Reads the pages of an image one after the other.
+
+    Args:
+      path: a file of one of `SUFFIXES`.
+
+    Yields:
+      Images `[H, W, C]`, uint8 or uint16, C = 1 (grey) or 3 (RGB). Orientation tags are
+      applied; transparency is dropped where everything is opaque; where a TIFF says that 0
+      is white, values are inverted, so that dark is low everywhere.
+
+    Raises:
+      UserError: the file is missing, empty, truncated or damaged, or holds no grey or
+        RGB image of 8 or 16 bits (transparent parts, further channels, palette, CMYK,
+        1 bit, float, NaN).
+    """
+    path = Path(path)
+    with opened(path) as pages:
+        for index in range(len(pages)):
+            yield _image(pages, index, path)
+
+
+def read_page(path: str | Path, index: int = 0) -> np.ndarray:
+    """Reads one page of an image, `[H, W, C]`; see `read_pages`.
+
+    Raises:
+      UserError: as `read_pages`, or there is no such page.
+    """
+    path = Path(path)
+    with opened(path, scan=False) as pages:
+        _require_page(path, index, len(pages))
+        return _image(pages, index, path)
+
+
+def read_label_pages(path: str | Path) -> Generator[np.ndarray, None, None]:
+    """Reads the pages of a label one after the other.
+
+    Args:
+      path: a file of one of `LABEL_SUFFIXES`. What may have changed values, such as JPEG
+        or WebP with loss, is refused.
+
+    Yields:
+      Values as stored, integer or bool `[H, W]`: positions for a palette picture, 0
+      and 1 for 1 bit per pixel; floats that are all integers as int64. Orientation tags
+      are applied. `LabelSpec.to_ids` turns them into class ids.
+
+    Raises:
+      UserError: the file is missing, empty, truncated or damaged, or not a grid of
+        numbers that were kept as they are (colours, transparent parts, CMYK, JPEG, NaN).
+    """
+    path = Path(path)
+    with opened(path) as pages:
+        for index in range(len(pages)):
+            yield _label(pages, index, path)
+
+
+def read_label(path: str | Path, index: int = 0) -> np.ndarray:
+    """Reads one page of a label, `[H, W]` as stored; see `read_label_pages`.
+
+    Raises:
+      UserError: as `read_label_pages`, or there is no such page.
+    """
+    path = Path(path)
+    with opened(path, scan=False) as pages:
+        _require_page(path, index, len(pages))
+        return _label(pages, index, path)
+
+
+def read_palette(path: str | Path) -> np.ndarray | None:
+    """Reads the colours that the values of a palette picture stand for.
+
+    Returns:
+      `[n, 3]` uint8, position by position; None where the file is no palette picture.
+
+    Raises:
+      UserError: as `read_label_pages`.
+    """
+    with opened(Path(path), scan=False) as pages:
+        return pages.page(0).palette
+
+
+def grey_pages_hint(where: str, found: int, wanted: int) -> str:
+    """Says what to do with 3 grey pages that were written as one page in colour.
+
+    That is what tifffile makes of an array `[3, H, W]` if it is not told otherwise.
+
+    Args:
+      where: the file, and the page if there are several.
+      found: channels of the page.
+      wanted: channels that are expected.
+
+    Returns:
+      A sentence with a space before it; nothing where it cannot be so.
+    """
+    if (found, wanted) != (3, 1) or not where.lower().endswith((".tif", ".tiff")):
+        return ""
+    return ' If these are 3 grey pages, write them with photometric="minisblack".'
+
+
+def page_name(path: Path, index: int, count: int) -> str:
+    """Says for a message which page of a file is meant, where it has several.
+
+    Example:
+      >>> page_name(Path("a.tif"), 0, 1), page_name(Path("a.tif"), 0, 2)
+      ('a.tif', 'a.tif, page 1 of 2,')
+    """
+    return str(path) if count == 1 else f"{path}, page {index + 1} of {count},"
+
+
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray | None:
+    """Gives an image as many channels as are wanted, where nothing is lost or made up.
+
+    A grey image gets three equal channels; of three channels that are equal everywhere
+    one is taken.
+
+    Args:
+      image: `[H, W, C]`.
+      channels: 1 or 3.
+
+    Returns:
+      `[H, W, channels]`; None where it would have to be another image.
+
+    Example:
+      >>> with_channels(np.full((1, 1, 1), 7, np.uint8), 3).tolist()
+      [[[7, 7, 7]]]
+    """
+    found = image.shape[-1]
+    if found == channels:
+        return image
+    if (found, channels) == (1, 3):
+        return np.repeat(image, 3, axis=-1)
+    if (found, channels) == (3, 1):
+        grey = image[..., :1]
+        if np.array_equal(grey[..., 0], image[..., 1]) and np.array_equal(
+            grey[..., 0], image[..., 2]
+        ):
+            return np.ascontiguousarray(grey)
+    return None
+
+
+def conversion(count: int, channels: int, what: str = "file") -> str:
+    """Says for the log what `with_channels` did to some files, or pages of one.
+
+    Example:
+      >>> conversion(2, 3)
+      '2 files are grey, where RGB is expected; their channel is repeated.'
+    """
+    files = f"1 {what} is" if count == 1 else f"{count} {what}s are"
+    their = "its" if count == 1 else "their"
+    if channels == 1:
+        return (
+            f"{files} RGB with three equal channels, where grey is expected; one of "
+            f"{their} channels is taken."
+        )
+    return f"{files} grey, where RGB is expected; {their} channel is repeated."
+
+
+def _image(pages: Pages, index: int, path: Path) -> np.ndarray:
+    """Returns a stored page as an image `[H, W, C]`, or says why it is none."""
+    stored = pages.page(index).upright()
+    where = page_name(path, index, len(pages))
+    values = stored.values
+    if values.dtype.kind == "f":
+        _require_finite(values, where, "the image with 8 or 16 bits")
+    if (
+        stored.kind == "palette"
+        and stored.always_palette
+        and stored.palette is not None
+    ):
+        values = stored.palette[values]
+        if (values == values[..., :1]).all():
+            values = values[..., :1]
+    elif stored.kind in _REFUSED_IMAGE:
+        channels = f" ({values.shape[-1]} channels)" if values.ndim == 3 else ""
+        raise UserError(f"{where}{channels} {_REFUSED_IMAGE[stored.kind]}")
+    _require_opaque(stored, where)
+    if values.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+        raise UserError(
+            f"{where} holds {values.dtype} values, whose range is not known. Save the "
+            "image with 8 or 16 bits (unsigned integers)."
+        )
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{where} has {values.shape[-1]} channels; 1 (grey) and 3 (RGB) can be "
+            "read. Save a stack as pages, not as channels."
+        )
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return np.iinfo(values.dtype).max - values if stored.inverted else values
+
+
+def _label(pages: Pages, index: int, path: Path) -> np.ndarray:
+    """Returns a stored page as label values `[H, W]`, or says why it is none."""
+    where = page_name(path, index, len(pages))
+    if loss := pages.loss(index):
+        raise UserError(
+            f"{where} {loss}. Save the labels anew from where they were drawn, as PNG or "
+            "TIFF; converting this file does not bring them back."
+        )
+    stored = pages.page(index).upright()
+    values = stored.values
+    if stored.kind in _REFUSED_LABEL:
+        raise UserError(f"{where} {_REFUSED_LABEL[stored.kind]}")
+    if stored.kind != "palette":
+        _require_opaque(stored, where)
+    if values.ndim == 3:
+        grey = values[..., 0]
+        if not all(np.array_equal(grey, values[..., c]) for c in (1, -1)):
+            raise UserError(
+                f"{where} is a colour picture where one number per pixel is expected. Save "
+                "it as grey or palette PNG; where every class has its own colour, "
+                "segjax.data.files.palette.ids_of_colors turns colours into ids."
+            )
+        values = grey
+    if values.dtype.kind == "f":
+        _require_finite(values, where, "the labels as integers")
+        exact = values.astype(np.float64)
+        if (exact == np.rint(exact)).all() and (abs(exact) < _LARGEST_WHOLE).all():
+            values = exact.astype(np.int64)
+    return values // stored.gain if stored.gain > 1 else values
+
+
+def _require_finite(values: np.ndarray, where: str, remedy: str) -> None:
+    wrong = values.size - int(np.isfinite(values).sum())
+    if wrong:
+        raise UserError(
+            f"{where} has {wrong} values that are NaN or infinite. Repair them and save "
+            f"{remedy}."
+        )
+
+
+def _require_opaque(stored: Stored, where: str) -> None:
+    """Refuses what is seen through in parts, and channels of which nobody said what."""
+    if stored.kind == "extra":
+        count = stored.values.shape[-1]
+        which = "of which the fourth" if count == 4 else "of which one after the third"
+        raise UserError(
+            f"{where} has {count} channels, {which} is not alpha (transparency) but "
+            "another channel. Save it as grey or RGB."
+        )
+    alpha = stored.alpha
+    if alpha is None or not alpha.size:
+        return
+    full = 1 if alpha.dtype.kind in "fb" else np.iinfo(alpha.dtype).max
+    clear = int((alpha != full).sum())
+    if clear:
+        raise UserError(
+            f"{where} has a transparent part ({clear} of {alpha.size} pixels; it has an "
+            "alpha channel or a transparent colour). Save it without transparency, as "
+            "grey or RGB."
+        )
+
+
+def _require_page(path: Path, index: int, count: int) -> None:
+    if not 0 <= index < count:
+        raise UserError(
+            f"{path} has {count} pages, but page {index + 1} is asked for. "
+            "Was the file exchanged?"
+        )

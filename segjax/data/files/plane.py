@@ -1,0 +1,131 @@
+"""One page of an image file as it is stored, whatever the format of the file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from segjax.data.files.orientation import upright
+from segjax.types import UserError
+
+MAX_PIXELS = 1 << 31
+"""Pixels of one page, at most (46340 x 46340). More is refused as a damaged header."""
+
+MAX_BYTES = 1 << 34
+"""Bytes of one page, at most: `MAX_PIXELS` of 4 channels with 16 bits."""
+
+SMALL_BYTES = 1 << 28
+"""Bytes for which nobody asks whether the memory suffices."""
+
+EXTRA_CODECS = "pip install segjax[tiff]"
+"""What brings the decoders of rarer compressions."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One page as its file stores it.
+
+    Attributes:
+      values: `[H, W]` or `[H, W, C]`, without transparency.
+      kind: "grey", "rgb", "palette", "bilevel", "cmyk", "extra" (more channels than the
+        colours need, which are not transparency) or "other".
+      alpha: `[H, W]`, opacity, where the file has any; the maximum of its type is opaque.
+      gain: factor by which Pillow stretched grey values of less than 8 bits.
+      inverted: 0 means white.
+      palette: `[n, 3]` uint8, the colours that the values of a palette picture stand
+        for, where the format says so.
+      always_palette: the format has no other way of storing colours, so that a palette
+        does not tell labels from images.
+      orientation: tag of EXIF or TIFF, 1 to 8 (`segjax.data.files.orientation`).
+    """
+
+    values: np.ndarray
+    kind: str
+    alpha: np.ndarray | None = None
+    gain: int = 1
+    inverted: bool = False
+    palette: np.ndarray | None = None
+    always_palette: bool = False
+    orientation: int = 1
+
+    def upright(self) -> Stored:
+        """Returns the page as viewers show it."""
+        if self.orientation == 1:
+            return self
+        alpha = self.alpha
+        return replace(
+            self,
+            values=upright(self.values, self.orientation),
+            alpha=None if alpha is None else upright(alpha, self.orientation),
+            orientation=1,
+        )
+
+
+class Pages(Protocol):
+    """An open file."""
+
+    def __len__(self) -> int:
+        """Returns the number of pages."""
+
+    def page(self, index: int) -> Stored:
+        """Decodes one page."""
+
+    def loss(self, index: int) -> str:
+        """Says how a page was compressed if that may change values, else nothing."""
+
+
+def require_room(
+    path: Path, width: int, height: int, bytes_per_pixel: int, most: float | None = None
+) -> None:
+    """Checks what a head claims, before anything is decoded.
+
+    Args:
+      path: the file, for the message.
+      width: columns of the page.
+      height: rows of it.
+      bytes_per_pixel: of the decoded page.
+      most: bytes that the compressed ones can stand for, where their compression has a
+        limit.
+
+    Raises:
+      UserError: more than `MAX_PIXELS` or `MAX_BYTES`, more than `most`, or more than the
+        memory that is free.
+    """
+    total = width * height * bytes_per_pixel
+    claims = f"{path} claims {width} x {height} pixels"
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"{claims}, more than the {MAX_PIXELS} that one page may have. Cut it into "
+            "pieces, or replace it if it is damaged."
+        )
+    if total > MAX_BYTES:
+        raise UserError(
+            f"{claims} of {bytes_per_pixel} bytes, more than the {MAX_BYTES} bytes that "
+            "one page may have. Cut it into pieces, or replace it if it is damaged."
+        )
+    if most is not None and total > most:
+        raise UserError(
+            f"{claims} ({total} bytes), but what it holds is too short for them: it is "
+            "truncated or damaged. Copy it again or remove it."
+        )
+    if total > SMALL_BYTES and (free := _free_bytes()) is not None and total > free:
+        raise UserError(
+            f"{claims}, which take {total >> 20} MiB of memory, where {free >> 20} MiB "
+            "are free. Cut it into pieces, or use a machine with more memory."
+        )
+
+
+def _free_bytes() -> int | None:
+    """Memory that a process can have now, where the system says so."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            line = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(line.split()[1]) << 10
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

@@ -1,0 +1,1 @@
+"""Training examples whose label is a list of instances."""

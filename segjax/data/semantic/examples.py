@@ -1,0 +1,149 @@
+"""One training example out of a record: weighed, cropped, augmented, normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segjax.data.augment import augmentations as augmentation
+from segjax.data.augment.crops import draw_start
+from segjax.data.normalization import require_normalization, scale_of
+from segjax.data.semantic.weight_map import BorderWeights
+from segjax.types import Example, Record, UserError
+
+Size = int | Sequence[int]
+"""A side of a square, or `(height, width)`, in pixels."""
+
+
+class ExampleMaker:
+    """Turns a record into an example, at random, from the seed and a position alone.
+
+    Attributes:
+      records: labelled images.
+      seed: of crops and augmentations.
+      normalization: method of `segjax.data.files.images.normalize`.
+      input_size: `(height, width)` of what the network sees.
+      output_size: the same of what it answers.
+      framing: how the part of a record is chosen that is seen.
+      colors: the augmentations of colours, before normalisation.
+      augment: the other augmentations, with their margins.
+      margin: pixels that the augmentations read around what the network sees.
+      weights: border weights of the records, or None for 1 everywhere.
+
+    Raises:
+      ValueError: when sizes do not fit or the normalization does not exist.
+      UserError: for an augmentation or argument that does not exist.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        seed: int,
+        input_size: Size,
+        output_size: Size,
+        augment: augmentation.Augmentations,
+        normalization: str,
+        border_weight: Mapping[str, Any] | None,
+    ) -> None:
+        self.records, self.seed, self.normalization = records, seed, normalization
+        channels = records[0]["image"].shape[-1]
+        require_normalization(normalization, channels)
+        self.input_size, self.output_size = _pair(input_size), _pair(output_size)
+        for i, o in zip(self.input_size, self.output_size, strict=True):
+            if o < 1 or i < o or (i - o) % 2:
+                raise ValueError(
+                    "input_size must exceed output_size by an even number of pixels,"
+                    f" got {self.input_size} and {self.output_size}"
+                )
+        augmentation.check(augment, channels)
+        self.framing = augmentation.framing_of(augment)
+        self.colors = augmentation.of_colors(augment)
+        self.augment, self.margin = augmentation.with_margins(
+            augmentation.of_examples(augment), self.input_size
+        )
+        self.weights = None if border_weight is None else BorderWeights(**border_weight)
+
+    def __call__(self, position: int, record_id: int) -> Example:
+        """Makes the example at a position of the stream out of a record."""
+        record = self.records[record_id]
+        image, label = record["image"], _label_of(record)
+        # 1 keeps the stream apart from those that order the records.
+        rng = np.random.default_rng((self.seed, 1, position))
+        view = self.framing.draw((label.shape[0], label.shape[1]), rng)
+        arrays = {"image": image, "label": label}
+        if self.weights is not None:
+            arrays["weight"] = self.weights(record_id, record)
+        example, outside = view.read(arrays, *self._window(view.canvas, rng))
+        example["label"] = example["label"].astype(np.int32)
+        if self.weights is None:
+            example["weight"] = np.ones(example["label"].shape, np.float32)
+        largest = np.iinfo(image.dtype).max
+        example = self._colored(example, largest, rng)
+        example["image"] = scale_of(image, self.normalization)(example["image"])
+        if outside is not None:
+            example["image"][outside] = 0
+            example["weight"][outside] = 0
+        example = augmentation.apply(self.augment, example, rng)
+        return {
+            key: x if key == "image" else _center_crop(x, self.output_size)
+            for key, x in example.items()
+        }
+
+    def _colored(
+        self, example: Example, largest: int, rng: np.random.Generator
+    ) -> Example:
+        """Applies what wants colours in [0, 1] to intensities up to `largest`."""
+        if not self.colors:
+            return example
+        image = example["image"].astype(np.float32) / np.float32(largest)
+        colored = augmentation.apply(self.colors, {**example, "image": image}, rng)
+        return {**colored, "image": colored["image"] * np.float32(largest)}
+
+    def _window(
+        self, shape: tuple[int, int], rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Rows and columns of a random crop whose answered part lies in the image.
+
+        They may lie outside of it: what the network sees around that part, and what the
+        warps read around what the network sees; so may an answered part larger than the
+        image.
+        """
+        reaches = []
+        sizes = zip(shape, self.input_size, self.output_size, strict=True)
+        for length, inner, answered in sizes:
+            start = draw_start(rng, length, answered) - (inner - answered) // 2
+            reaches.append(np.arange(start - self.margin, start + inner + self.margin))
+        return reaches
+
+
+def _center_crop(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    top, left = ((n - s) // 2 for n, s in zip(x.shape[:2], size, strict=True))
+    return x[top : top + size[0], left : left + size[1]]
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+def record_name(record: Record) -> str:
+    """Name of a record as text, whether it is stored as text or bytes."""
+    name = record["name"]
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _label_of(record: Record) -> np.ndarray:
+    image, label = record["image"], record.get("label")
+    if label is None:
+        raise UserError(
+            f"The training record '{record_name(record)}' has no label; train on a"
+            " split that is labelled."
+        )
+    if label.shape != image.shape[:2]:
+        raise UserError(
+            f"The training record '{record_name(record)}' has an image of"
+            f" {image.shape[:2]} and a label of {label.shape} pixels; they must be equal."
+        )
+    return label

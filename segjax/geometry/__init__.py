@@ -1,0 +1,1 @@
+"""Integers about images: accepted sizes, receptive fields, alignment, tiles. No array is touched."""

@@ -1,0 +1,1 @@
+"""Boxes, and the regions of feature maps that they frame."""

@@ -1,0 +1,1 @@
+"""Resizing, upsampling and cropping of feature maps."""

@@ -1,0 +1,281 @@
+"""Predicting as the papers test: scales, mirror images, and crops that overlap.
+
+`segjax.predict.tiled` gives exactly what one pass over the whole image gives. What is
+here gives more than that: the mean of the class probabilities of several passes, over
+resized and mirrored images and over crops that overlap. DeepLab v2 and v3 (Chen et al.,
+arXiv 1606.00915, section 4.1; arXiv 1706.05587, section 4.1) resize and mirror, PSPNet
+(Zhao et al. 2017, arXiv 1612.01105) also slides a crop by two thirds of its side.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.geometry.tiles import Geometry, plan
+from segjax.ops.resizing.resize import resize_bilinear
+from segjax.predict.dihedral import log_probabilities
+from segjax.predict.tiled import Block, check_image, in_forms
+from segjax.types import Array
+
+_COLUMNS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """What is averaged for one image.
+
+    Attributes:
+      scales: factors by which the image is resized; its sides are rounded.
+      flip: whether each pass is repeated on the mirror image (left and right).
+      crop: height and width in pixels of crops of the resized image; None takes it
+        whole. Smaller images are filled up with 0, the mean of the normalised image.
+      crop_stride: distance of neighbouring crops, as a share of their side.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    crop: tuple[int, int] | None = None
+    crop_stride: float = 2 / 3
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if not self.scales or not all(
+            isinstance(s, (int, float)) and 0 < s < 16 for s in self.scales
+        ):
+            raise ValueError(
+                f"scales are one or more factors between 0 and 16, got {self.scales!r}"
+            )
+        if self.crop is not None and (
+            len(self.crop) != 2
+            or not all(type(side) is int and side > 0 for side in self.crop)
+        ):
+            raise ValueError(
+                f"crop is (height, width) in whole pixels, or None, got {self.crop!r}"
+            )
+        if not 0 < self.crop_stride <= 1:
+            raise ValueError(
+                "crop_stride is a share of the crop's side, more than 0 and at most 1, "
+                f"got {self.crop_stride}"
+            )
+
+    @property
+    def is_one(self) -> bool:
+        """Whether there is one pass, over the whole image as it is."""
+        return self.scales == (1.0,) and not self.flip and self.crop is None
+
+
+class AveragedPredictor:
+    """A network whose class probabilities are averaged over several passes.
+
+    It has the methods of `segjax.predict.tiled.Predictor` that evaluation and file
+    prediction use. The sum lives on the device; what comes back is the answer.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[[Array], Array],
+        geometry: Geometry,
+        passes: Passes,
+        *,
+        batch_size: int = 1,
+        sharding: jax.sharding.Sharding | None = None,
+        batch_sharding: jax.sharding.Sharding | None = None,
+    ) -> None:
+        """Keeps what the predictions need; nothing is compiled yet.
+
+        Args:
+          apply: maps images `[B, H, W, C]` float32 to logits `[B, H', W', K]`; see
+            `segjax.predict.tiled.Predictor`.
+          geometry: of that network.
+          passes: what is averaged.
+          batch_size: crops in one pass.
+          sharding: where images go; the parameters have to be on the same devices.
+          batch_sharding: where a batch of crops goes, on those devices.
+
+        Raises:
+          ValueError: if the network does not take crops of that size.
+        """
+        if passes.crop is not None:
+            for axis, side in zip(("height", "width"), passes.crop, strict=True):
+                geometry.check_input_side(side, name=f"crop {axis}")
+            if geometry.margin:
+                raise ValueError(
+                    "crop must be None for a network whose output is smaller than its "
+                    f"input, got {passes.crop}: it predicts by overlapping tiles anyway"
+                )
+        partial = isinstance(apply, jax.tree_util.Partial)
+        self._apply = apply if partial else jax.tree_util.Partial(apply)
+        self.geometry = geometry
+        self.passes = passes
+        self.batch_size = batch_size
+        self.sharding = sharding
+        self.batch_sharding = batch_sharding
+
+    def pages(
+        self, images: Iterable[np.ndarray], forms: Sequence[str] = ("labels",)
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Predicts a stream of images.
+
+        Args:
+          images: float32 `[H, W, C]` each, taken one by one; sizes may differ.
+          forms: keys of `segjax.predict.tiled.FORMS`; `logits` are log-probabilities.
+
+        Yields:
+          for each image, in order, an array over its pixels by form.
+        """
+        for block in self.blocks(images, forms):
+            yield block.values
+
+    def blocks(
+        self, images: Iterable[np.ndarray], forms: Sequence[str] = ("labels",)
+    ) -> Iterator[Block]:
+        """Predicts a stream of images, a block for each; see `pages`."""
+        flying: collections.deque[tuple[int, tuple[int, int], dict[str, Array]]]
+        flying = collections.deque()
+        for page, image in enumerate(images):
+            check_image(image)
+            answer = _answer(self._sum(image), tuple(forms))
+            flying.append((page, image.shape[:2], answer))
+            if len(flying) > 1:
+                yield _fetch(*flying.popleft())
+        while flying:
+            yield _fetch(*flying.popleft())
+
+    def _sum(self, image: np.ndarray) -> Array:
+        """The probabilities of all passes, added up; `[H, W, K]`."""
+        given = jax.device_put(image[None], self.sharding)
+        total = None
+        for scale in self.passes.scales:
+            seen = _resized(given, scale)
+            crop = self.passes.crop
+            scaled = self._whole(seen) if crop is None else self._crops(seen, crop)
+            total = _add_resized(total, scaled, image.shape[:2])
+        assert total is not None
+        return total[0]
+
+    def _whole(self, image: Array) -> Array:
+        down, across = (plan(self.geometry, side, 0) for side in image.shape[1:3])
+        rows, columns = down.source(down.windows[0]), across.source(across.windows[0])
+        framed = (
+            image
+            if _is_all(rows) and _is_all(columns)
+            else image[:, rows][:, :, columns]
+        )
+        found = _probabilities(self._apply, framed, self.passes.flip)
+        return found[:, : image.shape[1], : image.shape[2]]
+
+    def _crops(self, image: Array, crop: tuple[int, int]) -> Array:
+        height, width = image.shape[1:3]
+        frame = [
+            (0, max(0, c - side)) for c, side in zip(crop, (height, width), strict=True)
+        ]
+        image = jnp.pad(image, ((0, 0), *frame, (0, 0)))
+        starts = [
+            (i, j)
+            for i in crop_starts(image.shape[1], crop[0], self.passes.crop_stride)
+            for j in crop_starts(image.shape[2], crop[1], self.passes.crop_stride)
+        ]
+        total, count = None, np.zeros((1, *image.shape[1:3], 1), np.float32)
+        for first in range(0, len(starts), self.batch_size):
+            places = starts[first : first + self.batch_size]
+            filled = places + places[-1:] * (self.batch_size - len(places))
+            cut = _cut(image, np.asarray(filled), crop)
+            if self.batch_sharding is not None:
+                cut = jax.device_put(cut, self.batch_sharding)
+            found = _probabilities(self._apply, cut, self.passes.flip)
+            if self.sharding is not None:
+                found = jax.device_put(found, self.sharding)
+            if total is None:
+                shape = (1, *image.shape[1:3], found.shape[-1])
+                total = jnp.zeros(shape, jnp.float32, device=image.sharding)
+            for k, (i, j) in enumerate(places):
+                total = _place(total, found[k : k + 1], i, j)
+                count[:, i : i + crop[0], j : j + crop[1]] += 1
+        assert total is not None
+        return (total / count)[:, :height, :width]
+
+
+def crop_starts(side: int, crop: int, stride: float) -> list[int]:
+    """Where crops of one axis begin, such that they cover it.
+
+    Args:
+      side: pixels of the image, at least `crop`.
+      crop: pixels of a crop.
+      stride: distance of two crops as a share of `crop`, rounded up to whole pixels;
+        the last crop ends with the image.
+
+    Returns:
+      first pixels, ascending.
+
+    Example:
+      >>> crop_starts(500, 473, 2 / 3), crop_starts(1024, 713, 2 / 3)
+      ([0, 27], [0, 311])
+    """
+    step = int(np.ceil(crop * stride))
+    count = 1 + max(0, -(-(side - crop) // step))
+    return [min(i * step, side - crop) for i in range(count)]
+
+
+def _is_all(indices: np.ndarray) -> bool:
+    return bool((indices == np.arange(len(indices))).all())
+
+
+def _resized(image: Array, scale: float) -> Array:
+    """The image `[1, H, W, C]` at another scale, at least one pixel each way."""
+    if scale == 1:
+        return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[1:3])
+    return _resize(image, (height, width))
+
+
+def _fetch(page: int, sides: tuple[int, int], values: dict[str, Array]) -> Block:
+    height, width = sides
+    return Block(page, slice(0, height), slice(0, width), jax.device_get(values))
+
+
+_resize = jax.jit(
+    lambda image, size: resize_bilinear(image, size=size), static_argnums=1
+)
+
+
+@jax.jit(static_argnums=2)
+def _probabilities(apply: jax.tree_util.Partial, image: Array, flip: bool) -> Array:
+    """The softmax `[B, H, W, K]` of images, their mirror images averaged in."""
+    if not flip:
+        return jax.nn.softmax(apply(image).astype(jnp.float32))
+    both = jnp.concatenate([image, jnp.flip(image, _COLUMNS)])
+    found = jax.nn.softmax(apply(both).astype(jnp.float32))
+    straight, mirrored = jnp.split(found, 2)
+    return (straight + jnp.flip(mirrored, _COLUMNS)) / 2
+
+
+@jax.jit(static_argnums=2)
+def _add_resized(total: Array | None, part: Array, size: tuple[int, int]) -> Array:
+    resized = part if part.shape[1:3] == size else resize_bilinear(part, size=size)
+    return resized if total is None else total + resized
+
+
+@jax.jit(static_argnums=2)
+def _cut(image: Array, places: Array, crop: tuple[int, int]) -> Array:
+    size = (1, *crop, image.shape[-1])
+    cut = lambda place: jax.lax.dynamic_slice(image, (0, *place, 0), size)[0]
+    return jax.vmap(cut)(places)
+
+
+@jax.jit(donate_argnums=0)
+def _place(total: Array, part: Array, i: int, j: int) -> Array:
+    start = (0, i, j, 0)
+    there = jax.lax.dynamic_slice(total, start, part.shape)
+    return jax.lax.dynamic_update_slice(total, there + part, start)
+
+
+@jax.jit(static_argnums=1)
+def _answer(total: Array, forms: tuple[str, ...]) -> dict[str, Array]:
+    logits = log_probabilities(total / total.sum(-1, keepdims=True))
+    return in_forms(logits, forms)

@@ -1,0 +1,135 @@
+"""Networks that others have trained: a run's folder made from their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from segjax import config as config_lib
+from segjax.output.folder import Outputs
+from segjax.pretrained import sources
+from segjax.pretrained.convert import State
+from segjax.pretrained.files import file_sha256, read_state
+from segjax.pretrained.source import Source
+from segjax.runs.imported_experiment import CHANNELS, DETECTOR, experiment
+from segjax.runs.initialization import GROUP
+from segjax.tasks.table import Task, make_task
+from segjax.training import checkpoint
+from segjax.training.state import TrainState, parameters_sha256
+from segjax.training.workdir import CONFIG_FILE, check_workdir, lock, make_workdir
+from segjax.types import UserError
+
+log = logging.getLogger("segjax")
+
+
+def import_weights(
+    source: str, path: str | Path, workdir: str | Path, *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Makes a run's folder, at step 0, of a network that others have trained.
+
+    Evaluation and prediction take it as any other; its config is that of
+    `segjax.runs.imported_experiment`.
+
+    Args:
+      source: a name of `segjax.pretrained.SOURCES` that is a segmentation or a detector.
+      path: the file of weights.
+      workdir: the folder, which must not hold a run.
+      overwrite: whether a `config.json` that lies there is replaced.
+
+    Returns:
+      `step`, `parameters`, `parameters_sha256`, `model` and `sha256` of the file.
+
+    Raises:
+      UserError: if the file cannot be read or does not fit, or the folder holds a run;
+        nothing was written then.
+    """
+    workdir = Path(workdir)
+    entry = sources.lookup(source)
+    if entry.is_backbone:
+        raise UserError(
+            f"{source} classifies whole images, so there is nothing to predict with: "
+            "name the file as initialization of a config, or call "
+            "segjax.pretrained.load."
+        )
+    _require_no_run(workdir)
+    check_workdir(workdir)
+    outputs = Outputs(
+        workdir,
+        [(CONFIG_FILE, source)],
+        inputs=[Path(path)],
+        flag="--workdir",
+        overwrite=overwrite,
+    )
+    state_dict = sources.unwrapped(entry, read_state(path))
+    tensors = sources.tensors(entry, state_dict, (), what=source)
+    _require_two_classes(entry, tensors, path)
+    _, variables = sources.load(source, state_dict)
+    group = entry.group_of(tensors)
+    del state_dict, tensors
+    config, spec, objects = experiment(group, entry.normalization)
+    state = _state(make_task(config), variables)
+    sha256 = file_sha256(path)
+    about = {
+        "config": json.loads(config_lib.to_json(config)),
+        "channels": CHANNELS,
+        "label_spec": dataclasses.asdict(spec),
+        "instances": None if objects is None else dataclasses.asdict(objects),
+        GROUP: {"source": source, "input": str(path), "sha256": sha256},
+    }
+    make_workdir(workdir)
+    with lock(workdir):
+        _require_no_run(workdir)  # another import may have been faster
+        outputs.make_folder()
+        with outputs.file(CONFIG_FILE) as file:
+            file.write((config_lib.to_json(config) + "\n").encode())
+        with checkpoint.Checkpoints(workdir) as checkpoints:
+            checkpoints.save(state, json.loads(json.dumps(about)))
+            checkpoints.wait()
+    log.info(
+        "Predict with it: segjax predict --workdir=%s --input=FILES --output=FOLDER",
+        workdir,
+    )
+    return {
+        "step": 0,
+        "model": group["name"],
+        "num_classes": group["num_classes"],
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
+        "parameters_sha256": parameters_sha256(state.params),
+        "sha256": sha256,
+    }
+
+
+def _require_no_run(workdir: Path) -> None:
+    if checkpoint.steps_on_disk(workdir):
+        raise UserError(
+            f"--workdir={workdir} holds a run already: choose another folder."
+        )
+
+
+def _require_two_classes(entry: Source, state: State, path: str | Path) -> None:
+    """Says of a head with one output, for a sigmoid, how it becomes one of two classes."""
+    if entry.group["name"] == DETECTOR or entry.classes_of(state) != 1:
+        return
+    modules = [head for head in entry.classifier if f"{head}.bias" in state]
+    raise UserError(
+        f"{path} has a binary head: {', '.join(modules)} give one logit, for the foreground, where "
+        "segjax wants one for each of two classes or more. A background of zeros gives "
+        "the same labels and probabilities: save weight and bias of each as "
+        "np.concatenate([np.zeros_like(x), x]), and import that file."
+    )
+
+
+def _state(task: Task, variables: dict[str, Any]) -> TrainState:
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=jax.jit(task.optimizer.init)(params),
+    )

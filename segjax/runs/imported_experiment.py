@@ -1,0 +1,159 @@
+"""The experiments that networks which others have trained stand for.
+
+Weights come without one. What is written here lets a run's folder be evaluated, be used
+for prediction, and be trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from segjax import config as config_lib
+from segjax.data.datasets import voc
+from segjax.data.datasets.coco.categories import RAW_CLASSES, coco_specs
+from segjax.data.files.palette import voc_colors
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.tasks.semantic.crf import CRF
+
+CHANNELS = 3
+DETECTOR = "mask_rcnn"
+
+AUGMENT: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("random_scale", {}),
+    ("flip", {"vertical": False}),
+    ("random_crop", {}),
+)
+
+BUCKETS = ((800, 1088), (800, 1333), (1088, 800), (1333, 800), (800, 800))
+"""Of a shorter side of 800 pixels and a longer one of at most 1,333, as torchvision's."""
+
+
+class Imported(NamedTuple):
+    """An experiment that was made for weights.
+
+    Attributes:
+      config: the experiment.
+      label_spec: names and colours of its classes.
+      instances: what the objects are that it finds, where it finds objects.
+    """
+
+    config: ml_collections.ConfigDict
+    label_spec: LabelSpec
+    instances: InstanceSpec | None = None
+
+
+def experiment(group: dict[str, Any], normalization: str) -> Imported:
+    """The experiment that imported weights stand for.
+
+    Args:
+      group: its group `model`.
+      normalization: of the images of a segmentation; a detector has its own.
+
+    Returns:
+      The experiment.
+    """
+    if group["name"] == DETECTOR:
+        return _detector(group)
+    return _segmentation(group, normalization)
+
+
+def _segmentation(group: dict[str, Any], normalization: str) -> Imported:
+    """VOC's class names where there are 21 classes, and training as in torchvision's
+    scripts (github.com/pytorch/vision, references/segmentation), but for batch and steps.
+    The CRF has the values of DeepLab v2.
+    """
+    spec = label_spec(group["num_classes"])
+    data: dict[str, Any] = {"name": "voc"}
+    if spec != voc.LABEL_SPEC:
+        classes = tuple(zip(spec.names, spec.colors, strict=True))
+        data = {"name": "folder", "classes": classes, "channels": CHANNELS}
+    config = {
+        "seed": 0,
+        "num_steps": 30_000,
+        "batch_size": 8,
+        "log_every": 100,
+        "eval_every": 5_000,
+        "checkpoint_every": 1_000,
+        "data": data,
+        "pipeline": {
+            "input_size": (480, 480),
+            "normalization": normalization,
+            "augment": AUGMENT,
+        },
+        "model": group,
+        "loss": {"name": "cross_entropy", "aux_weight": 0.5},
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
+        "schedule": {"name": "poly", "peak": 0.01},
+        "evaluation": {"split": "validation"},
+        "crf": dataclasses.asdict(CRF()),
+    }
+    return Imported(_config(config), spec)
+
+
+def _detector(group: dict[str, Any]) -> Imported:
+    """COCO's names where the number of classes is COCO's, and training as in torchvision's
+    scripts (references/detection), with the batch and the steps of Detectron's "1x".
+    """
+    spec, objects = coco_specs(group["num_classes"], group.get("keypoints"))
+    raw_ids = group["num_classes"] == RAW_CLASSES
+    data: dict[str, Any] = {"name": "coco", "raw_ids": raw_ids, "drop_wrong": True}
+    best = "mask_AP" if group.get("masks", True) else "box_AP"
+    if objects.keypoints is not None:
+        data = {
+            "name": "coco",
+            "train": "annotations/person_keypoints_train2017.json",
+            "validation": "annotations/person_keypoints_val2017.json",
+            "keypoints": True,
+            "drop_wrong": True,
+            "allow_unlisted": True,
+        }
+        best = "keypoint_AP"
+    config = {
+        "task": "instance",
+        "seed": 0,
+        "num_steps": 90_000,
+        "batch_size": 16,
+        "log_every": 50,
+        "eval_every": 10_000,
+        "checkpoint_every": 1_000,
+        "data": data,
+        "pipeline": {
+            "buckets": BUCKETS,
+            "resize": "fit",
+            "max_objects": 100,
+            "augment": (("flip", {}),),
+        },
+        "model": group,
+        "loss": {"name": "mask_rcnn"},
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
+        "schedule": {
+            "name": "drops",
+            "peak": 0.02,
+            "at": (60_000, 80_000),
+            "warmup_steps": 500,
+        },
+        "evaluation": {"split": "validation", "best_metric": best, "batch_size": 1},
+    }
+    return Imported(_config(config), spec, objects)
+
+
+def _config(values: dict[str, Any]) -> ml_collections.ConfigDict:
+    return config_lib.from_dict(json.loads(json.dumps(values)))
+
+
+def label_spec(num_classes: int) -> LabelSpec:
+    """The classes of PASCAL VOC where there are 21, numbered ones otherwise.
+
+    Example:
+      >>> label_spec(21).names[15], label_spec(2).names
+      ('person', ('class0', 'class1'))
+    """
+    if num_classes == voc.LABEL_SPEC.num_classes:
+        return voc.LABEL_SPEC
+    names = tuple(f"class{i}" for i in range(num_classes))
+    return LabelSpec(names, voc_colors(num_classes))

@@ -1,0 +1,271 @@
+"""Runs that do not begin with random weights: a file named in the config, or an import."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from segjax import config as config_lib
+from segjax.models.builder import BACKBONE
+from segjax.pretrained import convert, sources
+from segjax.pretrained.files import file_sha256, read_state
+from segjax.pretrained.source import Source
+from segjax.runs.run_weights import RUN, weights_of_run
+from segjax.training import checkpoint
+from segjax.training.state import TrainState
+from segjax.types import UserError
+
+log = logging.getLogger("segjax")
+
+GROUP = "initialization"
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialization:
+    """The optional group `initialization` of a config.
+
+    Attributes:
+      source: a name of `segjax.pretrained.SOURCES`, or "segjax/run", another run of
+        ours. Weights of a classifier of images go into the backbone of the model, or,
+        without one, into its layers of the same names.
+      input: the file, or the folder of the run or of one of its checkpoints.
+      skip: modules of the source that are left out, as "classifier.4", or "logits".
+    """
+
+    source: str
+    input: str
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the kinds of the values."""
+        for name in ("source", "input"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is text, got {getattr(self, name)!r}")
+        if not isinstance(self.skip, tuple):
+            raise ValueError(f'skip is a tuple, as ("fc",), got {self.skip!r}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a run begins with.
+
+    Attributes:
+      variables: collections of the model, without what is drawn.
+      about: where they come from; JSON, kept beside each checkpoint.
+    """
+
+    variables: dict[str, Any]
+    about: dict[str, str]
+
+
+def check(config: ml_collections.ConfigDict) -> Initialization | None:
+    """Checks the group of a config, if there is one; reads no file.
+
+    Returns:
+      The group; None without it.
+
+    Raises:
+      UserError: naming the key that is wrong.
+    """
+    if GROUP not in config:
+        return None
+    found = config_lib.call(Initialization, config[GROUP], GROUP)
+    try:
+        if found.source != RUN:
+            sources.lookup(found.source)
+    except UserError as error:
+        raise UserError(f"config.{GROUP}.source: {error}") from error
+    return found
+
+
+def read(
+    config: ml_collections.ConfigDict, model: nn.Module, channels: int, workdir: Path
+) -> Weights | None:
+    """Reads the weights that a config names.
+
+    Args:
+      config: the experiment.
+      model: its network.
+      channels: of its images.
+      workdir: of the run.
+
+    Returns:
+      The weights; None if none are named, or the run has a checkpoint to go on from.
+
+    Raises:
+      UserError: if the file cannot be read, or does not fit the model.
+    """
+    if GROUP not in config or checkpoint.steps_on_disk(workdir):
+        return None
+    named = check(config)
+    assert named is not None
+    path = Path(named.input).expanduser()
+    if named.source == RUN:
+        target = abstract(model, channels)
+        return Weights(*weights_of_run(path, named.skip, target))
+    if not path.is_file():
+        raise UserError(
+            f"config.{GROUP}.input is {named.input}: there is no such file."
+        )
+    entry = sources.lookup(named.source)
+    given = config.pipeline.normalization
+    if given != entry.normalization:
+        log.warning(
+            'config.pipeline.normalization is "%s", but the weights of %s are for "%s".',
+            given,
+            named.source,
+            entry.normalization,
+        )
+    _check_epsilon(entry, named, model)
+    about = {"source": named.source, "input": str(path), "sha256": file_sha256(path)}
+    variables = fit(entry, read_state(path), named, abstract(model, channels))
+    return Weights(variables, about)
+
+
+def _check_epsilon(entry: Source, named: Initialization, model: nn.Module) -> None:
+    """Warns of frozen norms whose epsilon is not that of the weights."""
+    theirs = entry.group.get(BACKBONE, {}).get("norm_epsilon")
+    ours = getattr(getattr(model, BACKBONE, None), "norm_epsilon", theirs)
+    if theirs is not None and ours != theirs:
+        log.warning(
+            "config.model has norms with an epsilon of %g, but the published weights of "
+            "%s are for %g: set config.model.norm_epsilon, unless you trained them.",
+            ours,
+            named.source,
+            theirs,
+        )
+
+
+def abstract(model: nn.Module, channels: int) -> Mapping[str, Any]:
+    """Shapes of a model's collections for images of so many channels."""
+    side = model.geometry.next_legal(224)
+    image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+    init = lambda image: model.init(jax.random.key(0), image, train=False)
+    return jax.eval_shape(init, image)
+
+
+def fit(
+    entry: Source,
+    state_dict: Mapping[str, np.ndarray],
+    named: Initialization,
+    target: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Converts weights for a model that need not be the source's own.
+
+    The backbone has to be filled; of the rest, what has no tensor is left out. A
+    classifier of images has no place in a segmentation, and is passed over. A model
+    without backbone can have the layers of one itself, by the same names, as SegNet and
+    DeconvNet have those of VGG; these have to be filled, then.
+
+    Args:
+      entry: the source.
+      state_dict: foreign tensors by name.
+      named: the group of the config.
+      target: shapes of the model's collections.
+
+    Returns:
+      Collections like `target`, those leaves that the weights have.
+
+    Raises:
+      UserError: if the weights do not fit.
+    """
+    what = f"The weights of {named.source} in {named.input}"
+    state_dict = sources.unwrapped(entry, state_dict, named.skip)
+    state = sources.tensors(entry, state_dict, named.skip, what=what)
+    params = target["params"]
+    names = dict(entry.names)
+    if entry.is_backbone:
+        if BACKBONE in params:
+            names = {theirs: f"{BACKBONE}/{ours}" for theirs, ours in names.items()}
+        elif not any(_has(params, ours) for ours in names.values()):
+            raise UserError(
+                f"{what} are those of a backbone, but config.model has none: choose a "
+                "model with a backbone, or leave the group out."
+            )
+        homeless = [
+            module
+            for module in convert.modules_of(state)
+            if module.startswith(entry.top)
+            and module in names
+            and not _has(params, names[module])
+        ]
+        state = convert.drop(state, homeless, source=what)
+    heads = [head for head in entry.classifier if f"{head}.bias" in state]
+    advice = ""
+    if heads and not entry.is_backbone:
+        listed = ", ".join(f'"{head}"' for head in heads)
+        advice = f" For other classes, set config.{GROUP}.skip=({listed},)."
+    required = {x for x in _modules(params) if x.startswith(f"{BACKBONE}/")}
+    if entry.is_backbone and BACKBONE not in params:
+        required = set(names.values())
+    variables = convert.convert(
+        state,
+        names,
+        target,
+        optional=lambda module: module not in required,
+        source=what,
+        hint=sources.hint(named.source, state_dict) or advice,
+    )
+    filled = set(_modules(variables["params"]))
+    drawn = [module for module in _modules(params) if module not in filled]
+    log.info(
+        "Weights    %d modules from %s; drawn: %s",
+        len(filled),
+        named.input,
+        ", ".join(drawn) or "nothing",
+    )
+    return variables
+
+
+def initialized(state: TrainState, weights: Weights | None) -> TrainState:
+    """Puts weights in the place of those that were drawn."""
+    if weights is None:
+        return state
+    return dataclasses.replace(
+        state,
+        params=sources.merge(state.params, weights.variables["params"]),
+        batch_stats=sources.merge(
+            state.batch_stats, weights.variables.get("batch_stats", {})
+        ),
+    )
+
+
+def remember(
+    about: dict[str, Any], weights: Weights | None, saved: Mapping[str, Any] | None
+) -> None:
+    """Notes where a run began in what its checkpoints say of themselves.
+
+    Args:
+      about: what the next checkpoints will say; changed.
+      weights: what the run begins with, if it begins now.
+      saved: what the checkpoint says that it goes on from, if it does.
+    """
+    if weights is not None:
+        about[GROUP] = json.loads(json.dumps(weights.about))
+    elif saved is not None and GROUP in saved:
+        about[GROUP] = saved[GROUP]
+
+
+def _modules(params: Mapping[str, Any]) -> list[str]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    names = ("/".join(key.key for key in path[:-1]) for path, _ in leaves)
+    return list(dict.fromkeys(names))
+
+
+def _has(params: Mapping[str, Any], module: str) -> bool:
+    node: Any = params
+    for part in module.split("/"):
+        if part not in node:
+            return False
+        node = node[part]
+    return True

@@ -1,0 +1,69 @@
+"""What helps where a machine or its accelerator has not enough memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_collections
+
+from segjax.tasks.instance.task import InstanceTask
+from segjax.tasks.table import make_task
+from segjax.training import sharding
+from segjax.training.workdir import read_config
+from segjax.types import UserError
+
+TILE = 128
+"""Output side in pixels of a tile that fits nearly everywhere."""
+
+
+def for_training(config: ml_collections.ConfigDict) -> str:
+    """Names the keys of a config that make a step of training smaller.
+
+    Example:
+      >>> for_training(ml_collections.ConfigDict({
+      ...     "batch_size": 16, "model": {"dtype": "float32"}, "pipeline": {}}))
+      'Train in another --workdir with --config.batch_size=8 or --config.model.dtype=bfloat16.'
+    """
+    half = config.batch_size // 2
+    half -= half % sharding.device_count()
+    ways = [f"--config.batch_size={half}"] if half else []
+    if config.model.get("dtype") == "float32":
+        ways.append("--config.model.dtype=bfloat16")
+    if "input_size" in config.pipeline:
+        ways.append("a smaller --config.pipeline.input_size")
+    if not ways:
+        return "Train on a machine with more of it."
+    first, last = ", ".join(ways[:-1]), ways[-1]
+    return f"Train in another --workdir with {first}{' or ' if first else ''}{last}."
+
+
+def for_images(workdir: Path, verb: str, tile: int | None) -> str:
+    """Names the flags that make what is evaluated or predicted at once smaller.
+
+    Args:
+      workdir: the folder of the run.
+      verb: such as "predict".
+      tile: side of the tiles that were too large; None where one was chosen.
+
+    Returns:
+      A sentence.
+    """
+    try:
+        task = make_task(read_config(workdir))
+    except UserError:
+        return "Free some, or use a machine with more of it."
+    ways = []
+    if isinstance(task, InstanceTask):
+        used, has_tiles = tile, verb == "predict"
+    else:
+        used = task.evaluation.tile if tile is None else tile
+        has_tiles = verb in ("evaluate", "predict") and (
+            task.evaluated_model.geometry.tiles and task.evaluation.passes.is_one
+        )
+        if verb == "predict":
+            ways.append(f"--downscale={2 * task.downscale}")
+    if has_tiles:
+        ways.insert(0, f"--tile={max(min(TILE, (used or 2 * TILE) // 2), 1)}")
+    if not ways:
+        return "Free some, or use a machine with more of it."
+    return f"Call again with {' or '.join(ways)}."

@@ -1,0 +1,1 @@
+"""Instances with boxes, masks and keypoints: loss, evaluation, prediction, pictures."""

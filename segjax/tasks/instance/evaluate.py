@@ -1,0 +1,314 @@
+"""Measuring a network of objects on a split: every image whole, and exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from segjax.data.dataset import Dataset
+from segjax.data.instance.batches import evaluation_batches
+from segjax.errors import suggestion
+from segjax.layers.attributes import check_counts
+from segjax.metrics.average_precision import AveragePrecision
+from segjax.metrics.matching_f1 import (
+    THRESHOLDS,
+    matching_counts,
+    matching_metrics,
+)
+from segjax.ops.regions.masks import paste_masks
+from segjax.rle import decode
+from segjax.types import Array, Record, UserError
+
+PREFIXES = {
+    "boxes": "box",
+    "masks": "mask",
+    "boundaries": "boundary",
+    "keypoints": "keypoint",
+}
+"""What is compared, and how its metrics begin: "box_AP", "mask_AP50", ..."""
+
+Detect = Callable[[Mapping[str, np.ndarray]], Mapping[str, Array]]
+"""From a batch with `image` and `sizes` to what `MaskRCNN` answers."""
+
+
+@dataclass(frozen=True)
+class InstanceEvaluation:
+    """What an experiment with objects measures.
+
+    Attributes:
+      split: the split that is evaluated during training.
+      best_metric: the metric that marks the best checkpoint: the highest value.
+      batch_size: images that are predicted at a time, on all devices of a process.
+      buckets: sizes that images are padded to; None: those of training. With others a
+        network is trained on parts of images (`resize="keep"`) and measured on whole ones.
+      boundaries: whether the average precision of outlines is measured, too.
+      matching_f1: whether masks are also scored as a label image: the F1 of matched
+        objects over thresholds of IoU, as for nuclei.
+      least_score: of the objects in that label image, as in prediction.
+      max_detections: detections of an image and class that count for the average
+        precision; None is COCO's number, 100, of keypoints 20.
+      mask_threshold: probability from which on a pixel is in a mask.
+    """
+
+    split: str = "validation"
+    best_metric: str = "mask_AP"
+    batch_size: int = 4
+    buckets: tuple[tuple[int, int], ...] | None = None
+    boundaries: bool = False
+    matching_f1: bool = False
+    least_score: float = 0.5
+    max_detections: int | None = None
+    mask_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without data."""
+        check_counts(batch_size=self.batch_size)
+        if self.max_detections is not None:
+            check_counts(max_detections=self.max_detections)
+        for name in ("mask_threshold", "least_score"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise ValueError(f"{name} is between 0 and 1, got {value!r}")
+
+    def kinds(self, model: Any, dataset: Dataset) -> tuple[str, ...]:
+        """What is compared: what the network answers, and the data set has."""
+        spec = dataset.instances
+        points = bool(model.keypoints) and spec is not None and spec.keypoints
+        kinds = ["boxes", *["masks"] * model.masks]
+        kinds += ["boundaries"] * (model.masks and self.boundaries)
+        return (*kinds, *["keypoints"] * bool(points))
+
+    def check(self, model: Any, dataset: Dataset) -> None:
+        """Checks the metric that is named.
+
+        Raises:
+          UserError: if it is not measured.
+        """
+        known = set(Sums(self, model, dataset).metrics())
+        if self.best_metric not in known:
+            raise UserError(
+                f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
+                f"measured.{suggestion(self.best_metric, known)}"
+            )
+
+
+def limits(most: int | None, kind: str) -> tuple[int, ...]:
+    """Numbers of detections that `AveragePrecision` tells apart, the largest last.
+
+    Example:
+      >>> limits(400, "masks"), limits(5, "boxes"), limits(30, "keypoints")
+      ((1, 10, 400), (1, 5), (30,))
+    """
+    if most is None:
+        return ()
+    lower = () if kind == "keypoints" else (1, 10)
+    return (*(limit for limit in lower if limit < most), most)
+
+
+@dataclass(frozen=True)
+class InstanceReport:
+    """The outcome of an evaluation.
+
+    Attributes:
+      metrics: by name; NaN where a metric is undefined.
+    """
+
+    metrics: dict[str, float]
+
+
+class Sums:
+    """What was measured of the images so far."""
+
+    def __init__(self, evaluation: InstanceEvaluation, model: Any, dataset: Dataset):
+        """Begins with no image."""
+        names = dataset.label_spec.names[1:]
+        spec = dataset.instances
+        sigmas = spec.keypoints.sigmas if spec and spec.keypoints else ()
+        self.precisions = {
+            kind: AveragePrecision(
+                names, kind, limits(evaluation.max_detections, kind), sigmas
+            )
+            for kind in evaluation.kinds(model, dataset)
+        }
+        self.matching = evaluation.matching_f1 and model.masks
+        self.least_score = evaluation.least_score
+        self.counts: list[np.ndarray] = []
+
+    def add(self, record: Record, found: Mapping[str, np.ndarray]) -> None:
+        """Adds an image.
+
+        Args:
+          record: with its objects.
+          found: as from `in_record`.
+        """
+        for precision in self.precisions.values():
+            precision.add(record, found)
+        if self.matching:
+            truth = label_image(decoded(record), record["image"].shape[:2])
+            good = found["masks"][found["scores"] >= self.least_score]
+            label = label_image(good, record["image"].shape[:2])
+            self.counts.append(matching_counts(truth, label))
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics of all images that were added."""
+        metrics: dict[str, float] = {}
+        for kind, precision in self.precisions.items():
+            scores, prefix = precision.result(), PREFIXES[kind]
+            metrics |= {f"{prefix}_{k}": v for k, v in scores.stats.items()}
+            for name, values in scores.per_class.items():
+                metrics[f"{prefix}_AP/{name}"] = values["AP"]
+        if self.matching:
+            shape = (-1, len(THRESHOLDS), 4)
+            metrics |= matching_metrics(np.reshape(self.counts, shape))
+        return metrics
+
+
+def evaluate_instances(
+    detect: Detect,
+    records: Sequence[Record],
+    sums: Sums,
+    *,
+    split: str,
+    batch_size: int,
+    buckets: Sequence[tuple[int, int]],
+    resize: str,
+    mask_threshold: float = 0.5,
+) -> InstanceReport:
+    """Predicts each image of a split and compares the objects.
+
+    In a run of many processes each of them measures all images.
+
+    Args:
+      detect: the network.
+      records: images with objects.
+      sums: what is measured; nothing was added yet.
+      split: their name, for messages.
+      batch_size: images that are predicted at a time.
+      buckets: sizes that images are padded to.
+      resize: how they meet their bucket.
+      mask_threshold: probability from which on a pixel is in a mask.
+
+    Returns:
+      The metrics.
+
+    Raises:
+      UserError: if the split has no records or no objects.
+    """
+    if not len(records):
+        raise UserError(f'The split "{split}" has no images to evaluate.')
+    if "boxes" not in records[0]:
+        raise UserError(
+            f'The split "{split}" has no objects: it can be predicted, not evaluated.'
+        )
+    for i, found in predictions(
+        detect,
+        records,
+        batch_size=batch_size,
+        buckets=buckets,
+        resize=resize,
+        mask_threshold=mask_threshold,
+    ):
+        sums.add(records[i], found)
+    return InstanceReport(sums.metrics())
+
+
+def predictions(
+    detect: Detect,
+    records: Sequence[Record],
+    *,
+    batch_size: int,
+    buckets: Sequence[tuple[int, int]],
+    resize: str,
+    mask_threshold: float = 0.5,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yields the number of each record, and the objects found, as `in_record` gives them.
+
+    Args:
+      detect: the network.
+      records: images.
+      batch_size: images that are predicted at a time.
+      buckets: sizes that images are padded to.
+      resize: how they meet their bucket.
+      mask_threshold: probability from which on a pixel is in a mask.
+    """
+    for batch in evaluation_batches(
+        records, batch_size=batch_size, buckets=buckets, resize=resize
+    ):
+        outputs = jax.device_get(detect(batch))
+        for row, i in enumerate(batch["record"].tolist()):
+            if batch["valid"][row]:
+                one = {name: values[row] for name, values in outputs.items()}
+                height, width = batch["record_sizes"][row].tolist()
+                ratios = batch["ratios"][row]
+                yield i, in_record(one, ratios, (height, width), mask_threshold)
+
+
+def in_record(
+    outputs: Mapping[str, np.ndarray],
+    ratios: np.ndarray,
+    size: tuple[int, int],
+    mask_threshold: float = 0.5,
+) -> dict[str, np.ndarray]:
+    """Brings what was found in one image to the pixels of its record.
+
+    Args:
+      outputs: of the network, of one image.
+      ratios: pixels of the record for one of the network, along y and x, `[2]`.
+      size: height and width of the record.
+      mask_threshold: probability from which on a pixel is in a mask.
+
+    Returns:
+      `boxes` `[D, 4]`, `scores` and `classes` `[D]`, and where there are any `masks`
+      bool `[D, H, W]` and `keypoints` `[D, P, 3]`, (y, x, score); best first.
+    """
+    real = outputs["valid"]
+    boxes, scale = outputs["boxes"][real], np.tile(ratios, 2)[None]
+    limit = np.tile(np.array(size, np.float32), 2)[None]
+    found = {
+        "boxes": np.clip(boxes * scale, 0, limit),
+        "scores": outputs["scores"][real],
+        "classes": outputs["classes"][real],
+    }
+    if "masks" in outputs:
+        found["masks"] = paste_masks(
+            outputs["masks"][real], found["boxes"], size, threshold=mask_threshold
+        )
+    if "keypoints" in outputs:
+        scales = np.array([*ratios, 1], np.float32)
+        found["keypoints"] = outputs["keypoints"][real] * scales[None, None]
+    return found
+
+
+def decoded(record: Record) -> np.ndarray:
+    """Masks of the objects of a record that are no crowds, bool `[N, H, W]`."""
+    size = record["image"].shape[:2]
+    kept = [
+        decode(rle)
+        for rle, crowd in zip(record["masks"], record["crowd"], strict=True)
+        if not crowd
+    ]
+    return np.stack(kept) if kept else np.zeros((0, *size), bool)
+
+
+def label_image(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Numbers the objects of an image from 1 on; where they overlap, the first one stays.
+
+    Args:
+      masks: bool `[N, H, W]`, the best first.
+      size: height and width.
+
+    Returns:
+      int32 `[H, W]`, 0 where there is no object.
+
+    Example:
+      >>> label_image(np.array([[[1, 1, 0]], [[0, 1, 1]]], bool), (1, 3)).tolist()
+      [[1, 1, 2]]
+    """
+    label = np.zeros(size, np.int32)
+    for number, mask in enumerate(masks, 1):
+        label[mask & (label == 0)] = number
+    return label

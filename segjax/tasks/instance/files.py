@@ -1,0 +1,245 @@
+"""From image files to objects: label images, COCO's results, pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segjax.data.files.images import list_images
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.output.folder import Outputs
+from segjax.predict.inputs import look_at_all, read_source
+from segjax.predict.writers import plan_outputs, png_file, result_suffix, tiff_file
+from segjax.rle import decode, encode
+from segjax.tasks.instance.coco_results import coco_results, numbered, write_results
+from segjax.tasks.instance.evaluate import Detect, predictions
+from segjax.tasks.instance.stitch import join_tiles, tile_rects
+from segjax.viz import to_display
+from segjax.viz.instances import draw_objects
+
+log = logging.getLogger("segjax")
+
+RESULTS = "results.json"
+OVERLAP = 0.25
+"""Share of a tile's shorter side that neighbours have in common."""
+
+Progress = Callable[[int, int, str], None]
+"""Called after each page with pages done, pages in all, and the name of the file."""
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds objects in images of any size.
+
+    Attributes:
+      detect: the network, from a batch of `image` and `sizes` to its outputs.
+      batch_size: rows that it takes.
+      buckets: sizes that it is compiled for.
+      resize: how images meet them (`segjax.data.instance.buckets.RESIZES`).
+      mask_threshold: probability from which on a pixel is in a mask.
+      least_score: objects of a lower score are left out.
+      tile: side of a tile in pixels of the image; 0 takes images whole; None cuts into
+        tiles only what is larger than every bucket where images keep their size.
+    """
+
+    detect: Detect
+    batch_size: int
+    buckets: Sequence[tuple[int, int]]
+    resize: str
+    mask_threshold: float = 0.5
+    least_score: float = 0.5
+    tile: int | None = None
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """Finds the objects of an image.
+
+        Args:
+          image: `[H, W, C]` of unsigned whole numbers.
+
+        Returns:
+          `boxes` `[N, 4]`, `scores`, `classes` `[N]`, highest score first, and where the
+          network has them `masks`, run lengths, and `keypoints` `[N, P, 3]`.
+        """
+        size = (image.shape[0], image.shape[1])
+        rects = self._rects(size)
+        parts = [{"image": image[y0:y1, x0:x1]} for y0, x0, y1, x1 in rects]
+        found: list[Mapping[str, np.ndarray]] = [{} for _ in parts]
+        for i, objects in predictions(
+            self.detect,
+            parts,
+            batch_size=self.batch_size,
+            buckets=self.buckets,
+            resize=self.resize,
+            mask_threshold=self.mask_threshold,
+        ):
+            good = objects["scores"] >= self.least_score
+            found[i] = {name: values[good] for name, values in objects.items()}
+        if len(rects) > 1:
+            return join_tiles(rects, found, size)
+        whole: dict[str, Any] = dict(found[0])
+        if "masks" in whole:
+            whole["masks"] = tuple(encode(mask) for mask in whole["masks"])
+        return whole
+
+    def _rects(self, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+        if self.tile:
+            side = (self.tile, self.tile)
+        else:
+            side = max(self.buckets, key=lambda bucket: bucket[0] * bucket[1])
+            fits = any(b[0] >= size[0] and b[1] >= size[1] for b in self.buckets)
+            if self.tile == 0 or self.resize != "keep" or fits:
+                return [(0, 0, *size)]
+        return tile_rects(size, side, int(OVERLAP * min(side)))
+
+
+def predict_instance_files(
+    find: Callable[[np.ndarray], Mapping[str, Any]],
+    input: str | Path,
+    output: str | Path,
+    *,
+    label_spec: LabelSpec,
+    instances: InstanceSpec | None = None,
+    channels: int = 3,
+    overlay: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Writes the objects of each image file.
+
+    For `STEM.*` there is `STEM.png` (of a TIFF `STEM.tif`, page by page) with 16 bits a
+    pixel: 0 where there is no object, then 1, 2, ..., the best one first; and on
+    demand `STEM_overlay.png` (of a stack, with the number of the page) with boxes, names,
+    masks and skeletons. `results.json` tells all objects in COCO's form, each with
+    `category_name`, `file_name`, `page` and `label`, its number in the label image.
+    `image_id` is the number that each file is named by, as COCO's are; where a stem is
+    no number, two have the same, or a file has pages, images are numbered from 1 on in
+    their order.
+
+    Args:
+      find: what finds the objects of an image (`Finder`).
+      input: an image file, or a folder of them.
+      output: folder for the results; made if it is not there.
+      label_spec: names of the classes, 0 being the background.
+      instances: numbers of the categories and the skeleton; by default the categories
+        are numbered as the classes.
+      channels: that the network was trained on; images that are grey are given as many.
+      overlay: whether pictures are written, too.
+      overwrite: whether files are replaced that segjax did not write, or that were
+        changed since.
+      progress: told about each finished page.
+
+    Returns:
+      The label images and `results.json`, the last.
+
+    Raises:
+      UserError: an input that is missing or damaged, two inputs of one stem, results
+        that would overwrite inputs or files of the user, or a folder that cannot be
+        written.
+    """
+    paths, output = list_images(input), Path(output)
+    sources = look_at_all(input, paths, channels)
+    names = {s.path: _names(s.path, s.pages, overlay) for s in sources}
+    outputs = plan_outputs(names, output, also=[RESULTS], overwrite=overwrite)
+    if instances is None:
+        instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
+    counts = [source.pages for source in sources]
+    total, done = sum(counts), 0
+    ids = _image_ids(paths, counts)
+    outputs.make_folder()
+    rows: list[dict[str, Any]] = []
+    for source in sources:
+        path, labels = source.path, []
+        label_name, *pictures = names[path]
+        for page, image in enumerate(read_source(source, channels)):
+            found, done = find(image), done + 1
+            labels.append(_label(found, (image.shape[0], image.shape[1])))
+            own = {"file_name": path.name, "page": page + 1}
+            rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
+            if overlay:
+                with png_file(outputs, pictures[page]) as write:
+                    write(_drawn(image, found, label_spec, instances))
+            if progress is not None:
+                progress(done, total, path.name)
+        _write_labels(outputs, label_name, labels)
+    with outputs.file(RESULTS) as file:
+        write_results(file, rows)
+    log.info("Objects found: %d, in images: %d", len(rows), total)
+    return [output / name for name in (*(own[0] for own in names.values()), RESULTS)]
+
+
+def _names(path: Path, pages: int, overlay: bool) -> list[str]:
+    """The files of an input: its label image, then the picture of each page."""
+    numbers = [f"_{page + 1}" for page in range(pages)] if pages > 1 else [""]
+    pictures = [f"{path.stem}{number}_overlay.png" for number in numbers]
+    return [f"{path.stem}{result_suffix(path)}", *pictures * overlay]
+
+
+def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """The label image of what was found; boxes are filled where there are no masks."""
+    if "masks" in found:
+        return numbered(found["masks"], size)
+    label = np.zeros(size, np.uint16)
+    for number, box in reversed(list(enumerate(found["boxes"], 1))):
+        top, left, bottom, right = np.rint(box).astype(int)
+        label[top:bottom, left:right] = number
+    return label
+
+
+def _image_ids(paths: Sequence[Path], counts: Sequence[int]) -> list[int]:
+    """The numbers in COCO's files of all pages."""
+    stems = [path.stem for path in paths]
+    numbers = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
+    if len(numbers) == len(stems) and max(counts) == 1:
+        return [int(stem) for stem in stems]
+    return list(range(1, sum(counts) + 1))
+
+
+def _rows(
+    found: Mapping[str, Any],
+    image_id: int,
+    own: Mapping[str, Any],
+    spec: InstanceSpec,
+    names: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    rows = coco_results(found, image_id=image_id, category_ids=spec.category_ids)
+    for number, (row, k) in enumerate(zip(rows, found["classes"], strict=True), 1):
+        yield {**row, "category_name": names[int(k)], **own, "label": number}
+
+
+def _drawn(
+    image: np.ndarray,
+    found: Mapping[str, Any],
+    label_spec: LabelSpec,
+    spec: InstanceSpec,
+) -> np.ndarray:
+    """The picture of what was found in an image."""
+    masks = [decode(rle) for rle in found["masks"]] if found.get("masks") else None
+    picture = draw_objects(
+        to_display(image),
+        found["boxes"],
+        found["classes"],
+        label_spec.names,
+        scores=found["scores"],
+        masks=None if masks is None else np.stack(masks),
+        keypoints=found.get("keypoints"),
+        skeleton=spec.keypoints.skeleton if spec.keypoints else (),
+    )
+    return np.asarray(picture)
+
+
+def _write_labels(outputs: Outputs, name: str, labels: Sequence[np.ndarray]) -> None:
+    total = sum(label.nbytes for label in labels)
+    is_png = name.endswith(".png")
+    with (
+        png_file(outputs, name)
+        if is_png
+        else tiff_file(outputs, name, expected_bytes=total)
+    ) as write:
+        for label in labels:
+            write(label)

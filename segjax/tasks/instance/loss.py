@@ -1,0 +1,49 @@
+"""The loss of objects that an experiment names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from segjax import config as config_lib
+from segjax.data.label_spec import LabelSpec
+from segjax.losses import INSTANCE_LOSSES
+from segjax.types import Array, Record, UserError
+
+
+class InstanceObjective:
+    """A loss of `INSTANCE_LOSSES` with the arguments of `config.loss`.
+
+    It has the methods of `segjax.tasks.semantic.loss.Objective`.
+    """
+
+    def __init__(self, group: ml_collections.ConfigDict):
+        """Keeps the arguments, and checks them.
+
+        Raises:
+          UserError: naming the key that is wrong, its value, and what is allowed.
+        """
+        if group.get("name") not in INSTANCE_LOSSES:
+            config_lib.build(INSTANCE_LOSSES, group, "loss")
+        loss = INSTANCE_LOSSES[group.name]
+        given = config_lib.check_arguments(
+            loss, group, "loss", given_later=("outputs", "batch")
+        )
+        for name, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise UserError(f"config.loss.{name} is a number, got {value!r}.")
+            if not 0 <= value < float("inf"):
+                raise UserError(f"config.loss.{name} is from 0 on, got {value!r}.")
+        self._loss = functools.partial(loss, **given)
+
+    def weigh(self, records: Sequence[Record], label_spec: LabelSpec) -> None:
+        """Does nothing: classes of objects are not weighted by how often they come."""
+
+    def __call__(
+        self, outputs: Mapping[str, Any], batch: Mapping[str, Array]
+    ) -> tuple[Array, dict[str, Array]]:
+        """The loss of a batch, a float32 scalar, and its parts by name."""
+        return self._loss(outputs, batch)

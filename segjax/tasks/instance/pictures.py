@@ -1,0 +1,102 @@
+"""Pictures of a finished run with objects: what is there beside what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segjax.data.dataset import Dataset
+from segjax.output.folder import Outputs
+from segjax.tasks.instance.evaluate import decoded, predictions
+from segjax.tasks.instance.task import InstanceTask
+from segjax.types import Record
+from segjax.viz.instances import draw_objects
+
+LEAST_SCORE = 0.5
+"""Objects of a lower score are not drawn."""
+
+SIDE = 256
+"""Pictures are magnified by whole factors until their side is at least this."""
+
+
+def draw_instances(
+    outputs: Outputs,
+    examples: Mapping[int, str],
+    task: InstanceTask,
+    variables: Mapping[str, Any],
+    dataset: Dataset,
+) -> None:
+    """Draws objects beside those that were found.
+
+    Args:
+      outputs: where to.
+      examples: places of the records, and the names of their pictures.
+      task: the experiment.
+      variables: collections of the trained model.
+      dataset: its data.
+    """
+    records = dataset.splits[task.evaluation.split]
+    chosen = list(examples)
+    found = predictions(
+        task.detector(variables),
+        [records[i] for i in chosen],
+        batch_size=task.detector_batch_size,
+        buckets=task.evaluated_buckets,
+        resize=task.resize,
+        mask_threshold=task.evaluation.mask_threshold,
+    )
+    for i, objects in found:
+        picture = side_by_side(records[chosen[i]], objects, dataset)
+        with outputs.file(examples[chosen[i]]) as file:
+            picture.save(file, format="PNG")
+
+
+def side_by_side(
+    record: Record, found: Mapping[str, np.ndarray], dataset: Dataset
+) -> Image.Image:
+    """Draws the objects of a record, and beside them those that were found.
+
+    Args:
+      record: with its objects; those of crowds are left out.
+      found: as from `instance_evaluate.in_record`.
+      dataset: names the classes and joints.
+
+    Returns:
+      The picture.
+    """
+    names = dataset.label_spec.names
+    spec = dataset.instances
+    bones = spec.keypoints.skeleton if spec and spec.keypoints else ()
+    zoom = max(1, -(-SIDE // max(record["image"].shape[:2])))
+    real = ~np.asarray(record["crowd"], bool)
+    points = record["keypoints"][real] if "keypoints" in record else None
+    truth = draw_objects(
+        record["image"],
+        record["boxes"][real],
+        record["classes"][real],
+        names,
+        masks=decoded(record),
+        keypoints=points,
+        skeleton=bones,
+        zoom=zoom,
+    )
+    good = found["scores"] >= LEAST_SCORE
+    kept = {name: values[good] for name, values in found.items()}
+    answer = draw_objects(
+        record["image"],
+        kept["boxes"],
+        kept["classes"],
+        names,
+        scores=kept["scores"],
+        masks=kept.get("masks"),
+        keypoints=kept.get("keypoints"),
+        skeleton=bones,
+        zoom=zoom,
+    )
+    both = Image.new("RGB", (2 * truth.width + 8, truth.height), "white")
+    both.paste(truth, (0, 0))
+    both.paste(answer, (truth.width + 8, 0))
+    return both

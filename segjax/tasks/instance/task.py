@@ -1,0 +1,304 @@
+"""Experiments with objects: boxes, masks and keypoints instead of labels of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+
+from segjax import config as config_lib
+from segjax.data.augment.views import check as check_augment
+from segjax.data.dataset import Dataset
+from segjax.data.instance.batches import instance_batches, schedule_of
+from segjax.data.instance.buckets import check_buckets
+from segjax.data.semantic.batches import Batches, record_names
+from segjax.models.builder import build_model
+from segjax.tasks.instance.evaluate import (
+    Detect,
+    InstanceEvaluation,
+    InstanceReport,
+    Sums,
+    evaluate_instances,
+)
+from segjax.tasks.instance.loss import InstanceObjective
+from segjax.training import optim, sharding
+from segjax.training.experiment import check_multipliers, open_data, schedule_from
+from segjax.training.state import TrainState, local_value
+from segjax.training.step import Batch, Metrics, init_state, make_train_step
+from segjax.types import Array, Outputs, Record, UserError
+
+GIVEN_TO_PIPELINE = (
+    "records",
+    "seed",
+    "batch_size",
+    "keypoint_swap",
+    "process_index",
+    "process_count",
+    "start_step",
+)
+"""Arguments of `instance_batches` that are not for the config's group `pipeline`."""
+
+_NAMED = 10
+"""Of classes in an error."""
+
+OBJECTS = ("boxes", "classes", "crowd", "masks", "keypoints")
+"""What a batch tells of its objects."""
+
+
+class InstanceTask:
+    """An experiment with objects, built from its config.
+
+    It has the attributes and methods of `segjax.tasks.semantic.task.SemanticTask` that the
+    training program uses.
+
+    Attributes:
+      config: the experiment.
+      model: the network.
+      evaluation: what is measured.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Builds network, loss and optimizer.
+
+        Raises:
+          UserError: naming the key that is wrong, its value, and what is allowed.
+        """
+        config_lib.check(config)
+        self.config = config
+        self.model: Any = build_model(config.model)
+        if not hasattr(self.model, "detections"):
+            raise UserError(
+                f"config.model.name is {config.model.name!r}, which finds no objects: "
+                'use "mask_rcnn", or leave config.task out.'
+            )
+        self.evaluation: InstanceEvaluation = config_lib.call(
+            InstanceEvaluation, config.evaluation, "evaluation"
+        )
+        self.loss = InstanceObjective(config.loss)
+        self.schedule = schedule_from(config)
+        self.optimizer = config_lib.build(
+            optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
+        )
+        config_lib.check_arguments(
+            instance_batches, config.pipeline, "pipeline", GIVEN_TO_PIPELINE
+        )
+        check_augment(config.pipeline.get("augment", ()))
+        self.resize = config.pipeline.get("resize", "fit")
+        self.buckets = self._buckets("pipeline", config.pipeline.buckets)
+        self.evaluated_buckets = self._buckets(
+            "evaluation", self.evaluation.buckets or self.buckets
+        )
+        self.input_size = self.output_size = self.buckets[0]
+        self._points = self.model.keypoints
+        self._detect = jax.jit(self._outputs)
+
+    def _buckets(
+        self, group: str, buckets: Sequence[tuple[int, int]]
+    ) -> tuple[tuple[int, int], ...]:
+        try:
+            return check_buckets(buckets, self.resize)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"config.{group}.{error}.") from error
+
+    def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
+        """Opens the data set, preparing it where that has not been done.
+
+        Raises:
+          UserError: if files are missing or wrong, or the network does not fit them.
+        """
+        dataset = open_data(self.config, data_dir, manual_dir)
+        if dataset.instances is None:
+            raise UserError(
+                f'The data set "{dataset.name}" has labels of pixels, no objects: use '
+                "another one, or leave config.task out."
+            )
+        classes = self.config.model.num_classes
+        if classes != dataset.label_spec.num_classes:
+            names = dataset.label_spec.names
+            more = ", ..." if len(names) > _NAMED else ""
+            raise UserError(
+                f"config.model.num_classes is {classes}, but the data set "
+                f'"{dataset.name}" has {len(names)} with the background '
+                f"({', '.join(names[:_NAMED])}{more}): use that number."
+            )
+        points = dataset.instances.keypoints
+        self._points = len(points.names) if points else None
+        if self.model.keypoints not in (None, self._points):
+            raise UserError(
+                f"config.model.keypoints is {self.model.keypoints}, but objects of "
+                f'"{dataset.name}" have {self._points or "none"}: use that number.'
+            )
+        self.evaluation.check(self.model, dataset)
+        check_multipliers(self.config, lambda: self.init_state(dataset.channels))
+        self.batches(dataset, 0).close()
+        return dataset
+
+    def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
+        """The records of a split.
+
+        Raises:
+          UserError: if there is no such split, or it is empty; those that there are
+            are named.
+        """
+        if split not in dataset.splits or not len(dataset.splits[split]):
+            raise UserError(
+                f'The data set "{dataset.name}" has no images in a split "{split}"; '
+                f"it has {', '.join(dataset.splits)}."
+            )
+        return dataset.splits[split]
+
+    def export(
+        self, dataset: Dataset, split: str, folder: str | Path, **_: Any
+    ) -> list[Path]:
+        """Says that objects are not exported.
+
+        Raises:
+          UserError: always.
+        """
+        raise UserError(
+            f'"{dataset.name}" holds objects, which are not exported to {folder}: '
+            f"--export is for labels of pixels. Leave it out; {split} is prepared."
+        )
+
+    def batches(self, dataset: Dataset, start_step: int) -> Batches:
+        """Opens this process's share of the training batches, from a step on."""
+        points = dataset.instances.keypoints if dataset.instances else None
+        return config_lib.call(
+            instance_batches,
+            self.config.pipeline,
+            "pipeline",
+            records=dataset.splits["train"],
+            seed=self.config.seed,
+            batch_size=self.config.batch_size,
+            keypoint_swap=points.swap if points else None,
+            process_index=sharding.process_index(),
+            process_count=sharding.process_count(),
+            start_step=start_step,
+        )
+
+    def records_of_step(self, dataset: Dataset, step: int) -> list[str]:
+        """Names the records that the step from `step` to `step + 1` is made of."""
+        records = dataset.splits["train"]
+        schedule = schedule_of(
+            records,
+            seed=self.config.seed,
+            batch_size=self.config.batch_size,
+            buckets=self.buckets,
+            resize=self.resize,
+        )
+        return record_names(records, schedule.ids(step).tolist())
+
+    def init_state(self, channels: int) -> TrainState:
+        """Makes the state before the first step; traceable."""
+        shape = (1, *self.input_size, channels)
+        return init_state(self.model, self.optimizer, shape, self.config.seed)
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One step, pure."""
+        step = make_train_step(
+            self.model,
+            self.loss,
+            self.optimizer,
+            self.schedule,
+            self.config.seed,
+            of_objects,
+        )
+        return step(state, batch)
+
+    def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
+        """Shapes and dtypes of a batch of so many examples, in the first bucket."""
+        pipeline = self.config.pipeline
+        objects = (size, pipeline.max_objects)
+        side = pipeline.get("mask_size", 112)
+        shapes = {
+            "image": ((size, *self.input_size, channels), np.float32),
+            "sizes": ((size, 2), np.int32),
+            "boxes": ((*objects, 4), np.float32),
+            "classes": (objects, np.int32),
+            "crowd": (objects, np.bool_),
+            "masks": ((*objects, side, side), np.uint8),
+            "left_out": ((size,), np.int32),
+            "record": ((size,), np.int32),
+        }
+        if self._points:
+            shapes["keypoints"] = ((*objects, self._points, 3), np.float32)
+        return {key: jax.ShapeDtypeStruct(*x) for key, x in shapes.items()}
+
+    def evaluate(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str | None = None,
+        *,
+        tile: int | None = None,
+    ) -> InstanceReport:
+        """Measures the network on a split.
+
+        Raises:
+          UserError: if there is no such split, it has no objects, or tiles are wanted.
+        """
+        if tile:
+            raise UserError(
+                f"The tile is {tile}, but objects are found in whole images: use 0."
+            )
+        split = self.evaluation.split if split is None else split
+        return evaluate_instances(
+            self.detector(variables),
+            self.records(dataset, split),
+            Sums(self.evaluation, self.model, dataset),
+            split=split,
+            batch_size=self.detector_batch_size,
+            buckets=self.evaluated_buckets,
+            resize=self.resize,
+            mask_threshold=self.evaluation.mask_threshold,
+        )
+
+    @property
+    def detector_batch_size(self) -> int:
+        """Images that are predicted at a time: as many for each device of this process."""
+        count = sharding.Devices.of_this_process().count
+        return -(-self.evaluation.batch_size // count) * count
+
+    def detector(self, variables: Mapping[str, Any]) -> Detect:
+        """Makes what finds objects in batches, on the devices of this process.
+
+        Args:
+          variables: collections of the model, host or device arrays.
+
+        Returns:
+          A function of a batch with `image` and `sizes`, of `detector_batch_size` rows.
+        """
+        devices = sharding.Devices.of_this_process()
+        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
+
+        def detect(batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
+            given = {name: batch[name] for name in ("image", "sizes")}
+            placed = jax.device_put(given, devices.batch)
+            return self._detect(local, placed["image"], placed["sizes"])
+
+        return detect
+
+    def _outputs(
+        self, variables: Mapping[str, Any], image: Array, sizes: Array
+    ) -> Outputs:
+        return self.model.apply(variables, image, sizes, train=False)
+
+
+def of_objects(
+    model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
+) -> tuple[Outputs, Any]:
+    """The forward pass of a network that is told the objects in training."""
+    return model.apply(
+        variables,
+        batch["image"],
+        batch["sizes"],
+        train=True,
+        targets={name: batch[name] for name in OBJECTS if name in batch},
+        rngs={"sampling": key},
+        mutable=["batch_stats"],
+    )

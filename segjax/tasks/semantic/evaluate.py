@@ -1,0 +1,316 @@
+"""Measuring a network on a split: every image whole, and exactly once."""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from segjax.data.files.images import normalize
+from segjax.data.label_spec import LabelSpec
+from segjax.errors import suggestion
+from segjax.layers.attributes import check_counts
+from segjax.metrics import (
+    EM_COLUMNS,
+    THRESHOLDS,
+    boundary_counts,
+    boundary_metrics,
+    confusion_counts,
+    em_metrics,
+    semantic_metrics,
+    summarize,
+    trimap_counts,
+    trimap_metrics,
+)
+from segjax.metrics.boundary import check_widths
+from segjax.predict.test_time import Passes
+from segjax.tasks.semantic.crf import CRF
+from segjax.training import sharding
+from segjax.types import Record, UserError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an experiment measures.
+
+    Attributes:
+      split: the split that is evaluated during training.
+      best_metric: the metric that marks the best checkpoint: the highest value, or the
+        lowest where it is an error.
+      tile: output side of the tiles in pixels; None chooses one, 0 is the whole image.
+      cell_class: where given, the class of cells in electron microscopy: pixel, Rand
+        and warping errors are then reported, too.
+      boundary_f1: whether the boundary F1 is reported, too: that of SegNet's paper.
+      trimap_widths: widths in pixels of bands around the boundaries; mean IoU and pixel
+        accuracy within each are then reported, too: DeepLab's trimap plot.
+      symmetries: whether evaluation and prediction average the probabilities over the
+        image's flips and quarter turns, at eight times the cost.
+      samples: passes of a network that drops activations in evaluation, too, each with
+        a fixed key of its own, whose probabilities are averaged: Bayesian SegNet, where
+        config.model.sample is True.
+      scales: factors by which images are resized; the probabilities of all are averaged.
+      flip: whether those of the mirror image (left and right) are averaged in.
+      crop: height and width in pixels of crops that slide over the image, where it is
+        not taken whole.
+      crop_stride: distance of neighbouring crops as a share of their side.
+      network: arguments of config.model that differ in evaluation and prediction, such
+        as `{"backbone": {"output_stride": 8}}`; the parameters are the same.
+    """
+
+    split: str = "validation"
+    best_metric: str = "mean_iou"
+    tile: int | None = None
+    cell_class: int | None = None
+    boundary_f1: bool = False
+    trimap_widths: tuple[float, ...] = ()
+    symmetries: bool = False
+    samples: int = 1
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    crop: tuple[int, int] | None = None
+    crop_stride: float = 2 / 3
+    network: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without data."""
+        for name in ("tile", "cell_class"):
+            value = getattr(self, name)
+            if value is not None and type(value) is not int:
+                raise ValueError(f"{name} is None or a whole number, got {value!r}")
+        if self.tile is not None and self.tile < 0:
+            raise ValueError(
+                "tile is the output side of a tile in pixels, 0 for whole images, or "
+                f"None, got {self.tile}"
+            )
+        check_counts(samples=self.samples)
+        try:
+            check_widths(self.trimap_widths)
+        except ValueError as error:
+            raise ValueError(f"trimap_{error}") from error
+        if not self.passes.is_one and self.tile:
+            raise ValueError(
+                f"tile must be None or 0, got {self.tile}, where scales, flip or crop "
+                "average several passes: those take the image whole, or by crops"
+            )
+        if self.symmetries and self.flip:
+            raise ValueError(
+                "flip must be False where symmetries is True: it has flips"
+            )
+
+    @property
+    def passes(self) -> Passes:
+        """What is averaged for one image."""
+        return Passes(self.scales, self.flip, self.crop, self.crop_stride)
+
+    def check(self, label_spec: LabelSpec) -> None:
+        """Checks the class and the metric that are named.
+
+        Raises:
+          UserError: if the data set has no such class, or there is no such metric.
+        """
+        classes = label_spec.num_classes
+        if self.cell_class is not None and not 0 <= self.cell_class < classes:
+            raise UserError(
+                f"config.evaluation.cell_class is {self.cell_class}: the classes of the "
+                f"data set are 0 to {classes - 1}."
+            )
+        known = set(semantic_metrics(np.eye(classes, dtype=np.int64), label_spec.names))
+        if self.cell_class is not None:
+            ones = np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
+            known |= _summarize_cells(ones, classes).keys()
+        extras = _Boundaries(label_spec, self.boundary_f1, self.trimap_widths)
+        known |= extras.metrics().keys()
+        known = {name for name in known if not _is_no_score(name)}
+        if _is_no_score(self.best_metric):
+            raise UserError(
+                f"config.evaluation.best_metric is {self.best_metric!r}, of which "
+                f"neither more nor less is better. Known: {', '.join(sorted(known))}."
+            )
+        if self.best_metric not in known:
+            raise UserError(
+                f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
+                f"measured.{suggestion(self.best_metric, known)}"
+            )
+
+
+def score(metrics: Mapping[str, float | None], name: str) -> float:
+    """What the best checkpoint has most of: the metric, or an error with its sign turned.
+
+    Args:
+      metrics: by name; None or NaN where one is undefined.
+      name: the metric; those with "error" in their name are better the lower they are.
+
+    Returns:
+      The score; minus infinity where the metric is missing or undefined.
+
+    Example:
+      >>> score({"mean_iou": 0.75}, "mean_iou"), score({"rand_error": 0.25}, "rand_error")
+      (0.75, -0.25)
+    """
+    value = metrics.get(name)
+    if value is None or math.isnan(value):
+        return -math.inf
+    is_error = "error" in name.partition("/")[0]
+    return -float(value) if is_error else float(value)
+
+
+def _is_no_score(name: str) -> bool:
+    return name in ("classes_absent", "sections") or name.endswith("_threshold")
+
+
+def _summarize_cells(sections: np.ndarray, num_classes: int) -> dict[str, float]:
+    """The errors of electron microscopy; with more than two classes their pixel error,
+    of cell against all others, is not that of the classes, and is `em_pixel_error`.
+    """
+    metrics = summarize(sections)
+    if num_classes > 2:
+        metrics["em_pixel_error"] = metrics.pop("pixel_error")
+    return metrics
+
+
+class _Boundaries:
+    """Sums of the boundary metrics that are wanted, over the images of this process."""
+
+    def __init__(self, spec: LabelSpec, f1: bool, widths: tuple[float, ...]):
+        self.spec, self.f1, self.widths = spec, f1, widths
+        classes = spec.num_classes
+        self.scores = np.zeros((classes + 1, 2))
+        self.bands = np.zeros((len(widths), classes, classes), np.int64)
+
+    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
+        """Adds an image."""
+        classes = self.spec.num_classes
+        if self.f1:
+            self.scores += boundary_counts(label, prediction, num_classes=classes)
+        if self.widths:
+            self.bands += trimap_counts(
+                label, prediction, num_classes=classes, widths=self.widths
+            )
+
+    def gather(self) -> None:
+        """Adds the sums of the other processes."""
+        if self.f1:
+            self.scores = sharding.gather(self.scores[None]).sum(0)
+        if self.widths:
+            self.bands = sharding.gather(self.bands[None]).sum(0)
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics of all images that were added."""
+        scores = boundary_metrics(self.scores, self.spec.names) if self.f1 else {}
+        return scores | trimap_metrics(self.bands, self.widths)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of an evaluation.
+
+    Attributes:
+      metrics: by name; NaN where a metric is undefined.
+      counts: the confusion counts `[K, K]`, rows are the truth.
+    """
+
+    metrics: dict[str, float]
+    counts: np.ndarray
+
+
+class Pages(Protocol):
+    """What can be evaluated: `segjax.predict.tiled.Predictor`, or a baseline.
+
+    What is refined by a CRF has to give `logits` `[H, W, K]`, too.
+    """
+
+    def pages(
+        self, images: Iterable[np.ndarray], forms: Sequence[str]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields `labels` `[H, W]` and `probabilities` `[H, W, K]` of each image."""
+        ...
+
+
+def evaluate(
+    predictor: Pages,
+    records: Sequence[Record],
+    label_spec: LabelSpec,
+    *,
+    split: str,
+    normalization: str,
+    cell_class: int | None = None,
+    boundary_f1: bool = False,
+    trimap_widths: tuple[float, ...] = (),
+    crf: CRF | None = None,
+) -> Report:
+    """Predicts each image of a split by overlap-tile and compares it with its label.
+
+    The images are dealt out to the processes; the counts of all are added before any
+    ratio is taken, so the result does not depend on how many there are. Each record is
+    read once; the labels wait for the predictions of their images.
+
+    Args:
+      predictor: the network.
+      records: images with labels.
+      label_spec: names of the classes.
+      split: their name, for messages.
+      normalization: how images are normalised, as in training.
+      cell_class: the class of cells, where the errors of electron microscopy are
+        wanted, too. Their `pixel_error` is that of the classes where there are two;
+        with more, that of cell against all others is `em_pixel_error`.
+      boundary_f1: whether the boundary F1 is measured, too.
+      trimap_widths: widths of bands around boundaries that are measured, too.
+      crf: where given, what refines each prediction.
+
+    Returns:
+      The metrics and the confusion counts.
+
+    Raises:
+      UserError: if the split has no records or no labels.
+    """
+    if not len(records):
+        raise UserError(f'The split "{split}" has no images to evaluate.')
+    if "label" not in records[0]:
+        raise UserError(
+            f'The split "{split}" has no labels: it can be predicted, not evaluated.'
+        )
+    num_classes = label_spec.num_classes
+    total = np.zeros((num_classes, num_classes), np.int64)
+    sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
+    boundaries = _Boundaries(label_spec, boundary_f1, trimap_widths)
+    mine = range(sharding.process_index(), len(records), sharding.process_count())
+    labels: collections.deque[np.ndarray] = collections.deque()
+    originals: collections.deque[np.ndarray] = collections.deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for i in mine:
+            record = records[i]
+            labels.append(np.asarray(record["label"]))
+            if crf is not None:
+                originals.append(record["image"])
+            yield normalize(record["image"], normalization)
+
+    forms = ("labels",) if cell_class is None else ("labels", "probabilities")
+    predicted = forms if crf is None else ("logits",)
+    for number, page in enumerate(predictor.pages(images(), predicted), 1):
+        label = labels.popleft()
+        if crf is not None:
+            try:
+                page = crf.page(originals.popleft(), page["logits"], forms)
+            except UserError as error:
+                raise UserError(f"Image {number} of {len(mine)}: {error}") from error
+        total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
+        boundaries.add(label, page["labels"])
+        if cell_class is not None:
+            cells = page["probabilities"][..., cell_class]
+            sections += em_metrics(cells, label, cell_class=cell_class)
+    counts = sharding.gather(total[None]).sum(0)
+    metrics = semantic_metrics(counts, label_spec.names)
+    if cell_class is not None:
+        everyone = sharding.gather(sections[None]).sum(0, keepdims=True)
+        metrics |= _summarize_cells(everyone, num_classes)
+    boundaries.gather()
+    return Report(metrics | boundaries.metrics(), counts)
+
+
+_counts = jax.jit(confusion_counts, static_argnames="num_classes")

@@ -1,0 +1,215 @@
+"""From image files to label files: single files, folders, stacks.
+
+Pages are read, predicted and written one after the other, so memory is that of tiles
+and of a page, not of a stack. All files are looked at before the first is predicted.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from segjax import viz
+from segjax.data.files.images import list_images, normalize
+from segjax.data.label_spec import LabelSpec
+from segjax.output.folder import Outputs
+from segjax.predict.downscaled import enlarged, reduced
+from segjax.predict.inputs import Source, look_at_all, read_source
+from segjax.predict.test_time import AveragedPredictor
+from segjax.predict.tiled import Predictor
+from segjax.predict.writers import (
+    Colors,
+    Write,
+    plan_outputs,
+    png_file,
+    result_suffix,
+    tiff_file,
+)
+from segjax.tasks.semantic.crf import CRF
+from segjax.types import UserError
+
+Progress = Callable[[int, int, str], None]
+"""Called after each page with pages done, pages in all, and the name of the file."""
+
+
+class _Kept(NamedTuple):
+    """Of a page in flight: its size, what the CRF looks at, what is drawn over."""
+
+    size: tuple[int, int]
+    small: np.ndarray | None
+    image: np.ndarray | None
+
+
+def predict_files(
+    predictor: Predictor | AveragedPredictor,
+    input: str | Path,
+    output: str | Path,
+    *,
+    label_spec: LabelSpec,
+    channels: int,
+    normalization: str,
+    probabilities: bool = False,
+    overlay: bool = False,
+    crf: CRF | None = None,
+    downscale: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Writes one label file for each image file, with its stem, page count and size.
+
+    A TIFF `STEM.*` gives `STEM.tif`, other formats give `STEM.png`. Both hold
+    class ids, 8 bits each, and the colours of the classes as their palette. On demand
+    there are, beside them:
+
+    - `STEM_probabilities.tif`: float32 pages, the classes of the first page, then
+      those of the second; page `p * K + k` is the probability of class k on page p.
+      This keeps a page of `4 * K` bytes per pixel in memory.
+    - `STEM_overlay.png` or `.tif`: the classes' colours over the image, RGB.
+
+    A file appears when it is complete, and takes the place of an older one then, if that
+    was written by segjax (`segjax.output`).
+
+    Args:
+      predictor: the network.
+      input: an image file, or a folder of them.
+      output: folder for the results; made if it is not there.
+      label_spec: names and colours of the classes.
+      channels: that the network was trained on, 1 or 3; images that are grey are given
+        as many.
+      normalization: that it was trained with (`segjax.data.files.images.normalize`).
+      probabilities: whether to write probabilities.
+      overlay: whether to write overlays.
+      crf: where given, what refines each page, once it is predicted as a whole.
+      downscale: whole factor by which images were made smaller in training; they are
+        predicted, and refined, as small, and the result is enlarged to their size.
+      overwrite: whether files are replaced that segjax did not write, or that were
+        changed since.
+      progress: told about each finished page.
+
+    Returns:
+      the label files, in the order of the inputs.
+
+    Raises:
+      UserError: an input that is missing, damaged or of other channels; two inputs that
+        would have the same result; results that would overwrite inputs or files of the
+        user; a folder that cannot be written. Nothing was written then, unless only a
+        later page of a stack turned out to be damaged: files before it are complete.
+    """
+    output = Path(output)
+    paths = list_images(input)
+    results = {path: _result_names(path, probabilities, overlay) for path in paths}
+    names = {path: result.values() for path, result in results.items()}
+    outputs = plan_outputs(names, output, overwrite=overwrite)
+    sources = look_at_all(input, paths, channels)
+    forms = ("labels", "probabilities") if probabilities else ("labels",)
+    outputs.make_folder()
+
+    kept: collections.deque[_Kept] = collections.deque()
+
+    def keep(image: np.ndarray, small: np.ndarray) -> None:
+        size = (image.shape[0], image.shape[1])
+        kept.append(_Kept(size, small if crf else None, image if overlay else None))
+
+    images = _images(sources, channels, normalization, downscale, keep)
+    at_once = crf is None and downscale == 1
+    predicted = predictor.pages(images, forms if at_once else ("logits",))
+    done, total = 0, sum(source.pages for source in sources)
+    for source in sources:
+        with contextlib.ExitStack() as files:
+            writers = {
+                kind: files.enter_context(
+                    _writer(outputs, name, kind, source, label_spec)
+                )
+                for kind, name in results[source.path].items()
+            }
+            for number in range(source.pages):
+                page, seen = next(predicted), kept.popleft()
+                if not at_once:
+                    page = _finished(page, seen, crf, downscale, forms, source.path)
+                if seen.image is not None:
+                    page["overlay"] = viz.overlay(
+                        seen.image, page["labels"], label_spec.colors
+                    )
+                _write_page(writers, page, number, label_spec.names)
+                done += 1
+                if progress is not None:
+                    progress(done, total, source.path.name)
+    return [output / result["labels"] for result in results.values()]
+
+
+def _finished(
+    page: Mapping[str, np.ndarray],
+    seen: _Kept,
+    crf: CRF | None,
+    downscale: int,
+    forms: Sequence[str],
+    path: Path,
+) -> dict[str, np.ndarray]:
+    """Refines the logits of a page and brings them to the size of its image."""
+    if crf is not None and seen.small is not None:
+        asked = forms if downscale == 1 else ("logits",)
+        try:
+            page = crf.page(seen.small, page["logits"], asked)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+    return dict(page) if downscale == 1 else enlarged(page, downscale, seen.size, forms)
+
+
+def _images(
+    sources: Sequence[Source],
+    channels: int,
+    normalization: str,
+    downscale: int,
+    keep: Callable[[np.ndarray, np.ndarray], None],
+) -> Iterator[np.ndarray]:
+    """All pages of all files as the network wants them, one alive at a time."""
+    for source in sources:
+        for image in read_source(source, channels):
+            small = reduced(image, downscale)
+            keep(image, small)
+            image = normalize(small, normalization)
+            del small
+            yield image
+            del image
+
+
+def _result_names(path: Path, probabilities: bool, overlay: bool) -> dict[str, str]:
+    """The files of an input, by what they hold."""
+    stem, suffix = path.stem, result_suffix(path)
+    names = {"labels": f"{stem}{suffix}"}
+    if probabilities:
+        names["probabilities"] = f"{stem}_probabilities.tif"
+    if overlay:
+        names["overlay"] = f"{stem}_overlay{suffix}"
+    return names
+
+
+def _writer(
+    outputs: Outputs, name: str, kind: str, source: Source, label_spec: LabelSpec
+) -> contextlib.AbstractContextManager[Write]:
+    bytes_per_pixel = {"labels": 1, "probabilities": 4 * label_spec.num_classes}
+    colors: Colors | None = label_spec.colors if kind == "labels" else None
+    if name.endswith(".png"):
+        return png_file(outputs, name, colors=colors)
+    pixels = source.pages * source.height * source.width
+    expected = pixels * bytes_per_pixel.get(kind, 3)
+    return tiff_file(outputs, name, expected_bytes=expected, colors=colors)
+
+
+def _write_page(
+    writers: dict[str, Write],
+    page: dict[str, np.ndarray],
+    number: int,
+    names: Sequence[str],
+) -> None:
+    for kind, write in writers.items():
+        if kind != "probabilities":
+            write(page[kind])
+            continue
+        for k, name in enumerate(names):
+            write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")

@@ -1,0 +1,395 @@
+"""What differs between kinds of experiments: here, the segmentation of every pixel."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+
+from segjax import config as config_lib
+from segjax.data.augment import augmentations
+from segjax.data.dataset import Dataset
+from segjax.data.datasets.folder_export import export
+from segjax.data.semantic.batches import (
+    Batches,
+    record_ids,
+    record_names,
+    train_batches,
+)
+from segjax.geometry.tiles import Geometry
+from segjax.layers.attributes import is_count
+from segjax.models.builder import build_model
+from segjax.predict.dihedral import Apply, over_symmetries
+from segjax.predict.mc_dropout import over_samples
+from segjax.predict.test_time import AveragedPredictor
+from segjax.predict.tiled import Predictor
+from segjax.tasks.semantic.crf import CRF, required
+from segjax.tasks.semantic.evaluate import Evaluation, Report, evaluate
+from segjax.tasks.semantic.loss import Objective
+from segjax.training import optim, sharding
+from segjax.training.experiment import check_multipliers, open_data, schedule_from
+from segjax.training.state import TrainState, local_value
+from segjax.training.step import Batch, Metrics, init_state, make_train_step
+from segjax.types import Array, Record, UserError
+
+GIVEN_TO_PIPELINE = (
+    "records",
+    "seed",
+    "batch_size",
+    "output_size",
+    "process_index",
+    "process_count",
+    "start_step",
+)
+"""Arguments of `train_batches` that are not for the config's group `pipeline`."""
+
+
+class SemanticTask:
+    """An experiment of semantic segmentation, built from its config.
+
+    Everything that a person can get wrong in the config is found here, before anything
+    is compiled or written.
+
+    Attributes:
+      config: the experiment.
+      model: the network.
+      geometry: the sizes that it takes.
+      evaluation: what is measured.
+      crf: what refines predictions on demand; None where the config has no such group.
+      downscale: factor by which the data set makes images smaller.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Builds network, loss and optimizer.
+
+        Raises:
+          UserError: naming the key that is wrong, its value, and what is allowed.
+        """
+        config_lib.check(config)
+        self.config = config
+        normalization = config.pipeline.get("normalization")
+        self.model: nn.Module = build_model(config.model, normalization=normalization)
+        if not hasattr(self.model, "geometry"):
+            raise UserError(
+                f"config.model.name is {config.model.name!r}, which labels no pixels: "
+                'it finds objects, for which config.task is "instance".'
+            )
+        self.geometry: Geometry = self.model.geometry
+        self.evaluation: Evaluation = config_lib.call(
+            Evaluation, config.evaluation, "evaluation"
+        )
+        network = self.evaluation.network
+        self.evaluated_model = (
+            build_model(config.model, network, normalization=normalization)
+            if network
+            else self.model
+        )
+        if self.evaluation.samples > 1 and not getattr(
+            self.evaluated_model, "sample", False
+        ):
+            raise UserError(
+                f"config.evaluation.samples is {self.evaluation.samples}, but the "
+                "network gives the same each time: use 1, or a SegNet with dropout and "
+                "config.model.sample=True."
+            )
+        self.crf = config_lib.call(CRF, config.crf, "crf") if "crf" in config else None
+        self.loss = Objective(config.loss, config.model.num_classes)
+        self.schedule = schedule_from(config)
+        self.optimizer = config_lib.build(
+            optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
+        )
+        config_lib.check_arguments(
+            train_batches, config.pipeline, "pipeline", given_later=GIVEN_TO_PIPELINE
+        )
+        augmentations.check(config.pipeline.get("augment", ()))
+        self.input_size, self.output_size = self._sizes()
+        self.downscale: int = config.data.get("downscale", 1)
+        if not is_count(self.downscale):
+            raise UserError(
+                "config.data.downscale is a whole number from 1 on, got "
+                f"{self.downscale!r}."
+            )
+
+    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Checks the crop against the network."""
+        size = self.config.pipeline.get("input_size")
+        if not isinstance(size, tuple) or len(size) != 2:
+            raise UserError(
+                f"config.pipeline.input_size is (height, width) in pixels, got {size!r}."
+            )
+        for side in size:
+            if not isinstance(side, int) or isinstance(side, bool):
+                raise UserError(
+                    "config.pipeline.input_size is (height, width) in whole pixels, "
+                    f"got {size!r}."
+                )
+            try:
+                self.geometry.check_input_side(side, name="config.pipeline.input_size")
+            except ValueError as error:
+                raise UserError(f"{error}.") from error
+        height, width = (side - 2 * self.geometry.margin for side in size)
+        return size, (height, width)
+
+    def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
+        """Opens the data set, preparing it where that has not been done.
+
+        Raises:
+          UserError: if files are missing or wrong, or the network does not fit them.
+        """
+        dataset = open_data(self.config, data_dir, manual_dir)
+        classes = self.config.model.num_classes
+        if classes != dataset.label_spec.num_classes:
+            raise UserError(
+                f"config.model.num_classes is {classes}, but the data set "
+                f'"{dataset.name}" has {dataset.label_spec.num_classes} classes '
+                f"({', '.join(dataset.label_spec.names)}): use that number."
+            )
+        self.evaluation.check(dataset.label_spec)
+        self._check_evaluated_network(dataset.channels)
+        check_multipliers(self.config, lambda: self.init_state(dataset.channels))
+        self.batches(dataset, 0).close()
+        return dataset
+
+    def _check_evaluated_network(self, channels: int) -> None:
+        """Checks that evaluation's changes to the network leave its parameters."""
+        if self.evaluation.network is None:
+            return
+        image = jax.ShapeDtypeStruct((1, *self.input_size, channels), np.float32)
+        trained, evaluated = (
+            jax.eval_shape(
+                functools.partial(model.init, train=False), jax.random.key(0), image
+            )
+            for model in (self.model, self.evaluated_model)
+        )
+        if trained != evaluated:
+            raise UserError(
+                f"config.evaluation.network is {dict(self.evaluation.network)}, which "
+                "changes the parameters of the network: only what leaves them as they "
+                "are can differ in evaluation, such as the backbone's output_stride."
+            )
+
+    def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
+        """The records of a split.
+
+        Raises:
+          UserError: if there is no such split, or it is empty; those that there are
+            are named.
+        """
+        if split not in dataset.splits or not len(dataset.splits[split]):
+            remedy = ""
+            share = f"{split}_share"
+            if share in self.config.data:
+                remedy = (
+                    f" Give --config.data.{share} above 0, or sort the files into "
+                    f"train/ and {split}/."
+                )
+            raise UserError(
+                f'The data set "{dataset.name}" has no images in a split "{split}"; '
+                f"it has {', '.join(dataset.splits)}.{remedy}"
+            )
+        return dataset.splits[split]
+
+    def export(
+        self,
+        dataset: Dataset,
+        split: str,
+        folder: str | Path,
+        *,
+        source: str | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Writes a split as `images/` and `labels/` (`segjax.data.datasets.folder_export`).
+
+        Args:
+          dataset: the data.
+          split: what is written.
+          folder: where to.
+          source: the folder of the user that the data set is read from.
+          overwrite: whether files of the user are replaced.
+
+        Returns:
+          The image files.
+
+        Raises:
+          UserError: if there is no such split, the folder cannot be written, or a file
+            would be lost.
+        """
+        records = self.records(dataset, split)
+        return export(records, Path(folder), source=source, overwrite=overwrite)
+
+    def batches(self, dataset: Dataset, start_step: int) -> Batches:
+        """Opens this process's share of the training batches, from a step on."""
+        return config_lib.call(
+            train_batches,
+            self.config.pipeline,
+            "pipeline",
+            records=dataset.splits["train"],
+            seed=self.config.seed,
+            batch_size=self.config.batch_size,
+            output_size=self.output_size,
+            process_index=sharding.process_index(),
+            process_count=sharding.process_count(),
+            start_step=start_step,
+        )
+
+    def records_of_step(self, dataset: Dataset, step: int) -> list[str]:
+        """Names the records that the step from `step` to `step + 1` is made of."""
+        records = dataset.splits["train"]
+        ids = record_ids(
+            len(records),
+            seed=self.config.seed,
+            batch_size=self.config.batch_size,
+            step=step,
+        )
+        return record_names(records, ids.tolist())
+
+    def init_state(self, channels: int) -> TrainState:
+        """Makes the state before the first step; traceable."""
+        shape = (1, *self.input_size, channels)
+        return init_state(self.model, self.optimizer, shape, self.config.seed)
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One step, pure."""
+        step = make_train_step(
+            self.model, self.loss, self.optimizer, self.schedule, self.config.seed
+        )
+        return step(state, batch)
+
+    def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
+        """Shapes and dtypes of a batch of so many examples."""
+        label = (size, *self.output_size)
+        shapes = {
+            "image": ((size, *self.input_size, channels), np.float32),
+            "label": (label, np.int32),
+            "weight": (label, np.float32),
+            "record": ((size,), np.int32),
+        }
+        return {key: jax.ShapeDtypeStruct(*x) for key, x in shapes.items()}
+
+    def predictor(
+        self, variables: Mapping[str, Any], *, tile: int | None = None
+    ) -> Predictor | AveragedPredictor:
+        """Makes what predicts images of any size, on the devices of this process.
+
+        Args:
+          variables: collections of the model, host or device arrays.
+          tile: output side of a tile in pixels; None chooses one, 0 takes images whole.
+
+        Returns:
+          The predictor; it normalises nothing.
+
+        Raises:
+          UserError: if tiles are asked for where they would change the result.
+        """
+        geometry: Geometry = self.evaluated_model.geometry
+        passes = self.evaluation.passes
+        if tile and not (geometry.tiles and passes.is_one):
+            raise UserError(
+                f"The tile is {tile}, but "
+                + (
+                    "config.evaluation averages several passes over each image"
+                    if geometry.tiles
+                    else f'each output pixel of "{self.config.model.name}" sees the '
+                    "whole image, so tiles would change the result"
+                )
+                + ": use 0, the whole image, or config.evaluation.crop for crops that "
+                "overlap."
+            )
+        devices = sharding.Devices.of_this_process()
+        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
+        apply = jax.tree_util.Partial(self._predicted, local)
+        if passes.is_one:
+            return Predictor(
+                apply,
+                geometry,
+                tile=tile,
+                batch_size=devices.count,
+                sharding=devices.batch,
+            )
+        try:
+            return AveragedPredictor(
+                apply,
+                geometry,
+                passes,
+                batch_size=devices.count,
+                sharding=devices.replicated,
+                batch_sharding=devices.batch,
+            )
+        except ValueError as error:
+            raise UserError(f"config.evaluation.{error}.") from error
+
+    def logits(
+        self, variables: Mapping[str, Any], image: Array, key: Array | None = None
+    ) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training.
+
+        The key is for networks that drop activations in evaluation, too.
+        """
+        key = jax.random.key(self.config.seed) if key is None else key
+        outputs: Any = self.evaluated_model.apply(
+            variables, image, train=False, rngs={"dropout": key}
+        )
+        return outputs["logits"]
+
+    @functools.cached_property
+    def _predicted(self) -> Apply:
+        """`logits`, averaged over samples and symmetries where the experiment wants it;
+        one function, as each new one is compiled anew.
+        """
+        apply: Apply = self.logits
+        if self.evaluation.samples > 1:
+            apply = over_samples(self.logits, self.evaluation.samples, self.config.seed)
+        return over_symmetries(apply) if self.evaluation.symmetries else apply
+
+    def evaluate(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str | None = None,
+        *,
+        tile: int | None = None,
+        crf: CRF | None = None,
+    ) -> Report:
+        """Measures the network on a split.
+
+        Args:
+          variables: collections of the model.
+          dataset: its data.
+          split: its name; None for that of the config.
+          tile: see `predictor`; None for that of the config.
+          crf: where given, what refines the predictions.
+
+        Returns:
+          The metrics and the confusion counts.
+
+        Raises:
+          UserError: if there is no such split, or it has no labels.
+        """
+        split = self.evaluation.split if split is None else split
+        tile = self.evaluation.tile if tile is None else tile
+        return evaluate(
+            self.predictor(variables, tile=tile),
+            self.records(dataset, split),
+            dataset.label_spec,
+            split=split,
+            cell_class=self.evaluation.cell_class,
+            boundary_f1=self.evaluation.boundary_f1,
+            trimap_widths=self.evaluation.trimap_widths,
+            normalization=self.normalization,
+            crf=crf,
+        )
+
+    def refinement(self) -> CRF:
+        """What `--crf` does to predictions; a `UserError` where the config lacks it."""
+        return required(self.crf)
+
+    @property
+    def normalization(self) -> str:
+        """How images are normalised; a key that every pipeline states."""
+        return self.config.pipeline.normalization

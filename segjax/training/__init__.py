@@ -1,0 +1,1 @@
+"""The training of every network: one loop, one jitted step, checkpoints."""

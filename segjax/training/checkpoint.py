@@ -1,0 +1,390 @@
+"""Checkpoints of a run: the state, sealed by hashes, and JSON beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from segjax.output.files import free_name
+from segjax.tasks.semantic.evaluate import score
+from segjax.text_files import parse_json
+from segjax.training import sharding
+from segjax.training.divergence import is_in_range
+from segjax.training.orbax_patch import is_passing, let_orbax_finish, reason
+from segjax.training.state import (
+    TrainState,
+    about_sha256,
+    first_difference,
+    parameters_sha256,
+    tree_sha256,
+)
+from segjax.types import UserError
+
+log = logging.getLogger("segjax")
+
+CHECKPOINTS = "checkpoints"
+
+
+def steps_on_disk(workdir: Path) -> list[int]:
+    """The steps of the checkpoints in a workdir, newest first."""
+    found = (workdir / CHECKPOINTS).glob("[0-9]*")
+    names = (path.name for path in found if path.is_dir())
+    return sorted((int(x) for x in names if x.isascii() and x.isdigit()), reverse=True)
+
+
+def abouts_on_disk(workdir: Path) -> Iterator[dict[str, Any]]:
+    """The JSON beside the checkpoints of a workdir, newest first, damaged ones left out.
+
+    It reads files and nothing else, so one process of many may call it.
+    """
+    for step in steps_on_disk(workdir):
+        with contextlib.suppress(OSError, UserError):
+            yield _read_about(workdir / CHECKPOINTS / str(step))
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    """Reads the JSON beside a checkpoint.
+
+    Raises:
+      OSError: if it cannot be read.
+      UserError: if it is not what was saved, or the checkpoint has other than files.
+    """
+    # Whoever reads a pipe waits for ever, as Orbax would.
+    for path in folder.rglob("*"):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UserError(f"{path.name} is not a regular file")
+    raw = (folder / "about" / "metadata").read_bytes()
+    with contextlib.suppress(UserError):
+        about = parse_json(raw, folder)
+        if isinstance(about, dict) and about.get("about_sha256") == about_sha256(about):
+            return about
+    raise UserError("what it says of itself has changed")
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: the latest two, and the best."""
+
+    def __init__(
+        self, workdir: Path, best_metric: str | None = None, *, read_only: bool = False
+    ):
+        """Opens them.
+
+        Args:
+          workdir: the run's folder; relative paths are resolved, as Orbax needs it.
+          best_metric: name of the metric that marks the best, as in
+            `segjax.tasks.semantic.evaluate.score`.
+          read_only: whether nothing may be kept or deleted.
+        """
+        for noisy in ("absl", "orbax"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        let_orbax_finish()
+        self._directory = workdir.resolve() / CHECKPOINTS
+        self._best_metric = best_metric or ""
+        self._metrics: dict[int, Mapping[str, Any] | None] = {}
+        self._options = _options(self._to_keep, read_only)
+        self._manager = ocp.CheckpointManager(self._directory, options=self._options)
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _: TracebackType | None,
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):  # at once: what is being saved is lost
+            return
+        with contextlib.suppress(*([Exception] if error else [])), self._saving():
+            self._manager.close()
+
+    def save(
+        self,
+        state: TrainState,
+        about: Mapping[str, Any],
+        metrics: Mapping[str, float | None] | None = None,
+    ) -> None:
+        """Starts to save; the arrays may be overwritten as soon as this returns.
+
+        Args:
+          state: the state; its own step names the checkpoint.
+          about: JSON that is kept beside it.
+          metrics: of the evaluation at this very step, where there was one.
+
+        Raises:
+          UserError: if this checkpoint, or the one before, cannot be written.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        about = {
+            **about,
+            "step": step,
+            "metrics": metrics,
+            "parameters_sha256": parameters_sha256(state.params),
+            "state_sha256": tree_sha256(state),
+        }
+        about["about_sha256"] = about_sha256(about)
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
+        )
+        self._metrics[step] = metrics
+        with self._saving():
+            self._manager.save(step, args=arguments, force=True)
+
+    def wait(self) -> None:
+        """Waits until everything is on disk.
+
+        Raises:
+          UserError: if it cannot be written.
+        """
+        with self._saving():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Tells in a sentence why a checkpoint could not be written."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            raise UserError(
+                f"A checkpoint could not be written to {self._directory} "
+                f"({reason(error)}); {self._what_is_left()}. See that there is room and "
+                "that the folder can be written, and call again."
+            ) from error
+
+    def _what_is_left(self) -> str:
+        steps = steps_on_disk(self._directory.parent)
+        return f"the newest there is of step {steps[0]}" if steps else "there is none"
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint; None where none was evaluated.
+
+        A damaged one is said and passed over.
+
+        Raises:
+          UserError: if one cannot be read for a reason that may pass, such as rights.
+        """
+        scores, unread = self._scores(self.steps())
+        for step, error in unread.items():
+            self._raise_if_passing(step, error)
+            log.warning("%s", DamagedError(step, self._directory, reason(error)))
+        return _best(scores)
+
+    def _to_keep(self, steps: Sequence[int]) -> set[int | None]:
+        """Of those steps the latest two, the best, and what cannot be read (just now)."""
+        scores, unread = self._scores(steps)
+        return {*sorted(steps)[-2:], *unread, _best(scores)}
+
+    def _scores(
+        self, steps: Sequence[int]
+    ) -> tuple[dict[int, float], dict[int, Exception]]:
+        """Of those steps the scores of the evaluated, and why others cannot be read."""
+        unread: dict[int, Exception] = {}
+        for step in steps:
+            if step not in self._metrics:
+                try:
+                    about = _read_about(self._directory / str(step))
+                    self._metrics[step] = about.get("metrics")
+                except (OSError, UserError) as error:
+                    unread[step] = error
+        read = ((step, self._metrics.get(step)) for step in steps)
+        scores = {x: score(m, self._best_metric) for x, m in read if m is not None}
+        return scores, unread
+
+    def newest_in_range(self) -> Path | None:
+        """The newest checkpoint whose loss was in the range of those before it, if any.
+
+        Its arrays are finite, as training saves no others.
+        """
+        for about in abouts_on_disk(self._directory.parent):
+            if is_in_range(about.get("loss")):
+                return self._directory / str(about["step"])
+        return None
+
+    def newest_about(self) -> dict[str, Any]:
+        """The JSON beside the newest checkpoint that has one.
+
+        Raises:
+          UserError: if there is none.
+        """
+        for step in self.steps():
+            try:
+                return _read_about(self._directory / str(step))
+            except (OSError, UserError) as error:  # damaged: the one before will do
+                self._raise_if_passing(step, error)
+        raise self._nothing_to_load(self.steps())
+
+    def restore_newest(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Restores the newest checkpoint that is whole.
+
+        A damaged one is said and passed over.
+
+        Args:
+          abstract: a tree like the state, of `jax.ShapeDtypeStruct` with shardings.
+
+        Returns:
+          The state, and the JSON beside it.
+
+        Raises:
+          UserError: if there is none, or all are damaged.
+        """
+        steps = self.steps()
+        for step in steps:
+            try:
+                return self.restore(step, abstract)
+            except DamagedError as error:
+                log.warning("%s Falling back to the one before.", error)
+        raise self._nothing_to_load(steps)
+
+    def _nothing_to_load(self, steps: list[int]) -> UserError:
+        if not steps:
+            return UserError(
+                f"There is no checkpoint in {self._directory}. Train first, or give "
+                "another --workdir."
+            )
+        return UserError(
+            f"No checkpoint can be loaded from {self._directory}: those of the steps "
+            f"{', '.join(map(str, steps))} are damaged, or config.model is not that of the "
+            "run any more. Put copies of them or its old values back, or give another "
+            "--workdir to train anew."
+        )
+
+    def restore(
+        self, step: int, abstract: TrainState
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """Restores one checkpoint and checks its hashes.
+
+        Raises:
+          DamagedError: if it is not what was saved.
+          UserError: if it is not there, or cannot be read for a reason that may pass,
+            such as rights.
+        """
+        steps = self.steps()
+        if step not in steps:
+            raise UserError(
+                f"There is no checkpoint of step {step} in {self._directory}, only of "
+                f"{', '.join(map(str, steps))}. Choose one of these."
+            )
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        try:
+            about = _read_about(self._directory / str(step))
+            state = self._manager.restore(step, args=arguments).state
+            if about["state_sha256"] != tree_sha256(state):
+                raise UserError("its arrays have changed")
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            self._raise_if_passing(step, error)
+            why = self._difference(step, abstract) or reason(error)
+            raise DamagedError(step, self._directory, why) from error
+        return state, about
+
+    def _difference(self, step: int, abstract: TrainState) -> str:
+        """What tells the network of a checkpoint from that of an edited config, if anything."""
+        try:
+            saved = self._manager.item_metadata(step).state["params"]
+            return first_difference(saved, abstract.params)
+        except Exception:  # the metadata is damaged, too
+            return ""
+
+    def _raise_if_passing(self, step: int, error: Exception) -> None:
+        """Raises an error that says nothing about the checkpoint itself."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MemoryError):
+                raise error
+            if is_passing(cause):
+                raise self._unreadable(step, cause) from error
+            cause = cause.__cause__ or cause.__context__
+        for path in (self._directory / str(step)).rglob("*"):
+            try:
+                if path.is_file():
+                    path.read_bytes()
+            except OSError as found:
+                raise self._unreadable(step, found) from error
+
+    def _unreadable(self, step: int, error: BaseException) -> UserError:
+        return UserError(
+            f"The checkpoint of step {step} in {self._directory} cannot be read "
+            f"({reason(error)}). Nothing was changed; look at rights, disk and "
+            "memory, and call again."
+        )
+
+    def set_aside_after(self, step: int) -> None:
+        """Moves what is newer than a step out of the way: damaged checkpoints that a
+        resumed run will write anew. Nothing is deleted.
+        """
+        newer = [saved for saved in self.steps() if saved > step]
+        if sharding.process_index() == 0:
+            for saved in newer:
+                target = free_name(self._directory.parent / f"damaged-{saved}")
+                (self._directory / str(saved)).rename(target)
+                log.warning("The damaged checkpoint was moved to %s.", target)
+        sharding.barrier("set aside")
+        if newer:  # Orbax's reload would read what it skips at the start
+            self._manager.close()
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=self._options
+            )
+            for saved in newer:
+                self._metrics.pop(saved, None)
+
+
+class DamagedError(Exception):
+    """A checkpoint that cannot be trusted."""
+
+    def __init__(self, step: int, directory: Path, reason: str):
+        super().__init__(
+            f"The checkpoint of step {step} in {directory} is damaged ({reason})."
+        )
+
+
+def _best(scores: Mapping[int, float]) -> int | None:
+    """The newest of the steps whose score is largest."""
+    return max(scores, key=lambda step: (scores[step], step), default=None)
+
+
+def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Gives each leaf of an abstract state the sharding to restore it with."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
+    )
+
+
+class _Kept:
+    """Which checkpoints Orbax keeps."""
+
+    def __init__(self, to_keep: Callable[[Sequence[int]], set[int | None]]):
+        self._to_keep = to_keep
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> list[bool]:
+        """Answers for each checkpoint; Orbax asks it after each save."""
+        kept = self._to_keep([info.step for info in checkpoints])
+        return [info.step in kept for info in checkpoints]
+
+
+def _options(
+    to_keep: Callable[[Sequence[int]], set[int | None]], read_only: bool
+) -> ocp.CheckpointManagerOptions:
+    return ocp.CheckpointManagerOptions(
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,
+        preservation_policy=None if read_only else _Kept(to_keep),
+        lightweight_initialize=True,  # else one damaged checkpoint hides the others
+    )

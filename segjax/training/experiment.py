@@ -1,0 +1,87 @@
+"""What experiments of every kind read from their config in the same way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+
+from segjax import config as config_lib
+from segjax.data import DATASETS, DRAWN
+from segjax.data.dataset import Dataset
+from segjax.training import optim
+from segjax.types import UserError
+
+log = logging.getLogger("segjax")
+
+
+def open_data(
+    config: ml_collections.ConfigDict, data_dir: str | None, manual_dir: str | None
+) -> Dataset:
+    """Opens the data set of `config.data`, preparing it where that has not been done.
+
+    Raises:
+      UserError: if files are missing or wrong.
+    """
+    if manual_dir is not None and config.data.get("name") in DRAWN:
+        log.warning(
+            'The data set "%s" is drawn: --manual_dir=%s is not read. Your own files '
+            "want another preset, or another config.",
+            config.data.name,
+            manual_dir,
+        )
+    return config_lib.build(
+        DATASETS, config.data, "data", data_dir=data_dir, manual_dir=manual_dir
+    )
+
+
+def check_multipliers(
+    config: ml_collections.ConfigDict, init_state: Callable[[], Any]
+) -> None:
+    """Checks that each pattern of `config.optimizer.multipliers` has its parameters.
+
+    Args:
+      config: the experiment.
+      init_state: makes the state before the first step; it is only traced.
+
+    Raises:
+      UserError: naming the patterns that have none.
+    """
+    if not config.optimizer.get("multipliers"):
+        return
+    try:
+        jax.eval_shape(init_state)
+    except ValueError as error:
+        stop = "" if str(error).endswith(".") else "."
+        raise UserError(f"config.optimizer: {error}{stop}") from error
+
+
+def schedule_from(config: ml_collections.ConfigDict) -> Any:
+    """The learning rate of each step, of `config.schedule`.
+
+    Raises:
+      UserError: naming the key that is wrong.
+    """
+    group = config.schedule.to_dict()
+    warmup_steps = group.pop("warmup_steps", 0)
+    if not isinstance(warmup_steps, int) or not 0 <= warmup_steps < config.num_steps:
+        raise UserError(
+            f"config.schedule.warmup_steps is {warmup_steps}: it must be whole, at "
+            f"least 0 and less than config.num_steps, {config.num_steps}. Give, for "
+            f"example, --config.schedule.warmup_steps={config.num_steps // 10}."
+        )
+    schedule = config_lib.build(
+        optim.SCHEDULES,
+        group,
+        "schedule",
+        num_steps=config.num_steps - warmup_steps,
+    )
+    try:
+        return optim.with_warmup(schedule, warmup_steps)
+    except OverflowError as error:  # of an integer that JAX cannot hold
+        raise UserError(
+            f"config.schedule holds too large a number ({error})."
+        ) from error

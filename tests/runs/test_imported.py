@@ -1,0 +1,197 @@
+"""Networks that others have trained, as runs: their experiments, and detectors at work."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from segjax import config as config_lib
+from segjax.pretrained import SOURCES
+from segjax.runs import imported as imported_module
+from segjax.runs.imported_experiment import experiment, label_spec
+from segjax.runs.load import load_trained
+from segjax.tasks.table import make_task
+from segjax.types import UserError
+
+TESTS = Path(__file__).resolve().parents[1]
+IMPORTED = sorted(name for name, entry in SOURCES.items() if not entry.is_backbone)
+MASK = "torchvision/maskrcnn_resnet50_fpn"
+
+
+def shapes_of(source: str) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of torchvision's tensors."""
+    detector = SOURCES[source].group["name"] == "mask_rcnn"
+    file = "instances.npz" if detector else "pretrained.npz"
+    with np.load(TESTS / "golden" / file) as arrays:
+        text = arrays[f"{source} shapes"].tobytes().decode()
+    return {name: tuple(shape) for name, shape in json.loads(text).items()}
+
+
+def imported(source: str):
+    zero = np.float32(0)
+    state = {name: np.broadcast_to(zero, x) for name, x in shapes_of(source).items()}
+    entry = SOURCES[source]
+    return experiment(entry.group_of(state), entry.normalization)
+
+
+@pytest.mark.parametrize("source", IMPORTED)
+def test_the_experiment_of_each_source_builds_and_comes_back_from_its_file(source):
+    made = imported(source)
+    task = make_task(config_lib.from_json(config_lib.to_json(made.config)))
+    assert task.model.num_classes == made.label_spec.num_classes
+    finds_objects = SOURCES[source].group["name"] == "mask_rcnn"
+    assert (made.instances is not None) == finds_objects
+    if finds_objects:
+        persons = "keypointrcnn" in source
+        last = "person" if persons else "toothbrush"
+        assert made.label_spec.names[-1] == last
+        expected = "keypoint_AP" if persons else "mask_AP"
+        if "fasterrcnn" in source:
+            expected = "box_AP"
+        assert task.evaluation.best_metric == expected
+    else:
+        assert made.label_spec.names[15] == "person"
+        assert task.refinement().sigma_alpha == 49
+
+
+@pytest.mark.parametrize("source", [x for x in IMPORTED if "rcnn" in x])
+def test_a_detector_is_evaluated_on_annotations_of_coco(source, shared_data):
+    made = imported(source)
+    if made.config.data.get("keypoints"):
+        file, images = "annotations/person_keypoints.json", "images"
+    else:
+        file, images = "annotations/instances.json", "images"
+    made.config.data.update(
+        {"train": file, "validation": file, "train_images": images}
+        | {"validation_images": images, "allow_unlisted": True}
+    )
+    made.config.pipeline.buckets = ((64, 64),)
+    root = str(shared_data / "coco_mini")
+    dataset = make_task(made.config).open_dataset(None, root)
+    assert dataset.label_spec == made.label_spec
+    assert dataset.instances.category_ids == made.instances.category_ids
+    points = [
+        x.keypoints and x.keypoints.names for x in (dataset.instances, made.instances)
+    ]
+    assert points[0] == points[1]
+
+
+def test_what_would_be_overwritten_is_told_before_weights_are_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(imported_module, "read_state", None)
+    arguments = (MASK, tmp_path / "weights.npz", tmp_path)
+    (tmp_path / "config.json").write_text("mine")
+    with pytest.raises(UserError, match=r"config\.json would be .* or --overwrite to"):
+        imported_module.import_weights(*arguments)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "checkpoints").symlink_to("elsewhere")
+    with pytest.raises(UserError, match="checkpoints is a link"):
+        imported_module.import_weights(*arguments, overwrite=True)
+    assert (tmp_path / "config.json").read_text() == "mine"
+
+
+def test_of_two_imports_into_one_folder_at_a_time_the_later_one_stops(
+    tmp_path, monkeypatch
+):
+    source = "torchvision/lraspp_mobilenet_v3_large"
+    zero = np.float32(0)
+    np.savez(
+        tmp_path / "w.npz",
+        **{name: np.broadcast_to(zero, x) for name, x in shapes_of(source).items()},
+    )
+    run = tmp_path / "run"
+
+    def meanwhile(path):
+        (run / "checkpoints/0").mkdir(parents=True)
+        return "0"
+
+    monkeypatch.setattr(imported_module, "file_sha256", meanwhile)
+    with pytest.raises(UserError, match="holds a run already"):
+        imported_module.import_weights(source, tmp_path / "w.npz", run)
+    assert not (run / "config.json").exists()
+    assert list((run / "checkpoints").rglob("*")) == [run / "checkpoints/0"]
+
+
+def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
+    source = "torchvision/lraspp_mobilenet_v3_large"
+    drawn = runpy.run_path(str(TESTS / "pretrained/drawn_weights.py"))
+    heads = SOURCES[source].classifier
+    shapes = {
+        name: (1, *shape[1:]) if name.startswith(heads) else shape
+        for name, shape in shapes_of(source).items()
+    }
+    state = drawn["state_dict"](shapes)
+    np.savez(tmp_path / "one.npz", **state)
+    arguments = ("import", f"--source={source}", f"--workdir={tmp_path / 'run'}")
+    ended = main(*arguments, f"--input={tmp_path / 'one.npz'}")
+    assert ended.code == 1
+    assert f"has a binary head: {', '.join(heads)} give one logit" in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+    assert "np.concatenate([np.zeros_like(x), x])" in ended.stderr
+    for name, x in state.items():
+        if name.startswith(heads):
+            state[name] = np.concatenate([np.zeros_like(x), x])
+    # Saved by a wrapper, as Lightning does.
+    np.savez(tmp_path / "two.npz", **{f"model.{name}": x for name, x in state.items()})
+    ended = main(*arguments, f"--input={tmp_path / 'two.npz'}")
+    assert ended.code == 0, ended.stderr
+    assert ended.stderr.count('removed the prefix "model." from all names') == 1
+    assert json.loads(ended.stdout)["num_classes"] == 2
+
+
+@pytest.mark.parametrize("source", [x for x in IMPORTED if "rcnn" in x])
+def test_the_epsilon_of_an_imported_detector_is_in_its_config(source):
+    config = imported(source).config
+    wanted = None if source.endswith("_v2") else 0.0
+    assert config.model.backbone.get("norm_epsilon") == wanted
+    config.model.backbone.norm_epsilon = 1e-5
+    assert make_task(config).model.backbone.norm_epsilon == 1e-5
+
+
+def test_classes_without_names_have_numbers():
+    assert label_spec(2).names == ("class0", "class1")
+
+
+@pytest.mark.slow
+def test_an_imported_detector_finds_objects_and_names_them(main, tmp_path):
+    drawn = TESTS / "pretrained"
+    state = runpy.run_path(str(drawn / "drawn_weights.py"))["state_dict"](
+        shapes_of(MASK)
+    )
+    calmed = runpy.run_path(str(drawn / "drawn_instances.py"))["calmed"]
+    safetensors.numpy.save_file(calmed(state), tmp_path / "weights.safetensors")
+    run = f"--workdir={tmp_path / 'run'}"
+    file = f"--input={tmp_path / 'weights.safetensors'}"
+    ended = main("import", f"--source={MASK}", file, run)
+    assert ended.code == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert (told["model"], told["parameters"]) == ("mask_rcnn", 44_454_513)
+
+    # The paper's buckets take half a minute on two cores.
+    path = tmp_path / "run/config.json"
+    config = json.loads(path.read_text())
+    config["pipeline"]["buckets"] = [[128, 160]]
+    path.write_text(json.dumps(config))
+    trained = load_trained(tmp_path / "run")
+    assert trained.label_spec.names[18] == "dog"
+
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    ended = main(
+        "predict", run, f"--input={tmp_path / 'a.png'}", f"--output={out}", "--overlay"
+    )
+    assert ended.code == 0, ended.stderr
+    assert np.asarray(Image.open(out / "a.png")).shape == (96, 120)
+    assert (out / "a_overlay.png").is_file()
+    found = json.loads((out / "results.json").read_text())
+    assert found
+    assert {one["category_id"] for one in found} <= set(range(1, 91))

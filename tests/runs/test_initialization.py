@@ -1,0 +1,236 @@
+"""Runs that begin with weights from elsewhere, and folders made of them."""
+
+import json
+import logging
+import runpy
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from segjax import config as config_lib
+from segjax import pretrained
+from segjax.models.builder import build_model
+from segjax.runs import initialization
+from segjax.runs.load import load_trained
+from segjax.tasks.semantic.task import SemanticTask
+from segjax.training import checkpoint, loop
+from segjax.training.loop import train
+from segjax.types import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = "torchvision/alexnet"
+LRASPP = "torchvision/lraspp_mobilenet_v3_large"
+DRAWN = runpy.run_path(str(ROOT / "tests/pretrained/drawn_weights.py"))
+
+
+def drawn(source, keep=""):
+    """Weights with torchvision's names, those that begin with some word."""
+    with np.load(ROOT / "tests/golden/pretrained.npz") as arrays:
+        shapes = json.loads(arrays[f"{source} shapes"].tobytes())
+    chosen = {k: tuple(v) for k, v in shapes.items() if k.startswith(keep)}
+    return DRAWN["state_dict"](chosen)
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """AlexNet's convolutions without its classifier, in a file."""
+    path = tmp_path_factory.mktemp("weights") / "alexnet.npz"
+    np.savez(path, **drawn(SOURCE, "features"))
+    return path
+
+
+@pytest.fixture
+def config(features):
+    """FCN on AlexNet, two steps on drawn images, from that file."""
+    config = config_lib.load(str(ROOT / "configs" / "fcn_camvid.py:smoke"))
+    backbone = {"name": "alexnet", **pretrained.SOURCES[SOURCE].group}
+    config.model = ml_collections.ConfigDict(
+        {
+            "name": "fcn",
+            "num_classes": 5,
+            "backbone": backbone,
+            "upsampling": "resize",
+        }
+    )
+    config.pipeline.input_size = (96, 96)
+    config.data.size = 96
+    config.batch_size = 4
+    config.schedule = {"name": "constant", "peak": 0.0}
+    config.optimizer = {"name": "sgd", "momentum": 0.0}
+    config.initialization = {"source": SOURCE, "input": str(features)}
+    return config
+
+
+def kernel_of(params):
+    return np.asarray(params["backbone"]["conv3"]["kernel"])
+
+
+def expected(features):
+    with np.load(features) as arrays:
+        return arrays["features.6.weight"].transpose(2, 3, 1, 0)
+
+
+def test_a_run_begins_with_the_weights_that_the_config_names(
+    config, features, data_dir, tmp_path, monkeypatch, caplog
+):
+    """At a rate of 0 they are still there at the end, and their origin is kept."""
+    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    with caplog.at_level(logging.INFO, "segjax"):
+        train(config, tmp_path, data_dir)
+    assert f"5 modules from {features}; drawn: score" in caplog.text
+
+    def kept():
+        with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
+            task = SemanticTask(config)
+            abstract = checkpoint.abstract_like(
+                jax.eval_shape(lambda: task.init_state(3)),
+                jax.sharding.SingleDeviceSharding(jax.devices()[0]),
+            )
+            return checkpoints.restore_newest(abstract)
+
+    state, about = kept()
+    np.testing.assert_array_equal(kernel_of(state.params), expected(features))
+    assert about["initialization"]["source"] == SOURCE
+    assert len(about["initialization"]["sha256"]) == 64
+    features.rename(features.with_suffix(".away"))  # resuming does not need the file
+    try:
+        config.num_steps = 3
+        train(config, tmp_path, data_dir)
+    finally:
+        features.with_suffix(".away").rename(features)
+    state, about = kept()
+    assert int(state.step) == 3
+    assert about["initialization"]["source"] == SOURCE
+
+
+def read(config, tmp_path, channels=3):
+    return initialization.read(config, build_model(config.model), channels, tmp_path)
+
+
+@pytest.mark.parametrize("wrapper", ["", "module.", "model._orig_mod."])
+def test_of_a_classifier_what_has_no_place_is_passed_over(config, wrapper):
+    """Dense layers of zeros that share one byte, so that the file's size is none."""
+    shapes = {"classifier.1": (4096, 9216), "classifier.6": (1000, 4096)}
+    state = drawn(SOURCE, "features")
+    for module, shape in shapes.items():
+        state[f"{module}.weight"] = np.broadcast_to(np.float32(0), shape)
+        state[f"{module}.bias"] = np.broadcast_to(np.float32(0), shape[:1])
+    named = initialization.Initialization(SOURCE, "a file")
+    target = initialization.abstract(build_model(config.model), 3)
+    entry = pretrained.SOURCES[SOURCE]
+    state = {f"{wrapper}{name}": x for name, x in state.items()}
+    variables = initialization.fit(entry, state, named, target)
+    assert variables["params"]["backbone"].keys() == {f"conv{i}" for i in range(1, 6)}
+
+
+def test_weights_of_the_whole_model_need_its_classes(config, tmp_path):
+    state = drawn(LRASPP)
+    config.model = ml_collections.ConfigDict(
+        pretrained.SOURCES[LRASPP].group_of(state) | {"num_classes": 5}
+    )
+    np.savez(tmp_path / "a.npz", **state)
+    heads = ("classifier.high_classifier", "classifier.low_classifier")
+    config.initialization = {"source": LRASPP, "input": str(tmp_path / "a.npz")}
+    with pytest.raises(UserError) as caught:
+        read(config, tmp_path)
+    assert f'config.initialization.skip=("{heads[0]}", "{heads[1]}",)' in str(
+        caught.value
+    )
+    assert "classifier.low_classifier.bias is [21], expected [5]" in str(caught.value)
+    config.initialization.skip = heads
+    params = read(config, tmp_path).variables["params"]
+    assert params.keys() == {"backbone", "project", "scale"}
+
+
+def test_images_normalised_for_other_weights_are_said(config, tmp_path, caplog):
+    config.pipeline.normalization = "range"
+    with caplog.at_level(logging.WARNING, "segjax"):
+        read(config, tmp_path)
+    assert 'normalization is "range"' in caplog.text
+    assert 'are for "imagenet"' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"source": "torchvision/alexnets"}, 'Did you mean "torchvision/alexnet"'),
+        ({"input": "nowhere.npz"}, "config.initialization.input is nowhere.npz"),
+        ({"inputs": "a.npz"}, 'unknown key "inputs"'),
+        ({"skip": "fc"}, "config.initialization: skip is a tuple"),
+        ({"skip": ("head",)}, 'have no tensor of "head" to skip'),
+        ({"source": "torchvision/resnet18"}, "those of torchvision/alexnet"),
+    ],
+)
+def test_a_group_that_cannot_be_is_one_sentence(config, tmp_path, change, told):
+    config.initialization = {**config.initialization.to_dict(), **change}
+    with pytest.raises(UserError) as caught:
+        read(config, tmp_path / "run")
+    assert told in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_other_channels_do_not_fit(config, tmp_path):
+    with pytest.raises(UserError, match=r"features\.0\.weight is \[64, 3, 11, 11\]"):
+        read(config, tmp_path, channels=1)
+
+
+def test_a_model_without_backbone_is_told(config, tmp_path, smoke):
+    config.model = smoke.model
+    with pytest.raises(UserError, match=r"config\.model has none"):
+        read(config, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def coarse_run(tmp_path_factory, data_dir):
+    """A run of an FCN without skips, two steps."""
+    workdir = tmp_path_factory.mktemp("coarse") / "run"
+    train(staged(()), workdir, data_dir)
+    return workdir
+
+
+def staged(skips, **initialization):
+    config = config_lib.load(str(ROOT / "configs" / "fcn_camvid.py:smoke"))
+    config.model.skips = skips
+    config.model.upsampling = "fixed"
+    config.model.zero_scores = True
+    if initialization:
+        group = {"source": "segjax/run", "skip": ()} | initialization
+        config.initialization = ml_collections.ConfigDict(group)
+    return config
+
+
+def test_a_network_with_a_skip_more_begins_where_the_coarser_one_ended(coarse_run):
+    task = SemanticTask(staged(("stage4",), input=str(coarse_run)))
+    weights = initialization.read(task.config, task.model, 3, coarse_run / "new")
+    trained = load_trained(coarse_run)
+    drawn = jax.jit(lambda: task.init_state(3))()
+    begun = initialization.initialized(drawn, weights)
+    assert begun.params["score"]["kernel"].any()
+    assert not begun.params["score_stage4"]["kernel"].any()
+    np.testing.assert_array_equal(
+        begun.params["score"]["kernel"], trained.variables["params"]["score"]["kernel"]
+    )
+    assert weights.about["sha256"] == trained.parameters_sha256
+
+
+def test_a_run_with_more_than_the_network_has_is_refused(coarse_run):
+    task = SemanticTask(staged((), input=str(coarse_run)))
+    task.config.model.num_classes = 4
+    narrow = SemanticTask(task.config)
+    with pytest.raises(UserError, match=r"score/kernel .*, here .*skip") as caught:
+        initialization.read(narrow.config, narrow.model, 3, coarse_run / "new")
+    assert "score/bias (5,), here (4,)" in str(caught.value)
+    narrow.config.initialization.skip = ("score",)
+    weights = initialization.read(narrow.config, narrow.model, 3, coarse_run / "new")
+    assert "score" not in weights.variables["params"]
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    task = SemanticTask(staged((), input=str(tmp_path / "none")))
+    with pytest.raises(UserError, match="none") as caught:
+        initialization.read(task.config, task.model, 3, tmp_path)
+    assert "config.initialization.input: " in str(caught.value)
+    assert "--workdir" not in str(caught.value)  # which is another folder

@@ -1,0 +1,311 @@
+"""A run that was trained, loaded again; Otsu measured beside it."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.data.dataset import Dataset
+from segjax.data.files.images import normalize
+from segjax.predict.downscaled import enlarged, reduced
+from segjax.runs.load import describe, evaluate_run, load_trained
+from segjax.runs.predict import predict_run
+from segjax.tasks.semantic.baseline import PositionPredictor, evaluate_baseline
+from segjax.tasks.semantic.crf import CRF
+from segjax.tasks.semantic.evaluate import Report
+from segjax.tasks.semantic.task import SemanticTask
+from segjax.training import checkpoint, loop
+from segjax.types import UserError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_dir):
+    from pathlib import Path
+
+    from segjax import config
+
+    workdir = tmp_path_factory.mktemp("run")
+    root = Path(__file__).resolve().parents[2]
+    smoke = config.load(f"{root}/configs/unet_em.py:smoke")
+    smoke.num_steps, smoke.eval_every = 3, 2
+    draw, loop.draw_run = loop.draw_run, lambda workdir, *_: [workdir]
+    try:
+        return workdir, loop.train(smoke, workdir, data_dir)
+    finally:
+        loop.draw_run = draw
+
+
+def test_the_newest_checkpoint_is_loaded(run):
+    workdir, result = run
+    trained = load_trained(workdir)
+    assert trained.step == 3
+    assert trained.parameters_sha256 == result.parameters_sha256
+    assert trained.channels == 1
+    assert trained.label_spec.names == ("membrane", "cell")
+    image = np.zeros((32, 32, 1), np.float32)
+    assert trained.task.predictor(trained.variables).labels(image).shape == (32, 32)
+
+
+@pytest.mark.parametrize("downscale", [1, 3])
+def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
+    workdir, _ = run
+    kept = shutil.copytree(workdir, tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["data"]["downscale"] = downscale
+    (kept / "config.json").write_text(json.dumps(config))
+    image = np.random.default_rng(0).integers(0, 256, (97, 120), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predict_run(kept, tmp_path / "a.png", tmp_path / "out")
+    trained = load_trained(kept)
+    image = image[..., None]
+    found = trained.labels(image)
+    np.testing.assert_array_equal(found, Image.open(tmp_path / "out/a.png"))
+
+    small = normalize(reduced(image, downscale), trained.task.normalization)
+    predictor = trained.task.predictor(trained.variables)
+    page = next(predictor.pages([small], ("logits",)))
+    expected = enlarged(page, downscale, (97, 120), ("labels",))["labels"]
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) == 2
+
+    predict_run(kept, tmp_path / "a.png", tmp_path / "as_it_is", downscale=1)
+    as_it_is = np.asarray(Image.open(tmp_path / "as_it_is/a.png"))
+    np.testing.assert_array_equal(trained.labels(image, downscale=1), as_it_is)
+    assert (as_it_is == found).all() == (downscale == 1)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((32, 32), np.uint8),
+        np.zeros((32, 32, 3), np.uint8),
+        np.zeros((1, 32, 32, 1), np.uint8),
+        np.zeros((32, 32, 1), np.float32),
+    ],
+    ids=["grey without an axis", "colour", "batch", "normalised"],
+)
+def test_arrays_that_are_no_stored_image_are_told(run, image):
+    with pytest.raises(ValueError, match=r"image is .*; allowed are uint8 and uint16"):
+        load_trained(run[0]).labels(image)
+
+
+@pytest.mark.parametrize("factor", [0, 1.5, "2", None])
+def test_a_downscale_that_is_none_is_told(run, factor, tmp_path):
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["data"]["downscale"] = factor
+    (kept / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config\.data\.downscale is a whole number"):
+        load_trained(kept)
+
+
+def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
+    run, main, data_dir, tmp_path, smoke
+):
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    task = load_trained(kept).task
+    with checkpoint.Checkpoints(kept, task.evaluation.best_metric) as checkpoints:
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = checkpoint.abstract_like(
+            jax.eval_shape(lambda: task.init_state(1)), sharding
+        )
+        state, about = checkpoints.restore_newest(abstract)
+        spoilt = jax.tree.map(lambda x: x.at[..., -1].set(np.nan), state.params)
+        checkpoints.save(
+            dataclasses.replace(state, step=state.step + 1, params=spoilt), about
+        )
+        checkpoints.wait()
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
+    use = f"--workdir={kept}"
+    asked = f"--data_dir={data_dir}"
+    input, output = f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"
+    told = [
+        main("predict", use, input, output),
+        main("evaluate", use, asked),
+        main("tune_crf", use, asked),
+    ]
+    for ended in told:
+        assert ended.code == 1
+        assert "that of step 4, whose values are not finite" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        assert "evaluate and predict step 3 (--checkpoint=best)" in ended.stderr
+    assert not (tmp_path / "out").exists()
+    assert main("predict", use, input, output, "--checkpoint=best").code == 0
+    smoke.initialization = {"source": "segjax/run", "input": str(kept)}
+    with pytest.raises(UserError, match="values are not finite"):
+        loop.train(smoke, tmp_path / "next", data_dir)
+    smoke.initialization.input = str(kept / "checkpoints/7")
+    with pytest.raises(UserError, match=r"no checkpoint of step 7 in .* of 4, 3\. "):
+        loop.train(smoke, tmp_path / "next", data_dir)
+    for path in (kept / "checkpoints/3/state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    again = main("predict", use, input, output)
+    assert again.sentence.endswith("with a lower learning rate.")
+
+
+def test_an_evaluation_tells_the_crf_that_refined(run, data_dir, tmp_path):
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["crf"] = {"w1": 2.5, "num_iterations": 1}
+    (kept / "config.json").write_text(json.dumps(config))
+    told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
+    assert (told["w1"], told["num_iterations"], told["sigma_alpha"]) == (2.5, 1, 49)
+    assert "crf" not in evaluate_run(kept, data_dir=data_dir)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([40, 3000, 900, 70], np.uint16), 4095),
+        (np.array([40, 300, 90, 70], np.uint16), 1023),
+        (np.array([40, 250, 90, 70], np.uint8), None),
+    ],
+    ids=["12 bits", "10 bits", "8 bits"],
+)
+def test_a_run_knows_the_range_of_its_training_images(
+    run, values, expected, tmp_path
+) -> None:
+    """One range for all images, so that a dark page of a stack keeps its contrast."""
+    records = [{"image": np.full((2, 2, 1), x), "name": "a"} for x in values]
+    trained = load_trained(run[0])
+    dataset = Dataset("folder", trained.label_spec, 1, {"train": records})
+    about = describe(trained.task.config, dataset)
+    assert about["max_intensity"] == expected
+    known = dataclasses.replace(trained, max_intensity=expected)
+    assert known.in_range(CRF()).max_intensity == expected
+    assert known.in_range(CRF(max_intensity=600)).max_intensity == 600
+
+
+def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
+    run, data_dir, tmp_path, monkeypatch
+) -> None:
+    kept = shutil.copytree(run[0], tmp_path / "run")
+    config = json.loads((kept / "config.json").read_text())
+    config["crf"] = {"num_iterations": 1}
+    (kept / "config.json").write_text(json.dumps(config))
+    trained = dataclasses.replace(load_trained(kept), max_intensity=4095)
+    for module in ("segjax.runs.load", "segjax.runs.predict"):
+        monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: trained)
+    told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
+    assert told["max_intensity"] == 4095
+    seen = []
+    monkeypatch.setattr(
+        CRF,
+        "page",
+        lambda crf, image, *_: seen.append(crf) or {"labels": image[..., 0]},
+    )
+    image = np.zeros((40, 40), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predict_run(kept, tmp_path / "a.png", tmp_path / "out", crf=True)
+    assert [crf.max_intensity for crf in seen] == [4095]
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("mean_iou", 1), ("pixel_error", 2)], ids=str
+)
+def test_the_best_checkpoint_may_be_an_old_one(
+    metric, best, smoke, data_dir, tmp_path, monkeypatch
+):
+    """More is better for the IoU, less for an error."""
+    measured = iter([(0.9, 0.3), (0.2, 0.1), (0.3, 0.4), (0.5, 0.2)])
+
+    def evaluate(*_):
+        iou, error = next(measured)
+        return Report({"mean_iou": iou, "pixel_error": error}, np.eye(2))
+
+    monkeypatch.setattr(loop.SemanticTask, "evaluate", evaluate)
+    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    smoke.num_steps, smoke.eval_every = 4, 1
+    smoke.evaluation.best_metric = metric
+    hashes = {}
+    save = loop.checkpoint.Checkpoints.save
+
+    def noted(self, state, *others):
+        hashes[int(state.step)] = loop.parameters_sha256(state.params)
+        save(self, state, *others)
+
+    monkeypatch.setattr(loop.checkpoint.Checkpoints, "save", noted)
+    loop.train(smoke, tmp_path, data_dir)
+    trained = load_trained(tmp_path, best=True)
+    assert trained.step == best
+    assert trained.parameters_sha256 == hashes[best]
+    assert load_trained(tmp_path).step == 4
+
+
+def test_loading_changes_nothing(run):
+    workdir, _ = run
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    load_trained(workdir)
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
+
+
+def test_a_run_without_evaluation_has_no_best(run, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(run[0], workdir)
+    for path in (workdir / "checkpoints").glob("*/about/metadata"):
+        about = json.loads(path.read_text()) | {"metrics": None}
+        about["about_sha256"] = checkpoint.about_sha256(about)
+        path.write_text(json.dumps(about))
+    with pytest.raises(UserError, match="no evaluated checkpoint yet"):
+        load_trained(workdir, best=True)
+
+
+def test_a_damaged_best_checkpoint_is_no_traceback(run, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(run[0], workdir)
+    best = load_trained(workdir, best=True).step
+    for path in (workdir / f"checkpoints/{best}").rglob("d/*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=rf"step {best} .* is damaged .*latest"):
+        load_trained(workdir, best=True)
+
+
+def test_evaluating_names_split_step_and_hash(run, data_dir):
+    workdir, result = run
+    found = evaluate_run(workdir, split="test", data_dir=data_dir)
+    assert (found["split"], found["step"]) == ("test", 3)
+    assert found["parameters_sha256"] == result.parameters_sha256
+
+
+def test_an_unknown_split_is_refused(run, data_dir):
+    with pytest.raises(UserError, match='no images in a split "tset"; it has train'):
+        evaluate_run(run[0], split="tset", data_dir=data_dir)
+
+
+def test_otsu_is_measured_as_the_network_is(smoke, data_dir):
+    task = SemanticTask(smoke)
+    dataset = task.open_dataset(data_dir, None)
+    name, report = evaluate_baseline(task, dataset, "validation")
+    assert name == "otsu"
+    assert 0.3 < report.metrics["mean_iou"] < 0.95
+    assert {"rand_error", "warping_error"} <= report.metrics.keys()
+
+
+def test_without_cells_the_commonest_class_at_each_place_is_the_baseline(
+    smoke, data_dir
+):
+    smoke.evaluation.cell_class = None
+    task = SemanticTask(smoke)
+    dataset = task.open_dataset(data_dir, None)
+    name, report = evaluate_baseline(task, dataset, "train")
+    assert name == "position"
+    labels = np.stack([record["label"] for record in dataset.splits["train"]])
+    membrane = labels.mean(0) > 0.5
+    expected = (labels == membrane).mean()
+    assert report.metrics["pixel_accuracy"] == pytest.approx(expected)
+
+
+def test_the_commonest_class_is_stretched_to_images_of_other_sizes():
+    label = np.array([[0, 1], [2, 2]], np.uint8)
+    ignored = np.full((4, 4), 255, np.uint8)
+    records = [{"label": label}, {"label": label.repeat(2, 0).repeat(2, 1)}]
+    predictor = PositionPredictor([*records, {"label": ignored}], 3)
+    page = next(predictor.pages([np.zeros((6, 4, 3), np.float32)]))
+    np.testing.assert_array_equal(page["labels"], label.repeat(3, 0).repeat(2, 1))
+    assert page["probabilities"].shape == (6, 4, 3)
+    np.testing.assert_array_equal(page["probabilities"].max(-1), 1)

@@ -1,0 +1,73 @@
+"""predict: from a run's folder to files, for networks that find objects."""
+
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.runs import predict
+from segjax.tasks.instance.evaluate import InstanceEvaluation
+from segjax.tasks.instance.task import InstanceTask
+from segjax.types import UserError
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """A run whose network finds one object that fills the image."""
+    task = object.__new__(InstanceTask)
+    task.config = types.SimpleNamespace(model=types.SimpleNamespace(name="mask_rcnn"))
+    task.evaluation = InstanceEvaluation(batch_size=1)
+    task.evaluated_buckets, task.resize = ((16, 16),), "shrink"
+
+    def detect(batch):
+        count = len(batch["image"])
+        return {
+            "boxes": np.tile(np.float32([[0, 0, 16, 16]]), (count, 1, 1)),
+            "scores": np.full((count, 1), 0.9, np.float32),
+            "classes": np.ones((count, 1), np.int32),
+            "masks": np.ones((count, 1, 28, 28), np.float32),
+            "valid": np.ones((count, 1), bool),
+        }
+
+    task.detector = lambda variables: detect
+    spec = LabelSpec(("background", "cell"), ((0, 0, 0), (9, 9, 9)))
+    found = types.SimpleNamespace(
+        task=task,
+        variables={},
+        label_spec=spec,
+        instances=InstanceSpec((17,)),
+        channels=3,
+    )
+    monkeypatch.setattr(predict, "load_trained", lambda workdir, best: found)
+    return found
+
+
+def test_a_run_with_objects_writes_label_images_and_results(trained, tmp_path):
+    Image.new("L", (16, 12)).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    files = predict.predict_run(tmp_path, tmp_path / "a.png", out, overlay=True)
+    assert files == [out / "a.png"]
+    label = np.asarray(Image.open(files[0]))
+    assert label.shape == (12, 16)
+    assert (label[1:-1, 1:-1] == 1).all()
+    assert '"category_id": 17' in (out / "results.json").read_text()
+    assert (out / "a_overlay.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("probabilities", "--probabilities is for"), ("crf", "--crf is for networks")],
+)
+def test_options_for_pixels_are_refused_for_objects(trained, tmp_path, option, said):
+    with pytest.raises(UserError, match=said):
+        predict.predict_run(tmp_path, tmp_path, tmp_path / "out", **{option: True})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finder_is_for_objects(trained):
+    trained.task = types.SimpleNamespace()
+    with pytest.raises(ValueError, match="finds objects"):
+        predict.finder(trained)

@@ -1,0 +1,325 @@
+"""Schedules by their formulas, optimizers by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from segjax.training import optim
+from segjax.training.lr_multipliers import factors
+
+PARAMS = {
+    "conv": {"kernel": np.array([1.0, -2.0]), "bias": np.array([3.0])},
+    "norm": {"scale": np.array([0.5]), "bias": np.array([-1.0])},
+}
+GRADIENTS = jax.tree.map(lambda x: 0.1 * x + 0.2, PARAMS)
+
+
+def as_jax(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+
+
+def run(optimizer, steps, gradients=GRADIENTS, params=PARAMS):
+    """The parameters after each of `steps` steps with the same gradients."""
+    params, gradients = as_jax(params), as_jax(gradients)
+    state = optimizer.init(params)
+    trace = []
+    for _ in range(steps):
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        trace.append(params)
+    return trace
+
+
+def test_the_rate_drops_at_the_steps_that_are_named():
+    schedule = optim.drops(peak=0.5, num_steps=40, at=(10, 30), gamma=0.1)
+    rates = [float(schedule(step)) for step in (0, 9, 10, 29, 30, 100)]
+    assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+
+
+@pytest.mark.parametrize("at", [(30, 10), (10, 10), (0,), (2.5,), (True,)])
+def test_steps_of_drops_rise(at):
+    with pytest.raises(ValueError, match="at holds rising whole numbers"):
+        optim.drops(peak=0.5, num_steps=40, at=at)
+
+
+def test_poly_follows_its_formula():
+    schedule = optim.poly(peak=0.5, num_steps=40, power=0.9, end=0.01)
+    for step in (0, 1, 17, 39, 40, 100):
+        share = min(step, 40) / 40
+        expected = (0.5 - 0.01) * (1 - share) ** 0.9 + 0.01
+        assert float(schedule(step)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cosine_follows_its_formula():
+    schedule = optim.cosine(peak=0.5, num_steps=40, end=0.1)
+    for step in (0, 1, 20, 39, 40, 100):
+        share = min(step, 40) / 40
+        expected = 0.1 + 0.4 * (1 + np.cos(np.pi * share)) / 2
+        assert float(schedule(step)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_step_falls_by_gamma_every_so_many_steps():
+    schedule = optim.step(peak=1.0, num_steps=100, every=10, gamma=0.5)
+    values = [float(schedule(step)) for step in (0, 9, 10, 19, 20, 35)]
+    assert values == pytest.approx([1.0, 1.0, 0.5, 0.5, 0.25, 0.125])
+
+
+def test_constant_stays():
+    schedule = optim.constant(peak=0.3, num_steps=10)
+    assert [float(schedule(step)) for step in (0, 9, 99)] == pytest.approx([0.3] * 3)
+
+
+@pytest.mark.parametrize("name", sorted(optim.SCHEDULES))
+def test_warmup_rises_linearly_and_then_follows_the_schedule(name):
+    more = {"step": {"every": 7}, "drops": {"at": (7, 12)}}.get(name, {})
+    inner = optim.SCHEDULES[name](peak=0.8, num_steps=20, **more)
+    schedule = optim.with_warmup(inner, 4)
+    rise = [float(schedule(step)) for step in range(4)]
+    assert rise == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    for step in (0, 1, 10, 19):
+        assert float(schedule(4 + step)) == pytest.approx(float(inner(step)), rel=1e-5)
+
+
+def test_no_warmup_is_the_schedule_itself():
+    inner = optim.constant(peak=0.3, num_steps=10)
+    assert optim.with_warmup(inner, 0) is inner
+
+
+def test_weight_decay_acts_on_kernels_alone():
+    marked = optim.decays(PARAMS)
+    assert marked == {
+        "conv": {"kernel": True, "bias": False},
+        "norm": {"scale": False, "bias": False},
+    }
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_adds_the_decay_before_the_momentum(nesterov):
+    rate, momentum, decay = 0.1, 0.9, 0.05
+    optimizer = optim.sgd(
+        schedule=optax.constant_schedule(rate),
+        momentum=momentum,
+        nesterov=nesterov,
+        weight_decay=decay,
+    )
+    found = run(optimizer, 4)
+
+    def by_hand(x, gradient, decay):
+        velocity = np.zeros_like(x)
+        for _ in range(4):
+            slope = gradient + decay * x
+            velocity = momentum * velocity + slope
+            x = x - rate * (slope + momentum * velocity if nesterov else velocity)
+        return x
+
+    for group, name in (("conv", "kernel"), ("conv", "bias"), ("norm", "scale")):
+        expected = by_hand(
+            PARAMS[group][name],
+            GRADIENTS[group][name],
+            decay if name == "kernel" else 0.0,
+        )
+        np.testing.assert_allclose(found[-1][group][name], expected, rtol=1e-5)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("name", "arguments", "torch_name"),
+    [
+        ("sgd", {"momentum": 0.99, "weight_decay": 0.05}, "SGD"),
+        ("sgd", {"momentum": 0.9, "nesterov": True}, "SGD"),
+        ("adam", {}, "Adam"),
+        ("adamw", {"weight_decay": 0.05}, "AdamW"),
+    ],
+)
+def test_optimizers_equal_those_of_torch(name, arguments, torch_name):
+    torch = pytest.importorskip("torch")
+    optimizer = optim.OPTIMIZERS[name](
+        schedule=optax.constant_schedule(0.1), **arguments
+    )
+    kernel = {"kernel": np.array([1.0, -2.0, 0.3])}
+    gradient = {"kernel": np.array([0.2, -0.1, 0.7])}
+    found = run(optimizer, 5, gradient, kernel)[-1]["kernel"]
+
+    x = torch.tensor(kernel["kernel"], requires_grad=True)
+    theirs = getattr(torch.optim, torch_name)([x], lr=0.1, **arguments)
+    for _ in range(5):
+        x.grad = torch.tensor(gradient["kernel"])
+        theirs.step()
+    np.testing.assert_allclose(found, x.detach().numpy(), rtol=2e-5)
+
+
+def test_adamw_decays_apart_from_the_moments():
+    zero = jax.tree.map(np.zeros_like, PARAMS)
+    optimizer = optim.adamw(schedule=optax.constant_schedule(0.1), weight_decay=0.5)
+    found = run(optimizer, 1, gradients=zero)[0]
+    np.testing.assert_allclose(
+        found["conv"]["kernel"], PARAMS["conv"]["kernel"] * 0.95, rtol=1e-6
+    )
+    np.testing.assert_allclose(found["conv"]["bias"], PARAMS["conv"]["bias"])
+    np.testing.assert_allclose(found["norm"]["scale"], PARAMS["norm"]["scale"])
+
+
+@pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
+def test_gradients_are_clipped_to_the_norm_of_all_together(name):
+    large = jax.tree.map(lambda x: 100.0 * x, GRADIENTS)
+    norm = float(optim.global_norm(as_jax(large)))
+    schedule = optax.constant_schedule(0.1)
+    clipped = optim.OPTIMIZERS[name](schedule=schedule, clip_norm=2.0)
+    plain = optim.OPTIMIZERS[name](schedule=schedule)
+    scaled = jax.tree.map(lambda x: x * 2.0 / norm, large)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        run(clipped, 2, large)[-1],
+        run(plain, 2, scaled)[-1],
+    )
+
+
+def test_small_gradients_are_not_clipped():
+    schedule = optax.constant_schedule(0.1)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        run(optim.sgd(schedule=schedule, clip_norm=1e3), 2)[-1],
+        run(optim.sgd(schedule=schedule), 2)[-1],
+    )
+
+
+def test_global_norm_is_euclidean_over_all_leaves():
+    assert float(optim.global_norm({"a": jnp.array([3.0]), "b": jnp.array([4.0])})) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "sentence"),
+    [
+        (optim.constant, {"peak": -1e-3}, "peak must be a finite number from 0 on"),
+        (optim.constant, {"peak": float("nan")}, "peak must be .*got nan"),
+        (optim.step, {"peak": 1.0, "every": 0}, "every is a whole number .*got 0"),
+        (optim.step, {"peak": 1.0, "every": 2.5}, "every is a whole number .*got 2.5"),
+        (optim.step, {"peak": 1.0, "every": 2, "gamma": 0.0}, "gamma must be"),
+        (optim.poly, {"peak": 1.0, "power": 0}, "power must be greater than 0, got 0"),
+        (optim.poly, {"peak": 1.0, "end": -1.0}, "end must be"),
+        (optim.cosine, {"peak": 1.0, "end": -1.0}, "end must be"),
+    ],
+)
+def test_schedules_refuse_what_is_no_rate(make, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(num_steps=10, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "sentence"),
+    [
+        (optim.sgd, {"momentum": 1.0}, "momentum must be at least 0 and less than 1"),
+        (optim.sgd, {"weight_decay": -1.0}, "weight_decay must be"),
+        (optim.adam, {"b1": -0.1}, "b1 must be"),
+        (optim.adam, {"eps": 0.0}, "eps must be greater than 0"),
+        (optim.adamw, {"b2": 1.0}, "b2 must be"),
+        (optim.adamw, {"weight_decay": -1.0}, "weight_decay must be"),
+        *(
+            (make, {"clip_norm": 0.0}, "clip_norm must be greater than 0, or None")
+            for make in optim.OPTIMIZERS.values()
+        ),
+    ],
+)
+def test_optimizers_refuse_what_cannot_work(make, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make(schedule=optim.constant(peak=0.1, num_steps=1), **arguments)
+
+
+def test_factors_multiply_where_several_patterns_match():
+    params = {"head": {"conv": PARAMS["conv"]}, "conv": PARAMS["conv"]}
+    found = factors(params, (("head/*", 10.0), ("*/bias", 2)))
+    assert found == {
+        "head": {"conv": {"kernel": 10.0, "bias": 20.0}},
+        "conv": {"kernel": 1.0, "bias": 2.0},
+    }
+
+
+@pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
+def test_a_multiplier_is_another_rate_for_what_it_matches(name):
+    decay = {} if name == "adam" else {"weight_decay": 0.05}
+    make = lambda rate, **more: optim.OPTIMIZERS[name](
+        schedule=optax.constant_schedule(rate), **decay, **more
+    )
+    found = run(make(0.01, multipliers=(("norm/*", 1.0), ("conv/*", 5.0))), 3)[-1]
+    slow, fast = run(make(0.01), 3)[-1], run(make(0.05), 3)[-1]
+    for tree, expected in (("conv", fast), ("norm", slow)):
+        for leaf, value in found[tree].items():
+            np.testing.assert_allclose(value, expected[tree][leaf], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
+def test_what_is_frozen_neither_moves_nor_decays_nor_counts_in_the_norm(name):
+    decay = {} if name == "adam" else {"weight_decay": 0.5}
+    make = lambda **more: optim.OPTIMIZERS[name](
+        schedule=optax.constant_schedule(0.1), clip_norm=0.2, **decay, **more
+    )
+    wild = GRADIENTS | {"conv": jax.tree.map(lambda x: x * np.nan, GRADIENTS["conv"])}
+    found = run(make(multipliers=(("conv/*", 0),)), 2, wild)[-1]
+    jax.tree.map(np.testing.assert_array_equal, found["conv"], as_jax(PARAMS["conv"]))
+    alone = {"norm": PARAMS["norm"]}
+    expected = run(make(), 2, {"norm": GRADIENTS["norm"]}, alone)[-1]
+    jax.tree.map(np.testing.assert_array_equal, found["norm"], expected["norm"])
+
+
+def test_a_pattern_that_matches_nothing_is_named_beside_those_that_there_are():
+    optimizer = optim.sgd(
+        schedule=optax.constant_schedule(0.1), multipliers=(("conv/kernl", 2.0),)
+    )
+    message = 'pattern "conv/kernl", which matches no parameter; there are conv/kernel, .*bias'
+    with pytest.raises(ValueError, match=message):
+        optimizer.init(as_jax(PARAMS))
+
+
+@pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
+def test_an_update_of_several_batches_is_that_of_their_mean_gradient(name):
+    """The rate falls by half each batch, so an update that read another one is seen."""
+    schedule = optim.step(peak=0.1, num_steps=6, every=1, gamma=0.5)
+    batches = [jax.tree.map(lambda x, k=k: k * x - 0.1, GRADIENTS) for k in range(6)]
+    several = optim.OPTIMIZERS[name](
+        schedule=schedule, accumulate=3, clip_norm=0.3, multipliers=(("*/bias", 2.0),)
+    )
+    params = as_jax(PARAMS)
+    state = jax.jit(several.init)(params)
+    trace = []
+    for gradients in batches:
+        updates, state = several.update(as_jax(gradients), state, params)
+        params = optax.apply_updates(params, updates)
+        trace.append(params)
+    for waiting in trace[:2]:
+        jax.tree.map(np.testing.assert_array_equal, waiting, as_jax(PARAMS))
+
+    one = optim.OPTIMIZERS[name](
+        schedule=lambda count: schedule(3 * count),
+        clip_norm=0.3,
+        multipliers=(("*/bias", 2.0),),
+    )
+    params = as_jax(PARAMS)
+    state = one.init(params)
+    for k in (0, 3):
+        mean = jax.tree.map(lambda *x: sum(x) / 3, *batches[k : k + 3])
+        updates, state = one.update(as_jax(mean), state, params)
+        params = optax.apply_updates(params, updates)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), trace[-1], params
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"multipliers": {"a": 1.0}}, "multipliers must be a tuple of pairs"),
+        (
+            {"multipliers": ("*/bias", 2.0)},
+            "multipliers must be pairs .*got '\\*/bias'",
+        ),
+        ({"multipliers": (("a", "2"),)}, "multipliers must be pairs"),
+        ({"multipliers": (("a", -1.0),)}, 'the multiplier of "a" must be .*got -1.0'),
+        ({"accumulate": 0}, "accumulate is a whole number of batches .*got 0"),
+        ({"accumulate": 2.0}, "accumulate is a whole number of batches .*got 2.0"),
+    ],
+)
+def test_multipliers_and_batches_that_cannot_be_are_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        optim.sgd(schedule=optim.constant(peak=0.1, num_steps=1), **arguments)

@@ -1,0 +1,431 @@
+"""A run that was stopped, in whatever way, ends as the run that never was."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from segjax.runs.load import load_trained
+from segjax.training import checkpoint, loop, sharding
+from segjax.training import workdir as workdir_lib
+from segjax.training.loop import train
+from segjax.training.progress import Progress
+from segjax.training.writer import read_rows
+from segjax.types import UserError
+
+STEPS = 6
+COMPILE = loop._compile
+
+
+class Stopped(Exception):
+    """What ends a run in the middle."""
+
+
+@pytest.fixture
+def config(smoke):
+    """Everything that is random: dropout, elastic deformation, statistics of batches."""
+    smoke.num_steps = STEPS
+    smoke.checkpoint_every, smoke.eval_every = 2, 3
+    smoke.model.dropout_rate = 0.3
+    smoke.evaluation.cell_class = None
+    return smoke
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, compiled):
+    """One compilation for all runs, and no pictures."""
+    compile_step = loop._compile
+
+    def once(task, *others):
+        key = (task.config.batch_size, jax.device_count())
+        if key not in compiled:
+            compiled[key] = compile_step(task, *others)
+        return compiled[key]
+
+    monkeypatch.setattr(loop, "_compile", once)
+    monkeypatch.setattr(loop, "draw_run", draw)
+
+
+def draw(workdir, *_):
+    """Draws nothing, but leaves the file behind that says that it is done."""
+    curves = workdir / "pictures" / "curves.png"
+    curves.parent.mkdir(exist_ok=True)
+    curves.write_bytes(b"")
+    return [curves]
+
+
+@pytest.fixture(scope="module")
+def straight(compiled, data_dir, tmp_path_factory):
+    """Hash and log of the run that never stopped; filled by the first who asks."""
+    known = {}
+
+    def ask(config):
+        if not known:
+            workdir = tmp_path_factory.mktemp("straight")
+            result = train(config, workdir, data_dir)
+            known["end"] = result.parameters_sha256, rows_of(workdir)
+        return known["end"]
+
+    return ask
+
+
+def rows_of(workdir):
+    rows = read_rows(workdir / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k != "steps_per_second"} for row in rows]
+
+
+def stop_at(monkeypatch, step, action):
+    """Does `action` when the loop has done so many steps."""
+    update = Progress.update
+
+    def spy(self, done):
+        update(self, done)
+        if done == step:
+            action()
+
+    monkeypatch.setattr(Progress, "update", spy)
+    return lambda: monkeypatch.setattr(Progress, "update", update)
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fail():
+    raise Stopped
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_sigterm_saves_the_step_and_the_rest_is_bit_for_bit(
+    step, config, data_dir, tmp_path, monkeypatch, straight
+):
+    undo = stop_at(monkeypatch, step, terminate)
+    result = train(config, tmp_path, data_dir)
+    assert result.interrupted
+    assert result.step == step + 1
+    with checkpoint.Checkpoints(tmp_path, read_only=True) as kept:
+        assert kept.steps()[0] == step + 1
+    undo()
+    resumed = train(config, tmp_path, data_dir)
+    assert not resumed.interrupted
+    assert (resumed.parameters_sha256, rows_of(tmp_path)) == straight(config)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_failure_costs_what_came_since_the_last_save(
+    step, config, data_dir, tmp_path, monkeypatch, straight
+):
+    undo = stop_at(monkeypatch, step, fail)
+    with pytest.raises(Stopped):
+        train(config, tmp_path, data_dir)
+    undo()
+    starts = []
+    put = Progress.__init__
+
+    def spy(self, total, start=0, stream=None):
+        starts.append(start)
+        put(self, total, start, stream)
+
+    monkeypatch.setattr(Progress, "__init__", spy)
+    resumed = train(config, tmp_path, data_dir)
+    saved = [s for s in (0, 2, 3, 4) if s <= step]
+    assert starts == [saved[-1]]
+    assert (resumed.parameters_sha256, rows_of(tmp_path)) == straight(config)
+
+
+def test_the_handlers_of_signals_are_put_back(config, data_dir, tmp_path, monkeypatch):
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    stop_at(monkeypatch, 1, fail)
+    with pytest.raises(Stopped):
+        train(config, tmp_path, data_dir)
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_signal_stops_at_once(config, data_dir, tmp_path, monkeypatch):
+    def twice():
+        terminate()
+        terminate()
+
+    stop_at(monkeypatch, 1, twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, data_dir)
+
+
+@pytest.fixture
+def stopped_at_four(config, data_dir, tmp_path, monkeypatch):
+    """A run that stopped at step 4, with checkpoints of steps 2 (or 3) and 4."""
+    workdir = tmp_path / "run"
+    undo = stop_at(monkeypatch, 3, terminate)
+    assert train(config, workdir, data_dir).step == 4
+    undo()
+    return workdir
+
+
+def test_a_changed_config_is_refused_and_the_difference_said(
+    config, data_dir, stopped_at_four
+):
+    config.model.features = (4, 16)
+    config.optimizer.weight_decay = 0.5
+    before = (stopped_at_four / "config.json").read_bytes()
+    with pytest.raises(UserError) as caught:
+        train(config, stopped_at_four, data_dir)
+    sentence = str(caught.value)
+    assert "model.features was (4, 8), now (4, 16)" in sentence
+    assert "optimizer.weight_decay was 0.0001, now 0.5" in sentence
+    assert (stopped_at_four / "config.json").read_bytes() == before
+
+
+def test_intervals_may_change_and_that_is_said(
+    config, data_dir, stopped_at_four, caplog, straight
+):
+    end, _ = straight(config)
+    config.checkpoint_every = 5
+    with caplog.at_level("WARNING", "segjax"):
+        resumed = train(config, stopped_at_four, data_dir)
+    assert "checkpoint_every was 2, now 5" in caplog.text
+    assert resumed.parameters_sha256 == end
+    stored = json.loads((stopped_at_four / "config.json").read_text())
+    assert stored["checkpoint_every"] == 5
+
+
+def test_a_finished_run_is_left_alone(config, data_dir, tmp_path, straight):
+    first = train(config, tmp_path, data_dir)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    before.pop(tmp_path / ".lock")
+    again = train(config, tmp_path, data_dir)
+    assert (again.step, again.parameters_sha256) == (STEPS, first.parameters_sha256)
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert {p: after.get(p) for p in before} == before
+
+
+@pytest.mark.parametrize("missing", ["pictures", "row", "both"])
+def test_a_run_killed_before_its_pictures_is_completed(
+    missing, config, data_dir, tmp_path
+):
+    first = train(config, tmp_path, data_dir)
+    log = tmp_path / "metrics.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    if missing != "row":
+        (tmp_path / "pictures" / "curves.png").unlink()
+    if missing != "pictures":
+        log.write_text("".join(lines[:-1]))
+    again = train(config, tmp_path, data_dir)
+    assert (again.step, again.parameters_sha256) == (STEPS, first.parameters_sha256)
+    assert again.metrics["mean_iou"] == pytest.approx(first.metrics["mean_iou"])
+    assert log.read_text().splitlines(keepends=True) == lines
+    assert (tmp_path / "pictures" / "curves.png").exists()
+
+
+def test_a_finished_run_tells_its_metrics_again(config, data_dir, tmp_path):
+    first = train(config, tmp_path, data_dir)
+    again = train(config, tmp_path, data_dir)
+    assert again.metrics.keys() == first.metrics.keys()
+    assert again.metrics["mean_iou"] == first.metrics["mean_iou"]
+
+
+@pytest.mark.parametrize(
+    "moment", ["_prepare", "_initial_or_restored", "_compile", "_time_step"]
+)
+def test_a_signal_before_the_first_step_ends_the_run_in_peace(
+    moment, config, data_dir, stopped_at_four, monkeypatch, straight
+):
+    work = getattr(loop, moment)
+
+    def interrupted(*arguments):
+        terminate()
+        return work(*arguments)
+
+    monkeypatch.setattr(loop, moment, interrupted)
+    result = train(config, stopped_at_four, data_dir)
+    assert (result.step, result.interrupted) == (4, True)
+    monkeypatch.setattr(loop, moment, work)
+    resumed = train(config, stopped_at_four, data_dir)
+    assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == straight(config)
+
+
+def test_a_signal_while_evaluating_stops_after_it(
+    config, data_dir, tmp_path, monkeypatch, straight
+):
+    evaluate = loop.SemanticTask.evaluate
+
+    def interrupted(*arguments, **more):
+        terminate()
+        return evaluate(*arguments, **more)
+
+    monkeypatch.setattr(loop.SemanticTask, "evaluate", interrupted)
+    result = train(config, tmp_path, data_dir)
+    assert (result.step, result.interrupted) == (3, True)
+    monkeypatch.setattr(loop.SemanticTask, "evaluate", evaluate)
+    assert train(config, tmp_path, data_dir).parameters_sha256 == straight(config)[0]
+
+
+def test_a_damaged_config_comes_back_from_the_checkpoint(
+    config, data_dir, stopped_at_four, caplog, straight
+):
+    path = stopped_at_four / "config.json"
+    before = path.read_bytes()
+    truncate(path)
+    with caplog.at_level("WARNING", "segjax"):
+        resumed = train(config, stopped_at_four, data_dir)
+    assert "config.json is not JSON" in caplog.text
+    assert "config of the checkpoint of step 4 is taken" in caplog.text
+    assert path.read_bytes() == before
+    assert resumed.parameters_sha256 == straight(config)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda r: r[:-1], "train had 2 images, now 1"),
+        (
+            lambda r: [r[0], r[1] | {"label": 1 - r[1]["label"]}],
+            "train has other images",
+        ),
+        (lambda r: [r[0], r[1] | {"name": "x"}], "train has other images"),
+    ],
+)
+def test_changed_data_are_refused(
+    change, sentence, config, data_dir, stopped_at_four, monkeypatch
+):
+    open_dataset = loop.SemanticTask.open_dataset
+
+    def changed(*arguments):
+        dataset = open_dataset(*arguments)
+        records = [dict(r) for r in dataset.splits["train"]]
+        splits = {**dataset.splits, "train": change(records)}
+        return dataclasses.replace(dataset, splits=splits)
+
+    monkeypatch.setattr(loop.SemanticTask, "open_dataset", changed)
+    with pytest.raises(UserError, match=f"data have changed .*{sentence}"):
+        train(config, stopped_at_four, data_dir)
+
+
+def test_a_fresh_compilation_gives_the_same_bits(
+    config, data_dir, stopped_at_four, monkeypatch, straight
+):
+    """As after an update of the machine: no compiled program is there to be reused."""
+    end = straight(config)
+    monkeypatch.setattr(loop, "_compile", COMPILE)
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    jax.clear_caches()
+    try:
+        resumed = train(config, stopped_at_four, data_dir)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+    assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == end
+
+
+def test_two_runs_on_one_workdir_are_refused(config, data_dir, tmp_path):
+    with (
+        workdir_lib.lock(tmp_path),
+        pytest.raises(UserError, match="Another process is working in --workdir="),
+    ):
+        train(config, tmp_path, data_dir)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(
+    config, data_dir, stopped_at_four, caplog, straight
+):
+    # All of them: which one holds the values, and which is left over from writing them,
+    # is Orbax's own affair. `test_no_damage_of_any_file` damages each alone.
+    for path in (stopped_at_four / "checkpoints" / "4" / "state").rglob("d/*"):
+        os.truncate(path, path.stat().st_size // 2)
+    with caplog.at_level("INFO", "segjax"):
+        resumed = train(config, stopped_at_four, data_dir)
+    assert "checkpoint of step 4" in caplog.text
+    assert "is damaged" in caplog.text
+    assert "Falling back to the one before" in caplog.text
+    assert "Resuming at step 3" in caplog.text
+    assert (stopped_at_four / "damaged-4-1" / "state").is_dir()
+    assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == straight(config)
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_overwritten(
+    config, data_dir, stopped_at_four
+):
+    for path in (stopped_at_four / "checkpoints").rglob("d/*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="those of the steps 4, 3 are damaged"):
+        train(config, stopped_at_four, data_dir)
+    kept = {path.name for path in (stopped_at_four / "checkpoints").iterdir()}
+    assert kept >= {"3", "4"}
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def garble(path):
+    """Turns bytes over, all through the file."""
+    content = bytearray(path.read_bytes())
+    for i in range(len(content) // 3, len(content), max(1, len(content) // 7)):
+        content[i] ^= 0x5A
+    path.write_bytes(content)
+
+
+def test_no_damage_of_any_file_goes_unnoticed(
+    config, data_dir, stopped_at_four, tmp_path, straight
+):
+    """Each file in turn: the state is that of step 4, bit for bit, or of step 3."""
+    task = loop.SemanticTask(config)
+    abstract = checkpoint.abstract_like(
+        jax.eval_shape(lambda: task.init_state(1)), sharding.Devices().replicated
+    )
+
+    def restored(workdir):
+        with checkpoint.Checkpoints(workdir, read_only=True) as kept:
+            return jax.device_get(kept.restore_newest(abstract)[0])
+
+    with checkpoint.Checkpoints(stopped_at_four, read_only=True) as kept:
+        good = {
+            step: jax.device_get(kept.restore(step, abstract)[0]) for step in (3, 4)
+        }
+    newest = stopped_at_four / "checkpoints" / "4"
+    files = [p.relative_to(newest) for p in newest.rglob("*") if p.is_file()]
+    assert len(files) > 5
+    outcomes = {}
+    for i, file in enumerate(sorted(files)):
+        for damage in (truncate, garble, os.unlink):
+            copy = tmp_path / f"{i}{damage.__name__}"
+            shutil.copytree(stopped_at_four, copy)
+            damage(copy / "checkpoints" / "4" / file)
+            state = restored(copy)
+            step = int(state.step)
+            jax.tree.map(np.testing.assert_array_equal, state, good[step])
+            outcomes[str(file), damage.__name__] = step
+            shutil.rmtree(copy)
+    assert 3 in outcomes.values()
+
+
+def test_a_config_of_another_network_is_named(stopped_at_four, caplog):
+    path = stopped_at_four / "config.json"
+    edited = json.loads(path.read_text())
+    edited["model"]["features"] = [4, 16]
+    path.write_text(json.dumps(edited))
+    with pytest.raises(UserError, match=r"config\.model is not that of the run"):
+        load_trained(stopped_at_four)
+    assert "kernel is of shape [3, 3, 4, 8] in it, and of" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["1", "123"])
+def test_a_file_where_a_checkpoint_would_be_is_kept(
+    config, data_dir, stopped_at_four, name
+):
+    path = stopped_at_four / "checkpoints" / name
+    path.write_text("mine")
+    assert checkpoint.steps_on_disk(stopped_at_four) == [4, 3]
+    with pytest.raises(UserError, match=f"{name} is a file.* Move it"):
+        train(config, stopped_at_four, data_dir)
+    assert path.read_text() == "mine"
