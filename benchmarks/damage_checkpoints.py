@@ -27,6 +27,7 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax.runs.load import load_trained
+from segjax.runs.train import train
 from segjax.training import loop
 from segjax.types import UserError
 
@@ -146,7 +147,7 @@ def make_run(workdir: Path, data_dir: str) -> dict[int, str]:
     hashes = {}
     for steps in (2, 4, STEPS):
         config.num_steps = steps
-        hashes[steps] = loop.train(config, workdir, data_dir).parameters_sha256
+        hashes[steps] = train(config, workdir, data_dir).parameters_sha256
         if steps == 4:
             shutil.copytree(workdir, workdir.with_name("at four"))
     shutil.rmtree(workdir)
@@ -175,7 +176,7 @@ def try_damage(
         return trained.step, trained.parameters_sha256
 
     def resume() -> tuple[int, str]:
-        result = loop.train(experiment(), copy, data_dir)
+        result = train(experiment(), copy, data_dir)
         return result.step, result.parameters_sha256
 
     with tempfile.TemporaryDirectory(dir=run.parent) as folder:

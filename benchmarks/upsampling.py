@@ -33,8 +33,9 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     from segjax import config as config_lib
-    from segjax.runs.load import evaluate_run, load_trained
-    from segjax.training.loop import train
+    from segjax.runs.evaluate import evaluate_run
+    from segjax.runs.load import load_trained
+    from segjax.runs.train import train
     from segjax.training.malloc import keep_freed_memory
 
     keep_freed_memory()  # as the command line does

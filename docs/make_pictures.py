@@ -16,7 +16,7 @@ from PIL import Image
 
 from segjax.data.files.images import normalize
 from segjax.runs.load import Trained, load_trained
-from segjax.tasks.table import semantic
+from segjax.training.task import require
 from segjax.types import Record
 from segjax.viz import comparison
 
@@ -47,7 +47,7 @@ def draw(workdir: Path, output: Path, data_dir: str | None, section: int) -> Pat
 
 
 def _comparison(trained: Trained, record: Record) -> Image.Image:
-    task = semantic(trained.task, "The picture")
+    task = require(trained.task, "labels", "The picture")
     image = normalize(record["image"], task.normalization)
     page = next(task.predictor(trained.variables).pages([image]))
     spec = trained.label_spec

@@ -21,8 +21,8 @@ import jax
 
 from segjax import config as config_lib
 from segjax.geometry.receptive_field import output_size, receptive_field
-from segjax.inspect.summary import summarize
 from segjax.models.builder import build_model
+from segjax.runs.summary import summarize
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

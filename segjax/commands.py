@@ -240,7 +240,7 @@ def _set_up_jax() -> None:
 
 
 def _train() -> None:
-    from segjax.training.loop import train
+    from segjax.runs.train import train
 
     result = train(_config(), _workdir(), _path("data_dir"), _path("manual_dir"))
     _print_result(
@@ -257,7 +257,7 @@ def _train() -> None:
 
 
 def _evaluate() -> None:
-    from segjax.runs.load import evaluate_run
+    from segjax.runs.evaluate import evaluate_run
 
     result = evaluate_run(
         _workdir(),
@@ -319,7 +319,8 @@ def _tune_crf() -> None:
 
 
 def _summary() -> None:
-    from segjax.inspect.summary import summarize, table
+    from segjax.inspect.summary import table
+    from segjax.runs.summary import summarize
 
     summary = summarize(_config())
     ending.say(json.dumps(summary) if FLAGS.json else table(summary))

@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from segjax.predict.tiled import Predictor
+from segjax.runs.train import train
 from segjax.training import loop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -463,7 +464,7 @@ def trained(data_dir, tmp_path_factory):
     draw, loop.draw_run = loop.draw_run, lambda workdir, *_: [workdir]
     try:
         smoke = config.load(str(ROOT / "configs/unet_em.py:smoke"))
-        loop.train(smoke, workdir, data_dir)
+        train(smoke, workdir, data_dir)
     finally:
         loop.draw_run = draw
     return workdir

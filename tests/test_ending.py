@@ -25,6 +25,7 @@ from segjax import config as config_lib
 from segjax import ending
 from segjax.errors import UserError
 from segjax.runs import load
+from segjax.runs.train import train
 from segjax.training import checkpoint, loop
 from segjax.training.progress import Progress
 
@@ -43,9 +44,7 @@ def workdir(tmp_path_factory, data_dir):
     workdir = tmp_path_factory.mktemp("ending") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
-        loop.train(
-            config_lib.load(str(ROOT / EM[len("--config=") :])), workdir, data_dir
-        )
+        train(config_lib.load(str(ROOT / EM[len("--config=") :])), workdir, data_dir)
     return workdir
 
 

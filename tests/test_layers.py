@@ -1,8 +1,9 @@
-"""Who may import whom: the layer table of CONTRIBUTING.md, read from the statements."""
+"""Who may import whom: the drawing of CONTRIBUTING.md, read from the statements."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,33 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "segjax"
 
-BASE = {"types", "errors", "rle", "text_files", "output"}
-ISLANDS = {"layers", "losses", "metrics", "data", "viz"}
-RUNS = {"train", "predict", "inspect", "export"}
-BELOW_RUNS = {"config", "ops", "backbones", "models", "pretrained"} | ISLANDS
 
-OURS: dict[str, set[str]] = {
-    "errors": set(),
-    "types": {"errors"},
-    "rle": {"errors"},
-    "text_files": {"errors"},
-    "output": {"errors", "text_files"},
-    "ending": {"errors"},
-    "config": BASE,
-    "ops": BASE,
-    "layers": BASE | {"ops"},
-    "losses": BASE | {"ops"},
-    "metrics": BASE | {"ops"},
-    "pretrained": BASE | {"ops", "layers", "backbones", "models"},
-    "data": BASE,
-    "viz": BASE,
-    "backbones": BASE | {"ops", "layers"},
-    "models": BASE | {"ops", "layers", "backbones"},
-    **dict.fromkeys(RUNS, BASE | BELOW_RUNS | RUNS),
-    "commands": BASE | {"config", "ending"} | RUNS,
-    "main": {"ending", "commands"},
-}
-"""What each part of the package may import of the package, besides itself."""
+def order() -> dict[str, int]:
+    """The rooms of the drawing in CONTRIBUTING.md, and the line on which each stands."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawing = text.partition("```text\n")[2].partition("```")[0]
+    lines = [re.split(r" {2,}", line)[0] for line in drawing.splitlines()]
+    return {room: i for i, line in enumerate(lines) for room in line.split(" | ")}
+
+
+LINE = order()
 
 ARRAYS = {"jax", "numpy"}
 LINEN = ARRAYS | {"chex", "flax"}
@@ -52,17 +36,23 @@ THEIRS: dict[str, set[str]] = {
     "output": set(),
     "ending": set(),
     "config": {"jax", "ml_collections"},
+    "geometry": {"numpy"},
     "ops": ARRAYS | {"chex"},
     "layers": LINEN,
     "losses": ARRAYS | {"chex", "optax"},
     "metrics": ARRAYS | {"scipy"},
-    "pretrained": {"jax", "numpy", "flax", "safetensors"},
+    "classical": {"numpy", "scipy"},
     "data": {"numpy", "scipy", "PIL", "tifffile", "tensorstore", "grain", "etils"}
     | {"tensorflow_datasets", "absl"},
     "viz": {"numpy", "PIL", "matplotlib"},
     "backbones": LINEN,
-    "models": LINEN,
-    **dict.fromkeys(RUNS, RUNNING | {"tensorboardX"}),
+    "models": LINEN | {"ml_collections"},
+    "pretrained": {"jax", "numpy", "flax", "safetensors"},
+    "predict": ARRAYS | {"PIL", "tifffile"},
+    "training": RUNNING | {"tensorboardX"},
+    "inspect": LINEN,
+    "tasks": RUNNING,
+    "runs": RUNNING,
     "commands": {"absl", "jax", "ml_collections"},
     "main": set(),
 }
@@ -72,9 +62,16 @@ NEVER = {"tensorflow", "torch", "torchvision", "keras", "cv2"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
-def layer_of(path: Path) -> str:
-    """The first name below the package: `ops/pooling/windowed.py` belongs to `ops`."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def room_of(parts: tuple[str, ...]) -> str:
+    """The room of a module below the package: `ops/cpu/x` belongs to `ops/cpu`."""
+    two = "/".join(parts[:2])
+    return two if two in LINE else parts[0]
+
+
+def parts_of(path: Path) -> tuple[str, ...]:
+    """`segjax/ops/cpu/x.py` becomes `("ops", "cpu", "x")`, a package its own name."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -105,19 +102,21 @@ def identify(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=identify)
-def test_only_lower_layers_are_imported(path: Path) -> None:
-    layer = layer_of(path)
-    if layer == "__init__":
+def test_only_lower_rooms_are_imported(path: Path) -> None:
+    parts = parts_of(path)
+    if not parts:
         assert not list(imported(path)), "segjax/__init__.py imports nothing"
         return
-    used = {name.split(".")[1] for name in imported(path) if name.startswith("segjax.")}
-    assert used <= OURS[layer] | {layer}
+    room = room_of(parts)
+    ours = [name for name in imported(path) if name.startswith("segjax.")]
+    others = {room_of(tuple(name.split(".")[1:])) for name in ours} - {room}
+    assert {other for other in others if LINE[other] <= LINE[room]} == set()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=identify)
-def test_only_the_packages_of_the_layer_are_imported(path: Path) -> None:
-    layer = layer_of(path)
-    assert outside(path) <= THEIRS.get(layer, set())
+def test_only_the_packages_of_the_room_are_imported(path: Path) -> None:
+    parts = parts_of(path)
+    assert outside(path) <= (THEIRS[parts[0]] if parts else set())
 
 
 def test_tensorflow_and_torch_are_imported_nowhere() -> None:
@@ -130,10 +129,10 @@ def test_tensorflow_and_torch_are_imported_nowhere() -> None:
     assert {path: names for path, names in found.items() if names} == {}
 
 
-def test_every_part_of_the_package_is_in_the_table() -> None:
-    parts = {layer_of(path) for path in SOURCES} - {"__init__"}
-    assert parts <= OURS.keys()
-    assert OURS.keys() == THEIRS.keys()
+def test_every_room_is_in_the_drawing() -> None:
+    rooms = {room_of(parts) for path in SOURCES if (parts := parts_of(path))}
+    assert rooms - {"ops"} == LINE.keys()  # `ops` alone holds its docstring
+    assert {room.partition("/")[0] for room in LINE} == THEIRS.keys()
 
 
 def test_devices_and_meshes_are_named_in_one_file() -> None:
@@ -161,7 +160,7 @@ def imported_at_start(name: str) -> set[str]:
 def test_the_commands_import_no_jax_before_a_verb_is_known() -> None:
     at_start = imported_at_start("commands.py")
     assert not {name for name in at_start if name.split(".")[0] == "jax"}
-    assert not {name for name in at_start if name.startswith("segjax.train")}
+    assert not {name for name in at_start if name.startswith("segjax.training")}
 
 
 def test_the_program_imports_nothing_before_ctrl_c_has_a_meaning() -> None:
@@ -175,7 +174,7 @@ def test_the_program_imports_nothing_before_ctrl_c_has_a_meaning() -> None:
     [
         ("import segjax.ops.convolution.convolve", "segjax.ops.convolution.convolve"),
         ("from segjax import data", "segjax.data"),
-        ("from ..train.loop import train", "segjax.training.loop"),
+        ("from ..training.loop import fit", "segjax.training.loop"),
         ("from . import pool", "segjax.ops"),
     ],
 )

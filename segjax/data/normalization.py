@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+BIT_DEPTHS = (8, 10, 12, 14, 16)
+"""Of the values in files of 16 bits."""
+
 _RGB = "RGB"
 _BGR = "BGR"
 
@@ -181,3 +184,20 @@ def require_normalization(method: str, channels: int | None = None) -> None:
             f"normalization {method!r} is for RGB images (3 channels), these have "
             f"{channels}; use 'range' or 'per_image'"
         )
+
+
+def max_intensity_of(image: np.ndarray) -> int:
+    """Returns the largest value that a camera of the image's bit depth can give.
+
+    Args:
+      image: uint8 or uint16.
+
+    Returns:
+      The smallest of 255, 1023, 4095, 16383 and 65535 that no pixel is above.
+
+    Example:
+      >>> max_intensity_of(np.array([7, 3000], np.uint16))
+      4095
+    """
+    largest = int(image.max())
+    return next(2**bits - 1 for bits in BIT_DEPTHS if largest < 2**bits)

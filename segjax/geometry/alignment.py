@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segjax.geometry.receptive_field import Layer, output_size, receptive_field
-from segjax.ops.resizing.upsample import bilinear_taps
 
 Path = tuple[Layer, ...]
 
@@ -157,3 +156,13 @@ def _covers(
         if size < 1:
             return False
     return not steps or size == side
+
+
+def bilinear_taps(factor: int) -> int:
+    """The taps of the bilinear kernel that enlarges by `factor`.
+
+    Example:
+      >>> bilinear_taps(32), bilinear_taps(3)
+      (64, 5)
+    """
+    return 2 * factor - factor % 2

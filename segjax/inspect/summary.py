@@ -8,30 +8,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 
-from segjax.data import channels_of
 from segjax.geometry.receptive_field import Layer, output_size, receptive_field
 from segjax.geometry.tiles import Geometry
-from segjax.tasks.table import make_task
+from segjax.training.progress import in_gflop
 from segjax.types import Array
 
 EXAMPLES = 5
 """How many legal sizes are listed."""
-
-
-def summarize(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Describes the network of an experiment; nothing is compiled, no data is read.
-
-    Args:
-      config: the experiment.
-
-    Returns:
-      JSON: `model`, its name, and what `describe` says of it on one crop.
-    """
-    task = make_task(config)
-    size = (*task.input_size, channels_of(config.data))
-    return {"model": config.model.name, **describe(task.model, size)}
 
 
 def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, Any]:
@@ -145,16 +129,6 @@ def table(summary: Mapping[str, Any]) -> str:
     width = max(map(len, facts))
     lines += ["", *(f"{name.ljust(width)}  {value}" for name, value in facts.items())]
     return "\n".join([f"{summary['model']}, its longest path", "", *lines])
-
-
-def in_gflop(gflops: float) -> str:
-    """Writes a cost so that a tiny network's is not 0.
-
-    Example:
-      >>> in_gflop(1301.26), in_gflop(0.012345)
-      ('1,301.3 GFLOP', '0.0123 GFLOP')
-    """
-    return f"{gflops:,.1f} GFLOP" if gflops >= 1 else f"{gflops:.3g} GFLOP"
 
 
 def _legal_sizes(geometry: Geometry, side: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Numbers to report: of pixels, of boundaries, of neurons, and of objects."""
 
-from segjax.classical.watershed import watershed_baseline
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.boundary import (
     boundary_counts,
@@ -39,6 +38,5 @@ __all__ = [
     "trimap_metrics",
     "warp",
     "warping_error",
-    "watershed_baseline",
     "without_nan",
 ]

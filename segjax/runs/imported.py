@@ -18,10 +18,11 @@ from segjax.pretrained.convert import State
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.imported_experiment import CHANNELS, DETECTOR, experiment
-from segjax.runs.initialization import GROUP
-from segjax.tasks.table import Task, make_task
+from segjax.tasks.table import make_task
 from segjax.training import checkpoint
+from segjax.training.loop import INITIALIZATION
 from segjax.training.state import TrainState, parameters_sha256
+from segjax.training.task import Task
 from segjax.training.workdir import CONFIG_FILE, check_workdir, lock, make_workdir
 from segjax.types import UserError
 
@@ -80,7 +81,7 @@ def import_weights(
         "channels": CHANNELS,
         "label_spec": dataclasses.asdict(spec),
         "instances": None if objects is None else dataclasses.asdict(objects),
-        GROUP: {"source": source, "input": str(path), "sha256": sha256},
+        INITIALIZATION: {"source": source, "input": str(path), "sha256": sha256},
     }
     make_workdir(workdir)
     with lock(workdir):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +21,11 @@ from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.run_weights import RUN, weights_of_run
 from segjax.training import checkpoint
+from segjax.training.loop import INITIALIZATION
 from segjax.training.state import TrainState
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
-
-GROUP = "initialization"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +65,15 @@ class Weights:
     variables: dict[str, Any]
     about: dict[str, str]
 
+    def initialize(self, state: TrainState) -> TrainState:
+        """Puts them in the place of those that were drawn."""
+        statistics = self.variables.get("batch_stats", {})
+        return dataclasses.replace(
+            state,
+            params=sources.merge(state.params, self.variables["params"]),
+            batch_stats=sources.merge(state.batch_stats, statistics),
+        )
+
 
 def check(config: ml_collections.ConfigDict) -> Initialization | None:
     """Checks the group of a config, if there is one; reads no file.
@@ -77,14 +84,14 @@ def check(config: ml_collections.ConfigDict) -> Initialization | None:
     Raises:
       UserError: naming the key that is wrong.
     """
-    if GROUP not in config:
+    if INITIALIZATION not in config:
         return None
-    found = config_lib.call(Initialization, config[GROUP], GROUP)
+    found = config_lib.call(Initialization, config[INITIALIZATION], INITIALIZATION)
     try:
         if found.source != RUN:
             sources.lookup(found.source)
     except UserError as error:
-        raise UserError(f"config.{GROUP}.source: {error}") from error
+        raise UserError(f"config.{INITIALIZATION}.source: {error}") from error
     return found
 
 
@@ -105,7 +112,7 @@ def read(
     Raises:
       UserError: if the file cannot be read, or does not fit the model.
     """
-    if GROUP not in config or checkpoint.steps_on_disk(workdir):
+    if INITIALIZATION not in config or checkpoint.steps_on_disk(workdir):
         return None
     named = check(config)
     assert named is not None
@@ -115,7 +122,7 @@ def read(
         return Weights(*weights_of_run(path, named.skip, target))
     if not path.is_file():
         raise UserError(
-            f"config.{GROUP}.input is {named.input}: there is no such file."
+            f"config.{INITIALIZATION}.input is {named.input}: there is no such file."
         )
     entry = sources.lookup(named.source)
     given = config.pipeline.normalization
@@ -204,7 +211,7 @@ def fit(
     advice = ""
     if heads and not entry.is_backbone:
         listed = ", ".join(f'"{head}"' for head in heads)
-        advice = f" For other classes, set config.{GROUP}.skip=({listed},)."
+        advice = f" For other classes, set config.{INITIALIZATION}.skip=({listed},)."
     required = {x for x in _modules(params) if x.startswith(f"{BACKBONE}/")}
     if entry.is_backbone and BACKBONE not in params:
         required = set(names.values())
@@ -225,35 +232,6 @@ def fit(
         ", ".join(drawn) or "nothing",
     )
     return variables
-
-
-def initialized(state: TrainState, weights: Weights | None) -> TrainState:
-    """Puts weights in the place of those that were drawn."""
-    if weights is None:
-        return state
-    return dataclasses.replace(
-        state,
-        params=sources.merge(state.params, weights.variables["params"]),
-        batch_stats=sources.merge(
-            state.batch_stats, weights.variables.get("batch_stats", {})
-        ),
-    )
-
-
-def remember(
-    about: dict[str, Any], weights: Weights | None, saved: Mapping[str, Any] | None
-) -> None:
-    """Notes where a run began in what its checkpoints say of themselves.
-
-    Args:
-      about: what the next checkpoints will say; changed.
-      weights: what the run begins with, if it begins now.
-      saved: what the checkpoint says that it goes on from, if it does.
-    """
-    if weights is not None:
-        about[GROUP] = json.loads(json.dumps(weights.about))
-    elif saved is not None and GROUP in saved:
-        about[GROUP] = saved[GROUP]
 
 
 def _modules(params: Mapping[str, Any]) -> list[str]:

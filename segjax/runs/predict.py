@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from segjax.runs.load import Trained, load_trained
-from segjax.tasks.instance.files import Finder, predict_instance_files
-from segjax.tasks.instance.task import InstanceTask
-from segjax.tasks.semantic.files import Progress as Callback
-from segjax.tasks.semantic.files import predict_files
-from segjax.tasks.table import semantic
+from segjax.runs.load import load_trained
 from segjax.training.progress import Progress
+from segjax.training.task import PageProgress, PredictOptions, require
 
-log = logging.getLogger("segjax")
 
-
-def page_progress() -> Callback:
+def page_progress() -> PageProgress:
     """Makes what shows how many pages are done, and how long the others will take."""
     bars: list[Progress] = []
 
@@ -28,30 +21,6 @@ def page_progress() -> Callback:
             bars[0].close()
 
     return show
-
-
-def finder(trained: Trained, *, tile: int | None = None) -> Finder:
-    """Makes what finds objects in images of any size, with a network that was trained.
-
-    Args:
-      trained: a run with objects.
-      tile: side of a tile in pixels of the image, 0 for whole images; None chooses one.
-
-    Returns:
-      The function of an image.
-    """
-    task = trained.task
-    if not isinstance(task, InstanceTask):
-        raise ValueError("trained must be a run that finds objects")
-    return Finder(
-        task.detector(trained.variables),
-        task.detector_batch_size,
-        task.evaluated_buckets,
-        task.resize,
-        task.evaluation.mask_threshold,
-        task.evaluation.least_score,
-        tile=tile,
-    )
 
 
 def predict_run(
@@ -66,7 +35,7 @@ def predict_run(
     crf: bool = False,
     downscale: int | None = None,
     overwrite: bool = False,
-    progress: Callback | None = None,
+    progress: PageProgress | None = None,
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
 
@@ -96,50 +65,20 @@ def predict_run(
       UserError: for anything that a person can put right.
     """
     trained = load_trained(workdir, best=best)
-    if isinstance(trained.task, InstanceTask):
-        for name, wanted in (
-            ("--probabilities", probabilities),
-            ("--crf", crf),
-            ("--downscale", downscale is not None),
-        ):
-            if wanted:
-                semantic(trained.task, name)
-        log.info(
-            "Objects of a score of %g and more are kept: config.evaluation.least_score.",
-            trained.task.evaluation.least_score,
-        )
-        *labels, _ = predict_instance_files(
-            finder(trained, tile=tile),
-            input,
-            output,
-            label_spec=trained.label_spec,
-            instances=trained.instances,
-            channels=trained.channels,
-            overlay=overlay,
-            overwrite=overwrite,
-            progress=progress,
-        )
-        return labels
-    task = semantic(trained.task, "predict")
-    factor = task.downscale if downscale is None else downscale
-    if downscale is None and factor > 1:
-        log.info(
-            "Images are predicted at 1/%d of their size, as in training "
-            "(config.data.downscale); labels are of their full size. Files that are as "
-            "small already want --downscale=1.",
-            factor,
-        )
-    return predict_files(
-        task.predictor(trained.variables, tile=tile),
-        input,
-        output,
-        label_spec=trained.label_spec,
-        channels=trained.channels,
-        normalization=task.normalization,
+    for flag, wanted in (
+        ("probabilities", probabilities),
+        ("crf", crf),
+        ("downscale", downscale is not None),
+    ):
+        if wanted:
+            require(trained.task, flag, f"--{flag}")
+    options = PredictOptions(
+        tile=tile,
+        downscale=downscale,
         probabilities=probabilities,
         overlay=overlay,
         crf=trained.refinement() if crf else None,
-        downscale=factor,
         overwrite=overwrite,
         progress=progress,
     )
+    return trained.task.predict_files(trained, input, output, options)

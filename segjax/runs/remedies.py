@@ -6,14 +6,10 @@ from pathlib import Path
 
 import ml_collections
 
-from segjax.tasks.instance.task import InstanceTask
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.workdir import read_config
 from segjax.types import UserError
-
-TILE = 128
-"""Output side in pixels of a tile that fits nearly everywhere."""
 
 
 def for_training(config: ml_collections.ConfigDict) -> str:
@@ -52,18 +48,7 @@ def for_images(workdir: Path, verb: str, tile: int | None) -> str:
         task = make_task(read_config(workdir))
     except UserError:
         return "Free some, or use a machine with more of it."
-    ways = []
-    if isinstance(task, InstanceTask):
-        used, has_tiles = tile, verb == "predict"
-    else:
-        used = task.evaluation.tile if tile is None else tile
-        has_tiles = verb in ("evaluate", "predict") and (
-            task.evaluated_model.geometry.tiles and task.evaluation.passes.is_one
-        )
-        if verb == "predict":
-            ways.append(f"--downscale={2 * task.downscale}")
-    if has_tiles:
-        ways.insert(0, f"--tile={max(min(TILE, (used or 2 * TILE) // 2), 1)}")
+    ways = task.flags_that_save_memory(verb, tile)
     if not ways:
         return "Free some, or use a machine with more of it."
     return f"Call again with {' or '.join(ways)}."

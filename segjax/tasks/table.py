@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+
 import ml_collections
 
 from segjax.errors import shown, suggestion
-from segjax.tasks.instance.task import InstanceTask
-from segjax.tasks.semantic.task import SemanticTask
+from segjax.training.task import Task
 from segjax.types import UserError
 
-Task = SemanticTask | InstanceTask
-
-TASKS: dict[str, type[SemanticTask] | type[InstanceTask]] = {
-    "semantic": SemanticTask,
-    "instance": InstanceTask,
+TASKS = {
+    "semantic": "segjax.tasks.semantic.task:SemanticTask",
+    "instance": "segjax.tasks.instance.task:InstanceTask",
 }
-"""By the value of `config.task`; "semantic" where there is no such key."""
+"""By the value of `config.task`; "semantic" where there is no such key. What is not used is
+not imported."""
 
 
 def make_task(config: ml_collections.ConfigDict) -> Task:
@@ -30,30 +30,11 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
             f"config.task is {shown(name)}, which segjax does not know."
             f"{suggestion(name, TASKS)}"
         )
+    module, _, made_by = TASKS[name].partition(":")
+    made = getattr(importlib.import_module(module), made_by)
     try:
-        return TASKS[name](config)
+        return made(config)
     except (TypeError, ValueError, OverflowError) as error:
         # Of values that no check foresaw, such as a network of 300 levels.
         reason = str(error).rstrip(".")
         raise UserError(f"The config cannot be built: {reason}.") from error
-
-
-def semantic(task: Task, what: str) -> SemanticTask:
-    """The task, where something is for labels of pixels alone.
-
-    Args:
-      task: an experiment.
-      what: what is for them, as "--crf".
-
-    Returns:
-      The same task.
-
-    Raises:
-      UserError: if it is an experiment with objects.
-    """
-    if isinstance(task, SemanticTask):
-        return task
-    raise UserError(
-        f"{what} is for networks that label pixels, but this run finds objects "
-        f"({task.config.model.name})."
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ import jax
 import orbax.checkpoint as ocp
 
 from segjax.output.files import free_name
-from segjax.tasks.semantic.evaluate import score
 from segjax.text_files import parse_json
 from segjax.training import sharding
 from segjax.training.divergence import is_in_range
@@ -74,21 +74,24 @@ class Checkpoints:
     """The checkpoints of one workdir: the latest two, and the best."""
 
     def __init__(
-        self, workdir: Path, best_metric: str | None = None, *, read_only: bool = False
+        self,
+        workdir: Path,
+        score: Callable[[Mapping[str, Any]], float] = lambda _: -math.inf,
+        *,
+        read_only: bool = False,
     ):
         """Opens them.
 
         Args:
           workdir: the run's folder; relative paths are resolved, as Orbax needs it.
-          best_metric: name of the metric that marks the best, as in
-            `segjax.tasks.semantic.evaluate.score`.
+          score: of the metrics of an evaluation; the best checkpoint has most of it.
           read_only: whether nothing may be kept or deleted.
         """
         for noisy in ("absl", "orbax"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         let_orbax_finish()
         self._directory = workdir.resolve() / CHECKPOINTS
-        self._best_metric = best_metric or ""
+        self._score = score
         self._metrics: dict[int, Mapping[str, Any] | None] = {}
         self._options = _options(self._to_keep, read_only)
         self._manager = ocp.CheckpointManager(self._directory, options=self._options)
@@ -204,7 +207,7 @@ class Checkpoints:
                 except (OSError, UserError) as error:
                     unread[step] = error
         read = ((step, self._metrics.get(step)) for step in steps)
-        scores = {x: score(m, self._best_metric) for x, m in read if m is not None}
+        scores = {x: self._score(m) for x, m in read if m is not None}
         return scores, unread
 
     def newest_in_range(self) -> Path | None:

@@ -14,37 +14,29 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from segjax.data.dataset import Dataset
 from segjax.metrics import without_nan
-from segjax.runs import initialization
-from segjax.runs.load import check_data, describe
-from segjax.tasks.instance.evaluate import InstanceReport
-from segjax.tasks.semantic.evaluate import Report
-from segjax.tasks.semantic.pictures import are_drawn, draw_run, plan_pictures
-from segjax.tasks.semantic.task import SemanticTask as SemanticTask
-from segjax.tasks.table import Task, make_task
 from segjax.training import checkpoint, divergence, sharding
+from segjax.training.about import about_run, check_data
 from segjax.training.divergence import LossRange
-from segjax.training.preflight import describe_experiment, describe_step
+from segjax.training.pictures import are_drawn, draw_run, plan_pictures
+from segjax.training.preflight import describe_step
 from segjax.training.progress import Progress
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.step import Metrics
 from segjax.training.stop import StopSignal
+from segjax.training.task import InitialWeights, Report, Task
 from segjax.training.workdir import LOG, lock, make_workdir, settle_config
 from segjax.training.writer import Writer, read_rows
 from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 
-HEADLINE = (
-    *("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5"),
-    *("box_AP", "mask_AP", "mask_AP50", "mask_AP75", "keypoint_AP50", "f1@0.5"),
-)
-"""The metrics that are printed during training; all are in the log."""
+INITIALIZATION = "initialization"
+"""The key of a config, and of what checkpoints say of themselves, for initial weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +58,13 @@ class Result:
     signal: int | None = None
 
 
-def train(
-    config: ml_collections.ConfigDict,
+def fit(
+    task: Task,
+    dataset: Dataset,
+    devices: Devices,
     workdir: Path,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    stop: StopSignal,
+    weights: InitialWeights | None = None,
 ) -> Result:
     """Trains to the last step, resuming what the workdir holds.
 
@@ -82,10 +76,12 @@ def train(
     checkpoint, not after every step: the step that is named is the first such one.
 
     Args:
-      config: the experiment.
+      task: the experiment.
+      dataset: its data.
+      devices: where it runs.
       workdir: folder of the run; made where it is missing.
-      data_dir: where prepared data sets lie; None for the default of TFDS.
-      manual_dir: where the person's own files lie.
+      stop: signals that end the run early.
+      weights: what a run without a checkpoint begins with, if not with random weights.
 
     Returns:
       How it ended.
@@ -93,23 +89,18 @@ def train(
     Raises:
       UserError: for anything that a person can put right.
     """
+    config, about = task.config, about_run(task.config, dataset)
+    if weights is not None:
+        about[INITIALIZATION] = dict(weights.about)
+    for what in ("config", "label_spec", "records", INITIALIZATION):
+        sharding.check_same(what, json.dumps(about.get(what), sort_keys=True))
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(StopSignal())
-        with sharding.together():
-            task, dataset, devices = _prepare(config, data_dir, manual_dir)
-            about = describe(config, dataset)
-            weights = initialization.read(config, task.model, dataset.channels, workdir)
-            initialization.remember(about, weights, None)
-        for what in ("config", "label_spec", "records", initialization.GROUP):
-            sharding.check_same(what, json.dumps(about.get(what), sort_keys=True))
         with sharding.together():
             if sharding.process_index() == 0:
                 make_workdir(workdir)
                 stack.enter_context(lock(workdir))
                 settle_config(workdir, config)
-        checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
-        )
+        checkpoints = stack.enter_context(checkpoint.Checkpoints(workdir, task.score))
         state = _initial_or_restored(task, devices, checkpoints, about, weights)
         del weights
         run = _Run(task, dataset, devices, checkpoints, workdir, about, int(state.step))
@@ -136,21 +127,6 @@ def train(
             run.draw(state)
         result = run.result(state, run.step)
         return dataclasses.replace(result, signal=stop.received)
-
-
-def _prepare(
-    config: ml_collections.ConfigDict, data_dir: str | None, manual_dir: str | None
-) -> tuple[Task, Dataset, Devices]:
-    """Checks config, devices and data, and shows what there is."""
-    task = make_task(config)
-    initialization.check(config)
-    devices = Devices()
-    devices.check_batch_size(config.batch_size)
-    dataset = task.open_dataset(data_dir, manual_dir)
-    for split in ("train", task.evaluation.split):
-        task.records(dataset, split)
-    log.info("%s", describe_experiment(task, dataset, devices))
-    return task, dataset, devices
 
 
 class Programs:
@@ -210,7 +186,7 @@ class _Run:
         self.logged_at = start, time.monotonic()
         self.losses = LossRange()
         self.loss: dict[str, float] | None = None
-        self.report: Report | InstanceReport | None = None
+        self.report: Report | None = None
 
     def open_log(self, stack: contextlib.ExitStack) -> None:
         """Opens what is written to until the stack is left; all processes call it."""
@@ -322,11 +298,11 @@ class _Run:
             )
         )
 
-    def _evaluate(self, state: TrainState, step: int) -> Report | InstanceReport:
+    def _evaluate(self, state: TrainState, step: int) -> Report:
         split = self.task.evaluation.split
         report = self.task.evaluate(state.variables, self.dataset)
         self._write(step, split, report.metrics)
-        found = [(name, report.metrics.get(name)) for name in HEADLINE]
+        found = [(name, report.metrics.get(name)) for name in self.task.headline]
         text = "  ".join(f"{name} {x:.4f}" for name, x in found if x is not None)
         self.progress.say(f"step {step}/{self.task.config.num_steps}  {split}: {text}")
         self.logged_at = step, time.monotonic()
@@ -350,16 +326,17 @@ def _initial_or_restored(
     devices: Devices,
     checkpoints: checkpoint.Checkpoints,
     about: dict[str, Any],
-    weights: initialization.Weights | None,
+    weights: InitialWeights | None,
 ) -> TrainState:
     init = lambda: task.init_state(about["channels"])
     if not checkpoints.steps():
         drawn = jax.device_get(jax.jit(init)())
-        return devices.put_replicated(initialization.initialized(drawn, weights))
+        return devices.put_replicated(weights.initialize(drawn) if weights else drawn)
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)
-    initialization.remember(about, None, saved)
+    if INITIALIZATION in saved:
+        about[INITIALIZATION] = saved[INITIALIZATION]
     abstract = checkpoint.abstract_like(jax.eval_shape(init), devices.replicated)
     state, _ = checkpoints.restore_newest(abstract)
     sharding.check_same("newest checkpoint", str(int(state.step)))
@@ -374,7 +351,7 @@ def _compile(task: Task, dataset: Dataset, devices: Devices, state: TrainState) 
     Batches of other sizes, which experiments with objects can have, are compiled for
     when the first of them comes.
     """
-    task.loss.weigh(dataset.splits["train"], dataset.label_spec)
+    task.prepare(dataset)
     step = jax.jit(
         task.train_step,
         donate_argnums=0,

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from segjax.inspect.summary import in_gflop
 from segjax.training import sharding
-from segjax.training.progress import duration
+from segjax.training.progress import duration, in_gflop
 from segjax.types import IGNORE_LABEL, UserError
 
 if TYPE_CHECKING:
     from segjax.data.dataset import Dataset
-    from segjax.tasks.table import Task
     from segjax.training.sharding import Devices
+    from segjax.training.task import Task
 
 RECORDS_READ = 64
 """How many records the histogram of labels is counted on."""

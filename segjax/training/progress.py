@@ -92,3 +92,13 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def in_gflop(gflops: float) -> str:
+    """Writes a cost so that a tiny network's is not 0.
+
+    Example:
+      >>> in_gflop(1301.26), in_gflop(0.012345)
+      ('1,301.3 GFLOP', '0.0123 GFLOP')
+    """
+    return f"{gflops:,.1f} GFLOP" if gflops >= 1 else f"{gflops:.3g} GFLOP"

@@ -250,7 +250,7 @@ import sys
 from pathlib import Path
 from segjax.config import load
 from segjax.data import DATASETS
-from segjax.training.loop import train
+from segjax.runs.train import train
 
 root, config = Path(sys.argv[1]), load(sys.argv[2])
 config.checkpoint_every = 1

@@ -210,7 +210,7 @@ def trained(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 def resumed(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     """A resumed run, which must end with the same bits as the whole one."""
     from segjax.config import load
-    from segjax.training.loop import train
+    from segjax.runs.train import train
 
     before = json.loads((root.parent / "sha256").read_text())
 

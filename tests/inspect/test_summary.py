@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from segjax import config
-from segjax.inspect.summary import summarize, table
+from segjax.inspect.summary import table
+from segjax.runs.summary import summarize
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "unet_em.py"
 

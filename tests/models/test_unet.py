@@ -12,8 +12,8 @@ from segjax.geometry.receptive_field import (
     output_size,
     receptive_field,
 )
-from segjax.inspect.summary import summarize
 from segjax.models import UNet
+from segjax.runs.summary import summarize
 
 PAPER = UNet(num_classes=2)
 

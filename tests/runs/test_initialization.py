@@ -15,9 +15,9 @@ from segjax import pretrained
 from segjax.models.builder import build_model
 from segjax.runs import initialization
 from segjax.runs.load import load_trained
+from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop
-from segjax.training.loop import train
 from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,7 +207,7 @@ def test_a_network_with_a_skip_more_begins_where_the_coarser_one_ended(coarse_ru
     weights = initialization.read(task.config, task.model, 3, coarse_run / "new")
     trained = load_trained(coarse_run)
     drawn = jax.jit(lambda: task.init_state(3))()
-    begun = initialization.initialized(drawn, weights)
+    begun = weights.initialize(drawn)
     assert begun.params["score"]["kernel"].any()
     assert not begun.params["score_stage4"]["kernel"].any()
     np.testing.assert_array_equal(

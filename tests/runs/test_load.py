@@ -12,13 +12,16 @@ from PIL import Image
 from segjax.data.dataset import Dataset
 from segjax.data.files.images import normalize
 from segjax.predict.downscaled import enlarged, reduced
-from segjax.runs.load import describe, evaluate_run, load_trained
+from segjax.runs.evaluate import evaluate_run
+from segjax.runs.load import load_trained
 from segjax.runs.predict import predict_run
+from segjax.runs.train import train
 from segjax.tasks.semantic.baseline import PositionPredictor, evaluate_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop
+from segjax.training.about import about_run
 from segjax.types import UserError
 
 
@@ -34,7 +37,7 @@ def run(tmp_path_factory, data_dir):
     smoke.num_steps, smoke.eval_every = 3, 2
     draw, loop.draw_run = loop.draw_run, lambda workdir, *_: [workdir]
     try:
-        return workdir, loop.train(smoke, workdir, data_dir)
+        return workdir, train(smoke, workdir, data_dir)
     finally:
         loop.draw_run = draw
 
@@ -108,7 +111,7 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
 ):
     kept = shutil.copytree(run[0], tmp_path / "run")
     task = load_trained(kept).task
-    with checkpoint.Checkpoints(kept, task.evaluation.best_metric) as checkpoints:
+    with checkpoint.Checkpoints(kept, task.score) as checkpoints:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = checkpoint.abstract_like(
             jax.eval_shape(lambda: task.init_state(1)), sharding
@@ -137,10 +140,10 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
     assert main("predict", use, input, output, "--checkpoint=best").code == 0
     smoke.initialization = {"source": "segjax/run", "input": str(kept)}
     with pytest.raises(UserError, match="values are not finite"):
-        loop.train(smoke, tmp_path / "next", data_dir)
+        train(smoke, tmp_path / "next", data_dir)
     smoke.initialization.input = str(kept / "checkpoints/7")
     with pytest.raises(UserError, match=r"no checkpoint of step 7 in .* of 4, 3\. "):
-        loop.train(smoke, tmp_path / "next", data_dir)
+        train(smoke, tmp_path / "next", data_dir)
     for path in (kept / "checkpoints/3/state").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
@@ -174,7 +177,7 @@ def test_a_run_knows_the_range_of_its_training_images(
     records = [{"image": np.full((2, 2, 1), x), "name": "a"} for x in values]
     trained = load_trained(run[0])
     dataset = Dataset("folder", trained.label_spec, 1, {"train": records})
-    about = describe(trained.task.config, dataset)
+    about = about_run(trained.task.config, dataset)
     assert about["max_intensity"] == expected
     known = dataclasses.replace(trained, max_intensity=expected)
     assert known.in_range(CRF()).max_intensity == expected
@@ -218,7 +221,7 @@ def test_the_best_checkpoint_may_be_an_old_one(
         iou, error = next(measured)
         return Report({"mean_iou": iou, "pixel_error": error}, np.eye(2))
 
-    monkeypatch.setattr(loop.SemanticTask, "evaluate", evaluate)
+    monkeypatch.setattr(SemanticTask, "evaluate", evaluate)
     monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
     smoke.num_steps, smoke.eval_every = 4, 1
     smoke.evaluation.best_metric = metric
@@ -230,7 +233,7 @@ def test_the_best_checkpoint_may_be_an_old_one(
         save(self, state, *others)
 
     monkeypatch.setattr(loop.checkpoint.Checkpoints, "save", noted)
-    loop.train(smoke, tmp_path, data_dir)
+    train(smoke, tmp_path, data_dir)
     trained = load_trained(tmp_path, best=True)
     assert trained.step == best
     assert trained.parameters_sha256 == hashes[best]
@@ -280,7 +283,9 @@ def test_an_unknown_split_is_refused(run, data_dir):
 def test_otsu_is_measured_as_the_network_is(smoke, data_dir):
     task = SemanticTask(smoke)
     dataset = task.open_dataset(data_dir, None)
-    name, report = evaluate_baseline(task, dataset, "validation")
+    name, report = evaluate_baseline(
+        dataset, "validation", task.evaluation, normalization=task.normalization
+    )
     assert name == "otsu"
     assert 0.3 < report.metrics["mean_iou"] < 0.95
     assert {"rand_error", "warping_error"} <= report.metrics.keys()
@@ -292,7 +297,9 @@ def test_without_cells_the_commonest_class_at_each_place_is_the_baseline(
     smoke.evaluation.cell_class = None
     task = SemanticTask(smoke)
     dataset = task.open_dataset(data_dir, None)
-    name, report = evaluate_baseline(task, dataset, "train")
+    name, report = evaluate_baseline(
+        dataset, "train", task.evaluation, normalization=task.normalization
+    )
     assert name == "position"
     labels = np.stack([record["label"] for record in dataset.splits["train"]])
     membrane = labels.mean(0) > 0.5

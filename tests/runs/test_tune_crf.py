@@ -11,7 +11,8 @@ import pytest
 from segjax.data.label_spec import LabelSpec
 from segjax.ops.crf.permutohedral import CapacityError
 from segjax.runs import tune_crf
-from segjax.runs.tune_crf import coarse, fine, tune, tune_run
+from segjax.runs.train import train
+from segjax.runs.tune_crf import tune_run
 from segjax.tasks.semantic import crf_scores
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.crf_scores import (
@@ -20,6 +21,7 @@ from segjax.tasks.semantic.crf_scores import (
     mean_ious,
     predict_scenes,
 )
+from segjax.tasks.semantic.crf_search import coarse, fine, tune
 from segjax.tasks.semantic.evaluate import evaluate
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import loop
@@ -152,7 +154,7 @@ def test_a_run_is_tuned_and_then_refined(
     smoke.num_steps, smoke.schedule.warmup_steps = 1, 0
     smoke.evaluation.cell_class = None
     smoke.crf = {"w1": 0.5, "num_iterations": 2}
-    loop.train(smoke, tmp_path, data_dir)
+    train(smoke, tmp_path, data_dir)
     run = (f"--workdir={tmp_path}", f"--data_dir={data_dir}")
     tuned = main("tune_crf", *run, "--images=1", "--keep")
     assert tuned.code == 0, tuned.stderr

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from segjax import config as config_lib
+from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop, sharding, writer
-from segjax.training.loop import train
 from segjax.training.writer import read_rows
 from segjax.types import UserError
 

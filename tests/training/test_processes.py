@@ -20,10 +20,11 @@ from flax import linen as nn
 
 from segjax.models import unet
 from segjax.ops.pooling.windowed import avg_pool
+from segjax.runs import train as runs_train
+from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop
 from segjax.training import workdir as workdir_lib
-from segjax.training.loop import train
 from segjax.training.sharding import Devices
 from segjax.training.writer import read_rows
 
@@ -100,7 +101,7 @@ def test_one_device_and_four_see_the_same_batches_and_give_the_same_losses(
 
     monkeypatch.setattr(Devices, "put_batch", noted)
     for count, batches in seen.items():
-        monkeypatch.setattr(loop, "Devices", first_devices(count))
+        monkeypatch.setattr(runs_train, "Devices", first_devices(count))
         train(config, tmp_path / str(count), data_dir)
         assert len(batches) == 1 + STEPS  # the one of zeros is that of the timing
     jax.tree.map(np.testing.assert_array_equal, *seen.values())

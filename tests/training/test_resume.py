@@ -10,10 +10,12 @@ import jax
 import numpy as np
 import pytest
 
+from segjax.runs import train as runs_train
 from segjax.runs.load import load_trained
+from segjax.runs.train import train
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop, sharding
 from segjax.training import workdir as workdir_lib
-from segjax.training.loop import train
 from segjax.training.progress import Progress
 from segjax.training.writer import read_rows
 from segjax.types import UserError
@@ -234,21 +236,27 @@ def test_a_finished_run_tells_its_metrics_again(config, data_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "moment", ["_prepare", "_initial_or_restored", "_compile", "_time_step"]
+    ("module", "moment"),
+    [
+        (runs_train, "make_task"),
+        (loop, "_initial_or_restored"),
+        (loop, "_compile"),
+        (loop, "_time_step"),
+    ],
 )
 def test_a_signal_before_the_first_step_ends_the_run_in_peace(
-    moment, config, data_dir, stopped_at_four, monkeypatch, straight
+    module, moment, config, data_dir, stopped_at_four, monkeypatch, straight
 ):
-    work = getattr(loop, moment)
+    work = getattr(module, moment)
 
     def interrupted(*arguments):
         terminate()
         return work(*arguments)
 
-    monkeypatch.setattr(loop, moment, interrupted)
+    monkeypatch.setattr(module, moment, interrupted)
     result = train(config, stopped_at_four, data_dir)
     assert (result.step, result.interrupted) == (4, True)
-    monkeypatch.setattr(loop, moment, work)
+    monkeypatch.setattr(module, moment, work)
     resumed = train(config, stopped_at_four, data_dir)
     assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == straight(config)
 
@@ -256,16 +264,16 @@ def test_a_signal_before_the_first_step_ends_the_run_in_peace(
 def test_a_signal_while_evaluating_stops_after_it(
     config, data_dir, tmp_path, monkeypatch, straight
 ):
-    evaluate = loop.SemanticTask.evaluate
+    evaluate = SemanticTask.evaluate
 
     def interrupted(*arguments, **more):
         terminate()
         return evaluate(*arguments, **more)
 
-    monkeypatch.setattr(loop.SemanticTask, "evaluate", interrupted)
+    monkeypatch.setattr(SemanticTask, "evaluate", interrupted)
     result = train(config, tmp_path, data_dir)
     assert (result.step, result.interrupted) == (3, True)
-    monkeypatch.setattr(loop.SemanticTask, "evaluate", evaluate)
+    monkeypatch.setattr(SemanticTask, "evaluate", evaluate)
     assert train(config, tmp_path, data_dir).parameters_sha256 == straight(config)[0]
 
 
@@ -297,7 +305,7 @@ def test_a_damaged_config_comes_back_from_the_checkpoint(
 def test_changed_data_are_refused(
     change, sentence, config, data_dir, stopped_at_four, monkeypatch
 ):
-    open_dataset = loop.SemanticTask.open_dataset
+    open_dataset = SemanticTask.open_dataset
 
     def changed(*arguments):
         dataset = open_dataset(*arguments)
@@ -305,7 +313,7 @@ def test_changed_data_are_refused(
         splits = {**dataset.splits, "train": change(records)}
         return dataclasses.replace(dataset, splits=splits)
 
-    monkeypatch.setattr(loop.SemanticTask, "open_dataset", changed)
+    monkeypatch.setattr(SemanticTask, "open_dataset", changed)
     with pytest.raises(UserError, match=f"data have changed .*{sentence}"):
         train(config, stopped_at_four, data_dir)
 
@@ -379,7 +387,7 @@ def test_no_damage_of_any_file_goes_unnoticed(
     config, data_dir, stopped_at_four, tmp_path, straight
 ):
     """Each file in turn: the state is that of step 4, bit for bit, or of step 3."""
-    task = loop.SemanticTask(config)
+    task = SemanticTask(config)
     abstract = checkpoint.abstract_like(
         jax.eval_shape(lambda: task.init_state(1)), sharding.Devices().replicated
     )

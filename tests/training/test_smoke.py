@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segjax import config as config_lib
-from segjax.training.loop import train
+from segjax.runs.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = [

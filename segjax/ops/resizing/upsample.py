@@ -12,6 +12,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.geometry.alignment import bilinear_taps
 from segjax.ops.convolution.convolve import conv
 from segjax.ops.resizing.resize import bilinear_profile
 from segjax.types import Array
@@ -97,16 +98,6 @@ def upsample_conv(x: Array, kernel: Array, *, factor: int) -> Array:
     y = y.transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(batch, factor * (height + 1), factor * (width + 1), features)
     return y[:, : factor * (height - 1) + taps, : factor * (width - 1) + taps]
-
-
-def bilinear_taps(factor: int) -> int:
-    """The taps of the bilinear kernel that enlarges by `factor`.
-
-    Example:
-      >>> bilinear_taps(32), bilinear_taps(3)
-      (64, 5)
-    """
-    return 2 * factor - factor % 2
 
 
 def _check(factor: int, taps: int) -> None:

@@ -20,6 +20,7 @@ from segjax.rle import decode, encode
 from segjax.tasks.instance.coco_results import coco_results, numbered, write_results
 from segjax.tasks.instance.evaluate import Detect, predictions
 from segjax.tasks.instance.stitch import join_tiles, tile_rects
+from segjax.training.task import PageProgress
 from segjax.viz import to_display
 from segjax.viz.instances import draw_objects
 
@@ -28,9 +29,6 @@ log = logging.getLogger("segjax")
 RESULTS = "results.json"
 OVERLAP = 0.25
 """Share of a tile's shorter side that neighbours have in common."""
-
-Progress = Callable[[int, int, str], None]
-"""Called after each page with pages done, pages in all, and the name of the file."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def predict_instance_files(
     channels: int = 3,
     overlay: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: PageProgress | None = None,
 ) -> list[Path]:
     """Writes the objects of each image file.
 

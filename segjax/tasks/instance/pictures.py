@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
 from segjax.data.dataset import Dataset
 from segjax.output.folder import Outputs
-from segjax.tasks.instance.evaluate import decoded, predictions
-from segjax.tasks.instance.task import InstanceTask
+from segjax.tasks.instance.evaluate import decoded
 from segjax.types import Record
 from segjax.viz.instances import draw_objects
 
@@ -25,32 +23,23 @@ SIDE = 256
 def draw_instances(
     outputs: Outputs,
     examples: Mapping[int, str],
-    task: InstanceTask,
-    variables: Mapping[str, Any],
+    found: Iterable[tuple[int, Mapping[str, np.ndarray]]],
+    records: Sequence[Record],
     dataset: Dataset,
 ) -> None:
     """Draws objects beside those that were found.
 
     Args:
       outputs: where to.
-      examples: places of the records, and the names of their pictures.
-      task: the experiment.
-      variables: collections of the trained model.
-      dataset: its data.
+      examples: places of the records in their split, and the names of their pictures.
+      found: what was found in each record, by its place in `records`.
+      records: of those places, in that order.
+      dataset: names the classes and joints.
     """
-    records = dataset.splits[task.evaluation.split]
-    chosen = list(examples)
-    found = predictions(
-        task.detector(variables),
-        [records[i] for i in chosen],
-        batch_size=task.detector_batch_size,
-        buckets=task.evaluated_buckets,
-        resize=task.resize,
-        mask_threshold=task.evaluation.mask_threshold,
-    )
+    names = list(examples.values())
     for i, objects in found:
-        picture = side_by_side(records[chosen[i]], objects, dataset)
-        with outputs.file(examples[chosen[i]]) as file:
+        picture = side_by_side(records[i], objects, dataset)
+        with outputs.file(names[i]) as file:
             picture.save(file, format="PNG")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,27 @@ from segjax import config as config_lib
 from segjax.data.augment.views import check as check_augment
 from segjax.data.dataset import Dataset
 from segjax.data.instance.batches import instance_batches, schedule_of
-from segjax.data.instance.buckets import check_buckets
 from segjax.data.semantic.batches import Batches, record_names
-from segjax.models.builder import build_model
+from segjax.metrics.direction import score
+from segjax.output.folder import Outputs
+from segjax.tasks.instance.baseline import evaluate_watershed
 from segjax.tasks.instance.evaluate import (
-    Detect,
-    InstanceEvaluation,
     InstanceReport,
     Sums,
     evaluate_instances,
+    predictions,
 )
 from segjax.tasks.instance.loss import InstanceObjective
+from segjax.tasks.instance.pictures import draw_instances
+from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.training import optim, sharding
 from segjax.training.experiment import check_multipliers, open_data, schedule_from
-from segjax.training.state import TrainState, local_value
+from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
-from segjax.types import Array, Outputs, Record, UserError
+from segjax.types import Array, Record, UserError
+from segjax.types import Outputs as NetworkOutputs
+
+log = logging.getLogger("segjax")
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -50,17 +56,15 @@ OBJECTS = ("boxes", "classes", "crowd", "masks", "keypoints")
 """What a batch tells of its objects."""
 
 
-class InstanceTask:
-    """An experiment with objects, built from its config.
+class InstanceTask(InstancePrediction):
+    """An experiment with objects, built from its config."""
 
-    It has the attributes and methods of `segjax.tasks.semantic.task.SemanticTask` that the
-    training program uses.
-
-    Attributes:
-      config: the experiment.
-      model: the network.
-      evaluation: what is measured.
-    """
+    capabilities = frozenset({"instances"})
+    answers = "finds objects"
+    headline = (
+        *("box_AP", "mask_AP", "mask_AP50", "mask_AP75", "keypoint_AP50", "f1@0.5"),
+    )
+    pictures = ()
 
     def __init__(self, config: ml_collections.ConfigDict):
         """Builds network, loss and optimizer.
@@ -68,17 +72,7 @@ class InstanceTask:
         Raises:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
-        config_lib.check(config)
-        self.config = config
-        self.model: Any = build_model(config.model)
-        if not hasattr(self.model, "detections"):
-            raise UserError(
-                f"config.model.name is {config.model.name!r}, which finds no objects: "
-                'use "mask_rcnn", or leave config.task out.'
-            )
-        self.evaluation: InstanceEvaluation = config_lib.call(
-            InstanceEvaluation, config.evaluation, "evaluation"
-        )
+        super().__init__(config)
         self.loss = InstanceObjective(config.loss)
         self.schedule = schedule_from(config)
         self.optimizer = config_lib.build(
@@ -88,22 +82,8 @@ class InstanceTask:
             instance_batches, config.pipeline, "pipeline", GIVEN_TO_PIPELINE
         )
         check_augment(config.pipeline.get("augment", ()))
-        self.resize = config.pipeline.get("resize", "fit")
-        self.buckets = self._buckets("pipeline", config.pipeline.buckets)
-        self.evaluated_buckets = self._buckets(
-            "evaluation", self.evaluation.buckets or self.buckets
-        )
         self.input_size = self.output_size = self.buckets[0]
         self._points = self.model.keypoints
-        self._detect = jax.jit(self._outputs)
-
-    def _buckets(
-        self, group: str, buckets: Sequence[tuple[int, int]]
-    ) -> tuple[tuple[int, int], ...]:
-        try:
-            return check_buckets(buckets, self.resize)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"config.{group}.{error}.") from error
 
     def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
@@ -164,6 +144,9 @@ class InstanceTask:
             f'"{dataset.name}" holds objects, which are not exported to {folder}: '
             f"--export is for labels of pixels. Leave it out; {split} is prepared."
         )
+
+    def prepare(self, dataset: Dataset) -> None:
+        """The loss has nothing to count."""
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
         """Opens this process's share of the training batches, from a step on."""
@@ -236,12 +219,24 @@ class InstanceTask:
         split: str | None = None,
         *,
         tile: int | None = None,
+        crf: Any = None,
     ) -> InstanceReport:
         """Measures the network on a split.
+
+        Args:
+          variables: collections of the model.
+          dataset: its data.
+          split: its name; None for that of the config.
+          tile: None or 0: objects are found in whole images.
+          crf: None; it is none of the capabilities.
+
+        Returns:
+          The metrics.
 
         Raises:
           UserError: if there is no such split, it has no objects, or tiles are wanted.
         """
+        assert crf is None  # it is none of the capabilities
         if tile:
             raise UserError(
                 f"The tile is {tile}, but objects are found in whole images: use 0."
@@ -258,40 +253,49 @@ class InstanceTask:
             mask_threshold=self.evaluation.mask_threshold,
         )
 
-    @property
-    def detector_batch_size(self) -> int:
-        """Images that are predicted at a time: as many for each device of this process."""
-        count = sharding.Devices.of_this_process().count
-        return -(-self.evaluation.batch_size // count) * count
+    def score(self, metrics: Mapping[str, float | None]) -> float:
+        """What the best checkpoint has most of."""
+        return score(metrics, self.evaluation.best_metric)
 
-    def detector(self, variables: Mapping[str, Any]) -> Detect:
-        """Makes what finds objects in batches, on the devices of this process.
+    def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
+        """Measures Otsu's threshold and a watershed."""
+        most = self.evaluation.max_detections
+        values = evaluate_watershed(dataset, split, max_detections=most)
+        return {f"watershed/{metric}": value for metric, value in values.items()}
+
+    def draw(
+        self,
+        outputs: Outputs,
+        examples: Mapping[int, str],
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        report: InstanceReport,
+    ) -> None:
+        """Draws objects beside those that were found, of some images.
 
         Args:
-          variables: collections of the model, host or device arrays.
-
-        Returns:
-          A function of a batch with `image` and `sizes`, of `detector_batch_size` rows.
+          outputs: where to.
+          examples: places of the records, and the names of their pictures.
+          variables: collections of the trained model.
+          dataset: its data.
+          report: of the last evaluation.
         """
-        devices = sharding.Devices.of_this_process()
-        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
-
-        def detect(batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
-            given = {name: batch[name] for name in ("image", "sizes")}
-            placed = jax.device_put(given, devices.batch)
-            return self._detect(local, placed["image"], placed["sizes"])
-
-        return detect
-
-    def _outputs(
-        self, variables: Mapping[str, Any], image: Array, sizes: Array
-    ) -> Outputs:
-        return self.model.apply(variables, image, sizes, train=False)
+        split = dataset.splits[self.evaluation.split]
+        records = [split[i] for i in examples]
+        found = predictions(
+            self.detector(variables),
+            records,
+            batch_size=self.detector_batch_size,
+            buckets=self.evaluated_buckets,
+            resize=self.resize,
+            mask_threshold=self.evaluation.mask_threshold,
+        )
+        draw_instances(outputs, examples, found, records, dataset)
 
 
 def of_objects(
     model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
-) -> tuple[Outputs, Any]:
+) -> tuple[NetworkOutputs, Any]:
     """The forward pass of a network that is told the objects in training."""
     return model.apply(
         variables,

@@ -8,8 +8,7 @@ import numpy as np
 
 from segjax.classical.otsu import otsu_baseline
 from segjax.data.dataset import Dataset
-from segjax.tasks.semantic.evaluate import Pages, Report, evaluate
-from segjax.tasks.semantic.task import SemanticTask
+from segjax.tasks.semantic.evaluate import Evaluation, Pages, Report, evaluate
 from segjax.types import Record
 
 SIGMAS = (0.0, 1.0, 2.0, 3.0, 4.0)
@@ -90,7 +89,11 @@ def _stretched(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def evaluate_baseline(
-    task: SemanticTask, dataset: Dataset, split: str
+    dataset: Dataset,
+    split: str,
+    evaluation: Evaluation,
+    *,
+    normalization: str,
 ) -> tuple[str, Report]:
     """Measures what a network has to beat on a split, as the network is measured.
 
@@ -98,10 +101,16 @@ def evaluate_baseline(
     threshold, "otsu", with the smoothing that has the best mean IoU on the training
     split. Elsewhere it is the commonest class at each place, "position".
 
+    Args:
+      dataset: the data; `split` has records with labels.
+      split: which one is measured.
+      evaluation: what is measured.
+      normalization: of the images.
+
     Returns:
       The name of the baseline and what was measured.
     """
-    cell_class = task.evaluation.cell_class
+    cell_class = evaluation.cell_class
 
     def measure(
         predictor: Pages, records: Sequence[Record], cell_class: int | None = None
@@ -111,13 +120,13 @@ def evaluate_baseline(
             records,
             dataset.label_spec,
             split=split,
-            normalization=task.normalization,
-            boundary_f1=task.evaluation.boundary_f1,
-            trimap_widths=task.evaluation.trimap_widths,
+            normalization=normalization,
+            boundary_f1=evaluation.boundary_f1,
+            trimap_widths=evaluation.trimap_widths,
             cell_class=cell_class,
         )
 
-    train, wanted = dataset.splits["train"], task.records(dataset, split)
+    train, wanted = dataset.splits["train"], dataset.splits[split]
     classes = dataset.label_spec.num_classes
     if cell_class is None or dataset.channels != 1 or classes != 2:
         return "position", measure(PositionPredictor(train, classes), wanted)

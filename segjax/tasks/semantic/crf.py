@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.data.normalization import BIT_DEPTHS, max_intensity_of
 from segjax.layers.attributes import check_counts
 from segjax.ops.crf.dense import dense_crf
 from segjax.ops.crf.filters import METHODS, Method
@@ -31,9 +32,6 @@ from segjax.predict.tiled import in_forms
 from segjax.types import Array, UserError
 
 log = logging.getLogger("segjax")
-
-BIT_DEPTHS = (8, 10, 12, 14, 16)
-"""Of the values in files of 16 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,23 +169,6 @@ def _check_number(name: str, value: Any, *, zero_allowed: bool) -> None:
         return
     least = "from 0 on" if zero_allowed else "above 0"
     raise ValueError(f"{name} is a finite number {least}, got {value!r}")
-
-
-def max_intensity_of(image: np.ndarray) -> int:
-    """Returns the largest value that a camera of the image's bit depth can give.
-
-    Args:
-      image: uint8 or uint16.
-
-    Returns:
-      The smallest of 255, 1023, 4095, 16383 and 65535 that no pixel is above.
-
-    Example:
-      >>> max_intensity_of(np.array([7, 3000], np.uint16))
-      4095
-    """
-    largest = int(image.max())
-    return next(2**bits - 1 for bits in BIT_DEPTHS if largest < 2**bits)
 
 
 @functools.cache

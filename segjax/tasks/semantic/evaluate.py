@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from segjax.metrics import (
     trimap_metrics,
 )
 from segjax.metrics.boundary import check_widths
+from segjax.metrics.direction import NEITHER
 from segjax.predict.test_time import Passes
 from segjax.tasks.semantic.crf import CRF
 from segjax.training import sharding
@@ -125,8 +125,8 @@ class Evaluation:
             known |= _summarize_cells(ones, classes).keys()
         extras = _Boundaries(label_spec, self.boundary_f1, self.trimap_widths)
         known |= extras.metrics().keys()
-        known = {name for name in known if not _is_no_score(name)}
-        if _is_no_score(self.best_metric):
+        known -= NEITHER
+        if self.best_metric in NEITHER:
             raise UserError(
                 f"config.evaluation.best_metric is {self.best_metric!r}, of which "
                 f"neither more nor less is better. Known: {', '.join(sorted(known))}."
@@ -136,31 +136,6 @@ class Evaluation:
                 f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
                 f"measured.{suggestion(self.best_metric, known)}"
             )
-
-
-def score(metrics: Mapping[str, float | None], name: str) -> float:
-    """What the best checkpoint has most of: the metric, or an error with its sign turned.
-
-    Args:
-      metrics: by name; None or NaN where one is undefined.
-      name: the metric; those with "error" in their name are better the lower they are.
-
-    Returns:
-      The score; minus infinity where the metric is missing or undefined.
-
-    Example:
-      >>> score({"mean_iou": 0.75}, "mean_iou"), score({"rand_error": 0.25}, "rand_error")
-      (0.75, -0.25)
-    """
-    value = metrics.get(name)
-    if value is None or math.isnan(value):
-        return -math.inf
-    is_error = "error" in name.partition("/")[0]
-    return -float(value) if is_error else float(value)
-
-
-def _is_no_score(name: str) -> bool:
-    return name in ("classes_absent", "sections") or name.endswith("_threshold")
 
 
 def _summarize_cells(sections: np.ndarray, num_classes: int) -> dict[str, float]:

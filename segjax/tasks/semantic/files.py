@@ -31,10 +31,8 @@ from segjax.predict.writers import (
     tiff_file,
 )
 from segjax.tasks.semantic.crf import CRF
+from segjax.training.task import PageProgress
 from segjax.types import UserError
-
-Progress = Callable[[int, int, str], None]
-"""Called after each page with pages done, pages in all, and the name of the file."""
 
 
 class _Kept(NamedTuple):
@@ -58,7 +56,7 @@ def predict_files(
     crf: CRF | None = None,
     downscale: int = 1,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: PageProgress | None = None,
 ) -> list[Path]:
     """Writes one label file for each image file, with its stem, page count and size.
 

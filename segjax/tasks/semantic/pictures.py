@@ -1,125 +1,50 @@
-"""Pictures of a finished run: curves, confusion matrix, what it saw and what it said."""
+"""Pictures of a finished run that labels pixels: confusion matrix, predictions, errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from segjax.data.dataset import Dataset
 from segjax.data.files.images import normalize
 from segjax.output.folder import Outputs
-from segjax.tasks.instance.evaluate import InstanceReport
-from segjax.tasks.instance.pictures import draw_instances
-from segjax.tasks.instance.task import InstanceTask
-from segjax.tasks.semantic.evaluate import Report
-from segjax.tasks.semantic.task import SemanticTask
-from segjax.tasks.table import Task
-from segjax.training.workdir import LOG
-from segjax.training.writer import read_rows
-from segjax.viz import comparison, plot_confusion, plot_curves
+from segjax.tasks.semantic.evaluate import Pages, Report
+from segjax.viz import comparison, plot_confusion
 
-FOLDER = "pictures"
-CURVES, CONFUSION = "curves.png", "confusion.png"
-EXAMPLES = 3
-"""How many images of the evaluated split are drawn, evenly spread over it."""
+CONFUSION = "confusion.png"
 
 
-def are_drawn(workdir: Path) -> bool:
-    """Whether all pictures are there, and newer than the log."""
-    curves, log = workdir / FOLDER / CURVES, workdir / LOG
-    if not (curves.exists() and log.exists()):
-        return False
-    return curves.stat().st_mtime_ns >= log.stat().st_mtime_ns
+def draw_confusion(outputs: Outputs, report: Report, dataset: Dataset) -> None:
+    """Draws `confusion.png`."""
+    with outputs.file(CONFUSION) as file:
+        plot_confusion(report.counts, dataset.label_spec.names, file)
 
 
-def plan_pictures(workdir: Path, task: Task, dataset: Dataset) -> Outputs:
-    """Names the pictures of a run and checks that they can be drawn; none is yet.
-
-    Args:
-      workdir: folder of the run.
-      task: the experiment.
-      dataset: its data.
-
-    Returns:
-      What writes them, into `workdir/pictures`.
-
-    Raises:
-      UserError: the folder cannot be written to, or a picture there belongs to the user.
-    """
-    names = [CURVES, *_examples(task, dataset).values()]
-    if not isinstance(task, InstanceTask):
-        names.append(CONFUSION)
-    return Outputs(workdir / FOLDER, [(x, "the run") for x in names], flag=None)
-
-
-def draw_run(
-    workdir: Path,
-    task: Task,
-    variables: Mapping[str, Any],
-    dataset: Dataset,
-    report: Report | InstanceReport,
-) -> list[Path]:
-    """Draws `curves.png`, `confusion.png`, and image | label | prediction | error.
-
-    Of experiments with objects `curves.png` and objects | objects that were found.
-
-    Args:
-      workdir: folder of the run; its log is read.
-      task: the experiment.
-      variables: collections of the trained model.
-      dataset: its data.
-      report: of the last evaluation.
-
-    Returns:
-      The files written, in `workdir/pictures`.
-
-    Raises:
-      UserError: as `plan_pictures` does.
-    """
-    outputs = plan_pictures(workdir, task, dataset)
-    outputs.make_folder()
-    examples = _examples(task, dataset)
-    names = [CURVES, *examples.values()]
-    if isinstance(task, InstanceTask):
-        draw_instances(outputs, examples, task, variables, dataset)
-    else:
-        assert isinstance(report, Report)
-        names.insert(1, CONFUSION)
-        with outputs.file(CONFUSION) as file:
-            plot_confusion(report.counts, dataset.label_spec.names, file)
-        _draw_pixels(outputs, examples, task, variables, dataset)
-    with outputs.file(CURVES) as file:  # the last: who finds it finds all of them
-        plot_curves(read_rows(workdir / LOG), file)
-    return [outputs.folder / name for name in names]
-
-
-def _examples(task: Task, dataset: Dataset) -> dict[int, str]:
-    """Places of the records that are drawn, and the names of their pictures."""
-    split = task.evaluation.split
-    count = len(dataset.splits[split])
-    places = np.linspace(0, count - 1, min(count, EXAMPLES)).astype(int)
-    return {i: f"{split}_{i:03d}.png" for i in np.unique(places).tolist()}
-
-
-def _draw_pixels(
+def draw_examples(
     outputs: Outputs,
     examples: Mapping[int, str],
-    task: SemanticTask,
-    variables: Mapping[str, Any],
+    predictor: Pages,
     dataset: Dataset,
+    *,
+    split: str,
+    normalization: str,
 ) -> None:
-    records = dataset.splits[task.evaluation.split]
-    predictor = task.predictor(variables, tile=task.evaluation.tile)
+    """Draws image | label | prediction | error.
+
+    Args:
+      outputs: where to.
+      examples: places of the records, and the names of their pictures.
+      predictor: of the network.
+      dataset: its data.
+      split: of the records.
+      normalization: of the images.
+    """
     for i, name in examples.items():
-        record = records[i]
-        image = normalize(record["image"], task.normalization)
+        record = dataset.splits[split][i]
+        image = normalize(record["image"], normalization)
         picture = comparison(
             record["image"],
             record["label"],
-            next(predictor.pages([image]))["labels"],
+            next(predictor.pages([image], ("labels",)))["labels"],
             dataset.label_spec.colors,
             dataset.label_spec.names,
         )

@@ -1,13 +1,13 @@
-"""What differs between kinds of experiments: here, the segmentation of every pixel."""
+"""The task of labelling every pixel."""
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
@@ -22,21 +22,21 @@ from segjax.data.semantic.batches import (
     record_names,
     train_batches,
 )
-from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import is_count
-from segjax.models.builder import build_model
-from segjax.predict.dihedral import Apply, over_symmetries
-from segjax.predict.mc_dropout import over_samples
-from segjax.predict.test_time import AveragedPredictor
-from segjax.predict.tiled import Predictor
-from segjax.tasks.semantic.crf import CRF, required
-from segjax.tasks.semantic.evaluate import Evaluation, Report, evaluate
+from segjax.metrics.direction import score
+from segjax.output.folder import Outputs
+from segjax.tasks.semantic.baseline import evaluate_baseline
+from segjax.tasks.semantic.crf import CRF
+from segjax.tasks.semantic.evaluate import Report, evaluate
 from segjax.tasks.semantic.loss import Objective
+from segjax.tasks.semantic.pictures import CONFUSION, draw_confusion, draw_examples
+from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import optim, sharding
 from segjax.training.experiment import check_multipliers, open_data, schedule_from
-from segjax.training.state import TrainState, local_value
+from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
-from segjax.types import Array, Record, UserError
+from segjax.types import Record, UserError
+
+log = logging.getLogger("segjax")
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -50,20 +50,17 @@ GIVEN_TO_PIPELINE = (
 """Arguments of `train_batches` that are not for the config's group `pipeline`."""
 
 
-class SemanticTask:
+class SemanticTask(SemanticPrediction):
     """An experiment of semantic segmentation, built from its config.
 
     Everything that a person can get wrong in the config is found here, before anything
     is compiled or written.
-
-    Attributes:
-      config: the experiment.
-      model: the network.
-      geometry: the sizes that it takes.
-      evaluation: what is measured.
-      crf: what refines predictions on demand; None where the config has no such group.
-      downscale: factor by which the data set makes images smaller.
     """
+
+    capabilities = frozenset({"labels", "probabilities", "crf", "downscale", "export"})
+    answers = "labels pixels"
+    headline = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")
+    pictures = (CONFUSION,)
 
     def __init__(self, config: ml_collections.ConfigDict):
         """Builds network, loss and optimizer.
@@ -71,34 +68,7 @@ class SemanticTask:
         Raises:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
-        config_lib.check(config)
-        self.config = config
-        normalization = config.pipeline.get("normalization")
-        self.model: nn.Module = build_model(config.model, normalization=normalization)
-        if not hasattr(self.model, "geometry"):
-            raise UserError(
-                f"config.model.name is {config.model.name!r}, which labels no pixels: "
-                'it finds objects, for which config.task is "instance".'
-            )
-        self.geometry: Geometry = self.model.geometry
-        self.evaluation: Evaluation = config_lib.call(
-            Evaluation, config.evaluation, "evaluation"
-        )
-        network = self.evaluation.network
-        self.evaluated_model = (
-            build_model(config.model, network, normalization=normalization)
-            if network
-            else self.model
-        )
-        if self.evaluation.samples > 1 and not getattr(
-            self.evaluated_model, "sample", False
-        ):
-            raise UserError(
-                f"config.evaluation.samples is {self.evaluation.samples}, but the "
-                "network gives the same each time: use 1, or a SegNet with dropout and "
-                "config.model.sample=True."
-            )
-        self.crf = config_lib.call(CRF, config.crf, "crf") if "crf" in config else None
+        super().__init__(config)
         self.loss = Objective(config.loss, config.model.num_classes)
         self.schedule = schedule_from(config)
         self.optimizer = config_lib.build(
@@ -109,12 +79,6 @@ class SemanticTask:
         )
         augmentations.check(config.pipeline.get("augment", ()))
         self.input_size, self.output_size = self._sizes()
-        self.downscale: int = config.data.get("downscale", 1)
-        if not is_count(self.downscale):
-            raise UserError(
-                "config.data.downscale is a whole number from 1 on, got "
-                f"{self.downscale!r}."
-            )
 
     def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Checks the crop against the network."""
@@ -223,6 +187,10 @@ class SemanticTask:
         records = self.records(dataset, split)
         return export(records, Path(folder), source=source, overwrite=overwrite)
 
+    def prepare(self, dataset: Dataset) -> None:
+        """Counts the classes, where the loss weighs them by how rare they are."""
+        self.loss.weigh(dataset.splits["train"], dataset.label_spec)
+
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
         """Opens this process's share of the training batches, from a step on."""
         return config_lib.call(
@@ -272,81 +240,6 @@ class SemanticTask:
         }
         return {key: jax.ShapeDtypeStruct(*x) for key, x in shapes.items()}
 
-    def predictor(
-        self, variables: Mapping[str, Any], *, tile: int | None = None
-    ) -> Predictor | AveragedPredictor:
-        """Makes what predicts images of any size, on the devices of this process.
-
-        Args:
-          variables: collections of the model, host or device arrays.
-          tile: output side of a tile in pixels; None chooses one, 0 takes images whole.
-
-        Returns:
-          The predictor; it normalises nothing.
-
-        Raises:
-          UserError: if tiles are asked for where they would change the result.
-        """
-        geometry: Geometry = self.evaluated_model.geometry
-        passes = self.evaluation.passes
-        if tile and not (geometry.tiles and passes.is_one):
-            raise UserError(
-                f"The tile is {tile}, but "
-                + (
-                    "config.evaluation averages several passes over each image"
-                    if geometry.tiles
-                    else f'each output pixel of "{self.config.model.name}" sees the '
-                    "whole image, so tiles would change the result"
-                )
-                + ": use 0, the whole image, or config.evaluation.crop for crops that "
-                "overlap."
-            )
-        devices = sharding.Devices.of_this_process()
-        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
-        apply = jax.tree_util.Partial(self._predicted, local)
-        if passes.is_one:
-            return Predictor(
-                apply,
-                geometry,
-                tile=tile,
-                batch_size=devices.count,
-                sharding=devices.batch,
-            )
-        try:
-            return AveragedPredictor(
-                apply,
-                geometry,
-                passes,
-                batch_size=devices.count,
-                sharding=devices.replicated,
-                batch_sharding=devices.batch,
-            )
-        except ValueError as error:
-            raise UserError(f"config.evaluation.{error}.") from error
-
-    def logits(
-        self, variables: Mapping[str, Any], image: Array, key: Array | None = None
-    ) -> Array:
-        """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training.
-
-        The key is for networks that drop activations in evaluation, too.
-        """
-        key = jax.random.key(self.config.seed) if key is None else key
-        outputs: Any = self.evaluated_model.apply(
-            variables, image, train=False, rngs={"dropout": key}
-        )
-        return outputs["logits"]
-
-    @functools.cached_property
-    def _predicted(self) -> Apply:
-        """`logits`, averaged over samples and symmetries where the experiment wants it;
-        one function, as each new one is compiled anew.
-        """
-        apply: Apply = self.logits
-        if self.evaluation.samples > 1:
-            apply = over_samples(self.logits, self.evaluation.samples, self.config.seed)
-        return over_symmetries(apply) if self.evaluation.symmetries else apply
-
     def evaluate(
         self,
         variables: Mapping[str, Any],
@@ -385,11 +278,41 @@ class SemanticTask:
             crf=crf,
         )
 
-    def refinement(self) -> CRF:
-        """What `--crf` does to predictions; a `UserError` where the config lacks it."""
-        return required(self.crf)
+    def score(self, metrics: Mapping[str, float | None]) -> float:
+        """What the best checkpoint has most of."""
+        return score(metrics, self.evaluation.best_metric)
 
-    @property
-    def normalization(self) -> str:
-        """How images are normalised; a key that every pipeline states."""
-        return self.config.pipeline.normalization
+    def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
+        """Measures Otsu's threshold, or the commonest class at each place."""
+        self.records(dataset, split)
+        name, report = evaluate_baseline(
+            dataset, split, self.evaluation, normalization=self.normalization
+        )
+        return {f"{name}/{metric}": value for metric, value in report.metrics.items()}
+
+    def draw(
+        self,
+        outputs: Outputs,
+        examples: Mapping[int, str],
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        report: Report,
+    ) -> None:
+        """Draws the confusion matrix, and some images with labels and errors.
+
+        Args:
+          outputs: where to.
+          examples: places of the records, and the names of their pictures.
+          variables: collections of the trained model.
+          dataset: its data.
+          report: of the last evaluation.
+        """
+        draw_confusion(outputs, report, dataset)
+        draw_examples(
+            outputs,
+            examples,
+            self.predictor(variables, tile=self.evaluation.tile),
+            dataset,
+            split=self.evaluation.split,
+            normalization=self.normalization,
+        )

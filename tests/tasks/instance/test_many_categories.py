@@ -11,8 +11,8 @@ from segjax import config as config_lib
 from segjax.data.datasets.coco.categories import category_specs
 from segjax.rle import encode
 from segjax.runs.load import load_trained
+from segjax.runs.train import train
 from segjax.tasks.instance.files import predict_instance_files
-from segjax.training import loop
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "mask_rcnn_coco.py"
 COUNT = 400
@@ -57,7 +57,7 @@ def test_400_categories_from_0_on_are_trained_measured_and_predicted(folder, tmp
         }
         config.model.num_classes = COUNT + 1
     workdir = tmp_path / "run"
-    metrics = loop.train(config, workdir, None, str(folder)).metrics
+    metrics = train(config, workdir, None, str(folder)).metrics
     assert np.isfinite(metrics[f"mask_AP/kind {COUNT - 1}"])
     assert np.isnan(metrics["mask_AP/kind 0"])
     trained = load_trained(workdir)

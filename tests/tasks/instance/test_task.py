@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from segjax import config as config_lib
-from segjax.runs.load import evaluate_run
+from segjax.runs.evaluate import evaluate_run
+from segjax.runs.train import train
 from segjax.tasks.instance.evaluate import (
     InstanceEvaluation,
     Sums,
@@ -17,9 +18,10 @@ from segjax.tasks.instance.evaluate import (
 )
 from segjax.tasks.instance.task import InstanceTask
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.tasks.table import make_task, semantic
+from segjax.tasks.table import make_task
 from segjax.training import loop
 from segjax.training.sharding import Devices
+from segjax.training.task import require
 from segjax.training.writer import read_rows
 from segjax.types import UserError
 
@@ -57,10 +59,10 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_was_not_stopped(
         "eval_every": 3,
         "num_steps": 3,
     }
-    straight = loop.train(smoke_of(**changes), tmp_path / "straight", data_dir)
+    straight = train(smoke_of(**changes), tmp_path / "straight", data_dir)
     for steps in (1, 3):
         config = smoke_of(**changes | {"num_steps": steps})
-        resumed = loop.train(config, tmp_path / "resumed", data_dir)
+        resumed = train(config, tmp_path / "resumed", data_dir)
     assert resumed.parameters_sha256 == straight.parameters_sha256
     assert resumed.metrics == pytest.approx(straight.metrics, nan_ok=True)
     rows = read_rows(tmp_path / "straight" / "metrics.jsonl")
@@ -171,7 +173,7 @@ def test_the_task_is_semantic_unless_the_config_says_otherwise(smoke):
     with pytest.raises(
         UserError, match=r"^--crf is for networks that label pixels, but"
     ):
-        semantic(make_task(smoke_of()), "--crf")
+        require(make_task(smoke_of()), "crf", "--crf")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
+from segjax.runs.train import train
 from segjax.tasks.semantic import pictures
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.pictures import are_drawn, draw_run, plan_pictures
@@ -77,7 +78,7 @@ def test_a_picture_of_the_user_is_told_before_the_training_and_stops_nothing(
     (tmp_path / pictures.FOLDER).mkdir()
     (tmp_path / pictures.FOLDER / "curves.png").write_bytes(b"mine")
     with caplog.at_level("INFO", "segjax"):
-        result = loop.train(smoke, tmp_path, data_dir)
+        result = train(smoke, tmp_path, data_dir)
     assert result.step == smoke.num_steps
     assert os.listdir(tmp_path / pictures.FOLDER) == ["curves.png"]
     assert (tmp_path / pictures.FOLDER / "curves.png").read_bytes() == b"mine"
@@ -102,7 +103,7 @@ def test_a_picture_that_somebody_draws_during_the_training_does_not_stop_it(
         return planned
 
     monkeypatch.setattr(loop, "plan_pictures", drawn_after_the_check)
-    result = loop.train(smoke, tmp_path, data_dir)
+    result = train(smoke, tmp_path, data_dir)
     assert result.step == smoke.num_steps
     assert not result.interrupted
     assert (tmp_path / "pictures/curves.png").read_bytes() == b"mine"

@@ -1,0 +1,39 @@
+"""Of which metrics more is better, of which less, and of which neither."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+LOWER_IS_BETTER = frozenset(
+    {
+        *("pixel_error", "em_pixel_error", "rand_error", "rand_error_at_0.5"),
+        *("warping_error", "warping_error_at_0.5"),
+    }
+)
+"""Errors: 0 is the best."""
+
+NEITHER = frozenset(
+    {"classes_absent", "sections", "rand_threshold", "warping_threshold"}
+)
+"""What is reported beside the metrics and says nothing of how good a network is."""
+
+
+def score(metrics: Mapping[str, float | None], name: str) -> float:
+    """Returns a metric so that more is better: an error with its sign turned.
+
+    Args:
+      metrics: by name; None or NaN where one is undefined.
+      name: the metric.
+
+    Returns:
+      The score; minus infinity where the metric is missing or undefined.
+
+    Example:
+      >>> score({"mean_iou": 0.75}, "mean_iou"), score({"rand_error": 0.25}, "rand_error")
+      (0.75, -0.25)
+    """
+    value = metrics.get(name)
+    if value is None or math.isnan(value):
+        return -math.inf
+    return -float(value) if name in LOWER_IS_BETTER else float(value)

@@ -1,0 +1,231 @@
+"""What a network that labels pixels is used with: the half of the task that needs no data."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+
+from segjax import config as config_lib
+from segjax.data.files.images import normalize
+from segjax.geometry.tiles import Geometry
+from segjax.layers.attributes import is_count
+from segjax.models.builder import build_model
+from segjax.predict.dihedral import Apply, over_symmetries
+from segjax.predict.downscaled import enlarged, reduced
+from segjax.predict.mc_dropout import over_samples
+from segjax.predict.test_time import AveragedPredictor
+from segjax.predict.tiled import Predictor
+from segjax.tasks.semantic.crf import CRF, required
+from segjax.tasks.semantic.evaluate import Evaluation
+from segjax.tasks.semantic.files import predict_files
+from segjax.training import sharding
+from segjax.training.state import local_value
+from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
+from segjax.types import Array, UserError
+
+log = logging.getLogger("segjax")
+
+
+class SemanticPrediction:
+    """A network that labels pixels, and how it is evaluated and predicts.
+
+    Attributes:
+      config: the experiment.
+      model: the network.
+      geometry: the sizes that it takes.
+      evaluation: what is measured.
+      evaluated_model: the network with what differs in evaluation and prediction.
+      crf: what refines predictions on demand; None where the config has no such group.
+      downscale: factor by which the data set makes images smaller.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Builds the network, and what the config says of evaluation.
+
+        Raises:
+          UserError: naming the key that is wrong, its value, and what is allowed.
+        """
+        config_lib.check(config)
+        self.config = config
+        normalization = config.pipeline.get("normalization")
+        self.model: nn.Module = build_model(config.model, normalization=normalization)
+        if not hasattr(self.model, "geometry"):
+            raise UserError(
+                f"config.model.name is {config.model.name!r}, which labels no pixels: "
+                'it finds objects, for which config.task is "instance".'
+            )
+        self.geometry: Geometry = self.model.geometry
+        self.evaluation: Evaluation = config_lib.call(
+            Evaluation, config.evaluation, "evaluation"
+        )
+        network = self.evaluation.network
+        self.evaluated_model = (
+            build_model(config.model, network, normalization=normalization)
+            if network
+            else self.model
+        )
+        if self.evaluation.samples > 1 and not getattr(
+            self.evaluated_model, "sample", False
+        ):
+            raise UserError(
+                f"config.evaluation.samples is {self.evaluation.samples}, but the "
+                "network gives the same each time: use 1, or a SegNet with dropout and "
+                "config.model.sample=True."
+            )
+        self.crf = config_lib.call(CRF, config.crf, "crf") if "crf" in config else None
+        self.downscale: int = config.data.get("downscale", 1)
+        if not is_count(self.downscale):
+            raise UserError(
+                "config.data.downscale is a whole number from 1 on, got "
+                f"{self.downscale!r}."
+            )
+
+    def predictor(
+        self, variables: Mapping[str, Any], *, tile: int | None = None
+    ) -> Predictor | AveragedPredictor:
+        """Makes what predicts images of any size, on the devices of this process.
+
+        Args:
+          variables: collections of the model, host or device arrays.
+          tile: output side of a tile in pixels; None chooses one, 0 takes images whole.
+
+        Returns:
+          The predictor; it normalises nothing.
+
+        Raises:
+          UserError: if tiles are asked for where they would change the result.
+        """
+        geometry: Geometry = self.evaluated_model.geometry
+        passes = self.evaluation.passes
+        if tile and not (geometry.tiles and passes.is_one):
+            raise UserError(
+                f"The tile is {tile}, but "
+                + (
+                    "config.evaluation averages several passes over each image"
+                    if geometry.tiles
+                    else f'each output pixel of "{self.config.model.name}" sees the '
+                    "whole image, so tiles would change the result"
+                )
+                + ": use 0, the whole image, or config.evaluation.crop for crops that "
+                "overlap."
+            )
+        devices = sharding.Devices.of_this_process()
+        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
+        apply = jax.tree_util.Partial(self._predicted, local)
+        if passes.is_one:
+            return Predictor(
+                apply,
+                geometry,
+                tile=tile,
+                batch_size=devices.count,
+                sharding=devices.batch,
+            )
+        try:
+            return AveragedPredictor(
+                apply,
+                geometry,
+                passes,
+                batch_size=devices.count,
+                sharding=devices.replicated,
+                batch_sharding=devices.batch,
+            )
+        except ValueError as error:
+            raise UserError(f"config.evaluation.{error}.") from error
+
+    def logits(
+        self, variables: Mapping[str, Any], image: Array, key: Array | None = None
+    ) -> Array:
+        """Maps `[B, H, W, C]` to `[B, H', W', K]`, not training.
+
+        The key is for networks that drop activations in evaluation, too.
+        """
+        key = jax.random.key(self.config.seed) if key is None else key
+        outputs: Any = self.evaluated_model.apply(
+            variables, image, train=False, rngs={"dropout": key}
+        )
+        return outputs["logits"]
+
+    @functools.cached_property
+    def _predicted(self) -> Apply:
+        """`logits`, averaged over samples and symmetries where the experiment wants it;
+        one function, as each new one is compiled anew.
+        """
+        apply: Apply = self.logits
+        if self.evaluation.samples > 1:
+            apply = over_samples(self.logits, self.evaluation.samples, self.config.seed)
+        return over_symmetries(apply) if self.evaluation.symmetries else apply
+
+    def label_image(
+        self,
+        predictor: Predictor | AveragedPredictor,
+        image: np.ndarray,
+        downscale: int | None = None,
+    ) -> np.ndarray:
+        """Labels one image `[H, W, C]` as it is stored; class ids, uint8 `[H, W]`."""
+        factor = self.downscale if downscale is None else downscale
+        small = normalize(reduced(image, factor), self.normalization)
+        if factor == 1:
+            return next(predictor.pages([small], ("labels",)))["labels"]
+        page = next(predictor.pages([small], ("logits",)))
+        return enlarged(page, factor, image.shape[:2], ("labels",))["labels"]
+
+    def predict_files(
+        self,
+        weights: LoadedWeights,
+        input: str | Path,
+        output: str | Path,
+        options: PredictOptions,
+    ) -> list[Path]:
+        """Labels image files; see `segjax.tasks.semantic.files`."""
+        given = options.downscale
+        factor = self.downscale if given is None else given
+        if given is None and factor > 1:
+            log.info(
+                "Images are predicted at 1/%d of their size, as in training "
+                "(config.data.downscale); labels are of their full size. Files that are "
+                "as small already want --downscale=1.",
+                factor,
+            )
+        return predict_files(
+            self.predictor(weights.variables, tile=options.tile),
+            input,
+            output,
+            label_spec=weights.label_spec,
+            channels=weights.channels,
+            normalization=self.normalization,
+            probabilities=options.probabilities,
+            overlay=options.overlay,
+            crf=options.crf,
+            downscale=factor,
+            overwrite=options.overwrite,
+            progress=options.progress,
+        )
+
+    def flags_that_save_memory(self, verb: str, tile: int | None) -> list[str]:
+        """Flags with which a verb needs less memory."""
+        used = self.evaluation.tile if tile is None else tile
+        flags = []
+        if verb in ("evaluate", "predict") and (
+            self.evaluated_model.geometry.tiles and self.evaluation.passes.is_one
+        ):
+            flags.append(smaller_tile(used))
+        if verb == "predict":
+            flags.append(f"--downscale={2 * self.downscale}")
+        return flags
+
+    def refinement(self) -> CRF:
+        """What `--crf` does to predictions; a `UserError` where the config lacks it."""
+        return required(self.crf)
+
+    @property
+    def normalization(self) -> str:
+        """How images are normalised; a key that every pipeline states."""
+        return self.config.pipeline.normalization

@@ -1,0 +1,107 @@
+"""What a checkpoint says of itself: the config, and of which data it was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from segjax import config as config_lib
+from segjax.data.dataset import Dataset
+from segjax.data.normalization import max_intensity_of
+from segjax.types import Record, UserError
+
+RANGE_IMAGES = 32
+"""So many training images, evenly spread, tell the range of those of 16 bits."""
+
+
+def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint says of itself; JSON.
+
+    Predicting needs no data set but this. `records` tells changed data: of each split
+    how many records there are, and a hash of three of them. `max_intensity` is for the
+    CRF, see `Trained`.
+    """
+    about = {
+        "config": json.loads(config_lib.to_json(config)),
+        "channels": dataset.channels,
+        "label_spec": dataclasses.asdict(dataset.label_spec),
+        "instances": (
+            None if dataset.instances is None else dataclasses.asdict(dataset.instances)
+        ),
+        "max_intensity": _max_intensity(dataset),
+        "records": {
+            split: {"count": len(records), "sha256": _records_sha256(records)}
+            for split, records in dataset.splits.items()
+        },
+    }
+    return json.loads(json.dumps(about))
+
+
+def check_data(
+    saved: Mapping[str, Any], now: Mapping[str, Any], splits: Iterable[str]
+) -> None:
+    """Checks that a run goes on with the data that it began with.
+
+    Args:
+      saved: what the checkpoint says of itself.
+      now: what a checkpoint of now would say.
+      splits: those that matter to the run.
+
+    Raises:
+      UserError: naming what has changed.
+    """
+    changes = [
+        f"{key} was {saved[key]}, now {now[key]}"
+        for key in ("channels", "label_spec")
+        if saved[key] != now[key]
+    ]
+    for split in dict.fromkeys(splits):
+        before, after = (
+            saved.get("records", now["records"])[split],
+            now["records"][split],
+        )
+        if before["count"] != after["count"]:
+            changes.append(
+                f"{split} had {before['count']} images, now {after['count']}"
+            )
+        elif before != after:
+            changes.append(f"{split} has other images, labels or names")
+    if changes:
+        raise UserError(
+            f"The data have changed since this run began: {'; '.join(changes)}. Go on "
+            "with the data of then, or train in another --workdir."
+        )
+
+
+def _max_intensity(dataset: Dataset) -> int | None:
+    """The range of training images of 16 bits, for `Trained`."""
+    records = dataset.splits.get("train", ())
+    if dataset.instances is not None or not len(records):
+        return None
+    found = []
+    for i in np.unique(np.linspace(0, len(records) - 1, RANGE_IMAGES).round()):
+        image = records[int(i)]["image"]
+        if image.dtype == np.uint8:
+            return None
+        found.append(max_intensity_of(image))
+    return max(found)
+
+
+def _records_sha256(records: Sequence[Record]) -> str:
+    """Hashes the first, the middle and the last record: name, image and label."""
+    digest = hashlib.sha256()
+    for i in sorted({0, len(records) // 2, len(records) - 1} if len(records) else ()):
+        record = records[i]
+        digest.update(record["name"].encode() + b"\n")
+        for key in ("image", "label", "boxes", "classes"):
+            if key in record:
+                array = np.ascontiguousarray(record[key])
+                digest.update(f"{key} {array.shape} {array.dtype}\n".encode())
+                digest.update(array.view(np.uint8).data)
+    return digest.hexdigest()

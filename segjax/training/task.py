@@ -1,0 +1,319 @@
+"""What the training program, the commands and the pictures may ask of a task.
+
+A task is what differs between labelling pixels and finding instances. Each protocol is what
+one room asks for, and no more; a task is whatever has all three.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import ml_collections
+
+from segjax.data.dataset import Dataset
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.output.folder import Outputs
+from segjax.training.state import TrainState
+from segjax.training.step import Batch, Metrics
+from segjax.types import Record, UserError
+
+PageProgress = Callable[[int, int, str], None]
+"""Called after each page with pages done, pages in all, and the name of the file."""
+
+
+class Report(Protocol):
+    """The outcome of an evaluation."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Values by name; NaN where a metric is undefined."""
+        ...
+
+
+class Evaluation(Protocol):
+    """What the config says of evaluation."""
+
+    @property
+    def split(self) -> str:
+        """The split that is evaluated during training."""
+        ...
+
+    @property
+    def best_metric(self) -> str:
+        """The metric that marks the best checkpoint."""
+        ...
+
+
+class TrainingTask(Protocol):
+    """What the loop asks for.
+
+    Attributes:
+      config: the experiment.
+      model: the network.
+      optimizer: Optax's transformation of its gradients.
+      input_size: height and width of a training image.
+      output_size: of what the network makes of it.
+      headline: metrics that are printed during training, where they were measured.
+    """
+
+    config: ml_collections.ConfigDict
+    model: Any
+    optimizer: Any
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    headline: tuple[str, ...]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What is measured, and when."""
+        ...
+
+    def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
+        """Opens the data set, and checks that the network fits it."""
+        ...
+
+    def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
+        """The records of a split; a `UserError` where there are none."""
+        ...
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Counts what the loss has to know of the data, before it is traced."""
+        ...
+
+    def batches(self, dataset: Dataset, start_step: int) -> AbstractContextManager[Any]:
+        """Opens this process's part of the training batches, from a step on."""
+        ...
+
+    def records_of_step(self, dataset: Dataset, step: int) -> list[str]:
+        """Names the records that the step from `step` to `step + 1` is made of."""
+        ...
+
+    def init_state(self, channels: int) -> TrainState:
+        """Makes the state before the first step; traceable."""
+        ...
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One step, pure."""
+        ...
+
+    def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
+        """Shapes and dtypes of a batch of so many examples."""
+        ...
+
+    def evaluate(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str | None = None,
+        *,
+        tile: int | None = None,
+        crf: Any = None,
+    ) -> Report:
+        """Measures the network on a split.
+
+        Args:
+          variables: collections of the model.
+          dataset: its data.
+          split: its name; None for that of the config.
+          tile: output side of a tile in pixels; None for that of the config.
+          crf: what refines the predictions, if anything does.
+
+        Returns:
+          The metrics.
+        """
+        ...
+
+    def score(self, metrics: Mapping[str, float | None]) -> float:
+        """What the best checkpoint has most of."""
+        ...
+
+
+class DrawingTask(Protocol):
+    """What the pictures of a finished run ask for.
+
+    Attributes:
+      pictures: names of those that are drawn of a report, beside curves and examples.
+    """
+
+    pictures: tuple[str, ...]
+
+    def draw(
+        self,
+        outputs: Outputs,
+        examples: Mapping[int, str],
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        report: Any,
+    ) -> None:
+        """Draws `pictures`, and a picture of each example.
+
+        Args:
+          outputs: where to.
+          examples: places of the records, and the names of their pictures.
+          variables: collections of the trained model.
+          dataset: its data.
+          report: of the last evaluation.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictOptions:
+    """What `predict` can be asked for beside its input and output.
+
+    Attributes:
+      tile: output side of a tile in pixels, 0 for whole images; None chooses one.
+      downscale: factor by which images are made smaller for the network; None: that of
+        the run's data set. Tiles are pixels of the smaller images.
+      probabilities: whether probabilities are written, too.
+      overlay: whether overlays are written, too.
+      crf: what refines the predictions, if anything does.
+      overwrite: whether files are replaced that segjax did not write, or that were
+        changed since.
+      progress: told about each finished page.
+    """
+
+    tile: int | None = None
+    downscale: int | None = None
+    probabilities: bool = False
+    overlay: bool = False
+    crf: Any = None
+    overwrite: bool = False
+    progress: PageProgress | None = None
+
+
+class LoadedWeights(Protocol):
+    """What a prediction is made with."""
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Collections of the model."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images that it was trained on."""
+        ...
+
+    @property
+    def label_spec(self) -> LabelSpec:
+        """Names and colours of the classes."""
+        ...
+
+    @property
+    def instances(self) -> InstanceSpec | None:
+        """What the instances are, where the network finds any."""
+        ...
+
+
+class PredictingTask(Protocol):
+    """What `predict`, `evaluate`, `prepare` and `tune crf` ask for.
+
+    Attributes:
+      capabilities: what the task can do of "labels", "instances", "probabilities", "crf",
+        "downscale" and "export"; flags are accepted or refused by them.
+      answers: what its networks do, for messages.
+    """
+
+    capabilities: frozenset[str]
+    answers: str
+
+    def predict_files(
+        self,
+        weights: LoadedWeights,
+        input: str | Path,
+        output: str | Path,
+        options: PredictOptions,
+    ) -> list[Path]:
+        """Predicts image files; returns the label files."""
+        ...
+
+    def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
+        """Measures what needs no network; names begin with that of the baseline."""
+        ...
+
+    def export(
+        self,
+        dataset: Dataset,
+        split: str,
+        folder: str | Path,
+        *,
+        source: str | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Writes a split as images and labels.
+
+        Args:
+          dataset: the data.
+          split: what is written.
+          folder: where to.
+          source: the folder of the user that the data set is read from.
+          overwrite: whether files of the user are replaced.
+
+        Returns:
+          The image files.
+        """
+        ...
+
+    def flags_that_save_memory(self, verb: str, tile: int | None) -> list[str]:
+        """Flags with which a verb needs less memory."""
+        ...
+
+
+class Task(TrainingTask, DrawingTask, PredictingTask, Protocol):
+    """An experiment of any kind."""
+
+
+class InitialWeights(Protocol):
+    """What a run begins with instead of random weights."""
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Where they come from; JSON, kept beside each checkpoint."""
+        ...
+
+    def initialize(self, state: TrainState) -> TrainState:
+        """Puts them in the place of the random ones."""
+        ...
+
+
+def require(task: Task, capability: str, what: str) -> Any:
+    """The task, where it can do what is asked for.
+
+    Args:
+      task: an experiment.
+      capability: one of `PredictingTask.capabilities`.
+      what: what asks for it, such as "--crf".
+
+    Returns:
+      The same task, which has the methods of that capability.
+
+    Raises:
+      UserError: if it cannot.
+    """
+    if capability in task.capabilities:
+        return task
+    other = {"instances": "that find objects"}.get(capability, "that label pixels")
+    raise UserError(
+        f"{what} is for networks {other}, but this run {task.answers} "
+        f"({task.config.model.name})."
+    )
+
+
+TILE = 128
+"""Output side in pixels of a tile that fits nearly everywhere."""
+
+
+def smaller_tile(used: int | None) -> str:
+    """The flag for tiles that are half as large as those that did not fit.
+
+    Example:
+      >>> smaller_tile(None), smaller_tile(64)
+      ('--tile=128', '--tile=32')
+    """
+    return f"--tile={max(min(TILE, (used or 2 * TILE) // 2), 1)}"
