@@ -192,7 +192,7 @@ def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
     config["crf"] = {"num_iterations": 1}
     (kept / "config.json").write_text(json.dumps(config))
     trained = dataclasses.replace(load_trained(kept), max_intensity=4095)
-    for module in ("segjax.runs.load", "segjax.runs.predict"):
+    for module in ("segjax.runs.evaluate", "segjax.runs.predict"):
         monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: trained)
     told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
     assert told["max_intensity"] == 4095

@@ -11,6 +11,8 @@ from segjax.data.label_spec import LabelSpec
 from segjax.runs import predict
 from segjax.tasks.instance.evaluate import InstanceEvaluation
 from segjax.tasks.instance.task import InstanceTask
+from segjax.tasks.semantic.task import SemanticTask
+from segjax.training.task import require
 from segjax.types import UserError
 
 
@@ -67,7 +69,8 @@ def test_options_for_pixels_are_refused_for_objects(trained, tmp_path, option, s
     assert not (tmp_path / "out").exists()
 
 
-def test_a_finder_is_for_objects(trained):
-    trained.task = types.SimpleNamespace()
-    with pytest.raises(ValueError, match="finds objects"):
-        predict.finder(trained)
+def test_a_finder_is_for_objects(smoke):
+    with pytest.raises(
+        UserError, match=r"^finder is for networks that find objects, but .*labels pix"
+    ):
+        require(SemanticTask(smoke), "instances", "finder")

@@ -13,7 +13,7 @@ from segjax.ops.crf.permutohedral import CapacityError
 from segjax.runs import tune_crf
 from segjax.runs.train import train
 from segjax.runs.tune_crf import tune_run
-from segjax.tasks.semantic import crf_scores
+from segjax.tasks.semantic import crf_scores, crf_search
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.crf_scores import (
     Scene,
@@ -64,13 +64,13 @@ def test_a_search_on_few_images_says_that_they_are_few(
     world, caplog, monkeypatch
 ) -> None:
     _, scenes = world
-    monkeypatch.setattr(tune_crf, "coarse", lambda *_: [START])
-    monkeypatch.setattr(tune_crf, "fine", lambda *_: [])
+    monkeypatch.setattr(crf_search, "coarse", lambda *_: [START])
+    monkeypatch.setattr(crf_search, "fine", lambda *_: [])
     with caplog.at_level("WARNING", logger="segjax"):
         tune(scenes, SPEC, START)
         assert "2 images: so few tell little" in caplog.text
         caplog.clear()
-        monkeypatch.setattr(tune_crf, "FEW_IMAGES", 2)
+        monkeypatch.setattr(crf_search, "FEW_IMAGES", 2)
         tune(scenes, SPEC, START)
     assert not caplog.text
 
@@ -101,11 +101,11 @@ def test_candidates_measured_together_are_those_measured_alone(world, method) ->
 
 
 def test_the_search_finds_what_mends_the_image(world, monkeypatch) -> None:
-    monkeypatch.setattr(tune_crf, "COARSE_SHARES", (0.5,))
-    monkeypatch.setattr(tune_crf, "COARSE_WEIGHTS", (5.0,))
-    monkeypatch.setattr(tune_crf, "COARSE_COLORS", (12.0,))
-    monkeypatch.setattr(tune_crf, "FINE_ALPHA", (1.0,))
-    monkeypatch.setattr(tune_crf, "FINE_BETA", (1.0,))
+    monkeypatch.setattr(crf_search, "COARSE_SHARES", (0.5,))
+    monkeypatch.setattr(crf_search, "COARSE_WEIGHTS", (5.0,))
+    monkeypatch.setattr(crf_search, "COARSE_COLORS", (12.0,))
+    monkeypatch.setattr(crf_search, "FINE_ALPHA", (1.0,))
+    monkeypatch.setattr(crf_search, "FINE_BETA", (1.0,))
     found = tune(world[1], SPEC, START)
     assert found.without < found.best
     assert found.start < found.best == 1
@@ -147,9 +147,9 @@ def test_a_run_is_tuned_and_then_refined(
     main, smoke, data_dir, tmp_path, monkeypatch
 ) -> None:
     for name in ("COARSE_SHARES", "COARSE_COLORS", "COARSE_WEIGHTS"):
-        monkeypatch.setattr(tune_crf, name, getattr(tune_crf, name)[-1:])
+        monkeypatch.setattr(crf_search, name, getattr(crf_search, name)[-1:])
     for name in ("FINE_ALPHA", "FINE_BETA", "FINE_W1", "FINE_W2"):
-        monkeypatch.setattr(tune_crf, name, (1.0,))
+        monkeypatch.setattr(crf_search, name, (1.0,))
     monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
     smoke.num_steps, smoke.schedule.warmup_steps = 1, 0
     smoke.evaluation.cell_class = None

@@ -5,8 +5,9 @@ import pytest
 
 from segjax.data.label_spec import LabelSpec
 from segjax.metrics import boundary_counts, boundary_metrics
+from segjax.metrics.direction import score
 from segjax.tasks.semantic.baseline import OtsuPredictor
-from segjax.tasks.semantic.evaluate import Evaluation, evaluate, score
+from segjax.tasks.semantic.evaluate import Evaluation, evaluate
 from segjax.training import sharding
 from segjax.types import UserError
 

@@ -1,5 +1,6 @@
 """Pictures of a run: they replace earlier ones, and nothing of the user's."""
 
+import functools
 import os
 import types
 
@@ -9,10 +10,10 @@ import pytest
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
 from segjax.runs.train import train
-from segjax.tasks.semantic import pictures
 from segjax.tasks.semantic.evaluate import Report
-from segjax.tasks.semantic.pictures import are_drawn, draw_run, plan_pictures
-from segjax.training import loop
+from segjax.tasks.semantic.task import SemanticTask
+from segjax.training import loop, pictures
+from segjax.training.pictures import are_drawn, draw_run, plan_pictures
 from segjax.training.writer import Writer
 from segjax.types import UserError
 
@@ -22,7 +23,7 @@ SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 class Dark:
     """A network that finds everything dark."""
 
-    def pages(self, images):
+    def pages(self, images, forms):
         for image in images:
             yield {"labels": np.zeros(image.shape[:2], np.uint8)}
 
@@ -39,7 +40,9 @@ def run(tmp_path):
         evaluation=types.SimpleNamespace(split="validation", tile=None),
         normalization="range",
         predictor=lambda variables, tile: Dark(),
+        pictures=SemanticTask.pictures,
     )
+    task.draw = functools.partial(SemanticTask.draw, task)
     return tmp_path, task, Dataset("drawn", SPEC, 1, {"validation": records})
 
 
