@@ -1,11 +1,13 @@
-"""The program `segjax`, or `python -m segjax.main`: gives Ctrl-C its meaning, then imports.
+"""The program `segjax`, or `python -m segjax.main`: the table of its verbs.
 
-The commands take a while to import, which a person may not want to wait for.
+It gives Ctrl-C its meaning before it imports anything, as the commands take a while to import.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+from typing import TYPE_CHECKING
 
 try:
     from segjax import ending
@@ -13,28 +15,34 @@ except KeyboardInterrupt:
     os.write(2, b"segjax: interrupted.\n")
     raise SystemExit(130) from None
 
+if TYPE_CHECKING:
+    from segjax.commands.program import Program
+
+VERBS = {
+    "train": "segjax.commands.train",
+    "evaluate": "segjax.commands.evaluate",
+    "predict": "segjax.commands.predict",
+    "tune crf": "segjax.commands.tune_crf",
+    "summary": "segjax.commands.summary",
+    "prepare": "segjax.commands.prepare",
+    "import": "segjax.commands.import_weights",
+}
+
 
 def run() -> None:
     """Runs the command line; the entry point of the console command."""
-    ending.run(_run, remedy=_remedy, wants_traceback=_wants_traceback)
 
+    @functools.cache
+    def program() -> Program:
+        from segjax.commands.program import Program
 
-def _run() -> None:
-    from segjax import commands
+        return Program(VERBS)
 
-    commands.run()
-
-
-def _remedy() -> str:
-    from segjax import commands
-
-    return commands.remedy()
-
-
-def _wants_traceback() -> bool:
-    from segjax import commands
-
-    return commands.wants_traceback()
+    ending.run(
+        lambda: program().run(),
+        remedy=lambda: program().remedy(),
+        wants_traceback=lambda: program().wants_traceback(),
+    )
 
 
 if __name__ == "__main__":

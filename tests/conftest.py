@@ -188,11 +188,8 @@ def main(
     verbosity, root_level = absl_logging.get_verbosity(), root.level
 
     def call(*arguments: str) -> Ended:
-        for name in list(flags.FLAGS):
-            if name == "config" or name.startswith("config."):
-                delattr(flags.FLAGS, name)
-            else:
-                flags.FLAGS[name].unparse()
+        for name in flags.FLAGS:  # those of absl: a verb has its own anew
+            flags.FLAGS[name].unparse()
         flags.FLAGS.unparse_flags()
         monkeypatch.setattr(sys, "argv", ["segjax", *arguments])
         capfd.readouterr()

@@ -15,11 +15,12 @@ from PIL import Image
 
 from segjax import config as config_lib
 from segjax.backbones import BACKBONES
-from segjax.commands import FLAGS, VERBS
+from segjax.commands.program import Program
 from segjax.data import DATASETS
 from segjax.data.instance.batches import instance_batches
 from segjax.data.semantic.batches import train_batches
 from segjax.losses import LOSSES
+from segjax.main import VERBS
 from segjax.models import MODELS
 from segjax.runs.initialization import Initialization
 from segjax.tasks.instance.evaluate import InstanceEvaluation
@@ -31,15 +32,17 @@ from segjax.training.optim import OPTIMIZERS, SCHEDULES
 from segjax.types import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1] / "segjax"
-OF_OTHERS = {"help", "verbosity", "upgrade", "config", "flag"}
-"""Flags of absl and of pip, the one that is defined when the command runs, and a hole."""
+OF_OTHERS = {"help", "verbosity", "upgrade", "flag"}
+"""Flags of absl and of pip, and a hole."""
+FLAGS = {verb: Program(VERBS).flags_of(verb) for verb in VERBS}
+EVERY = {name: values[name] for values in FLAGS.values() for name in values}
 HOLE = "\N{WHITE SQUARE}"
 """Stands for what a sentence is filled in with."""
 OWNERS = {
     "folder_check": ("folder",),
     "pairing": ("folder", "instance_folder"),
     **dict.fromkeys(
-        (path.stem for path in (PACKAGE / "data").rglob("coco_*.py")), ("coco",)
+        (path.stem for path in (PACKAGE / "data/datasets/coco").glob("*.py")), ("coco",)
     ),
 }
 """The data sets that a module belongs to, beside those of its name."""
@@ -93,17 +96,15 @@ def wrong(text: str, module: str) -> list[str]:
     """What a sentence names that there is not."""
     found = []
     for flag, value in re.findall(r"--([a-z]\w*)\b(?:=(\w+))?", text):
-        if flag not in FLAGS and flag not in OF_OTHERS:
+        if flag not in EVERY and flag not in OF_OTHERS:
             found.append(f"--{flag}")
-        parser = FLAGS[flag].parser if flag in FLAGS else None
+        parser = EVERY[flag].parser if flag in EVERY else None
         allowed = getattr(parser, "enum_values", None)
         if value and allowed and value not in allowed:
             found.append(f"--{flag}={value}")
-    for verb, rest in re.findall(r"segjax (\w+)((?: --\S+)+)", text):
+    for verb, rest in re.findall(r"segjax ([a-z]+(?: [a-z]+)?)((?: --\S+)+)", text):
         flags = re.findall(r"--(\w+)", rest)
-        found += [
-            f"{verb} --{flag}" for flag in flags if flag not in VERBS.get(verb, ())
-        ]
+        found += [f"{verb} --{x}" for x in flags if x not in FLAGS.get(verb, ())]
     owners = OWNERS.get(module, (module,))
     for path in re.findall(rf"\bconfig\.([a-z_{HOLE}]\w*(?:\.[\w{HOLE}]+)*)", text):
         group, *rest = path.split(".")
@@ -138,7 +139,7 @@ def test_every_module_of_data_that_names_a_key_belongs_to_data_sets():
         if re.search(r"\bconfig\.data\.\w", text)
     }
     assert naming - OWNERS.keys() - DATASETS.keys() == set()
-    assert {"pairing", "coco_entries", "coco_categories"} <= naming
+    assert {"pairing", "entries", "categories"} <= naming
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_every_module_of_data_that_names_a_key_belongs_to_data_sets():
         ("Set config.crf.sigma to 1.", "main", "config.crf.sigma"),
         ("Set config.data.remap.", "voc", "config.data.remap"),
         ("Set config.data.masks.", "folder_check", "config.data.masks"),
-        ("Set config.data.remap.", "coco_entries", "config.data.remap"),
+        ("Set config.data.remap.", "entries", "config.data.remap"),
         ("Set config.data.channels.", "pairing", "config.data.channels"),
     ],
 )
@@ -170,7 +171,7 @@ def test_remap_is_advised_by_data_sets_that_have_it_alone():
                 said = any(x.arg == "remappable" for x in node.keywords)
                 (others if said else advising).add(path.stem)
     assert advising == {"folder", "folder_check"}
-    assert others == {"camvid", "isbi_em", "photographs"}
+    assert others == {"camvid", "isbi_em", "image_lists"}
     having = {x for x in DATASETS if "remap" in arguments((DATASETS[x],))}
     assert having == {"folder"}
 

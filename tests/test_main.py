@@ -1,6 +1,7 @@
 """The command line: every verb, once through."""
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -13,10 +14,13 @@ import safetensors.numpy
 import tifffile
 from PIL import Image
 
+from segjax.commands.program import Program
+from segjax.main import VERBS
 from segjax.output import manifest
 from segjax.training import checkpoint, loop
 
-EM = "--config=configs/unet_em.py:smoke"
+EM_SMOKE = "configs/unet_em.py:smoke"
+EM = f"--config={EM_SMOKE}"
 TESTS = Path(__file__).resolve().parent
 
 
@@ -302,14 +306,39 @@ def test_help_names_verbs_and_flags(run_segjax):
         "summary",
         "prepare",
         "import",
-        "--workdir",
+        "tune crf",
     ):
         assert word in ended.stdout
 
 
+def test_help_of_a_verb_names_its_flags_alone(main):
+    for verb in VERBS:
+        ended = main(*verb.split(), "--help")
+        assert ended.code == 0
+        shown = set(re.findall(r"^  --(\w+)", ended.stdout, re.MULTILINE))
+        assert shown == {*Program(VERBS).flags_of(verb)}
+    assert "--tile" in main("predict", "--help").stdout
+    assert "--tile" not in main("train", "--help").stdout
+
+
+def test_things_are_flags_that_need_no_name(main, tmp_path):
+    named = main("summary", f"--config={EM_SMOKE}")
+    assert main("summary", EM_SMOKE) == named
+    twice = main("summary", EM_SMOKE, f"--config={EM_SMOKE}")
+    assert "are given: one of them is enough" in twice.sentence
+    apart = main("evaluate", "--workdir", str(tmp_path / "none"), "--tile", "64")
+    assert "none does not exist" in apart.sentence
+
+
+def test_a_verb_that_wants_a_noun_says_which(main):
+    assert main("tune").sentence == 'segjax: "tune" wants a noun: tune crf.'
+
+
 def test_help_loads_neither_jax_nor_tensorflow():
     code = (
-        "import sys; import segjax.commands; "
+        "import importlib, sys; from segjax.main import VERBS; "
+        "import segjax.commands.program; "
+        "[importlib.import_module(name) for name in VERBS.values()]; "
         "print({'jax', 'flax', 'tensorflow'} & set(sys.modules))"
     )
     found = subprocess.run(

@@ -92,7 +92,7 @@ def _search(
 ) -> dict[str, Any]:
     """Searches; the arguments and the result are those of `tune_run`."""
     trained = load_trained(workdir, best=best)
-    task = require(trained.task, "crf", "tune_crf")
+    task = require(trained.task, "crf", "tune crf")
     dataset = task.open_dataset(data_dir, manual_dir)
     split = task.evaluation.split if split is None else split
     records = task.records(dataset, split)

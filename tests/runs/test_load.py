@@ -129,7 +129,7 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
     told = [
         main("predict", use, input, output),
         main("evaluate", use, asked),
-        main("tune_crf", use, asked),
+        main("tune", "crf", use, asked),
     ]
     for ended in told:
         assert ended.code == 1

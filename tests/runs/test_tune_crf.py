@@ -156,7 +156,7 @@ def test_a_run_is_tuned_and_then_refined(
     smoke.crf = {"w1": 0.5, "num_iterations": 2}
     train(smoke, tmp_path, data_dir)
     run = (f"--workdir={tmp_path}", f"--data_dir={data_dir}")
-    tuned = main("tune_crf", *run, "--images=1", "--keep")
+    tuned = main("tune", "crf", *run, "--images=1", "--keep")
     assert tuned.code == 0, tuned.stderr
     paste, last = tuned.stdout.splitlines()[-2:]
     found = json.loads(last)

@@ -157,7 +157,7 @@ def required(crf: CRF | None) -> CRF:
     if crf is None:
         raise UserError(
             "--crf needs a group config.crf, which the config of this run lacks: "
-            "segjax tune_crf --workdir=... --keep finds its values and keeps them; "
+            "segjax tune crf --workdir=... --keep finds its values and keeps them; "
             "values of your own go into its config.json."
         )
     return crf

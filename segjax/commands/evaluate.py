@@ -1,0 +1,61 @@
+"""Measures a checkpoint of --workdir on a split; the last line is JSON."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from segjax import ending
+from segjax.commands.results import print_result
+from segjax.commands.shared_flags import (
+    Flags,
+    define_checkpoint,
+    define_crf,
+    define_data,
+    define_processes,
+    define_split,
+    define_tile,
+    define_workdir,
+    is_best,
+    path_of,
+    workdir_of,
+)
+
+THINGS = ("workdir",)
+
+
+def define(values: Flags) -> None:
+    """Defines the flags."""
+    define_workdir(values)
+    define_data(values)
+    define_split(values, "the one that is evaluated during training")
+    define_checkpoint(values)
+    flags.DEFINE_bool(
+        "baseline",
+        False,
+        "Measures what needs no network, too: Otsu's threshold, a watershed, or the "
+        "commonest class at each place.",
+        flag_values=values,
+    )
+    define_tile(values)
+    define_crf(values)
+    define_processes(values)
+
+
+def run(values: Flags) -> None:
+    """Measures, and prints a table and JSON."""
+    from segjax.runs.evaluate import evaluate_run
+
+    result = evaluate_run(
+        workdir_of(values),
+        split=values.split,
+        best=is_best(values),
+        tile=values.tile,
+        baseline=values.baseline,
+        crf=values.crf,
+        data_dir=path_of(values, "data_dir"),
+        manual_dir=path_of(values, "manual_dir"),
+    )
+    for name, value in result.items():
+        if isinstance(value, float):
+            ending.say(f"{name:30} {value:.4f}")
+    print_result(result)

@@ -1,0 +1,70 @@
+"""Labels the images of --input into --output with a checkpoint of --workdir."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from segjax import ending
+from segjax.commands.shared_flags import (
+    Flags,
+    define_checkpoint,
+    define_crf,
+    define_overwrite,
+    define_tile,
+    define_workdir,
+    is_best,
+    required,
+    workdir_of,
+)
+
+THINGS = ("workdir",)
+
+
+def define(values: Flags) -> None:
+    """Defines the flags."""
+    define_workdir(values)
+    flags.DEFINE_string(
+        "input", None, "An image, a stack, or a folder of them.", flag_values=values
+    )
+    flags.DEFINE_string("output", None, "The folder to write to.", flag_values=values)
+    define_overwrite(values)
+    define_checkpoint(values)
+    define_tile(values)
+    flags.DEFINE_integer(
+        "downscale",
+        None,
+        "Makes images smaller by this factor; default: as in training.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "probabilities", False, "Writes probabilities, too.", flag_values=values
+    )
+    flags.DEFINE_bool("overlay", False, "Writes overlays, too.", flag_values=values)
+    define_crf(values)
+
+
+def run(values: Flags) -> None:
+    """Predicts, and says what was written."""
+    from segjax.runs.predict import page_progress, predict_run
+
+    output = required(values, "output", "the folder to write to")
+    given = required(values, "input", "an image, a stack, or a folder of them")
+    files = predict_run(
+        workdir_of(values),
+        given,
+        output,
+        best=is_best(values),
+        tile=values.tile,
+        downscale=values.downscale,
+        probabilities=values.probabilities,
+        overlay=values.overlay,
+        crf=values.crf,
+        overwrite=values.overwrite,
+        progress=page_progress(),
+    )
+    many = "" if len(files) == 1 else "s"
+    kinds = [f"label file{many}"]
+    kinds += [f"file{many} of probabilities"] * values.probabilities
+    kinds += [f"overlay{many}"] * values.overlay
+    ending.say(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")

@@ -1,0 +1,161 @@
+"""Flags that several verbs have, and their values."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from segjax.errors import UserError
+
+Flags = flags.FlagValues
+
+CONFIG = "config"
+TOGETHER = ("coordinator", "num_processes", "process_id")
+"""The flags of a run of many processes."""
+
+
+def define_config(values: Flags) -> None:
+    """Defines --config, and with it --config.KEY for each of its keys."""
+    config_flags.DEFINE_config_file(
+        CONFIG,
+        None,
+        "The experiment: a file, and a preset after a colon. --config.KEY=VALUE changes "
+        "a key.",
+        flag_values=values,
+    )
+
+
+def define_workdir(values: Flags) -> None:
+    """Defines --workdir."""
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "Folder of the run: config, checkpoints, logs.",
+        flag_values=values,
+    )
+
+
+def define_data(values: Flags) -> None:
+    """Defines where prepared and own data lie."""
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Where prepared data sets lie; default: that of TFDS.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "manual_dir",
+        None,
+        "Your own files: stacks of a challenge, images/ and labels/.",
+        flag_values=values,
+    )
+
+
+def define_split(values: Flags, default: str) -> None:
+    """Defines --split; `default` says which it is without."""
+    flags.DEFINE_string(
+        "split",
+        None,
+        f"The split of the data set; default: {default}.",
+        flag_values=values,
+    )
+
+
+def define_checkpoint(values: Flags) -> None:
+    """Defines --checkpoint."""
+    flags.DEFINE_enum(
+        "checkpoint",
+        "latest",
+        ["latest", "best"],
+        "Which checkpoint of the run.",
+        flag_values=values,
+    )
+
+
+def define_tile(values: Flags) -> None:
+    """Defines --tile."""
+    flags.DEFINE_integer(
+        "tile",
+        None,
+        "Output side of a tile in pixels, 0 for whole images; default: one that suits "
+        "the image.",
+        lower_bound=0,
+        flag_values=values,
+    )
+
+
+def define_crf(values: Flags) -> None:
+    """Defines --crf."""
+    flags.DEFINE_bool("crf", False, "Refines labels by config.crf.", flag_values=values)
+
+
+def define_overwrite(values: Flags) -> None:
+    """Defines --overwrite."""
+    flags.DEFINE_bool(
+        "overwrite",
+        False,
+        "Replaces files that segjax did not write, too.",
+        flag_values=values,
+    )
+
+
+def define_processes(values: Flags) -> None:
+    """Defines the flags of a run of many processes."""
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "Address host:port of process 0, in a run of many processes.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "How many processes there are.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Which of them this is, from 0 on.", flag_values=values
+    )
+
+
+def config_of(values: Flags) -> config_flags.ConfigDict:
+    """The experiment of --config.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if values[CONFIG].value is None:
+        raise UserError("Give an experiment, as --config=configs/unet_em.py (--help).")
+    return values[CONFIG].value
+
+
+def workdir_of(values: Flags) -> Path:
+    """The folder of the run.
+
+    Raises:
+      UserError: if none is given.
+    """
+    return Path(required(values, "workdir", "the folder of the run"))
+
+
+def path_of(values: Flags, flag: str) -> str | None:
+    """The value of a flag; ~ is the user's own folder."""
+    value = values[flag].value
+    return None if value is None else os.path.expanduser(value)
+
+
+def required(values: Flags, flag: str, meaning: str) -> str:
+    """The value of a flag that has to be given.
+
+    Raises:
+      UserError: saying what it means, if it is not.
+    """
+    value = path_of(values, flag)
+    if not value:
+        raise UserError(f"Give --{flag}=..., {meaning}.")
+    return value
+
+
+def is_best(values: Flags) -> bool:
+    """Whether --checkpoint=best."""
+    return values.checkpoint == "best"

@@ -1,0 +1,67 @@
+"""Trains the experiment of --config in --workdir, or resumes it; the last line is JSON."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from absl import flags
+
+from segjax import ending
+from segjax.commands.results import print_result
+from segjax.commands.shared_flags import (
+    Flags,
+    config_of,
+    define_config,
+    define_data,
+    define_processes,
+    define_workdir,
+    path_of,
+    workdir_of,
+)
+
+THINGS = ("config", "workdir")
+
+
+def define(values: Flags) -> None:
+    """Defines the flags."""
+    define_config(values)
+    define_workdir(values)
+    define_data(values)
+    flags.DEFINE_integer(
+        "interrupted_exit_code",
+        0,
+        "Exit code where SIGTERM ended the run before its last step.",
+        lower_bound=0,
+        upper_bound=255,
+        flag_values=values,
+    )
+    define_processes(values)
+
+
+def run(values: Flags) -> None:
+    """Trains, and exits."""
+    from segjax.runs.train import train
+
+    config, workdir = config_of(values), workdir_of(values)
+    result = train(
+        config, workdir, path_of(values, "data_dir"), path_of(values, "manual_dir")
+    )
+    print_result(
+        {
+            "step": result.step,
+            "parameters_sha256": result.parameters_sha256,
+            "interrupted": result.interrupted,
+            **result.metrics,
+        }
+    )
+    if result.signal == signal.SIGINT:
+        sys.exit(ending.INTERRUPTED)
+    sys.exit(values.interrupted_exit_code if result.interrupted else 0)
+
+
+def remedy(values: Flags) -> str:
+    """Says what helps where there is not enough memory."""
+    from segjax.runs import remedies
+
+    return remedies.for_training(config_of(values))
