@@ -26,10 +26,10 @@ from pathlib import Path
 import ml_collections
 
 from segjax import config as config_lib
+from segjax.errors import UserError
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.training import loop
-from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 from segjax import config as config_lib
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 from segjax.models.builder import build_model
 from segjax.runs.summary import summarize
 

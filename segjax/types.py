@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import jax
 import numpy as np
 
-from segjax.errors import UserError as UserError
+if TYPE_CHECKING:  # reading data needs no JAX
+    import jax
 
-Array: TypeAlias = jax.Array
+    Array: TypeAlias = jax.Array
+else:
+    Array = Any
 Dtype: TypeAlias = Any
 Outputs: TypeAlias = dict[str, Any]
 """What a model returns: `logits`, and in training what the loss wants besides: `aux_logits`, or `side_logits`, a tuple."""

@@ -19,6 +19,7 @@ from segjax.commands.program import Program
 from segjax.data import DATASETS
 from segjax.data.instance.batches import instance_batches
 from segjax.data.semantic.batches import train_batches
+from segjax.errors import UserError
 from segjax.losses import LOSSES
 from segjax.main import VERBS
 from segjax.models import MODELS
@@ -29,7 +30,6 @@ from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.training.experiment import schedule_from
 from segjax.training.optim import OPTIMIZERS, SCHEDULES
-from segjax.types import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1] / "segjax"
 OF_OTHERS = {"help", "verbosity", "upgrade", "flag"}

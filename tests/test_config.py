@@ -4,7 +4,7 @@ import ml_collections
 import pytest
 
 from segjax import config as config_lib
-from segjax.types import UserError
+from segjax.errors import UserError
 
 
 def write(path, body):

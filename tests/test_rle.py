@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax import rle
-from segjax.types import UserError
+from segjax.errors import UserError
 
 
 def drawn_masks(count=6, size=(7, 9)):

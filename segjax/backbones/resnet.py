@@ -31,7 +31,7 @@ from segjax.backbones.residual import (
     Unit,
     bottleneck_strides,
 )
-from segjax.geometry.receptive_field import Layer
+from segjax.geometry.fields import Layer
 from segjax.layers.attributes import check_dtypes, check_shares
 from segjax.layers.conv_norm import ConvNorm, check_norm, norm_options
 from segjax.layers.initializers import he_normal

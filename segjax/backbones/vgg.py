@@ -10,7 +10,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.geometry.receptive_field import Layer
+from segjax.geometry.fields import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.geometry.receptive_field import Layer
+from segjax.geometry.fields import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal

@@ -10,8 +10,17 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from segjax.lazy import exports
+
 if TYPE_CHECKING:
-    from segjax.data.dataset import Dataset
+    from segjax.data.dataset import Dataset as Dataset
+    from segjax.data.files.images import read_label as read_label
+    from segjax.data.files.images import read_page as read_page
+    from segjax.data.instance_spec import InstanceSpec as InstanceSpec
+    from segjax.data.label_spec import LabelSpec as LabelSpec
+    from segjax.data.normalization import normalize as normalize
+
+__getattr__, __dir__ = exports(__name__)
 
 _MODULES = {
     "em_sections": "segjax.data.datasets.synthetic.em_sections",

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 _TABLE_SIZE = 1 << 16
 _INVALID = -1

@@ -2,7 +2,7 @@
 
 A map's first unit need not lie on the image's first pixel: unpadded layers move it to
 the right, padding to the left. Layers along one axis say where it lies (its *centre*,
-in `geometry.receptive_field`), and everything else follows: how far to crop after a map was
+in `geometry.fields`), and everything else follows: how far to crop after a map was
 enlarged so that it meets a finer map, or the image, unit on unit.
 
 This is how FCN's crops come about (Long, Shelhamer & Darrell 2015, arXiv 1411.4038; the
@@ -15,7 +15,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segjax.geometry.receptive_field import Layer, output_size, receptive_field
+from segjax.geometry.fields import Layer, output_size, receptive_field
 
 Path = tuple[Layer, ...]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from segjax.geometry.receptive_field import Layer, input_window
+from segjax.geometry.fields import Layer, input_window
 from segjax.geometry.tiles import Geometry
 
 

@@ -1,11 +1,11 @@
-"""Pieces of the paths that networks describe to `geometry.receptive_field`."""
+"""Pieces of the paths that networks describe to `geometry.fields`."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
 
-from segjax.geometry.receptive_field import Layer
+from segjax.geometry.fields import Layer
 
 
 def under(name: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -24,7 +24,7 @@ def interpolation(name: str, factor: int) -> Layer:
     """Bilinear interpolation with aligned corners from n to `factor (n - 1) + 1`.
 
     Example:
-      >>> from segjax.geometry.receptive_field import output_size
+      >>> from segjax.geometry.fields import output_size
       >>> output_size([interpolation("resize", 16)], 33)
       513
     """

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from segjax.geometry.receptive_field import Layer, output_size, receptive_field
+from segjax.geometry.fields import Layer, output_size, receptive_field
 from segjax.geometry.tiles import Geometry
 from segjax.training.progress import in_gflop
 from segjax.types import Array

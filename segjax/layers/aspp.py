@@ -9,7 +9,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.geometry.receptive_field import Layer
+from segjax.geometry.fields import Layer
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import normal
 from segjax.layers.separable import SeparableConvNorm

@@ -12,9 +12,9 @@ import ml_collections
 from segjax import config as config_lib
 from segjax.backbones import BACKBONES
 from segjax.data.normalization import stored_scale
+from segjax.errors import UserError
 from segjax.layers.crf import DenseCRF
 from segjax.models import MODELS
-from segjax.types import UserError
 
 BACKBONE = "backbone"
 """The key of config.model that is a group itself: a name of `BACKBONES`, arguments."""

@@ -13,8 +13,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.fields import Layer
 from segjax.geometry.paths import under
-from segjax.geometry.receptive_field import Layer
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.crf import DenseCRF

@@ -10,9 +10,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.fields import Layer
 from segjax.geometry.padded import aligned_geometry
 from segjax.geometry.paths import interpolation, under
-from segjax.geometry.receptive_field import Layer
 from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares

@@ -12,9 +12,9 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.fields import Layer
 from segjax.geometry.padded import aligned_geometry
 from segjax.geometry.paths import interpolation, under
-from segjax.geometry.receptive_field import Layer
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares

@@ -11,8 +11,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.fields import Layer
 from segjax.geometry.paths import interpolation, under
-from segjax.geometry.receptive_field import Layer
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
 from segjax.layers.attributes import (

@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.geometry.fields import Layer, input_window, output_size
 from segjax.geometry.paths import under
-from segjax.geometry.receptive_field import Layer, input_window, output_size
 from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes

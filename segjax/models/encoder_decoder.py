@@ -13,8 +13,8 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.fields import Layer
 from segjax.geometry.padded import any_size
-from segjax.geometry.receptive_field import Layer
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv

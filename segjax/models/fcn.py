@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from segjax.backbones.vgg import VGG
 from segjax.geometry.alignment import IMAGE, Path, Step, align, minimum_side
+from segjax.geometry.fields import Layer, receptive_field
 from segjax.geometry.padded import any_size
 from segjax.geometry.paths import under
-from segjax.geometry.receptive_field import Layer, receptive_field
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv

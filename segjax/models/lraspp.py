@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segjax.geometry.fields import Layer, receptive_field
 from segjax.geometry.paths import interpolation, under
-from segjax.geometry.receptive_field import Layer, receptive_field
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import (

@@ -10,8 +10,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from segjax.geometry.fields import Layer
 from segjax.geometry.paths import interpolation, under
-from segjax.geometry.receptive_field import Layer
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv

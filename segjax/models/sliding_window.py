@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.geometry.receptive_field import Layer
+from segjax.geometry.fields import Layer
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv

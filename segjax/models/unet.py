@@ -10,7 +10,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.geometry.receptive_field import Layer, input_window, output_size
+from segjax.geometry.fields import Layer, input_window, output_size
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import (
     check_counts,

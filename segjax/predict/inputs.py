@@ -20,7 +20,7 @@ from segjax.data.files.images import (
     with_channels,
 )
 from segjax.data.files.listing import left_out
-from segjax.types import UserError
+from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
 

@@ -11,8 +11,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.types import UserError
 from segjax.viz import palette
 
 Write = Callable[..., None]

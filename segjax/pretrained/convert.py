@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from segjax.types import UserError
+from segjax.errors import UserError
 
 State = Mapping[str, np.ndarray]
 """Foreign tensors by their foreign names."""

@@ -20,6 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from segjax.errors import UserError
 from segjax.pretrained.convert import to_numpy
 from segjax.pretrained.npz import (
     KindError,
@@ -29,7 +30,6 @@ from segjax.pretrained.npz import (
     read_npz,
 )
 from segjax.text_files import require_content
-from segjax.types import UserError
 
 POINTER_START = 64
 """Bytes of a file that tell whether it is a git-LFS pointer."""

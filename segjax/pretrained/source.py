@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.backbones import BACKBONES
-from segjax.errors import suggestion
+from segjax.errors import UserError, suggestion
 from segjax.models import MODELS
 from segjax.pretrained.convert import Names, State, modules_of
-from segjax.types import UserError
 
 IMAGE_SHAPE = (1, 224, 224, 3)
 """What parameters are shaped by; their shapes depend on the channels alone."""

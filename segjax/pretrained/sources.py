@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.errors import UserError
 from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

@@ -1,1 +1,15 @@
 """Whole runs, for the command line and for Python: load, evaluate, predict, import, tune."""
+
+from segjax.lazy import exports
+
+TYPE_CHECKING = False  # for type checkers it is True; importing `typing` takes time
+if TYPE_CHECKING:
+    from segjax.runs.evaluate import evaluate_run as evaluate_run
+    from segjax.runs.imported import import_weights as import_weights
+    from segjax.runs.load import Trained as Trained
+    from segjax.runs.load import load_trained as load_trained
+    from segjax.runs.predict import predict_run as predict_run
+    from segjax.runs.summary import summarize as summarize
+    from segjax.runs.tune_crf import tune_run as tune_run
+
+__getattr__, __dir__ = exports(__name__)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax import config as config_lib
+from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.pretrained import sources
 from segjax.pretrained.convert import State
@@ -24,7 +25,6 @@ from segjax.training.loop import INITIALIZATION
 from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.task import Task
 from segjax.training.workdir import CONFIG_FILE, check_workdir, lock, make_workdir
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

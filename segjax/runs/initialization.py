@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
+from segjax.errors import UserError
 from segjax.models.builder import BACKBONE
 from segjax.pretrained import convert, sources
 from segjax.pretrained.files import file_sha256, read_state
@@ -23,7 +24,6 @@ from segjax.runs.run_weights import RUN, weights_of_run
 from segjax.training import checkpoint
 from segjax.training.loop import INITIALIZATION
 from segjax.training.state import TrainState
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import InstanceClasses, LabelSpec
+from segjax.errors import UserError
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
 from segjax.training import checkpoint
@@ -21,7 +22,6 @@ from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
 from segjax.training.task import Task, require
 from segjax.training.workdir import read_config
-from segjax.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)

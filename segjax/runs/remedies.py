@@ -6,10 +6,10 @@ from pathlib import Path
 
 import ml_collections
 
+from segjax.errors import UserError
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.workdir import read_config
-from segjax.types import UserError
 
 
 def for_training(config: ml_collections.ConfigDict) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from flax import traverse_util
 
+from segjax.errors import UserError
 from segjax.runs.load import load_trained
 from segjax.training.checkpoint import CHECKPOINTS
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from segjax.errors import UserError
 from segjax.runs.load import load_trained
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.crf_scores import predict_scenes
@@ -24,7 +25,6 @@ from segjax.training.workdir import (
     read_config,
     write_config,
 )
-from segjax.types import UserError
 
 
 def tune_run(

@@ -6,9 +6,8 @@ import importlib
 
 import ml_collections
 
-from segjax.errors import shown, suggestion
+from segjax.errors import UserError, shown, suggestion
 from segjax.training.task import Task
-from segjax.types import UserError
 
 TASKS = {
     "semantic": "segjax.tasks.semantic.task:SemanticTask",

@@ -14,7 +14,8 @@ import numpy as np
 from segjax import config as config_lib
 from segjax.data.dataset import Dataset
 from segjax.data.normalization import max_intensity_of
-from segjax.types import Record, UserError
+from segjax.errors import UserError
+from segjax.types import Record
 
 RANGE_IMAGES = 32
 """So many training images, evenly spread, tell the range of those of 16 bits."""

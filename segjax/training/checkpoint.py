@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from segjax.errors import UserError
 from segjax.output.files import free_name
 from segjax.text_files import parse_json
 from segjax.training import sharding
@@ -26,7 +27,6 @@ from segjax.training.state import (
     parameters_sha256,
     tree_sha256,
 )
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

@@ -12,8 +12,8 @@ import ml_collections
 from segjax import config as config_lib
 from segjax.data import DATASETS, DRAWN
 from segjax.data.dataset import Dataset
+from segjax.errors import UserError
 from segjax.training import optim
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

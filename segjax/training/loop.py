@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.data.dataset import Dataset
+from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.training import checkpoint, divergence, sharding
 from segjax.training.about import about_run, check_data
@@ -31,7 +32,6 @@ from segjax.training.stop import StopSignal
 from segjax.training.task import InitialWeights, Report, Task
 from segjax.training.workdir import LOG, lock, make_workdir, settle_config
 from segjax.training.writer import Writer, read_rows
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from segjax.errors import UserError
 from segjax.training import sharding
 from segjax.training.progress import duration, in_gflop
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.types import IGNORE_LABEL
 
 if TYPE_CHECKING:
     from segjax.data.dataset import Dataset

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from segjax.types import Array, UserError
+from segjax.errors import UserError
+from segjax.types import Array
 
 
 class Devices:

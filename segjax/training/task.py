@@ -17,10 +17,11 @@ import ml_collections
 from segjax.data.dataset import Dataset
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics
-from segjax.types import Record, UserError
+from segjax.types import Record
 
 PageProgress = Callable[[int, int, str], None]
 """Called after each page with pages done, pages in all, and the name of the file."""

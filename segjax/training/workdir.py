@@ -19,10 +19,10 @@ from pathlib import Path
 import ml_collections
 
 from segjax import config as config_lib
+from segjax.errors import UserError
 from segjax.output.files import locked, require_writable, whole_file
 from segjax.text_files import parse_json, read_bytes
 from segjax.training import checkpoint
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

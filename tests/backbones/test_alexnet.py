@@ -9,7 +9,7 @@ import pytest
 
 from segjax.backbones.alexnet import AlexNet
 from segjax.backbones.vgg import convolutionalize
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 from segjax.ops.convolution.convolve import conv
 from segjax.ops.normalization.local_response import local_response_norm
 from segjax.ops.pooling.windowed import max_pool

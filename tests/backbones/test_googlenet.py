@@ -10,7 +10,7 @@ import pytest
 
 from segjax.backbones.googlenet import GoogLeNet
 from segjax.backbones.vgg import convolutionalize
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 
 TORCHVISION = {
     "batch_norm": True,

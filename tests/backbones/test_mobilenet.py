@@ -11,7 +11,7 @@ import pytest
 from segjax.backbones import BACKBONES
 from segjax.backbones.mobilenet_v2 import MobileNetV2
 from segjax.backbones.mobilenet_v3 import MobileNetV3
-from segjax.geometry.receptive_field import output_size
+from segjax.geometry.fields import output_size
 from segjax.layers.inverted_residual import divisible
 
 STAGES = [f"stage{i}" for i in range(1, 6)]

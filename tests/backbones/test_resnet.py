@@ -10,7 +10,7 @@ import pytest
 
 from segjax.backbones import BACKBONES
 from segjax.backbones.resnet import ResNet
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 
 STAGES = [f"stage{i}" for i in range(1, 6)]
 CAFFE = {"stem_pool": "ceil", "stride_on": "1x1", "dilate_first_block": True}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.backbones.vgg import CONVOLUTIONS, VGG, convolutionalize
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 
 FCN = {"first_padding": 100, "ceil_mode": True, "fully_convolutional": True}
 NARROW = {"features": (4, 6, 8, 8, 8), "fc_features": 32, "dropout_rate": 0.0}

@@ -10,7 +10,7 @@ import pytest
 
 from segjax.backbones import BACKBONES
 from segjax.backbones.xception import Xception
-from segjax.geometry.receptive_field import output_size
+from segjax.geometry.fields import output_size
 
 STAGES = [f"stage{i}" for i in range(1, 6)]
 SMALL = Xception(41, width=1 / 32)

@@ -9,7 +9,7 @@ import pytest
 
 from segjax.backbones import BACKBONES
 from segjax.backbones.zf_spp import ZFSPP
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 from segjax.ops.convolution.convolve import conv
 from segjax.ops.normalization.local_response import local_response_norm_within
 from segjax.ops.pooling.spatial_pyramid import caffe_order, spatial_pyramid_pool

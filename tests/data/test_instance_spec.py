@@ -11,7 +11,7 @@ from segjax.data.instance_spec import (
     InstanceSpec,
     KeypointSpec,
 )
-from segjax.types import UserError
+from segjax.errors import UserError
 
 NAMES = ("nose", "left_eye", "right_eye")
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from segjax.data.label_spec import LabelSpec
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 COLORS = ((0, 0, 0), (255, 255, 255))
 NAMES = ("membrane", "cell")

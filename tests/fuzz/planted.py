@@ -14,7 +14,7 @@ from pathlib import Path
 import run
 import seeds
 
-from segjax.types import UserError
+from segjax.errors import UserError
 
 
 def accepted(path, root, rng):

@@ -124,7 +124,7 @@ def execute(item: Input, root: Path) -> tuple[list[Outcome], list[Any]]:
 
 def judge(call: Any, names: set[str]) -> tuple[str, str, Any]:
     """Calls a reader, and says how that ended."""
-    from segjax.types import UserError
+    from segjax.errors import UserError
 
     before = _peak(reset=True)
     value = None

@@ -115,7 +115,7 @@ def coco(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 def _mask(make: Callable[..., Any], told: Any) -> Any:
     from segjax import rle
-    from segjax.types import UserError
+    from segjax.errors import UserError
 
     try:
         found = make(told, SIZE)
@@ -239,7 +239,7 @@ def command_line(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 
 def _command(arguments: list[str]) -> str:
-    from segjax.types import UserError
+    from segjax.errors import UserError
 
     command = [sys.executable, "-m", "segjax.main", *arguments]
     elsewhere = (

@@ -8,7 +8,7 @@ from segjax.backbones.googlenet import GoogLeNet
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
 from segjax.geometry.alignment import IMAGE, Step, align, minimum_side
-from segjax.geometry.receptive_field import Layer, output_size
+from segjax.geometry.fields import Layer, output_size
 
 VGG16 = VGG(first_padding=100, ceil_mode=True, fully_convolutional=True)
 POOL = Layer("pool", 2, stride=2)

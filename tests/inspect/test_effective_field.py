@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.geometry.receptive_field import input_window
+from segjax.geometry.fields import input_window
 from segjax.inspect.effective_field import (
     applied,
     central_side,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.geometry.receptive_field import receptive_field
+from segjax.geometry.fields import receptive_field
 from segjax.layers.aspp import ASPP, scaled_rates
 from segjax.layers.separable import SeparableConvNorm
 from segjax.ops.convolution.convolve import conv

@@ -17,7 +17,8 @@ from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
 from segjax.backbones.xception import Xception
 from segjax.data import DATASETS
-from segjax.geometry.receptive_field import Layer, output_size, receptive_field
+from segjax.errors import UserError
+from segjax.geometry.fields import Layer, output_size, receptive_field
 from segjax.geometry.tiles import Geometry
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.crf import DenseCRF
@@ -40,7 +41,7 @@ from segjax.models import (
     SlidingWindow,
     UNet,
 )
-from segjax.types import Dtype, UserError
+from segjax.types import Dtype
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = r"; known: (.+)\.$"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from segjax.data.normalization import NORMALIZATIONS, normalize, stored_scale
-from segjax.geometry.receptive_field import Layer
+from segjax.errors import UserError
+from segjax.geometry.fields import Layer
 from segjax.geometry.tiles import Geometry
 from segjax.layers.crf import DenseCRF
 from segjax.models import CRFRNN, EncoderDecoder, UNet
 from segjax.models.builder import build_model
-from segjax.types import UserError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.uint8)
 

@@ -9,7 +9,7 @@ import pytest
 
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 from segjax.models.deeplab_v2 import DeepLabV2
 
 VGG16 = VGG(pool_window=3, ceil_mode=True, output_stride=8)

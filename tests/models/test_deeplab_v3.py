@@ -14,7 +14,7 @@ import pytest
 from segjax.backbones.mobilenet_v3 import MobileNetV3
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.xception import Xception
-from segjax.geometry.receptive_field import Layer
+from segjax.geometry.fields import Layer
 from segjax.layers.conv_norm import ConvNorm
 from segjax.models import LRASPP, DeepLabV3, DeepLabV3Plus
 from segjax.predict.tiled import Predictor

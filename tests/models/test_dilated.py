@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.backbones.vgg import VGG
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 from segjax.models.dilated import Context, DilatedNet, identity
 from segjax.predict.tiled import Predictor
 

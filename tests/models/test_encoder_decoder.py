@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segjax import config
-from segjax.geometry.receptive_field import input_window
+from segjax.geometry.fields import input_window
 from segjax.models import EncoderDecoder
 from segjax.models.encoder_decoder import UPSAMPLING
 

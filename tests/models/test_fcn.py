@@ -12,7 +12,7 @@ from segjax.backbones.alexnet import AlexNet
 from segjax.backbones.googlenet import GoogLeNet
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
-from segjax.geometry.receptive_field import input_window, receptive_field
+from segjax.geometry.fields import input_window, receptive_field
 from segjax.models.fcn import FCN
 from segjax.ops.convolution.convolve import conv_transpose
 from segjax.ops.resizing.resize import bilinear_kernel

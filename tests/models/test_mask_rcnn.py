@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segjax.backbones.resnet import ResNet
-from segjax.geometry.receptive_field import receptive_field
+from segjax.geometry.fields import receptive_field
 from segjax.layers.conv import Conv
 from segjax.losses.instance import mask_rcnn_loss
 from segjax.models import MaskRCNN

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segjax.backbones.resnet import ResNet
-from segjax.geometry.receptive_field import output_size, receptive_field
+from segjax.geometry.fields import output_size, receptive_field
 from segjax.models import PSPNet
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "golden" / "pspnet.npz"))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.geometry.receptive_field import receptive_field
+from segjax.geometry.fields import receptive_field
 from segjax.models import SegNet
 from segjax.predict.tiled import Predictor
 

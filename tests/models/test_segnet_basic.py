@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.geometry.receptive_field import receptive_field
+from segjax.geometry.fields import receptive_field
 from segjax.models import SegNetBasic
 from segjax.models.segnet_basic import DECODERS
 

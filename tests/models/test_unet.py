@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.geometry.receptive_field import (
+from segjax.geometry.fields import (
     input_window,
     output_size,
     receptive_field,

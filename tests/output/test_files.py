@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from segjax.errors import UserError
 from segjax.output.files import locked, require_writable, whole_file
-from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from segjax.errors import UserError
 from segjax.output import folder as folder_module
 from segjax.output.folder import Outputs
 from segjax.output.manifest import NAME
-from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from segjax import config as config_lib
+from segjax.errors import UserError
 from segjax.predict.mc_dropout import over_samples
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

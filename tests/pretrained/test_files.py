@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from segjax.errors import UserError
 from segjax.pretrained.files import file_sha256, read_state
-from segjax.types import UserError
 
 STATE = {
     "conv.weight": np.arange(12, dtype=np.float32).reshape(2, 3, 2, 1),

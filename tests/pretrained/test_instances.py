@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from segjax import pretrained
+from segjax.errors import UserError
 from segjax.ops.regions.masks import paste_masks
 from segjax.pretrained import convert
 from segjax.pretrained.source import abstract_variables, build
 from segjax.pretrained.sources import overridden, tensors
 from segjax.pretrained.torchvision_instances import renamed
-from segjax.types import UserError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "instances.npz"
 MASK = "torchvision/maskrcnn_resnet50_fpn"

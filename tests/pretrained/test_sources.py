@@ -15,10 +15,10 @@ import pytest
 
 import segjax
 from segjax import pretrained
+from segjax.errors import UserError
 from segjax.pretrained import convert
 from segjax.pretrained.source import Source, abstract_variables, build
 from segjax.pretrained.sources import unwrapped
-from segjax.types import UserError
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "pretrained.npz"
 SIZE = (81, 67)

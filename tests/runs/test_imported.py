@@ -12,12 +12,12 @@ import safetensors.numpy
 from PIL import Image
 
 from segjax import config as config_lib
+from segjax.errors import UserError
 from segjax.pretrained import SOURCES
 from segjax.runs import imported as imported_module
 from segjax.runs.imported_experiment import experiment, label_spec
 from segjax.runs.load import load_trained
 from segjax.tasks.table import make_task
-from segjax.types import UserError
 
 TESTS = Path(__file__).resolve().parents[1]
 IMPORTED = sorted(name for name, entry in SOURCES.items() if not entry.is_backbone)

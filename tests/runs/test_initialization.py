@@ -12,13 +12,13 @@ import pytest
 
 from segjax import config as config_lib
 from segjax import pretrained
+from segjax.errors import UserError
 from segjax.models.builder import build_model
 from segjax.runs import initialization
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop
-from segjax.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "torchvision/alexnet"

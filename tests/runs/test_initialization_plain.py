@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from segjax import pretrained
+from segjax.errors import UserError
 from segjax.models import DeconvNet, SegNet
 from segjax.runs import initialization
-from segjax.types import UserError
 
 FEATURES = (2, 3, 4, 5, 6)
 

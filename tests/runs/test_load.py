@@ -11,6 +11,7 @@ from PIL import Image
 
 from segjax.data.dataset import Dataset
 from segjax.data.files.images import normalize
+from segjax.errors import UserError
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.runs.evaluate import evaluate_run
 from segjax.runs.load import load_trained
@@ -22,7 +23,6 @@ from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop
 from segjax.training.about import about_run
-from segjax.types import UserError
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from PIL import Image
 
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.runs import predict
 from segjax.tasks.instance.evaluate import InstanceEvaluation
 from segjax.tasks.instance.task import InstanceTask
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.task import require
-from segjax.types import UserError
 
 
 @pytest.fixture

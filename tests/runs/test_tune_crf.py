@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.ops.crf.permutohedral import CapacityError
 from segjax.runs import tune_crf
 from segjax.runs.train import train
@@ -26,7 +27,6 @@ from segjax.tasks.semantic.evaluate import evaluate
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import loop
 from segjax.training.workdir import lock, settle_config
-from segjax.types import UserError
 
 SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 START = CRF(w1=0.1, w2=3.0, sigma_gamma=0.5, num_iterations=3)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.errors import UserError
 from segjax.metrics.direction import score
 from segjax.training import checkpoint
 from segjax.training.checkpoint import (
@@ -21,7 +22,6 @@ from segjax.training.checkpoint import (
 from segjax.training.divergence import LossRange
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256, tree_sha256
-from segjax.types import UserError
 
 mean_iou = functools.partial(score, name="mean_iou")
 rand_error = functools.partial(score, name="rand_error")

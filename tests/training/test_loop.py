@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from segjax import config as config_lib
+from segjax.errors import UserError
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop, sharding, writer
 from segjax.training.writer import read_rows
-from segjax.types import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,11 @@ import jax
 import numpy as np
 import pytest
 
+from segjax.errors import UserError
 from segjax.training import orbax_patch
 from segjax.training.checkpoint import Checkpoints, DamagedError, abstract_like
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
-from segjax.types import UserError
 
 ARRAYS = 40
 

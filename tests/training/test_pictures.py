@@ -9,13 +9,13 @@ import pytest
 
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.runs.train import train
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import loop, pictures
 from segjax.training.pictures import are_drawn, draw_run, plan_pictures
 from segjax.training.writer import Writer
-from segjax.types import UserError
 
 SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 

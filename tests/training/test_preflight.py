@@ -5,6 +5,7 @@ import pytest
 
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.preflight import (
     describe_dataset,
@@ -12,7 +13,6 @@ from segjax.training.preflight import (
     describe_step,
 )
 from segjax.training.sharding import Devices
-from segjax.types import UserError
 
 SPEC = LabelSpec(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 

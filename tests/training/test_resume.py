@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from segjax.errors import UserError
 from segjax.runs import train as runs_train
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
@@ -18,7 +19,6 @@ from segjax.training import checkpoint, loop, sharding
 from segjax.training import workdir as workdir_lib
 from segjax.training.progress import Progress
 from segjax.training.writer import read_rows
-from segjax.types import UserError
 
 STEPS = 6
 COMPILE = loop._compile

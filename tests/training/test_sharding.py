@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from segjax.errors import UserError
 from segjax.training import sharding
 from segjax.training.sharding import Devices
-from segjax.types import UserError
 
 
 def test_all_devices_are_in_the_mesh():

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from segjax.errors import UserError
 from segjax.training.workdir import (
     lock,
     make_workdir,
@@ -13,7 +14,6 @@ from segjax.training.workdir import (
     write_config,
 )
 from segjax.training.writer import Writer
-from segjax.types import UserError
 
 
 def test_a_lock_is_free_again_after_its_holder(tmp_path):

@@ -24,7 +24,8 @@ from segjax.data.augment.photometric import (
     gaussian_blur,
     gaussian_noise,
 )
-from segjax.types import Example, UserError
+from segjax.errors import UserError
+from segjax.types import Example
 
 
 @dataclasses.dataclass(frozen=True)

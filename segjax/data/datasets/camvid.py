@@ -28,8 +28,8 @@ from segjax.data.datasets.tensors import description
 from segjax.data.downscale import area_average, nearest_label, require_factor
 from segjax.data.files.images import read_label, read_page
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.text_files import read_lines
-from segjax.types import UserError
 
 SIZE = (360, 480)
 LISTS = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}

@@ -16,7 +16,8 @@ from segjax.data.dataset import Dataset
 from segjax.data.datasets.image_lists import Layout, require_files, require_root
 from segjax.data.datasets.pairing import Pair
 from segjax.data.label_spec import LabelSpec
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 CLASSES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "road": (7, (128, 64, 128)),

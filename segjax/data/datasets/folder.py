@@ -36,7 +36,8 @@ from segjax.data.datasets.pairing import (
 )
 from segjax.data.files.images import conversion, read_label, read_page, with_channels
 from segjax.data.label_spec import LabelSpec
-from segjax.types import IGNORE_LABEL, Record, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL, Record
 
 log = logging.getLogger("segjax")
 

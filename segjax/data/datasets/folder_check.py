@@ -23,9 +23,10 @@ from segjax.data.files.images import (
     with_channels,
 )
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.output.files import whole_file
 from segjax.text_files import read_bytes
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.types import IGNORE_LABEL
 
 log = logging.getLogger("segjax")
 

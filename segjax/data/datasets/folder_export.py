@@ -12,9 +12,10 @@ import tifffile
 from PIL import Image
 
 from segjax.data.datasets.folder import SPLITS
+from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.output.manifest import Manifest
-from segjax.types import Record, UserError
+from segjax.types import Record
 
 PARTS = {"images": "image", "labels": "label"}
 """The folders that are made, and what of a record each of them holds."""

@@ -29,7 +29,8 @@ from segjax.data.files.images import (
 )
 from segjax.data.files.palette import Color, require_palette
 from segjax.data.label_spec import LabelSpec
-from segjax.types import IGNORE_LABEL, Record, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL, Record
 
 log = logging.getLogger("segjax")
 

@@ -47,9 +47,10 @@ from segjax.data.files.images import (
 from segjax.data.instance.records import Facts, FactualRecords, from_masks
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.rle import encode_label
 from segjax.text_files import read_lines
-from segjax.types import Record, UserError
+from segjax.types import Record
 
 log = logging.getLogger("segjax")
 

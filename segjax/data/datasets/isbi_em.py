@@ -25,7 +25,7 @@ from segjax.data.datasets.prepare import (
 )
 from segjax.data.files.images import count_pages, read_label_pages, read_pages
 from segjax.data.label_spec import LabelSpec
-from segjax.types import UserError
+from segjax.errors import UserError
 
 FILES = ("train-volume.tif", "train-labels.tif", "test-volume.tif")
 SLICES = 30

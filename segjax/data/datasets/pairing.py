@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segjax.data.files.images import count_pages, page_name
 from segjax.data.files.listing import LABEL_SUFFIXES, SUFFIXES, is_hidden, list_images
-from segjax.types import UserError
+from segjax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 _NAMES_SHOWN = 3

@@ -26,9 +26,10 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from segjax.data.dataset import LazyRecords
+from segjax.errors import UserError
 from segjax.output.files import locked
 from segjax.text_files import is_fault_of_machine, unreadable
-from segjax.types import Record, UserError
+from segjax.types import Record
 
 if not hasattr(tfds, "core"):
     # TFDS logs the reason, swallows it, and leaves an empty module behind.

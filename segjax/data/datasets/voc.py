@@ -20,8 +20,8 @@ from segjax.data.datasets.image_lists import Layout, require_files, require_root
 from segjax.data.datasets.pairing import Pair
 from segjax.data.files.palette import voc_colors
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.text_files import read_lines
-from segjax.types import UserError
 
 LISTS = "ImageSets/Segmentation"
 CLASSES = (

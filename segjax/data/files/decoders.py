@@ -15,8 +15,8 @@ from pathlib import Path
 from segjax.data.files.pillow import PillowPages
 from segjax.data.files.plane import EXTRA_CODECS, Pages
 from segjax.data.files.tiff import TiffPages
+from segjax.errors import UserError
 from segjax.text_files import is_fault_of_machine, require_content, unreadable
-from segjax.types import UserError
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

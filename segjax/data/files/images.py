@@ -21,7 +21,7 @@ from segjax.data.files.listing import list_images as list_images
 from segjax.data.files.plane import Pages, Stored
 from segjax.data.normalization import NORMALIZATIONS as NORMALIZATIONS
 from segjax.data.normalization import normalize as normalize
-from segjax.types import UserError
+from segjax.errors import UserError
 
 _REFUSED_IMAGE = {
     "palette": (

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from segjax.data.files.decoders import absent
-from segjax.types import UserError
+from segjax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 """Endings of the files that are read, in small letters."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 Color = tuple[int, int, int]
 

@@ -20,7 +20,7 @@ from segjax.data.files.bitstreams import (
 )
 from segjax.data.files.orientation import exif_orientation
 from segjax.data.files.plane import EXTRA_CODECS, Stored, require_room
-from segjax.types import UserError
+from segjax.errors import UserError
 
 # Pillow takes pictures of more than 89 million pixels for attacks on a web server. Here
 # the pictures are the person's own, a page of a microscope has 400 million, and

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from segjax.data.files.orientation import upright
-from segjax.types import UserError
+from segjax.errors import UserError
 
 MAX_PIXELS = 1 << 31
 """Pixels of one page, at most (46340 x 46340). More is refused as a damaged header."""

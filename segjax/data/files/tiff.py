@@ -24,7 +24,7 @@ from segjax.data.files.bitstreams import (
 from segjax.data.files.orientation import TAG, known_orientation
 from segjax.data.files.plane import SMALL_BYTES, Stored, require_room
 from segjax.data.files.tiff_axes import require_pages, stated_axes
-from segjax.types import UserError
+from segjax.errors import UserError
 
 # tifffile logs what is wrong with a file and goes on; here the same faults are raised.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)

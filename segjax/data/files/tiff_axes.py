@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from segjax.types import UserError
+from segjax.errors import UserError
 
 _MOST_TEXT = 1 << 25
 """Characters of a description, at most; one of a million planes has less."""

@@ -9,8 +9,9 @@ import numpy as np
 from segjax.data.augment import views as augmentation
 from segjax.data.augment.augmentations import Augmentations
 from segjax.data.instance.buckets import Bucket, Frame, fitted
+from segjax.errors import UserError
 from segjax.rle import decode
-from segjax.types import Example, Record, UserError
+from segjax.types import Example, Record
 
 SMALLEST_SIDE = 1.0
 """Of a box in the example, pixels; less is dropped."""

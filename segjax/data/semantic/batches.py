@@ -20,7 +20,8 @@ import numpy as np
 
 from segjax.data.augment.augmentations import Augmentations
 from segjax.data.semantic.examples import ExampleMaker, Size, record_name
-from segjax.types import Record, UserError
+from segjax.errors import UserError
+from segjax.types import Record
 
 
 class Batches:

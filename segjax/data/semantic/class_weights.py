@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from segjax.data.label_spec import LabelSpec
-from segjax.errors import suggestion
-from segjax.types import IGNORE_LABEL, Record, UserError
+from segjax.errors import UserError, suggestion
+from segjax.types import IGNORE_LABEL, Record
 
 
 def median_frequency(records: Sequence[Record], label_spec: LabelSpec) -> np.ndarray:

@@ -11,7 +11,8 @@ from segjax.data.augment import augmentations as augmentation
 from segjax.data.augment.crops import draw_start
 from segjax.data.normalization import require_normalization, scale_of
 from segjax.data.semantic.weight_map import BorderWeights
-from segjax.types import Example, Record, UserError
+from segjax.errors import UserError
+from segjax.types import Example, Record
 
 Size = int | Sequence[int]
 """A side of a square, or `(height, width)`, in pixels."""

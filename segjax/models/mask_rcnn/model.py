@@ -15,8 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segjax.geometry.fields import Layer, receptive_field
 from segjax.geometry.paths import under
-from segjax.geometry.receptive_field import Layer, receptive_field
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_dtypes, check_stage
 from segjax.layers.conv_norm import check_norm

@@ -10,11 +10,12 @@ import numpy as np
 
 from segjax.classical.watershed import watershed_baseline
 from segjax.data.dataset import Dataset
+from segjax.errors import UserError
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.rle import encode_label
 from segjax.tasks.instance.evaluate import decoded, label_image, limits
-from segjax.types import Record, UserError
+from segjax.types import Record
 
 SIGMAS = (0.5, 1.0, 2.0)
 """Smoothing before the threshold, pixels."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from segjax.data.dataset import Dataset
 from segjax.data.instance.batches import evaluation_batches
-from segjax.errors import suggestion
+from segjax.errors import UserError, suggestion
 from segjax.layers.attributes import check_counts
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.matching_f1 import (
@@ -21,7 +21,7 @@ from segjax.metrics.matching_f1 import (
 )
 from segjax.ops.regions.masks import paste_masks
 from segjax.rle import decode
-from segjax.types import Array, Record, UserError
+from segjax.types import Array, Record
 
 PREFIXES = {
     "boxes": "box",

@@ -10,8 +10,9 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.losses import INSTANCE_LOSSES
-from segjax.types import Array, Record, UserError
+from segjax.types import Array, Record
 
 
 class InstanceObjective:

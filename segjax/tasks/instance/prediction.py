@@ -13,13 +13,14 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.instance.buckets import check_buckets
+from segjax.errors import UserError
 from segjax.models.builder import build_model
 from segjax.tasks.instance.evaluate import Detect, InstanceEvaluation
 from segjax.tasks.instance.files import Finder, predict_instance_files
 from segjax.training import sharding
 from segjax.training.state import local_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
-from segjax.types import Array, Outputs, UserError
+from segjax.types import Array, Outputs
 
 log = logging.getLogger("segjax")
 

@@ -17,6 +17,7 @@ from segjax.data.augment.views import check as check_augment
 from segjax.data.dataset import Dataset
 from segjax.data.instance.batches import instance_batches, schedule_of
 from segjax.data.semantic.batches import Batches, record_names
+from segjax.errors import UserError
 from segjax.metrics.direction import score
 from segjax.output.folder import Outputs
 from segjax.tasks.instance.baseline import evaluate_watershed
@@ -33,7 +34,7 @@ from segjax.training import optim, sharding
 from segjax.training.experiment import check_multipliers, open_data, schedule_from
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
-from segjax.types import Array, Record, UserError
+from segjax.types import Array, Record
 from segjax.types import Outputs as NetworkOutputs
 
 log = logging.getLogger("segjax")

@@ -24,12 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.data.normalization import BIT_DEPTHS, max_intensity_of
+from segjax.errors import UserError
 from segjax.layers.attributes import check_counts
 from segjax.ops.crf.dense import dense_crf
 from segjax.ops.crf.filters import METHODS, Method
 from segjax.ops.crf.inference import NORMALIZATIONS, Normalization
 from segjax.predict.tiled import in_forms
-from segjax.types import Array, UserError
+from segjax.types import Array
 
 log = logging.getLogger("segjax")
 

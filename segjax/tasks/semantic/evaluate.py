@@ -12,7 +12,7 @@ import numpy as np
 
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
-from segjax.errors import suggestion
+from segjax.errors import UserError, suggestion
 from segjax.layers.attributes import check_counts
 from segjax.metrics import (
     EM_COLUMNS,
@@ -31,7 +31,7 @@ from segjax.metrics.direction import NEITHER
 from segjax.predict.test_time import Passes
 from segjax.tasks.semantic.crf import CRF
 from segjax.training import sharding
-from segjax.types import Record, UserError
+from segjax.types import Record
 
 
 @dataclass(frozen=True)

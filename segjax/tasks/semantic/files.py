@@ -17,6 +17,7 @@ import numpy as np
 from segjax import viz
 from segjax.data.files.images import list_images, normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.inputs import Source, look_at_all, read_source
@@ -32,7 +33,6 @@ from segjax.predict.writers import (
 )
 from segjax.tasks.semantic.crf import CRF
 from segjax.training.task import PageProgress
-from segjax.types import UserError
 
 
 class _Kept(NamedTuple):

@@ -13,8 +13,9 @@ import numpy as np
 from segjax import config as config_lib
 from segjax.data.label_spec import LabelSpec
 from segjax.data.semantic.class_weights import check_method, class_weights
+from segjax.errors import UserError
 from segjax.losses import LOSSES
-from segjax.types import Array, Record, UserError
+from segjax.types import Array, Record
 
 Loss = Callable[[Mapping[str, Any], Mapping[str, Array]], Array]
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.files.images import normalize
+from segjax.errors import UserError
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import is_count
 from segjax.models.builder import build_model
@@ -29,7 +30,7 @@ from segjax.tasks.semantic.files import predict_files
 from segjax.training import sharding
 from segjax.training.state import local_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
-from segjax.types import Array, UserError
+from segjax.types import Array
 
 log = logging.getLogger("segjax")
 

@@ -22,6 +22,7 @@ from segjax.data.semantic.batches import (
     record_names,
     train_batches,
 )
+from segjax.errors import UserError
 from segjax.metrics.direction import score
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baseline
@@ -34,7 +35,7 @@ from segjax.training import optim, sharding
 from segjax.training.experiment import check_multipliers, open_data, schedule_from
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
-from segjax.types import Record, UserError
+from segjax.types import Record
 
 log = logging.getLogger("segjax")
 

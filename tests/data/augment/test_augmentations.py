@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from segjax.data.augment import augmentations
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 SPATIAL = ("flip", "quarter_turn", "elastic_deformation", "rotate_and_scale")
 INF, NAN = math.inf, math.nan

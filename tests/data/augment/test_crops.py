@@ -10,7 +10,8 @@ from scipy import ndimage
 from segjax.data.augment import augmentations
 from segjax.data.augment.crops import View, magnified, random_crop
 from segjax.data.semantic.batches import train_batches
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 PHOTOGRAPHS = (
     ("random_scale", {"scale": (0.5, 2.0)}),

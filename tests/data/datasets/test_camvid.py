@@ -10,7 +10,8 @@ from PIL import Image
 from segjax.data import DATASETS
 from segjax.data.datasets.camvid import LABEL_SPEC, LISTS, read_list
 from segjax.data.files.images import read_label, read_page
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 COUNTS = {
     "train": (

@@ -10,7 +10,8 @@ from PIL import Image
 from segjax.data import DATASETS
 from segjax.data.datasets import folder_check
 from segjax.data.datasets.folder import folder
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 MASK = ((255, 1),)
 

@@ -6,8 +6,8 @@ from PIL import Image
 
 from segjax.data.datasets.folder_export import export
 from segjax.data.files.images import read_label, read_page
+from segjax.errors import UserError
 from segjax.output import manifest
-from segjax.types import UserError
 
 
 def record(name, dtype=np.uint8, seed=0):

@@ -13,7 +13,8 @@ from segjax.data.datasets.cityscapes import CLASSES as CITY_CLASSES
 from segjax.data.files.images import read_label
 from segjax.data.files.palette import voc_colors
 from segjax.data.semantic.batches import train_batches
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 VOC_PALETTE = np.array(voc_colors(256), np.uint8).ravel().tolist()
 HISTOGRAMS = {

@@ -8,8 +8,8 @@ import tifffile
 from PIL import Image
 
 from segjax.data import DATASETS
+from segjax.errors import UserError
 from segjax.rle import decode
-from segjax.types import UserError
 
 
 def test_nuclei_are_read_in_their_split(shared_data):

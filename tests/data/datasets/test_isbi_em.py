@@ -7,7 +7,7 @@ import tifffile
 
 from segjax.data import DATASETS
 from segjax.data.datasets.isbi_em import VALIDATION_SLICES, isbi_em
-from segjax.types import UserError
+from segjax.errors import UserError
 
 FILES = ("train-volume.tif", "train-labels.tif", "test-volume.tif")
 DIGESTS = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from segjax.data.datasets.prepare import expanded, open_builder, prepare, records, tfds
-from segjax.types import UserError
+from segjax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 

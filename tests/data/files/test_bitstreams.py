@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from segjax.data.files.images import read_label, read_page
-from segjax.types import UserError
+from segjax.errors import UserError
 
 IDS = np.kron(np.random.default_rng(0).integers(0, 3, (8, 8)), np.ones((8, 8))).astype(
     np.uint8

@@ -20,7 +20,7 @@ from PIL import Image
 
 from segjax.data.files import plane
 from segjax.data.files.images import count_pages, read_label, read_page, read_pages
-from segjax.types import UserError
+from segjax.errors import UserError
 
 GREY = np.random.default_rng(0).integers(1, 256, (48, 64), np.uint8)
 
@@ -259,7 +259,7 @@ def test_a_tile_that_claims_more_pixels_than_its_page_is_refused(tmp_path, compr
 LIMITED = """
 import json, pathlib, resource, sys
 from segjax.data.files.images import read_page
-from segjax.types import UserError
+from segjax.errors import UserError
 
 paths = sorted(pathlib.Path(sys.argv[1]).iterdir())
 read_page(paths[0].parent.parent / "whole.png")

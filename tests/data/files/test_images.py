@@ -24,7 +24,7 @@ from segjax.data.files.images import (
     with_channels,
 )
 from segjax.data.files.listing import left_out
-from segjax.types import UserError
+from segjax.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (13, 17), np.uint8)

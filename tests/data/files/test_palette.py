@@ -6,7 +6,7 @@ from PIL import Image
 
 from segjax.data.files.images import read_label, read_palette
 from segjax.data.files.palette import ids_of_colors, require_palette, voc_colors
-from segjax.types import UserError
+from segjax.errors import UserError
 
 BORDER = (224, 224, 192)
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from segjax.data.files.images import count_pages, read_page, read_pages
-from segjax.types import UserError
+from segjax.errors import UserError
 
 STACK = np.random.default_rng(0).integers(0, 256, (6, 9, 11), np.uint8)
 COLOR = np.random.default_rng(1).integers(0, 256, (4, 9, 11, 3), np.uint8)

@@ -15,7 +15,7 @@ from segjax.data.instance.batches import (
 from segjax.data.instance.buckets import bucket_of
 from segjax.data.instance.records import from_masks
 from segjax.data.semantic.batches import record_ids
-from segjax.types import UserError
+from segjax.errors import UserError
 
 EVERYTHING = (
     ("flip", {"vertical": True}),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from segjax.data.instance.records import from_masks, records, stored
+from segjax.errors import UserError
 from segjax.rle import decode
-from segjax.types import UserError
 
 
 def record_of(count=3):

@@ -6,7 +6,7 @@ import pytest
 from segjax.data.files.images import normalize
 from segjax.data.semantic.batches import record_ids, record_names, train_batches
 from segjax.data.semantic.weight_map import border_weight, cells_of
-from segjax.types import UserError
+from segjax.errors import UserError
 
 EVERYTHING = (
     ("flip", {}),

@@ -13,7 +13,7 @@ from segjax.data.semantic.class_weights import (
     enet,
     median_frequency,
 )
-from segjax.types import UserError
+from segjax.errors import UserError
 
 CAMVID = (
     *(0.2794, 0.2018, 4.7889, 0.1491, 1.0000, 0.4235, 3.8464, 1.9798, 0.7890),

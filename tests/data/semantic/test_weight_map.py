@@ -8,7 +8,8 @@ from segjax.data.semantic.weight_map import (
     border_weight,
     cells_of,
 )
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 
 def two_bars(gap):

@@ -9,11 +9,11 @@ from PIL import Image
 
 from segjax.data.instance_spec import InstanceSpec, KeypointSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.rle import decode, encode, from_string
 from segjax.tasks.instance.coco_results import coco_results, numbered
 from segjax.tasks.instance.files import Finder, predict_instance_files
-from segjax.types import UserError
 
 SPEC = LabelSpec(
     ("background", "dark", "light"), ((0, 0, 0), (9, 9, 9), (250, 250, 250))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segjax import config as config_lib
+from segjax.errors import UserError
 from segjax.runs.evaluate import evaluate_run
 from segjax.runs.train import train
 from segjax.tasks.instance.evaluate import (
@@ -23,7 +24,6 @@ from segjax.training import loop
 from segjax.training.sharding import Devices
 from segjax.training.task import require
 from segjax.training.writer import read_rows
-from segjax.types import UserError
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "mask_rcnn_shapes.py"
 PARTS = {"rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss"}

@@ -9,6 +9,7 @@ from PIL import Image
 
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.geometry.tiles import Geometry
 from segjax.ops.crf.dense import dense_crf
 from segjax.predict.test_time import AveragedPredictor, Passes
@@ -16,7 +17,6 @@ from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.crf import CRF, _log_range, max_intensity_of
 from segjax.tasks.semantic.evaluate import evaluate
 from segjax.tasks.semantic.files import predict_files
-from segjax.types import UserError
 
 SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 SMALL = CRF(w1=6.0, sigma_alpha=8.0, sigma_beta=20.0, w2=1.0, sigma_gamma=1.0)

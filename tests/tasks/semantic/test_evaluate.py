@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.metrics import boundary_counts, boundary_metrics
 from segjax.metrics.direction import score
 from segjax.tasks.semantic.baseline import OtsuPredictor
 from segjax.tasks.semantic.evaluate import Evaluation, evaluate
 from segjax.training import sharding
-from segjax.types import UserError
 
 SPEC = LabelSpec(("membrane", "cell"), ((0, 0, 0), (255, 255, 255)))
 

@@ -13,12 +13,12 @@ import segjax.predict.inputs
 import segjax.tasks.semantic.files
 from segjax.data.files.images import read_label, read_label_pages
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.geometry.tiles import Geometry
 from segjax.output import manifest
 from segjax.predict.inputs import _in_channels
 from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.files import predict_files
-from segjax.types import UserError
 
 SPEC = LabelSpec(("dark", "light"), ((200, 10, 0), (0, 30, 250)))
 

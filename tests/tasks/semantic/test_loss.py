@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
 from segjax.losses import cross_entropy
 from segjax.tasks.semantic.loss import Objective
-from segjax.types import UserError
 
 SPEC = LabelSpec(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 RECORDS = [{"label": np.array([[0, 0, 0, 1]])}, {"label": np.array([[0, 0, 2, 255]])}]

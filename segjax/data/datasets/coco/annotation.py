@@ -11,9 +11,8 @@ import numpy as np
 from segjax.data.datasets.coco.entries import ListedImage
 from segjax.data.datasets.coco.fields import identity, integer, numbers
 from segjax.data.instance_spec import KeypointSpec
-from segjax.errors import shown
+from segjax.errors import UserError, shown
 from segjax.rle import from_counts, from_string
-from segjax.types import UserError
 
 SLACK = 1.0
 """By which a box may reach beyond its image, pixels; rounded annotations do."""

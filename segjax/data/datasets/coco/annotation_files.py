@@ -28,10 +28,9 @@ from segjax.data.datasets.coco.entries import (
 from segjax.data.datasets.coco.fields import identity
 from segjax.data.datasets.coco.polygons import polygons_to_rle
 from segjax.data.instance_spec import KeypointSpec
-from segjax.errors import shown
+from segjax.errors import UserError, shown
 from segjax.rle import Rle, encode
 from segjax.text_files import parse_json
-from segjax.types import UserError
 
 log = logging.getLogger("segjax")
 

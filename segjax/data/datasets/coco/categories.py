@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from segjax.data.files.palette import voc_colors
 from segjax.data.instance_spec import InstanceSpec, KeypointSpec
 from segjax.data.label_spec import InstanceClasses
-from segjax.types import UserError
+from segjax.errors import UserError
 
 # fmt: off
 _NAMES = (

@@ -28,7 +28,8 @@ from segjax.data.files.decoders import opened
 from segjax.data.files.images import read_page, with_channels
 from segjax.data.instance.records import Facts, FactualRecords
 from segjax.data.instance_spec import InstanceSpec
-from segjax.types import Record, UserError
+from segjax.errors import UserError
+from segjax.types import Record
 
 log = logging.getLogger("segjax")
 

@@ -11,8 +11,7 @@ from typing import Any
 from segjax.data.datasets.coco.fields import identity, integer
 from segjax.data.files.plane import MAX_PIXELS
 from segjax.data.instance_spec import KeypointSpec
-from segjax.errors import shown
-from segjax.types import UserError
+from segjax.errors import UserError, shown
 
 log = logging.getLogger("segjax")
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from segjax.data.files.decoders import absent
 from segjax.data.files.images import SUFFIXES
-from segjax.errors import shown
-from segjax.types import UserError
+from segjax.errors import UserError, shown
 
 _NAMED = 5
 """Of wrong files in an error."""

@@ -16,7 +16,7 @@ from segjax.data.dataset import Dataset
 from segjax.data.datasets.prepare import open_builder, prepare, records, tfds
 from segjax.data.datasets.synthetic.em_rendering import draw_volume
 from segjax.data.label_spec import LabelSpec
-from segjax.types import UserError
+from segjax.errors import UserError
 
 LABEL_SPEC = LabelSpec(
     names=("membrane", "cell"), colors=((20, 20, 60), (235, 225, 190))

@@ -23,7 +23,7 @@ from segjax.data.files.palette import Color
 from segjax.data.instance.records import description, from_masks, records, stored
 from segjax.data.instance_spec import InstanceSpec, KeypointSpec
 from segjax.data.label_spec import LabelSpec
-from segjax.types import UserError
+from segjax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 SMALLEST = 32

@@ -11,7 +11,7 @@ from segjax.data.datasets.prepare import open_builder, prepare, records, tfds
 from segjax.data.datasets.synthetic.shape_scenes import KINDS, draw_scene
 from segjax.data.datasets.tensors import description
 from segjax.data.label_spec import LabelSpec
-from segjax.types import UserError
+from segjax.errors import UserError
 
 LABEL_SPEC = LabelSpec(
     names=KINDS,

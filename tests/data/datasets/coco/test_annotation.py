@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from segjax.data.datasets.coco.annotation_files import read_coco
+from segjax.errors import UserError
 from segjax.rle import decode
-from segjax.types import UserError
 
 POINTS = ["nose", "left_eye", "right_eye"]
 SQUARE = [2, 3, 7, 3, 7, 7, 2, 7]

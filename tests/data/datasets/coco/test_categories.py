@@ -13,7 +13,7 @@ from segjax.data.datasets.coco.categories import (
     coco_specs,
 )
 from segjax.data.label_spec import InstanceClasses, LabelSpec
-from segjax.types import UserError
+from segjax.errors import UserError
 
 
 def test_there_are_80_categories_up_to_90():

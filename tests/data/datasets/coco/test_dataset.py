@@ -11,8 +11,8 @@ from PIL import Image
 
 from segjax.data import DATASETS
 from segjax.data.instance.batches import instance_batches
+from segjax.errors import UserError
 from segjax.rle import boxes_of, decode, encode, to_string
-from segjax.types import UserError
 
 REAL = {"train_images": "images", "validation": None, "allow_unlisted": True}
 MADE = {"train": "a.json", "train_images": "images", "validation": None}

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from segjax.data.datasets.coco.annotation_files import read_coco
-from segjax.types import UserError
+from segjax.errors import UserError
 
 IMAGE = {"id": 1, "file_name": "a.png", "height": 10, "width": 20}
 CATEGORY = {"id": 7, "name": "cat"}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from segjax.data.datasets.coco.image_places import ImageFolder
-from segjax.types import UserError
+from segjax.errors import UserError
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from segjax.data.datasets.synthetic.em_noise import SmoothNoise, blur, generator
 from segjax.data.datasets.synthetic.em_rendering import Section, draw_volume
 from segjax.data.datasets.synthetic.em_sections import em_sections
 from segjax.data.datasets.synthetic.em_tracks import draw_tracks
-from segjax.types import UserError
+from segjax.errors import UserError
 
 TINY = {"size": 64, "train": 3, "validation": 1, "test": 2}
 

@@ -9,8 +9,8 @@ from segjax.data import DATASETS
 from segjax.data.datasets.synthetic.instance_scenes import LEAST_VISIBLE, draw_shapes
 from segjax.data.datasets.synthetic.instance_shapes import JOINT_SPEC
 from segjax.data.datasets.synthetic.stick_figures import JOINTS, draw_figures
+from segjax.errors import UserError
 from segjax.rle import decode
-from segjax.types import UserError
 
 FEW = {"size": 64, "train": 3, "validation": 2, "test": 1}
 

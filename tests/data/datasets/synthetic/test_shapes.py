@@ -8,7 +8,8 @@ import pytest
 
 from segjax.data import DATASETS
 from segjax.data.datasets.synthetic.shape_scenes import KINDS, draw_scene
-from segjax.types import IGNORE_LABEL, UserError
+from segjax.errors import UserError
+from segjax.types import IGNORE_LABEL
 
 TINY = {"size": 64, "train": 4, "validation": 2, "test": 2}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from segjax.geometry.receptive_field import (
+from segjax.geometry.fields import (
     Layer,
     input_window,
     output_size,
