@@ -61,8 +61,8 @@ def jax_steps(case: Case, stock: bool) -> dict[str, Step]:
     import jax
     import jax.numpy as jnp
 
+    from segjax.ops.base.lax_conv import Options, stock_conv
     from segjax.ops.convolution.convolve import conv
-    from segjax.ops.cpu.kernel_gradients import Options, stock_conv
 
     margin = ((case.dilation,) * 2,) * 2
     options = Options((case.stride,) * 2, margin, (case.dilation,) * 2, case.channels)

@@ -135,13 +135,22 @@ def test_every_room_is_in_the_drawing() -> None:
     assert {room.partition("/")[0] for room in LINE} == THEIRS.keys()
 
 
+def files_with(pattern: str) -> list[str]:
+    """The files whose text has a match."""
+    texts = {identify(path): path.read_text(encoding="utf-8") for path in SOURCES}
+    return [name for name, text in texts.items() if re.search(pattern, text)]
+
+
 def test_devices_and_meshes_are_named_in_one_file() -> None:
-    named = [
-        identify(path)
-        for path in SOURCES
-        if "Mesh(" in path.read_text(encoding="utf-8")
-    ]
-    assert named == ["segjax/training/sharding.py"]
+    asked = r"\bjax\.(local_)?devices\(|\bMesh\(|\bjax\.process_(index|count)\("
+    assert files_with(asked) == ["segjax/training/sharding.py"]
+
+
+def test_the_backend_is_asked_for_where_forms_are_chosen() -> None:
+    """Ops do not see `training`: without a context they ask for it in one place."""
+    assert files_with(r"\bjax\.default_backend\(") == ["segjax/ops/base/forms.py"]
+    counted = files_with(r"\bjax\.(local_)?device_count\(")
+    assert counted == ["segjax/ops/base/forms.py", "segjax/training/sharding.py"]
 
 
 def imported_at_start(name: str) -> set[str]:

@@ -6,7 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.initializers import Initializer, he_normal
-from segjax.ops.convolution.convolve import Padding, conv, conv_transpose
+from segjax.ops.convolution.arguments import Padding
+from segjax.ops.convolution.convolve import conv
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.types import Array, Dtype
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import Initializer, he_normal
 from segjax.layers.norm import BatchNorm, GroupNorm
-from segjax.ops.convolution.convolve import Padding
+from segjax.ops.convolution.arguments import Padding
 from segjax.types import Array, Dtype
 
 Activation = Callable[[Array], Array]

@@ -77,7 +77,7 @@ def bilinear() -> Initializer:
 
     Returns:
       A function of key, shape and dtype; the shape is that of a kernel of
-      `ops.convolution.convolve.conv_transpose` with one group and as many channels before as after,
+      `ops.convolution.transposed.conv_transpose` with one group and as many channels before as after,
       `[taps, taps, C, C]`.
     """
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from segjax.layers.conv_norm import Activation, ConvNorm, norm_options
 from segjax.layers.initializers import Initializer, he_normal
-from segjax.ops.convolution.convolve import Padding
+from segjax.ops.convolution.arguments import Padding
 from segjax.types import Array, Dtype
 
 

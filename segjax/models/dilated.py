@@ -21,7 +21,7 @@ from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import Initializer, he_normal
-from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.resizing.resize import bilinear_kernel, resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 

@@ -22,7 +22,7 @@ from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.unpool import pool, unpool
-from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.normalization.local_response import local_response_norm
 from segjax.ops.resizing.resize import bilinear_kernel, resize_bilinear
 from segjax.types import Array, Dtype, Outputs

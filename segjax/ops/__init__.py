@@ -5,11 +5,11 @@ from segjax.lazy import exports
 TYPE_CHECKING = False  # for type checkers it is True; importing `typing` takes time
 if TYPE_CHECKING:
     from segjax.ops.convolution.convolve import conv as conv
-    from segjax.ops.convolution.convolve import conv_transpose as conv_transpose
     from segjax.ops.convolution.toeplitz import conv_matrix as conv_matrix
     from segjax.ops.convolution.toeplitz import (
         conv_transpose_matrix as conv_transpose_matrix,
     )
+    from segjax.ops.convolution.transposed import conv_transpose as conv_transpose
     from segjax.ops.crf.dense import dense_crf as dense_crf
     from segjax.ops.crf.energies import all_labellings as all_labellings
     from segjax.ops.crf.energies import energy as energy

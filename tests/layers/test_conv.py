@@ -7,7 +7,8 @@ import pytest
 
 from segjax.layers.conv import Conv, UpConv
 from segjax.layers.initializers import he_normal
-from segjax.ops.convolution.convolve import conv, conv_transpose
+from segjax.ops.convolution.convolve import conv
+from segjax.ops.convolution.transposed import conv_transpose
 
 IMAGE = np.random.default_rng(3).standard_normal((2, 9, 7, 4)).astype(np.float32)
 

@@ -10,7 +10,7 @@ import pytest
 from segjax.geometry.fields import receptive_field
 from segjax.models import DeconvNet
 from segjax.models.deconvnet import Spread
-from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.convolution.transposed import conv_transpose
 
 PAPER = DeconvNet(21)
 SMALL = DeconvNet(3, features=(4, 5), depths=(2, 1), fc_features=6, window=3)

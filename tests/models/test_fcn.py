@@ -14,7 +14,7 @@ from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
 from segjax.geometry.fields import input_window, receptive_field
 from segjax.models.fcn import FCN
-from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.resizing.resize import bilinear_kernel
 from segjax.predict.tiled import Predictor
 

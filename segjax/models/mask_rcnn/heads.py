@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from segjax.layers.conv import Conv, UpConv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.initializers import he_normal, normal
-from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.cpu.valid_slots import on_filled_slots
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype

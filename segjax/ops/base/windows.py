@@ -1,17 +1,13 @@
-"""Where pooling windows lie, and the checks that pooling shares with resizing."""
+"""Where pooling windows lie."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from numbers import Integral
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.base.arguments import Pair, check_maps, pair
 from segjax.types import Array
-
-Pair = int | tuple[int, int]
 
 
 class Windows(NamedTuple):
@@ -37,31 +33,6 @@ class Windows(NamedTuple):
         pads = [(0, 0)] * 4
         pads[self.axis] = (self.before, self.after)
         return pads
-
-
-def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
-    """Reads one number or two, each at least `least`."""
-    both = tuple(value) if isinstance(value, Sequence) else (value, value)
-    whole = all(isinstance(v, Integral) and v >= least for v in both)
-    if len(both) != 2 or not whole:
-        raise ValueError(
-            f"{name} is {value!r}; allowed is an integer of at least {least}, or two"
-        )
-    return int(both[0]), int(both[1])
-
-
-def check_maps(x: Array, name: str = "x") -> None:
-    """Refuses what is not `[B, H, W, C]`."""
-    if x.ndim != 4 or 0 in x.shape[1:3]:
-        raise ValueError(
-            f"{name} has shape {x.shape}; allowed is [B, H, W, C], H and W at least 1"
-        )
-
-
-def check_floating(x: Array) -> None:
-    """Refuses integers, of which a mean would be rounded."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x is of dtype {x.dtype}; allowed are floating-point dtypes")
 
 
 def place_windows(

@@ -12,7 +12,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.cpu.kernel_gradients import Options, pad_to, wide_dtype
+from segjax.ops.base.dtypes import wide_dtype
+from segjax.ops.base.lax_conv import Options, pad_to
 from segjax.types import Array
 
 _UNROLL = 2

@@ -1,20 +1,19 @@
-"""The gradient of a convolution with respect to its kernel, quick on every backend.
+"""The gradient of a convolution with respect to its kernel, as matrix products.
 
 XLA's CPU backend has no fast form of it: left to itself it takes many times as long as
-the forward pass. Here it is made of matrix products; accelerators keep the stock form.
+the forward pass.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.base.dtypes import wide_dtype
+from segjax.ops.base.forms import shards
+from segjax.ops.base.lax_conv import Options, pad_to
 from segjax.types import Array
 
-_NHWC = ("NHWC", "HWIO", "NHWC")
 _SMALL_MAP = 64 * 64
 """Pixels up to which a map is taken whole, and not in blocks of rows."""
 _ROWS = 16
@@ -25,71 +24,25 @@ _FEW_CHANNELS = 8
 """Channels below which all taps are unfolded on the side of the image."""
 
 
-class Options(NamedTuple):
-    """Where the taps of a kernel lie; hashable, so that it can be a static argument.
-
-    Attributes:
-      stride: pixels from one output to the next, down and across.
-      pads: zeros `((top, bottom), (left, right))`.
-      dilation: pixels from one tap to the next, down and across.
-      groups: blocks of channels that do not see each other.
-    """
-
-    stride: tuple[int, int]
-    pads: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
-    groups: int
-
-
-def stock_conv(x: Array, kernel: Array, options: Options) -> Array:
-    """Convolves `[B, H, W, C]` with `[kh, kw, C / groups, F]`, as XLA does it."""
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        options.stride,
-        options.pads,
-        rhs_dilation=options.dilation,
-        dimension_numbers=_NHWC,
-        feature_group_count=options.groups,
-    )
-
-
 def kernel_gradient(
     x: Array, cotangent: Array, kernel: Array, options: Options
 ) -> Array:
     """Gradient of `sum(stock_conv(x, kernel, options) * cotangent)` with respect to `kernel`.
 
-    Stock on accelerators. XLA's CPU backend has no fast form of it, so there it is
-    made of matrix products (several times faster, and deterministic).
+    XLA's CPU backend has no fast form of it, so it is made of matrix products (several
+    times faster, and deterministic).
     """
 
-    def stock(x: Array, cotangent: Array) -> Array:
-        pull = jax.linear_transpose(lambda k: stock_conv(x, k, options), kernel)
-        return pull(cotangent)[0]
-
-    def products(x: Array, cotangent: Array) -> Array:
-        groups = options.groups
-        shape = (*kernel.shape[:3], kernel.shape[3] // groups)
-        blocks = zip(
-            jnp.split(x, groups, 3), jnp.split(cotangent, groups, 3), strict=True
-        )
-        parts = [_products(*block, shape, options) for block in blocks]
-        return jnp.concatenate(parts, 3).astype(kernel.dtype)
-
-    return lax.platform_dependent(x, cotangent, cpu=products, default=stock)
+    groups = options.groups
+    shape = (*kernel.shape[:3], kernel.shape[3] // groups)
+    blocks = zip(jnp.split(x, groups, 3), jnp.split(cotangent, groups, 3), strict=True)
+    parts = [_products(*block, shape, options) for block in blocks]
+    return jnp.concatenate(parts, 3).astype(kernel.dtype)
 
 
 def _reach(size: int, taps: int, options: Options, axis: int) -> int:
     """Padded input pixels that `size` output pixels read along an axis."""
     return (size - 1) * options.stride[axis] + options.dilation[axis] * (taps - 1) + 1
-
-
-def pad_to(x: Array, pads: tuple[tuple[int, int], ...], size: tuple[int, int]) -> Array:
-    """Pads the upper left as `pads` says, and pads or crops the rest to `size`."""
-    config = [(0, 0, 0)] * 4
-    for axis, (low, _) in enumerate(pads):
-        config[1 + axis] = (low, size[axis] - low - x.shape[1 + axis], 0)
-    return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
 def _products(
@@ -139,7 +92,7 @@ def _products(
 
 def _devices(batch: int) -> int:
     """Over how many devices a batch may be sharded."""
-    count = jax.device_count()
+    count = shards()
     return 1 if batch % count else count
 
 
@@ -206,8 +159,3 @@ def _taps_on_both_sides(
 
 def _product(form: str, left: Array, right: Array) -> Array:
     return jnp.einsum(form, left, right, preferred_element_type=wide_dtype(left))
-
-
-def wide_dtype(x: Array) -> jnp.dtype:
-    """The dtype in which sums of `x` are kept: float32 at least."""
-    return jnp.promote_types(x.dtype, jnp.float32)

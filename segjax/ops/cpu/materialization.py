@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.base.forms import is_fast_on_cpu
 from segjax.types import Array
 
 
@@ -39,7 +40,7 @@ def in_branch(
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
     if condition is None:
-        if jax.default_backend() != "cpu":
+        if not is_fast_on_cpu():
             return function(*arguments)
         condition = lax.optimization_barrier(jnp.array(True))
     return lax.cond(condition, function, zeros, *arguments)

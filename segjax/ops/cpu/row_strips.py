@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from segjax.ops.cpu.kernel_gradients import Options, stock_conv
+from segjax.ops.base.lax_conv import Options, stock_conv
 from segjax.types import Array
 
 _ROW = 16384

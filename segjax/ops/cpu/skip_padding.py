@@ -15,7 +15,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.cpu.kernel_gradients import Options, wide_dtype
+from segjax.ops.base.dtypes import wide_dtype
+from segjax.ops.base.lax_conv import Options
 from segjax.types import Array
 
 _SHARE = 0.8

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.base.forms import is_fast_on_cpu
 from segjax.types import Array
 
 ROWS = 8
@@ -51,7 +52,7 @@ def on_filled_slots(
                 f"filled has the shape {list(filled.shape)} and slots have "
                 f"{list(x.shape)}; allowed are [B, R] and [B, R, ...]"
             )
-    in_groups = jax.default_backend() == "cpu"
+    in_groups = is_fast_on_cpu()
     y = _in_groups(function, filled, slots) if in_groups else function(*slots)
     return jnp.where(jnp.expand_dims(filled, tuple(range(2, y.ndim))), y, 0)
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.base.forms import is_fast_on_cpu
 from segjax.ops.crf.energies import energy as energy
 from segjax.ops.crf.energies import minimize_energy as minimize_energy
 from segjax.ops.crf.features import Width, check_weights, check_width, is_concrete
@@ -180,7 +181,7 @@ def dense_crf(
         return one(pairs)
     if is_concrete(*pairs, *widths):
         return jnp.stack([one(pair) for pair in zip(*pairs, strict=True)])
-    if jax.default_backend() == "cpu":
+    if is_fast_on_cpu():
         return lax.map(one, pairs)
     return jax.vmap(lambda *pair: one(pair))(*pairs)
 

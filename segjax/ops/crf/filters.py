@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from segjax.ops.base.forms import platform
 from segjax.ops.crf.features import (
     Width,
     appearance_features,
@@ -97,7 +98,7 @@ def crf_filters(
     """
     size = (image.shape[0], image.shape[1])
     if method == "auto":
-        method = choose_method(size[0] * size[1], jax.default_backend())
+        method = choose_method(size[0] * size[1], platform())
     gamma = check_width("sigma_gamma", sigma_gamma, 2)
     features = _appearance(image, sigma_alpha, sigma_beta, transform)
     if method == "exact":
@@ -148,7 +149,7 @@ def _bitmap_size(cells: int | None) -> int | None:
 
 def _cut(width: Array | np.ndarray) -> int | None:
     """Radius in pixels at which a known width is cut on a CPU."""
-    if not is_concrete(width) or jax.default_backend() != "cpu":
+    if not is_concrete(width) or platform() != "cpu":
         return None
     return int(np.ceil(TRUNCATE * float(np.max(np.asarray(width)))))
 

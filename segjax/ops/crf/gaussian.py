@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.base.forms import platform
 from segjax.types import Array
 
 Distance: TypeAlias = Literal["euclidean", "chebyshev"]
@@ -328,7 +329,7 @@ class ExactFilter(SummingFilter):
 
     def sums(self, values: Array) -> Array:
         """See `SummingFilter`."""
-        accelerator = jax.default_backend() != "cpu"
+        accelerator = platform() != "cpu"
         form = self.form
         if form == "auto":
             attention = accelerator and self.distance == "euclidean"

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from segjax.ops.base.forms import is_fast_on_cpu
 from segjax.ops.cpu.materialization import in_branch
 from segjax.types import Array
 
@@ -122,7 +123,7 @@ def _splat(lattice: LatticeFilter, values: Array) -> Array:
     shares = _shares(lattice, lattice.before)
     (pixels, corners), channels = shares.shape, values.shape[1]
     most = pixels
-    if jax.default_backend() == "cpu":
+    if is_fast_on_cpu():
         most = max(1, SPLAT_VALUES // max(1, corners * channels))
     parts = -(-pixels // most)
     size = -(-pixels // parts)
@@ -172,7 +173,7 @@ def _blur_axes(axes: Sequence[int], x: Array, neighbors: Array) -> Array:
 
 
 def _blur(lattice: LatticeFilter, vertices: Array, reverse: bool) -> Array:
-    if jax.default_backend() != "cpu":
+    if not is_fast_on_cpu():
         along = lambda x, axis: (_along(x, axis), None)
         return lax.scan(along, vertices, lattice.neighbors, reverse=reverse)[0]
     # Branches, because a loop would copy all vertices after each pass.

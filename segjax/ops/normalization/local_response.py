@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.base.windows import check_floating, check_maps
+from segjax.ops.base.arguments import check_floating, check_maps
 from segjax.ops.pooling.windowed import avg_pool
 from segjax.types import Array
 

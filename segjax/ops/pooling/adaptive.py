@@ -8,7 +8,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.base.windows import Pair, Windows, check_floating, check_maps, pair
+from segjax.ops.base.arguments import Pair, check_floating, check_maps, pair
+from segjax.ops.base.windows import Windows
 from segjax.ops.pooling.windowed import maximum_along
 from segjax.types import Array
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.base.windows import check_maps
+from segjax.ops.base.arguments import check_maps
 from segjax.ops.pooling.adaptive import adaptive_bins
 from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array

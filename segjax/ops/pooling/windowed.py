@@ -17,14 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.base.windows import (
-    Pair,
-    Windows,
-    check_floating,
-    check_maps,
-    pair,
-    place_windows,
-)
+from segjax.ops.base.arguments import Pair, check_floating, check_maps, pair
+from segjax.ops.base.windows import Windows, place_windows
 from segjax.types import Array
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.base.windows import Pair, pair
+from segjax.ops.base.arguments import Pair, pair
 from segjax.ops.regions.bilinear_samples import Regions, Sampling, sample_bins
 from segjax.ops.regions.boxes import area
 from segjax.ops.regions.feature_table import check_regions, flatten

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.ops.base.windows import pair
+from segjax.ops.base.arguments import pair
 from segjax.types import Array
 
 Sizes = float | Sequence[float]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.cpu.kernel_gradients import wide_dtype
+from segjax.ops.base.dtypes import wide_dtype
 from segjax.ops.regions.feature_table import (
     BACKWARD_CHUNK,
     FORWARD_CHUNK,

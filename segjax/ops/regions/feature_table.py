@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.base.windows import check_floating, check_maps
-from segjax.ops.cpu.kernel_gradients import wide_dtype
+from segjax.ops.base.arguments import check_floating, check_maps
+from segjax.ops.base.dtypes import wide_dtype
 from segjax.types import Array
 
 FORWARD_CHUNK, BACKWARD_CHUNK = 64, 16

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.base.windows import Pair, pair
+from segjax.ops.base.arguments import Pair, pair
 from segjax.ops.regions.boxes import check_boxes
 from segjax.types import Array
 

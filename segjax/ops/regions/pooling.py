@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.base.windows import Pair, pair
+from segjax.ops.base.arguments import Pair, pair
 from segjax.ops.regions.alignment import pyramid_level
 from segjax.ops.regions.feature_table import (
     FORWARD_CHUNK,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.base.windows import check_floating, check_maps, pair
+from segjax.ops.base.arguments import check_floating, check_maps, pair
 from segjax.ops.resizing.resampling import Resampling, gather, resample
 from segjax.types import Array
 
@@ -187,7 +187,7 @@ def bilinear_kernel(taps: int, *, channels: int = 1, groups: int = 1) -> Array:
       groups: groups of the transposed convolution; a divisor of `channels`.
 
     Returns:
-      `[taps, taps, C / groups, C]`, float32, for `segjax.ops.convolution.convolve.conv_transpose`.
+      `[taps, taps, C / groups, C]`, float32, for `segjax.ops.convolution.transposed.conv_transpose`.
 
     Raises:
       ValueError: if `taps` is below 1 or `groups` does not divide `channels`.

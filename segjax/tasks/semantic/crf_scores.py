@@ -13,6 +13,7 @@ import numpy as np
 
 from segjax.data.files.images import normalize
 from segjax.metrics import confusion_counts, semantic_metrics
+from segjax.ops.base.forms import platform
 from segjax.ops.crf.dense import refine
 from segjax.ops.crf.filters import choose_method, crf_filters
 from segjax.ops.crf.gaussian import Filter
@@ -108,7 +109,7 @@ def _measure(scene: Scene, logits: Array, group: Sequence[CRF]) -> np.ndarray | 
     None where the lattice has no room for it.
     """
     crf = group[0]
-    backend = jax.default_backend()
+    backend = platform()
     method = crf.method
     if method == "auto":
         method = choose_method(scene.label.size, backend)

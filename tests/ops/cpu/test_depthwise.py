@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.ops.convolution.convolve import conv, conv_transpose
+from segjax.ops.base.lax_conv import Options, stock_conv
+from segjax.ops.convolution.convolve import conv
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.cpu.depthwise import is_depthwise
-from segjax.ops.cpu.kernel_gradients import Options, kernel_gradient, stock_conv
+from segjax.ops.cpu.kernel_gradients import kernel_gradient
 
 GEOMETRIES = [
     {},

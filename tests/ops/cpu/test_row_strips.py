@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.ops.base.lax_conv import Options, stock_conv
 from segjax.ops.convolution.convolve import conv
-from segjax.ops.cpu.kernel_gradients import Options, stock_conv
 from segjax.ops.cpu.row_strips import strip_conv, strip_count
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.ops.convolution.convolve import conv, conv_transpose
-from segjax.ops.cpu.kernel_gradients import Options, stock_conv
+from segjax.ops.base.lax_conv import Options, stock_conv
+from segjax.ops.convolution.convolve import conv
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.cpu.skip_padding import drop_unseen_taps, is_sparse, seen_taps_conv
 
 CHANNELS = 64

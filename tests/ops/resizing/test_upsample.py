@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.ops.convolution.convolve import conv_transpose
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.resizing.resize import bilinear_kernel
 from segjax.ops.resizing.upsample import bilinear_taps, upsample_bilinear, upsample_conv
 

@@ -10,8 +10,10 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
-from segjax.ops.convolution.convolve import conv, conv_transpose
+from segjax.ops.base.lax_conv import Options, stock_conv
+from segjax.ops.convolution.convolve import conv
 from segjax.ops.convolution.toeplitz import conv_matrix, conv_transpose_matrix
+from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.cpu import kernel_gradients
 
 OPERATORS = {"conv": conv, "conv_transpose": conv_transpose}
@@ -268,15 +270,13 @@ def test_blocks_give_the_stock_gradient(
     monkeypatch.setattr(kernel_gradients, "_FEW_CHANNELS", few)
     x, kernel = drawn(batch, 23, 20, 3), drawn(3, 3, 3, 5, seed=1)
     y, pullback = jax.vjp(lambda k: conv(x, k, **options), kernel)
-    stock = kernel_gradients.Options(
+    stock = Options(
         (options.get("stride", 1),) * 2,
         ((options.get("padding", 0),) * 2,) * 2,
         (options.get("dilation", 1),) * 2,
         1,
     )
-    transpose = jax.linear_transpose(
-        lambda k: kernel_gradients.stock_conv(x, k, stock), kernel
-    )
+    transpose = jax.linear_transpose(lambda k: stock_conv(x, k, stock), kernel)
     cotangent = drawn(*y.shape, seed=2)
     np.testing.assert_allclose(
         pullback(cotangent)[0], transpose(cotangent)[0], rtol=1e-4, atol=1e-4

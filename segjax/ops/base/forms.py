@@ -1,0 +1,86 @@
+"""Which form of an op is traced: its plain definition, or one that is fast where it runs.
+
+An op is written as the lectures define it. Where a backend is slow at that, a form of the same
+numbers to rounding lives in `segjax.ops.cpu`, and the op asks here which is wanted:
+
+    with forms("plain"):
+        logits = jax.jit(model.apply)(variables, image)
+
+The choice is part of the key under which JAX keeps what it traced and compiled, so a function
+that was jitted once is traced anew in another context. This is the one place of `segjax.ops`
+that asks which backend there is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import jax
+
+Forms = Literal["fast", "plain"]
+FORMS: tuple[Forms, ...] = ("fast", "plain")
+
+
+class _Setting(NamedTuple):
+    forms: Forms = "fast"
+    platform: str | None = None
+    shards: int | None = None
+
+
+_DEFAULT = _Setting()
+_setting = jax.make_user_context(default_value=_DEFAULT)
+
+
+@contextlib.contextmanager
+def forms(wanted: Forms) -> Iterator[None]:
+    """Traces ops in these forms.
+
+    Args:
+      wanted: "fast", which is the default, or "plain".
+
+    Raises:
+      ValueError: if there are no such forms.
+
+    Example:
+      >>> with forms("plain"):
+      ...     is_plain()
+      True
+    """
+    if wanted not in FORMS:
+        raise ValueError(f"wanted is {wanted!r}; allowed are {', '.join(FORMS)}")
+    with _setting(_setting.value._replace(forms=wanted)):
+        yield
+
+
+@contextlib.contextmanager
+def lowering_for(platform: str, shards: int = 1) -> Iterator[None]:
+    """Traces ops for a platform that need not be that of this machine.
+
+    Args:
+      platform: "cpu", "cuda", "rocm" or "tpu".
+      shards: over how many devices a batch is divided.
+    """
+    with _setting(_setting.value._replace(platform=platform, shards=shards)):
+        yield
+
+
+def is_plain() -> bool:
+    """Whether plain definitions are wanted."""
+    return _setting.value.forms == "plain"
+
+
+def platform() -> str:
+    """The platform that is lowered for; without a context, that of this process."""
+    return _setting.value.platform or jax.default_backend()
+
+
+def is_fast_on_cpu() -> bool:
+    """Whether the forms that are fast on XLA's CPU backend are wanted."""
+    return not is_plain() and platform() == "cpu"
+
+
+def shards() -> int:
+    """Over how many devices a batch may be divided."""
+    return _setting.value.shards or jax.device_count()
