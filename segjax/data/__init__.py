@@ -50,7 +50,6 @@ _ENTRIES = {
     "instance_folder": _Entry("segjax.data.datasets.instance_folder"),
 }
 
-
 _UNKNOWN = _Entry("")
 """Stands in for a name that is none of them; opening the data set says so."""
 
@@ -91,10 +90,11 @@ def channels_of(group: Mapping[str, Any]) -> int:
     """
     from segjax import config
 
-    entry = _ENTRIES.get(group["name"], _UNKNOWN)
-    if entry.channels is not None:
-        return entry.channels
-    return config.argument(DATASETS[group["name"]], group, "channels")
+    name = str(group["name"])
+    channels = _ENTRIES.get(name, _UNKNOWN).channels
+    if channels is None:
+        return config.argument(DATASETS[name], group, "channels")
+    return channels
 
 
 def downscale_of(group: Mapping[str, Any]) -> int:
