@@ -24,17 +24,9 @@ Presets, as `--config=configs/crf_rnn_shapes.py:PRESET`; about 10 minutes on 2 c
     smoke       seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 CLASSES = 5
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": together, "network": network, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def together() -> dict:
@@ -122,3 +114,6 @@ def smoke() -> dict:
             "network": {"crf": {"num_iterations": 2}},
         },
     }
+
+
+get_config = presets(together, network, smoke)

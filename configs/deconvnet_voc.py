@@ -1,4 +1,4 @@
-"""DeconvNet on PASCAL VOC: 21 classes, of which one is the background.
+r"""DeconvNet on PASCAL VOC: 21 classes, of which one is the background.
 
 Noh, Hong, Han, ICCV 2015, arXiv 1505.04366.
 
@@ -25,15 +25,7 @@ Presets, as `--config=configs/deconvnet_voc.py:PRESET`:
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "paper": paper, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
+from segjax.config import presets
 
 
 def laptop() -> dict:
@@ -108,3 +100,6 @@ def smoke() -> dict:
         "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 1},
         "evaluation": config["evaluation"] | {"crop": (32, 32)},
     }
+
+
+get_config = presets(laptop, paper, smoke)

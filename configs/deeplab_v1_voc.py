@@ -1,4 +1,4 @@
-"""DeepLab v1 on PASCAL VOC 2012: VGG-16 with holes, 20 kinds of objects and background.
+r"""DeepLab v1 on PASCAL VOC 2012: VGG-16 with holes, 20 kinds of objects and background.
 
 Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062, sections 3 and 5.
 
@@ -39,26 +39,10 @@ Presets, as `--config=configs/deeplab_v1_voc.py:PRESET`; all but the last want a
     smoke        seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 SIDE = 321
 """Of a crop: one more than a multiple of 8, and 41 scores."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {
-        "": large_fov,
-        "7x7": lambda: form(7, 4),
-        "4x4": lambda: form(4, 8),
-        "small_fov": lambda: form(4, 4),
-        "msc": msc,
-        "torchvision": torchvision,
-        "smoke": smoke,
-    }
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def large_fov() -> dict:
@@ -130,6 +114,10 @@ def form(fc6_kernel: int, fc6_dilation: int) -> dict:
     return config | {"model": config["model"] | fc6}
 
 
+def small_fov() -> dict:
+    return form(4, 4)
+
+
 def msc() -> dict:
     config = large_fov()
     model = config["model"] | {"multi_scale": True}
@@ -166,3 +154,13 @@ def smoke() -> dict:
         "model": model | small,
         "schedule": {"name": "step", "peak": 1e-3, "every": 1, "gamma": 0.1},
     }
+
+
+get_config = presets(
+    large_fov,
+    small_fov,
+    msc,
+    torchvision,
+    smoke,
+    **{"7x7": lambda: form(7, 4), "4x4": lambda: form(4, 8)},
+)

@@ -1,4 +1,4 @@
-"""DeepLab v2 on PASCAL VOC 2012: atrous spatial pyramid pooling on ResNet-101 and VGG-16.
+r"""DeepLab v2 on PASCAL VOC 2012: atrous spatial pyramid pooling on ResNet-101 and VGG-16.
 
 Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915, section 4.1.
 
@@ -38,25 +38,10 @@ Presets, as `--config=configs/deeplab_v2_voc.py:PRESET`; all but the last want a
     smoke        seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 SIDE = 321
 """Of a crop: one more than a multiple of 8, and 41 scores."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {
-        "": resnet,
-        "single": single,
-        "vgg_aspp_l": lambda: vgg((6, 12, 18, 24)),
-        "vgg_aspp_s": lambda: vgg((2, 4, 8, 12)),
-        "torchvision": torchvision,
-        "smoke": smoke,
-    }
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def resnet() -> dict:
@@ -145,6 +130,14 @@ def vgg(rates: tuple[int, ...]) -> dict:
     }
 
 
+def vgg_aspp_l() -> dict:
+    return vgg((6, 12, 18, 24))
+
+
+def vgg_aspp_s() -> dict:
+    return vgg((2, 4, 8, 12))
+
+
 def torchvision() -> dict:
     config = resnet()
     backbone = {"stem_pool": "floor", "stride_on": "3x3", "dilate_first_block": False}
@@ -176,3 +169,6 @@ def smoke() -> dict:
             "scales": (1.0, 0.5),
         },
     }
+
+
+get_config = presets(resnet, single, vgg_aspp_l, vgg_aspp_s, torchvision, smoke)

@@ -1,4 +1,4 @@
-"""DeepLab v3 on ResNet-101, on PASCAL VOC 2012: 20 kinds of objects and background.
+r"""DeepLab v3 on ResNet-101, on PASCAL VOC 2012: 20 kinds of objects and background.
 
 Chen, Papandreou, Schroff, Adam 2017, arXiv 1706.05587, section 4.
 
@@ -33,18 +33,10 @@ Presets, as `--config=configs/deeplab_v3_voc.py:PRESET`; all but the last want a
     smoke        seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 SIDE = 513
 """Of a crop: one more than a multiple of 16, and 33 pixels of the last map."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": paper, "torchvision": torchvision, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def paper() -> dict:
@@ -121,3 +113,6 @@ def smoke() -> dict:
         "model": config["model"] | small,
         "evaluation": config["evaluation"] | {"crop": (65, 65)},
     }
+
+
+get_config = presets(paper, torchvision, smoke)

@@ -1,4 +1,4 @@
-"""DeepLab v3+ on ResNet-18, on CamVid: 11 classes of a street, seen from a car.
+r"""DeepLab v3+ on ResNet-18, on CamVid: 11 classes of a street, seen from a car.
 
 Chen, Zhu, Papandreou, Schroff, Adam, ECCV 2018, arXiv 1802.02611, section 3; the paper
 has no CamVid and no ResNet-18: this is its network at the size of a laptop, trained from
@@ -21,7 +21,7 @@ Presets, as `--config=configs/deeplab_v3plus_camvid.py:PRESET`:
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 CLASS_WEIGHTS = (
     *(0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826),
@@ -36,14 +36,6 @@ AUGMENT: tuple[tuple[str, dict], ...] = (
     ("flip", {"vertical": False}),
 )
 """What all laptop presets on CamVid do, so that their results compare."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "full": full, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def laptop() -> dict:
@@ -126,3 +118,6 @@ def smoke() -> dict:
         "model": model,
         "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(laptop, full, smoke)

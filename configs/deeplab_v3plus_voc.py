@@ -1,4 +1,4 @@
-"""DeepLab v3+ on Xception-65, on PASCAL VOC 2012: 20 kinds of objects and background.
+r"""DeepLab v3+ on Xception-65, on PASCAL VOC 2012: 20 kinds of objects and background.
 
 Chen, Zhu, Papandreou, Schroff, Adam, ECCV 2018, arXiv 1802.02611, section 4.
 
@@ -32,18 +32,10 @@ Presets, as `--config=configs/deeplab_v3plus_voc.py:PRESET`; all but the last wa
     smoke      seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 SIDE = 513
 """Of a crop: one more than a multiple of 16, and 33 pixels of the last map."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": paper, "resnet101": resnet101, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def paper() -> dict:
@@ -131,3 +123,6 @@ def smoke() -> dict:
         "model": model,
         "evaluation": config["evaluation"] | {"crop": (65, 65)},
     }
+
+
+get_config = presets(paper, resnet101, smoke)

@@ -1,4 +1,4 @@
-"""Dilation8 on PASCAL VOC 2012: a front end without late pooling, and a context module.
+r"""Dilation8 on PASCAL VOC 2012: a front end without late pooling, and a context module.
 
 Yu & Koltun, ICLR 2016, arXiv 1511.07122, sections 3 to 5, and the authors' release.
 
@@ -32,25 +32,12 @@ Presets, as `--config=configs/dilated_voc.py:PRESET`; all but the last want a GP
     smoke        seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
 from ml_collections.config_dict import placeholder
+
+from segjax.config import presets
 
 SIDE = 500
 """Of a crop: 4 more than a multiple of 8."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {
-        "": lambda: joint("large"),
-        "front_end": front_end,
-        "basic": lambda: joint("basic"),
-        "torchvision": torchvision,
-        "smoke": smoke,
-    }
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def front_end() -> dict:
@@ -103,6 +90,14 @@ def joint(context: str) -> dict:
     }
 
 
+def large() -> dict:
+    return joint("large")
+
+
+def basic() -> dict:
+    return joint("basic")
+
+
 def torchvision() -> dict:
     config = front_end()
     return config | {
@@ -112,7 +107,7 @@ def torchvision() -> dict:
 
 
 def smoke() -> dict:
-    config = joint("basic")
+    config = basic()
     model = config["model"]
     backbone = model["backbone"] | {
         "depth": 11,
@@ -131,3 +126,6 @@ def smoke() -> dict:
         "pipeline": config["pipeline"] | {"input_size": (350, 350)},
         "model": model | small,
     }
+
+
+get_config = presets(large, front_end, basic, torchvision, smoke)

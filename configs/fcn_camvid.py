@@ -1,4 +1,4 @@
-"""FCN-8s on ResNet-18, on CamVid: 11 classes of a street, seen from a car.
+r"""FCN-8s on ResNet-18, on CamVid: 11 classes of a street, seen from a car.
 
 Long, Shelhamer, Darrell, CVPR 2015, arXiv 1411.4038, section 4. The paper has no CamVid
 and stands on VGG-16: this is its decoder, skips at strides 16 and 8 and crops to the
@@ -16,7 +16,7 @@ Presets, as `--config=configs/fcn_camvid.py:PRESET`:
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 AUGMENT: tuple[tuple[str, dict], ...] = (
     ("random_scale", {"scale": (0.75, 1.5)}),
@@ -24,14 +24,6 @@ AUGMENT: tuple[tuple[str, dict], ...] = (
     ("flip", {"vertical": False}),
 )
 """What all laptop presets on CamVid do, so that their results compare."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def laptop() -> dict:
@@ -83,3 +75,6 @@ def smoke() -> dict:
         "model": config["model"] | {"num_classes": 5, "backbone": backbone},
         "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(laptop, smoke)

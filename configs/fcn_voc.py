@@ -1,4 +1,4 @@
-"""FCN on VGG-16, on PASCAL VOC 2012: 20 kinds of objects and background.
+r"""FCN on VGG-16, on PASCAL VOC 2012: 20 kinds of objects and background.
 
 Long, Shelhamer, Darrell, CVPR 2015, arXiv 1411.4038, sections 4 and 5.
 
@@ -38,7 +38,7 @@ Presets, as `--config=configs/fcn_voc.py:PRESET`; all but the last want a GPU:
     smoke      seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 RATE = 1e-4
 """Of FCN-32s; the paper's for VGG-16."""
@@ -46,23 +46,6 @@ RATE = 1e-4
 EPOCHS = 175
 IMAGES = 10_582
 BATCH = 20
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {
-        "": stage32,
-        "32s": stage32,
-        "16s": stage16,
-        "8s": stage8,
-        "at_once": at_once,
-        "alexnet": alexnet,
-        "googlenet": googlenet,
-        "smoke": smoke,
-    }
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def stage32() -> dict:
@@ -183,3 +166,13 @@ def smoke() -> dict:
         "pipeline": config["pipeline"] | {"input_size": (64, 64)},
         "model": model | {"num_classes": 5, "backbone": backbone},
     }
+
+
+get_config = presets(
+    stage32,
+    at_once,
+    alexnet,
+    googlenet,
+    smoke,
+    **{"32s": stage32, "16s": stage16, "8s": stage8},
+)

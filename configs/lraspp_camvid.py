@@ -1,4 +1,4 @@
-"""LR-ASPP on MobileNet v3-large, on CamVid: 11 classes of a street, seen from a car.
+r"""LR-ASPP on MobileNet v3-large, on CamVid: 11 classes of a street, seen from a car.
 
 Howard et al., ICCV 2019, arXiv 1905.02244, section 6.4; the paper measures on Cityscapes
 and begins with random weights, as does this.
@@ -20,15 +20,7 @@ Presets, as `--config=configs/lraspp_camvid.py:PRESET`:
     smoke        seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "torchvision": torchvision, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
+from segjax.config import presets
 
 
 def laptop() -> dict:
@@ -105,3 +97,6 @@ def smoke() -> dict:
         | {"num_classes": 5, "backbone": backbone, "features": 8},
         "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(laptop, torchvision, smoke)

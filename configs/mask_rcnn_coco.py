@@ -1,4 +1,4 @@
-"""Mask R-CNN on COCO, with a feature pyramid on ResNet-50.
+r"""Mask R-CNN on COCO, with a feature pyramid on ResNet-50.
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870. The recipe is that of the
 authors' release (Detectron, "1x"): 16 images a step, 90,000 steps, a rate of 0.02 that
@@ -20,7 +20,7 @@ Presets, as `--config=configs/mask_rcnn_coco.py:PRESET`; all but the last want G
     smoke        seconds: a tiny network, two steps, drawn scenes
 """
 
-import ml_collections
+from segjax.config import presets
 
 BACKBONE = {
     "name": "resnet",
@@ -30,14 +30,6 @@ BACKBONE = {
 }
 BUCKETS = ((800, 1088), (800, 1333), (1088, 800), (1333, 800), (800, 800))
 """Of a shorter side of 800 pixels and a longer one of at most 1,333."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": paper, "resnet101": resnet101, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def paper() -> dict:
@@ -114,3 +106,6 @@ def smoke() -> dict:
         "schedule": {"name": "drops", "peak": 0.001, "at": (1,)},
         "evaluation": config["evaluation"] | {"batch_size": 4},
     }
+
+
+get_config = presets(paper, resnet101, smoke)

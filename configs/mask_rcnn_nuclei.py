@@ -1,4 +1,4 @@
-"""Mask R-CNN on nuclei: label images with a number for each object.
+r"""Mask R-CNN on nuclei: label images with a number for each object.
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870, with group normalisation (Wu,
 He, ECCV 2018, arXiv 1803.08494). The images are those of the 2018 Data Science Bowl
@@ -20,7 +20,7 @@ Presets, as `--config=configs/mask_rcnn_nuclei.py:PRESET`:
     smoke       seconds: a tiny network, two steps, drawn scenes
 """
 
-import ml_collections
+from segjax.config import presets
 
 BACKBONE = {
     "name": "resnet",
@@ -47,14 +47,6 @@ MODEL = {
     "norm_groups": 8,
 }
 """Anchors and levels are those of cells: 21 to 4,000 pixels, 219 in the middle."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "resnet50": resnet50, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def laptop() -> dict:
@@ -138,3 +130,6 @@ def smoke() -> dict:
         "schedule": {"name": "cosine", "peak": 1e-3},
         "evaluation": config["evaluation"] | {"buckets": ((32, 32),)},
     }
+
+
+get_config = presets(laptop, resnet50, smoke)

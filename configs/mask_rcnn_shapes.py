@@ -25,7 +25,7 @@ Presets, as `--config=configs/mask_rcnn_shapes.py:PRESET`:
     smoke     seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 BACKBONE = {
     "name": "resnet",
@@ -52,21 +52,6 @@ MODEL = {
     "detection_candidates": 128,
 }
 """A narrow ResNet-18, and heads to go with it; canonical_size is for small images."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {
-        "": one_class,
-        "pool": pool,
-        "classes": classes,
-        "overfit": overfit,
-        "figures": figures,
-        "smoke": smoke,
-    }
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def one_class() -> dict:
@@ -163,3 +148,6 @@ def smoke() -> dict:
         "schedule": {"name": "cosine", "peak": 3e-3},
         "evaluation": config["evaluation"] | {"batch_size": 4},
     }
+
+
+get_config = presets(one_class, pool, classes, overfit, figures, smoke)

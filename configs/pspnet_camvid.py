@@ -1,4 +1,4 @@
-"""PSPNet on CamVid: 11 classes of a street, seen from a car.
+r"""PSPNet on CamVid: 11 classes of a street, seen from a car.
 
 Zhao, Shi, Qi, Wang, Jia, CVPR 2017, arXiv 1612.01105, sections 3 and 5.1; the paper has
 no CamVid and no ResNet-18.
@@ -21,7 +21,7 @@ Presets, as `--config=configs/pspnet_camvid.py:PRESET`:
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 AUGMENT: tuple[tuple[str, dict], ...] = (
     ("random_scale", {"scale": (0.75, 1.5)}),
@@ -29,14 +29,6 @@ AUGMENT: tuple[tuple[str, dict], ...] = (
     ("flip", {"vertical": False}),
 )
 """What all laptop presets on CamVid do, so that their results compare."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "paper": paper, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def laptop() -> dict:
@@ -129,3 +121,6 @@ def smoke() -> dict:
         "model": model | {"num_classes": 5, "backbone": backbone, "features": 8},
         "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(laptop, paper, smoke)

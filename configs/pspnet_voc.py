@@ -1,4 +1,4 @@
-"""PSPNet-101 on PASCAL VOC 2012: 20 kinds of objects and background.
+r"""PSPNet-101 on PASCAL VOC 2012: 20 kinds of objects and background.
 
 Zhao, Shi, Qi, Wang, Jia, CVPR 2017, arXiv 1612.01105, sections 3.3, 5.1 and 5.3.
 
@@ -29,18 +29,10 @@ Presets, as `--config=configs/pspnet_voc.py:PRESET`; all but the last want a GPU
     smoke        seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 SIDE = 473
 """Of a crop: one more than a multiple of 8, and 60 pixels of the last map."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": paper, "torchvision": torchvision, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def paper() -> dict:
@@ -139,3 +131,6 @@ def smoke() -> dict:
         "model": model | {"num_classes": 5, "backbone": backbone, "features": 8},
         "evaluation": config["evaluation"] | {"crop": (49, 49)},
     }
+
+
+get_config = presets(paper, torchvision, smoke)

@@ -1,4 +1,4 @@
-"""SegNet on CamVid: 11 classes of a street, seen from a car.
+r"""SegNet on CamVid: 11 classes of a street, seen from a car.
 
 Badrinarayanan, Kendall, Cipolla, TPAMI 2017, arXiv 1511.00561, section 4 and table 3.
 
@@ -32,7 +32,7 @@ Presets, as `--config=configs/segnet_camvid.py:PRESET`:
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 CLASS_WEIGHTS = (
     *(0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826),
@@ -47,14 +47,6 @@ AUGMENT: tuple[tuple[str, dict], ...] = (
     ("flip", {"vertical": False}),
 )
 """What all laptop presets on CamVid do, so that their results compare."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "paper": paper, "vgg16": vgg16, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def laptop() -> dict:
@@ -136,3 +128,6 @@ def smoke() -> dict:
         "loss": {"name": "cross_entropy"},
         "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(laptop, paper, vgg16, smoke)

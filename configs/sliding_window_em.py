@@ -22,15 +22,7 @@ Presets, as `--config=configs/sliding_window_em.py:PRESET`:
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "isbi": isbi, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
+from segjax.config import presets
 
 
 def laptop() -> dict:
@@ -99,3 +91,6 @@ def smoke() -> dict:
         "model": config["model"] | small,
         "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(laptop, isbi, smoke)

@@ -1,4 +1,4 @@
-"""A padded U-Net on CamVid: 11 classes of a street, seen from a car.
+r"""A padded U-Net on CamVid: 11 classes of a street, seen from a car.
 
 Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597; the paper has no CamVid, no
 padding and no batch normalisation.
@@ -15,7 +15,7 @@ Presets, as `--config=configs/unet_camvid.py:PRESET`:
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 AUGMENT: tuple[tuple[str, dict], ...] = (
     ("random_scale", {"scale": (0.75, 1.5)}),
@@ -23,14 +23,6 @@ AUGMENT: tuple[tuple[str, dict], ...] = (
     ("flip", {"vertical": False}),
 )
 """What all laptop presets on CamVid do, so that their results compare."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def laptop() -> dict:
@@ -76,3 +68,6 @@ def smoke() -> dict:
         "model": config["model"] | {"num_classes": 5, "features": (4, 8)},
         "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(laptop, smoke)

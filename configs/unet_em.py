@@ -1,4 +1,4 @@
-"""U-Net on sections of electron microscopy: cell against membrane.
+r"""U-Net on sections of electron microscopy: cell against membrane.
 
 Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597, sections 2 and 3.
 
@@ -18,7 +18,7 @@ Presets, as `--config=configs/unet_em.py:PRESET`:
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
-import ml_collections
+from segjax.config import presets
 
 Step = tuple[str, dict]
 MOVES: tuple[Step, ...] = (("flip", {}), ("quarter_turn", {}))
@@ -29,14 +29,6 @@ AUGMENT: tuple[Step, ...] = (
     GREY_VALUES,
 )
 """Flips, turns, the paper's elastic deformation, and grey values."""
-
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": laptop, "isbi": isbi, "paper": paper, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
 
 
 def laptop() -> dict:
@@ -138,3 +130,6 @@ def smoke() -> dict:
         "model": config["model"] | {"features": (4, 8)},
         "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(laptop, isbi, paper, smoke)

@@ -1,9 +1,9 @@
-"""U-Net on your own images: a folder with images/ and labels/.
+r"""U-Net on your own images: a folder with images/ and labels/.
 
 Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597, in its padded form with batch
 normalisation.
 
-    python -m segjax.main --config=configs/unet_folder.py --manual_dir=FOLDER \\
+    python -m segjax.main --config=configs/unet_folder.py --manual_dir=FOLDER \
         --workdir=runs/mine
 
 FOLDER holds images/ and labels/, files of the same names up to the ending; a label has
@@ -19,16 +19,9 @@ Presets, as `--config=configs/unet_folder.py:PRESET`:
 No number to compare with: it depends on the images.
 """
 
-import ml_collections
 from ml_collections.config_dict import placeholder
 
-
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {"": default, "smoke": smoke}
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    return ml_collections.ConfigDict(presets[preset]())
+from segjax.config import presets
 
 
 def default() -> dict:
@@ -84,3 +77,6 @@ def smoke() -> dict:
         "model": config["model"] | {"features": (4, 8)},
         "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(default, smoke)

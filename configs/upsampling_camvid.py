@@ -1,4 +1,4 @@
-"""The upsampling laboratory: one small encoder, six ways back to full resolution.
+r"""The upsampling laboratory: one small encoder, six ways back to full resolution.
 
 In the manner of table 1 of SegNet (Badrinarayanan, Kendall, Cipolla, TPAMI 2017, arXiv
 1511.00561): all else being equal, what does the operator do to the result?
@@ -18,17 +18,21 @@ Presets, as `--config=configs/upsampling_camvid.py:PRESET`:
     nearest, bilinear, bed_of_nails, index_unpooling, transposed: the operator
     skip             bilinear, and the encoder's maps concatenated
     (none)           index_unpooling
-    bilinear_drawn   the same on drawn shapes, without any download; so for each
-    bilinear_smoke   seconds: a tiny network, two steps, tiny drawn data; so for each
+    nearest_drawn, bilinear_drawn, bed_of_nails_drawn, index_unpooling_drawn,
+    transposed_drawn, skip_drawn: the same on drawn shapes, without any download
+    nearest_smoke, bilinear_smoke, bed_of_nails_smoke, index_unpooling_smoke,
+    transposed_smoke, skip_smoke: seconds: a tiny network, two steps, tiny drawn data
     smoke            index_unpooling_smoke
 
 About 3 minutes on 2 cores each, drawn shapes less than one. Under one seed all begin
 with the same encoder.
 """
 
-import ml_collections
+import functools
 
-OPERATORS = {
+from segjax.config import presets
+
+OPERATORS: dict[str, dict] = {
     "nearest": {"upsampling": "nearest", "skip": False},
     "bilinear": {"upsampling": "bilinear", "skip": False},
     "bed_of_nails": {"upsampling": "bed_of_nails", "skip": False},
@@ -45,24 +49,7 @@ CLASS_WEIGHTS = (
 """Median-frequency weights of the 11 classes, as in SegNet's release."""
 
 
-def get_config(preset: str = "") -> ml_collections.ConfigDict:
-    presets = {
-        f"{operator}{ending}": (make, arguments)
-        for operator, arguments in OPERATORS.items()
-        for ending, make in (("", laptop), ("_drawn", drawn), ("_smoke", smoke))
-    }
-    presets[""] = presets["index_unpooling"]
-    presets["smoke"] = presets["index_unpooling_smoke"]
-    if preset not in presets:
-        known = ", ".join(name for name in presets if name)
-        raise ValueError(f'no preset "{preset}"; known: {known}')
-    make, arguments = presets[preset]
-    config = make()
-    config["model"] |= arguments
-    return ml_collections.ConfigDict(config)
-
-
-def laptop() -> dict:
+def laptop(operator: str = "index_unpooling") -> dict:
     return {
         "seed": 0,
         "num_steps": 400,
@@ -81,6 +68,7 @@ def laptop() -> dict:
             "num_classes": 11,
             "features": (16, 32, 48, 64),
             "dtype": "float32",
+            **OPERATORS[operator],
         },
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
@@ -89,8 +77,8 @@ def laptop() -> dict:
     }
 
 
-def drawn() -> dict:
-    config = laptop()
+def drawn(operator: str) -> dict:
+    config = laptop(operator)
     return config | {
         "data": {
             "name": "shapes",
@@ -105,8 +93,8 @@ def drawn() -> dict:
     }
 
 
-def smoke() -> dict:
-    config = drawn()
+def smoke(operator: str = "index_unpooling") -> dict:
+    config = drawn(operator)
     return config | {
         "num_steps": 2,
         "batch_size": 4,
@@ -118,3 +106,14 @@ def smoke() -> dict:
         "model": config["model"] | {"features": (4, 6)},
         "schedule": {"name": "cosine", "peak": 5e-3, "warmup_steps": 1},
     }
+
+
+get_config = presets(
+    laptop,
+    smoke,
+    **{
+        f"{operator}{ending}": functools.partial(make, operator)
+        for operator in OPERATORS
+        for ending, make in (("", laptop), ("_drawn", drawn), ("_smoke", smoke))
+    },
+)

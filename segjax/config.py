@@ -56,6 +56,31 @@ CHANGEABLE_GROUPS = ("crf",)
 """Groups that it may change, too: training does not know of them."""
 
 
+def presets(
+    default: Callable[[], dict],
+    *others: Callable[[], dict],
+    **named: Callable[[], dict],
+) -> Callable[..., ml_collections.ConfigDict]:
+    """Makes the `get_config` of a config file, in which a preset is a function.
+
+    Args:
+      default: what the file gives where no preset is asked for.
+      *others: presets that have the names of their functions.
+      **named: presets of other names, such as `**{"8s": stage8}`.
+
+    Returns:
+      `get_config(preset="")`; a preset that there is not raises ValueError.
+    """
+    known = named | {function.__name__: function for function in others}
+
+    def get_config(preset: str = "") -> ml_collections.ConfigDict:
+        if preset and preset not in known:
+            raise ValueError(f'no preset "{preset}"; known: {", ".join(known)}')
+        return ml_collections.ConfigDict(known.get(preset, default)())
+
+    return get_config
+
+
 def load(file_and_preset: str) -> ml_collections.ConfigDict:
     """Calls `get_config` of a config file.
 
@@ -223,6 +248,13 @@ def arguments(group: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key != "name"}
 
 
+def argument(function: Callable[..., Any], group: Mapping[str, Any], key: str) -> Any:
+    """Returns what a group gives a function for an argument, or the function's default."""
+    if key in group:
+        return group[key]
+    return inspect.signature(function).parameters[key].default
+
+
 def build(
     table: Mapping[str, Callable[..., T]],
     group: Mapping[str, Any],
@@ -348,24 +380,18 @@ def differences(
       {'model.depth': 'was 3, now 4'}
     """
     left, right = _flatten(from_json(to_json(old))), _flatten(from_json(to_json(new)))
-    absent = object()
     found = {}
     for key in sorted(left.keys() | right.keys()):
-        before, after = left.get(key, absent), right.get(key, absent)
-        if before is absent:
-            found[key] = f"was not set, now {after!r}"
-        elif after is absent:
-            found[key] = f"was {before!r}, now not set"
-        elif before != after:
-            found[key] = f"was {before!r}, now {after!r}"
+        if key in left and key in right and left[key] == right[key]:
+            continue
+        was, now = (repr(x[key]) if key in x else "not set" for x in (left, right))
+        found[key] = f"was {was}, now {now}"
     return found
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
+        group = isinstance(value, ml_collections.ConfigDict)
+        flat |= _flatten(value, f"{prefix}{key}.") if group else {prefix + key: value}
     return flat

@@ -20,6 +20,20 @@ def test_a_preset_comes_after_a_colon(tmp_path):
     assert config_lib.load(f"{file}:b").x == "b"
 
 
+def test_presets_have_the_names_of_their_functions_or_are_named(tmp_path):
+    (tmp_path / "a.py").write_text(
+        "from segjax.config import presets\n"
+        "def first(): return {'x': 1}\n"
+        "def second(): return {'x': 2}\n"
+        "get_config = presets(first, second, **{'3d': lambda: {'x': 3}})\n"
+    )
+    file = str(tmp_path / "a.py")
+    found = [config_lib.load(file + preset).x for preset in ("", ":second", ":3d")]
+    assert found == [1, 2, 3]
+    with pytest.raises(UserError, match='no preset "first"; known: 3d, second'):
+        config_lib.load(f"{file}:first")
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
@@ -141,6 +155,11 @@ def half(*, x, scale=0.5):
     if x < 0:
         raise ValueError(f"x must be >= 0, got {x}")
     return x * scale
+
+
+def test_an_argument_is_the_groups_or_the_functions_default():
+    assert config_lib.argument(half, {"scale": 2}, "scale") == 2
+    assert config_lib.argument(half, {"x": 1}, "scale") == 0.5
 
 
 TABLE = {"half": half}

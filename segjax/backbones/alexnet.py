@@ -145,13 +145,19 @@ class AlexNet(nn.Module):
         path: list[Layer] = []
         for layer in (
             Layer("conv1", kernel=11, stride=4, padding=self.first_padding),
-            Layer("pool1", kernel=3, stride=2, ceil_mode=self.ceil_mode),
+            Layer(
+                "pool1", kernel=3, stride=2, ceil_mode=self.ceil_mode, operation="pool"
+            ),
             Layer("conv2", kernel=5, padding=2),
-            Layer("pool2", kernel=3, stride=2, ceil_mode=self.ceil_mode),
+            Layer(
+                "pool2", kernel=3, stride=2, ceil_mode=self.ceil_mode, operation="pool"
+            ),
             Layer("conv3", kernel=3, padding=1),
             Layer("conv4", kernel=3, padding=1),
             Layer("conv5", kernel=3, padding=1),
-            Layer("pool5", kernel=3, stride=2, ceil_mode=self.ceil_mode),
+            Layer(
+                "pool5", kernel=3, stride=2, ceil_mode=self.ceil_mode, operation="pool"
+            ),
         ):
             path.append(layer)
             if STAGES.get(layer.name) == stage:

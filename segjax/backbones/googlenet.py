@@ -156,7 +156,7 @@ class GoogLeNet(nn.Module):
                 )
                 block = Inception(widths, self.wide_kernel, unit, name=name)
                 x = block(x, train=train)
-            elif name.startswith("pool"):
+            elif layer.operation == "pool":
                 x = max_pool(x, window=layer.kernel, stride=2, ceil_mode=True)
             else:
                 features = self._scaled(STEM[name])
@@ -197,7 +197,7 @@ class GoogLeNet(nn.Module):
         path: list[Layer] = []
         for name, layer in self._parts():
             if layer is not None:
-                named = name if name.startswith("pool") else f"{name}/conv"
+                named = name if layer.operation == "pool" else f"{name}/conv"
                 path.append(dataclasses.replace(layer, name=named))
             else:
                 wide = self.wide_kernel
@@ -213,7 +213,7 @@ class GoogLeNet(nn.Module):
         """Everything in its order: layers, and the names of the blocks."""
 
         def pool(name: str, window: int = 3) -> tuple[str, Layer]:
-            return name, Layer(name, window, stride=2, ceil_mode=True)
+            return name, Layer(name, window, stride=2, ceil_mode=True, operation="pool")
 
         def blocks(*names: str) -> list[tuple[str, Layer | None]]:
             return [(f"inception{name}", None) for name in names]

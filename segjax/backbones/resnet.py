@@ -237,7 +237,7 @@ class ResNet(nn.Module):
         if stage not in plan:
             raise ValueError(f"stage is one of stage1 to stage5, got {stage!r}")
         padding, ceil_mode = STEM_POOLS[self.stem_pool]
-        path.append(Layer("pool", 3, 2, padding, ceil_mode=ceil_mode))
+        path.append(Layer("pool", 3, 2, padding, ceil_mode=ceil_mode, operation="pool"))
         for name, units in plan.items():
             strides = self.stride_on == "last" and name == stage != "stage5"
             for unit in units[:-1] if strides else units:

@@ -121,8 +121,9 @@ class VGG(nn.Module):
         """
         stages, x = {}, image
         for i, convs in enumerate(self._stacks(), 1):
-            for layer in convs:
-                x = self._conv(x, layer, self.features[i - 1], train)
+            for k, layer in enumerate(convs, 1):
+                norm = f"norm{i}_{k}" if self.batch_norm else None
+                x = self._conv(x, layer, self.features[i - 1], train, norm)
             if (stride := self._pool_stride(i)) is not None:
                 x = max_pool(
                     x,
@@ -171,6 +172,7 @@ class VGG(nn.Module):
                         stride,
                         padding=1 if window == 3 else 0,
                         ceil_mode=self.ceil_mode,
+                        operation="pool",
                     )
                 )
             if stage == f"stage{i}":
@@ -211,7 +213,15 @@ class VGG(nn.Module):
             return 2
         return 1 if self.pool_window == 3 else None
 
-    def _conv(self, x: Array, layer: Layer, features: int, train: bool) -> Array:
+    def _conv(
+        self,
+        x: Array,
+        layer: Layer,
+        features: int,
+        train: bool,
+        norm: str | None = None,
+    ) -> Array:
+        """A convolution, the normalisation that `norm` names, and ReLU."""
         before, _ = layer.pads
         x = Conv(
             features,
@@ -222,12 +232,12 @@ class VGG(nn.Module):
             param_dtype=self.param_dtype,
             name=layer.name,
         )(x)
-        if self.batch_norm and layer.name.startswith("conv"):
+        if norm is not None:
             x = BatchNorm(
                 self.norm_momentum,
                 self.norm_epsilon,
                 self.param_dtype,
-                name=layer.name.replace("conv", "norm"),
+                name=norm,
             )(x, train=train and not self.norm_frozen)
         return nn.relu(x)
 

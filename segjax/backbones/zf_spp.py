@@ -100,7 +100,7 @@ class ZFSPP(nn.Module):
         for layer in self._path():
             if layer.name in widths:
                 x = self._conv(x, layer, widths[layer.name])
-            elif layer.name.startswith("norm"):
+            elif layer.operation == "norm":
                 x = local_response_norm_within(x, size=LRN_SIZE) if self.lrn else x
             else:
                 x = max_pool(
@@ -127,7 +127,7 @@ class ZFSPP(nn.Module):
             raise ValueError(f"stage of ZFSPP is one of {known}, got {stage}")
         path: list[Layer] = []
         for layer in self._path():
-            if self.lrn or not layer.name.startswith("norm"):
+            if self.lrn or layer.operation != "norm":
                 path.append(layer)
             if STAGES.get(layer.name) == stage:
                 break
@@ -137,11 +137,11 @@ class ZFSPP(nn.Module):
         around = LRN_SIZE // 2
         return (
             Layer("conv1", kernel=7, stride=2, padding=1),
-            Layer("norm1", kernel=LRN_SIZE, padding=around),
-            Layer("pool1", kernel=3, stride=2, ceil_mode=True),
+            Layer("norm1", kernel=LRN_SIZE, padding=around, operation="norm"),
+            Layer("pool1", kernel=3, stride=2, ceil_mode=True, operation="pool"),
             Layer("conv2", kernel=5, stride=2),
-            Layer("norm2", kernel=LRN_SIZE, padding=around),
-            Layer("pool2", kernel=3, stride=2, ceil_mode=True),
+            Layer("norm2", kernel=LRN_SIZE, padding=around, operation="norm"),
+            Layer("pool2", kernel=3, stride=2, ceil_mode=True, operation="pool"),
             Layer("conv3", kernel=3, padding=1),
             Layer("conv4", kernel=3, padding=1),
             Layer("conv5", kernel=3, padding=1),

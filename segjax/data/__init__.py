@@ -7,8 +7,9 @@ is imported when its data set is asked for, so `import segjax.data` costs nothin
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from segjax.lazy import exports
 
@@ -22,41 +23,71 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__ = exports(__name__)
 
-_MODULES = {
-    "em_sections": "segjax.data.datasets.synthetic.em_sections",
-    "isbi_em": "segjax.data.datasets.isbi_em",
-    "folder": "segjax.data.datasets.folder",
-    "shapes": "segjax.data.datasets.synthetic.shapes",
-    "camvid": "segjax.data.datasets.camvid",
-    "voc": "segjax.data.datasets.voc",
-    "cityscapes": "segjax.data.datasets.cityscapes",
-    "ade20k": "segjax.data.datasets.ade20k",
-    "instance_shapes": "segjax.data.datasets.synthetic.instance_shapes",
-    "stick_figures": "segjax.data.datasets.synthetic.instance_shapes",
-    "coco": "segjax.data.datasets.coco.dataset",
-    "instance_folder": "segjax.data.datasets.instance_folder",
+
+class _Entry(NamedTuple):
+    """What is known of a data set before its module is imported.
+
+    Attributes:
+      module: where its function is.
+      channels: of its images; None where an argument of that name says it.
+      drawn: whether it is drawn, so that it needs no files of yours.
+    """
+
+    module: str
+    channels: int | None = 3
+    drawn: bool = False
+
+
+_ENTRIES = {
+    "em_sections": _Entry(
+        "segjax.data.datasets.synthetic.em_sections", channels=1, drawn=True
+    ),
+    "isbi_em": _Entry("segjax.data.datasets.isbi_em", channels=1),
+    "folder": _Entry("segjax.data.datasets.folder", channels=None),
+    "shapes": _Entry("segjax.data.datasets.synthetic.shapes", drawn=True),
+    "camvid": _Entry("segjax.data.datasets.camvid"),
+    "voc": _Entry("segjax.data.datasets.voc"),
+    "cityscapes": _Entry("segjax.data.datasets.cityscapes"),
+    "ade20k": _Entry("segjax.data.datasets.ade20k"),
+    "instance_shapes": _Entry(
+        "segjax.data.datasets.synthetic.instance_shapes", drawn=True
+    ),
+    "stick_figures": _Entry(
+        "segjax.data.datasets.synthetic.instance_shapes", drawn=True
+    ),
+    "coco": _Entry("segjax.data.datasets.coco.dataset"),
+    "instance_folder": _Entry("segjax.data.datasets.instance_folder"),
 }
+
+_UNKNOWN = _Entry("")
+"""Stands in for a name that is none of them; opening the data set says so."""
 
 
 class _Datasets(Mapping[str, Callable[..., "Dataset"]]):
     """The function of each data set, which has the data set's name."""
 
     def __getitem__(self, name: str) -> Callable[..., Dataset]:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+        return getattr(importlib.import_module(_ENTRIES[name].module), name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_MODULES)
+        return iter(_ENTRIES)
 
     def __len__(self) -> int:
-        return len(_MODULES)
+        return len(_ENTRIES)
 
 
 DATASETS: Mapping[str, Callable[..., Dataset]] = _Datasets()
 """Data sets by name; each takes `data_dir`, `manual_dir` and the config's arguments."""
 
-_GREY = ("em_sections", "isbi_em")
-DRAWN = ("em_sections", "shapes", "instance_shapes", "stick_figures")
-"""Data sets that need no files of yours."""
+
+def is_drawn(name: str) -> bool:
+    """Whether a data set is drawn, so that it needs no files of yours.
+
+    Example:
+      >>> is_drawn("shapes"), is_drawn("camvid")
+      (True, False)
+    """
+    return name in _ENTRIES and _ENTRIES[name].drawn
 
 
 def channels_of(group: Mapping[str, Any]) -> int:
@@ -66,6 +97,25 @@ def channels_of(group: Mapping[str, Any]) -> int:
       >>> channels_of({"name": "isbi_em"}), channels_of({"name": "camvid"})
       (1, 3)
     """
-    if group["name"] == "folder":
-        return group.get("channels", 1)
-    return 1 if group["name"] in _GREY else 3
+    from segjax import config
+
+    name = str(group["name"])
+    channels = _ENTRIES.get(name, _UNKNOWN).channels
+    if channels is None:
+        return config.argument(DATASETS[name], group, "channels")
+    return channels
+
+
+def downscale_of(group: Mapping[str, Any]) -> int:
+    """The factor by which the data set of `config.data` makes images smaller.
+
+    Example:
+      >>> downscale_of({"name": "camvid", "downscale": 2})
+      2
+    """
+    if "downscale" in group:
+        return group["downscale"]
+    function = DATASETS.get(str(group.get("name")))
+    known = inspect.signature(function).parameters if function else {}
+    # Data sets without the argument leave images as large as they are.
+    return known["downscale"].default if "downscale" in known else 1

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class Layer:
       output_padding: pixels added after the end; of transposed layers only.
       ceil_mode: whether a last window that hangs over the end counts, as in Caffe's
         pooling; it has to start inside the input or its left padding.
+      operation: what becomes of the pixels under the kernel. Sizes do not depend on it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Layer:
     transposed: bool = False
     output_padding: int = 0
     ceil_mode: bool = False
+    operation: Literal["conv", "pool", "norm"] = "conv"
 
     def __post_init__(self) -> None:
         for field in ("kernel", "stride", "dilation"):

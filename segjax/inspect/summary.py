@@ -172,9 +172,7 @@ def _rows(
 
 
 def _operation(layer: Layer) -> str:
-    kind = "transposed conv" if layer.transposed else "conv"
-    if layer.name.split("/")[-1].startswith("pool"):
-        kind = "pool"
+    kind = f"transposed {layer.operation}" if layer.transposed else layer.operation
     text = f"{kind} {layer.kernel}x{layer.kernel}"
     if layer.stride > 1:
         text += f", stride {layer.stride}"

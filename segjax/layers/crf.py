@@ -14,6 +14,7 @@ from segjax.ops.crf.permutohedral import LatticeSize
 from segjax.types import Array, Dtype
 
 COMPATIBILITIES = ("potts", "diagonal", "full")
+WIDTHS = ("sigma_alpha", "sigma_beta", "sigma_gamma")
 _WIDTHS_LEARNED = ("exact", "window")
 
 
@@ -84,11 +85,11 @@ class DenseCRF(nn.Module):
                 raise ValueError(
                     f"{name} is one of {', '.join(allowed)}, got {value!r}"
                 )
-        for name in ("w1", "w2", "sigma_alpha", "sigma_beta", "sigma_gamma"):
+        for name in ("w1", "w2", *WIDTHS):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name} is a number, got {value!r}")
-            if name.startswith("sigma") and not value > 0:
+            if name in WIDTHS and not value > 0:
                 raise ValueError(f"{name} is above 0, got {value}")
         if self.learn_widths and self.method not in _WIDTHS_LEARNED:
             raise ValueError(

@@ -176,7 +176,7 @@ class DeconvNet(nn.Module):
         levels = list(enumerate(self.depths, 1))
         for i, depth in levels:
             path += convs(f"conv{i}", depth)
-            path.append(Layer(f"pool{i}", kernel=2, stride=2))
+            path.append(Layer(f"pool{i}", kernel=2, stride=2, operation="pool"))
         path += [Layer("fc6", kernel=self.window), Layer("fc7")]
         path.append(Layer("fc6_deconv", kernel=self.window, transposed=True))
         for i, depth in reversed(levels):

@@ -152,7 +152,7 @@ class DeepLabV1(nn.Module):
         """
         path = [*under("backbone", self.backbone.layers("stage5"))]
         if self.average_pool:
-            path.append(Layer("pool5a", kernel=3, padding=1))
+            path.append(Layer("pool5a", kernel=3, padding=1, operation="pool"))
         path += [*self._fc_layers(), Layer("logits")]
         return (*path, interpolation("resize", self.backbone.output_stride))
 

@@ -261,7 +261,7 @@ def _geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
 def _is_legal(layers: tuple[Layer, ...], side: int) -> bool:
     """Whether something is left of the image, and every pooled size is even."""
     for layer in layers:
-        if layer.name.split("/")[-1].startswith("pool") and side % 2:
+        if layer.operation == "pool" and side % 2:
             return False
         try:
             side = output_size((layer,), side)

@@ -144,7 +144,9 @@ class EncoderDecoder(nn.Module):
         levels, path = range(1, len(self.features) + 1), []
         for i in levels:
             path.append(Layer(f"encode{i}/conv", 3, padding=1))
-            path.append(Layer(f"pool{i}", 2, stride=2, ceil_mode=True))
+            path.append(
+                Layer(f"pool{i}", 2, stride=2, ceil_mode=True, operation="pool")
+            )
         operator = UPSAMPLING[self.upsampling]
         for i in reversed(levels):
             path.append(dataclasses.replace(operator, name=f"{operator.name}{i}"))

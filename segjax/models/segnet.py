@@ -129,7 +129,9 @@ class SegNet(nn.Module):
         for i, depth in levels:
             for j in range(1, depth + 1):
                 path.append(Layer(f"conv{i}_{j}", kernel=3, padding=1))
-            path.append(Layer(f"pool{i}", kernel=2, stride=2, ceil_mode=True))
+            path.append(
+                Layer(f"pool{i}", kernel=2, stride=2, ceil_mode=True, operation="pool")
+            )
         for i, depth in reversed(levels):
             path.append(Layer(f"unpool{i}", kernel=2, stride=2, transposed=True))
             for j in range(depth, 0, -1):

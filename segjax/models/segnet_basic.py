@@ -250,7 +250,9 @@ class SegNetBasic(nn.Module):
         path = []
         for i in levels:
             path.append(Layer(f"conv{i}", KERNEL, padding=margin))
-            path.append(Layer(f"pool{i}", 2, stride=2, ceil_mode=True))
+            path.append(
+                Layer(f"pool{i}", 2, stride=2, ceil_mode=True, operation="pool")
+            )
         if how.reduces:
             path.append(Layer(f"reduce{len(levels)}"))
         name, taps = {

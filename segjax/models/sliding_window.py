@@ -216,7 +216,7 @@ class SlidingWindow(nn.Module):
         for i, kernel in enumerate(self.kernels, 1):
             path += [
                 Layer(f"classifier/conv{i}", kernel, dilation=dilation),
-                Layer(f"classifier/pool{i}", 2, dilation=dilation),
+                Layer(f"classifier/pool{i}", 2, dilation=dilation, operation="pool"),
             ]
             used += kernel * dilation
             dilation *= 2

@@ -163,7 +163,10 @@ class UNet(nn.Module):
 
         path = []
         for i in range(1, depth + 1):
-            path += [*double_conv(f"down{i}"), Layer(f"pool{i}", kernel=2, stride=2)]
+            path += [
+                *double_conv(f"down{i}"),
+                Layer(f"pool{i}", kernel=2, stride=2, operation="pool"),
+            ]
         path += double_conv("bottom")
         for i in range(depth, 0, -1):
             up = Layer(f"upsample{i}", kernel=2, stride=2, transposed=True)

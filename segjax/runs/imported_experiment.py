@@ -18,6 +18,7 @@ from segjax.data.datasets.coco.categories import RAW_CLASSES, coco_specs
 from segjax.data.files.palette import voc_colors
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.models import MODELS
 from segjax.tasks.semantic.crf import CRF
 
 CHANNELS = 3
@@ -102,7 +103,8 @@ def _detector(group: dict[str, Any]) -> Imported:
     spec, objects = coco_specs(group["num_classes"], group.get("keypoints"))
     raw_ids = group["num_classes"] == RAW_CLASSES
     data: dict[str, Any] = {"name": "coco", "raw_ids": raw_ids, "drop_wrong": True}
-    best = "mask_AP" if group.get("masks", True) else "box_AP"
+    masks = config_lib.argument(MODELS[DETECTOR], group, "masks")
+    best = "mask_AP" if masks else "box_AP"
     if objects.keypoints is not None:
         data = {
             "name": "coco",

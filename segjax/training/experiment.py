@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from segjax import config as config_lib
-from segjax.data import DATASETS, DRAWN
+from segjax.data import DATASETS, is_drawn
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.training import optim
@@ -26,7 +26,7 @@ def open_data(
     Raises:
       UserError: if files are missing or wrong.
     """
-    if manual_dir is not None and config.data.get("name") in DRAWN:
+    if manual_dir is not None and is_drawn(str(config.data.get("name"))):
         log.warning(
             'The data set "%s" is drawn: --manual_dir=%s is not read. Your own files '
             "want another preset, or another config.",

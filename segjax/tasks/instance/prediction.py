@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
+from segjax.data.instance.batches import instance_batches
 from segjax.data.instance.buckets import check_buckets
 from segjax.errors import UserError
 from segjax.models.builder import build_model
@@ -54,7 +55,7 @@ class InstancePrediction:
         self.evaluation: InstanceEvaluation = config_lib.call(
             InstanceEvaluation, config.evaluation, "evaluation"
         )
-        self.resize = config.pipeline.get("resize", "fit")
+        self.resize = config_lib.argument(instance_batches, config.pipeline, "resize")
         self.buckets = self._buckets("pipeline", config.pipeline.buckets)
         self.evaluated_buckets = self._buckets(
             "evaluation", self.evaluation.buckets or self.buckets

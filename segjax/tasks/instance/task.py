@@ -82,7 +82,7 @@ class InstanceTask(InstancePrediction):
         config_lib.check_arguments(
             instance_batches, config.pipeline, "pipeline", GIVEN_TO_PIPELINE
         )
-        check_augment(config.pipeline.get("augment", ()))
+        check_augment(config_lib.argument(instance_batches, config.pipeline, "augment"))
         self.input_size = self.output_size = self.buckets[0]
         self._points = self.model.keypoints
 
@@ -198,7 +198,7 @@ class InstanceTask(InstancePrediction):
         """Shapes and dtypes of a batch of so many examples, in the first bucket."""
         pipeline = self.config.pipeline
         objects = (size, pipeline.max_objects)
-        side = pipeline.get("mask_size", 112)
+        side = config_lib.argument(instance_batches, pipeline, "mask_size")
         shapes = {
             "image": ((size, *self.input_size, channels), np.float32),
             "sizes": ((size, 2), np.int32),

@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
+from segjax.data import downscale_of
 from segjax.data.files.images import normalize
 from segjax.errors import UserError
 from segjax.geometry.tiles import Geometry
@@ -82,7 +83,7 @@ class SemanticPrediction:
                 "config.model.sample=True."
             )
         self.crf = config_lib.call(CRF, config.crf, "crf") if "crf" in config else None
-        self.downscale: int = config.data.get("downscale", 1)
+        self.downscale: int = downscale_of(config.data)
         if not is_count(self.downscale):
             raise UserError(
                 "config.data.downscale is a whole number from 1 on, got "

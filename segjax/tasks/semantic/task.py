@@ -78,7 +78,9 @@ class SemanticTask(SemanticPrediction):
         config_lib.check_arguments(
             train_batches, config.pipeline, "pipeline", given_later=GIVEN_TO_PIPELINE
         )
-        augmentations.check(config.pipeline.get("augment", ()))
+        augmentations.check(
+            config_lib.argument(train_batches, config.pipeline, "augment")
+        )
         self.input_size, self.output_size = self._sizes()
 
     def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
