@@ -1,19 +1,23 @@
-"""Writes the tables of README.md and systems.md: measured, published, computed.
+"""Writes the tables of README.md and of the pages beside this file.
 
-    python docs/make_tables.py
+    python docs/make_tables.py            # writes the tables
+    python docs/make_tables.py --check    # exit code 1 if a page is not up to date
 
 Each table stands between two comments, `<!-- NAME -->` and `<!-- end of NAME -->`. In
-`results.json` a value is null until it was measured; `ours` and `measured` say on which
-hardware and on which day. `systems.json` holds the figures of every system, worked out
-from the layers that its paper or its authors' release lists, or printed there;
-`systems.md` puts those of segjax beside them.
+`results.json` a value is null until it was measured; `measured` says on which hardware
+and on which day. `ours` of a model names the experiments that were measured, and `front`
+those that the README shows, each with what was measured without a network. `systems.json`
+holds the figures of every system, worked out from the layers that its paper or its
+authors' release lists, or printed there; `systems.md` puts those of segjax beside them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,8 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results.json"
 SYSTEMS = ROOT / "docs" / "systems.json"
 SYSTEMS_PAGE = ROOT / "docs" / "systems.md"
+MODELS_PAGE = ROOT / "docs" / "models.md"
+RESULTS_PAGE = ROOT / "docs" / "results.md"
 FIGURES = ("parameters", "receptive_field", "stride", "side", "output")
 """What `systems.json` says of a system, and `measure_system` finds."""
 
@@ -38,24 +44,19 @@ COUNTED = "counted here from the published layers; receptive field and sizes lik
 Row = Mapping[str, Any]
 
 
-def tables() -> dict[str, str]:
-    """Draws every table, as Markdown by name."""
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return {
-        "models": model_table(results["models"]),
-        "results": result_table(results["results"]),
-        "camvid": camvid_table(results["camvid"]),
-    }
+def measured_results() -> dict[str, list[Row]]:
+    """The lists of `results.json`, by name."""
+    return json.loads(RESULTS.read_text(encoding="utf-8"))
 
 
-def model_table(models: Sequence[Row]) -> str:
+def model_table(results: Mapping[str, Sequence[Row]]) -> str:
     """Draws a row for each system; the figures of the network come from the network.
 
     Args:
-      models: rows of `results.json`.
+      results: lists of `results.json`.
 
     Returns:
-      A Markdown table.
+      A Markdown table; a system of which nothing was measured has a dash.
     """
     rows = [
         (
@@ -69,7 +70,7 @@ def model_table(models: Sequence[Row]) -> str:
             "ours",
         )
     ]
-    for model in models:
+    for model in results["models"]:
         summary = summarize(config_lib.load(str(ROOT / model["config"])))
         field = summary["receptive_field"]
         height, width, channels = summary["input_size"]
@@ -84,13 +85,13 @@ def model_table(models: Sequence[Row]) -> str:
         rows.append(
             (
                 f"{model['model']}: {paper}",
-                f"[{model['file']}]({model['file']}), `{model['config']}`",
+                f"[{model['file']}](../{model['file']}), `{model['config']}`",
                 f"{summary['parameters']:,}",
                 f"{shown}, all" if summary["sees_whole_image"] else shown,
                 str(summary["stride"]),
                 f"{cost} at {height}x{width}x{channels}",
                 model["papers_number"],
-                model["ours"] or "not measured",
+                "; ".join(_in_words(results, name) for name in model["ours"]) or "-",
             )
         )
     return markdown(rows)
@@ -135,6 +136,72 @@ def camvid_table(results: Sequence[Row]) -> str:
         measured = result["measured"] or "not measured"
         rows.append((result["system"], *numbers, measured))
     return markdown(rows)
+
+
+def instance_table(results: Sequence[Row]) -> str:
+    """Draws what was measured where objects are found.
+
+    Args:
+      results: rows of `results.json`.
+
+    Returns:
+      A Markdown table; what is null is a dash.
+    """
+    rows = [("data", "system", "mask AP50", "mask AP75", "F1@0.5", "measured")]
+    for result in results:
+        names = ("mask_ap50", "mask_ap75", "f1_at_50")
+        numbers = ["-" if result[x] is None else f"{result[x]:.3f}" for x in names]
+        measured = result["measured"] or "not measured"
+        rows.append((result["data"], result["system"], *numbers, measured))
+    return markdown(rows)
+
+
+def front_table(results: Mapping[str, Sequence[Row]]) -> str:
+    """Draws the short table of the README: only what was measured.
+
+    Args:
+      results: lists of `results.json`.
+
+    Returns:
+      A Markdown table, a row for each of `front`.
+
+    Raises:
+      ValueError: if a system or its baseline was not measured.
+    """
+    rows = [("data", "experiment", "figure", "ours", "without a network", "measured")]
+    for shown in results["front"]:
+        system = f"`{shown['system']}`"
+        data, figure, value, measured = _measured(results, system)
+        baseline = "-"
+        if shown["baseline"]:
+            _, _, other, _ = _measured(results, shown["baseline"], data)
+            baseline = f"{other} ({shown['baseline']})"
+        rows.append((data, system, figure, value, baseline, measured))
+    return markdown(rows)
+
+
+def _measured(
+    results: Mapping[str, Sequence[Row]], system: str, data: str | None = None
+) -> tuple[str, str, str, str]:
+    """What was measured of a system: data, figure, value, and when and on what."""
+    kinds: dict[str, tuple[str, str, str]] = {
+        "camvid": ("mean_iou", "mean IoU", "{:.1f} %"),
+        "results": ("rand_error", "Rand error", "{:.4f}"),
+        "instances": ("mask_ap50", "mask AP50", "{:.3f}"),
+    }
+    for kind, (key, figure, form) in kinds.items():
+        for row in results[kind]:
+            on = row.get("data", "CamVid, test")
+            if row["system"] == system and data in (None, on):
+                if row[key] is None or row["measured"] is None:
+                    raise ValueError(f"results.json: {system} was not measured")
+                return on, figure, form.format(row[key]), row["measured"]
+    raise ValueError(f"results.json has no measured row of {system}")
+
+
+def _in_words(results: Mapping[str, Sequence[Row]], experiment: str) -> str:
+    data, figure, value, _ = _measured(results, f"`{experiment}`")
+    return f"{data}: {figure} {value} (`{experiment}`)"
 
 
 def published_systems() -> list[Row]:
@@ -203,11 +270,6 @@ def _figure(value: Any) -> str:
     return f"{value:,.0f}"
 
 
-def systems_page(text: str) -> str:
-    """Returns the text of `systems.md` with its table up to date."""
-    return insert(text, "systems", system_table(published_systems()))
-
-
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Writes rows of cells as a Markdown table, the first row its head.
 
@@ -226,7 +288,7 @@ def insert(text: str, name: str, table: str) -> str:
     """Puts a table between its two comments.
 
     Args:
-      text: of the README.
+      text: of the page.
       name: of the table.
       table: the table.
 
@@ -239,14 +301,28 @@ def insert(text: str, name: str, table: str) -> str:
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(f"README.md must have one {start} and one {end}")
+        raise ValueError(f"The page must have one {start} and one {end}")
     return pattern.sub(lambda _: f"{start}\n{table}\n{end}", text)
 
 
-def updated(text: str) -> str:
-    """Returns the text of a README with all its tables up to date."""
-    for name, table in tables().items():
-        text = insert(text, name, table)
+PAGES: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"measured": lambda: front_table(measured_results())},
+    MODELS_PAGE: {"models": lambda: model_table(measured_results())},
+    RESULTS_PAGE: {
+        "camvid": lambda: camvid_table(measured_results()["camvid"]),
+        "results": lambda: result_table(measured_results()["results"]),
+        "instances": lambda: instance_table(measured_results()["instances"]),
+    },
+    SYSTEMS_PAGE: {"systems": lambda: system_table(published_systems())},
+}
+"""The tables of each page, by name."""
+
+
+def updated(page: Path) -> str:
+    """Returns the text of a page of `PAGES` with all its tables up to date."""
+    text = page.read_text(encoding="utf-8")
+    for name, draw in PAGES[page].items():
+        text = insert(text, name, draw())
     return text
 
 
@@ -256,7 +332,21 @@ def _number(value: float | None) -> str:
     return f"{value:.6f}" if value < 0.001 else f"{value:.4f}"
 
 
+def main() -> None:
+    """Writes the tables, or says which pages are not up to date."""
+    parser = argparse.ArgumentParser(description="Writes the tables of the pages.")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 if one is old"
+    )
+    check = parser.parse_args().check
+    texts = {page: updated(page) for page in PAGES}
+    old = [p for p, text in texts.items() if text != p.read_text(encoding="utf-8")]
+    for page in old:
+        print(f"{page.relative_to(ROOT)}: {'not up to date' if check else 'written'}")
+        if not check:
+            page.write_text(texts[page], encoding="utf-8")
+    sys.exit(1 if check and old else 0)
+
+
 if __name__ == "__main__":
-    page = SYSTEMS_PAGE.read_text(encoding="utf-8")
-    SYSTEMS_PAGE.write_text(systems_page(page), encoding="utf-8")
-    README.write_text(updated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    main()

@@ -1,9 +1,12 @@
-"""What the README and its neighbours say is so."""
+"""What the README, the pages of docs/ and their neighbours say is so."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import importlib
 import importlib.util
-import json
+import inspect
 import re
 import shlex
 import subprocess
@@ -20,26 +23,54 @@ from segjax.commands import VERBS
 from segjax.data.datasets.folder import folder
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted(ROOT.glob("*.md"))
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *DOCS, ROOT / "benchmarks" / "README.md"]
+FRONT = ROOT / "docs" / "index.md"
+DOORS = ["Learn", "Do", "Look up", "Understand"]
+MOST_LINES_OF_THE_README = 160
 MOST_BYTES_OF_PICTURES = 400_000
 
 
-def blocks(language: str, text: str = README) -> list[str]:
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(language: str, page: Path) -> list[str]:
     """The code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL
+    )
+
+
+def links(page: Path) -> list[str]:
+    """The targets of the links and pictures of a page to files and headings."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", read(page))
+    return [target for target in targets if not target.startswith("http")]
+
+
+def anchors(page: Path) -> set[str]:
+    """What can follow a # in a link to a page: its headings, as GitHub writes them."""
+    text = re.sub(r"^```.*?^```$", "", read(page), flags=re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 def commands() -> Iterator[list[str]]:
     """Yields the arguments of every `segjax` command in the pages."""
     for page in PAGES:
-        for block in blocks("bash", page.read_text(encoding="utf-8")):
+        for block in blocks("bash", page):
             for line in block.splitlines():
                 words = shlex.split(line, comments=True)
                 if words and words[0] == "segjax":
                     yield words[1:]
 
 
+@functools.cache
 def make_tables() -> ModuleType:
     path = ROOT / "docs" / "make_tables.py"
     spec = importlib.util.spec_from_file_location("make_tables", path)
@@ -51,7 +82,7 @@ def make_tables() -> ModuleType:
 
 
 def test_ten_lines_of_python_do_what_their_comments_say() -> None:
-    block = blocks("python")[0]
+    block = blocks("python", README)[0]
     statements = [
         line
         for line in block.splitlines()
@@ -66,9 +97,10 @@ def test_ten_lines_of_python_do_what_their_comments_say() -> None:
         assert str(list(names[name].shape)) == shape
 
 
-def test_the_data_group_of_the_readme_is_understood() -> None:
+def test_the_data_group_of_the_page_is_understood() -> None:
     names: dict = {}
-    exec(compile(blocks("python")[1], "README.md", "exec"), names)
+    (block,) = blocks("python", ROOT / "docs" / "own_images.md")
+    exec(compile(block, "own_images.md", "exec"), names)
     group = names["data"]
     assert group["name"] == "folder"
     given = config_lib.check_arguments(
@@ -78,9 +110,27 @@ def test_the_data_group_of_the_readme_is_understood() -> None:
         folder(data_dir=None, manual_dir=None, **given)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_python_imports_what_exists_and_passes_arguments_that_exist(page: Path) -> None:
+    for block in blocks("python", page):
+        tree = ast.parse(block)
+        imported: dict = {}
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(ast.unparse(node), imported)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            if called.partition(".")[0] in imported and "(" not in called:
+                given = {keyword.arg: None for keyword in node.keywords}
+                function = eval(called, imported)
+                inspect.signature(function).bind(*node.args, **given)
+
+
 def test_the_commands_have_verbs_flags_and_keys_that_exist() -> None:
     found = list(commands())
-    assert len(found) >= 8
+    assert len(found) >= 30
     for words in found:
         verb = words[0] if not words[0].startswith("-") else "train"
         assert verb in VERBS
@@ -113,47 +163,79 @@ def test_help_lists_verbs_and_flags(start: str, patience: float) -> None:
 
 
 def test_every_verb_and_preset_is_told() -> None:
+    page = read(ROOT / "docs" / "command_line.md")
     for verb in VERBS:
-        assert f"| `{verb}` |" in README
+        assert f"| `{verb}` |" in page
     for preset in ("isbi", "paper", "smoke"):
-        assert f"`:{preset}`" in README
+        assert f"`:{preset}`" in page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_that_exist(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
-    missing = [
-        target
-        for target in targets
-        if not target.startswith(("http", "#"))
-        and not (ROOT / target.partition("#")[0]).exists()
-    ]
+def test_the_readme_is_one_page_with_its_two_commands() -> None:
+    text = read(README)
+    assert len(text.splitlines()) <= MOST_LINES_OF_THE_README
+    assert "not measured" not in text
+    for command in ("make demo", "make test", "pip install -e ."):
+        assert re.search(rf"^    {re.escape(command)} ", text, re.MULTILINE)
+
+
+def test_the_front_page_has_four_doors_to_every_page() -> None:
+    assert re.findall(r"^## (.+)$", read(FRONT), re.MULTILINE) == DOORS
+    pages = {page.name for page in DOCS} - {FRONT.name}
+    assert pages <= set(links(FRONT))
+    assert {f"docs/{page}" for page in pages} <= set(links(README))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    missing = []
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            missing.append(target)
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_paths_in_code_style_exist(page: Path) -> None:
     known = r"(?:segjax|configs|tests|docs|notebooks|benchmarks|\.ci)"
-    named = re.findall(rf"`({known}/[\w./-]*\w)`", page.read_text(encoding="utf-8"))
+    named = re.findall(rf"`({known}/[\w./-]*\w)`", read(page))
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_tables_are_what_the_script_draws() -> None:
-    assert make_tables().updated(README) == README, "run: python docs/make_tables.py"
+@pytest.mark.parametrize("page", make_tables().PAGES, ids=name)
+def test_tables_are_what_the_script_draws(page: Path) -> None:
+    assert make_tables().updated(page) == read(page), "run: python docs/make_tables.py"
 
 
 def test_a_measured_value_tells_hardware_and_date() -> None:
     tables = make_tables()
-    results = json.loads(tables.RESULTS.read_text(encoding="utf-8"))["results"]
-    head, _, *rows = tables.result_table(results).splitlines()
-    assert head.count("|") == 8
-    for row in rows:
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
-        has_numbers = any(cell != "-" for cell in cells[2:6])
-        assert has_numbers == (cells[6] != "not measured"), row
+    results = tables.measured_results()
+    drawn = {
+        "results": tables.result_table(results["results"]),
+        "camvid": tables.camvid_table(results["camvid"]),
+        "instances": tables.instance_table(results["instances"]),
+    }
+    for table in drawn.values():
+        head, _, *rows = table.splitlines()
+        columns = [cell.strip() for cell in head.strip("|").split("|")]
+        first = 1 if columns[0] == "system" else 2
+        assert columns[-1] == "measured"
+        for row in rows:
+            cells = [cell.strip() for cell in row.strip("|").split("|")]
+            has_numbers = any(cell != "-" for cell in cells[first:-1])
+            assert has_numbers == (cells[-1] != "not measured"), row
 
 
-def test_a_readme_without_the_comments_is_refused() -> None:
+def test_the_short_table_has_nothing_that_was_not_measured() -> None:
+    tables = make_tables()
+    results = tables.measured_results()
+    front = [{"system": "configs/unet_em.py:paper", "baseline": None}]
+    with pytest.raises(ValueError, match=r"unet_em\.py:paper` was not measured"):
+        tables.front_table({**results, "front": front})
+
+
+def test_a_page_without_the_comments_is_refused() -> None:
     with pytest.raises(ValueError, match="<!-- models -->"):
         make_tables().insert("no tables here", "models", "| a |")
 
