@@ -12,7 +12,7 @@ the list trainaug, whose labels often lie in a folder of their own:
 The paper, on VOC 2012 test (mean IoU): 69.6 from some 2.7 million crops around proposed
 objects, and with up to 50 proposals an image in prediction. Proposals are not part of
 segjax: here the crops are random, at random scale, and in prediction they slide over the
-image. Ours: docs/results.json, which README.md shows.
+image. Ours: docs/results.md.
 
 The paper trains in two stages: 20,000 steps on crops around single objects, which begin
 with VGG-16, then 40,000 on the proposals. The preset paper has the second one's batch,

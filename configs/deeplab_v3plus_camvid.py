@@ -8,7 +8,7 @@ scratch.
         --workdir=runs/deeplab_v3plus_camvid --manual_dir=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours:
-docs/results.json, which README.md shows.
+docs/results.md.
 
 Presets, as `--config=configs/deeplab_v3plus_camvid.py:PRESET`:
 

@@ -8,7 +8,7 @@ pixel, at the size of a laptop, trained from scratch.
         --manual_dir=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours:
-docs/results.json, which README.md shows.
+docs/results.md.
 
 Presets, as `--config=configs/fcn_camvid.py:PRESET`:
 

@@ -7,7 +7,7 @@ no CamVid and no ResNet-18.
         --manual_dir=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours,
-from scratch: docs/results.json, which README.md shows.
+from scratch: docs/results.md.
 
 Presets, as `--config=configs/pspnet_camvid.py:PRESET`:
 

@@ -10,8 +10,7 @@ FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so 
 The paper, on the 233 test images at 360x480 (global accuracy, class average, mean IoU,
 boundary F1), trained on a corpus of 3,433 images that is not public: 90.40, 71.20, 60.10,
 46.84. Ours, trained
-on CamVid's 367 images from scratch (the paper starts from VGG-16): docs/results.json,
-which README.md shows.
+on CamVid's 367 images from scratch (the paper starts from VGG-16): docs/results.md.
 
 Bayesian SegNet: `--config.model.dropout_rate=0.5`; evaluation averages 50 samples with
 `--config.model.sample=True --config.evaluation.samples=50`.

@@ -13,7 +13,7 @@ the numbers of all patches at once (benchmarks/sliding_window.py measures by how
 
 The paper, on the unpublished labels of the ISBI 2012 test stack, as table 1 of U-Net
 (arXiv 1505.04597) has it: warping error 0.000420, Rand error 0.0504. Ours:
-docs/results.json, which README.md shows.
+docs/results.md.
 
 Presets, as `--config=configs/sliding_window_em.py:PRESET`:
 

@@ -7,7 +7,7 @@ padding and no batch normalisation.
         --manual_dir=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours,
-from scratch: docs/results.json, which README.md shows.
+from scratch: docs/results.md.
 
 Presets, as `--config=configs/unet_camvid.py:PRESET`:
 

@@ -7,7 +7,7 @@ Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597, sections 2 and 3.
         --workdir=runs/isbi
 
 The paper, on the unpublished labels of the ISBI 2012 test stack: warping error 0.000353,
-Rand error 0.0382. Ours, with date and hardware: docs/results.json, which README.md shows.
+Rand error 0.0382. Ours, with date and hardware: docs/results.md.
 
 Presets, as `--config=configs/unet_em.py:PRESET`:
 
