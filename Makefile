@@ -20,7 +20,7 @@ SEED ?= 0
 demo: .venv/installed
 	$(BIN)/segjax --config=$(CONFIG) --workdir=$(DEMO)
 	$(BIN)/segjax evaluate --workdir=$(DEMO) --split=test --baseline
-	$(BIN)/segjax prepare --config=$(CONFIG) --split=test --export=$(DEMO)/sections
+	$(BIN)/segjax prepare --config=$(CONFIG) --split=test --write_images=$(DEMO)/sections
 	$(BIN)/segjax predict --workdir=$(DEMO) --input=$(DEMO)/sections/images --output=$(DEMO)/predicted --overlay
 	@echo "Look at $(DEMO)/pictures and $(DEMO)/predicted."
 

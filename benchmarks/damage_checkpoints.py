@@ -137,7 +137,7 @@ def quick() -> Iterator[None]:
         loop._compile, loop._time_step, loop.draw_run = compile_step, time_step, draw
 
 
-def make_run(workdir: Path, data_dir: str) -> dict[int, str]:
+def make_run(workdir: Path, cache_dir: str) -> dict[int, str]:
     """Leaves a run with checkpoints of steps 2 and 4, after it was trained to its end once.
 
     Returns:
@@ -147,7 +147,7 @@ def make_run(workdir: Path, data_dir: str) -> dict[int, str]:
     hashes = {}
     for steps in (2, 4, STEPS):
         config.num_steps = steps
-        hashes[steps] = train(config, workdir, data_dir).parameters_sha256
+        hashes[steps] = train(config, workdir, cache_dir).parameters_sha256
         if steps == 4:
             shutil.copytree(workdir, workdir.with_name("at four"))
     shutil.rmtree(workdir)
@@ -167,7 +167,7 @@ def outcome(action: Callable[[], tuple[int, str]], hashes: dict[int, str]) -> st
 
 
 def try_damage(
-    run: Path, data_dir: str, hashes: dict[int, str], where: str, damage: Callable
+    run: Path, cache_dir: str, hashes: dict[int, str], where: str, damage: Callable
 ) -> dict[str, str]:
     """Damages a copy of the run, and says how loading and resuming ended."""
 
@@ -176,7 +176,7 @@ def try_damage(
         return trained.step, trained.parameters_sha256
 
     def resume() -> tuple[int, str]:
-        result = train(experiment(), copy, data_dir)
+        result = train(experiment(), copy, cache_dir)
         return result.step, result.parameters_sha256
 
     with tempfile.TemporaryDirectory(dir=run.parent) as folder:
@@ -190,15 +190,15 @@ def try_damage(
         }
 
 
-def sweep(folder: Path, data_dir: str, every: int = 1) -> list[dict[str, str]]:
+def sweep(folder: Path, cache_dir: str, every: int = 1) -> list[dict[str, str]]:
     """Tries every n-th damage; returns a row for each."""
     run = folder / "run"
     rows = []
     with quick(), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        hashes = make_run(run, data_dir)
+        hashes = make_run(run, cache_dir)
         todo = list(damages(run / "checkpoints" / "4"))[::every]
         for where, name, damage in todo:
-            row = try_damage(run, data_dir, hashes, where, damage)
+            row = try_damage(run, cache_dir, hashes, where, damage)
             rows.append({"where": where, "damage": name, **row})
     return rows
 

@@ -59,7 +59,7 @@ def drawn(source: str) -> dict[str, np.ndarray]:
 def measure(source: str, file: Path, workdir: Path) -> dict[str, float]:
     """Imports in a process of its own."""
     command = [sys.executable, "-m", "segjax.main", "import"]
-    command += [f"--source={source}", f"--input={file}", f"--workdir={workdir}"]
+    command += [f"--source={source}", f"--weights={file}", f"--workdir={workdir}"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     began = time.perf_counter()
     ended = subprocess.run(

@@ -27,7 +27,7 @@ PATIENCE = 600.0
 """Seconds after which a training that neither saves nor ends is given up."""
 
 
-def command(options: argparse.Namespace, workdir: Path, data_dir: Path) -> list[str]:
+def command(options: argparse.Namespace, workdir: Path, cache_dir: Path) -> list[str]:
     return [
         sys.executable,
         "-m",
@@ -38,7 +38,7 @@ def command(options: argparse.Namespace, workdir: Path, data_dir: Path) -> list[
         f"--config.eval_every={3 * options.checkpoint_every}",
         "--config.log_every=1",
         f"--workdir={workdir}",
-        f"--data_dir={data_dir}",
+        f"--cache_dir={cache_dir}",
     ]
 
 
@@ -148,7 +148,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="default: 12 for each round")
     parser.add_argument("--checkpoint_every", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--data_dir", type=Path)
+    parser.add_argument("--cache_dir", type=Path)
     parser.add_argument("--json", type=Path, help="a file for the outcome")
     options = parser.parse_args()
     options.steps = options.steps or 12 * options.rounds
@@ -160,11 +160,11 @@ def main() -> int:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        data_dir = options.data_dir or Path(folder) / "data"
-        calm = command(options, Path(folder) / "calm", data_dir)
+        cache_dir = options.cache_dir or Path(folder) / "data"
+        calm = command(options, Path(folder) / "calm", cache_dir)
         expected = run_to_the_end(calm)
         workdir = Path(folder) / "killed"
-        arguments = command(options, workdir, data_dir)
+        arguments = command(options, workdir, cache_dir)
         rows = []
         print("| round | within a save | resumed at | reached | damaged |")
         print("|---|---|---|---|---|", flush=True)

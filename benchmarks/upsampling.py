@@ -1,6 +1,6 @@
 """Trains one encoder with each way back to full resolution, and writes the table.
 
-    python benchmarks/upsampling.py --manual_dir=FOLDER --output=benchmarks/results
+    python benchmarks/upsampling.py --data_root=FOLDER --output=benchmarks/results
     python benchmarks/upsampling.py --variant=drawn     # without CamVid
     python benchmarks/upsampling.py --variant=smoke     # does it run?
 
@@ -46,9 +46,9 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     folder = Path(arguments.workdir) / arguments.variant / name
     resumed = folder.exists()
     began = time.perf_counter()
-    result = train(config, folder, manual_dir=arguments.manual_dir)
+    result = train(config, folder, data_root=arguments.data_root)
     seconds = time.perf_counter() - began
-    metrics = evaluate_run(folder, split="test", manual_dir=arguments.manual_dir)
+    metrics = evaluate_run(folder, split="test", data_root=arguments.data_root)
     params = load_trained(folder).variables["params"]
     return {
         "operator": name,
@@ -76,7 +76,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     operators = tuple(runpy.run_path(str(CONFIG))["OPERATORS"])
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--manual_dir", help="folder of CamVid")
+    parser.add_argument("--data_root", help="folder of CamVid")
     parser.add_argument(
         "--variant", choices=("camvid", "drawn", "smoke"), default="camvid"
     )

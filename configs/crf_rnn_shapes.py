@@ -81,7 +81,7 @@ def together() -> dict:
         "evaluation": {
             "split": "validation",
             "trimap_widths": (1, 2, 4),
-            "network": {"crf": {"num_iterations": 10}},
+            "model_overrides": {"crf": {"num_iterations": 10}},
         },
     }
 
@@ -111,7 +111,7 @@ def smoke() -> dict:
         "schedule": {"name": "cosine", "peak": 5e-3, "warmup_steps": 1},
         "evaluation": {
             "split": "validation",
-            "network": {"crf": {"num_iterations": 2}},
+            "model_overrides": {"crf": {"num_iterations": 2}},
         },
     }
 

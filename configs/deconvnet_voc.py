@@ -3,7 +3,7 @@ r"""DeconvNet on PASCAL VOC: 21 classes, of which one is the background.
 Noh, Hong, Han, ICCV 2015, arXiv 1505.04366.
 
     python -m segjax.main --config=configs/deconvnet_voc.py --workdir=runs/deconvnet \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER is VOC2012 (`JPEGImages`, `SegmentationClass`, `ImageSets`). The preset paper wants
 the list trainaug, whose labels often lie in a folder of their own:

@@ -3,7 +3,7 @@ r"""DeepLab v1 on PASCAL VOC 2012: VGG-16 with holes, 20 kinds of objects and ba
 Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062, sections 3 and 5.
 
     python -m segjax.main --config=configs/deeplab_v1_voc.py --workdir=runs/deeplab_v1 \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
 in a folder of their own: `--config.data.labels=SegmentationClassAug`.

@@ -3,7 +3,7 @@ r"""DeepLab v2 on PASCAL VOC 2012: atrous spatial pyramid pooling on ResNet-101 
 Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915, section 4.1.
 
     python -m segjax.main --config=configs/deeplab_v2_voc.py --workdir=runs/deeplab_v2 \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
 in a folder of their own: `--config.data.labels=SegmentationClassAug`.

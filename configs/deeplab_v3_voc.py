@@ -3,7 +3,7 @@ r"""DeepLab v3 on ResNet-101, on PASCAL VOC 2012: 20 kinds of objects and backgr
 Chen, Papandreou, Schroff, Adam 2017, arXiv 1706.05587, section 4.
 
     python -m segjax.main --config=configs/deeplab_v3_voc.py --workdir=runs/deeplab_v3_voc \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
 in a folder of their own: `--config.data.labels=SegmentationClassAug`.
@@ -15,7 +15,7 @@ near; torchvision's weights fit into the preset of that name:
 
     python -m segjax.main --config=configs/deeplab_v3_voc.py:torchvision \
         --config.initialization.input=resnet101.safetensors \
-        --workdir=runs/deeplab_v3_voc --manual_dir=FOLDER
+        --workdir=runs/deeplab_v3_voc --data_root=FOLDER
 
 Evaluated at output stride 8 with the same weights, at one scale; the paper's others are
 `--config.evaluation.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"` with
@@ -83,7 +83,7 @@ def paper() -> dict:
             "scales": (1.0,),
             "flip": False,
             "crop": (SIDE, SIDE),  # all of an image, filled up: one compilation
-            "network": {"backbone": {"output_stride": 8}},
+            "model_overrides": {"backbone": {"output_stride": 8}},
         },
     }
 

@@ -5,7 +5,7 @@ has no CamVid and no ResNet-18: this is its network at the size of a laptop, tra
 scratch.
 
     python -m segjax.main --config=configs/deeplab_v3plus_camvid.py \
-        --workdir=runs/deeplab_v3plus_camvid --manual_dir=FOLDER
+        --workdir=runs/deeplab_v3plus_camvid --data_root=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours:
 docs/results.md.

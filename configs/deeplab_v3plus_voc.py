@@ -3,7 +3,7 @@ r"""DeepLab v3+ on Xception-65, on PASCAL VOC 2012: 20 kinds of objects and back
 Chen, Zhu, Papandreou, Schroff, Adam, ECCV 2018, arXiv 1802.02611, section 4.
 
     python -m segjax.main --config=configs/deeplab_v3plus_voc.py \
-        --workdir=runs/deeplab_v3plus_voc --manual_dir=FOLDER
+        --workdir=runs/deeplab_v3plus_voc --data_root=FOLDER
 
 FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
 in a folder of their own: `--config.data.labels=SegmentationClassAug`.
@@ -18,7 +18,7 @@ images:
 
 Ours: not measured yet. From random weights it does not come near.
 
-Evaluated as trained; `--config.evaluation.network.backbone.output_stride=8` takes the same
+Evaluated as trained; `--config.evaluation.model_overrides.backbone.output_stride=8` takes the same
 weights at a finer stride, and the paper's six scales are
 `--config.evaluation.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"` with
 `--config.evaluation.flip=True` and `--config.evaluation.crop="(881, 881)"`, room for the
@@ -84,7 +84,7 @@ def paper() -> dict:
             "scales": (1.0,),
             "flip": False,
             "crop": (SIDE, SIDE),  # all of an image, filled up: one compilation
-            "network": {"backbone": {"output_stride": 16}},
+            "model_overrides": {"backbone": {"output_stride": 16}},
         },
     }
 

@@ -3,9 +3,9 @@ r"""Dilation8 on PASCAL VOC 2012: a front end without late pooling, and a contex
 Yu & Koltun, ICLR 2016, arXiv 1511.07122, sections 3 to 5, and the authors' release.
 
     python -m segjax.main --config=configs/dilated_voc.py:front_end --workdir=runs/front_end \
-        --config.initialization.input=vgg16.npz --manual_dir=FOLDER
+        --config.initialization.input=vgg16.npz --data_root=FOLDER
     python -m segjax.main --config=configs/dilated_voc.py --workdir=runs/dilated \
-        --config.initialization.input=runs/front_end --manual_dir=FOLDER
+        --config.initialization.input=runs/front_end --data_root=FOLDER
 
 FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
 in a folder of their own: `--config.data.labels=SegmentationClassAug`.

@@ -5,7 +5,7 @@ and stands on VGG-16: this is its decoder, skips at strides 16 and 8 and crops t
 pixel, at the size of a laptop, trained from scratch.
 
     python -m segjax.main --config=configs/fcn_camvid.py --workdir=runs/fcn_camvid \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours:
 docs/results.md.

@@ -3,7 +3,7 @@ r"""FCN on VGG-16, on PASCAL VOC 2012: 20 kinds of objects and background.
 Long, Shelhamer, Darrell, CVPR 2015, arXiv 1411.4038, sections 4 and 5.
 
     python -m segjax.main --config=configs/fcn_voc.py:32s --workdir=runs/fcn32s \
-        --config.initialization.input=vgg16.npz --manual_dir=FOLDER
+        --config.initialization.input=vgg16.npz --data_root=FOLDER
 
 FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
 in a folder of their own: `--config.data.labels=SegmentationClassAug`; vgg16.npz is Caffe's
@@ -17,7 +17,7 @@ Training is staged: FCN-16s starts from a trained FCN-32s, and FCN-8s from that,
 a hundredth of the rate:
 
     python -m segjax.main --config=configs/fcn_voc.py:16s --workdir=runs/fcn16s \
-        --config.initialization.input=runs/fcn32s --manual_dir=FOLDER
+        --config.initialization.input=runs/fcn32s --data_root=FOLDER
 
 The three have the same names for the same parameters, so all weights of the one before
 fit; the score layer that is new is zero, so that it adds nothing at first. FCN-8s at once

@@ -7,7 +7,7 @@ size of each image; here all images train, at one size.
 
     python -m segjax.main --config=configs/keypoint_rcnn_coco.py \
         --config.initialization.input=resnet50.safetensors \
-        --workdir=runs/keypoint_rcnn_coco --manual_dir=FOLDER
+        --workdir=runs/keypoint_rcnn_coco --data_root=FOLDER
 
 FOLDER holds `annotations/`, `train2017/` and `val2017/`. The paper, ResNet-50 on test-dev:
 keypoint AP 62.7 (table 4); torchvision on val2017: 65.0, boxes 54.6. Ours: not measured
@@ -45,7 +45,7 @@ def paper() -> dict:
             "train": "annotations/person_keypoints_train2017.json",
             "validation": "annotations/person_keypoints_val2017.json",
             "keypoints": True,
-            "drop_wrong": True,
+            "skip_invalid": True,
             "allow_unlisted": True,
         },
         "pipeline": {

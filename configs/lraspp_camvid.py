@@ -4,14 +4,14 @@ Howard et al., ICCV 2019, arXiv 1905.02244, section 6.4; the paper measures on C
 and begins with random weights, as does this.
 
     python -m segjax.main --config=configs/lraspp_camvid.py --workdir=runs/lraspp_camvid \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours:
 not measured yet. torchvision's weights fit into the preset of that name:
 
     python -m segjax.main --config=configs/lraspp_camvid.py:torchvision \
         --config.initialization.input=lraspp_mobilenet_v3_large.safetensors \
-        --workdir=runs/lraspp_camvid --manual_dir=FOLDER
+        --workdir=runs/lraspp_camvid --data_root=FOLDER
 
 Presets, as `--config=configs/lraspp_camvid.py:PRESET`:
 

@@ -6,7 +6,7 @@ drops at 60,000 and 80,000, frozen statistics of ImageNet's weights.
 
     python -m segjax.main --config=configs/mask_rcnn_coco.py \
         --config.initialization.input=resnet50.safetensors \
-        --workdir=runs/mask_rcnn_coco --manual_dir=FOLDER
+        --workdir=runs/mask_rcnn_coco --data_root=FOLDER
 
 FOLDER holds `annotations/`, `train2017/` and `val2017/`. The paper, ResNet-101 on test-dev:
 box AP 38.2, mask AP 35.7 (tables 1 and 3); torchvision, ResNet-50 on val2017: 37.9, 34.6.
@@ -41,7 +41,7 @@ def paper() -> dict:
         "log_every": 50,
         "eval_every": 10_000,
         "checkpoint_every": 1000,
-        "data": {"name": "coco", "drop_wrong": True},
+        "data": {"name": "coco", "skip_invalid": True},
         "pipeline": {
             "buckets": BUCKETS,
             "resize": "fit",

@@ -5,7 +5,7 @@ He, ECCV 2018, arXiv 1803.08494). The images are those of the 2018 Data Science 
 (Caicedo et al., Nature Methods 16, 2019), or any folder of that form:
 
     python -m segjax.main --config=configs/mask_rcnn_nuclei.py \
-        --workdir=runs/nuclei --manual_dir=FOLDER
+        --workdir=runs/nuclei --data_root=FOLDER
 
 FOLDER holds `images/` and `labels/` with the same names; 0 is background, and every other
 number an object. `index.csv` with columns `id` and `split` sets the splits. Ours, from

@@ -4,7 +4,7 @@ Zhao, Shi, Qi, Wang, Jia, CVPR 2017, arXiv 1612.01105, sections 3 and 5.1; the p
 no CamVid and no ResNet-18.
 
     python -m segjax.main --config=configs/pspnet_camvid.py --workdir=runs/pspnet_camvid \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours,
 from scratch: docs/results.md.

@@ -3,7 +3,7 @@ r"""PSPNet-101 on PASCAL VOC 2012: 20 kinds of objects and background.
 Zhao, Shi, Qi, Wang, Jia, CVPR 2017, arXiv 1612.01105, sections 3.3, 5.1 and 5.3.
 
     python -m segjax.main --config=configs/pspnet_voc.py --workdir=runs/pspnet_voc \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds VOC2012 (`JPEGImages` and so on) with the list trainaug, whose labels often lie
 in a folder of their own: `--config.data.labels=SegmentationClassAug`.
@@ -14,7 +14,7 @@ torchvision's weights fit into the preset of that name:
 
     python -m segjax.main --config=configs/pspnet_voc.py:torchvision \
         --config.initialization.input=resnet101.safetensors --workdir=runs/pspnet_voc \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 The batch of 16 crops is one batch for the statistics, too, on however many devices. New
 layers learn ten times as fast. Tested by crops that overlap by a third, at one scale, with

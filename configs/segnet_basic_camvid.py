@@ -3,7 +3,7 @@ r"""SegNet-Basic on CamVid: 11 classes of a street, seen from a car.
 Badrinarayanan, Kendall, Cipolla, TPAMI 2017, arXiv 1511.00561, section 3 and table 1.
 
     python -m segjax.main --config=configs/segnet_basic_camvid.py --workdir=runs/segnet_basic \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on).
 

@@ -3,7 +3,7 @@ r"""SegNet on CamVid: 11 classes of a street, seen from a car.
 Badrinarayanan, Kendall, Cipolla, TPAMI 2017, arXiv 1511.00561, section 4 and table 3.
 
     python -m segjax.main --config=configs/segnet_camvid.py --workdir=runs/segnet \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on).
 
@@ -13,12 +13,12 @@ boundary F1), trained on a corpus of 3,433 images that is not public: 90.40, 71.
 on CamVid's 367 images from scratch (the paper starts from VGG-16): docs/results.md.
 
 Bayesian SegNet: `--config.model.dropout_rate=0.5`; evaluation averages 50 samples with
-`--config.model.sample=True --config.evaluation.samples=50`.
+`--config.model.sample=True --config.evaluation.mc_samples=50`.
 
 The encoder can begin as VGG-16 with batch normalisation, trained on ImageNet:
 
     python -m segjax.main --config=configs/segnet_camvid.py:vgg16 --workdir=runs/segnet \
-        --config.initialization.input=vgg16_bn.pth --manual_dir=FOLDER
+        --config.initialization.input=vgg16_bn.pth --data_root=FOLDER
 
 vgg16_bn.pth is torchvision's. The paper's VGG-16 has no norms and is Caffe's; torchvision's
 plain one, `--config.initialization.source=torchvision/vgg16`, leaves the norms as drawn.
@@ -73,7 +73,7 @@ def laptop() -> dict:
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
         "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 20},
-        "evaluation": {"split": "validation", "boundary_f1": False, "samples": 1},
+        "evaluation": {"split": "validation", "boundary_f1": False, "mc_samples": 1},
     }
 
 
@@ -99,7 +99,7 @@ def paper() -> dict:
             "boundary_f1": True,
             "scales": (1.0,),
             "flip": False,
-            "samples": 1,
+            "mc_samples": 1,
         },
         "schedule": {"name": "constant", "peak": 1e-3},
     }

@@ -18,7 +18,7 @@ docs/results.md.
 Presets, as `--config=configs/sliding_window_em.py:PRESET`:
 
     (none)   laptop: fewer channels, embedded data; some minutes on 2 cores
-    isbi     N3's channels, on the ISBI 2012 stack (--manual_dir holds its TIFFs)
+    isbi     N3's channels, on the ISBI 2012 stack (--data_root holds its TIFFs)
     smoke    seconds: a tiny network, two steps, tiny drawn data
 """
 
@@ -56,7 +56,7 @@ def laptop() -> dict:
         "evaluation": {
             "split": "validation",
             "cell_class": 1,
-            "network": {"form": "dense"},
+            "model_overrides": {"form": "dense"},
         },
     }
 

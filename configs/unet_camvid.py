@@ -4,7 +4,7 @@ Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597; the paper has no CamV
 padding and no batch normalisation.
 
     python -m segjax.main --config=configs/unet_camvid.py --workdir=runs/unet_camvid \
-        --manual_dir=FOLDER
+        --data_root=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours,
 from scratch: docs/results.md.

@@ -3,7 +3,7 @@ r"""U-Net on sections of electron microscopy: cell against membrane.
 Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597, sections 2 and 3.
 
     python -m segjax.main --config=configs/unet_em.py --workdir=runs/unet_em
-    python -m segjax.main --config=configs/unet_em.py:isbi --manual_dir=FOLDER \
+    python -m segjax.main --config=configs/unet_em.py:isbi --data_root=FOLDER \
         --workdir=runs/isbi
 
 The paper, on the unpublished labels of the ISBI 2012 test stack: warping error 0.000353,
@@ -12,7 +12,7 @@ Rand error 0.0382. Ours, with date and hardware: docs/results.md.
 Presets, as `--config=configs/unet_em.py:PRESET`:
 
     (none)   laptop: embedded data, a small padded U-Net; 4 minutes on 2 cores
-    isbi     one level more, on the ISBI 2012 stack (--manual_dir holds its TIFFs);
+    isbi     one level more, on the ISBI 2012 stack (--data_root holds its TIFFs);
              20 minutes on 2 cores
     paper    the published network, crop and recipe on the ISBI 2012 stack; wants a GPU
     smoke    seconds: a tiny network, two steps, tiny drawn data
@@ -72,7 +72,7 @@ def isbi() -> dict:
         "data": {"name": "isbi_em"},
         "pipeline": config["pipeline"] | pipeline,
         "model": config["model"] | {"features": (16, 32, 64, 128, 256)},
-        "evaluation": config["evaluation"] | {"symmetries": True},
+        "evaluation": config["evaluation"] | {"dihedral_tta": True},
     }
 
 
@@ -107,7 +107,7 @@ def paper() -> dict:
         },
         "optimizer": {"name": "sgd", "momentum": 0.99},
         "schedule": {"name": "constant", "peak": 1e-3},
-        "evaluation": config["evaluation"] | {"symmetries": True},
+        "evaluation": config["evaluation"] | {"dihedral_tta": True},
     }
 
 

@@ -3,7 +3,7 @@ r"""U-Net on your own images: a folder with images/ and labels/.
 Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597, in its padded form with batch
 normalisation.
 
-    python -m segjax.main --config=configs/unet_folder.py --manual_dir=FOLDER \
+    python -m segjax.main --config=configs/unet_folder.py --data_root=FOLDER \
         --workdir=runs/mine
 
 FOLDER holds images/ and labels/, files of the same names up to the ending; a label has
@@ -38,8 +38,8 @@ def default() -> dict:
             "ignore": placeholder(int),
             "remap": ((255, 1),),
             "channels": 1,
-            "validation_share": 0.2,
-            "test_share": 0.0,
+            "validation_fraction": 0.2,
+            "test_fraction": 0.0,
         },
         "pipeline": {
             "input_size": (256, 256),

@@ -4,13 +4,13 @@ In the manner of table 1 of SegNet (Badrinarayanan, Kendall, Cipolla, TPAMI 2017
 1511.00561): all else being equal, what does the operator do to the result?
 
     python -m segjax.main --config=configs/upsampling_camvid.py:bilinear \
-        --workdir=runs/bilinear --manual_dir=FOLDER
+        --workdir=runs/bilinear --data_root=FOLDER
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on).
 
 SegNet-Basic in the paper, on the 233 test images at 360x480 (global accuracy, class
 average, mean IoU): index unpooling 82.7, 62.0, 47.7; bilinear 77.9, 61.1, 43.3. Ours, all
-six with date and hardware: `python benchmarks/upsampling.py --manual_dir=FOLDER`, and
+six with date and hardware: `python benchmarks/upsampling.py --data_root=FOLDER`, and
 notebooks/02_upsampling.ipynb.
 
 Presets, as `--config=configs/upsampling_camvid.py:PRESET`:

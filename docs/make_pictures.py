@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from segjax.data.files.images import normalize
-from segjax.runs.load import Trained, load_trained
+from segjax.runs.load import TrainedModel, load_trained
 from segjax.training.task import require
 from segjax.types import Record
 from segjax.viz import comparison
@@ -25,20 +25,20 @@ COLORS = 160
 """Colours of the palette: a comparison has greys and few colours, and stays small."""
 
 
-def draw(workdir: Path, output: Path, data_dir: str | None, section: int) -> Path:
+def draw(workdir: Path, output: Path, cache_dir: str | None, section: int) -> Path:
     """Draws one section of the test split beside what a run makes of it.
 
     Args:
       workdir: folder of the run.
       output: folder for the picture.
-      data_dir: where prepared data sets lie; None for the default of TFDS.
+      cache_dir: where prepared data sets lie; None for the default of TFDS.
       section: which section of the split, from 0.
 
     Returns:
       The file.
     """
     trained = load_trained(workdir)
-    dataset = trained.task.open_dataset(data_dir, manual_dir=None)
+    dataset = trained.task.open_dataset(cache_dir, data_root=None)
     record = trained.task.records(dataset, "test")[section]
     picture = _comparison(trained, record)
     path = output / "unet_em.png"
@@ -46,7 +46,7 @@ def draw(workdir: Path, output: Path, data_dir: str | None, section: int) -> Pat
     return path
 
 
-def _comparison(trained: Trained, record: Record) -> Image.Image:
+def _comparison(trained: TrainedModel, record: Record) -> Image.Image:
     task = require(trained.task, "labels", "The picture")
     image = normalize(record["image"], task.normalization)
     page = next(task.predictor(trained.variables).pages([image]))
@@ -65,10 +65,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True, help="a trained run")
     parser.add_argument("--output", type=Path, default=DOCS, help="where to write")
-    parser.add_argument("--data_dir", help="where prepared data sets lie")
+    parser.add_argument("--cache_dir", help="where prepared data sets lie")
     parser.add_argument("--section", type=int, default=0, help="which test section")
     given = parser.parse_args()
-    path = draw(given.workdir, given.output, given.data_dir, given.section)
+    path = draw(given.workdir, given.output, given.cache_dir, given.section)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -73,7 +73,7 @@ def smoke() -> ml_collections.ConfigDict:
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder for prepared data sets, the same for all tests: they are drawn once."""
     return str(tmp_path_factory.mktemp("data"))
 

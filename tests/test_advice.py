@@ -147,7 +147,7 @@ def test_every_module_of_data_that_names_a_key_belongs_to_data_sets():
     [
         ("Give --work_dir=RUN.", "main", "--work_dir"),
         ("Use --checkpoint=newest.", "main", "--checkpoint=newest"),
-        ("segjax predict --keep finds them", "main", "predict --keep"),
+        ("segjax predict --save finds them", "main", "predict --save"),
         ("Set config.optimiser.", "main", "config.optimiser"),
         ("Set config.crf.sigma to 1.", "main", "config.crf.sigma"),
         ("Set config.data.remap.", "voc", "config.data.remap"),
@@ -193,8 +193,8 @@ def test_labels_of_a_fixed_data_set_are_read_by_folder_as_advised(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(path)
     dataset = DATASETS["folder"](
-        data_dir=str(tmp_path / "d"),
-        manual_dir=str(tmp_path / "own"),
+        cache_dir=str(tmp_path / "d"),
+        data_root=str(tmp_path / "own"),
         classes=tuple(zip(LABEL_SPEC.names, LABEL_SPEC.colors, strict=True)),
         remap=((21, 255),),
         channels=1,

@@ -58,7 +58,7 @@ def save(path: Path, values: np.ndarray, mode: str | None = None) -> None:
 
 
 def training(tmp: Path, *more: str) -> list[str]:
-    return [FOLDER, f"--manual_dir={tmp / 'mine'}", *more]
+    return [FOLDER, f"--data_root={tmp / 'mine'}", *more]
 
 
 def with_folder(change: Callable[[Path], None]) -> Callable[[Path], list[str]]:
@@ -137,7 +137,7 @@ def all_ignored(tmp: Path) -> list[str]:
     copy = copy.replace('"ignore": placeholder(int)', '"ignore": 255')
     copy = copy.replace('"remap": ((255, 1),)', '"remap": ()')
     (tmp / "mine.py").write_text(copy)
-    return [f"--config={tmp / 'mine.py'}:smoke", f"--manual_dir={root}"]
+    return [f"--config={tmp / 'mine.py'}:smoke", f"--data_root={root}"]
 
 
 def own_config(old: str, new: str) -> Callable[[Path], list[str]]:
@@ -257,9 +257,9 @@ TRAINING = [
     Case(
         "no data folder named",
         fixed(FOLDER),
-        ("--manual_dir",),
+        ("--data_root",),
     ),
-    Case("missing data folder", training, ("mine", "not a folder", "--manual_dir")),
+    Case("missing data folder", training, ("mine", "not a folder", "--data_root")),
     Case(
         "empty data folder",
         with_folder(lambda root: [p.unlink() for p in root.glob("images/*")]),
@@ -274,9 +274,9 @@ TRAINING = [
         "no image to evaluate on",
         lambda tmp: (
             good_folder(tmp / "mine")
-            and training(tmp, "--config.data.validation_share=0.0")
+            and training(tmp, "--config.data.validation_fraction=0.0")
         ),
-        ('split "validation"', "--config.data.validation_share above 0"),
+        ('split "validation"', "--config.data.validation_fraction above 0"),
     ),
     Case("image without label", with_folder(unlabelled), ("no label", "1.png")),
     Case(
@@ -435,28 +435,28 @@ def check(case, ended, table, tmp_path):
 
 
 @pytest.mark.parametrize("case", ids(TRAINING))
-def test_training(case, main, data_dir, tmp_path, before_compilation, table):
+def test_training(case, main, cache_dir, tmp_path, before_compilation, table):
     arguments = case.make(tmp_path)
     if not any(a.startswith("--workdir") for a in arguments):
         arguments.append(f"--workdir={tmp_path / 'run'}")
     before = snapshot(tmp_path)
-    check(case, main(*arguments, f"--data_dir={data_dir}"), table, tmp_path)
+    check(case, main(*arguments, f"--cache_dir={cache_dir}"), table, tmp_path)
     assert snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("case", ids(USING))
-def test_without_a_run(case, main, data_dir, tmp_path, before_compilation, table):
+def test_without_a_run(case, main, cache_dir, tmp_path, before_compilation, table):
     save(tmp_path / "in.png", grey())
     arguments = case.make(tmp_path)
     if arguments[0] != "predict":
-        arguments.append(f"--data_dir={data_dir}")
+        arguments.append(f"--cache_dir={cache_dir}")
     before = snapshot(tmp_path)
     check(case, main(*arguments), table, tmp_path)
     assert snapshot(tmp_path) == before
 
 
 @pytest.fixture(scope="module")
-def trained(data_dir, tmp_path_factory):
+def trained(cache_dir, tmp_path_factory):
     """A run of two steps."""
     from segjax import config
 
@@ -464,7 +464,7 @@ def trained(data_dir, tmp_path_factory):
     draw, loop.draw_run = loop.draw_run, lambda workdir, *_: [workdir]
     try:
         smoke = config.load(str(ROOT / "configs/unet_em.py:smoke"))
-        train(smoke, workdir, data_dir)
+        train(smoke, workdir, cache_dir)
     finally:
         loop.draw_run = draw
     return workdir
@@ -493,12 +493,12 @@ def test_predicting_into_the_folder_of_the_input(main, trained, tmp_path, table)
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
-def test_workdir_without_a_checkpoint(verb, main, trained, data_dir, tmp_path, table):
+def test_workdir_without_a_checkpoint(verb, main, trained, cache_dir, tmp_path, table):
     (tmp_path / "run").mkdir()
     shutil.copy(trained / "config.json", tmp_path / "run")
     save(tmp_path / "in.png", grey())
     more = {
-        "evaluate": [f"--data_dir={data_dir}"],
+        "evaluate": [f"--cache_dir={cache_dir}"],
         "predict": [f"--input={tmp_path / 'in.png'}", f"--output={tmp_path / 'out'}"],
     }
     before = snapshot(tmp_path)
@@ -512,12 +512,12 @@ def test_workdir_without_a_checkpoint(verb, main, trained, data_dir, tmp_path, t
     assert snapshot(tmp_path) == before
 
 
-def test_a_damaged_newest_checkpoint(main, trained, data_dir, tmp_path, table):
+def test_a_damaged_newest_checkpoint(main, trained, cache_dir, tmp_path, table):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     files = sorted((run / "checkpoints/2/state/d").iterdir())
     cut(max(files, key=lambda path: path.stat().st_size))
-    ended = main("evaluate", f"--workdir={run}", f"--data_dir={data_dir}")
+    ended = main("evaluate", f"--workdir={run}", f"--cache_dir={cache_dir}")
     assert ended.code == 0, ended.stderr
     said = [line for line in ended.stderr.splitlines() if "damaged" in line]
     assert len(said) == 1

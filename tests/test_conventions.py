@@ -214,7 +214,7 @@ def test_functions_that_explain_their_arguments_explain_their_result() -> None:
 
 
 TABLES: dict[str, tuple[Mapping[str, Callable[..., Any]], set[str]]] = {
-    "DATASETS": (DATASETS, {"data_dir", "manual_dir"}),
+    "DATASETS": (DATASETS, {"cache_dir", "data_root"}),
     "AUGMENTATIONS": (AUGMENTATIONS, {"example", "rng"}),
     "MODELS": (MODELS, {"parent", "name"}),
     "LOSSES": (LOSSES, {"outputs", "batch"}),

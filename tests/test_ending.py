@@ -39,12 +39,12 @@ LINE = "segjax: interrupted.\n"
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory, data_dir):
+def workdir(tmp_path_factory, cache_dir):
     """A run that has all its steps."""
     workdir = tmp_path_factory.mktemp("ending") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
-        train(config_lib.load(str(ROOT / EM[len("--config=") :])), workdir, data_dir)
+        train(config_lib.load(str(ROOT / EM[len("--config=") :])), workdir, cache_dir)
     return workdir
 
 
@@ -136,10 +136,10 @@ def test_ctrl_c_while_something_is_imported_is_one_line(name):
     ids=["evaluate, at work", "predict, writing"],
 )
 def test_ctrl_c_ends_a_verb_with_one_line(
-    verb, module, owner, name, workdir, data_dir, images, tmp_path
+    verb, module, owner, name, workdir, cache_dir, images, tmp_path
 ):
     arguments = {
-        "evaluate": (f"--workdir={workdir}", f"--data_dir={data_dir}"),
+        "evaluate": (f"--workdir={workdir}", f"--cache_dir={cache_dir}"),
         "predict": (
             f"--workdir={workdir}",
             f"--input={images}",
@@ -236,8 +236,8 @@ def test_ctrl_c_after_all_is_done_changes_nothing():
     assert (process.returncode, stdout, stderr) == (0, "", "")
 
 
-def test_ctrl_c_before_the_first_step_leaves_at_once(start_segjax, data_dir, tmp_path):
-    process = start_segjax(*LONG, f"--workdir={tmp_path}", f"--data_dir={data_dir}")
+def test_ctrl_c_before_the_first_step_leaves_at_once(start_segjax, cache_dir, tmp_path):
+    process = start_segjax(*LONG, f"--workdir={tmp_path}", f"--cache_dir={cache_dir}")
     read_until(process, "Compiling the training step")
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -251,9 +251,9 @@ def test_ctrl_c_before_the_first_step_leaves_at_once(start_segjax, data_dir, tmp
 
 
 def test_the_first_ctrl_c_of_a_training_saves_and_leaves(
-    start_segjax, data_dir, tmp_path
+    start_segjax, cache_dir, tmp_path
 ):
-    process = start_segjax(*LONG, f"--workdir={tmp_path}", f"--data_dir={data_dir}")
+    process = start_segjax(*LONG, f"--workdir={tmp_path}", f"--cache_dir={cache_dir}")
     read_until(process, "step 2/")
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
@@ -285,10 +285,10 @@ run()
 """
 
 
-def test_the_second_ctrl_c_of_a_training_leaves_at_once(main, data_dir, tmp_path):
+def test_the_second_ctrl_c_of_a_training_leaves_at_once(main, cache_dir, tmp_path):
     """It comes while a checkpoint is written, which does not harm the next start."""
     arguments = (
-        *(EM, f"--workdir={tmp_path}", f"--data_dir={data_dir}"),
+        *(EM, f"--workdir={tmp_path}", f"--cache_dir={cache_dir}"),
         *("--config.num_steps=8", "--config.eval_every=8"),
         "--config.checkpoint_every=2",
     )
@@ -307,7 +307,7 @@ def test_the_second_ctrl_c_of_a_training_leaves_at_once(main, data_dir, tmp_path
 
 
 def test_sigterm_has_the_exit_code_that_is_asked_for(
-    main, data_dir, tmp_path, monkeypatch
+    main, cache_dir, tmp_path, monkeypatch
 ):
     update = Progress.update
 
@@ -320,7 +320,7 @@ def test_sigterm_has_the_exit_code_that_is_asked_for(
     ended = main(
         *LONG,
         f"--workdir={tmp_path}",
-        f"--data_dir={data_dir}",
+        f"--cache_dir={cache_dir}",
         "--interrupted_exit_code=75",
     )
     assert ended.code == 75
@@ -328,9 +328,9 @@ def test_sigterm_has_the_exit_code_that_is_asked_for(
 
 
 def test_training_outlives_those_who_read_what_it_says(
-    start_segjax, data_dir, tmp_path
+    start_segjax, cache_dir, tmp_path
 ):
-    process = start_segjax(EM, f"--workdir={tmp_path}", f"--data_dir={data_dir}")
+    process = start_segjax(EM, f"--workdir={tmp_path}", f"--cache_dir={cache_dir}")
     read_until(process, "Model ")
     process.stderr.close()
     with process:
@@ -453,7 +453,7 @@ def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path):
     ("full", "at"), [("log", 1), ("checkpoints", 1), ("checkpoints", 5)]
 )
 def test_a_full_disk_is_a_sentence_and_costs_no_checkpoint(
-    full, at, main, data_dir, tmp_path, run_with_a_log, monkeypatch
+    full, at, main, cache_dir, tmp_path, run_with_a_log, monkeypatch
 ):
     """From a step on no file may have more than 16 kB, which a checkpoint has."""
     most = 2**14
@@ -474,7 +474,7 @@ def test_a_full_disk_is_a_sentence_and_costs_no_checkpoint(
             *(EM, "--config.num_steps=40", "--config.log_every=1"),
             *("--config.checkpoint_every=4", "--config.eval_every=40"),
             f"--workdir={workdir}",
-            f"--data_dir={data_dir}",
+            f"--cache_dir={cache_dir}",
         )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -510,15 +510,15 @@ FAILURES = (no_memory_of_xla, no_memory_of_numpy, no_memory_of_an_accelerator)
 
 @pytest.mark.parametrize("fail", FAILURES)
 def test_a_step_that_is_too_large_says_what_makes_it_smaller(
-    fail, main, data_dir, tmp_path, monkeypatch
+    fail, main, cache_dir, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Programs, "__call__", fail)
+        patch.setattr(loop.CompiledStep, "__call__", fail)
         ended = main(
             EM,
             "--config.batch_size=8",
             f"--workdir={tmp_path / 'run'}",
-            f"--data_dir={data_dir}",
+            f"--cache_dir={cache_dir}",
         )
     assert ended.code == 1
     assert "There is not enough memory" in ended.sentence
@@ -530,7 +530,7 @@ def test_a_step_that_is_too_large_says_what_makes_it_smaller(
     again = main(
         *(EM, *ways, "--interrupted_exit_code=75"),  # which it is not
         f"--workdir={tmp_path / 'other'}",
-        f"--data_dir={data_dir}",
+        f"--cache_dir={cache_dir}",
     )
     assert again.code == 0, again.stderr
 
@@ -538,10 +538,10 @@ def test_a_step_that_is_too_large_says_what_makes_it_smaller(
 @pytest.mark.parametrize("fail", FAILURES)
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
 def test_an_image_that_is_too_large_says_the_tile_that_is_not(
-    verb, fail, main, workdir, data_dir, images, tmp_path, monkeypatch
+    verb, fail, main, workdir, cache_dir, images, tmp_path, monkeypatch
 ):
     arguments = {
-        "evaluate": (f"--data_dir={data_dir}",),
+        "evaluate": (f"--cache_dir={cache_dir}",),
         "predict": (f"--input={images / '0.png'}", f"--output={tmp_path / 'out'}"),
     }[verb]
     monkeypatch.setenv("HOME", str(workdir.parent))
@@ -604,7 +604,7 @@ def test_errors_have_sentences_where_they_are_not_ours(error, said):
         ["predict", "--workdir={}", "--input=x", "--output=y"],
         ["--config=configs/unet_em.py:smoke", "--workdir={}"],
         ["--config={}.py", "--workdir=x"],
-        ["prepare", "--config=configs/unet_folder.py", "--manual_dir={}"],
+        ["prepare", "--config=configs/unet_folder.py", "--data_root={}"],
     ],
     ids=" ".join,
 )

@@ -30,9 +30,9 @@ def workdir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ended(workdir, data_dir, run_segjax):
+def ended(workdir, cache_dir, run_segjax):
     """A training through a process of its own."""
-    return run_segjax(EM, f"--workdir={workdir}", f"--data_dir={data_dir}")
+    return run_segjax(EM, f"--workdir={workdir}", f"--cache_dir={cache_dir}")
 
 
 def test_train_is_the_verb_that_need_not_be_given(ended, workdir):
@@ -62,9 +62,12 @@ def test_the_screen_before_training_says_what_there_is(ended):
 
 @pytest.mark.usefixtures("ended")
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_evaluate_ends_with_one_json_object(main, workdir, data_dir, split):
+def test_evaluate_ends_with_one_json_object(main, workdir, cache_dir, split):
     ended = main(
-        "evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}", f"--split={split}"
+        "evaluate",
+        f"--workdir={workdir}",
+        f"--cache_dir={cache_dir}",
+        f"--split={split}",
     )
     assert ended.code == 0, ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
@@ -79,19 +82,19 @@ def test_evaluate_ends_with_one_json_object(main, workdir, data_dir, split):
 
 
 @pytest.mark.usefixtures("ended")
-def test_evaluate_agrees_with_what_training_measured(main, workdir, data_dir, ended):
-    again = main("evaluate", f"--workdir={workdir}", f"--data_dir={data_dir}")
+def test_evaluate_agrees_with_what_training_measured(main, workdir, cache_dir, ended):
+    again = main("evaluate", f"--workdir={workdir}", f"--cache_dir={cache_dir}")
     found, before = (json.loads(x.stdout.splitlines()[-1]) for x in (again, ended))
     assert found["parameters_sha256"] == before["parameters_sha256"]
     assert found["mean_iou"] == pytest.approx(before["mean_iou"], abs=1e-3)
 
 
 @pytest.mark.usefixtures("ended")
-def test_evaluate_best_and_baseline(main, workdir, data_dir):
+def test_evaluate_best_and_baseline(main, workdir, cache_dir):
     ended = main(
         "evaluate",
         f"--workdir={workdir}",
-        f"--data_dir={data_dir}",
+        f"--cache_dir={cache_dir}",
         "--checkpoint=best",
         "--baseline",
         "--tile=32",
@@ -170,14 +173,14 @@ def test_prepare_exports_neither_into_its_data_nor_over_labels(main, tmp_path):
     shutil.copytree(tmp_path / "mine", tmp_path / "other")
     before = {path: path.read_bytes() for path in tmp_path.glob("*/*/*.png")}
     asked = ("prepare", "--config=configs/unet_folder.py:smoke")
-    asked += (f"--manual_dir={tmp_path / 'mine'}", f"--data_dir={tmp_path / 'data'}")
-    ended = main(*asked, f"--export={tmp_path / 'mine'}", "--overwrite")
+    asked += (f"--data_root={tmp_path / 'mine'}", f"--cache_dir={tmp_path / 'data'}")
+    ended = main(*asked, f"--write_images={tmp_path / 'mine'}", "--overwrite")
     assert "mine is the folder of the data set" in ended.sentence
-    ended = main(*asked, f"--export={tmp_path / 'other'}")
+    ended = main(*asked, f"--write_images={tmp_path / 'other'}")
     assert "other files would be overwritten" in ended.sentence
     assert "--overwrite to replace them" in ended.sentence
     assert {path: path.read_bytes() for path in before} == before
-    ended = main(*asked, f"--export={tmp_path / 'other'}", "--overwrite")
+    ended = main(*asked, f"--write_images={tmp_path / 'other'}", "--overwrite")
     assert ended.code == 0, ended.stderr
     assert {path: path.read_bytes() for path in before} != before
 
@@ -191,18 +194,18 @@ def test_import_makes_a_folder_that_predicts(main, tmp_path):
     safetensors.numpy.save_file(state, tmp_path / "weights.safetensors")
     run = f"--workdir={tmp_path / 'run'}"
     asked = ("import", f"--source={source}", run)
-    missing = main(*asked, f"--input={tmp_path / 'none.npz'}")
+    missing = main(*asked, f"--weights={tmp_path / 'none.npz'}")
     assert missing.code == 1
     assert "There is no file" in missing.sentence
     state.pop("classifier.scale.1.weight")
     safetensors.numpy.save_file(state, tmp_path / "less.safetensors")
-    less = main(*asked, f"--input={tmp_path / 'less.safetensors'}")
+    less = main(*asked, f"--weights={tmp_path / 'less.safetensors'}")
     assert less.code == 1
     assert "1 missing: classifier.scale.1.weight" in less.sentence
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.json").write_text("mine")
-    asked = (*asked, f"--input={tmp_path / 'weights.safetensors'}")
+    asked = (*asked, f"--weights={tmp_path / 'weights.safetensors'}")
     assert "config.json would be overwritten" in main(*asked).sentence
     ended = main(*asked, "--overwrite")
     assert ended.code == 0, ended.stderr
@@ -247,8 +250,10 @@ def test_summary_is_a_table_or_json(main):
     assert found["parameters"] == 31_030_658
 
 
-def test_prepare_builds_and_exports(main, data_dir, tmp_path):
-    ended = main("prepare", EM, f"--data_dir={data_dir}", f"--export={tmp_path}")
+def test_prepare_builds_and_exports(main, cache_dir, tmp_path):
+    ended = main(
+        "prepare", EM, f"--cache_dir={cache_dir}", f"--write_images={tmp_path}"
+    )
     assert ended.code == 0, ended.stderr
     assert "em_sections: train 2" in ended.stdout
     names = {path.name for path in (tmp_path / "images").iterdir()}
@@ -269,8 +274,8 @@ def test_a_folder_of_ones_own_trains(main, tmp_path, monkeypatch):
     ended = main(
         "train",
         "--config=configs/unet_folder.py:smoke",
-        f"--manual_dir={tmp_path / 'mine'}",
-        f"--data_dir={tmp_path / 'data'}",
+        f"--data_root={tmp_path / 'mine'}",
+        f"--cache_dir={tmp_path / 'data'}",
         f"--workdir={tmp_path / 'run'}",
     )
     assert ended.code == 0, ended.stderr
@@ -278,7 +283,7 @@ def test_a_folder_of_ones_own_trains(main, tmp_path, monkeypatch):
     assert json.loads(ended.stdout.splitlines()[-1])["step"] == 2
 
 
-def test_overrides_reach_the_run(main, data_dir, tmp_path, monkeypatch):
+def test_overrides_reach_the_run(main, cache_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
     ended = main(
         "train",
@@ -287,7 +292,7 @@ def test_overrides_reach_the_run(main, data_dir, tmp_path, monkeypatch):
         "--config.num_steps=3",
         "--config.optimizer.weight_decay=0.5",
         f"--workdir={tmp_path}",
-        f"--data_dir={data_dir}",
+        f"--cache_dir={cache_dir}",
     )
     assert ended.code == 0, ended.stderr
     kept = json.loads((tmp_path / "config.json").read_text())

@@ -52,8 +52,8 @@ def run(values: Flags) -> None:
         tile=values.tile,
         baseline=values.baseline,
         crf=values.crf,
-        data_dir=path_of(values, "data_dir"),
-        manual_dir=path_of(values, "manual_dir"),
+        cache_dir=path_of(values, "cache_dir"),
+        data_root=path_of(values, "data_root"),
     )
     for name, value in result.items():
         if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Makes --workdir of the weights in --input that others have trained (--source)."""
+"""Makes --workdir of the file in --weights that others have trained (--source)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segjax.commands.shared_flags import (
     workdir_of,
 )
 
-THINGS = ("source", "input", "workdir")
+THINGS = ("source", "weights", "workdir")
 
 
 def define(values: Flags) -> None:
@@ -25,7 +25,7 @@ def define(values: Flags) -> None:
         flag_values=values,
     )
     flags.DEFINE_string(
-        "input",
+        "weights",
         None,
         "The file of weights, ending in .safetensors, .npz or .pth.",
         flag_values=values,
@@ -39,6 +39,6 @@ def run(values: Flags) -> None:
     from segjax.runs.imported import import_weights
 
     source = required(values, "source", "such as torchvision/deeplabv3_resnet50")
-    file = required(values, "input", "a file ending in .safetensors, .npz or .pth")
+    file = required(values, "weights", "a file ending in .safetensors, .npz or .pth")
     workdir, overwrite = workdir_of(values), values.overwrite
     print_result(import_weights(source, file, workdir, overwrite=overwrite))

@@ -24,7 +24,7 @@ def define(values: Flags) -> None:
     define_config(values)
     define_data(values)
     flags.DEFINE_string(
-        "export",
+        "write_images",
         None,
         "A folder; writes images/ and labels/ of a split there.",
         flag_values=values,
@@ -39,10 +39,10 @@ def run(values: Flags) -> None:
     from segjax.training.preflight import describe_dataset
 
     task = make_task(config_of(values))
-    source, folder = path_of(values, "manual_dir"), None
-    if values.export is not None:
-        folder = required(values, "export", "the folder to write to")
-    dataset = task.open_dataset(path_of(values, "data_dir"), source)
+    source, folder = path_of(values, "data_root"), None
+    if values.write_images is not None:
+        folder = required(values, "write_images", "the folder to write to")
+    dataset = task.open_dataset(path_of(values, "cache_dir"), source)
     ending.say(describe_dataset(dataset))
     if folder:
         split, overwrite = values.split or "train", values.overwrite

@@ -41,13 +41,13 @@ def define_workdir(values: Flags) -> None:
 def define_data(values: Flags) -> None:
     """Defines where prepared and own data lie."""
     flags.DEFINE_string(
-        "data_dir",
+        "cache_dir",
         None,
         "Where prepared data sets lie; default: that of TFDS.",
         flag_values=values,
     )
     flags.DEFINE_string(
-        "manual_dir",
+        "data_root",
         None,
         "Your own files: stacks of a challenge, images/ and labels/.",
         flag_values=values,

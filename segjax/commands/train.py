@@ -45,7 +45,7 @@ def run(values: Flags) -> None:
 
     config, workdir = config_of(values), workdir_of(values)
     result = train(
-        config, workdir, path_of(values, "data_dir"), path_of(values, "manual_dir")
+        config, workdir, path_of(values, "cache_dir"), path_of(values, "data_root")
     )
     print_result(
         {

@@ -27,10 +27,10 @@ def define(values: Flags) -> None:
     define_split(values, "the one that is evaluated during training")
     define_checkpoint(values)
     flags.DEFINE_integer(
-        "images", 100, "Of how many images.", lower_bound=1, flag_values=values
+        "num_images", 100, "Of how many images.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_bool(
-        "keep", False, "Puts the values into the run's config.", flag_values=values
+        "save", False, "Puts the values into the run's config.", flag_values=values
     )
 
 
@@ -42,10 +42,10 @@ def run(values: Flags) -> None:
         workdir_of(values),
         split=values.split,
         best=is_best(values),
-        images=values.images,
-        keep=values.keep,
-        data_dir=path_of(values, "data_dir"),
-        manual_dir=path_of(values, "manual_dir"),
+        num_images=values.num_images,
+        save=values.save,
+        cache_dir=path_of(values, "cache_dir"),
+        data_root=path_of(values, "data_root"),
     )
     found = ", ".join(f"{k}={v!r}" for k, v in result["crf"].items())
     ending.say(f"crf = dict({found})")

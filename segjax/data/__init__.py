@@ -1,6 +1,6 @@
 """Images and labels: reading, checking, drawing, augmenting, batching.
 
-`DATASETS[name](data_dir=..., manual_dir=..., **arguments)` gives a `Dataset`. A module
+`DATASETS[name](cache_dir=..., data_root=..., **arguments)` gives a `Dataset`. A module
 is imported when its data set is asked for, so `import segjax.data` costs nothing.
 """
 
@@ -77,7 +77,7 @@ class _Datasets(Mapping[str, Callable[..., "Dataset"]]):
 
 
 DATASETS: Mapping[str, Callable[..., Dataset]] = _Datasets()
-"""Data sets by name; each takes `data_dir`, `manual_dir` and the config's arguments."""
+"""Data sets by name; each takes `cache_dir`, `data_root` and the config's arguments."""
 
 
 def is_drawn(name: str) -> bool:

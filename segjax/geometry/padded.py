@@ -9,7 +9,9 @@ from segjax.geometry.tiles import Geometry
 
 
 @functools.cache
-def any_size(layers: tuple[Layer, ...], stride: int, minimum: int = 1) -> Geometry:
+def padded_geometry(
+    layers: tuple[Layer, ...], stride: int, minimum: int = 1
+) -> Geometry:
     """The geometry of a padded network that takes images of every size.
 
     Tiles start at multiples of the stride but end anywhere, so the halo is what the pixel
@@ -26,7 +28,7 @@ def any_size(layers: tuple[Layer, ...], stride: int, minimum: int = 1) -> Geomet
 
     Example:
       >>> pool, up = Layer("pool", 2, 2), Layer("up", 4, 2, padding=1, transposed=True)
-      >>> any_size((pool, up), stride=2)
+      >>> padded_geometry((pool, up), stride=2)
       Geometry(stride=2, margin=0, halo=2, minimum=1, offset=None)
     """
     halo = 0

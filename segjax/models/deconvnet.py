@@ -19,7 +19,7 @@ from segjax.layers.unpool import pool, unpool
 from segjax.types import Array, Dtype, Outputs
 
 
-class Spread(nn.Module):
+class FullyConnectedTranspose(nn.Module):
     """The transposed convolution of stride 1 that makes a window of each pixel.
 
     It is one matrix product and sums of moved maps: there are few pixels, and a
@@ -53,7 +53,7 @@ class Spread(nn.Module):
 
 
 def _sum_moved(maps: Array, *, axis: int) -> Array:
-    """Sums maps `[taps, ...]`, of which map t is moved by t pixels along an axis."""
+    """InstanceMetrics maps `[taps, ...]`, of which map t is moved by t pixels along an axis."""
     taps = maps.shape[0]
     rest = [(0, 0)] * (maps.ndim - 2 - axis)
 
@@ -144,7 +144,9 @@ class DeconvNet(nn.Module):
 
         x = conv(x, self.fc_features, "fc6", self.window, 0)
         x = conv(x, self.fc_features, "fc7", 1, 0)
-        x = Spread(self.features[-1], self.window, **types, name="fc6_deconv")(x)
+        x = FullyConnectedTranspose(
+            self.features[-1], self.window, **types, name="fc6_deconv"
+        )(x)
         x = self._normalized(x, "fc6_deconv", train)
 
         for i, (features, depth) in reversed(levels):

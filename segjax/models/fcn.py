@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from segjax.backbones.vgg import VGG
 from segjax.geometry.alignment import IMAGE, Path, Step, align, minimum_side
 from segjax.geometry.fields import Layer, receptive_field
-from segjax.geometry.padded import any_size
+from segjax.geometry.padded import padded_geometry
 from segjax.geometry.paths import under
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
@@ -226,4 +226,4 @@ class FCN(nn.Module):
         minimum = minimum_side(coarse, targets, self.upsampling != "resize")
         if self.upsampling == "resize":
             return Geometry(stride, halo=None, minimum=minimum, offset=None)
-        return any_size(self.layers(), stride, minimum)
+        return padded_geometry(self.layers(), stride, minimum)

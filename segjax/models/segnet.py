@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.geometry.padded import any_size
+from segjax.geometry.padded import padded_geometry
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_shares
 from segjax.layers.conv import Conv
@@ -141,4 +141,4 @@ class SegNet(nn.Module):
     @property
     def geometry(self) -> Geometry:
         """Which input sides are legal, and what tiles must know."""
-        return any_size(self.layers(), 2 ** len(self.features))
+        return padded_geometry(self.layers(), 2 ** len(self.features))

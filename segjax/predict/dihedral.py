@@ -16,7 +16,7 @@ Apply = Callable[[Any, Array], Array]
 _ROWS, _COLUMNS = 1, 2
 
 
-def over_symmetries(apply: Apply) -> Apply:
+def over_dihedral(apply: Apply) -> Apply:
     """Averages the class probabilities over the eight symmetries of the square.
 
     Sections of tissue have no up and no left, so all eight are as likely as the one that

@@ -17,7 +17,7 @@ import numpy as np
 
 from segjax.data.downscale import area_average
 from segjax.ops.resizing.resize import resize_bilinear
-from segjax.predict.tiled import in_forms
+from segjax.predict.tiled import in_outputs
 from segjax.types import Array
 
 
@@ -71,4 +71,4 @@ def _answer(
     height, width, _ = logits.shape
     large = resize_bilinear(logits[None], size=(height * factor, width * factor))
     large = large[0, : size[0], : size[1]]
-    return in_forms(large, forms)
+    return in_outputs(large, forms)

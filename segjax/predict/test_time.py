@@ -20,14 +20,14 @@ import numpy as np
 from segjax.geometry.tiles import Geometry, plan
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.predict.dihedral import log_probabilities
-from segjax.predict.tiled import Block, check_image, in_forms
+from segjax.predict.tiled import Block, check_image, in_outputs
 from segjax.types import Array
 
 _COLUMNS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Passes:
+class TestTimeAugmentation:
     """What is averaged for one image.
 
     Attributes:
@@ -81,7 +81,7 @@ class AveragedPredictor:
         self,
         apply: Callable[[Array], Array],
         geometry: Geometry,
-        passes: Passes,
+        passes: TestTimeAugmentation,
         *,
         batch_size: int = 1,
         sharding: jax.sharding.Sharding | None = None,
@@ -278,4 +278,4 @@ def _place(total: Array, part: Array, i: int, j: int) -> Array:
 @jax.jit(static_argnums=1)
 def _answer(total: Array, forms: tuple[str, ...]) -> dict[str, Array]:
     logits = log_probabilities(total / total.sum(-1, keepdims=True))
-    return in_forms(logits, forms)
+    return in_outputs(logits, forms)

@@ -28,7 +28,7 @@ FORMS: dict[str, Callable[[Array], Array]] = {
 """What can be asked for, each made of the logits `[B, H, W, K]` on the device."""
 
 
-def in_forms(logits: Array, forms: Sequence[str]) -> dict[str, Array]:
+def in_outputs(logits: Array, forms: Sequence[str]) -> dict[str, Array]:
     """Logits `[..., K]` in each form that is asked for, by keys of `FORMS`; traceable."""
     return {form: FORMS[form](logits) for form in forms}
 
@@ -242,7 +242,7 @@ class Predictor:
 def _run(
     apply: jax.tree_util.Partial, images: Array, forms: tuple[str, ...]
 ) -> dict[str, Array]:
-    return in_forms(apply(images), forms)
+    return in_outputs(apply(images), forms)
 
 
 def _fetch(tiles: list[_Tile], values: dict[str, Array]) -> Iterator[Block]:

@@ -17,8 +17,8 @@ def evaluate_run(
     tile: int | None = None,
     baseline: bool = False,
     crf: bool = False,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
 ) -> dict[str, Any]:
     """Measures a checkpoint of a run on a split of its data set.
 
@@ -31,8 +31,8 @@ def evaluate_run(
         cells in grey images, that and a watershed for objects, elsewhere the
         commonest class at each place.
       crf: whether `config.crf` of the run refines the predictions.
-      data_dir: where prepared data sets lie.
-      manual_dir: where the person's own files lie.
+      cache_dir: where prepared data sets lie.
+      data_root: where the person's own files lie.
 
     Returns:
       `step`, `split`, `parameters_sha256`, with a CRF its values as `crf`, and every
@@ -42,7 +42,7 @@ def evaluate_run(
     trained = load_trained(workdir, best=best)
     task, variables = trained.task, trained.variables
     refinement = trained.refinement() if crf else None
-    dataset = task.open_dataset(data_dir, manual_dir)
+    dataset = task.open_dataset(cache_dir, data_root)
     split = task.evaluation.split if split is None else split
     report = task.evaluate(variables, dataset, split, tile=tile, crf=refinement)
     below = task.baseline(dataset, split) if baseline else {}

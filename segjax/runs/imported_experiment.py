@@ -102,7 +102,7 @@ def _detector(group: dict[str, Any]) -> Imported:
     """
     spec, objects = coco_specs(group["num_classes"], group.get("keypoints"))
     raw_ids = group["num_classes"] == RAW_CLASSES
-    data: dict[str, Any] = {"name": "coco", "raw_ids": raw_ids, "drop_wrong": True}
+    data: dict[str, Any] = {"name": "coco", "raw_ids": raw_ids, "skip_invalid": True}
     masks = config_lib.argument(MODELS[DETECTOR], group, "masks")
     best = "mask_AP" if masks else "box_AP"
     if objects.keypoints is not None:
@@ -111,7 +111,7 @@ def _detector(group: dict[str, Any]) -> Imported:
             "train": "annotations/person_keypoints_train2017.json",
             "validation": "annotations/person_keypoints_val2017.json",
             "keypoints": True,
-            "drop_wrong": True,
+            "skip_invalid": True,
             "allow_unlisted": True,
         }
         best = "keypoint_AP"

@@ -25,7 +25,7 @@ from segjax.training.workdir import read_config
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A checkpoint, loaded.
 
     Attributes:
@@ -99,7 +99,7 @@ class Trained:
             one.
 
         Returns:
-          A function of an image; see `segjax.tasks.instance.files.Finder`.
+          A function of an image; see `segjax.tasks.instance.files.InstancePredictor`.
 
         Raises:
           UserError: if the network labels pixels, for which `labels` is.
@@ -114,7 +114,7 @@ class Trained:
 
 def load_trained(
     workdir: str | Path, *, best: bool = False, step: int | None = None
-) -> Trained:
+) -> TrainedModel:
     """Loads the newest checkpoint of a run, the best, or that of a step.
 
     Args:
@@ -161,7 +161,7 @@ def load_trained(
             )
     objects = about.get("instances")
     spec_type = InstanceClasses if objects else LabelSpec
-    return Trained(
+    return TrainedModel(
         task=task,
         variables=state.variables,
         channels=about["channels"],

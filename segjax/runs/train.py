@@ -21,16 +21,16 @@ log = logging.getLogger("segjax")
 def train(
     config: ml_collections.ConfigDict,
     workdir: str | Path,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
 ) -> Result:
     """Trains to the last step, resuming what the workdir holds.
 
     Args:
       config: the experiment.
       workdir: folder of the run; made where it is missing.
-      data_dir: where prepared data sets lie; None for the default of TFDS.
-      manual_dir: where the person's own files lie.
+      cache_dir: where prepared data sets lie; None for the default of TFDS.
+      data_root: where the person's own files lie.
 
     Returns:
       How it ended.
@@ -40,12 +40,12 @@ def train(
     """
     workdir = Path(workdir)
     with StopSignal() as stop:
-        with sharding.together():
+        with sharding.fail_together():
             task = make_task(config)
             initialization.check(config)
             devices = Devices()
             devices.check_batch_size(config.batch_size)
-            dataset = task.open_dataset(data_dir, manual_dir)
+            dataset = task.open_dataset(cache_dir, data_root)
             for split in ("train", task.evaluation.split):
                 task.records(dataset, split)
             log.info("%s", describe_experiment(task, dataset, devices))

@@ -32,10 +32,10 @@ def tune_run(
     *,
     split: str | None = None,
     best: bool = False,
-    images: int = 100,
-    keep: bool = False,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    num_images: int = 100,
+    save: bool = False,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
 ) -> dict[str, Any]:
     """Searches for `config.crf` of a run, on a split of its data set.
 
@@ -43,10 +43,10 @@ def tune_run(
       workdir: the folder of the run.
       split: with labels; by default the one that is evaluated during training.
       best: whether the best checkpoint predicts instead of the newest.
-      images: how many images of the split, evenly spread over it.
-      keep: whether the values found are written into the run's config.
-      data_dir: where prepared data sets lie.
-      manual_dir: where the person's own files lie.
+      num_images: how many images of the split, evenly spread over it.
+      save: whether the values found are written into the run's config.
+      cache_dir: where prepared data sets lie.
+      data_root: where the person's own files lie.
 
     Returns:
       `step`, `split`, `images`, the mean IoU as `without_crf/mean_iou`,
@@ -54,21 +54,21 @@ def tune_run(
 
     Raises:
       UserError: for anything that a person can put right; before the search, where
-        `keep` is wanted and the run cannot be written. A training may go on meanwhile;
+        `save` is wanted and the run cannot be written. A training may go on meanwhile;
         if it is there at the end, what was found is told and not kept.
     """
     workdir = Path(workdir)
-    if keep:
+    if save:
         read_config(workdir)  # says what is wrong where there is no run
         check_workdir(workdir)
         check_lock(workdir)
-    found = _search(workdir, split, best, images, data_dir, manual_dir)
-    if keep:
-        _keep(workdir, found["crf"])
+    found = _search(workdir, split, best, num_images, cache_dir, data_root)
+    if save:
+        _save(workdir, found["crf"])
     return found
 
 
-def _keep(workdir: Path, crf: dict[str, Any]) -> None:
+def _save(workdir: Path, crf: dict[str, Any]) -> None:
     """Writes what was found into the config of a run, or tells what it was."""
     try:
         with lock(workdir):
@@ -86,19 +86,19 @@ def _search(
     workdir: Path,
     split: str | None,
     best: bool,
-    images: int,
-    data_dir: str | None,
-    manual_dir: str | None,
+    num_images: int,
+    cache_dir: str | None,
+    data_root: str | None,
 ) -> dict[str, Any]:
     """Searches; the arguments and the result are those of `tune_run`."""
     trained = load_trained(workdir, best=best)
     task = require(trained.task, "crf", "tune crf")
-    dataset = task.open_dataset(data_dir, manual_dir)
+    dataset = task.open_dataset(cache_dir, data_root)
     split = task.evaluation.split if split is None else split
     records = task.records(dataset, split)
     if "label" not in records[0]:
         raise UserError(f'The split "{split}" has no labels to compare with.')
-    places = np.linspace(0, len(records) - 1, min(images, len(records)))
+    places = np.linspace(0, len(records) - 1, min(num_images, len(records)))
     chosen = [records[int(i)] for i in places.round()]
     predictor = task.predictor(trained.variables, tile=task.evaluation.tile)
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, 
 
     Predicting needs no data set but this. `records` tells changed data: of each split
     how many records there are, and a hash of three of them. `max_intensity` is for the
-    CRF, see `Trained`.
+    CRF, see `TrainedModel`.
     """
     about = {
         "config": json.loads(config_lib.to_json(config)),
@@ -81,7 +81,7 @@ def check_data(
 
 
 def _max_intensity(dataset: Dataset) -> int | None:
-    """The range of training images of 16 bits, for `Trained`."""
+    """The range of training images of 16 bits, for `TrainedModel`."""
     records = dataset.splits.get("train", ())
     if dataset.instances is not None or not len(records):
         return None

@@ -19,22 +19,22 @@ log = logging.getLogger("segjax")
 
 
 def open_data(
-    config: ml_collections.ConfigDict, data_dir: str | None, manual_dir: str | None
+    config: ml_collections.ConfigDict, cache_dir: str | None, data_root: str | None
 ) -> Dataset:
     """Opens the data set of `config.data`, preparing it where that has not been done.
 
     Raises:
       UserError: if files are missing or wrong.
     """
-    if manual_dir is not None and is_drawn(str(config.data.get("name"))):
+    if data_root is not None and is_drawn(str(config.data.get("name"))):
         log.warning(
-            'The data set "%s" is drawn: --manual_dir=%s is not read. Your own files '
+            'The data set "%s" is drawn: --data_root=%s is not read. Your own files '
             "want another preset, or another config.",
             config.data.name,
-            manual_dir,
+            data_root,
         )
     return config_lib.build(
-        DATASETS, config.data, "data", data_dir=data_dir, manual_dir=manual_dir
+        DATASETS, config.data, "data", cache_dir=cache_dir, data_root=data_root
     )
 
 

@@ -30,7 +30,7 @@ from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.step import Metrics
 from segjax.training.stop import StopSignal
 from segjax.training.task import InitialWeights, Report, Task
-from segjax.training.workdir import LOG, lock, make_workdir, settle_config
+from segjax.training.workdir import LOG, lock, make_workdir, write_or_check_config
 from segjax.training.writer import Writer, read_rows
 
 log = logging.getLogger("segjax")
@@ -95,11 +95,11 @@ def fit(
     for what in ("config", "label_spec", "records", INITIALIZATION):
         sharding.check_same(what, json.dumps(about.get(what), sort_keys=True))
     with contextlib.ExitStack() as stack:
-        with sharding.together():
+        with sharding.fail_together():
             if sharding.process_index() == 0:
                 make_workdir(workdir)
                 stack.enter_context(lock(workdir))
-                settle_config(workdir, config)
+                write_or_check_config(workdir, config)
         checkpoints = stack.enter_context(checkpoint.Checkpoints(workdir, task.score))
         state = _initial_or_restored(task, devices, checkpoints, about, weights)
         del weights
@@ -109,7 +109,7 @@ def fit(
             return run.complete(state, stack)
         if stop.requested:
             return run.result(state, run.start)
-        with sharding.together():
+        with sharding.fail_together():
             if run.is_main:
                 try:
                     plan_pictures(workdir, task, dataset)
@@ -129,7 +129,7 @@ def fit(
         return dataclasses.replace(result, signal=stop.received)
 
 
-class Programs:
+class CompiledStep:
     """A step of training, compiled once for each size of images."""
 
     def __init__(self, step: Any, options: Any, state: TrainState, batch: Any):
@@ -191,7 +191,7 @@ class _Run:
     def open_log(self, stack: contextlib.ExitStack) -> None:
         """Opens what is written to until the stack is left; all processes call it."""
         stack.callback(self.progress.close)
-        with sharding.together():
+        with sharding.fail_together():
             rows = read_rows(self.workdir / LOG)
             self.losses = LossRange.of_log(rows, self.start)
             if self.is_main:
@@ -231,7 +231,7 @@ class _Run:
     def complete(self, state: TrainState, stack: contextlib.ExitStack) -> Result:
         """Measures and draws a run that has all its steps, unless that was done."""
         split = self.task.evaluation.split
-        with sharding.together():
+        with sharding.fail_together():
             rows = read_rows(self.workdir / LOG)
         found = [r for r in rows if (r["step"], r["split"]) == (self.total, split)]
         measured = sharding.in_all_processes(bool(found))
@@ -283,7 +283,7 @@ class _Run:
 
     def _write(self, step: int, split: str, values: dict[str, float]) -> None:
         """Adds a row to the log; all processes call it, and one writes."""
-        with sharding.together():
+        with sharding.fail_together():
             if self.writer:
                 self.writer.write(step, split, values)
 
@@ -359,7 +359,7 @@ def _compile(task: Task, dataset: Dataset, devices: Devices, state: TrainState) 
         out_shardings=(devices.replicated, devices.replicated),
     )
     batch = task.abstract_batch(dataset.channels, task.config.batch_size)
-    return Programs(step, devices.compiler_options, state, batch)
+    return CompiledStep(step, devices.compiler_options, state, batch)
 
 
 def _time_step(

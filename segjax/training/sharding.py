@@ -154,7 +154,7 @@ def barrier(name: str) -> None:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """Ends the work of all processes where it has failed in one, instead of waiting.
 
     The work itself must not wait for other processes.

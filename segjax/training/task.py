@@ -74,7 +74,7 @@ class TrainingTask(Protocol):
         """What is measured, and when."""
         ...
 
-    def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
+    def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, and checks that the network fits it."""
         ...
 

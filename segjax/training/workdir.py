@@ -168,7 +168,7 @@ def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
             file.write(content)
 
 
-def settle_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+def write_or_check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """Writes the config of a new run; compares it with that of an old one.
 
     Raises:

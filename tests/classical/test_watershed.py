@@ -53,7 +53,7 @@ def test_what_cannot_be_parted_is_told(image, arguments, said):
 
 
 def test_real_nuclei_are_found_by_more_than_half(shared_data):
-    nuclei = DATASETS["instance_folder"](manual_dir=str(shared_data / "nuclei_dsb2018"))
+    nuclei = DATASETS["instance_folder"](data_root=str(shared_data / "nuclei_dsb2018"))
     counts = []
     for record in nuclei.splits["validation"][:6]:
         label = watershed_baseline(record["image"])
@@ -61,9 +61,9 @@ def test_real_nuclei_are_found_by_more_than_half(shared_data):
     assert 0.5 < matching_metrics(counts)["f1@0.5"] < 1
 
 
-def test_the_baseline_is_tuned_on_training_images_and_measured_on_others(data_dir):
+def test_the_baseline_is_tuned_on_training_images_and_measured_on_others(cache_dir):
     shapes = DATASETS["instance_shapes"](
-        data_dir=data_dir, size=64, num_kinds=1, train=3, validation=2, test=1
+        cache_dir=cache_dir, size=64, num_kinds=1, train=3, validation=2, test=1
     )
     metrics = evaluate_watershed(shapes, "validation", tuned_on=2)
     assert 0 <= metrics["mask_AP50"] <= 1

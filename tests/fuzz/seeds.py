@@ -254,9 +254,9 @@ from segjax.runs.train import train
 
 root, config = Path(sys.argv[1]), load(sys.argv[2])
 config.checkpoint_every = 1
-train(config, root / "run", data_dir=str(root / "data"))
+train(config, root / "run", cache_dir=str(root / "data"))
 counts = {"train": 2, "validation": 1, "test": 1}
-DATASETS["instance_shapes"](data_dir=str(root / "data"), size=64, **counts)
+DATASETS["instance_shapes"](cache_dir=str(root / "data"), size=64, **counts)
 """
 
 

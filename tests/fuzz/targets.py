@@ -45,7 +45,7 @@ def _records(name: str, root: Path, **options: Any) -> Any:
     """Opens a data set and reads every record."""
     from segjax.data import DATASETS
 
-    places = {"data_dir": str(root / "data"), "manual_dir": str(root)}
+    places = {"cache_dir": str(root / "data"), "data_root": str(root)}
     dataset = DATASETS[name](**(places | options))
     found = []
     for split, records in dataset.splits.items():
@@ -63,7 +63,7 @@ def _records(name: str, root: Path, **options: Any) -> Any:
 
 def folder(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     classes = (("a", (0, 0, 0)), ("b", (255, 255, 255)))
-    yield lambda: _records("folder", root, classes=classes, test_share=0.2)
+    yield lambda: _records("folder", root, classes=classes, test_fraction=0.2)
 
 
 def renamed(path: Path, root: Path, rng: np.random.Generator) -> Calls:
@@ -107,7 +107,7 @@ def voc(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 
 
 def coco(path: Path, root: Path, rng: np.random.Generator) -> Calls:
-    keys = ("keypoints", "masks", "raw_ids", "drop_wrong")
+    keys = ("keypoints", "masks", "raw_ids", "skip_invalid")
     options: dict[str, Any] = {key: bool(rng.random() < 0.5) for key in keys}
     options |= {"train": path.name, "train_images": "train", "validation": None}
     yield lambda: _records("coco", root, **options)
@@ -190,7 +190,7 @@ def prepared(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     counts = {"train": 2, "validation": 1, "test": 1}
     name = path.relative_to(root / "data").parts[0]
     size = 128 if name == "em_sections" else 64
-    yield lambda: _records(name, root, manual_dir=None, size=size, **counts)
+    yield lambda: _records(name, root, data_root=None, size=size, **counts)
 
 
 def trained(path: Path, root: Path, rng: np.random.Generator) -> Calls:
@@ -217,7 +217,7 @@ def resumed(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     def resume() -> None:
         config = load(os.environ["FUZZ_CONFIG"])
         config.checkpoint_every = 1
-        found = train(config, root / "run", data_dir=str(root / "data"))
+        found = train(config, root / "run", cache_dir=str(root / "data"))
         if found.parameters_sha256 != before:
             raise Wrong("other parameters than of the run that was not damaged")
 
@@ -228,10 +228,10 @@ def command_line(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     """The command itself, in a process of its own; its output must be readable."""
     run, configs = root.parent / "whole", Path(os.environ["FUZZ_CONFIG"]).parent
     if (root / "run").exists():
-        arguments = ["evaluate", f"--workdir={root}/run", f"--data_dir={run}/data"]
+        arguments = ["evaluate", f"--workdir={root}/run", f"--cache_dir={run}/data"]
     elif (root / "images").exists():
         mine = f"--config={configs}/unet_folder.py:smoke"
-        arguments = ["prepare", mine, f"--manual_dir={root}", f"--data_dir={root}/data"]
+        arguments = ["prepare", mine, f"--data_root={root}", f"--cache_dir={root}/data"]
     else:
         told = (f"--workdir={run}/run", f"--input={path}", f"--output={root}/out")
         arguments = ["predict", *told]

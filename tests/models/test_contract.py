@@ -532,7 +532,7 @@ def presets_of(path):
 def test_every_config_builds_with_every_preset_and_has_a_smoke_preset(path):
     from segjax.tasks.table import make_task
 
-    given_later = ("data_dir", "manual_dir")
+    given_later = ("cache_dir", "data_root")
     presets = presets_of(path)
     assert "smoke" in presets
     for preset in ("", *presets):

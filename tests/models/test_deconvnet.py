@@ -9,7 +9,7 @@ import pytest
 
 from segjax.geometry.fields import receptive_field
 from segjax.models import DeconvNet
-from segjax.models.deconvnet import Spread
+from segjax.models.deconvnet import FullyConnectedTranspose
 from segjax.ops.convolution.transposed import conv_transpose
 
 PAPER = DeconvNet(21)
@@ -86,14 +86,14 @@ def test_illegal_sizes_are_refused_with_the_nearest_legal_ones(size, nearest):
 @pytest.mark.parametrize("size", [(1, 1), (2, 3)])
 def test_spread_is_the_transposed_convolution(size):
     x = jax.random.normal(jax.random.key(0), (2, *size, 5))
-    module = Spread(4, window=7)
+    module = FullyConnectedTranspose(4, window=7)
     y, variables = module.init_with_output(jax.random.key(1), x)
     expected = conv_transpose(x, variables["params"]["kernel"])
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_point_comes_out_where_it_went_in():
-    """fc6 takes each place of its window to a channel of its own, and `Spread` back."""
+    """fc6 takes each place of its window to a channel of its own, and `FullyConnectedTranspose` back."""
     model = DeconvNet(1, (1,) * 5, (1,) * 5, fc_features=49, norm_epsilon=0.0)
     shapes = abstract_of_one_channel(model)
 

@@ -13,7 +13,7 @@ from segjax.geometry.fields import receptive_field
 from segjax.layers.conv import Conv
 from segjax.losses.instance import mask_rcnn_loss
 from segjax.models import MaskRCNN
-from segjax.models.mask_rcnn.heads import OwnClass
+from segjax.models.mask_rcnn.heads import SelectClassMask
 
 BACKBONE = ResNet(18, features=4, norm="group", norm_groups=2)
 SMALL = MaskRCNN(
@@ -380,5 +380,5 @@ def test_each_region_gets_the_mask_that_the_convolution_gives_its_class():
     params = {"params": {"kernel": draw(1, 1, 6, 3), "bias": draw(3)}}
     every = Conv(3, (1, 1)).apply(params, x)
     expected = jnp.take_along_axis(every, classes[:, None, None, None], -1)[..., 0]
-    found = OwnClass(3).apply(params, x, classes)
+    found = SelectClassMask(3).apply(params, x, classes)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.models import UNet
-from segjax.predict.dihedral import over_symmetries
+from segjax.predict.dihedral import over_dihedral
 from segjax.predict.tiled import Predictor
 
 
@@ -23,7 +23,7 @@ def network(padding):
 def test_a_turned_or_flipped_image_gets_the_turned_or_flipped_prediction():
     _, variables, apply = network("SAME")
     image = jnp.asarray(np.random.default_rng(0).standard_normal((1, 16, 16, 1)), "f4")
-    averaged = over_symmetries(apply)
+    averaged = over_dihedral(apply)
     expected = averaged(variables, image)
     turned = averaged(variables, jnp.rot90(image, 1, (1, 2)))
     np.testing.assert_allclose(jnp.rot90(turned, -1, (1, 2)), expected, atol=1e-5)
@@ -40,7 +40,7 @@ def test_a_turned_or_flipped_image_gets_the_turned_or_flipped_prediction():
 def test_the_result_is_the_logarithm_of_probabilities_that_sum_to_one():
     _, variables, apply = network("SAME")
     image = jnp.ones((1, 8, 16, 1))
-    result = over_symmetries(apply)(variables, image)
+    result = over_dihedral(apply)(variables, image)
     assert result.shape == (1, 8, 16, 2)
     np.testing.assert_allclose(jnp.exp(result).sum(-1), 1.0, atol=1e-6)
 
@@ -48,7 +48,7 @@ def test_the_result_is_the_logarithm_of_probabilities_that_sum_to_one():
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_tiled_still_equals_whole(padding):
     model, variables, apply = network(padding)
-    partial = jax.tree_util.Partial(over_symmetries(apply), variables)
+    partial = jax.tree_util.Partial(over_dihedral(apply), variables)
     image = np.random.default_rng(1).standard_normal((75, 53, 1)).astype(np.float32)
     whole = Predictor(partial, model.geometry, tile=0).logits(image)
     tiled = Predictor(partial, model.geometry, tile=24).logits(image)

@@ -46,7 +46,7 @@ def test_the_mean_of_the_probabilities_of_several_keys():
 
 
 def test_a_network_that_drops_activations_predicts_the_same_each_time():
-    one, several = bayesian(), bayesian(samples=8)
+    one, several = bayesian(), bayesian(mc_samples=8)
     image = np.random.default_rng(0).standard_normal((16, 24, 3)).astype(np.float32)
     variables = one.model.init(jax.random.key(0), image[None], train=False)
 
@@ -65,9 +65,9 @@ def test_a_network_that_drops_activations_predicts_the_same_each_time():
 
 def test_samples_of_a_network_that_does_not_sample_are_refused():
     with pytest.raises(UserError, match=r"samples is 8.*model\.sample=True"):
-        bayesian(sample=False, samples=8)
+        bayesian(sample=False, mc_samples=8)
 
 
 def test_a_number_of_samples_that_cannot_be_is_refused():
     with pytest.raises(UserError, match="samples is a whole number from 1 on, got 0"):
-        bayesian(samples=0)
+        bayesian(mc_samples=0)

@@ -7,7 +7,11 @@ import pytest
 
 from segjax.geometry.tiles import Geometry
 from segjax.ops.resizing.resize import resize_bilinear
-from segjax.predict.test_time import AveragedPredictor, Passes, crop_starts
+from segjax.predict.test_time import (
+    AveragedPredictor,
+    TestTimeAugmentation,
+    crop_starts,
+)
 from segjax.predict.tiled import Predictor
 
 ANY = Geometry(stride=1, halo=None, offset=None)
@@ -40,13 +44,15 @@ def probabilities(passes, image, **options):
 def test_one_pass_is_the_plain_prediction():
     image = image_of(9, 7)
     expected = Predictor(network, ANY, tile=0).probabilities(image)
-    np.testing.assert_allclose(probabilities(Passes(), image), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        probabilities(TestTimeAugmentation(), image), expected, rtol=1e-5
+    )
 
 
 def test_the_mirror_image_is_averaged_in():
     image = image_of(6, 5)
     expected = (softmax(image) + softmax(image[:, ::-1])[:, ::-1]) / 2
-    found = probabilities(Passes(flip=True), image)
+    found = probabilities(TestTimeAugmentation(flip=True), image)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.abs(expected - softmax(image)).max() > 0.01
 
@@ -56,7 +62,7 @@ def test_scales_are_averaged_at_the_size_of_the_image():
     half = resized(softmax(resized(image, (6, 5))), (12, 10))
     more = resized(softmax(resized(image, (18, 15))), (12, 10))
     expected = (half + softmax(image) + more) / 3
-    found = probabilities(Passes(scales=(0.5, 1.0, 1.5)), image)
+    found = probabilities(TestTimeAugmentation(scales=(0.5, 1.0, 1.5)), image)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -68,7 +74,7 @@ def test_overlapping_crops_are_averaged_by_how_often_a_pixel_was_seen(batch_size
         for j in (0, 2):
             total[i : i + 6, j : j + 6] += softmax(image[i : i + 6, j : j + 6])
             count[i : i + 6, j : j + 6] += 1
-    passes = Passes(crop=(6, 6))
+    passes = TestTimeAugmentation(crop=(6, 6))
     found = probabilities(passes, image, batch_size=batch_size)
     np.testing.assert_allclose(found, total / count, rtol=1e-5)
 
@@ -76,7 +82,7 @@ def test_overlapping_crops_are_averaged_by_how_often_a_pixel_was_seen(batch_size
 def test_an_image_smaller_than_the_crop_is_filled_up_with_the_mean():
     image = image_of(4, 9)
     expected = softmax(np.pad(image, ((0, 2), (0, 0), (0, 0))))[:4]
-    found = probabilities(Passes(crop=(6, 9)), image)
+    found = probabilities(TestTimeAugmentation(crop=(6, 9)), image)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -86,7 +92,7 @@ def test_sides_that_the_network_does_not_take_are_mirrored_up():
         return image
 
     predictor = AveragedPredictor(
-        picky, Geometry(stride=4, halo=None), Passes(flip=True)
+        picky, Geometry(stride=4, halo=None), TestTimeAugmentation(flip=True)
     )
     image = image_of(10, 7)
     page = next(predictor.pages([image], ("labels",)))
@@ -95,7 +101,7 @@ def test_sides_that_the_network_does_not_take_are_mirrored_up():
 
 def test_images_of_several_sizes_come_out_in_order():
     images = [image_of(5, 6), image_of(7, 4, seed=1), image_of(5, 6, seed=2)]
-    predictor = AveragedPredictor(network, ANY, Passes(flip=True))
+    predictor = AveragedPredictor(network, ANY, TestTimeAugmentation(flip=True))
     labels = [page["labels"] for page in predictor.pages(images)]
     for image, label in zip(images, labels, strict=True):
         expected = (softmax(image) + softmax(image[:, ::-1])[:, ::-1]).argmax(-1)
@@ -124,9 +130,11 @@ def test_crops_are_two_thirds_of_their_side_apart_and_end_with_the_image():
 )
 def test_wrong_passes_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Passes(**wrong)
+        TestTimeAugmentation(**wrong)
 
 
 def test_a_crop_that_the_network_does_not_take_is_named():
     with pytest.raises(ValueError, match=r"crop height = 10 .* nearest: 8 and 12"):
-        AveragedPredictor(network, Geometry(stride=4), Passes(crop=(10, 12)))
+        AveragedPredictor(
+            network, Geometry(stride=4), TestTimeAugmentation(crop=(10, 12))
+        )

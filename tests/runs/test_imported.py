@@ -130,7 +130,7 @@ def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
     state = drawn["state_dict"](shapes)
     np.savez(tmp_path / "one.npz", **state)
     arguments = ("import", f"--source={source}", f"--workdir={tmp_path / 'run'}")
-    ended = main(*arguments, f"--input={tmp_path / 'one.npz'}")
+    ended = main(*arguments, f"--weights={tmp_path / 'one.npz'}")
     assert ended.code == 1
     assert f"has a binary head: {', '.join(heads)} give one logit" in ended.stderr
     assert not (tmp_path / "run").exists()
@@ -141,7 +141,7 @@ def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
             state[name] = np.concatenate([np.zeros_like(x), x])
     # Saved by a wrapper, as Lightning does.
     np.savez(tmp_path / "two.npz", **{f"model.{name}": x for name, x in state.items()})
-    ended = main(*arguments, f"--input={tmp_path / 'two.npz'}")
+    ended = main(*arguments, f"--weights={tmp_path / 'two.npz'}")
     assert ended.code == 0, ended.stderr
     assert ended.stderr.count('removed the prefix "model." from all names') == 1
     assert json.loads(ended.stdout)["num_classes"] == 2
@@ -169,7 +169,7 @@ def test_an_imported_detector_finds_objects_and_names_them(main, tmp_path):
     calmed = runpy.run_path(str(drawn / "drawn_instances.py"))["calmed"]
     safetensors.numpy.save_file(calmed(state), tmp_path / "weights.safetensors")
     run = f"--workdir={tmp_path / 'run'}"
-    file = f"--input={tmp_path / 'weights.safetensors'}"
+    file = f"--weights={tmp_path / 'weights.safetensors'}"
     ended = main("import", f"--source={MASK}", file, run)
     assert ended.code == 0, ended.stderr
     told = json.loads(ended.stdout)

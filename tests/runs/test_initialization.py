@@ -74,12 +74,12 @@ def expected(features):
 
 
 def test_a_run_begins_with_the_weights_that_the_config_names(
-    config, features, data_dir, tmp_path, monkeypatch, caplog
+    config, features, cache_dir, tmp_path, monkeypatch, caplog
 ):
     """At a rate of 0 they are still there at the end, and their origin is kept."""
     monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
     with caplog.at_level(logging.INFO, "segjax"):
-        train(config, tmp_path, data_dir)
+        train(config, tmp_path, cache_dir)
     assert f"5 modules from {features}; drawn: score" in caplog.text
 
     def kept():
@@ -98,7 +98,7 @@ def test_a_run_begins_with_the_weights_that_the_config_names(
     features.rename(features.with_suffix(".away"))  # resuming does not need the file
     try:
         config.num_steps = 3
-        train(config, tmp_path, data_dir)
+        train(config, tmp_path, cache_dir)
     finally:
         features.with_suffix(".away").rename(features)
     state, about = kept()
@@ -184,10 +184,10 @@ def test_a_model_without_backbone_is_told(config, tmp_path, smoke):
 
 
 @pytest.fixture(scope="module")
-def coarse_run(tmp_path_factory, data_dir):
+def coarse_run(tmp_path_factory, cache_dir):
     """A run of an FCN without skips, two steps."""
     workdir = tmp_path_factory.mktemp("coarse") / "run"
-    train(staged(()), workdir, data_dir)
+    train(staged(()), workdir, cache_dir)
     return workdir
 
 

@@ -26,7 +26,7 @@ from segjax.training.about import about_run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, data_dir):
+def run(tmp_path_factory, cache_dir):
     from pathlib import Path
 
     from segjax import config
@@ -37,7 +37,7 @@ def run(tmp_path_factory, data_dir):
     smoke.num_steps, smoke.eval_every = 3, 2
     draw, loop.draw_run = loop.draw_run, lambda workdir, *_: [workdir]
     try:
-        return workdir, train(smoke, workdir, data_dir)
+        return workdir, train(smoke, workdir, cache_dir)
     finally:
         loop.draw_run = draw
 
@@ -107,7 +107,7 @@ def test_a_downscale_that_is_none_is_told(run, factor, tmp_path):
 
 
 def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
-    run, main, data_dir, tmp_path, smoke
+    run, main, cache_dir, tmp_path, smoke
 ):
     kept = shutil.copytree(run[0], tmp_path / "run")
     task = load_trained(kept).task
@@ -124,7 +124,7 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
         checkpoints.wait()
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "a.png")
     use = f"--workdir={kept}"
-    asked = f"--data_dir={data_dir}"
+    asked = f"--cache_dir={cache_dir}"
     input, output = f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"
     told = [
         main("predict", use, input, output),
@@ -140,10 +140,10 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
     assert main("predict", use, input, output, "--checkpoint=best").code == 0
     smoke.initialization = {"source": "segjax/run", "input": str(kept)}
     with pytest.raises(UserError, match="values are not finite"):
-        train(smoke, tmp_path / "next", data_dir)
+        train(smoke, tmp_path / "next", cache_dir)
     smoke.initialization.input = str(kept / "checkpoints/7")
     with pytest.raises(UserError, match=r"no checkpoint of step 7 in .* of 4, 3\. "):
-        train(smoke, tmp_path / "next", data_dir)
+        train(smoke, tmp_path / "next", cache_dir)
     for path in (kept / "checkpoints/3/state").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
@@ -151,14 +151,14 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
     assert again.sentence.endswith("with a lower learning rate.")
 
 
-def test_an_evaluation_tells_the_crf_that_refined(run, data_dir, tmp_path):
+def test_an_evaluation_tells_the_crf_that_refined(run, cache_dir, tmp_path):
     kept = shutil.copytree(run[0], tmp_path / "run")
     config = json.loads((kept / "config.json").read_text())
     config["crf"] = {"w1": 2.5, "num_iterations": 1}
     (kept / "config.json").write_text(json.dumps(config))
-    told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
+    told = evaluate_run(kept, crf=True, cache_dir=cache_dir)["crf"]
     assert (told["w1"], told["num_iterations"], told["sigma_alpha"]) == (2.5, 1, 49)
-    assert "crf" not in evaluate_run(kept, data_dir=data_dir)
+    assert "crf" not in evaluate_run(kept, cache_dir=cache_dir)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_run_knows_the_range_of_its_training_images(
 
 
 def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
-    run, data_dir, tmp_path, monkeypatch
+    run, cache_dir, tmp_path, monkeypatch
 ) -> None:
     kept = shutil.copytree(run[0], tmp_path / "run")
     config = json.loads((kept / "config.json").read_text())
@@ -194,7 +194,7 @@ def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
     trained = dataclasses.replace(load_trained(kept), max_intensity=4095)
     for module in ("segjax.runs.evaluate", "segjax.runs.predict"):
         monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: trained)
-    told = evaluate_run(kept, crf=True, data_dir=data_dir)["crf"]
+    told = evaluate_run(kept, crf=True, cache_dir=cache_dir)["crf"]
     assert told["max_intensity"] == 4095
     seen = []
     monkeypatch.setattr(
@@ -212,7 +212,7 @@ def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
     ("metric", "best"), [("mean_iou", 1), ("pixel_error", 2)], ids=str
 )
 def test_the_best_checkpoint_may_be_an_old_one(
-    metric, best, smoke, data_dir, tmp_path, monkeypatch
+    metric, best, smoke, cache_dir, tmp_path, monkeypatch
 ):
     """More is better for the IoU, less for an error."""
     measured = iter([(0.9, 0.3), (0.2, 0.1), (0.3, 0.4), (0.5, 0.2)])
@@ -233,7 +233,7 @@ def test_the_best_checkpoint_may_be_an_old_one(
         save(self, state, *others)
 
     monkeypatch.setattr(loop.checkpoint.Checkpoints, "save", noted)
-    train(smoke, tmp_path, data_dir)
+    train(smoke, tmp_path, cache_dir)
     trained = load_trained(tmp_path, best=True)
     assert trained.step == best
     assert trained.parameters_sha256 == hashes[best]
@@ -268,21 +268,21 @@ def test_a_damaged_best_checkpoint_is_no_traceback(run, tmp_path):
         load_trained(workdir, best=True)
 
 
-def test_evaluating_names_split_step_and_hash(run, data_dir):
+def test_evaluating_names_split_step_and_hash(run, cache_dir):
     workdir, result = run
-    found = evaluate_run(workdir, split="test", data_dir=data_dir)
+    found = evaluate_run(workdir, split="test", cache_dir=cache_dir)
     assert (found["split"], found["step"]) == ("test", 3)
     assert found["parameters_sha256"] == result.parameters_sha256
 
 
-def test_an_unknown_split_is_refused(run, data_dir):
+def test_an_unknown_split_is_refused(run, cache_dir):
     with pytest.raises(UserError, match='no images in a split "tset"; it has train'):
-        evaluate_run(run[0], split="tset", data_dir=data_dir)
+        evaluate_run(run[0], split="tset", cache_dir=cache_dir)
 
 
-def test_otsu_is_measured_as_the_network_is(smoke, data_dir):
+def test_otsu_is_measured_as_the_network_is(smoke, cache_dir):
     task = SemanticTask(smoke)
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     name, report = evaluate_baseline(
         dataset, "validation", task.evaluation, normalization=task.normalization
     )
@@ -292,11 +292,11 @@ def test_otsu_is_measured_as_the_network_is(smoke, data_dir):
 
 
 def test_without_cells_the_commonest_class_at_each_place_is_the_baseline(
-    smoke, data_dir
+    smoke, cache_dir
 ):
     smoke.evaluation.cell_class = None
     task = SemanticTask(smoke)
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     name, report = evaluate_baseline(
         dataset, "train", task.evaluation, normalization=task.normalization
     )

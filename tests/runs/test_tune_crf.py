@@ -26,7 +26,7 @@ from segjax.tasks.semantic.crf_search import coarse, fine, tune
 from segjax.tasks.semantic.evaluate import evaluate
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import loop
-from segjax.training.workdir import lock, settle_config
+from segjax.training.workdir import lock, write_or_check_config
 
 SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 START = CRF(w1=0.1, w2=3.0, sigma_gamma=0.5, num_iterations=3)
@@ -144,7 +144,7 @@ def test_one_image_without_room_is_enough(world, monkeypatch) -> None:
 
 
 def test_a_run_is_tuned_and_then_refined(
-    main, smoke, data_dir, tmp_path, monkeypatch
+    main, smoke, cache_dir, tmp_path, monkeypatch
 ) -> None:
     for name in ("COARSE_SHARES", "COARSE_COLORS", "COARSE_WEIGHTS"):
         monkeypatch.setattr(crf_search, name, getattr(crf_search, name)[-1:])
@@ -154,9 +154,9 @@ def test_a_run_is_tuned_and_then_refined(
     smoke.num_steps, smoke.schedule.warmup_steps = 1, 0
     smoke.evaluation.cell_class = None
     smoke.crf = {"w1": 0.5, "num_iterations": 2}
-    train(smoke, tmp_path, data_dir)
-    run = (f"--workdir={tmp_path}", f"--data_dir={data_dir}")
-    tuned = main("tune", "crf", *run, "--images=1", "--keep")
+    train(smoke, tmp_path, cache_dir)
+    run = (f"--workdir={tmp_path}", f"--cache_dir={cache_dir}")
+    tuned = main("tune", "crf", *run, "--num_images=1", "--save")
     assert tuned.code == 0, tuned.stderr
     paste, last = tuned.stdout.splitlines()[-2:]
     found = json.loads(last)
@@ -175,7 +175,7 @@ def test_a_run_is_tuned_and_then_refined(
 
 
 def test_a_config_without_the_group_is_told_how_to_get_it(smoke) -> None:
-    with pytest.raises(UserError, match=r"--crf needs a group config\.crf, .* --keep"):
+    with pytest.raises(UserError, match=r"--crf needs a group config\.crf, .* --save"):
         SemanticTask(smoke).refinement()
     smoke.crf = {"sigma": 3.0}
     with pytest.raises(UserError, match=r'config\.crf has an unknown key "sigma"'):
@@ -196,19 +196,19 @@ def test_what_could_not_be_kept_is_told_before_the_search(
         raise AssertionError("the search began")
 
     monkeypatch.setattr(tune_crf, "load_trained", search)
-    settle_config(tmp_path, smoke)
+    write_or_check_config(tmp_path, smoke)
     (tmp_path / ".lock").mkdir()
     with pytest.raises(UserError, match=r"cannot be written \(Is a directory"):
-        tune_run(tmp_path, keep=True)
+        tune_run(tmp_path, save=True)
     (tmp_path / ".lock").rmdir()
     with monkeypatch.context() as patch:
         patch.setattr("segjax.training.workdir.require_writable", full)
         with pytest.raises(UserError, match=r"cannot be written \(No space left"):
-            tune_run(tmp_path, keep=True)
+            tune_run(tmp_path, save=True)
     (tmp_path / "config.json").rename(tmp_path / "elsewhere.json")
     (tmp_path / "config.json").symlink_to("elsewhere.json")
     with pytest.raises(UserError, match=r"config\.json is a link"):
-        tune_run(tmp_path, keep=True)
+        tune_run(tmp_path, save=True)
     with pytest.raises(AssertionError, match="the search began"):
         tune_run(tmp_path)  # which writes nothing
 
@@ -223,15 +223,15 @@ def test_a_search_beside_a_training_hinders_neither_and_loses_nothing(
             return found
 
     monkeypatch.setattr(tune_crf, "_search", search)
-    settle_config(tmp_path, smoke)
+    write_or_check_config(tmp_path, smoke)
     with lock(tmp_path), monkeypatch.context() as patch:
         patch.setattr(tune_crf, "_search", lambda *_: found)
         with pytest.raises(UserError, match="not kept: Another process") as caught:
-            tune_run(tmp_path, keep=True)
+            tune_run(tmp_path, save=True)
     assert "crf" not in json.loads((tmp_path / "config.json").read_text())
     advised = json.loads(f"{{{str(caught.value).partition('config.json: ')[2]}}}")
     assert advised == found
-    assert tune_run(tmp_path, keep=True) == found
+    assert tune_run(tmp_path, save=True) == found
     assert json.loads((tmp_path / "config.json").read_text())["crf"] == found["crf"]
 
 

@@ -9,13 +9,13 @@ import pytest
     "rounds", [2, pytest.param(8, marks=pytest.mark.slow)], ids=str
 )
 def test_killed_runs_end_as_the_run_that_was_not(
-    rounds, data_dir, tmp_path, run_benchmark
+    rounds, cache_dir, tmp_path, run_benchmark
 ):
     outcome = tmp_path / "outcome.json"
     run_benchmark(
         "kill_rounds.py",
         f"--rounds={rounds}",
-        f"--data_dir={data_dir}",
+        f"--cache_dir={cache_dir}",
         f"--json={outcome}",
     )
     found = json.loads(outcome.read_text())

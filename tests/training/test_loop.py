@@ -21,11 +21,11 @@ def quick(monkeypatch):
 
 
 def test_logs_evaluations_and_checkpoints_come_when_they_should(
-    smoke, data_dir, tmp_path
+    smoke, cache_dir, tmp_path
 ):
     smoke.num_steps, smoke.log_every = 7, 3
     smoke.eval_every, smoke.checkpoint_every = 4, 5
-    result = train(smoke, tmp_path, data_dir)
+    result = train(smoke, tmp_path, cache_dir)
     rows = read_rows(tmp_path / "metrics.jsonl")
     steps = lambda split: [row["step"] for row in rows if row["split"] == split]
     assert steps("train") == [3, 4, 5, 6, 7]
@@ -51,7 +51,7 @@ def test_logs_evaluations_and_checkpoints_come_when_they_should(
     [(loop, "read_rows"), (writer.Writer, "__init__"), (writer.Writer, "write")],
 )
 def test_what_fails_for_one_process_alone_is_told_to_the_others(
-    place, name, smoke, data_dir, tmp_path, monkeypatch
+    place, name, smoke, cache_dir, tmp_path, monkeypatch
 ):
     """Else they wait for it for ever: only process 0 writes the log."""
 
@@ -67,7 +67,7 @@ def test_what_fails_for_one_process_alone_is_told_to_the_others(
     monkeypatch.setattr(place, name, fail)
     monkeypatch.setattr(sharding, "agree", noted)
     with pytest.raises(UserError, match="The log is gone") as caught:
-        train(smoke, tmp_path, data_dir)
+        train(smoke, tmp_path, cache_dir)
     assert told[-1] is caught.value
 
 
@@ -83,31 +83,31 @@ def diverging(smoke):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_records(
-    diverging, data_dir, tmp_path
+    diverging, cache_dir, tmp_path
 ):
     """And neither the step nor what it made of the parameters is saved."""
     with pytest.raises(UserError) as caught:
-        train(diverging, tmp_path, data_dir)
+        train(diverging, tmp_path, cache_dir)
     sentence = str(caught.value)
     step = int(sentence.split("tep ")[1].split()[0])
     assert "not finite" in sentence
     task = SemanticTask(diverging)
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     for name in task.records_of_step(dataset, step - 1):
         assert name in sentence
     assert "config.schedule.peak" in sentence
     assert all(saved < step for saved in checkpoint.steps_on_disk(tmp_path))
 
 
-def test_no_checkpoint_is_named_where_there_is_none(diverging, data_dir, tmp_path):
+def test_no_checkpoint_is_named_where_there_is_none(diverging, cache_dir, tmp_path):
     diverging.checkpoint_every = 9
     with pytest.raises(UserError, match=r"No checkpoint is from before .*begin anew"):
-        train(diverging, tmp_path, data_dir)
+        train(diverging, tmp_path, cache_dir)
 
 
 def with_losses(losses):
     """A step of training that is said to have these losses, one after the other."""
-    run = loop.Programs.__call__
+    run = loop.CompiledStep.__call__
 
     def step(self, state, batch):
         state, metrics = run(self, state, batch)
@@ -117,17 +117,17 @@ def with_losses(losses):
 
 
 @pytest.fixture
-def diverged(smoke, data_dir, tmp_path, monkeypatch):
+def diverged(smoke, cache_dir, tmp_path, monkeypatch):
     """A run that goes well for two steps, rises for two, and ends in infinity."""
     smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
     smoke.schedule.warmup_steps = 0
     losses = (0.75, 0.5, 40.0, 5000.0, np.inf)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Programs, "__call__", with_losses(losses))
+        patch.setattr(loop.CompiledStep, "__call__", with_losses(losses))
         with pytest.raises(UserError) as caught:
-            train(smoke, tmp_path / "run", data_dir)
+            train(smoke, tmp_path / "run", cache_dir)
         with pytest.raises(UserError) as again:
-            train(smoke, tmp_path / "run", data_dir)
+            train(smoke, tmp_path / "run", cache_dir)
     return str(caught.value), str(again.value)
 
 
@@ -140,16 +140,16 @@ def test_only_a_checkpoint_from_before_the_loss_rose_is_named(diverged):
 
 
 def test_the_checkpoint_that_is_named_can_be_gone_on_from(
-    smoke, data_dir, tmp_path, monkeypatch
+    smoke, cache_dir, tmp_path, monkeypatch
 ):
     smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
     smoke.evaluation.cell_class = None
     smoke.schedule.warmup_steps = 0
     losses = (0.75, 0.5, 40.0, np.nan)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Programs, "__call__", with_losses(losses))
+        patch.setattr(loop.CompiledStep, "__call__", with_losses(losses))
         with pytest.raises(UserError) as caught:
-            train(smoke, tmp_path / "run", data_dir)
+            train(smoke, tmp_path / "run", cache_dir)
     sentence = str(caught.value)
     assert "Step 4 is not finite" in sentence
     assert "with the checkpoint of step 2, from before" in sentence
@@ -160,7 +160,7 @@ def test_the_checkpoint_that_is_named_can_be_gone_on_from(
         f"    config = ml_collections.ConfigDict({smoke.to_dict()!r})\n"
         f"    {line}\n    return config\n"
     )
-    train(config_lib.load(str(tmp_path / "config.py")), tmp_path / "other", data_dir)
+    train(config_lib.load(str(tmp_path / "config.py")), tmp_path / "other", cache_dir)
     (about,) = checkpoint.abouts_on_disk(tmp_path / "other")
     saved = {a["step"]: a for a in checkpoint.abouts_on_disk(tmp_path / "run")}
     assert saved.keys() == {2, 3}
@@ -168,12 +168,12 @@ def test_the_checkpoint_that_is_named_can_be_gone_on_from(
 
 
 def test_parameters_that_are_not_finite_are_not_saved(
-    smoke, data_dir, tmp_path, monkeypatch
+    smoke, cache_dir, tmp_path, monkeypatch
 ):
     """The last update can overflow while all that the step measured is finite."""
     smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 2, 9
     smoke.schedule.warmup_steps = 0
-    run = loop.Programs.__call__
+    run = loop.CompiledStep.__call__
 
     def overflowing(self, state, batch):
         state, metrics = run(self, state, batch)
@@ -182,34 +182,34 @@ def test_parameters_that_are_not_finite_are_not_saved(
             state = state.replace(params=params)
         return state, metrics
 
-    monkeypatch.setattr(loop.Programs, "__call__", overflowing)
+    monkeypatch.setattr(loop.CompiledStep, "__call__", overflowing)
     with pytest.raises(UserError, match="parameters after step 4 are not finite"):
-        train(smoke, tmp_path, data_dir)
+        train(smoke, tmp_path, cache_dir)
     assert checkpoint.steps_on_disk(tmp_path) == [2]
 
 
-def test_records_of_a_step_are_those_of_its_batch(smoke, data_dir):
+def test_records_of_a_step_are_those_of_its_batch(smoke, cache_dir):
     task = SemanticTask(smoke)
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     with task.batches(dataset, 3) as batches:
         ids = next(batches)["record"]
     names = [dataset.splits["train"][int(i)]["name"] for i in ids]
     assert task.records_of_step(dataset, 3) == list(dict.fromkeys(names))
 
 
-def test_classes_of_network_and_data_must_agree(smoke, data_dir, tmp_path):
+def test_classes_of_network_and_data_must_agree(smoke, cache_dir, tmp_path):
     smoke.model.num_classes = 3
     with pytest.raises(UserError, match=r"config\.model\.num_classes is 3"):
-        train(smoke, tmp_path / "run", data_dir)
+        train(smoke, tmp_path / "run", cache_dir)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_split_that_is_not_there_is_refused_before_training(
-    smoke, data_dir, tmp_path
+    smoke, cache_dir, tmp_path
 ):
     smoke.evaluation.split = "vaildation"
     with pytest.raises(UserError, match='no images in a split "vaildation"'):
-        train(smoke, tmp_path / "run", data_dir)
+        train(smoke, tmp_path / "run", cache_dir)
     assert not (tmp_path / "run").exists()
 
 
@@ -239,11 +239,11 @@ def test_a_wrong_network_names_the_group(smoke, key, value):
         SemanticTask(smoke)
 
 
-def test_bfloat16_is_a_key_of_the_config(smoke, data_dir):
+def test_bfloat16_is_a_key_of_the_config(smoke, cache_dir):
     """One step: computed in bfloat16; logits and what is kept are float32."""
     smoke.model.dtype = "bfloat16"
     task = SemanticTask(smoke)
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     state = task.init_state(dataset.channels)
     with task.batches(dataset, 0) as batches:
         batch = next(batches)

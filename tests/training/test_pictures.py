@@ -75,13 +75,13 @@ def test_a_picture_that_was_annotated_is_kept(run, name):
 
 
 def test_a_picture_of_the_user_is_told_before_the_training_and_stops_nothing(
-    smoke, data_dir, tmp_path, caplog, capsys
+    smoke, cache_dir, tmp_path, caplog, capsys
 ):
     """A run that is extended: somebody has cropped a picture of its first part."""
     (tmp_path / pictures.FOLDER).mkdir()
     (tmp_path / pictures.FOLDER / "curves.png").write_bytes(b"mine")
     with caplog.at_level("INFO", "segjax"):
-        result = train(smoke, tmp_path, data_dir)
+        result = train(smoke, tmp_path, cache_dir)
     assert result.step == smoke.num_steps
     assert os.listdir(tmp_path / pictures.FOLDER) == ["curves.png"]
     assert (tmp_path / pictures.FOLDER / "curves.png").read_bytes() == b"mine"
@@ -95,7 +95,7 @@ def test_a_picture_of_the_user_is_told_before_the_training_and_stops_nothing(
 
 
 def test_a_picture_that_somebody_draws_during_the_training_does_not_stop_it(
-    smoke, data_dir, tmp_path, monkeypatch, capsys
+    smoke, cache_dir, tmp_path, monkeypatch, capsys
 ):
     plan = loop.plan_pictures
 
@@ -106,7 +106,7 @@ def test_a_picture_that_somebody_draws_during_the_training_does_not_stop_it(
         return planned
 
     monkeypatch.setattr(loop, "plan_pictures", drawn_after_the_check)
-    result = train(smoke, tmp_path, data_dir)
+    result = train(smoke, tmp_path, cache_dir)
     assert result.step == smoke.num_steps
     assert not result.interrupted
     assert (tmp_path / "pictures/curves.png").read_bytes() == b"mine"

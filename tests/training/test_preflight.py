@@ -49,9 +49,9 @@ def test_nothing_but_ignored_pixels_is_refused():
         describe_dataset(dataset_of([[255, 255]], [[255, 255]]))
 
 
-def test_network_data_and_devices_are_said(smoke, data_dir):
+def test_network_data_and_devices_are_said(smoke, cache_dir):
     task = SemanticTask(smoke)
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     text = describe_experiment(task, dataset, Devices())
     assert "unet, 1,682 parameters, 64x64 -> 64x64, batch 4" in text
     assert "Devices    4 x cpu" in text

@@ -87,7 +87,7 @@ def first_devices(count):
 
 
 def test_one_device_and_four_see_the_same_batches_and_give_the_same_losses(
-    config, data_dir, tmp_path, monkeypatch
+    config, cache_dir, tmp_path, monkeypatch
 ):
     assert jax.device_count() == 4
     monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
@@ -102,7 +102,7 @@ def test_one_device_and_four_see_the_same_batches_and_give_the_same_losses(
     monkeypatch.setattr(Devices, "put_batch", noted)
     for count, batches in seen.items():
         monkeypatch.setattr(runs_train, "Devices", first_devices(count))
-        train(config, tmp_path / str(count), data_dir)
+        train(config, tmp_path / str(count), cache_dir)
         assert len(batches) == 1 + STEPS  # the one of zeros is that of the timing
     jax.tree.map(np.testing.assert_array_equal, *seen.values())
     assert len(losses(tmp_path / "1")) == STEPS
@@ -124,7 +124,9 @@ def first_gradient(task, dataset, batch, count):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_the_first_gradient_is_that_of_one_device(count, config, data_dir, monkeypatch):
+def test_the_first_gradient_is_that_of_one_device(
+    count, config, cache_dir, monkeypatch
+):
     """Of a U-Net without kinks.
 
     At the kink of a ReLU, or where two values share a maximum, the last bit of a sum
@@ -133,7 +135,7 @@ def test_the_first_gradient_is_that_of_one_device(count, config, data_dir, monke
     monkeypatch.setattr(nn, "relu", nn.softplus)
     monkeypatch.setattr(unet, "max_pool", avg_pool)
     task = SemanticTask(config)
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     with task.batches(dataset, 0) as batches:
         batch = next(batches)
     loss, gradient = first_gradient(task, dataset, batch, 1)
@@ -200,7 +202,7 @@ class Pair:
 
 
 def test_two_processes_are_one_run(
-    config, data_dir, tmp_path, monkeypatch, start_segjax, patience
+    config, cache_dir, tmp_path, monkeypatch, start_segjax, patience
 ):
     """They give the losses of one process, save on SIGTERM, and one can go on."""
     monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
@@ -212,7 +214,7 @@ def test_two_processes_are_one_run(
         f"--config.eval_every={config.eval_every}",
         f"--config.checkpoint_every={config.checkpoint_every}",
         f"--workdir={tmp_path / 'two'}",
-        f"--data_dir={data_dir}",
+        f"--cache_dir={cache_dir}",
     )
     try:
         codes = pair.communicate(patience, f"step {STEPS}/", pair.terminate)
@@ -241,7 +243,7 @@ def test_two_processes_are_one_run(
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(loop.Progress, "update", stop_at_the_same_step)
-    train(config, tmp_path / "one", data_dir)
+    train(config, tmp_path / "one", cache_dir)
     assert_trained_alike(smaller, losses(tmp_path / "one"))
     one, two = (measured(tmp_path / name, STEPS) for name in ("one", "two"))
     assert one.keys() == two.keys()
@@ -250,26 +252,26 @@ def test_two_processes_are_one_run(
 
     monkeypatch.setattr(loop.Progress, "update", update)
     config.num_steps = stopped + 1
-    resumed = train(config, tmp_path / "two", data_dir)
+    resumed = train(config, tmp_path / "two", cache_dir)
     assert resumed.step == stopped + 1
     assert np.isfinite(losses(tmp_path / "two")[stopped + 1])
 
 
 @pytest.mark.parametrize("alone", ["locked", "config", "data"])
 def test_what_stops_one_process_stops_the_other(
-    alone, data_dir, tmp_path, start_segjax, patience
+    alone, cache_dir, tmp_path, start_segjax, patience
 ):
     """Process 0 finds the folder taken; process 1 has another config, or no data."""
     run = tmp_path / "run"
     run.mkdir()
     common = ("--config=configs/unet_em.py:smoke", f"--workdir={run}")
-    each = ((f"--data_dir={data_dir}",), (f"--data_dir={data_dir}",))
+    each = ((f"--cache_dir={cache_dir}",), (f"--cache_dir={cache_dir}",))
     if alone == "config":
         each = (each[0], (*each[1], "--config.seed=1"))
         sentences = ["Process 1 has another config than process 0"] * 2
     elif alone == "data":
         (tmp_path / "file").write_text("")
-        each = (each[0], (f"--data_dir={tmp_path / 'file'}",))
+        each = (each[0], (f"--cache_dir={tmp_path / 'file'}",))
         sentences = [f"Process 1: {tmp_path / 'file'}", f"{tmp_path / 'file'} cannot"]
     else:
         own = f"Another process is working in --workdir={run}"
@@ -288,7 +290,7 @@ def test_what_stops_one_process_stops_the_other(
 
 
 def test_a_log_that_cannot_be_written_any_more_ends_both_processes(
-    data_dir, run_with_a_log, start_segjax, patience
+    cache_dir, run_with_a_log, start_segjax, patience
 ):
     """Process 0 alone writes it, and the other one must not wait for ever."""
     run = run_with_a_log(2**20)
@@ -299,7 +301,7 @@ def test_a_log_that_cannot_be_written_any_more_ends_both_processes(
         "--config.eval_every=1000",
         "--config.checkpoint_every=1000",
         f"--workdir={run}",
-        f"--data_dir={data_dir}",
+        f"--cache_dir={cache_dir}",
     )
     most = 2**20 + 1000
     resource.prlimit(pair.processes[0].pid, resource.RLIMIT_FSIZE, (most, most))

@@ -67,14 +67,14 @@ def draw(workdir, *_):
 
 
 @pytest.fixture(scope="module")
-def straight(compiled, data_dir, tmp_path_factory):
+def straight(compiled, cache_dir, tmp_path_factory):
     """Hash and log of the run that never stopped; filled by the first who asks."""
     known = {}
 
     def ask(config):
         if not known:
             workdir = tmp_path_factory.mktemp("straight")
-            result = train(config, workdir, data_dir)
+            result = train(config, workdir, cache_dir)
             known["end"] = result.parameters_sha256, rows_of(workdir)
         return known["end"]
 
@@ -109,27 +109,27 @@ def fail():
 
 @pytest.mark.parametrize("step", [1, 2, 4])
 def test_sigterm_saves_the_step_and_the_rest_is_bit_for_bit(
-    step, config, data_dir, tmp_path, monkeypatch, straight
+    step, config, cache_dir, tmp_path, monkeypatch, straight
 ):
     undo = stop_at(monkeypatch, step, terminate)
-    result = train(config, tmp_path, data_dir)
+    result = train(config, tmp_path, cache_dir)
     assert result.interrupted
     assert result.step == step + 1
     with checkpoint.Checkpoints(tmp_path, read_only=True) as kept:
         assert kept.steps()[0] == step + 1
     undo()
-    resumed = train(config, tmp_path, data_dir)
+    resumed = train(config, tmp_path, cache_dir)
     assert not resumed.interrupted
     assert (resumed.parameters_sha256, rows_of(tmp_path)) == straight(config)
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_failure_costs_what_came_since_the_last_save(
-    step, config, data_dir, tmp_path, monkeypatch, straight
+    step, config, cache_dir, tmp_path, monkeypatch, straight
 ):
     undo = stop_at(monkeypatch, step, fail)
     with pytest.raises(Stopped):
-        train(config, tmp_path, data_dir)
+        train(config, tmp_path, cache_dir)
     undo()
     starts = []
     put = Progress.__init__
@@ -139,48 +139,48 @@ def test_a_failure_costs_what_came_since_the_last_save(
         put(self, total, start, stream)
 
     monkeypatch.setattr(Progress, "__init__", spy)
-    resumed = train(config, tmp_path, data_dir)
+    resumed = train(config, tmp_path, cache_dir)
     saved = [s for s in (0, 2, 3, 4) if s <= step]
     assert starts == [saved[-1]]
     assert (resumed.parameters_sha256, rows_of(tmp_path)) == straight(config)
 
 
-def test_the_handlers_of_signals_are_put_back(config, data_dir, tmp_path, monkeypatch):
+def test_the_handlers_of_signals_are_put_back(config, cache_dir, tmp_path, monkeypatch):
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     stop_at(monkeypatch, 1, fail)
     with pytest.raises(Stopped):
-        train(config, tmp_path, data_dir)
+        train(config, tmp_path, cache_dir)
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-def test_a_second_signal_stops_at_once(config, data_dir, tmp_path, monkeypatch):
+def test_a_second_signal_stops_at_once(config, cache_dir, tmp_path, monkeypatch):
     def twice():
         terminate()
         terminate()
 
     stop_at(monkeypatch, 1, twice)
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path, data_dir)
+        train(config, tmp_path, cache_dir)
 
 
 @pytest.fixture
-def stopped_at_four(config, data_dir, tmp_path, monkeypatch):
+def stopped_at_four(config, cache_dir, tmp_path, monkeypatch):
     """A run that stopped at step 4, with checkpoints of steps 2 (or 3) and 4."""
     workdir = tmp_path / "run"
     undo = stop_at(monkeypatch, 3, terminate)
-    assert train(config, workdir, data_dir).step == 4
+    assert train(config, workdir, cache_dir).step == 4
     undo()
     return workdir
 
 
 def test_a_changed_config_is_refused_and_the_difference_said(
-    config, data_dir, stopped_at_four
+    config, cache_dir, stopped_at_four
 ):
     config.model.features = (4, 16)
     config.optimizer.weight_decay = 0.5
     before = (stopped_at_four / "config.json").read_bytes()
     with pytest.raises(UserError) as caught:
-        train(config, stopped_at_four, data_dir)
+        train(config, stopped_at_four, cache_dir)
     sentence = str(caught.value)
     assert "model.features was (4, 8), now (4, 16)" in sentence
     assert "optimizer.weight_decay was 0.0001, now 0.5" in sentence
@@ -188,23 +188,23 @@ def test_a_changed_config_is_refused_and_the_difference_said(
 
 
 def test_intervals_may_change_and_that_is_said(
-    config, data_dir, stopped_at_four, caplog, straight
+    config, cache_dir, stopped_at_four, caplog, straight
 ):
     end, _ = straight(config)
     config.checkpoint_every = 5
     with caplog.at_level("WARNING", "segjax"):
-        resumed = train(config, stopped_at_four, data_dir)
+        resumed = train(config, stopped_at_four, cache_dir)
     assert "checkpoint_every was 2, now 5" in caplog.text
     assert resumed.parameters_sha256 == end
     stored = json.loads((stopped_at_four / "config.json").read_text())
     assert stored["checkpoint_every"] == 5
 
 
-def test_a_finished_run_is_left_alone(config, data_dir, tmp_path, straight):
-    first = train(config, tmp_path, data_dir)
+def test_a_finished_run_is_left_alone(config, cache_dir, tmp_path, straight):
+    first = train(config, tmp_path, cache_dir)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     before.pop(tmp_path / ".lock")
-    again = train(config, tmp_path, data_dir)
+    again = train(config, tmp_path, cache_dir)
     assert (again.step, again.parameters_sha256) == (STEPS, first.parameters_sha256)
     after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     assert {p: after.get(p) for p in before} == before
@@ -212,25 +212,25 @@ def test_a_finished_run_is_left_alone(config, data_dir, tmp_path, straight):
 
 @pytest.mark.parametrize("missing", ["pictures", "row", "both"])
 def test_a_run_killed_before_its_pictures_is_completed(
-    missing, config, data_dir, tmp_path
+    missing, config, cache_dir, tmp_path
 ):
-    first = train(config, tmp_path, data_dir)
+    first = train(config, tmp_path, cache_dir)
     log = tmp_path / "metrics.jsonl"
     lines = log.read_text().splitlines(keepends=True)
     if missing != "row":
         (tmp_path / "pictures" / "curves.png").unlink()
     if missing != "pictures":
         log.write_text("".join(lines[:-1]))
-    again = train(config, tmp_path, data_dir)
+    again = train(config, tmp_path, cache_dir)
     assert (again.step, again.parameters_sha256) == (STEPS, first.parameters_sha256)
     assert again.metrics["mean_iou"] == pytest.approx(first.metrics["mean_iou"])
     assert log.read_text().splitlines(keepends=True) == lines
     assert (tmp_path / "pictures" / "curves.png").exists()
 
 
-def test_a_finished_run_tells_its_metrics_again(config, data_dir, tmp_path):
-    first = train(config, tmp_path, data_dir)
-    again = train(config, tmp_path, data_dir)
+def test_a_finished_run_tells_its_metrics_again(config, cache_dir, tmp_path):
+    first = train(config, tmp_path, cache_dir)
+    again = train(config, tmp_path, cache_dir)
     assert again.metrics.keys() == first.metrics.keys()
     assert again.metrics["mean_iou"] == first.metrics["mean_iou"]
 
@@ -245,7 +245,7 @@ def test_a_finished_run_tells_its_metrics_again(config, data_dir, tmp_path):
     ],
 )
 def test_a_signal_before_the_first_step_ends_the_run_in_peace(
-    module, moment, config, data_dir, stopped_at_four, monkeypatch, straight
+    module, moment, config, cache_dir, stopped_at_four, monkeypatch, straight
 ):
     work = getattr(module, moment)
 
@@ -254,15 +254,15 @@ def test_a_signal_before_the_first_step_ends_the_run_in_peace(
         return work(*arguments)
 
     monkeypatch.setattr(module, moment, interrupted)
-    result = train(config, stopped_at_four, data_dir)
+    result = train(config, stopped_at_four, cache_dir)
     assert (result.step, result.interrupted) == (4, True)
     monkeypatch.setattr(module, moment, work)
-    resumed = train(config, stopped_at_four, data_dir)
+    resumed = train(config, stopped_at_four, cache_dir)
     assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == straight(config)
 
 
 def test_a_signal_while_evaluating_stops_after_it(
-    config, data_dir, tmp_path, monkeypatch, straight
+    config, cache_dir, tmp_path, monkeypatch, straight
 ):
     evaluate = SemanticTask.evaluate
 
@@ -271,20 +271,20 @@ def test_a_signal_while_evaluating_stops_after_it(
         return evaluate(*arguments, **more)
 
     monkeypatch.setattr(SemanticTask, "evaluate", interrupted)
-    result = train(config, tmp_path, data_dir)
+    result = train(config, tmp_path, cache_dir)
     assert (result.step, result.interrupted) == (3, True)
     monkeypatch.setattr(SemanticTask, "evaluate", evaluate)
-    assert train(config, tmp_path, data_dir).parameters_sha256 == straight(config)[0]
+    assert train(config, tmp_path, cache_dir).parameters_sha256 == straight(config)[0]
 
 
 def test_a_damaged_config_comes_back_from_the_checkpoint(
-    config, data_dir, stopped_at_four, caplog, straight
+    config, cache_dir, stopped_at_four, caplog, straight
 ):
     path = stopped_at_four / "config.json"
     before = path.read_bytes()
     truncate(path)
     with caplog.at_level("WARNING", "segjax"):
-        resumed = train(config, stopped_at_four, data_dir)
+        resumed = train(config, stopped_at_four, cache_dir)
     assert "config.json is not JSON" in caplog.text
     assert "config of the checkpoint of step 4 is taken" in caplog.text
     assert path.read_bytes() == before
@@ -303,7 +303,7 @@ def test_a_damaged_config_comes_back_from_the_checkpoint(
     ],
 )
 def test_changed_data_are_refused(
-    change, sentence, config, data_dir, stopped_at_four, monkeypatch
+    change, sentence, config, cache_dir, stopped_at_four, monkeypatch
 ):
     open_dataset = SemanticTask.open_dataset
 
@@ -315,11 +315,11 @@ def test_changed_data_are_refused(
 
     monkeypatch.setattr(SemanticTask, "open_dataset", changed)
     with pytest.raises(UserError, match=f"data have changed .*{sentence}"):
-        train(config, stopped_at_four, data_dir)
+        train(config, stopped_at_four, cache_dir)
 
 
 def test_a_fresh_compilation_gives_the_same_bits(
-    config, data_dir, stopped_at_four, monkeypatch, straight
+    config, cache_dir, stopped_at_four, monkeypatch, straight
 ):
     """As after an update of the machine: no compiled program is there to be reused."""
     end = straight(config)
@@ -328,30 +328,30 @@ def test_a_fresh_compilation_gives_the_same_bits(
     jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
     try:
-        resumed = train(config, stopped_at_four, data_dir)
+        resumed = train(config, stopped_at_four, cache_dir)
     finally:
         jax.config.update("jax_enable_compilation_cache", before)
     assert (resumed.parameters_sha256, rows_of(stopped_at_four)) == end
 
 
-def test_two_runs_on_one_workdir_are_refused(config, data_dir, tmp_path):
+def test_two_runs_on_one_workdir_are_refused(config, cache_dir, tmp_path):
     with (
         workdir_lib.lock(tmp_path),
         pytest.raises(UserError, match="Another process is working in --workdir="),
     ):
-        train(config, tmp_path, data_dir)
+        train(config, tmp_path, cache_dir)
     assert not (tmp_path / "config.json").exists()
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(
-    config, data_dir, stopped_at_four, caplog, straight
+    config, cache_dir, stopped_at_four, caplog, straight
 ):
     # All of them: which one holds the values, and which is left over from writing them,
     # is Orbax's own affair. `test_no_damage_of_any_file` damages each alone.
     for path in (stopped_at_four / "checkpoints" / "4" / "state").rglob("d/*"):
         os.truncate(path, path.stat().st_size // 2)
     with caplog.at_level("INFO", "segjax"):
-        resumed = train(config, stopped_at_four, data_dir)
+        resumed = train(config, stopped_at_four, cache_dir)
     assert "checkpoint of step 4" in caplog.text
     assert "is damaged" in caplog.text
     assert "Falling back to the one before" in caplog.text
@@ -361,12 +361,12 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
 
 
 def test_where_all_checkpoints_are_damaged_nothing_is_overwritten(
-    config, data_dir, stopped_at_four
+    config, cache_dir, stopped_at_four
 ):
     for path in (stopped_at_four / "checkpoints").rglob("d/*"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="those of the steps 4, 3 are damaged"):
-        train(config, stopped_at_four, data_dir)
+        train(config, stopped_at_four, cache_dir)
     kept = {path.name for path in (stopped_at_four / "checkpoints").iterdir()}
     assert kept >= {"3", "4"}
 
@@ -384,7 +384,7 @@ def garble(path):
 
 
 def test_no_damage_of_any_file_goes_unnoticed(
-    config, data_dir, stopped_at_four, tmp_path, straight
+    config, cache_dir, stopped_at_four, tmp_path, straight
 ):
     """Each file in turn: the state is that of step 4, bit for bit, or of step 3."""
     task = SemanticTask(config)
@@ -429,11 +429,11 @@ def test_a_config_of_another_network_is_named(stopped_at_four, caplog):
 
 @pytest.mark.parametrize("name", ["1", "123"])
 def test_a_file_where_a_checkpoint_would_be_is_kept(
-    config, data_dir, stopped_at_four, name
+    config, cache_dir, stopped_at_four, name
 ):
     path = stopped_at_four / "checkpoints" / name
     path.write_text("mine")
     assert checkpoint.steps_on_disk(stopped_at_four) == [4, 3]
     with pytest.raises(UserError, match=f"{name} is a file.* Move it"):
-        train(config, stopped_at_four, data_dir)
+        train(config, stopped_at_four, cache_dir)
     assert path.read_text() == "mine"

@@ -18,9 +18,9 @@ CONFIGS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_trains_two_steps_and_is_evaluated(path, tmp_path, data_dir):
+def test_every_config_trains_two_steps_and_is_evaluated(path, tmp_path, cache_dir):
     config = config_lib.load(f"{path}:smoke")
-    result = train(config, tmp_path / "run", data_dir)
+    result = train(config, tmp_path / "run", cache_dir)
     assert result.step == config.num_steps == 2
     assert not result.interrupted
     metric = config.evaluation.get("best_metric", "mean_iou")

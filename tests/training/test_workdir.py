@@ -10,8 +10,8 @@ from segjax.training.workdir import (
     lock,
     make_workdir,
     read_config,
-    settle_config,
     write_config,
+    write_or_check_config,
 )
 from segjax.training.writer import Writer
 
@@ -71,7 +71,7 @@ def test_links_at_the_names_of_partial_files_are_not_written_through(tmp_path, s
         (tmp_path / f"precious{name}").write_bytes(b"precious")
         (tmp_path / name).symlink_to(f"precious{name}")
     with lock(tmp_path):
-        settle_config(tmp_path, smoke)
+        write_or_check_config(tmp_path, smoke)
         Writer(tmp_path).close()
     assert {path.read_bytes() for path in tmp_path.glob("precious*")} == {b"precious"}
     assert read_config(tmp_path).to_dict() == smoke.to_dict()
@@ -115,7 +115,7 @@ def test_a_pipe_in_the_place_of_a_log_or_a_config_is_not_waited_for(tmp_path, sm
     with pytest.raises(UserError, match=r"metrics\.jsonl is not the log of a run"):
         make_workdir(tmp_path)
     os.mkfifo(tmp_path / "config.json")
-    for use in (read_config, lambda workdir: settle_config(workdir, smoke)):
+    for use in (read_config, lambda workdir: write_or_check_config(workdir, smoke)):
         with pytest.raises(UserError, match=r"config\.json is missing"):
             use(tmp_path)
     with pytest.raises(UserError, match=r"cannot be written \(it is a pipe"):
@@ -158,23 +158,23 @@ def test_a_config_with_a_byte_order_mark_is_read(tmp_path, smoke):
 
 
 def test_fewer_steps_than_were_saved_are_refused(tmp_path, smoke):
-    settle_config(tmp_path, smoke)
+    write_or_check_config(tmp_path, smoke)
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     before = (tmp_path / "config.json").read_bytes()
     smoke.num_steps = 6
     with pytest.raises(UserError, match=r"num_steps is 6, .* checkpoint of step 7"):
-        settle_config(tmp_path, smoke)
+        write_or_check_config(tmp_path, smoke)
     assert (tmp_path / "config.json").read_bytes() == before
     smoke.num_steps = 7
-    settle_config(tmp_path, smoke)
+    write_or_check_config(tmp_path, smoke)
     assert json.loads((tmp_path / "config.json").read_text())["num_steps"] == 7
 
 
 def test_values_of_the_crf_may_change_as_training_does_not_know_them(tmp_path, smoke):
-    settle_config(tmp_path, smoke)
+    write_or_check_config(tmp_path, smoke)
     smoke.crf = {"w1": 5.0}
-    settle_config(tmp_path, smoke)
+    write_or_check_config(tmp_path, smoke)
     assert read_config(tmp_path).crf.w1 == 5.0
     smoke.crf.w1 = 3.0
-    settle_config(tmp_path, smoke)
+    write_or_check_config(tmp_path, smoke)
     assert read_config(tmp_path).crf.w1 == 3.0

@@ -51,15 +51,15 @@ _SPLITS = {"train": "training", "validation": "validation"}
 _SOURCE = "They are those of ADEChallengeData2016.zip of the scene parsing challenge"
 
 
-def ade20k(*, data_dir: str | None, manual_dir: str | None) -> Dataset:
+def ade20k(*, cache_dir: str | None, data_root: str | None) -> Dataset:
     """Returns ADE20K's scene parsing: 150 classes, "other" is ignored.
 
     Files are read where they lie. The few photographs in black and white get three equal
     channels.
 
     Args:
-      data_dir: where to remember which files were found good (None: TFDS's folder).
-      manual_dir: the folder, usually named ADEChallengeData2016.
+      cache_dir: where to remember which files were found good (None: TFDS's folder).
+      data_root: the folder, usually named ADEChallengeData2016.
 
     Returns:
       A `Dataset` with "train" and "validation"; names are like "ADE_val_00000001".
@@ -70,9 +70,9 @@ def ade20k(*, data_dir: str | None, manual_dir: str | None) -> Dataset:
         damaged.
     """
     folders = [f"{a}/{b}" for a in ("images", "annotations") for b in _SPLITS.values()]
-    root = require_root("ade20k", manual_dir, folders, _SOURCE)
+    root = require_root("ade20k", data_root, folders, _SOURCE)
     splits = {split: _pairs(root, folder) for split, folder in _SPLITS.items()}
-    return Layout("ade20k", LABEL_SPEC).dataset(root, splits, data_dir)
+    return Layout("ade20k", LABEL_SPEC).dataset(root, splits, cache_dir)
 
 
 def _pairs(root: Path, folder: str) -> list[Pair]:

@@ -65,13 +65,13 @@ _SOURCE = (
 
 
 def camvid(
-    *, data_dir: str | None, manual_dir: str | None, downscale: int = 1
+    *, cache_dir: str | None, data_root: str | None, downscale: int = 1
 ) -> Dataset:
     """Returns CamVid in its official split: 367, 101 and 233 frames.
 
     Args:
-      data_dir: where the prepared data set lies or goes; None is TFDS's own folder.
-      manual_dir: folder with `train.txt`, `val.txt` and `test.txt`, and the folders of
+      cache_dir: where the prepared data set lies or goes; None is TFDS's own folder.
+      data_root: folder with `train.txt`, `val.txt` and `test.txt`, and the folders of
         images and annotations that they name; needed the first time only, and where
         it is given later its files must be those of then. Of a path in a list, the
         last two parts count, so SegNet's own absolute ones are fine.
@@ -87,11 +87,11 @@ def camvid(
         set was prepared from others.
     """
     _require_downscale(downscale)
-    manual = expanded(manual_dir)
+    manual = expanded(data_root)
     config = CamvidConfig(
         name=f"{SIZE[0] // downscale}x{SIZE[1] // downscale}", downscale=downscale
     )
-    builder = open_builder(Camvid, data_dir, config)
+    builder = open_builder(Camvid, cache_dir, config)
     prepare(builder, manual, files_to_compare(builder, manual, _files))
     splits = {name: records(builder, name) for name in LISTS}
     return Dataset("camvid", LABEL_SPEC, channels=3, splits=splits)
@@ -193,14 +193,14 @@ def _require_lists(root: Path | None) -> Path:
     if root is None:
         raise UserError(
             f"camvid needs {names} and the frames that they list. {_SOURCE}; name their "
-            "folder with --manual_dir."
+            "folder with --data_root."
         )
     missing = [name for name in LISTS.values() if not (root / name).is_file()]
     if missing:
         raise UserError(
             f"camvid needs {names} in {root}, where {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing. {_SOURCE}; put them there "
-            "or name their folder with --manual_dir."
+            "or name their folder with --data_root."
         )
     return root
 

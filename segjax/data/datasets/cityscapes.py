@@ -69,8 +69,8 @@ _SOURCE = (
 
 def cityscapes(
     *,
-    data_dir: str | None,
-    manual_dir: str | None,
+    cache_dir: str | None,
+    data_root: str | None,
     labels: str = "labelIds",
     downscale: int = 1,
 ) -> Dataset:
@@ -79,8 +79,8 @@ def cityscapes(
     Files are read where they lie.
 
     Args:
-      data_dir: where to remember which files were found good (None: TFDS's folder).
-      manual_dir: folder with `leftImg8bit` and `gtFine`.
+      cache_dir: where to remember which files were found good (None: TFDS's folder).
+      data_root: folder with `leftImg8bit` and `gtFine`.
       labels: "labelIds", the files that are given out, or "labelTrainIds", those that
         Cityscapes's scripts make from them.
       downscale: whole factor by which images (averaged) and labels (nearest) are made
@@ -98,13 +98,13 @@ def cityscapes(
             f"config.data.labels is {labels!r}; it must be one of {', '.join(SPECS)}."
         )
     folders = ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val")
-    root = require_root("cityscapes", manual_dir, folders, _SOURCE)
+    root = require_root("cityscapes", data_root, folders, _SOURCE)
     splits = {
         split: _pairs(root, folder, labels if split != "test" else None)
         for split, folder in _SPLITS.items()
     }
     layout = Layout("cityscapes", SPECS[labels], suffix=_IMAGE, downscale=downscale)
-    return layout.dataset(root, splits, data_dir)
+    return layout.dataset(root, splits, cache_dir)
 
 
 def _pairs(root: Path, folder: str, labels: str | None) -> list[Pair]:

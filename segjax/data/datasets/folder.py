@@ -46,14 +46,14 @@ BLACK_AND_WHITE = (("membrane", (0, 0, 0)), ("cell", (255, 255, 255)))
 
 def folder(
     *,
-    data_dir: str | None,
-    manual_dir: str | None,
+    cache_dir: str | None,
+    data_root: str | None,
     classes: Sequence[tuple[str, Sequence[int]]] = BLACK_AND_WHITE,
     ignore: int | None = IGNORE_LABEL,
     remap: Sequence[tuple[int, int]] = (),
     channels: int = 1,
-    validation_share: float = 0.2,
-    test_share: float = 0.0,
+    validation_fraction: float = 0.2,
+    test_fraction: float = 0.0,
 ) -> Dataset:
     """Returns the images and labels of a folder, one record per image or page.
 
@@ -66,15 +66,15 @@ def folder(
     `train`.
 
     Args:
-      data_dir: where to remember which files were found good (None: TFDS's folder).
-      manual_dir: the folder.
+      cache_dir: where to remember which files were found good (None: TFDS's folder).
+      data_root: the folder.
       classes: pairs (name, (red, green, blue)); the position is the class id.
       ignore: stored value of pixels that do not count, or None.
       remap: pairs (stored value, class id), such as `((255, 1),)` for masks.
       channels: 1 (grey) or 3 (RGB), the same for all images. Where 3 are wanted, grey
         images are repeated; where 1 is, RGB images that are grey are taken for such.
-      validation_share: part of the images for validation, in [0, 1).
-      test_share: part of the images for test, in [0, 1).
+      validation_fraction: part of the images for validation, in [0, 1).
+      test_fraction: part of the images for test, in [0, 1).
 
     Returns:
       A `Dataset`; a split that would be empty is left out. Records are decoded when
@@ -89,11 +89,11 @@ def folder(
     spec = _spec(classes, ignore, remap)
     if channels not in (1, 3):
         raise UserError(f"config.data.channels is {channels}; use 1 (grey) or 3 (RGB).")
-    _require_shares(validation_share, test_share)
-    root = _require_root(manual_dir)
+    _require_shares(validation_fraction, test_fraction)
+    root = _require_root(data_root)
     found = _find_splits(root)
     every_pair = [pair for pairs in found.values() for pair in pairs]
-    with remembered(data_dir, root, spec, channels) as known:
+    with remembered(cache_dir, root, spec, channels) as known:
         facts = check_pairs(every_pair, spec, channels, known)
 
     if converted := sum(f.converted for f in facts.values()):
@@ -104,11 +104,11 @@ def folder(
         return [(pair, facts[pair.image].pages) for pair in found.get(split, ())]
 
     if "train" not in found:
-        parts = _cut(counted("all"), validation_share, test_share)
+        parts = _cut(counted("all"), validation_fraction, test_fraction)
     else:
         parts = {name: _every_page(counted(name)) for name in SPLITS}
         if "validation" not in found:
-            cut = _cut(counted("train"), validation_share, 0.0)
+            cut = _cut(counted("train"), validation_fraction, 0.0)
             parts |= {"train": cut["train"], "validation": cut["validation"]}
     splits = {
         name: LazyRecords(
@@ -156,11 +156,11 @@ def _spec(
     return LabelSpec(names, colors, ignore, pairs)
 
 
-def _require_shares(validation_share: float, test_share: float) -> None:
+def _require_shares(validation_fraction: float, test_fraction: float) -> None:
     for key, share in (
-        ("validation_share", validation_share),
-        ("test_share", test_share),
-        ("validation_share + test_share", validation_share + test_share),
+        ("validation_fraction", validation_fraction),
+        ("test_fraction", test_fraction),
+        ("validation_fraction + test_fraction", validation_fraction + test_fraction),
     ):
         if not 0 <= share < 1:
             raise UserError(
@@ -168,17 +168,15 @@ def _require_shares(validation_share: float, test_share: float) -> None:
             )
 
 
-def _require_root(manual_dir: str | None) -> Path:
-    if manual_dir is None:
+def _require_root(data_root: str | None) -> Path:
+    if data_root is None:
         raise UserError(
             "The data set 'folder' needs a folder with images/ and labels/. Name it "
-            "with --manual_dir."
+            "with --data_root."
         )
-    root = Path(manual_dir).expanduser()
+    root = Path(data_root).expanduser()
     if not root.is_dir():
-        raise UserError(
-            f"{root} is not a folder. Name the right one with --manual_dir."
-        )
+        raise UserError(f"{root} is not a folder. Name the right one with --data_root.")
     if not os.access(root, os.R_OK | os.X_OK):
         raise UserError(
             f"{root} may not be read (permission denied). Change its permissions."
@@ -212,7 +210,7 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
         )
     if with_images and not plain:
         other = with_images[0]
-        remedy = "move it elsewhere" if named else f"give --manual_dir={root / other}"
+        remedy = "move it elsewhere" if named else f"give --data_root={root / other}"
         raise UserError(
             f"{root} has {other}/ with images/ in it, which is not a split: the names are "
             f"{', '.join(SPLITS)}. Rename it, or {remedy}."
@@ -222,7 +220,7 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
     if "train" not in named:
         raise UserError(
             f"{root} has neither images/ and labels/ nor train/. Make the first two, "
-            "or name another folder with --manual_dir."
+            "or name another folder with --data_root."
         )
     return {
         name: _find_pairs(
@@ -244,7 +242,9 @@ def _every_page(counted: Sequence[tuple[Pair, int]]) -> list[Page]:
 
 
 def _cut(
-    counted: Sequence[tuple[Pair, int]], validation_share: float, test_share: float
+    counted: Sequence[tuple[Pair, int]],
+    validation_fraction: float,
+    test_fraction: float,
 ) -> dict[str, list[Page]]:
     """Cuts single images by the hash of their stem, and stacks into blocks of pages."""
     single = [Page(pair, 0, 1) for pair, count in counted if count == 1]
@@ -252,7 +252,7 @@ def _cut(
     stacks = [_every_page([entry]) for entry in counted if entry[1] > 1]
     parts: dict[str, list[Page]] = {name: [] for name in SPLITS}
     for pages in (by_hash, *stacks):
-        for name, cut in block_cut(pages, validation_share, test_share).items():
+        for name, cut in block_cut(pages, validation_fraction, test_fraction).items():
             parts[name] += cut
     # Back to the order of the folder, which is the one that a person expects.
     place = {page: i for i, page in enumerate(_every_page(counted))}

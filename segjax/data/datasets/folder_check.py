@@ -113,7 +113,7 @@ def checked(
 
 @contextlib.contextmanager
 def remembered(
-    data_dir: str | None, root: Path, spec: LabelSpec, channels: int | str
+    cache_dir: str | None, root: Path, spec: LabelSpec, channels: int | str
 ) -> Iterator[MutableMapping[str, Facts]]:
     """Opens the memory of what was found good in a folder under a spec.
 
@@ -124,7 +124,7 @@ def remembered(
     Yields:
       Facts by state (path, time and size) of a pair.
     """
-    base = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    base = cache_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     subject = repr((_RULES, str(root.resolve()), spec, channels))
     name = hashlib.sha256(subject.encode()).hexdigest()[:16]
     path = Path(base).expanduser() / "segjax_folder" / f"{name}.json"

@@ -52,7 +52,11 @@ def export(
         _require_another_folder(folder, Path(source))
     inputs = () if source is None else _files_below(Path(source), besides=folder)
     outputs = Outputs(
-        folder, _planned(records), inputs=inputs, flag="--export", overwrite=overwrite
+        folder,
+        _planned(records),
+        inputs=inputs,
+        flag="--write_images",
+        overwrite=overwrite,
     )
     outputs.make_folder()
     try:
@@ -76,7 +80,7 @@ def _require_another_folder(folder: Path, source: Path) -> None:
     for place in (source, *(source / split for split in SPLITS)):
         if folder.exists() and place.exists() and folder.samefile(place):
             raise UserError(
-                f"--export={folder} is the folder of the data set, whose files would be "
+                f"--write_images={folder} is the folder of the data set, whose files would be "
                 "overwritten or mixed with others. Give another folder."
             )
 

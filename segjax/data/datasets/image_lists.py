@@ -57,20 +57,20 @@ class Layout:
     downscale: int = 1
 
     def dataset(
-        self, root: Path, splits: Mapping[str, Sequence[Pair]], data_dir: str | None
+        self, root: Path, splits: Mapping[str, Sequence[Pair]], cache_dir: str | None
     ) -> Dataset:
         """Checks all files, and returns their splits as records in colour.
 
         Args:
           root: the folder of the data set.
           splits: pairs of each split; a pair without label gives a record without.
-          data_dir: where to remember which files were found good.
+          cache_dir: where to remember which files were found good.
 
         Raises:
           UserError: a file is damaged, or not what the layout says.
         """
         pairs = [pair for split in splits.values() for pair in split]
-        with remembered(data_dir, root, self.spec, f"photographs {self!r}") as known:
+        with remembered(cache_dir, root, self.spec, f"photographs {self!r}") as known:
             facts = checked(pairs, self._check, known)
         if converted := sum(f.converted for f in facts.values()):
             log.info("In %s, %s", root, conversion(converted, _CHANNELS))
@@ -121,13 +121,13 @@ class Layout:
 
 
 def require_root(
-    name: str, manual_dir: str | None, folders: Sequence[str], source: str
+    name: str, data_root: str | None, folders: Sequence[str], source: str
 ) -> Path:
     """Returns the folder of a data set, once it has what it must have.
 
     Args:
       name: key in `DATASETS`.
-      manual_dir: what the person has given.
+      data_root: what the person has given.
       folders: folders and files that must lie in it.
       source: a sentence on where they come from.
 
@@ -136,20 +136,20 @@ def require_root(
         a little deeper, that one is named.
     """
     needed = ", ".join(folders)
-    if manual_dir is None:
+    if data_root is None:
         raise UserError(
             f"The data set {name!r} needs {needed}. {source}; name their folder with "
-            "--manual_dir."
+            "--data_root."
         )
-    root = Path(manual_dir).expanduser()
+    root = Path(data_root).expanduser()
     missing = [folder for folder in folders if not (root / folder).exists()]
     if not missing:
         return root
-    remedy = "Name the folder that has them with --manual_dir."
+    remedy = "Name the folder that has them with --data_root."
     deeper = [*root.glob("*"), *root.glob("*/*")] if root.is_dir() else []
     for other in sorted(path for path in deeper if path.is_dir()):
         if all((other / folder).exists() for folder in folders):
-            remedy = f"Give --manual_dir={other}."
+            remedy = f"Give --data_root={other}."
             break
     raise UserError(
         f"The data set {name!r} needs {needed} in {root}, where {', '.join(missing)} "

@@ -68,11 +68,11 @@ _NUMBER_THEM = "Number the objects, for example with scipy.ndimage.label"
 
 def instance_folder(
     *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
     class_name: str = "object",
-    validation_share: float = 0.2,
-    test_share: float = 0.0,
+    validation_fraction: float = 0.2,
+    test_fraction: float = 0.0,
 ) -> Dataset:
     """Objects of one class in label images, one number for each object.
 
@@ -80,13 +80,13 @@ def instance_folder(
     of its own, named "stem/007".
 
     Args:
-      data_dir: not needed; every data set is called with it.
-      manual_dir: the folder with `images` and `labels`, and `index.csv` where there is a
+      cache_dir: not needed; every data set is called with it.
+      data_root: the folder with `images` and `labels`, and `index.csv` where there is a
         split.
       class_name: what the objects are called.
-      validation_share: share of the images, evenly by name, to choose by, where there is
+      validation_fraction: share of the images, evenly by name, to choose by, where there is
         no `index.csv`; of each stack it is a block of pages.
-      test_share: share of those held out.
+      test_fraction: share of those held out.
 
     Returns:
       The data set "instance_folder" with 3 channels; grey images are repeated.
@@ -97,17 +97,17 @@ def instance_folder(
         objects, `index.csv` names another split or image, or nothing is left to
         train on.
     """
-    del data_dir
+    del cache_dir
     for key, share in (
-        ("validation_share", validation_share),
-        ("test_share", test_share),
+        ("validation_fraction", validation_fraction),
+        ("test_fraction", test_fraction),
     ):
-        if not 0 <= share < 1 or validation_share + test_share >= 1:
+        if not 0 <= share < 1 or validation_fraction + test_fraction >= 1:
             raise UserError(
                 f"config.data.{key} is {share!r}; both shares must be at least 0 and "
                 "less than 1 together."
             )
-    root = _require_root(manual_dir)
+    root = _require_root(data_root)
     pairs = find_pairs(root / "images", root / "labels")
     pairs = sorted(pairs, key=lambda pair: stem_of(pair.image))
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -128,7 +128,7 @@ def instance_folder(
             for split, names in listed.items()
         }
     else:
-        splits = _cut(every, validation_share, test_share)
+        splits = _cut(every, validation_fraction, test_fraction)
     require_train(splits, root, index)
     numbers = {page: i for i, page in enumerate(every, 1)}
     records = {}
@@ -231,11 +231,11 @@ def _require_objects(root: Path, table: Mapping[Page, tuple[int, ...]]) -> None:
         return
 
 
-def _require_root(manual_dir: str | None) -> Path:
+def _require_root(data_root: str | None) -> Path:
     needs = "The data set 'instance_folder' needs images/ and labels/"
-    if manual_dir is None:
-        raise UserError(f"{needs}; name their folder with --manual_dir.")
-    root = Path(manual_dir).expanduser()
+    if data_root is None:
+        raise UserError(f"{needs}; name their folder with --data_root.")
+    root = Path(data_root).expanduser()
     for name in ("images", "labels"):
         if not (root / name).is_dir():
             raise UserError(f"{needs} in {root}, where {name}/ is missing.")

@@ -46,12 +46,12 @@ _SOURCE = (
 )
 
 
-def isbi_em(*, data_dir: str | None, manual_dir: str | None) -> Dataset:
+def isbi_em(*, cache_dir: str | None, data_root: str | None) -> Dataset:
     """Returns the ISBI 2012 stack: 24 slices to train, 6 to validate, 30 unlabelled.
 
     Args:
-      data_dir: where the prepared data set lies or goes; None is TFDS's own folder.
-      manual_dir: folder with `train-volume.tif`, `train-labels.tif` and
+      cache_dir: where the prepared data set lies or goes; None is TFDS's own folder.
+      data_root: folder with `train-volume.tif`, `train-labels.tif` and
         `test-volume.tif`; needed the first time only, and where it is given later its
         files must be those of then.
 
@@ -63,8 +63,8 @@ def isbi_em(*, data_dir: str | None, manual_dir: str | None) -> Dataset:
       UserError: a file is missing, damaged, or not what the challenge gives out, or the
         data set was prepared from others.
     """
-    manual = expanded(manual_dir)
-    builder = open_builder(IsbiEm, data_dir)
+    manual = expanded(data_root)
+    builder = open_builder(IsbiEm, cache_dir)
     prepare(builder, manual, files_to_compare(builder, manual, _files))
     splits = {name: records(builder, name) for name in builder.info.splits}
     return Dataset("isbi_em", LABEL_SPEC, channels=1, splits=splits)
@@ -138,21 +138,21 @@ def _label_ids(path: Path | None) -> Generator[np.ndarray, None, None]:
             yield LABEL_SPEC.to_ids(raw, where, remappable=False)
 
 
-def _files(manual_dir: Path | None) -> list[Path]:
+def _files(data_root: Path | None) -> list[Path]:
     """The three stacks; all of them are there."""
-    if manual_dir is None:
+    if data_root is None:
         raise UserError(
             f"isbi_em needs {', '.join(FILES)}. {_SOURCE}; name their folder with "
-            "--manual_dir."
+            "--data_root."
         )
-    missing = [name for name in FILES if not (manual_dir / name).is_file()]
+    missing = [name for name in FILES if not (data_root / name).is_file()]
     if missing:
         raise UserError(
-            f"isbi_em needs {', '.join(FILES)} in {manual_dir}, where "
+            f"isbi_em needs {', '.join(FILES)} in {data_root}, where "
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing. "
-            f"{_SOURCE}; put them there or name their folder with --manual_dir."
+            f"{_SOURCE}; put them there or name their folder with --data_root."
         )
-    return [manual_dir / name for name in FILES]
+    return [data_root / name for name in FILES]
 
 
 def _require_slices(path: Path) -> None:

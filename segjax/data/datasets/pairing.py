@@ -147,15 +147,15 @@ def folders_in(root: Path) -> list[Path]:
 
 
 def block_cut(
-    pages: Sequence[Page], validation_share: float, test_share: float
+    pages: Sequence[Page], validation_fraction: float, test_fraction: float
 ) -> dict[str, Sequence[Page]]:
     """Cuts shares off the end of a sequence: first pages train, the last are for test.
 
     A share above 0 takes at least one page. Neighbouring sections of a stack look alike, so
     blocks of them are held out and not single ones.
     """
-    validation = _quota(len(pages), validation_share)
-    test = _quota(len(pages), test_share)
+    validation = _quota(len(pages), validation_fraction)
+    test = _quota(len(pages), test_fraction)
     train = max(0, len(pages) - validation - test)
     return {
         "train": pages[:train],
@@ -183,8 +183,8 @@ def require_train(
         raise UserError(f"{index} gives no image the split train. Give it to some.")
     raise UserError(
         f"{root} has too few images: none is left to train on once validation and test "
-        "have theirs. Add images, or lower config.data.validation_share or "
-        "config.data.test_share: 0 holds none out."
+        "have theirs. Add images, or lower config.data.validation_fraction or "
+        "config.data.test_fraction: 0 holds none out."
     )
 
 

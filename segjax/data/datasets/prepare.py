@@ -55,14 +55,14 @@ SOURCES = "sources"
 
 def open_builder(
     builder_class: type[tfds.core.GeneratorBasedBuilder],
-    data_dir: str | None,
+    cache_dir: str | None,
     config: tfds.core.BuilderConfig | None = None,
 ) -> Any:
     """Makes a builder that writes ArrayRecord, and reads what it has prepared before.
 
     Args:
       builder_class: the class of the builder.
-      data_dir: the folder of prepared data sets, with `~`; None is TFDS's own.
+      cache_dir: the folder of prepared data sets, with `~`; None is TFDS's own.
       config: what the builder is to make, where it makes several things.
 
     Returns:
@@ -71,7 +71,7 @@ def open_builder(
     Raises:
       UserError: what was prepared before is damaged.
     """
-    root = expanded(data_dir)
+    root = expanded(cache_dir)
     parts = (
         builder_class.name,
         *([config.name] if config else []),
@@ -90,13 +90,13 @@ def open_builder(
 
 
 def files_to_compare(
-    builder: Any, manual_dir: Path | None, find: Callable[[Path | None], list[Path]]
+    builder: Any, data_root: Path | None, find: Callable[[Path | None], list[Path]]
 ) -> list[Path]:
     """The files of a person that are to be read, or to be compared with those that were.
 
     Args:
       builder: a `tfds.core.DatasetBuilder`.
-      manual_dir: what the person has given.
+      data_root: what the person has given.
       find: names the files within a folder, all of which are there.
 
     Returns:
@@ -106,20 +106,20 @@ def files_to_compare(
       UserError: as `find` does.
     """
     is_prepared = Path(builder.data_dir).exists()
-    if is_prepared and manual_dir is None:
+    if is_prepared and data_root is None:
         return []
     try:
-        return find(manual_dir)
+        return find(data_root)
     except UserError as error:
         if not is_prepared:
             raise
         raise UserError(
-            f"{error} Or leave --manual_dir out: the data set is prepared already."
+            f"{error} Or leave --data_root out: the data set is prepared already."
         ) from error
 
 
 def prepare(
-    builder: Any, manual_dir: str | Path | None = None, files: Sequence[Path] = ()
+    builder: Any, data_root: str | Path | None = None, files: Sequence[Path] = ()
 ) -> None:
     """Builds a TFDS data set unless it is there already.
 
@@ -129,20 +129,20 @@ def prepare(
     Args:
       builder: a `tfds.core.DatasetBuilder` that writes ArrayRecord. Afterwards its
         `info` is that of the files.
-      manual_dir: folder of files that the person has put there, for builders that
+      data_root: folder of files that the person has put there, for builders that
         read some.
       files: of `files_to_compare`; the builder's `info` has a `tfds.core.MetadataDict`
         where there are any.
 
     Raises:
       UserError: the data folder may not be written or is full, or the builder found
-        something wrong with the files in `manual_dir`, or what was prepared before is
+        something wrong with the files in `data_root`, or what was prepared before is
         damaged, or was made from other files.
       RuntimeError: the builder itself failed; names the innermost reason, which TFDS
         hides.
     """
     target = Path(builder.data_dir)
-    sources = _fingerprint(files, manual_dir) if files and manual_dir else None
+    sources = _fingerprint(files, data_root) if files and data_root else None
     if not target.exists():
         if sources:
             builder.info.metadata[SOURCES] = sources
@@ -152,16 +152,16 @@ def prepare(
             with locked(root / f".{builder.name}.lock", wait=True):
                 if not target.exists():
                     _remove_leftovers(target)
-                    _build(builder, manual_dir)
+                    _build(builder, data_root)
     _read_info(builder, target)
     # One that was prepared before this was kept tells nothing.
     known = (builder.info.metadata or {}).get(SOURCES)
     if sources and known and known != sources:
         raise UserError(
             f"The data set in {target} was prepared from other files than those that lie "
-            f"in {manual_dir} now. Remove the first folder, and it is built anew; leave "
-            "--manual_dir out to take it as it is; or name another folder for prepared "
-            "data sets with --data_dir."
+            f"in {data_root} now. Remove the first folder, and it is built anew; leave "
+            "--data_root out to take it as it is; or name another folder for prepared "
+            "data sets with --cache_dir."
         )
 
 
@@ -176,7 +176,7 @@ def _fingerprint(files: Sequence[Path], root: str | Path) -> str:
 
 
 def expanded(path: str | None) -> Path | None:
-    """Returns a folder with `~` resolved, which shells leave in `--data_dir=~/data`.
+    """Returns a folder with `~` resolved, which shells leave in `--cache_dir=~/data`.
 
     TFDS takes it literally, so builders are to be given what this returns.
 
@@ -278,10 +278,10 @@ def _damage_told(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _build(builder: Any, manual_dir: str | Path | None) -> None:
+def _build(builder: Any, data_root: str | Path | None) -> None:
     """Runs TFDS without its bars and bold lines."""
     config = tfds.download.DownloadConfig(
-        manual_dir=None if manual_dir is None else os.fspath(manual_dir),
+        data_root=None if data_root is None else os.fspath(data_root),
         try_download_gcs=False,
     )
     tfds.disable_progress_bar()
@@ -320,7 +320,7 @@ def _told_as_a_sentence(builder: Any, root: Path) -> Iterator[None]:
             if isinstance(reason, OSError) and reason.errno in _MEANT_FOR_PEOPLE:
                 raise UserError(
                     f"{root} cannot take the data set {builder.name!r} "
-                    f"({reason.strerror}). Name another folder with --data_dir."
+                    f"({reason.strerror}). Name another folder with --cache_dir."
                 ) from error
         raise RuntimeError(
             f"data set {builder.name!r} could not be built: "

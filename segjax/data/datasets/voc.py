@@ -56,8 +56,8 @@ _SOURCE = "They are those of the folder VOC2012 of the challenge's VOCtrainval a
 
 def voc(
     *,
-    data_dir: str | None,
-    manual_dir: str | None,
+    cache_dir: str | None,
+    data_root: str | None,
     train: str = "train",
     validation: str = "val",
     test: str | None = None,
@@ -69,8 +69,8 @@ def voc(
     or an image and its label as paths within the folder, as in DeepLab's lists.
 
     Args:
-      data_dir: where to remember which files were found good (None: TFDS's folder).
-      manual_dir: the folder, usually named VOC2012.
+      cache_dir: where to remember which files were found good (None: TFDS's folder).
+      data_root: the folder, usually named VOC2012.
       train: list of the images to train on: "train", "trainval" or "trainaug", a file of
         `ImageSets/Segmentation` without its ending.
       validation: list of those to choose by.
@@ -86,7 +86,7 @@ def voc(
       UserError: a folder, a list or a file is missing, a label is painted in colours or
         has a palette of its own, holds values beyond 20 and 255, or a file is damaged.
     """
-    root = require_root("voc", manual_dir, ("JPEGImages", labels, LISTS), _SOURCE)
+    root = require_root("voc", data_root, ("JPEGImages", labels, LISTS), _SOURCE)
     splits = {}
     for split, name in (("train", train), ("validation", validation), ("test", test)):
         if name is None:
@@ -97,7 +97,7 @@ def voc(
         require_files("voc", root, pairs, f"{LISTS}/{name}.txt names")
         splits[split] = pairs
     layout = Layout("voc", LABEL_SPEC, palette=voc_colors(256))
-    return layout.dataset(root, splits, data_dir)
+    return layout.dataset(root, splits, cache_dir)
 
 
 def _read_list(root: Path, split: str, name: str, labels: str) -> list[Pair]:

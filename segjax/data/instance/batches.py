@@ -113,7 +113,7 @@ def instance_batches(
     augment: Augmentations = (("flip", {}),),
     resize: str = "fit",
     mask_size: int = 112,
-    least_visible: float = 0.25,
+    min_visibility: float = 0.25,
     keypoint_swap: Sequence[int] | None = None,
     process_index: int = 0,
     process_count: int = 1,
@@ -135,7 +135,7 @@ def instance_batches(
       resize: "fit" resizes each image until it just fits its bucket, "shrink" does so
         only where it is too large, "keep" never does and shows a random part.
       mask_size: side of the masks, m.
-      least_visible: share of an object's pixels that must be left where the edge of what
+      min_visibility: share of an object's pixels that must be left where the edge of what
         is seen cuts it; less, and it is dropped. Regions of many objects always stay.
       keypoint_swap: which keypoint each one becomes in a mirror
         (`segjax.data.instance_spec.KeypointSpec.swap`).
@@ -164,8 +164,8 @@ def instance_batches(
     for name, value in (("max_objects", max_objects), ("mask_size", mask_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
-    if not 0 <= least_visible <= 1:
-        raise ValueError(f"least_visible must be from 0 to 1, got {least_visible!r}")
+    if not 0 <= min_visibility <= 1:
+        raise ValueError(f"min_visibility must be from 0 to 1, got {min_visibility!r}")
     make = InstanceExampleMaker(
         records,
         seed,
@@ -173,7 +173,7 @@ def instance_batches(
         augment,
         resize,
         mask_size,
-        least_visible,
+        min_visibility,
         keypoint_swap,
     )
     schedule = schedule_of(

@@ -30,7 +30,7 @@ class InstanceExampleMaker:
       augment: names of `segjax.data.augment.views`, with their arguments.
       resize: how an image meets its bucket (`segjax.data.instance.buckets.RESIZES`).
       mask_size: side of the masks, each cropped to its box.
-      least_visible: share of an object that must be left for it to be kept.
+      min_visibility: share of an object that must be left for it to be kept.
       keypoint_swap: which keypoint each one becomes in a mirror.
 
     Raises:
@@ -46,13 +46,13 @@ class InstanceExampleMaker:
         augment: Augmentations,
         resize: str,
         mask_size: int,
-        least_visible: float,
+        min_visibility: float,
         keypoint_swap: Sequence[int] | None,
     ) -> None:
         augmentation.check(augment)
         self.records, self.seed, self.augment = records, seed, augment
         self.max_objects, self.resize = max_objects, resize
-        self.mask_size, self.least_visible = mask_size, least_visible
+        self.mask_size, self.min_visibility = mask_size, min_visibility
         self.keypoint_swap = None if keypoint_swap is None else list(keypoint_swap)
 
     def __call__(self, position: int, record_id: int, bucket: Bucket) -> Example:
@@ -110,7 +110,7 @@ class InstanceExampleMaker:
         inside = np.clip(box, 0, limit)
         if np.abs(inside - box).max() > _TOUCH:
             left, share = _seen(mask, frame)
-            if left is None or (share < self.least_visible and not crowd):
+            if left is None or (share < self.min_visibility and not crowd):
                 return None
             # What is left of the mask may reach less far than the clipped box.
             inside = np.concatenate(

@@ -18,7 +18,7 @@ from segjax.layers.conv import Conv, UpConv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.initializers import he_normal, normal
 from segjax.ops.convolution.transposed import conv_transpose
-from segjax.ops.cpu.valid_slots import on_filled_slots
+from segjax.ops.cpu.valid_slots import on_valid_slots
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype
 
@@ -108,7 +108,7 @@ class BoxHead(nn.Module):
         return logits, deltas.astype(jnp.float32).reshape(*lead, self.num_classes, 4)
 
 
-class OwnClass(nn.Module):
+class SelectClassMask(nn.Module):
     """A 1x1 convolution of which each region gets the one channel of its own class.
 
     Attributes:
@@ -180,7 +180,7 @@ def _scores(head: MaskHead, x: Array, classes: Array) -> Array:
     """Maps `[N, s, s, C]` and the classes `[N]` to `[N, 2 s, 2 s]`."""
     types = {"dtype": head.dtype, "param_dtype": head.param_dtype}
     x = nn.relu(UpConv(head.features[-1], **types, name="upsample")(x))
-    return OwnClass(head.num_masks, **types, name="logits")(x, classes)
+    return SelectClassMask(head.num_masks, **types, name="logits")(x, classes)
 
 
 class KeypointHead(nn.Module):
@@ -247,7 +247,7 @@ def of_filled(
     alone: Any = head.clone(parent=None, name=None)
     variables = {"params": head.variables["params"]}
     apply = functools.partial(alone.apply, variables, **arguments)
-    return on_filled_slots(apply, filled, *slots)
+    return on_valid_slots(apply, filled, *slots)
 
 
 def together(regions: Array) -> Array:

@@ -13,7 +13,7 @@ from segjax.ops.base.forms import is_fast_on_cpu
 from segjax.types import Array
 
 
-def in_branch(
+def materialize(
     function: Callable[..., Any], *arguments: Any, condition: Array | None = None
 ) -> Any:
     """`function(*arguments)`, computed once and kept where XLA would not.

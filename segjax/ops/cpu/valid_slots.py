@@ -20,7 +20,7 @@ ROWS = 8
 what a gradient unfolds of them stays in cache and the last group is hardly empty."""
 
 
-def on_filled_slots(
+def on_valid_slots(
     function: Callable[..., Array], filled: Array, *slots: Array
 ) -> Array:
     """Applies a function to slots; of empty ones the result is 0.
@@ -43,7 +43,7 @@ def on_filled_slots(
 
     Example:
       >>> x, filled = jnp.ones((1, 3)), jnp.array([[True, False, True]])
-      >>> on_filled_slots(lambda x: x + 1, filled, x).tolist()
+      >>> on_valid_slots(lambda x: x + 1, filled, x).tolist()
       [[2.0, 0.0, 2.0]]
     """
     for x in slots:

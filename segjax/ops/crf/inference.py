@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.ops.cpu.materialization import in_branch
+from segjax.ops.cpu.materialization import materialize
 from segjax.ops.crf.gaussian import Filter
 from segjax.types import Array
 
@@ -193,7 +193,7 @@ def _mean_field(
         energy = free_energy(marginals, logits, kernels) if trace else None
         refined = logits - _penalties(kernels, marginals)
         # In a branch, or the softmax would take apart what slices the lattices.
-        return (refined, in_branch(jax.nn.softmax, refined)), energy
+        return (refined, materialize(jax.nn.softmax, refined)), energy
 
     start = (logits, jax.nn.softmax(logits, axis=-1))
     (refined, marginals), energies = lax.scan(step, start, None, length=num_iterations)

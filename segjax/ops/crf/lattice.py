@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from segjax.ops.base.forms import is_fast_on_cpu
-from segjax.ops.cpu.materialization import in_branch
+from segjax.ops.cpu.materialization import materialize
 from segjax.types import Array
 
 SPLAT_VALUES = 3 << 14
@@ -183,7 +183,7 @@ def _blur(lattice: LatticeFilter, vertices: Array, reverse: bool) -> Array:
     at_once = 2 if vertices.shape[1] in PAIRED_CHANNELS else 1
     for start in range(0, len(axes), at_once):
         blur = functools.partial(_blur_axes, axes[start : start + at_once])
-        vertices = in_branch(blur, vertices, lattice.neighbors)
+        vertices = materialize(blur, vertices, lattice.neighbors)
     return vertices
 
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.cpu.materialization import in_branch
+from segjax.ops.cpu.materialization import materialize
 from segjax.types import Array
 
 MOST_CELLS = 2.0**31 - 2.0**8
@@ -174,10 +174,10 @@ def place(features: Array) -> Places:
     # False for NaN, too. Far out whole numbers of 32 bits would wrap around.
     finite = functools.reduce(jnp.maximum, [jnp.abs(e).max() for e in elevated])
     finite = finite < _LARGEST
-    points, ranks, weights = in_branch(_simplex, elevated, condition=finite)
+    points, ranks, weights = materialize(_simplex, elevated, condition=finite)
     # Always so: a condition of its own, which reads all results of the branch before.
     small = (points[0].max() <= _LARGEST) & (ranks[0].max() <= d)
-    digits, left = in_branch(_divided, points[1:], condition=small)
+    digits, left = materialize(_divided, points[1:], condition=small)
     corners = [_corner(k, digits, left, ranks[1:]) for k in range(d + 1)]
     # Digits never rise with the remainder.
     low = jnp.stack([u.min() for u in corners[d]])
@@ -202,7 +202,9 @@ def neighbor_keys(places: Places, vertices: Array) -> Array:
       Keys `[d + 1, 2, M]`, -1 where a neighbour is outside of the box.
     """
     d = places.low.shape[0]
-    remainder, digits, left = in_branch(_decode, places, vertices, condition=places.ok)
+    remainder, digits, left = materialize(
+        _decode, places, vertices, condition=places.ok
+    )
 
     def beside(axis: Array, step: int) -> Array:
         carried = remainder == (0 if step < 0 else d)

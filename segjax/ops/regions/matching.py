@@ -14,7 +14,7 @@ from jax import lax
 
 from segjax.types import Array
 
-NEGATIVE, BETWEEN = -1, -2
+NEGATIVE, IGNORED = -1, -2
 """What `match` says of boxes that answer for no object: background, and neither."""
 
 
@@ -64,7 +64,7 @@ def match(
     iou = jnp.where(valid[:, None], lax.stop_gradient(iou), -1.0)
     best = iou.max(0)
     nearest = iou.argmax(0).astype(jnp.int32)
-    rest = jnp.where(best < low, NEGATIVE, BETWEEN)
+    rest = jnp.where(best < low, NEGATIVE, IGNORED)
     answers = best >= high
     if low_quality:
         reach = iou.max(1, keepdims=True)
@@ -101,7 +101,7 @@ def ignore_crowds(
             "allowed are [N], [N, G] and [G]"
         )
     hidden = ((inside >= limit) & crowd[None]).any(1)
-    return jnp.where((matched == NEGATIVE) & hidden, BETWEEN, matched)
+    return jnp.where((matched == NEGATIVE) & hidden, IGNORED, matched)
 
 
 @jax.tree_util.register_dataclass

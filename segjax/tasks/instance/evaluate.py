@@ -48,7 +48,7 @@ class InstanceEvaluation:
       boundaries: whether the average precision of outlines is measured, too.
       matching_f1: whether masks are also scored as a label image: the F1 of matched
         objects over thresholds of IoU, as for nuclei.
-      least_score: of the objects in that label image, as in prediction.
+      keep_score: of the objects in that label image, as in prediction.
       max_detections: detections of an image and class that count for the average
         precision; None is COCO's number, 100, of keypoints 20.
       mask_threshold: probability from which on a pixel is in a mask.
@@ -60,7 +60,7 @@ class InstanceEvaluation:
     buckets: tuple[tuple[int, int], ...] | None = None
     boundaries: bool = False
     matching_f1: bool = False
-    least_score: float = 0.5
+    keep_score: float = 0.5
     max_detections: int | None = None
     mask_threshold: float = 0.5
 
@@ -69,7 +69,7 @@ class InstanceEvaluation:
         check_counts(batch_size=self.batch_size)
         if self.max_detections is not None:
             check_counts(max_detections=self.max_detections)
-        for name in ("mask_threshold", "least_score"):
+        for name in ("mask_threshold", "keep_score"):
             value = getattr(self, name)
             if not 0 < value < 1:
                 raise ValueError(f"{name} is between 0 and 1, got {value!r}")
@@ -88,7 +88,7 @@ class InstanceEvaluation:
         Raises:
           UserError: if it is not measured.
         """
-        known = set(Sums(self, model, dataset).metrics())
+        known = set(InstanceMetrics(self, model, dataset).metrics())
         if self.best_metric not in known:
             raise UserError(
                 f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
@@ -120,7 +120,7 @@ class InstanceReport:
     metrics: dict[str, float]
 
 
-class Sums:
+class InstanceMetrics:
     """What was measured of the images so far."""
 
     def __init__(self, evaluation: InstanceEvaluation, model: Any, dataset: Dataset):
@@ -135,7 +135,7 @@ class Sums:
             for kind in evaluation.kinds(model, dataset)
         }
         self.matching = evaluation.matching_f1 and model.masks
-        self.least_score = evaluation.least_score
+        self.keep_score = evaluation.keep_score
         self.counts: list[np.ndarray] = []
 
     def add(self, record: Record, found: Mapping[str, np.ndarray]) -> None:
@@ -143,13 +143,13 @@ class Sums:
 
         Args:
           record: with its objects.
-          found: as from `in_record`.
+          found: as from `to_image_coordinates`.
         """
         for precision in self.precisions.values():
             precision.add(record, found)
         if self.matching:
             truth = label_image(decoded(record), record["image"].shape[:2])
-            good = found["masks"][found["scores"] >= self.least_score]
+            good = found["masks"][found["scores"] >= self.keep_score]
             label = label_image(good, record["image"].shape[:2])
             self.counts.append(matching_counts(truth, label))
 
@@ -170,7 +170,7 @@ class Sums:
 def evaluate_instances(
     detect: Detect,
     records: Sequence[Record],
-    sums: Sums,
+    sums: InstanceMetrics,
     *,
     split: str,
     batch_size: int,
@@ -225,7 +225,7 @@ def predictions(
     resize: str,
     mask_threshold: float = 0.5,
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yields the number of each record, and the objects found, as `in_record` gives them.
+    """Yields the number of each record, and the objects found, as `to_image_coordinates` gives them.
 
     Args:
       detect: the network.
@@ -244,10 +244,13 @@ def predictions(
                 one = {name: values[row] for name, values in outputs.items()}
                 height, width = batch["record_sizes"][row].tolist()
                 ratios = batch["ratios"][row]
-                yield i, in_record(one, ratios, (height, width), mask_threshold)
+                yield (
+                    i,
+                    to_image_coordinates(one, ratios, (height, width), mask_threshold),
+                )
 
 
-def in_record(
+def to_image_coordinates(
     outputs: Mapping[str, np.ndarray],
     ratios: np.ndarray,
     size: tuple[int, int],

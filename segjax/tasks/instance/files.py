@@ -32,7 +32,7 @@ OVERLAP = 0.25
 
 
 @dataclass(frozen=True)
-class Finder:
+class InstancePredictor:
     """Finds objects in images of any size.
 
     Attributes:
@@ -41,7 +41,7 @@ class Finder:
       buckets: sizes that it is compiled for.
       resize: how images meet them (`segjax.data.instance.buckets.RESIZES`).
       mask_threshold: probability from which on a pixel is in a mask.
-      least_score: objects of a lower score are left out.
+      keep_score: objects of a lower score are left out.
       tile: side of a tile in pixels of the image; 0 takes images whole; None cuts into
         tiles only what is larger than every bucket where images keep their size.
     """
@@ -51,7 +51,7 @@ class Finder:
     buckets: Sequence[tuple[int, int]]
     resize: str
     mask_threshold: float = 0.5
-    least_score: float = 0.5
+    keep_score: float = 0.5
     tile: int | None = None
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Finder:
             resize=self.resize,
             mask_threshold=self.mask_threshold,
         ):
-            good = objects["scores"] >= self.least_score
+            good = objects["scores"] >= self.keep_score
             found[i] = {name: values[good] for name, values in objects.items()}
         if len(rects) > 1:
             return join_tiles(rects, found, size)
@@ -120,7 +120,7 @@ def predict_instance_files(
     their order.
 
     Args:
-      find: what finds the objects of an image (`Finder`).
+      find: what finds the objects of an image (`InstancePredictor`).
       input: an image file, or a folder of them.
       output: folder for the results; made if it is not there.
       label_spec: names of the classes, 0 being the background.

@@ -15,10 +15,10 @@ from segjax.losses import INSTANCE_LOSSES
 from segjax.types import Array, Record
 
 
-class InstanceObjective:
+class InstanceLossFromConfig:
     """A loss of `INSTANCE_LOSSES` with the arguments of `config.loss`.
 
-    It has the methods of `segjax.tasks.semantic.loss.Objective`.
+    It has the methods of `segjax.tasks.semantic.loss.LossFromConfig`.
     """
 
     def __init__(self, group: ml_collections.ConfigDict):

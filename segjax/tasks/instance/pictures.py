@@ -50,7 +50,7 @@ def side_by_side(
 
     Args:
       record: with its objects; those of crowds are left out.
-      found: as from `instance_evaluate.in_record`.
+      found: as from `instance_evaluate.to_image_coordinates`.
       dataset: names the classes and joints.
 
     Returns:

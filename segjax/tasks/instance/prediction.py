@@ -17,7 +17,7 @@ from segjax.data.instance.buckets import check_buckets
 from segjax.errors import UserError
 from segjax.models.builder import build_model
 from segjax.tasks.instance.evaluate import Detect, InstanceEvaluation
-from segjax.tasks.instance.files import Finder, predict_instance_files
+from segjax.tasks.instance.files import InstancePredictor, predict_instance_files
 from segjax.training import sharding
 from segjax.training.state import local_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
@@ -102,7 +102,7 @@ class InstancePrediction:
 
     def finder(
         self, variables: Mapping[str, Any], *, tile: int | None = None
-    ) -> Finder:
+    ) -> InstancePredictor:
         """Makes what finds objects in images of any size.
 
         Args:
@@ -113,13 +113,13 @@ class InstancePrediction:
         Returns:
           The function of an image.
         """
-        return Finder(
+        return InstancePredictor(
             self.detector(variables),
             self.detector_batch_size,
             self.evaluated_buckets,
             self.resize,
             self.evaluation.mask_threshold,
-            self.evaluation.least_score,
+            self.evaluation.keep_score,
             tile=tile,
         )
 
@@ -134,8 +134,8 @@ class InstancePrediction:
         for given in (options.downscale, options.probabilities, options.crf):
             assert not given  # they are none of the capabilities
         log.info(
-            "Objects of a score of %g and more are kept: config.evaluation.least_score.",
-            self.evaluation.least_score,
+            "Objects of a score of %g and more are kept: config.evaluation.keep_score.",
+            self.evaluation.keep_score,
         )
         *labels, _ = predict_instance_files(
             self.finder(weights.variables, tile=options.tile),

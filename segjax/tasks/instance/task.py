@@ -22,12 +22,12 @@ from segjax.metrics.direction import score
 from segjax.output.folder import Outputs
 from segjax.tasks.instance.baseline import evaluate_watershed
 from segjax.tasks.instance.evaluate import (
+    InstanceMetrics,
     InstanceReport,
-    Sums,
     evaluate_instances,
     predictions,
 )
-from segjax.tasks.instance.loss import InstanceObjective
+from segjax.tasks.instance.loss import InstanceLossFromConfig
 from segjax.tasks.instance.pictures import draw_instances
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.training import optim, sharding
@@ -74,7 +74,7 @@ class InstanceTask(InstancePrediction):
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
         super().__init__(config)
-        self.loss = InstanceObjective(config.loss)
+        self.loss = InstanceLossFromConfig(config.loss)
         self.schedule = schedule_from(config)
         self.optimizer = config_lib.build(
             optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
@@ -86,13 +86,13 @@ class InstanceTask(InstancePrediction):
         self.input_size = self.output_size = self.buckets[0]
         self._points = self.model.keypoints
 
-    def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
+    def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
 
         Raises:
           UserError: if files are missing or wrong, or the network does not fit them.
         """
-        dataset = open_data(self.config, data_dir, manual_dir)
+        dataset = open_data(self.config, cache_dir, data_root)
         if dataset.instances is None:
             raise UserError(
                 f'The data set "{dataset.name}" has labels of pixels, no objects: use '
@@ -143,7 +143,7 @@ class InstanceTask(InstancePrediction):
         """
         raise UserError(
             f'"{dataset.name}" holds objects, which are not exported to {folder}: '
-            f"--export is for labels of pixels. Leave it out; {split} is prepared."
+            f"--write_images is for labels of pixels. Leave it out; {split} is prepared."
         )
 
     def prepare(self, dataset: Dataset) -> None:
@@ -190,7 +190,7 @@ class InstanceTask(InstancePrediction):
             self.optimizer,
             self.schedule,
             self.config.seed,
-            of_objects,
+            forward_instances,
         )
         return step(state, batch)
 
@@ -246,7 +246,7 @@ class InstanceTask(InstancePrediction):
         return evaluate_instances(
             self.detector(variables),
             self.records(dataset, split),
-            Sums(self.evaluation, self.model, dataset),
+            InstanceMetrics(self.evaluation, self.model, dataset),
             split=split,
             batch_size=self.detector_batch_size,
             buckets=self.evaluated_buckets,
@@ -294,7 +294,7 @@ class InstanceTask(InstancePrediction):
         draw_instances(outputs, examples, found, records, dataset)
 
 
-def of_objects(
+def forward_instances(
     model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
 ) -> tuple[NetworkOutputs, Any]:
     """The forward pass of a network that is told the objects in training."""

@@ -29,7 +29,7 @@ from segjax.layers.attributes import check_counts
 from segjax.ops.crf.dense import dense_crf
 from segjax.ops.crf.filters import METHODS, Method
 from segjax.ops.crf.inference import NORMALIZATIONS, Normalization
-from segjax.predict.tiled import in_forms
+from segjax.predict.tiled import in_outputs
 from segjax.types import Array
 
 log = logging.getLogger("segjax")
@@ -158,7 +158,7 @@ def required(crf: CRF | None) -> CRF:
     if crf is None:
         raise UserError(
             "--crf needs a group config.crf, which the config of this run lacks: "
-            "segjax tune crf --workdir=... --keep finds its values and keeps them; "
+            "segjax tune crf --workdir=... --save finds its values and keeps them; "
             "values of your own go into its config.json."
         )
     return crf
@@ -186,4 +186,4 @@ def _log_range(max_intensity: int | None) -> None:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _answer(logits: Array, forms: tuple[str, ...]) -> dict[str, Array]:
-    return in_forms(logits, forms)
+    return in_outputs(logits, forms)

@@ -28,7 +28,7 @@ from segjax.metrics import (
 )
 from segjax.metrics.boundary import check_widths
 from segjax.metrics.direction import NEITHER
-from segjax.predict.test_time import Passes
+from segjax.predict.test_time import TestTimeAugmentation
 from segjax.tasks.semantic.crf import CRF
 from segjax.training import sharding
 from segjax.types import Record
@@ -48,9 +48,9 @@ class Evaluation:
       boundary_f1: whether the boundary F1 is reported, too: that of SegNet's paper.
       trimap_widths: widths in pixels of bands around the boundaries; mean IoU and pixel
         accuracy within each are then reported, too: DeepLab's trimap plot.
-      symmetries: whether evaluation and prediction average the probabilities over the
+      dihedral_tta: whether evaluation and prediction average the probabilities over the
         image's flips and quarter turns, at eight times the cost.
-      samples: passes of a network that drops activations in evaluation, too, each with
+      mc_samples: passes of a network that drops activations in evaluation, too, each with
         a fixed key of its own, whose probabilities are averaged: Bayesian SegNet, where
         config.model.sample is True.
       scales: factors by which images are resized; the probabilities of all are averaged.
@@ -58,7 +58,7 @@ class Evaluation:
       crop: height and width in pixels of crops that slide over the image, where it is
         not taken whole.
       crop_stride: distance of neighbouring crops as a share of their side.
-      network: arguments of config.model that differ in evaluation and prediction, such
+      model_overrides: arguments of config.model that differ in evaluation and prediction, such
         as `{"backbone": {"output_stride": 8}}`; the parameters are the same.
     """
 
@@ -68,13 +68,13 @@ class Evaluation:
     cell_class: int | None = None
     boundary_f1: bool = False
     trimap_widths: tuple[float, ...] = ()
-    symmetries: bool = False
-    samples: int = 1
+    dihedral_tta: bool = False
+    mc_samples: int = 1
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     crop: tuple[int, int] | None = None
     crop_stride: float = 2 / 3
-    network: Mapping[str, Any] | None = None
+    model_overrides: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Checks what can be checked without data."""
@@ -87,7 +87,7 @@ class Evaluation:
                 "tile is the output side of a tile in pixels, 0 for whole images, or "
                 f"None, got {self.tile}"
             )
-        check_counts(samples=self.samples)
+        check_counts(mc_samples=self.mc_samples)
         try:
             check_widths(self.trimap_widths)
         except ValueError as error:
@@ -97,15 +97,15 @@ class Evaluation:
                 f"tile must be None or 0, got {self.tile}, where scales, flip or crop "
                 "average several passes: those take the image whole, or by crops"
             )
-        if self.symmetries and self.flip:
+        if self.dihedral_tta and self.flip:
             raise ValueError(
-                "flip must be False where symmetries is True: it has flips"
+                "flip must be False where dihedral_tta is True: it has flips"
             )
 
     @property
-    def passes(self) -> Passes:
+    def passes(self) -> TestTimeAugmentation:
         """What is averaged for one image."""
-        return Passes(self.scales, self.flip, self.crop, self.crop_stride)
+        return TestTimeAugmentation(self.scales, self.flip, self.crop, self.crop_stride)
 
     def check(self, label_spec: LabelSpec) -> None:
         """Checks the class and the metric that are named.

@@ -23,7 +23,7 @@ WEIGHTS = "class_weights"
 """The argument of losses that can name a rule of `segjax.data.semantic.class_weights`."""
 
 
-class Objective:
+class LossFromConfig:
     """A loss of `LOSSES` with the arguments of `config.loss`.
 
     Everything about it is checked when it is made. Where `config.loss.class_weights` is

@@ -20,7 +20,7 @@ from segjax.errors import UserError
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import is_count
 from segjax.models.builder import build_model
-from segjax.predict.dihedral import Apply, over_symmetries
+from segjax.predict.dihedral import Apply, over_dihedral
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.mc_dropout import over_samples
 from segjax.predict.test_time import AveragedPredictor
@@ -68,17 +68,17 @@ class SemanticPrediction:
         self.evaluation: Evaluation = config_lib.call(
             Evaluation, config.evaluation, "evaluation"
         )
-        network = self.evaluation.network
+        network = self.evaluation.model_overrides
         self.evaluated_model = (
             build_model(config.model, network, normalization=normalization)
             if network
             else self.model
         )
-        if self.evaluation.samples > 1 and not getattr(
+        if self.evaluation.mc_samples > 1 and not getattr(
             self.evaluated_model, "sample", False
         ):
             raise UserError(
-                f"config.evaluation.samples is {self.evaluation.samples}, but the "
+                f"config.evaluation.mc_samples is {self.evaluation.mc_samples}, but the "
                 "network gives the same each time: use 1, or a SegNet with dropout and "
                 "config.model.sample=True."
             )
@@ -161,9 +161,11 @@ class SemanticPrediction:
         one function, as each new one is compiled anew.
         """
         apply: Apply = self.logits
-        if self.evaluation.samples > 1:
-            apply = over_samples(self.logits, self.evaluation.samples, self.config.seed)
-        return over_symmetries(apply) if self.evaluation.symmetries else apply
+        if self.evaluation.mc_samples > 1:
+            apply = over_samples(
+                self.logits, self.evaluation.mc_samples, self.config.seed
+            )
+        return over_dihedral(apply) if self.evaluation.dihedral_tta else apply
 
     def label_image(
         self,

@@ -28,7 +28,7 @@ from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
-from segjax.tasks.semantic.loss import Objective
+from segjax.tasks.semantic.loss import LossFromConfig
 from segjax.tasks.semantic.pictures import CONFUSION, draw_confusion, draw_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import optim, sharding
@@ -70,7 +70,7 @@ class SemanticTask(SemanticPrediction):
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
         super().__init__(config)
-        self.loss = Objective(config.loss, config.model.num_classes)
+        self.loss = LossFromConfig(config.loss, config.model.num_classes)
         self.schedule = schedule_from(config)
         self.optimizer = config_lib.build(
             optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
@@ -103,13 +103,13 @@ class SemanticTask(SemanticPrediction):
         height, width = (side - 2 * self.geometry.margin for side in size)
         return size, (height, width)
 
-    def open_dataset(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
+    def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
 
         Raises:
           UserError: if files are missing or wrong, or the network does not fit them.
         """
-        dataset = open_data(self.config, data_dir, manual_dir)
+        dataset = open_data(self.config, cache_dir, data_root)
         classes = self.config.model.num_classes
         if classes != dataset.label_spec.num_classes:
             raise UserError(
@@ -125,7 +125,7 @@ class SemanticTask(SemanticPrediction):
 
     def _check_evaluated_network(self, channels: int) -> None:
         """Checks that evaluation's changes to the network leave its parameters."""
-        if self.evaluation.network is None:
+        if self.evaluation.model_overrides is None:
             return
         image = jax.ShapeDtypeStruct((1, *self.input_size, channels), np.float32)
         trained, evaluated = (
@@ -136,7 +136,7 @@ class SemanticTask(SemanticPrediction):
         )
         if trained != evaluated:
             raise UserError(
-                f"config.evaluation.network is {dict(self.evaluation.network)}, which "
+                f"config.evaluation.model_overrides is {dict(self.evaluation.model_overrides)}, which "
                 "changes the parameters of the network: only what leaves them as they "
                 "are can differ in evaluation, such as the backbone's output_stride."
             )

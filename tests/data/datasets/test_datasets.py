@@ -36,7 +36,7 @@ def test_every_data_set_is_a_function_of_its_name_with_the_two_folders(name):
     function = DATASETS[name]
     assert function.__name__ == name
     parameters = inspect.signature(function).parameters
-    assert {"data_dir", "manual_dir"} <= set(parameters)
+    assert {"cache_dir", "data_root"} <= set(parameters)
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 

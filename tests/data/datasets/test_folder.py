@@ -53,7 +53,7 @@ def read(tmp_path):
     def read(root, **arguments):
         return folder(
             **(
-                {"data_dir": str(tmp_path / "memory"), "manual_dir": str(root)}
+                {"cache_dir": str(tmp_path / "memory"), "data_root": str(root)}
                 | {"remap": MASK}
                 | arguments
             )
@@ -89,7 +89,7 @@ def test_the_data_set_has_its_name_in_the_table(make_folder):
 
 
 def test_the_split_depends_on_stems_alone(make_folder, read, tmp_path):
-    first = names(read(make_folder(), test_share=0.1))
+    first = names(read(make_folder(), test_fraction=0.1))
     assert {split: len(part) for split, part in first.items()} == {
         "train": 7,
         "validation": 2,
@@ -99,11 +99,11 @@ def test_the_split_depends_on_stems_alone(make_folder, read, tmp_path):
     for kind in ("images", "labels"):
         for path in sorted((tmp_path / "cells" / kind).iterdir(), reverse=True):
             save(moved / kind / f"{path.stem}.tif", np.array(Image.open(path)))
-    assert names(read(moved, test_share=0.1)) == first
+    assert names(read(moved, test_fraction=0.1)) == first
 
 
 def test_records_are_in_natural_order(make_folder, read):
-    (train,) = names(read(make_folder(12), validation_share=0)).values()
+    (train,) = names(read(make_folder(12), validation_fraction=0)).values()
     assert train == [f"s{i}" for i in range(12)]
 
 
@@ -111,7 +111,7 @@ def test_pages_of_a_stack_stay_in_blocks(tmp_path, read):
     for name in ("a", "b"):
         save(tmp_path / "d/images" / f"{name}.tif", image_values(1, (10, 12, 16)))
         save(tmp_path / "d/labels" / f"{name}.tif", mask_values(2, (10, 12, 16)))
-    dataset = read(tmp_path / "d", validation_share=0.2, test_share=0.1)
+    dataset = read(tmp_path / "d", validation_fraction=0.2, test_fraction=0.1)
     assert names(dataset) == {
         "train": [f"{n}/{i:03d}" for n in "ab" for i in range(7)],
         "validation": [f"{n}/{i:03d}" for n in "ab" for i in (7, 8)],
@@ -176,7 +176,7 @@ def test_pixels_of_the_ignored_value_do_not_count(make_folder, read):
 
 
 def test_records_can_be_sliced_counted_from_the_end_and_iterated(make_folder, read):
-    train = read(make_folder(), validation_share=0).splits["train"]
+    train = read(make_folder(), validation_fraction=0).splits["train"]
     assert [r["name"] for r in train[2:4]] == ["s2", "s3"]
     assert train[-1]["name"] == "s9"
     assert len(list(train)) == len(train) == 10
@@ -237,7 +237,7 @@ def test_a_memory_that_is_damaged_or_read_only_is_done_without(
     os.mkfifo(memory)  # which is not waited for
     assert len(read(root).splits["train"]) == 2
     (tmp_path / "a_file").write_text("")
-    dataset = read(root, data_dir=str(tmp_path / "a_file"))
+    dataset = read(root, cache_dir=str(tmp_path / "a_file"))
     assert len(dataset.splits["train"]) == 2
 
 
@@ -431,7 +431,7 @@ def ignored(root):
 
 
 BAD_FOLDERS = {
-    "no images folder": (remove("images"), {}, ["neither images/", "--manual_dir"]),
+    "no images folder": (remove("images"), {}, ["neither images/", "--data_root"]),
     "no labels folder": (
         remove("labels"),
         {},
@@ -450,7 +450,7 @@ BAD_FOLDERS = {
     "data set one folder further down": (
         moved_into("deep"),
         {},
-        ["has deep/ with images/ in it", "give --manual_dir=", "cells/deep."],
+        ["has deep/ with images/ in it", "give --data_root=", "cells/deep."],
     ),
     "empty images folder": (
         clear("images"),
@@ -576,13 +576,13 @@ BAD_FOLDERS = {
     ),
     "share of one": (
         lambda root: None,
-        {"validation_share": 1.0},
-        ["config.data.validation_share is 1.0", "from 0 to below 1"],
+        {"validation_fraction": 1.0},
+        ["config.data.validation_fraction is 1.0", "from 0 to below 1"],
     ),
     "shares beyond one together": (
         lambda root: None,
-        {"validation_share": 0.5, "test_share": 0.5},
-        ["validation_share + test_share is 1.0", "below 1"],
+        {"validation_fraction": 0.5, "test_fraction": 0.5},
+        ["validation_fraction + test_fraction is 1.0", "below 1"],
     ),
     "four channels": (
         lambda root: None,
@@ -614,20 +614,20 @@ def test_a_bad_folder_ends_in_file_value_and_remedy(make_folder, read, case):
 
 def test_one_image_alone_cannot_be_split(make_folder, read):
     root = make_folder(1)
-    for shares in ({}, {"test_share": 0.1}):
+    for shares in ({}, {"test_fraction": 0.1}):
         with pytest.raises(UserError, match=r"too few images: .* Add images, or lower"):
             read(root, **shares)
-    data = read(root, validation_share=0)  # as it advises
+    data = read(root, validation_fraction=0)  # as it advises
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 1}
 
 
 @pytest.mark.parametrize(
-    ("manual_dir", "said"),
-    [(None, "with --manual_dir"), ("nowhere", "nowhere is not a folder")],
+    ("data_root", "said"),
+    [(None, "with --data_root"), ("nowhere", "nowhere is not a folder")],
 )
-def test_a_missing_folder_is_told(tmp_path, manual_dir, said):
+def test_a_missing_folder_is_told(tmp_path, data_root, said):
     with pytest.raises(UserError) as caught:
-        folder(data_dir=str(tmp_path), manual_dir=manual_dir)
+        folder(cache_dir=str(tmp_path), data_root=data_root)
     assert said in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -646,7 +646,7 @@ def test_the_real_stack_reads_like_the_challenge(shared_data, tmp_path):
             shared_data / "isbi2012_em" / f"{name}.tif"
         )
     dataset = folder(
-        data_dir=str(tmp_path / "memory"), manual_dir=str(tmp_path), remap=MASK
+        cache_dir=str(tmp_path / "memory"), data_root=str(tmp_path), remap=MASK
     )
     parts = {split: len(records) for split, records in dataset.splits.items()}
     assert parts == {"train": 24, "validation": 6}
@@ -667,8 +667,8 @@ def test_real_color_images_of_other_sizes_and_endings(shared_data, tmp_path):
             (root / kind / path.name).symlink_to(path)
     classes = tuple((f"class{i}", (i, i, i)) for i in range(11))
     dataset = folder(
-        data_dir=str(tmp_path / "memory"),
-        manual_dir=str(root),
+        cache_dir=str(tmp_path / "memory"),
+        data_root=str(root),
         classes=classes,
         ignore=11,
         channels=3,
@@ -683,5 +683,5 @@ def test_names_that_are_not_utf_8_have_their_places_among_the_splits(make_folder
     root = make_folder(4)
     for path in (*root.glob("images/*"), *root.glob("labels/*")):
         os.rename(path, os.fsencode(path.parent) + b"/\xe7" + os.fsencode(path.name))
-    dataset = read(root, validation_share=0.25)
+    dataset = read(root, validation_fraction=0.25)
     assert [len(dataset.splits[name]) for name in ("train", "validation")] == [3, 1]

@@ -121,7 +121,9 @@ def test_the_folder_of_the_data_is_refused_whatever_is_said(data, place):
         source = data.rename(data.parent / "train").parent
     folder = source / place
     before = contents(source)
-    with pytest.raises(UserError, match=r"--export=.* is the folder of the data set"):
+    with pytest.raises(
+        UserError, match=r"--write_images=.* is the folder of the data set"
+    ):
         export(RECORDS, folder, source=source, overwrite=True)
     assert contents(source) == before
 

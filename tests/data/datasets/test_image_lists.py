@@ -88,7 +88,7 @@ def ade20k(tmp_path):
 
 def opened(name, root, tmp_path, **arguments):
     return DATASETS[name](
-        data_dir=str(tmp_path / "d"), manual_dir=str(root), **arguments
+        cache_dir=str(tmp_path / "d"), data_root=str(root), **arguments
     )
 
 
@@ -250,7 +250,7 @@ def endless_name(root):
     [
         (endless_name, ["lacks 2 of the 4 files", "train.txt", "JPEGImages/bbb"]),
         (missing_label, ["lacks 1 of the 4 files", "train.txt", "SegmentationClass/b"]),
-        (missing_folder, ["needs JPEGImages", "JPEGImages is missing", "--manual_dir"]),
+        (missing_folder, ["needs JPEGImages", "JPEGImages is missing", "--data_root"]),
         (colored, ["c.png is a colour picture", "ids_of_colors"]),
         (own_palette, ["c.png is a palette picture", "value 1", "of class id 5"]),
         (wrong_value, ["c.png has label values", "21 (", "data set 'folder'"]),
@@ -279,10 +279,10 @@ def test_a_list_that_is_not_there_is_answered_with_those_that_are(voc, tmp_path)
 
 
 def test_a_folder_further_down_is_named(voc, tmp_path):
-    with pytest.raises(UserError, match=f"Give --manual_dir={voc}"):
+    with pytest.raises(UserError, match=f"Give --data_root={voc}"):
         opened("voc", tmp_path, tmp_path)
-    with pytest.raises(UserError, match=r"needs JPEGImages.*--manual_dir"):
-        DATASETS["voc"](data_dir=None, manual_dir=None)
+    with pytest.raises(UserError, match=r"needs JPEGImages.*--data_root"):
+        DATASETS["voc"](cache_dir=None, data_root=None)
 
 
 def test_files_are_checked_once_until_they_change(voc, tmp_path, monkeypatch):

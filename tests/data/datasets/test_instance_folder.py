@@ -14,7 +14,7 @@ from segjax.rle import decode
 
 def test_nuclei_are_read_in_their_split(shared_data):
     nuclei = DATASETS["instance_folder"](
-        manual_dir=str(shared_data / "nuclei_dsb2018"), class_name="nucleus"
+        data_root=str(shared_data / "nuclei_dsb2018"), class_name="nucleus"
     )
     sizes = {k: len(v) for k, v in nuclei.splits.items()}
     assert sizes == {"train": 138, "validation": 47, "test": 45}
@@ -43,7 +43,7 @@ def folder(tmp_path):
 
 def test_without_an_index_a_share_is_taken_evenly(folder):
     data = DATASETS["instance_folder"](
-        manual_dir=str(folder), validation_share=0.2, test_share=0.2
+        data_root=str(folder), validation_fraction=0.2, test_fraction=0.2
     )
     names = {k: [r["name"] for r in v] for k, v in data.splits.items()}
     assert {k: len(v) for k, v in names.items()} == {
@@ -58,7 +58,7 @@ def test_without_an_index_a_share_is_taken_evenly(folder):
 
 
 def test_masks_are_those_of_the_numbers(folder):
-    data = DATASETS["instance_folder"](manual_dir=str(folder), validation_share=0.0)
+    data = DATASETS["instance_folder"](data_root=str(folder), validation_fraction=0.0)
     record = data.splits["train"][3]
     assert record["boxes"].tolist() == [[2, 3, 5, 7]]
     assert decode(record["masks"][0])[2:5, 3:7].all()
@@ -93,7 +93,7 @@ def stacks(tmp_path):
 
 
 def test_every_page_of_a_stack_is_a_record(stacks):
-    data = DATASETS["instance_folder"](manual_dir=str(stacks), validation_share=0.2)
+    data = DATASETS["instance_folder"](data_root=str(stacks), validation_fraction=0.2)
     names = {k: [r["name"] for r in v] for k, v in data.splits.items()}
     assert names["validation"] == [f"{stem}/005" for stem in "abc"]
     train = [f"{stem}/{i:03d}" for stem in "abc" for i in range(5)]
@@ -112,7 +112,7 @@ def test_every_page_of_a_stack_is_a_record(stacks):
 
 def test_an_index_puts_all_pages_of_a_file_into_its_split(stacks):
     write_index(stacks, ["b,val", "d.png,train", "a,train", "c,test"])
-    data = DATASETS["instance_folder"](manual_dir=str(stacks))
+    data = DATASETS["instance_folder"](data_root=str(stacks))
     names = {k: [r["name"] for r in v] for k, v in data.splits.items()}
     assert names["validation"] == [f"b/{i:03d}" for i in range(6)]
     assert names["train"] == ["d", *(f"a/{i:03d}" for i in range(6))]
@@ -120,7 +120,7 @@ def test_an_index_puts_all_pages_of_a_file_into_its_split(stacks):
 
 
 def test_numbers_of_single_images_count_their_names(folder):
-    data = DATASETS["instance_folder"](manual_dir=str(folder))
+    data = DATASETS["instance_folder"](data_root=str(folder))
     found = {r["name"]: r["image_id"] for part in data.splits.values() for r in part}
     assert found == {f"n{i}": i + 1 for i in range(10)}
 
@@ -143,7 +143,7 @@ INDEX_LINES = [
 def test_an_index_is_read_as_spreadsheets_write_it(folder, encoding, delimiter, end):
     text = end.join(["ID,Split", *INDEX_LINES]).replace(",", delimiter)
     (folder / "index.csv").write_bytes((text + end).encode(encoding))
-    data = DATASETS["instance_folder"](manual_dir=str(folder))
+    data = DATASETS["instance_folder"](data_root=str(folder))
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 8, "validation": 2}
 
 
@@ -155,7 +155,7 @@ def test_the_delimiter_that_excel_is_told_is_used(folder, mark):
             + [";" + line.replace(",", ";") for line in INDEX_LINES]
         )
     )
-    data = DATASETS["instance_folder"](manual_dir=str(folder))
+    data = DATASETS["instance_folder"](data_root=str(folder))
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 8, "validation": 2}
 
 
@@ -168,7 +168,7 @@ def test_a_row_is_told_by_the_line_that_it_begins_at(folder, head, line):
     (folder / "index.csv").write_text(text)
     assert text.splitlines()[line - 1].startswith("n1")
     with pytest.raises(UserError, match=rf"line {line}: the split is 'dev'"):
-        DATASETS["instance_folder"](manual_dir=str(folder))
+        DATASETS["instance_folder"](data_root=str(folder))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32, np.int64])
@@ -177,7 +177,7 @@ def test_numbers_of_objects_may_have_any_type(folder, dtype):
         label = np.asarray(Image.open(folder / f"labels/n{i}.png")).astype(dtype)
         (folder / f"labels/n{i}.png").unlink()
         tifffile.imwrite(folder / f"labels/n{i}.tif", label * 1000)
-    data = DATASETS["instance_folder"](manual_dir=str(folder), validation_share=0)
+    data = DATASETS["instance_folder"](data_root=str(folder), validation_fraction=0)
     assert data.splits["train"].facts.counts.tolist() == [1] * 9 + [0]
 
 
@@ -190,7 +190,7 @@ def test_accents_may_be_written_in_two_ways(folder):
     )
     with (folder / "index.csv").open("a") as file:
         file.write("\n" + unicodedata.normalize("NFD", "Zählung") + ",train")
-    data = DATASETS["instance_folder"](manual_dir=str(folder))
+    data = DATASETS["instance_folder"](data_root=str(folder))
     assert len(data.splits["train"]) == 9
 
 
@@ -209,7 +209,7 @@ def fill(folder, make, suffix="png"):
 def test_one_object_in_several_parts_is_said(folder, caplog):
     fill(folder, lambda label: label.astype(np.uint16))
     with caplog.at_level("WARNING", logger="segjax"):
-        data = DATASETS["instance_folder"](manual_dir=str(folder))
+        data = DATASETS["instance_folder"](data_root=str(folder))
     assert "hold one number only, 1, and in n0.png it has several parts" in caplog.text
     assert len(data.splits["train"][0]["boxes"]) == 1
 
@@ -307,7 +307,7 @@ WRONG = {
 def test_what_is_wrong_with_a_folder_is_told(folder, change, said):
     change(folder)
     with pytest.raises(UserError, match=said):
-        DATASETS["instance_folder"](manual_dir=str(folder))
+        DATASETS["instance_folder"](data_root=str(folder))
 
 
 def test_a_stack_that_is_held_out_as_a_whole_is_told(stacks):
@@ -319,18 +319,18 @@ def test_a_stack_that_is_held_out_as_a_whole_is_told(stacks):
         path = stacks / kind / "c.tif"
         pages = tifffile.imread(path)[:2]
         tifffile.imwrite(path, pages, photometric="minisblack")
-    shares = {"validation_share": 0.3, "test_share": 0.3}
+    shares = {"validation_fraction": 0.3, "test_fraction": 0.3}
     with pytest.raises(
-        UserError, match=r"too few images: .* config\.data\.test_share: 0"
+        UserError, match=r"too few images: .* config\.data\.test_fraction: 0"
     ):
-        DATASETS["instance_folder"](manual_dir=str(stacks), **shares)
+        DATASETS["instance_folder"](data_root=str(stacks), **shares)
     data = DATASETS["instance_folder"](
-        manual_dir=str(stacks), **(shares | {"test_share": 0})
+        data_root=str(stacks), **(shares | {"test_fraction": 0})
     )
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 1, "validation": 1}
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_shares_are_checked(folder, share):
-    with pytest.raises(UserError, match=f"validation_share is {share}"):
-        DATASETS["instance_folder"](manual_dir=str(folder), validation_share=share)
+    with pytest.raises(UserError, match=f"validation_fraction is {share}"):
+        DATASETS["instance_folder"](data_root=str(folder), validation_fraction=share)

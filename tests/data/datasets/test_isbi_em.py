@@ -19,9 +19,9 @@ DIGESTS = {
 
 @pytest.fixture(scope="module")
 def dataset(shared_data, tmp_path_factory):
-    data_dir = str(tmp_path_factory.mktemp("tfds"))
-    manual_dir = str(shared_data / "isbi2012_em")
-    return isbi_em(data_dir=data_dir, manual_dir=manual_dir), data_dir
+    cache_dir = str(tmp_path_factory.mktemp("tfds"))
+    data_root = str(shared_data / "isbi2012_em")
+    return isbi_em(cache_dir=cache_dir, data_root=data_root), cache_dir
 
 
 def digest(arrays):
@@ -64,22 +64,22 @@ def test_labels_are_class_ids_and_the_test_split_has_none(dataset):
 
 
 def test_once_prepared_the_files_are_not_needed(dataset):
-    again = DATASETS["isbi_em"](data_dir=dataset[1], manual_dir=None)
+    again = DATASETS["isbi_em"](cache_dir=dataset[1], data_root=None)
     assert len(again.splits["train"]) == 24
     assert "tensorflow" not in sys.modules
 
 
 def test_without_a_folder_the_files_are_named(tmp_path):
     with pytest.raises(UserError) as caught:
-        isbi_em(data_dir=str(tmp_path), manual_dir=None)
-    for part in (*FILES, "--manual_dir", "ISBI 2012"):
+        isbi_em(cache_dir=str(tmp_path), data_root=None)
+    for part in (*FILES, "--data_root", "ISBI 2012"):
         assert part in str(caught.value)
 
 
 def test_missing_files_are_named_with_their_place(tmp_path):
     (tmp_path / "train-volume.tif").write_bytes(b"II*\0")
     with pytest.raises(UserError) as caught:
-        isbi_em(data_dir=str(tmp_path / "d"), manual_dir=str(tmp_path))
+        isbi_em(cache_dir=str(tmp_path / "d"), data_root=str(tmp_path))
     assert f"in {tmp_path}, where train-labels.tif, test-volume.tif are missing" in str(
         caught.value
     )
@@ -129,7 +129,7 @@ def test_files_that_are_not_the_challenge_are_told(tmp_path, replaced, said):
             array = array()
         tifffile.imwrite(path, array, photometric="minisblack", compression="zlib")
     with pytest.raises(UserError) as caught:
-        isbi_em(data_dir=str(tmp_path / "d"), manual_dir=str(tmp_path))
+        isbi_em(cache_dir=str(tmp_path / "d"), data_root=str(tmp_path))
     for part in said:
         assert part in str(caught.value)
     assert not list((tmp_path / "d").glob("isbi_em/*/*"))
@@ -138,7 +138,7 @@ def test_files_that_are_not_the_challenge_are_told(tmp_path, replaced, said):
 def test_other_labels_in_files_of_the_same_size_are_refused(tmp_path):
     for name, array in volumes().items():
         tifffile.imwrite(tmp_path / name, array, photometric="minisblack")
-    opened = lambda: isbi_em(data_dir=str(tmp_path / "d"), manual_dir=str(tmp_path))
+    opened = lambda: isbi_em(cache_dir=str(tmp_path / "d"), data_root=str(tmp_path))
     assert len(opened().splits["train"]) == len(opened().splits["train"]) == 24
     labels = np.full((30, 512, 512), 255, np.uint8)
     tifffile.imwrite(tmp_path / "train-labels.tif", labels, photometric="minisblack")

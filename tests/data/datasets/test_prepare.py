@@ -64,11 +64,11 @@ def squares(tmp_path_factory):
         del sys.modules["squares"]
 
 
-def build(cls, data_dir):
-    return cls(data_dir=str(data_dir), file_format="array_record")
+def build(cls, cache_dir):
+    return cls(data_dir=str(cache_dir), file_format="array_record")
 
 
-def start(cls, data_dir, slow):
+def start(cls, cache_dir, slow):
     """Starts another process that prepares the data set and prints how it went."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -80,7 +80,7 @@ def start(cls, data_dir, slow):
     )
     package = Path(sys.modules[cls.__module__].__file__).parent
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, package, data_dir],
+        [sys.executable, "-W", "error", "-c", program, package, cache_dir],
         env=os.environ | {"SLOW": str(slow), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -88,8 +88,8 @@ def start(cls, data_dir, slow):
     )
 
 
-def version_folders(data_dir):
-    return sorted(path.name for path in (data_dir / "squares").iterdir())
+def version_folders(cache_dir):
+    return sorted(path.name for path in (cache_dir / "squares").iterdir())
 
 
 def test_records_come_back_in_order_without_empty_labels(squares, tmp_path):
@@ -296,7 +296,7 @@ def test_the_home_folder_may_be_written_as_a_tilde(squares, tmp_path, monkeypatc
 def test_a_data_folder_that_is_a_file_is_told(squares, tmp_path):
     path = tmp_path / "file"
     path.write_text("")
-    with pytest.raises(UserError, match=r"file cannot take .*'squares'.*--data_dir"):
+    with pytest.raises(UserError, match=r"file cannot take .*'squares'.*--cache_dir"):
         prepare(build(squares, path))
 
 
@@ -314,7 +314,7 @@ def test_a_folder_that_cannot_be_written_is_told(
         prepare(build(squares, tmp_path))
     assert str(tmp_path) in str(caught.value)
     assert reason in str(caught.value)
-    assert "--data_dir" in str(caught.value)
+    assert "--cache_dir" in str(caught.value)
     assert version_folders(tmp_path) == []
 
 

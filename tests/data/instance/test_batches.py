@@ -222,7 +222,7 @@ def test_a_cut_clips_objects_and_drops_those_of_which_little_is_left():
     )
     shares = {"kept": [], "dropped": []}
     settings = {"augment": (("crop", {"share": (0.3, 0.6), "probability": 1.0}),)}
-    for batch in take([record], 12, resize="keep", least_visible=0.5, **settings):
+    for batch in take([record], 12, resize="keep", min_visibility=0.5, **settings):
         for boxes, classes in zip(batch["boxes"], batch["classes"], strict=True):
             top, left, bottom, right = boxes[0]
             shares["kept" if classes[0] else "dropped"].append(
@@ -285,7 +285,11 @@ def test_evaluation_sees_every_image_once():
         ({"buckets": ((3, 4, 5),)}, ValueError, "pairs .height, width."),
         ({"resize": "stretch"}, ValueError, "resize must be one of fit, shrink, keep"),
         ({"max_objects": 0}, ValueError, "max_objects must be a whole number above 0"),
-        ({"least_visible": 2}, ValueError, "least_visible must be from 0 to 1, got 2"),
+        (
+            {"min_visibility": 2},
+            ValueError,
+            "min_visibility must be from 0 to 1, got 2",
+        ),
         (
             {"batch_size": 3, "process_count": 2},
             ValueError,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.ops.cpu.materialization import in_branch
+from segjax.ops.cpu.materialization import materialize
 
 X = jnp.asarray([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
 
@@ -17,7 +17,7 @@ def twice(x: jax.Array, factors: dict[str, jax.Array]) -> tuple[jax.Array, jax.A
 
 
 def branched(x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
-    product, sines = in_branch(twice, x, {"a": x + 1}, condition=condition)
+    product, sines = materialize(twice, x, {"a": x + 1}, condition=condition)
     return product.sum(-1) + sines
 
 

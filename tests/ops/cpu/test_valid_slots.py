@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.ops.cpu import valid_slots
-from segjax.ops.cpu.valid_slots import ROWS, on_filled_slots
+from segjax.ops.cpu.valid_slots import ROWS, on_valid_slots
 
 IMAGES, SLOTS, FEATURES = 2, 37, 3
 KERNEL = jnp.asarray(np.random.default_rng(0).normal(size=(FEATURES, 5)), jnp.float32)
@@ -36,7 +36,7 @@ SCATTERED = jnp.asarray(np.random.default_rng(2).random((IMAGES, SLOTS)) < 0.3)
 def test_values_and_gradients_are_those_of_all_slots_at_once(filled) -> None:
     def total(x, kernel, whole):
         apply = lambda x: function(x, kernel)
-        y = apply(x) if whole else on_filled_slots(apply, filled, x)
+        y = apply(x) if whole else on_valid_slots(apply, filled, x)
         return jnp.sum(jnp.where(filled[..., None], y, 0) ** 2), y
 
     run = jax.jit(jax.grad(total, (0, 1), has_aux=True), static_argnums=2)
@@ -60,9 +60,7 @@ def test_groups_with_nothing_in_them_are_left_out(counts, expected) -> None:
         jax.debug.callback(lambda: seen.append(x.shape))
         return function(x)
 
-    jax.jit(lambda x, filled: on_filled_slots(watched, filled, x))(
-        X, filled_of(*counts)
-    )
+    jax.jit(lambda x, filled: on_valid_slots(watched, filled, x))(X, filled_of(*counts))
     jax.effects_barrier()
     assert seen == [(1, ROWS, FEATURES)] * expected
 
@@ -72,12 +70,12 @@ def test_a_slot_may_have_more_than_one_array() -> None:
     kinds = jnp.arange(IMAGES * SLOTS).reshape(IMAGES, SLOTS) % 5
     apply = lambda x, kinds: jnp.take_along_axis(function(x), kinds[..., None], -1)
     expected = jnp.where(filled[..., None], apply(X, kinds), 0)
-    found = on_filled_slots(apply, filled, X, kinds)
+    found = on_valid_slots(apply, filled, X, kinds)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_an_accelerator_does_all_slots_at_once(monkeypatch) -> None:
-    expected = on_filled_slots(function, filled_of(3, 9), X)
+    expected = on_valid_slots(function, filled_of(3, 9), X)
     shapes = []
 
     def noted(x):
@@ -85,10 +83,10 @@ def test_an_accelerator_does_all_slots_at_once(monkeypatch) -> None:
         return function(x)
 
     monkeypatch.setattr(valid_slots.jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(on_filled_slots(noted, filled_of(3, 9), X), expected)
+    np.testing.assert_allclose(on_valid_slots(noted, filled_of(3, 9), X), expected)
     assert shapes == [X.shape]
 
 
 def test_bad_input_is_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"filled has the shape \[2, 3\] and slots"):
-        on_filled_slots(function, jnp.ones((2, 3), bool), X)
+        on_valid_slots(function, jnp.ones((2, 3), bool), X)

@@ -13,7 +13,7 @@ from segjax.errors import UserError
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.rle import decode, encode, from_string
 from segjax.tasks.instance.coco_results import coco_results, numbered
-from segjax.tasks.instance.files import Finder, predict_instance_files
+from segjax.tasks.instance.files import InstancePredictor, predict_instance_files
 
 SPEC = LabelSpec(
     ("background", "dark", "light"), ((0, 0, 0), (9, 9, 9), (250, 250, 250))
@@ -248,18 +248,18 @@ def test_a_finder_takes_images_whole_or_in_tiles():
     image = np.zeros((32, 32, 1), np.uint8)
     image[4:12, 4:12], image[20:28, 20:28] = 255, 255
     arguments = {"detect": detect, "batch_size": 2, "buckets": ((32, 32),)}
-    whole = Finder(resize="keep", **arguments)(image)
+    whole = InstancePredictor(resize="keep", **arguments)(image)
     assert whole["boxes"].tolist() == [[4, 4, 12, 12], [20, 20, 28, 28]]
     assert decode(whole["masks"][1])[20:28, 20:28].all()
     twice = np.kron(image, np.ones((2, 2, 1), np.uint8))
-    shrunk = Finder(resize="fit", tile=0, **arguments)(twice)
+    shrunk = InstancePredictor(resize="fit", tile=0, **arguments)(twice)
     assert shrunk["boxes"].tolist() == [[8, 8, 24, 24], [40, 40, 56, 56]]
     assert decode(shrunk["masks"][0])[9:23, 9:23].all()
-    tiled = Finder(resize="keep", **{**arguments, "buckets": ((24, 24),)})
+    tiled = InstancePredictor(resize="keep", **{**arguments, "buckets": ((24, 24),)})
     large = np.zeros((24, 60, 3), np.uint16)
     large[4:12, 4:12] = 65535
     assert len(tiled(large)["boxes"]) == 1
-    strict = Finder(resize="keep", least_score=0.85, **arguments)(image)
+    strict = InstancePredictor(resize="keep", keep_score=0.85, **arguments)(image)
     assert len(strict["scores"]) == 1
 
 

@@ -12,10 +12,10 @@ from segjax.runs.evaluate import evaluate_run
 from segjax.runs.train import train
 from segjax.tasks.instance.evaluate import (
     InstanceEvaluation,
-    Sums,
+    InstanceMetrics,
     decoded,
-    in_record,
     label_image,
+    to_image_coordinates,
 )
 from segjax.tasks.instance.task import InstanceTask
 from segjax.tasks.semantic.task import SemanticTask
@@ -52,17 +52,17 @@ def state_and_step(task, dataset, devices):
 
 @pytest.mark.slow
 def test_a_resumed_run_ends_with_the_bits_of_one_that_was_not_stopped(
-    data_dir, tmp_path
+    cache_dir, tmp_path
 ):
     changes = {
         "schedule": {"name": "constant", "peak": 1e-3},
         "eval_every": 3,
         "num_steps": 3,
     }
-    straight = train(smoke_of(**changes), tmp_path / "straight", data_dir)
+    straight = train(smoke_of(**changes), tmp_path / "straight", cache_dir)
     for steps in (1, 3):
         config = smoke_of(**changes | {"num_steps": steps})
-        resumed = train(config, tmp_path / "resumed", data_dir)
+        resumed = train(config, tmp_path / "resumed", cache_dir)
     assert resumed.parameters_sha256 == straight.parameters_sha256
     assert resumed.metrics == pytest.approx(straight.metrics, nan_ok=True)
     rows = read_rows(tmp_path / "straight" / "metrics.jsonl")
@@ -71,14 +71,14 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_was_not_stopped(
     assert rows[0]["loss"] == pytest.approx(total, rel=1e-5)
     pictures = {p.name for p in (tmp_path / "straight" / "pictures").glob("*.png")}
     assert pictures == {"curves.png", "validation_000.png", "validation_001.png"}
-    again = evaluate_run(tmp_path / "straight", data_dir=data_dir)
+    again = evaluate_run(tmp_path / "straight", cache_dir=cache_dir)
     assert again["mask_AP"] == pytest.approx(straight.metrics["mask_AP"], nan_ok=True)
 
 
 @pytest.mark.slow
-def test_one_program_for_each_bucket_and_the_same_losses_on_four_devices(data_dir):
+def test_one_program_for_each_bucket_and_the_same_losses_on_four_devices(cache_dir):
     task = make_task(smoke_of())
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     with task.batches(dataset, 0) as batches:
         drawn = [next(batches) for _ in range(2)]
     wide = dict(drawn[0])
@@ -116,7 +116,7 @@ def test_what_was_found_is_told_in_pixels_of_the_record():
     }
     outputs["keypoints"][0, 0] = (13, 4.5, 9)
     ratios = np.array([2, 3], np.float32)
-    found = in_record(outputs, ratios, (36, 60))
+    found = to_image_coordinates(outputs, ratios, (36, 60))
     assert found["boxes"].tolist() == [[8, 6, 36, 30]]
     assert found["classes"].tolist() == [2]
     rows, columns = np.nonzero(found["masks"][0])
@@ -133,9 +133,9 @@ def test_where_objects_overlap_the_best_one_keeps_its_pixels():
     assert label_image(masks, (3, 4)).tolist() == expected
 
 
-def test_doubtful_objects_do_not_count_in_a_label_image(data_dir):
+def test_doubtful_objects_do_not_count_in_a_label_image(cache_dir):
     task = make_task(smoke_of())
-    dataset = task.open_dataset(data_dir, None)
+    dataset = task.open_dataset(cache_dir, None)
     record = dataset.splits["train"][0]
     masks = decoded(record)
     noise = np.zeros_like(masks[:1])
@@ -148,8 +148,8 @@ def test_doubtful_objects_do_not_count_in_a_label_image(data_dir):
     }
     scores = {}
     for least in (0.3, 0.5):
-        sums = Sums(
-            InstanceEvaluation(matching_f1=True, least_score=least), task.model, dataset
+        sums = InstanceMetrics(
+            InstanceEvaluation(matching_f1=True, keep_score=least), task.model, dataset
         )
         sums.add(record, found)
         scores[least] = sums.metrics()["f1@0.5"]
@@ -160,8 +160,8 @@ def test_as_many_detections_count_as_the_config_says():
     assert InstanceEvaluation(max_detections=400).max_detections == 400
     with pytest.raises(ValueError, match="max_detections"):
         InstanceEvaluation(max_detections=0)
-    with pytest.raises(ValueError, match="least_score is between 0 and 1, got 1"):
-        InstanceEvaluation(least_score=1)
+    with pytest.raises(ValueError, match="keep_score is between 0 and 1, got 1"):
+        InstanceEvaluation(keep_score=1)
 
 
 # Choice and mistakes
@@ -230,14 +230,14 @@ def test_mistakes_in_the_config_are_told_before_any_data_is_read(changes, senten
         ),
     ],
 )
-def test_networks_and_data_that_do_not_fit_are_told(changes, sentence, data_dir):
+def test_networks_and_data_that_do_not_fit_are_told(changes, sentence, cache_dir):
     task = make_task(smoke_of(**changes))
     with pytest.raises(UserError) as caught:
-        task.open_dataset(data_dir, None)
+        task.open_dataset(cache_dir, None)
     assert str(caught.value).startswith(sentence)
 
 
-def test_a_folder_that_drawn_data_do_not_read_is_told(data_dir, tmp_path, caplog):
+def test_a_folder_that_drawn_data_do_not_read_is_told(cache_dir, tmp_path, caplog):
     with caplog.at_level("WARNING", "segjax"):
-        make_task(smoke_of()).open_dataset(data_dir, str(tmp_path))
-    assert f"--manual_dir={tmp_path} is not read" in caplog.text
+        make_task(smoke_of()).open_dataset(cache_dir, str(tmp_path))
+    assert f"--data_root={tmp_path} is not read" in caplog.text

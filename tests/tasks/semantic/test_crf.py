@@ -12,7 +12,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.geometry.tiles import Geometry
 from segjax.ops.crf.dense import dense_crf
-from segjax.predict.test_time import AveragedPredictor, Passes
+from segjax.predict.test_time import AveragedPredictor, TestTimeAugmentation
 from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.crf import CRF, _log_range, max_intensity_of
 from segjax.tasks.semantic.evaluate import evaluate
@@ -133,7 +133,7 @@ def apply(image):
     "predictor",
     [
         Predictor(apply, Geometry(stride=1), tile=5),
-        AveragedPredictor(apply, Geometry(stride=1), Passes(flip=True)),
+        AveragedPredictor(apply, Geometry(stride=1), TestTimeAugmentation(flip=True)),
     ],
     ids=["tiles", "averaged"],
 )

@@ -8,7 +8,7 @@ import pytest
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.losses import cross_entropy
-from segjax.tasks.semantic.loss import Objective
+from segjax.tasks.semantic.loss import LossFromConfig
 
 SPEC = LabelSpec(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 RECORDS = [{"label": np.array([[0, 0, 0, 1]])}, {"label": np.array([[0, 0, 2, 255]])}]
@@ -16,7 +16,7 @@ RECORDS = [{"label": np.array([[0, 0, 0, 1]])}, {"label": np.array([[0, 0, 2, 25
 
 def objective(**group):
     group = {"name": "cross_entropy"} | group
-    return Objective(ml_collections.ConfigDict(group), 3)
+    return LossFromConfig(ml_collections.ConfigDict(group), 3)
 
 
 def example():

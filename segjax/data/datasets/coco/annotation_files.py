@@ -94,7 +94,11 @@ class CocoFile:
 
 
 def read_coco(
-    path: Path, *, masks: bool = True, keypoints: bool = False, drop_wrong: bool = False
+    path: Path,
+    *,
+    masks: bool = True,
+    keypoints: bool = False,
+    skip_invalid: bool = False,
 ) -> CocoFile:
     """Reads an annotation file and checks all of it.
 
@@ -102,7 +106,7 @@ def read_coco(
       path: a JSON file with `images`, `annotations` and `categories`.
       masks: whether objects must have a segmentation.
       keypoints: whether keypoints are wanted.
-      drop_wrong: whether wrong annotations, images and categories are left out, counted
+      skip_invalid: whether wrong annotations, images and categories are left out, counted
         and logged, instead of being refused.
 
     Returns:
@@ -115,12 +119,12 @@ def read_coco(
         of another size, or there are keypoints of another number; or nothing is left.
     """
     with _no_collection():
-        return _read(path, masks, keypoints, drop_wrong)
+        return _read(path, masks, keypoints, skip_invalid)
 
 
-def _read(path: Path, masks: bool, keypoints: bool, drop_wrong: bool) -> CocoFile:
+def _read(path: Path, masks: bool, keypoints: bool, skip_invalid: bool) -> CocoFile:
     content = _load(path)
-    faults = {key: Faults(path, key, drop=drop_wrong) for key in _LISTS}
+    faults = {key: Faults(path, key, drop=skip_invalid) for key in _LISTS}
     categories = read_categories(content["categories"], faults["categories"])
     spec = read_keypoints(content["categories"], path) if keypoints else None
     listed = read_images(content["images"], faults["images"])
@@ -165,7 +169,7 @@ def _no_collection() -> Iterator[None]:
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(
-            f"The annotation file {path} does not exist. Check --manual_dir and "
+            f"The annotation file {path} does not exist. Check --data_root and "
             "config.data."
         )
     try:

@@ -38,19 +38,19 @@ _CHANNELS = 3
 
 def coco(
     *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
     train: str = "annotations/instances_train2017.json",
     validation: str | None = "annotations/instances_val2017.json",
     test: str | None = None,
     train_images: str = "train2017",
     validation_images: str = "val2017",
     test_images: str = "",
-    validation_share: float = 0.0,
+    validation_fraction: float = 0.0,
     masks: bool = True,
     keypoints: bool = False,
     raw_ids: bool = False,
-    drop_wrong: bool = False,
+    skip_invalid: bool = False,
     allow_unlisted: bool = False,
 ) -> Dataset:
     """Images with boxes, masks and keypoints in COCO's form.
@@ -59,21 +59,21 @@ def coco(
     `iscrowd` neither train nor count. Images without any object are kept.
 
     Args:
-      data_dir: not needed; every data set is called with it.
-      manual_dir: the folder; all other paths are within it.
+      cache_dir: not needed; every data set is called with it.
+      data_root: the folder; all other paths are within it.
       train: annotation file of the images to train on.
       validation: that of those to choose by; None where there is none.
       test: that of those held out, where there is one.
       train_images: folder of the images of `train`.
       validation_images: that of `validation`.
       test_images: that of `test`.
-      validation_share: share of the images of `train` that are taken, evenly by their
+      validation_fraction: share of the images of `train` that are taken, evenly by their
         ids, to validate, where `validation` is None.
       masks: whether objects need a segmentation; False fills their boxes instead.
       keypoints: whether keypoints are wanted.
       raw_ids: whether class ids are the category ids, gaps included, as in weights that
         were trained on all 91 of COCO.
-      drop_wrong: whether wrong annotations, images and categories are left out, said and
+      skip_invalid: whether wrong annotations, images and categories are left out, said and
         counted, instead of being refused; COCO itself has a handful of boxes without area.
       allow_unlisted: whether the folders may hold images that no file lists.
 
@@ -84,16 +84,16 @@ def coco(
       UserError: a file or an image is missing, an image is not listed, an annotation is
         wrong, there is no object to train on, or the files have different categories.
     """
-    del data_dir
-    if manual_dir is None:
+    del cache_dir
+    if data_root is None:
         raise UserError(
             "The data set 'coco' needs annotation files and images; name their folder "
-            "with --manual_dir."
+            "with --data_root."
         )
-    root = Path(manual_dir).expanduser()
-    if not 0 <= validation_share < 1:
+    root = Path(data_root).expanduser()
+    if not 0 <= validation_fraction < 1:
         raise UserError(
-            f"config.data.validation_share is {validation_share!r}; it must be at least "
+            f"config.data.validation_fraction is {validation_fraction!r}; it must be at least "
             "0 and less than 1."
         )
     wanted = {
@@ -106,12 +106,15 @@ def coco(
         if name is not None:
             paths[split], folders[split] = root / name, root / folder
             files[split] = read_coco(
-                paths[split], masks=masks, keypoints=keypoints, drop_wrong=drop_wrong
+                paths[split],
+                masks=masks,
+                keypoints=keypoints,
+                skip_invalid=skip_invalid,
             )
     _require_equal_categories(files)
     images = _placed(files, paths, folders, allow_unlisted=allow_unlisted)
-    if validation is None and validation_share:
-        images |= _cut(images["train"], validation_share)
+    if validation is None and validation_fraction:
+        images |= _cut(images["train"], validation_fraction)
         folders["validation"] = folders["train"]
     if all(image.crowd.all() for image in images["train"]):
         raise UserError(
@@ -183,7 +186,7 @@ def _cut(images: list[CocoImage], share: float) -> dict[str, list[CocoImage]]:
     taken = np.diff(places) > 0
     if not taken.any():
         raise UserError(
-            f"config.data.validation_share is {share}, which of {len(images)} images is "
+            f"config.data.validation_fraction is {share}, which of {len(images)} images is "
             "none. Raise it."
         )
     return {

@@ -66,7 +66,7 @@ class Faults:
         if not self.drop:
             raise UserError(
                 f"{reason} Correct it, or leave such {self.key} out by "
-                "config.data.drop_wrong=True."
+                "config.data.skip_invalid=True."
             ) from None
         self.count += 1
         self.first = self.first or reason

@@ -36,7 +36,7 @@ class ImageFolder:
         """
         if not path.is_dir():
             raise UserError(
-                f"The folder of images {path} does not exist. Check --manual_dir and "
+                f"The folder of images {path} does not exist. Check --data_root and "
                 "config.data."
             )
         self.path = path

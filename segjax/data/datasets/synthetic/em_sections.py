@@ -98,8 +98,8 @@ class EmSections(tfds.core.GeneratorBasedBuilder):
 
 def em_sections(
     *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
     size: int = 320,
     train: int = 24,
     validation: int = 6,
@@ -112,8 +112,8 @@ def em_sections(
     `cells` besides: true cell numbers, uint16 `[H, W]`, 0 on membrane.
 
     Args:
-      data_dir: Where TFDS keeps data sets; None is its own default.
-      manual_dir: Not needed; every data set is called with it.
+      cache_dir: Where TFDS keeps data sets; None is its own default.
+      data_root: Not needed; every data set is called with it.
       size: Side of a section in pixels, a multiple of 8, at least 64.
       train: Number of sections to train on.
       validation: Number of sections to choose by.
@@ -124,9 +124,9 @@ def em_sections(
       The data set "em_sections" with its three splits.
 
     Raises:
-      UserError: If a number is not allowed, or `data_dir` cannot be written.
+      UserError: If a number is not allowed, or `cache_dir` cannot be written.
     """
-    del manual_dir
+    del data_root
     counts = (train, validation, test)
     for name, count in zip(_SPLITS, counts, strict=True):
         _check(f"data.{name}", count, count >= 1, "at least 1")
@@ -137,7 +137,7 @@ def em_sections(
     config = EmSectionsConfig(
         name=f"{size}x{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
     )
-    builder = open_builder(EmSections, data_dir, config)
+    builder = open_builder(EmSections, cache_dir, config)
     prepare(builder)
     return Dataset(
         name="em_sections",

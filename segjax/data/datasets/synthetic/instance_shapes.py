@@ -101,8 +101,8 @@ class InstanceShapes(tfds.core.GeneratorBasedBuilder):
 
 def instance_shapes(
     *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
     size: int = 128,
     num_kinds: int = 3,
     most: int = 5,
@@ -117,8 +117,8 @@ def instance_shapes(
     of each object, at least 0.4 of it.
 
     Args:
-      data_dir: where TFDS keeps data sets; None is its own default.
-      manual_dir: not needed; every data set is called with it.
+      cache_dir: where TFDS keeps data sets; None is its own default.
+      data_root: not needed; every data set is called with it.
       size: side of a scene in pixels, at least 32; objects have 0.17 to 0.4 of it.
       num_kinds: 3 classes for the three kinds, 2 for discs and squares alone, 1 for
         objects of any kind in one class, "object".
@@ -132,13 +132,13 @@ def instance_shapes(
       The data set "instance_shapes"; class 0 of its names is the background.
 
     Raises:
-      UserError: if a number is not allowed, or `data_dir` cannot be written.
+      UserError: if a number is not allowed, or `cache_dir` cannot be written.
     """
-    del manual_dir
+    del data_root
     _check("num_kinds", num_kinds, 1, len(SHAPES))
     names = ("object",) if num_kinds == 1 else SHAPES[:num_kinds]
     counts = (train, validation, test)
-    splits = _prepared("shapes", data_dir, size, num_kinds, most, counts, seed)
+    splits = _prepared("shapes", cache_dir, size, num_kinds, most, counts, seed)
     spec = LabelSpec(("background", *names), _COLORS[: 1 + num_kinds], ignore=None)
     objects = InstanceSpec(tuple(range(1, 1 + num_kinds)))
     return Dataset("instance_shapes", spec, 3, splits, objects)
@@ -146,8 +146,8 @@ def instance_shapes(
 
 def stick_figures(
     *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
     size: int = 128,
     most: int = 2,
     train: int = 512,
@@ -158,8 +158,8 @@ def stick_figures(
     """Drawn stick figures of one class, "figure", with a mask and 11 joints each.
 
     Args:
-      data_dir: where TFDS keeps data sets; None is its own default.
-      manual_dir: not needed; every data set is called with it.
+      cache_dir: where TFDS keeps data sets; None is its own default.
+      data_root: not needed; every data set is called with it.
       size: side of a scene in pixels, at least 32; figures are 0.4 to 0.7 of it high.
       most: largest number of figures in a scene, at most 100; the smallest is 1.
       train: number of scenes to train on.
@@ -171,18 +171,18 @@ def stick_figures(
       The data set "stick_figures"; `instances.keypoints` names its joints.
 
     Raises:
-      UserError: if a number is not allowed, or `data_dir` cannot be written.
+      UserError: if a number is not allowed, or `cache_dir` cannot be written.
     """
-    del manual_dir
+    del data_root
     counts = (train, validation, test)
-    splits = _prepared("figures", data_dir, size, 1, most, counts, seed)
+    splits = _prepared("figures", cache_dir, size, 1, most, counts, seed)
     spec = LabelSpec(("background", "figure"), _COLORS[:2], ignore=None)
     return Dataset("stick_figures", spec, 3, splits, InstanceSpec((1,), JOINT_SPEC))
 
 
 def _prepared(
     subject: str,
-    data_dir: str | None,
+    cache_dir: str | None,
     size: int,
     num_kinds: int,
     most: int,
@@ -205,7 +205,7 @@ def _prepared(
         counts=counts,
         seed=seed,
     )
-    builder = open_builder(InstanceShapes, data_dir, config)
+    builder = open_builder(InstanceShapes, cache_dir, config)
     prepare(builder)
     return {name: records(builder, name) for name in SPLITS}
 

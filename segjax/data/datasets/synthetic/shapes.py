@@ -69,8 +69,8 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 
 def shapes(
     *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    cache_dir: str | None = None,
+    data_root: str | None = None,
     size: int = 96,
     train: int = 64,
     validation: int = 16,
@@ -83,8 +83,8 @@ def shapes(
     first use, about 5 ms a scene of 96 x 96 pixels.
 
     Args:
-      data_dir: Where TFDS keeps data sets; None is its own default.
-      manual_dir: Not needed; every data set is called with it.
+      cache_dir: Where TFDS keeps data sets; None is its own default.
+      data_root: Not needed; every data set is called with it.
       size: Side of a scene in pixels, at least 16; objects have 0.2 to 0.4 of it.
       train: Number of scenes to train on.
       validation: Number of scenes to choose by.
@@ -95,9 +95,9 @@ def shapes(
       The data set "shapes" with its three splits.
 
     Raises:
-      UserError: If a number is not allowed, or `data_dir` cannot be written.
+      UserError: If a number is not allowed, or `cache_dir` cannot be written.
     """
-    del manual_dir
+    del data_root
     counts = (train, validation, test)
     for name, count in zip(SPLITS, counts, strict=True):
         _check(name, count, 1)
@@ -107,7 +107,7 @@ def shapes(
     config = ShapesConfig(
         name=f"{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
     )
-    builder = open_builder(Shapes, data_dir, config)
+    builder = open_builder(Shapes, cache_dir, config)
     prepare(builder)
     splits = {name: records(builder, name) for name in SPLITS}
     return Dataset("shapes", LABEL_SPEC, channels=3, splits=splits)

@@ -28,7 +28,7 @@ ABSENT = "(absent)"
 def read(tmp_path):
     """Reads a file with a changed annotation, and one that is right after it."""
 
-    def reading(drop_wrong=False, **changes):
+    def reading(skip_invalid=False, **changes):
         changed = {k: v for k, v in (GOOD | changes).items() if v is not ABSENT}
         content = {
             "images": [{"id": 4, "file_name": "a.png", "height": 10, "width": 20}],
@@ -37,7 +37,7 @@ def read(tmp_path):
         }
         path = tmp_path / "a.json"
         path.write_text(json.dumps(content))
-        return read_coco(path, keypoints=True, drop_wrong=drop_wrong)
+        return read_coco(path, keypoints=True, skip_invalid=skip_invalid)
 
     return reading
 
@@ -110,9 +110,9 @@ def test_a_wrong_field_is_told_and_can_be_left_out(read, key, value):
         read(**{key: value})
     sentence = str(told.value)
     assert "a.json, annotation 11: " in sentence
-    assert "leave such annotations out by config.data.drop_wrong=True." in sentence
+    assert "leave such annotations out by config.data.skip_invalid=True." in sentence
     assert len(sentence) < 500
-    kept = read(drop_wrong=True, **{key: value})
+    kept = read(skip_invalid=True, **{key: value})
     assert kept.left_out == 1
     assert [len(image.boxes) for image in kept.images] == [1]
 
@@ -128,7 +128,7 @@ def test_what_is_not_an_object_of_json_is_told_by_its_place(tmp_path, value):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"annotation at place 2 of the list: it is "):
         read_coco(path)
-    assert read_coco(path, drop_wrong=True).left_out == 1
+    assert read_coco(path, skip_invalid=True).left_out == 1
 
 
 MEANT = {
@@ -184,4 +184,4 @@ def test_an_outline_may_overhang_by_the_size_of_a_larger_object(read):
 def test_an_annotation_that_is_listed_twice_is_told(read):
     with pytest.raises(UserError, match=r"annotation 12: it is listed twice\."):
         read(id=12)
-    assert read(id=12, drop_wrong=True).left_out == 1
+    assert read(id=12, skip_invalid=True).left_out == 1

@@ -22,9 +22,9 @@ POINTS = ("nose", "left_eye", "right_eye")
 @pytest.fixture(scope="module")
 def real(shared_data):
     return DATASETS["coco"](
-        manual_dir=str(shared_data / "coco_mini"),
+        data_root=str(shared_data / "coco_mini"),
         train="annotations/instances.json",
-        validation_share=0.2,
+        validation_fraction=0.2,
         **REAL,
     )
 
@@ -80,7 +80,7 @@ def test_real_images_are_batched_in_buckets(real):
 
 def test_raw_ids_are_those_of_weights_with_91_classes(shared_data):
     raw = DATASETS["coco"](
-        manual_dir=str(shared_data / "coco_mini"),
+        data_root=str(shared_data / "coco_mini"),
         train="annotations/instances.json",
         raw_ids=True,
         **REAL,
@@ -92,7 +92,7 @@ def test_raw_ids_are_those_of_weights_with_91_classes(shared_data):
 
 def test_persons_have_seventeen_points_in_the_middle_of_their_pixels(shared_data):
     persons = DATASETS["coco"](
-        manual_dir=str(shared_data / "coco_mini"),
+        data_root=str(shared_data / "coco_mini"),
         train="annotations/person_keypoints.json",
         keypoints=True,
         **REAL,
@@ -159,7 +159,7 @@ def made(tmp_path):
 
 
 def test_a_small_file_is_read_with_its_empty_image(made):
-    data = DATASETS["coco"](manual_dir=made(), keypoints=True, **MADE)
+    data = DATASETS["coco"](data_root=made(), keypoints=True, **MADE)
     empty, full = data.splits["train"]
     assert data.label_spec.names == ("background", "dog", "cat")
     assert data.instances.category_ids == (3, 7)
@@ -179,7 +179,7 @@ def test_run_lengths_are_read_as_lists_and_as_text(made, compressed):
     counts = to_string(told) if compressed else told.counts.tolist()
     segmentation = {"size": [10, 20], "counts": counts}
     data = DATASETS["coco"](
-        manual_dir=made(also=True, segmentation=segmentation, iscrowd=1), **MADE
+        data_root=made(also=True, segmentation=segmentation, iscrowd=1), **MADE
     )
     record = data.splits["train"][1]
     np.testing.assert_array_equal(decode(record["masks"][0]), mask)
@@ -212,17 +212,17 @@ WRONG = {
 def test_a_wrong_annotation_is_told(made, change, said, caplog):
     folder = made(also=True, **change)
     with pytest.raises(UserError, match=rf"a\.json, annotation 11: .*{said}"):
-        DATASETS["coco"](manual_dir=folder, keypoints=True, **MADE)
+        DATASETS["coco"](data_root=folder, keypoints=True, **MADE)
     with caplog.at_level(logging.WARNING, logger="segjax"):
         data = DATASETS["coco"](
-            manual_dir=folder, keypoints=True, drop_wrong=True, **MADE
+            data_root=folder, keypoints=True, skip_invalid=True, **MADE
         )
     assert data.splits["train"].facts.counts.tolist() == [1, 0]
     assert "1 of 2 annotations are wrong and left out" in caplog.text
 
 
 def test_without_masks_objects_fill_their_boxes(made):
-    data = DATASETS["coco"](manual_dir=made(segmentation=None), masks=False, **MADE)
+    data = DATASETS["coco"](data_root=made(segmentation=None), masks=False, **MADE)
     mask = decode(data.splits["train"][1]["masks"][0])
     assert mask[3:7, 2:7].all()
     assert mask.sum() == 20
@@ -232,13 +232,13 @@ def test_images_that_are_missing_or_not_listed_are_told(made, tmp_path):
     folder = made()
     (tmp_path / "images/a.png").rename(tmp_path / "images/c.png")
     with pytest.raises(UserError, match=r"lacks 1 of the 2 images .* listed: a\.png"):
-        DATASETS["coco"](manual_dir=folder, **MADE)
+        DATASETS["coco"](data_root=folder, **MADE)
     Image.new("RGB", (20, 10)).save(tmp_path / "images/a.png")
     with pytest.raises(
         UserError, match=r"1 images that no .* lists: c\.png.*allow_unli"
     ):
-        DATASETS["coco"](manual_dir=folder, **MADE)
-    data = DATASETS["coco"](manual_dir=folder, allow_unlisted=True, **MADE)
+        DATASETS["coco"](data_root=folder, **MADE)
+    data = DATASETS["coco"](data_root=folder, allow_unlisted=True, **MADE)
     Image.new("RGB", (10, 20)).save(tmp_path / "images/a.png")
     with pytest.raises(UserError, match=r"a\.png is 20 high x 10 wide .* says 10 x 20"):
         data.splits["train"][1]
@@ -247,16 +247,16 @@ def test_images_that_are_missing_or_not_listed_are_told(made, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"manual_dir": None}, "name their folder with --manual_dir"),
+        ({"data_root": None}, "name their folder with --data_root"),
         ({"train": "b.json"}, r"b\.json does not exist"),
         ({"train_images": "pictures"}, "folder of images .*pictures does not exist"),
-        ({"validation_share": 1.5}, r"validation_share is 1\.5"),
+        ({"validation_fraction": 1.5}, r"validation_fraction is 1\.5"),
         ({"train": "images/a.png"}, "a.png is not text in UTF-8"),
     ],
 )
 def test_a_folder_that_is_not_as_said_is_told(made, arguments, said):
     with pytest.raises(UserError, match=said):
-        DATASETS["coco"](**{"manual_dir": made(), **MADE, **arguments})
+        DATASETS["coco"](**{"data_root": made(), **MADE, **arguments})
 
 
 def test_files_of_other_categories_are_told(made, tmp_path):
@@ -265,13 +265,11 @@ def test_files_of_other_categories_are_told(made, tmp_path):
     other["categories"] = [{"id": 7, "name": "cat"}]
     (tmp_path / "b.json").write_text(json.dumps(other))
     with pytest.raises(UserError, match=r"config\.data\.test has other categories"):
-        DATASETS["coco"](manual_dir=folder, test="b.json", test_images="images", **MADE)
+        DATASETS["coco"](data_root=folder, test="b.json", test_images="images", **MADE)
     with pytest.raises(
         UserError, match="keypoints are wanted, but its categories have"
     ):
-        DATASETS["coco"](
-            manual_dir=folder, keypoints=True, **MADE | {"train": "b.json"}
-        )
+        DATASETS["coco"](data_root=folder, keypoints=True, **MADE | {"train": "b.json"})
 
 
 def content_of(folder):
@@ -285,11 +283,11 @@ def write_back(folder, content):
 def test_a_set_without_an_object_stops(made):
     folder = made(category_id=9)
     with pytest.raises(UserError, match=r"1 of 1 annotations are wrong.*none is left"):
-        DATASETS["coco"](manual_dir=folder, drop_wrong=True, **MADE)
+        DATASETS["coco"](data_root=folder, skip_invalid=True, **MADE)
     for annotations in ([], [content_of(made())["annotations"][0] | {"iscrowd": 1}]):
         write_back(folder, content_of(folder) | {"annotations": annotations})
         with pytest.raises(UserError, match=r"a\.json has no object to train on"):
-            DATASETS["coco"](manual_dir=folder, **MADE)
+            DATASETS["coco"](data_root=folder, **MADE)
 
 
 def test_names_with_backslashes_and_the_folder_in_front_are_read(made):
@@ -298,7 +296,7 @@ def test_names_with_backslashes_and_the_folder_in_front_are_read(made):
     for image, before in zip(content["images"], ("images\\", "images/"), strict=True):
         image["file_name"] = before + image["file_name"]
     write_back(folder, content)
-    data = DATASETS["coco"](manual_dir=folder, **MADE)
+    data = DATASETS["coco"](data_root=folder, **MADE)
     assert [record["name"] for record in data.splits["train"]] == ["b", "a"]
 
 
@@ -308,8 +306,8 @@ def test_an_image_that_is_left_out_is_no_unlisted_one(made):
     content["images"][1]["height"] = None
     write_back(folder, content)
     with pytest.raises(UserError, match="image 2: its height is None"):
-        DATASETS["coco"](manual_dir=folder, **MADE)
-    data = DATASETS["coco"](manual_dir=folder, drop_wrong=True, **MADE)
+        DATASETS["coco"](data_root=folder, **MADE)
+    data = DATASETS["coco"](data_root=folder, skip_invalid=True, **MADE)
     assert [record["name"] for record in data.splits["train"]] == ["a"]
 
 
@@ -321,7 +319,7 @@ def test_sizes_are_those_of_the_image_as_it_is_shown(made):
     Image.new("RGB", (20, 10)).save(path, exif=exif)
     # Stored as the file says, 10 high and 20 wide, and turned by a quarter when read.
     Image.new("RGB", (10, 20)).save(Path(folder) / "images/b.png")
-    records = DATASETS["coco"](manual_dir=folder, **MADE).splits["train"]
+    records = DATASETS["coco"](data_root=folder, **MADE).splits["train"]
     with pytest.raises(
         UserError, match=r"stored 10 high x 20 wide, as .* tag turns it to 20 x 10"
     ):
@@ -337,13 +335,13 @@ def test_sizes_are_those_of_the_image_as_it_is_shown(made):
     content = content_of(folder)
     content["images"][0] |= {"height": 20, "width": 10}
     write_back(folder, content)
-    assert DATASETS["coco"](manual_dir=folder, **MADE).splits["train"][1]["name"] == "a"
+    assert DATASETS["coco"](data_root=folder, **MADE).splits["train"][1]["name"] == "a"
 
 
 def test_the_collector_of_cycles_runs_again_after_a_file(made):
     folder = made(bbox=None)
     with pytest.raises(UserError):
-        DATASETS["coco"](manual_dir=folder, **MADE)
+        DATASETS["coco"](data_root=folder, **MADE)
     assert gc.isenabled()
 
 
@@ -351,7 +349,7 @@ def test_grey_images_are_converted_and_the_log_says_so_once(made, caplog):
     folder = made()
     for name in "ab":
         Image.new("L", (20, 10), 7).save(Path(folder) / f"images/{name}.png")
-    records = DATASETS["coco"](manual_dir=folder, **MADE).splits["train"]
+    records = DATASETS["coco"](data_root=folder, **MADE).splits["train"]
     with caplog.at_level("INFO", logger="segjax"):
         for record in records:
             assert record["image"].shape == (10, 20, 3)

@@ -58,7 +58,7 @@ def test_a_wrong_image_is_told_and_can_be_left_out(write, changes):
     path = write(images=[first, IMAGE])
     with pytest.raises(UserError, match=r"a\.json, image (2|.*1 of the list): it.*dr"):
         read_coco(path)
-    found = read_coco(path, drop_wrong=True)
+    found = read_coco(path, skip_invalid=True)
     assert [image.file_name for image in found.images] == ["a.png"]
     kept_name = isinstance(first.get("file_name"), str)
     assert found.files_left_out == ((first["file_name"],) if kept_name else ())
@@ -67,9 +67,9 @@ def test_a_wrong_image_is_told_and_can_be_left_out(write, changes):
 @pytest.mark.parametrize("number", [10**20, 2**63, -(2**63) - 1, HUGE])
 def test_an_id_that_int64_does_not_hold_is_told_and_can_be_left_out(write, number):
     path = write(images=[IMAGE | {"id": number, "file_name": "b.png"}, IMAGE])
-    with pytest.raises(UserError, match=r"its id is .* at most 64 bits .*drop_wrong"):
+    with pytest.raises(UserError, match=r"its id is .* at most 64 bits .*skip_invalid"):
         read_coco(path)
-    found = read_coco(path, drop_wrong=True)
+    found = read_coco(path, skip_invalid=True)
     assert [image.file_name for image in found.images] == ["a.png"]
     largest = 2**63 - 1
     path = write(
@@ -86,7 +86,7 @@ def test_an_entry_that_is_not_an_object_is_told_by_its_place(write, key, entry):
     path = write(**{key: [good, entry]})
     with pytest.raises(UserError, match=r"at place 2 of the list: it is .* an object"):
         read_coco(path)
-    assert len(read_coco(path, drop_wrong=True).images) == 1
+    assert len(read_coco(path, skip_invalid=True).images) == 1
 
 
 WRONG_CATEGORIES = [
@@ -100,7 +100,7 @@ def test_a_wrong_category_is_told_and_can_be_left_out(write, changes):
     path = write(categories=[changed({"id": 3, "name": "dog"}, changes), CATEGORY])
     with pytest.raises(UserError, match=r"a\.json, category .*: its .*belongs"):
         read_coco(path)
-    assert read_coco(path, drop_wrong=True).categories == {7: "cat"}
+    assert read_coco(path, skip_invalid=True).categories == {7: "cat"}
 
 
 def test_ids_are_equal_as_numbers_and_as_text(write):
@@ -113,7 +113,7 @@ def test_ids_are_equal_as_numbers_and_as_text(write):
         (found,) = read_coco(path).images
         assert (found.image_id, found.category_ids.tolist()) == (1, [7])
     with pytest.raises(UserError, match="two images of the id 1"):
-        read_coco(write(images=[IMAGE, IMAGE | {"id": "01"}]), drop_wrong=True)
+        read_coco(write(images=[IMAGE, IMAGE | {"id": "01"}]), skip_invalid=True)
 
 
 def test_the_image_and_the_category_of_id_0_are_found(write):
@@ -172,7 +172,7 @@ LISTS = {
 @pytest.mark.parametrize(("lists", "said"), LISTS.values(), ids=LISTS)
 def test_what_cannot_be_left_out_is_told(write, lists, said):
     with pytest.raises(UserError, match=said):
-        read_coco(write(**lists), drop_wrong=True)
+        read_coco(write(**lists), skip_invalid=True)
 
 
 BYTES = {

@@ -169,7 +169,7 @@ def test_blur_keeps_the_sum_of_an_inner_impulse_and_a_constant() -> None:
 
 
 def test_records_come_in_order_by_name_and_read_only(tmp_path: Path) -> None:
-    dataset = em_sections(data_dir=str(tmp_path), **TINY)
+    dataset = em_sections(cache_dir=str(tmp_path), **TINY)
     assert dataset.name == "em_sections"
     assert dataset.channels == 1
     assert dataset.label_spec.names == ("membrane", "cell")
@@ -195,9 +195,9 @@ def test_it_is_drawn_once_and_says_nothing(
         paths = tmp_path.rglob("*array_record*")
         return {str(path): path.stat().st_mtime_ns for path in paths}
 
-    em_sections(data_dir=str(tmp_path), **TINY)
+    em_sections(cache_dir=str(tmp_path), **TINY)
     before = written()
-    em_sections(data_dir=str(tmp_path), **TINY)
+    em_sections(cache_dir=str(tmp_path), **TINY)
     assert len(before) == 3
     assert written() == before
     assert capfd.readouterr() == ("", "")
@@ -207,8 +207,8 @@ def test_it_is_drawn_once_and_says_nothing(
 def test_other_arguments_are_another_data_set(
     tmp_path: Path, change: dict[str, int]
 ) -> None:
-    first = em_sections(data_dir=str(tmp_path), **TINY)
-    second = em_sections(data_dir=str(tmp_path), **(TINY | change))
+    first = em_sections(cache_dir=str(tmp_path), **TINY)
+    second = em_sections(cache_dir=str(tmp_path), **(TINY | change))
     assert len(first.splits["train"]) == 3
     assert len(second.splits["train"]) == change.get("train", 3)
     assert second.splits["train"][0]["label"].shape[0] == change.get("size", 64)
@@ -220,7 +220,7 @@ def test_other_arguments_are_another_data_set(
 
 
 def test_no_picture_is_in_two_splits(tmp_path: Path) -> None:
-    dataset = em_sections(data_dir=str(tmp_path), **TINY)
+    dataset = em_sections(cache_dir=str(tmp_path), **TINY)
     images = [r["image"].tobytes() for s in dataset.splits.values() for r in s]
     assert len(set(images)) == 6
 
@@ -237,11 +237,11 @@ def test_illegal_arguments_end_in_a_sentence(
     tmp_path: Path, change: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        em_sections(data_dir=str(tmp_path), **(TINY | change))
+        em_sections(cache_dir=str(tmp_path), **(TINY | change))
     assert not list(tmp_path.iterdir())
 
 
-def _start(data_dir: Path, size: int, pause: float = 0) -> subprocess.Popen[bytes]:
+def _start(cache_dir: Path, size: int, pause: float = 0) -> subprocess.Popen[bytes]:
     """Starts another process that draws the data set and pauses after each section."""
     code = (
         "import time\n"
@@ -252,7 +252,7 @@ def _start(data_dir: Path, size: int, pause: float = 0) -> subprocess.Popen[byte
         "        yield section\n"
         f"        time.sleep({pause})\n"
         "builder.draw_volume = slowly\n"
-        f"d = builder.em_sections(data_dir={str(data_dir)!r}, size={size}, train=12,"
+        f"d = builder.em_sections(cache_dir={str(cache_dir)!r}, size={size}, train=12,"
         " validation=1, test=1)\n"
         "print(sum(int(r['label'].sum()) for r in d.splits['train']))\n"
     )
@@ -286,7 +286,7 @@ def test_a_killed_preparation_does_no_harm(tmp_path: Path, patience: float) -> N
     process.communicate()
     assert list(tmp_path.rglob("incomplete.*"))
     dataset = em_sections(
-        data_dir=str(tmp_path), size=320, train=12, validation=1, test=1
+        cache_dir=str(tmp_path), size=320, train=12, validation=1, test=1
     )
     assert len(dataset.splits["train"]) == 12
     assert not list(tmp_path.rglob("incomplete.*"))
@@ -297,5 +297,5 @@ def test_tilde_in_data_dir_is_the_home_folder(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    em_sections(data_dir="~/prepared", **TINY)
+    em_sections(cache_dir="~/prepared", **TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["prepared"]

@@ -75,8 +75,8 @@ def test_visible_joints_lie_on_their_figure_and_left_is_at_the_right():
     assert seen > 100
 
 
-def test_the_data_sets_hold_what_was_drawn(data_dir):
-    shapes = DATASETS["instance_shapes"](data_dir=data_dir, **FEW)
+def test_the_data_sets_hold_what_was_drawn(cache_dir):
+    shapes = DATASETS["instance_shapes"](cache_dir=cache_dir, **FEW)
     assert shapes.label_spec.names == ("background", "disc", "square", "triangle")
     assert shapes.instances.category_ids == (1, 2, 3)
     assert {k: len(v) for k, v in shapes.splits.items()} == {
@@ -99,8 +99,8 @@ def test_the_data_sets_hold_what_was_drawn(data_dir):
         ]
 
 
-def test_stick_figures_have_joints_that_change_places_in_a_mirror(data_dir):
-    figures = DATASETS["stick_figures"](data_dir=data_dir, **FEW)
+def test_stick_figures_have_joints_that_change_places_in_a_mirror(cache_dir):
+    figures = DATASETS["stick_figures"](cache_dir=cache_dir, **FEW)
     record, scene = figures.splits["train"][0], draw_figures((0, 0, 0), 64)
     np.testing.assert_array_equal(record["keypoints"], scene.keypoints)
     assert figures.instances.keypoints == JOINT_SPEC
@@ -120,5 +120,5 @@ def test_stick_figures_have_joints_that_change_places_in_a_mirror(data_dir):
 )
 def test_illegal_numbers_are_named(tmp_path, name, arguments, said):
     with pytest.raises(UserError, match=f"config.data.{said}"):
-        DATASETS[name](data_dir=str(tmp_path), **arguments)
+        DATASETS[name](cache_dir=str(tmp_path), **arguments)
     assert not list(tmp_path.iterdir())

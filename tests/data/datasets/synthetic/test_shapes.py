@@ -65,7 +65,7 @@ def test_the_colour_of_a_pixel_is_not_enough(scenes):
 
 def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
     start = time.process_time()
-    dataset = DATASETS["shapes"](data_dir=str(tmp_path), **TINY)
+    dataset = DATASETS["shapes"](cache_dir=str(tmp_path), **TINY)
     assert time.process_time() - start < 5
     assert dataset.channels == 3
     assert dataset.label_spec.names == KINDS
@@ -82,7 +82,7 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
     np.testing.assert_array_equal(record["image"], drawn.image)
     np.testing.assert_array_equal(record["label"], drawn.label)
     written = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*array_record*"))
-    DATASETS["shapes"](data_dir=str(tmp_path), **TINY)
+    DATASETS["shapes"](cache_dir=str(tmp_path), **TINY)
     assert written == sorted(
         p.stat().st_mtime_ns for p in tmp_path.rglob("*array_record*")
     )
@@ -99,5 +99,5 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
 )
 def test_illegal_numbers_are_named(tmp_path, arguments, said):
     with pytest.raises(UserError, match=said):
-        DATASETS["shapes"](data_dir=str(tmp_path), **arguments)
+        DATASETS["shapes"](cache_dir=str(tmp_path), **arguments)
     assert not list(tmp_path.iterdir())
