@@ -51,7 +51,7 @@ def drawn(name: str) -> dict[str, Any]:
 
 def drawn_images(case: Case) -> np.ndarray:
     """`[B, H, W, 3]` in 0 to 1."""
-    uniform, image = drawn("drawn_weights")["uniform"], drawn("drawn_instances")
+    uniform, image = drawn("random_weights")["uniform"], drawn("random_instances")
     one = image["image"](case.height, case.width, uniform)
     return np.concatenate([one[:, :, :: 1 - 2 * (i % 2)] for i in range(case.batch)])
 
@@ -204,8 +204,8 @@ RUNS = {"segjax": segjax_run, "torch": torch_run}
 def write_weights(path: Path) -> None:
     state = torch_model(CASES[0]).state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    arrays = drawn("drawn_weights")["state_dict"](shapes)
-    np.savez(path, **drawn("drawn_instances")["calmed"](arrays))
+    arrays = drawn("random_weights")["state_dict"](shapes)
+    np.savez(path, **drawn("random_instances")["calmed"](arrays))
 
 
 def main() -> None:

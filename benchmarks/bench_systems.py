@@ -3,7 +3,7 @@
     python benchmarks/bench_systems.py                          # all of SYSTEMS
     python benchmarks/bench_systems.py --systems=segnet_basic
 
-Both have the same weights, the same drawn images and the same loss, which is compared in
+Both have the same weights, the same synthetic images and the same loss, which is compared in
 evaluation before anything is timed. Training is a whole step: loss, gradients, batch
 statistics, SGD with momentum. The two take turns (benchmarks/turns.py).
 """

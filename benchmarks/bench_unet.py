@@ -3,7 +3,7 @@
     python benchmarks/bench_unet.py                 # CPU
     python benchmarks/bench_unet.py --device=gpu    # the paper's network, bfloat16
 
-Both have the same weights, the same drawn images and the same loss, which is compared
+Both have the same weights, the same synthetic images and the same loss, which is compared
 before anything is timed.
 """
 

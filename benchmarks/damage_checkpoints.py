@@ -119,9 +119,9 @@ def experiment() -> ml_collections.ConfigDict:
 
 
 @contextlib.contextmanager
-def quick() -> Iterator[None]:
+def fast() -> Iterator[None]:
     """Compiles once for all trainings, and draws no pictures."""
-    compile_step, time_step, draw = loop._compile, loop._time_step, loop.draw_run
+    compile_step, time_step, draw = loop._compile, loop._time_step, loop.plot_run
     programs: list[object] = []
 
     def once(*arguments: object) -> object:
@@ -130,11 +130,11 @@ def quick() -> Iterator[None]:
         return programs[0]
 
     loop._compile, loop._time_step = once, lambda *_: 0.0
-    loop.draw_run = lambda workdir, *_: [workdir]
+    loop.plot_run = lambda workdir, *_: [workdir]
     try:
         yield
     finally:
-        loop._compile, loop._time_step, loop.draw_run = compile_step, time_step, draw
+        loop._compile, loop._time_step, loop.plot_run = compile_step, time_step, draw
 
 
 def make_run(workdir: Path, cache_dir: str) -> dict[int, str]:
@@ -194,7 +194,7 @@ def sweep(folder: Path, cache_dir: str, every: int = 1) -> list[dict[str, str]]:
     """Tries every n-th damage; returns a row for each."""
     run = folder / "run"
     rows = []
-    with quick(), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+    with fast(), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         hashes = make_run(run, cache_dir)
         todo = list(damages(run / "checkpoints" / "4"))[::every]
         for where, name, damage in todo:

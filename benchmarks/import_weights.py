@@ -52,7 +52,7 @@ def drawn(source: str) -> dict[str, np.ndarray]:
     tests = ROOT / "tests"
     with np.load(tests / "golden" / "pretrained.npz") as arrays:
         shapes = json.loads(arrays[f"{source} shapes"].tobytes())
-    draw = runpy.run_path(str(tests / "pretrained" / "drawn_weights.py"))["state_dict"]
+    draw = runpy.run_path(str(tests / "pretrained" / "random_weights.py"))["state_dict"]
     return draw({name: tuple(shape) for name, shape in shapes.items()})
 
 

@@ -42,7 +42,7 @@ def fastest(run: Callable[[], Any], rounds: int) -> float:
 
 
 def measure(name: str, side: int, rounds: int) -> dict[str, Any]:
-    """Both forms on one drawn image that gives `side * side` logits."""
+    """Both forms on one synthetic image that gives `side * side` logits."""
     import jax
     import jax.numpy as jnp
 

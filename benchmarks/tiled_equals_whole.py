@@ -49,11 +49,11 @@ def drawn_network(padding: str, features: tuple[int, ...]) -> tuple[Any, UNet]:
 
 
 def whole(apply: Any, model: UNet, image: np.ndarray) -> np.ndarray:
-    """One pass over the image, mirrored by `numpy.pad` to a legal size."""
+    """One pass over the image, mirrored by `numpy.pad` to an accepted size."""
     geometry = model.geometry
     pads = []
     for n in image.shape[:2]:
-        missing = geometry.next_legal(n + 2 * geometry.margin) - n
+        missing = geometry.next_accepted(n + 2 * geometry.margin) - n
         pads.append((geometry.margin, missing - geometry.margin))
     canvas = np.pad(image, [*pads, (0, 0)], mode="reflect")
     logits = np.asarray(apply(jnp.asarray(canvas[None])))[0]

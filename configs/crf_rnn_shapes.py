@@ -1,4 +1,4 @@
-"""CRF as a recurrent network on drawn shapes: a small network, and a CRF learned with it.
+"""CRF as a recurrent network on synthetic shapes: a small network, and a CRF learned with it.
 
 Zheng, Jayasumana, Romera-Paredes, Vineet, Su, Du, Huang, Torr, ICCV 2015, arXiv 1502.03240.
 
@@ -21,7 +21,7 @@ Presets, as `--config=configs/crf_rnn_shapes.py:PRESET`; about 10 minutes on 2 c
 
     (none)      network and CRF together
     network     the network alone
-    smoke       seconds: a tiny network, two steps, tiny drawn data
+    smoke       seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

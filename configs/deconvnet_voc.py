@@ -22,7 +22,7 @@ Presets, as `--config=configs/deconvnet_voc.py:PRESET`:
 
     (none)   laptop: an eighth of the channels, of fc6 and fc7 a 32nd
     paper    the published network (252 million parameters); wants a GPU
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -36,7 +36,7 @@ Presets, as `--config=configs/deeplab_v1_voc.py:PRESET`; all but the last want a
     small_fov    a kernel of 4, dilated by 4
     msc          LargeFOV, and what the image and the first poolings tell (MSc)
     torchvision  LargeFOV from torchvision's VGG-16
-    smoke        seconds: a tiny network, two steps, tiny drawn data
+    smoke        seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -35,7 +35,7 @@ Presets, as `--config=configs/deeplab_v2_voc.py:PRESET`; all but the last want a
     vgg_aspp_l   VGG-16, rates 6, 12, 18, 24
     vgg_aspp_s   VGG-16, rates 2, 4, 8, 12
     torchvision  the first, on torchvision's ResNet-101
-    smoke        seconds: a tiny network, two steps, tiny drawn data
+    smoke        seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -30,7 +30,7 @@ Presets, as `--config=configs/deeplab_v3_voc.py:PRESET`; all but the last want a
     torchvision  on torchvision's ResNet-101, from its weights; its stages stride in
                  their first blocks, and where the last one does not, the first block
                  keeps the rate before: 1, 4, 8 (at output stride 8: 2, 8, 16)
-    smoke        seconds: a tiny network, two steps, tiny drawn data
+    smoke        seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

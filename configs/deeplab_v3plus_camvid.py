@@ -18,7 +18,7 @@ Presets, as `--config=configs/deeplab_v3plus_camvid.py:PRESET`:
              200 steps of warm-up (0.007 from ImageNet's), median-frequency class weights
              (none), scales 0.75 to 1.5 (0.5 to 2), 10,000 steps (30,000 on VOC), and
              statistics of momentum 0.99 (0.9997)
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

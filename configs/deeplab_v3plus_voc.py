@@ -29,7 +29,7 @@ Presets, as `--config=configs/deeplab_v3plus_voc.py:PRESET`; all but the last wa
     (none)     Xception-65, separable convolutions in ASPP and decoder
     resnet101  ResNet-101, dense convolutions (the paper's table 3), from torchvision's
                weights and in its form: rates of the last stage are 1, 4, 8, not 2, 4, 8
-    smoke      seconds: a tiny network, two steps, tiny drawn data
+    smoke      seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

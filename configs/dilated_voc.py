@@ -29,7 +29,7 @@ Presets, as `--config=configs/dilated_voc.py:PRESET`; all but the last want a GP
     front_end    the front end alone, from Caffe's VGG-16
     basic        front end and basic context module, from a trained front end
     torchvision  the front end from torchvision's VGG-16
-    smoke        seconds: a tiny network, two steps, tiny drawn data
+    smoke        seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from ml_collections.config_dict import placeholder

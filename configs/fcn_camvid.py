@@ -13,7 +13,7 @@ docs/results.md.
 Presets, as `--config=configs/fcn_camvid.py:PRESET`:
 
     (none)   laptop: 180x240, from scratch; 4 to 10 minutes on 2 cores
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -35,7 +35,7 @@ Presets, as `--config=configs/fcn_voc.py:PRESET`; all but the last want a GPU:
     at_once    FCN-8s from the classifier
     alexnet    FCN-AlexNet on CaffeNet, from random weights
     googlenet  FCN-GoogLeNet on Caffe's, from random weights
-    smoke      seconds: a tiny network, two steps, tiny drawn data
+    smoke      seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

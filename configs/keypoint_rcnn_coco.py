@@ -16,7 +16,7 @@ yet.
 Presets, as `--config=configs/keypoint_rcnn_coco.py:PRESET`; the first wants GPUs:
 
     (none)    ResNet-50
-    smoke     seconds: a tiny network, two steps, drawn stick figures
+    smoke     seconds: a tiny network, two steps, synthetic stick figures
 """
 
 from segjax.config import presets

@@ -17,7 +17,7 @@ Presets, as `--config=configs/lraspp_camvid.py:PRESET`:
 
     (none)       laptop: 180x240, from scratch, with two cores
     torchvision  360x480, from torchvision's weights of all but the scores
-    smoke        seconds: a tiny network, two steps, tiny drawn data
+    smoke        seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

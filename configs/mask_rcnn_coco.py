@@ -17,7 +17,7 @@ Presets, as `--config=configs/mask_rcnn_coco.py:PRESET`; all but the last want G
 
     (none)       ResNet-50
     resnet101    ResNet-101
-    smoke        seconds: a tiny network, two steps, drawn scenes
+    smoke        seconds: a tiny network, two steps, synthetic scenes
 """
 
 from segjax.config import presets

@@ -17,7 +17,7 @@ Presets, as `--config=configs/mask_rcnn_nuclei.py:PRESET`:
 
     (none)      laptop: ResNet-18 of half the width, from scratch, on parts of 256x256
     resnet50    the paper's network, group normalisation; wants a GPU
-    smoke       seconds: a tiny network, two steps, drawn scenes
+    smoke       seconds: a tiny network, two steps, synthetic scenes
 """
 
 from segjax.config import presets

@@ -1,4 +1,4 @@
-"""Mask R-CNN on drawn scenes: overlapping discs, squares and triangles, or stick figures.
+"""Mask R-CNN on synthetic scenes: overlapping discs, squares and triangles, or stick figures.
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870; group normalisation (Wu, He,
 ECCV 2018, arXiv 1803.08494), as the network starts from nothing and batches are small.
@@ -22,7 +22,7 @@ Presets, as `--config=configs/mask_rcnn_shapes.py:PRESET`:
     classes   three classes, 1,600 steps
     overfit   16 scenes of three classes, measured on themselves, 300 steps
     figures   stick figures with 11 joints, 600 steps
-    smoke     seconds: a tiny network, two steps, tiny drawn data
+    smoke     seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -18,7 +18,7 @@ Presets, as `--config=configs/pspnet_camvid.py:PRESET`:
              ones ten times as fast), nothing is blurred (there ADE20K and VOC are),
              a crop is a frame (713 on Cityscapes), 10,000 steps (90,000), and frames
              are tested whole (by crops)
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -26,7 +26,7 @@ Presets, as `--config=configs/pspnet_voc.py:PRESET`; all but the last want a GPU
 
     (none)       the published network, with its stem of three convolutions
     torchvision  on torchvision's ResNet-101, from its weights
-    smoke        seconds: a tiny network, two steps, tiny drawn data
+    smoke        seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -18,7 +18,7 @@ Presets, as `--config=configs/segnet_basic_camvid.py:PRESET`:
 
     (none)   laptop: 180x240, fewer channels; 7 to 18 minutes on 2 cores
     paper    the published network and recipe at 360x480; wants a GPU
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

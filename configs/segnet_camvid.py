@@ -28,7 +28,7 @@ Presets, as `--config=configs/segnet_camvid.py:PRESET`:
     (none)   laptop: 180x240, a quarter of the channels; 10 minutes on 2 cores
     paper    the published network and recipe at 360x480; wants a GPU
     vgg16    the same from VGG-16 of torchvision; wants a GPU
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

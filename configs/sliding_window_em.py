@@ -19,7 +19,7 @@ Presets, as `--config=configs/sliding_window_em.py:PRESET`:
 
     (none)   laptop: fewer channels, embedded data; some minutes on 2 cores
     isbi     N3's channels, on the ISBI 2012 stack (--data_root holds its TIFFs)
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

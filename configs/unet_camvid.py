@@ -12,7 +12,7 @@ from scratch: docs/results.md.
 Presets, as `--config=configs/unet_camvid.py:PRESET`:
 
     (none)   laptop: 180x240, 1.1 million parameters; 7 to 16 minutes on 2 cores
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -15,7 +15,7 @@ Presets, as `--config=configs/unet_em.py:PRESET`:
     isbi     one level more, on the ISBI 2012 stack (--data_root holds its TIFFs);
              20 minutes on 2 cores
     paper    the published network, crop and recipe on the ISBI 2012 stack; wants a GPU
-    smoke    seconds: a tiny network, two steps, tiny drawn data
+    smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -19,12 +19,12 @@ Presets, as `--config=configs/upsampling_camvid.py:PRESET`:
     skip             bilinear, and the encoder's maps concatenated
     (none)           index_unpooling
     nearest_drawn, bilinear_drawn, bed_of_nails_drawn, index_unpooling_drawn,
-    transposed_drawn, skip_drawn: the same on drawn shapes, without any download
+    transposed_drawn, skip_drawn: the same on synthetic shapes, without any download
     nearest_smoke, bilinear_smoke, bed_of_nails_smoke, index_unpooling_smoke,
-    transposed_smoke, skip_smoke: seconds: a tiny network, two steps, tiny drawn data
+    transposed_smoke, skip_smoke: seconds: a tiny network, two steps, tiny synthetic data
     smoke            index_unpooling_smoke
 
-About 3 minutes on 2 cores each, drawn shapes less than one. Under one seed all begin
+About 3 minutes on 2 cores each, synthetic shapes less than one. Under one seed all begin
 with the same encoder.
 """
 

@@ -91,7 +91,7 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
       The config.
 
     Raises:
-      UserError: if the file is missing, is no config, or has no such preset.
+      UserError: if the file is missing, is not a config, or has no such preset.
     """
     name, _, preset = file_and_preset.partition(":")
     path = Path(name)
@@ -102,14 +102,14 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
         )
     spec = importlib.util.spec_from_file_location("segjax_config", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"--config={file_and_preset}: {name} is no Python file.")
+        raise UserError(f"--config={file_and_preset}: {name} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     executed = False
     try:
         spec.loader.exec_module(module)
         executed = True
         config = module.get_config(preset)
-    except Exception as error:  # whatever a person's own file can raise
+    except Exception as error:  # whatever the user's own file can raise
         why = f"{name} cannot be used: {type(error).__name__}: {error}"
         if executed and isinstance(error, ValueError):  # get_config says it in words
             why = str(error)
@@ -315,7 +315,7 @@ def check_arguments(
       The arguments that the group gives.
 
     Raises:
-      UserError: if it is no group, if a key is no argument, or an argument without
+      UserError: if it is not a group, if a key is not an argument, or an argument without
         default is missing.
     """
     _require_group(group, key)
@@ -348,7 +348,7 @@ def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """Makes a config of a dict that came from JSON; lists become tuples again.
 
     Raises:
-      ValueError: if it is no dict, or not one that a config can be made of.
+      ValueError: if it is not a dict, or not one that a config can be made of.
     """
     if not isinstance(plain, dict):
         raise ValueError(f"a config is a JSON object, got {shown(plain)}")

@@ -2,7 +2,7 @@
 
 | what happens | exit code | what is said |
 | --- | --- | --- |
-| a person's mistake, no memory, no disk | 1 | one sentence |
+| a mistake of the user, no memory, no disk | 1 | one sentence |
 | Ctrl-C | 130 | one line |
 | nobody reads standard output any more | 141 | nothing |
 | nobody reads standard error any more | as if somebody did | - |
@@ -170,7 +170,7 @@ def _outcome(
 
 
 def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
-    """What a person is told of an error; None where it is our own mistake.
+    """What the user is told of an error; None where it is our own mistake.
 
     Args:
       error: what was raised.

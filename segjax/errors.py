@@ -1,4 +1,4 @@
-"""The one error that a person is meant to read; alone here, so that it costs no import."""
+"""The one error that the user is meant to read; alone here, so that it costs no import."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DIRECTIONS = frozenset(
 
 
 class UserError(Exception):
-    """A person's mistake, told in one or two sentences: what was found, where, what to do."""
+    """A mistake of the user, told in one or two sentences: what was found, where, what to do."""
 
     def __init__(self, sentence: object = ""):
         text = escape_control(str(sentence)).replace("\n", "\\n").replace("\t", "\\t")

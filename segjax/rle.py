@@ -2,7 +2,7 @@
 
 A mask `[H, W]` is read column by column, `y + H * x`, and told as the lengths of its
 runs of 0 and of 1 in turn, the first one of 0. COCO writes these counts as a list, or as
-text: each count from the fourth on is told as the difference to the one before the last,
+text: each count from the fourth on is reported as the difference to the one before the last,
 in groups of five bits, each in a character (`cocodataset/cocoapi`, `maskApi.c`).
 """
 
@@ -191,7 +191,7 @@ def intersections(rles: Sequence[Rle], others: Sequence[Rle]) -> np.ndarray:
       others: M masks of the same size.
 
     Returns:
-      float64 `[N, M]`, whole numbers.
+      float64 `[N, M]`, integers.
     """
     shared = np.zeros((len(rles), len(others)))
     if not len(rles) or not len(others):
@@ -251,7 +251,7 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
     bits = np.frombuffer(raw, np.uint8).astype(np.int64) - _FIRST
     if len(bits) and (bits.min() < 0 or bits.max() >= 64 or bits[-1] & _MORE):
         raise UserError(
-            f"A mask's run lengths are told as {shown(text)}, which is not a text of "
+            f"A mask's run lengths are reported as {shown(text)}, which is not a text of "
             "COCO's form; give the counts as a list or as this text."
         )
     last = bits & _MORE == 0
@@ -266,7 +266,7 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
         numbers -= np.where(negative, np.int64(1) << (shift[ends] + _BITS), 0)
     if len(bits) and (place.max() >= _CHARACTERS or np.abs(numbers).max() > total):
         raise UserError(
-            f"A mask's run lengths are told as {shown(text)}, which holds a number "
+            f"A mask's run lengths are reported as {shown(text)}, which holds a number "
             f"too large for an image of {size[0]} x {size[1]}; give the mask in the size "
             "of its image."
         )

@@ -168,7 +168,7 @@ class Ended:
 
     @property
     def sentence(self) -> str:
-        """What a person is told at the end."""
+        """What the user is told at the end."""
         return self.stderr.strip().splitlines()[-1]
 
 

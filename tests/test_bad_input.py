@@ -26,7 +26,7 @@ class Case:
     """One mistake.
 
     Attributes:
-      what: a person's words for it.
+      what: the user's words for it.
       make: makes the mistake in a fresh folder, and returns the command's arguments.
       told: words that the sentence must hold.
     """
@@ -317,7 +317,7 @@ TRAINING = [
         ("config.pipeline.input_size", "64", "188"),
     ),
     Case(
-        "crop that is no legal size",
+        "crop that is not an accepted size",
         fixed(
             "--config=configs/unet_em.py:paper", "--config.pipeline.input_size=512,512"
         ),
@@ -461,12 +461,12 @@ def trained(cache_dir, tmp_path_factory):
     from segjax import config
 
     workdir = tmp_path_factory.mktemp("trained")
-    draw, loop.draw_run = loop.draw_run, lambda workdir, *_: [workdir]
+    draw, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
     try:
         smoke = config.load(str(ROOT / "configs/unet_em.py:smoke"))
         train(smoke, workdir, cache_dir)
     finally:
-        loop.draw_run = draw
+        loop.plot_run = draw
     return workdir
 
 
@@ -577,5 +577,5 @@ def test_in_a_process_of_its_own(run_segjax, tmp_path):
     ended = run_segjax("trian", EM, f"--workdir={tmp_path / 'run'}")
     assert ended.returncode == 1
     assert ended.stdout == ""
-    assert ended.stderr == 'segjax: "trian" is no verb. Did you mean "train"?\n'
+    assert ended.stderr == 'segjax: "trian" is not a verb. Did you mean "train"?\n'
     assert not (tmp_path / "run").exists()

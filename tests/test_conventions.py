@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import pytest
 
 from segjax import config as config_lib
-from segjax.data import DATASETS, channels_of, is_drawn
+from segjax.data import DATASETS, channels_of, is_synthetic
 from segjax.data.augment.augmentations import AUGMENTATIONS
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
@@ -284,7 +284,7 @@ def test_every_config_builds(experiment: str) -> None:
 def test_every_config_has_a_preset_of_seconds(path: Path) -> None:
     config = config_lib.load(f"{path}:smoke")
     assert config.num_steps == 2
-    assert is_drawn(config.data.name) or config.data.name == "folder"
+    assert is_synthetic(config.data.name) or config.data.name == "folder"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=identify)

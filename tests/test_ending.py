@@ -43,7 +43,7 @@ def workdir(tmp_path_factory, cache_dir):
     """A run that has all its steps."""
     workdir = tmp_path_factory.mktemp("ending") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+        patch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
         train(config_lib.load(str(ROOT / EM[len("--config=") :])), workdir, cache_dir)
     return workdir
 
@@ -526,7 +526,7 @@ def test_a_step_that_is_too_large_says_what_makes_it_smaller(
     assert all(way in ended.sentence for way in ways)
     if fail is not FAILURES[0]:
         return
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     again = main(
         *(EM, *ways, "--interrupted_exit_code=75"),  # which it is not
         f"--workdir={tmp_path / 'other'}",

@@ -187,7 +187,7 @@ def test_prepare_exports_neither_into_its_data_nor_over_labels(main, tmp_path):
 
 def test_import_makes_a_folder_that_predicts(main, tmp_path):
     source = "torchvision/lraspp_mobilenet_v3_large"
-    draw = runpy.run_path(str(TESTS / "pretrained/drawn_weights.py"))["state_dict"]
+    draw = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))["state_dict"]
     with np.load(TESTS / "golden/pretrained.npz") as arrays:
         shapes = json.loads(arrays[f"{source} shapes"].tobytes())
     state = draw({name: tuple(shape) for name, shape in shapes.items()})
@@ -262,7 +262,7 @@ def test_prepare_builds_and_exports(main, cache_dir, tmp_path):
 
 
 def test_a_folder_of_ones_own_trains(main, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     rng = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (tmp_path / "mine" / kind).mkdir(parents=True)
@@ -284,7 +284,7 @@ def test_a_folder_of_ones_own_trains(main, tmp_path, monkeypatch):
 
 
 def test_overrides_reach_the_run(main, cache_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     ended = main(
         "train",
         EM,

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.ops.normalization.local_response import local_response_norm
 from segjax.ops.pooling.adaptive import adaptive_avg_pool
@@ -83,7 +83,7 @@ class AlexNet(nn.Module):
             raise ValueError(f"first_padding is at least 0, got {self.first_padding}")
         if self.num_classes is not None:
             check_counts(num_classes=self.num_classes)
-        check_shares(dropout_rate=self.dropout_rate)
+        check_fractions(dropout_rate=self.dropout_rate)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

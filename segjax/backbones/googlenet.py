@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from segjax.backbones.inception import AuxiliaryHead, Inception, Unit
 from segjax.geometry.fields import Layer
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv_norm import norm_options
 from segjax.layers.initializers import he_normal
 from segjax.ops.normalization.local_response import local_response_norm
@@ -129,7 +129,9 @@ class GoogLeNet(nn.Module):
             raise ValueError(f"width is more than 0, got {self.width}")
         if self.first_padding < 0:
             raise ValueError(f"first_padding is at least 0, got {self.first_padding}")
-        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_fractions(
+            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
+        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.inverted_residual import InvertedResidual, divisible
@@ -88,7 +88,9 @@ class MobileNetV2(nn.Module):
                 check_counts(**{name: getattr(self, name)})
         if self.width <= 0:
             raise ValueError(f"width is a factor above 0, got {self.width}")
-        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_fractions(
+            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
+        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

@@ -32,7 +32,7 @@ from segjax.backbones.residual import (
     bottleneck_strides,
 )
 from segjax.geometry.fields import Layer
-from segjax.layers.attributes import check_dtypes, check_shares
+from segjax.layers.attributes import check_dtypes, check_fractions
 from segjax.layers.conv_norm import ConvNorm, check_norm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.ops.pooling.windowed import max_pool
@@ -132,7 +132,7 @@ class ResNet(nn.Module):
             or min(self.multi_grid, default=1) < 1
         ):
             raise ValueError(
-                f"multi_grid of ResNet-{self.depth} is {blocks} numbers from 1 on, or "
+                f"multi_grid of ResNet-{self.depth} is {blocks} numbers of at least 1, or "
                 f"none, got {self.multi_grid}"
             )
         if self.features < 1:
@@ -145,7 +145,7 @@ class ResNet(nn.Module):
                 f"features is {self.features}, which norm_groups, {self.norm_groups}, "
                 "does not divide"
             )
-        check_shares(norm_momentum=self.norm_momentum)
+        check_fractions(norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.separable import SeparableConvNorm
@@ -140,7 +140,7 @@ class Xception(nn.Module):
             raise ValueError(f"multi_grid is three numbers, got {self.multi_grid}")
         if self.width <= 0:
             raise ValueError(f"width is a factor above 0, got {self.width}")
-        check_shares(norm_momentum=self.norm_momentum)
+        check_fractions(norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

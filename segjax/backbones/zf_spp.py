@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, output_size
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
 from segjax.ops.normalization.local_response import local_response_norm_within
@@ -77,7 +77,7 @@ class ZFSPP(nn.Module):
             raise ValueError(f"output_stride of ZFSPP is 16, got {self.output_stride}")
         if self.num_classes is not None:
             check_counts(num_classes=self.num_classes)
-        check_shares(dropout_rate=self.dropout_rate)
+        check_fractions(dropout_rate=self.dropout_rate)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

@@ -72,7 +72,7 @@ def _parted(inside: np.ndarray, spacing: int) -> np.ndarray:
     """Numbers the parts of a mask, int32 `[H, W]`."""
     if not inside.any() or inside.all():
         return inside.astype(np.int32)
-    # The rim of the image is no outline: an object that leaves it is not narrow there.
+    # The rim of the image is not an outline: an object that leaves it is not narrow there.
     distance = ndimage.distance_transform_edt(inside)
     smooth = ndimage.gaussian_filter(distance, spacing / 4)
     peaks = inside & (smooth >= ndimage.maximum_filter(smooth, 2 * spacing + 1))

@@ -100,7 +100,7 @@ class Program:
             flags.FLAGS.mark_as_parsed()
         if unused:
             raise UserError(
-                f'"{unused[0]}" is no flag: flags are written --flag=value.'
+                f'"{unused[0]}" is not a flag: flags are written --flag=value.'
             )
         return [argv[0]]
 
@@ -120,7 +120,9 @@ class Program:
         nouns = [verb for verb in self.verbs if verb.split()[0] == words[0]]
         if nouns:
             raise UserError(f'"{words[0]}" wants a noun: {", ".join(nouns)}.')
-        raise UserError(f'"{words[0]}" is no verb.{suggestion(words[0], self.verbs)}')
+        raise UserError(
+            f'"{words[0]}" is not a verb.{suggestion(words[0], self.verbs)}'
+        )
 
     def _with_flags(self, arguments: list[str]) -> list[str]:
         """Gives each thing the flag that it is the value of."""
@@ -132,7 +134,7 @@ class Program:
                 continue
             if not names:
                 raise UserError(
-                    f'"{argument}" is no flag: flags are written --flag=value.'
+                    f'"{argument}" is not a flag: flags are written --flag=value.'
                 )
             name = names.pop(0)
             if any(x.partition("=")[0] == f"--{name}" for x in arguments):

@@ -114,7 +114,7 @@ def define_processes(values: Flags) -> None:
         "num_processes", None, "How many processes there are.", flag_values=values
     )
     flags.DEFINE_integer(
-        "process_id", None, "Which of them this is, from 0 on.", flag_values=values
+        "process_id", None, "Which of them this is, from 0.", flag_values=values
     )
 
 

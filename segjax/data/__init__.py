@@ -80,11 +80,11 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = _Datasets()
 """Data sets by name; each takes `cache_dir`, `data_root` and the config's arguments."""
 
 
-def is_drawn(name: str) -> bool:
+def is_synthetic(name: str) -> bool:
     """Whether a data set is drawn, so that it needs no files of yours.
 
     Example:
-      >>> is_drawn("shapes"), is_drawn("camvid")
+      >>> is_synthetic("shapes"), is_synthetic("camvid")
       (True, False)
     """
     return name in _ENTRIES and _ENTRIES[name].drawn

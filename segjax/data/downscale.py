@@ -59,6 +59,6 @@ def require_factor(shape: tuple[int, ...], factor: int) -> None:
     height, width = shape[:2]
     if not whole or factor < 1 or height % factor or width % factor:
         raise ValueError(
-            f"downscale must be a whole number of at least 1 that divides {height} and "
+            f"downscale must be an integer of at least 1 that divides {height} and "
             f"{width}, got {factor!r}"
         )

@@ -5,7 +5,7 @@ fall on other pairs, and the output changes. It is invariant under shifts by its
 *stride* (the product of its pooling steps). Tiles therefore agree with one pass over
 the whole image if, and only if, all of them start at multiples of the stride. The
 overlap-tile strategy of Ronneberger et al. (2015, arXiv 1505.04597, Fig. 2) leaves
-this open: their tile gives 388 pixels, which is no multiple of 16, so tiles set side by
+this open: their tile gives 388 pixels, which is not a multiple of 16, so tiles set side by
 side at 388 have different pooling phases; at 384 they are exact.
 
 The whole image itself is mirrored once, to the *canvas*, and all tiles are cut from the
@@ -40,7 +40,7 @@ SIDE_STEPS = 4
 class Geometry:
     """Which sides a network takes along one axis, and what becomes of them.
 
-    An input side n is legal if `n >= minimum` and `(n - offset) % stride == 0`; its
+    An input side n is accepted if `n >= minimum` and `(n - offset) % stride == 0`; its
     output side is `n - 2 * margin`. A network that takes every side from the minimum on
     (because it crops or resizes its output to the image) has no offset: its tiles are
     then cut so that their sides leave the remainder that the image's own side leaves.
@@ -53,12 +53,12 @@ class Geometry:
         every output pixel sees the whole image (a global pooling, or a resizing whose
         grid hangs on the image's size): no tiles then give what the whole image gives.
       minimum: smallest input side in pixels.
-      offset: remainder of a legal side, modulo the stride; None where every side is
-        legal.
+      offset: remainder of an accepted side, modulo the stride; None where every side is
+        accepted.
 
     Example:
       >>> paper = Geometry(stride=16, margin=92, halo=0, minimum=188, offset=60)
-      >>> paper.output_side(572), paper.nearest_legal(512)
+      >>> paper.output_side(572), paper.nearest_accepted(512)
       (388, (508, 524))
     """
 
@@ -87,35 +87,35 @@ class Geometry:
         """Whether tiles can give what the whole image gives."""
         return self.halo is not None
 
-    def legal(self, side: int) -> bool:
+    def accepted(self, side: int) -> bool:
         """Whether the network takes an input of this side, in pixels."""
-        return side == self.next_legal(side)
+        return side == self.next_accepted(side)
 
-    def next_legal(self, side: int) -> int:
-        """The smallest legal input side that is at least `side`."""
+    def next_accepted(self, side: int) -> int:
+        """The smallest accepted input side that is at least `side`."""
         side = max(side, self.minimum)
         return (
             side if self.offset is None else side + (self.offset - side) % self.stride
         )
 
-    def nearest_legal(self, side: int) -> tuple[int, int]:
-        """The legal sides around `side`: the largest `<= side`, the smallest `>=`.
+    def nearest_accepted(self, side: int) -> tuple[int, int]:
+        """The accepted sides around `side`: the largest `<= side`, the smallest `>=`.
 
-        Both are `side` itself where it is legal, and both are the smallest legal side
+        Both are `side` itself where it is accepted, and both are the smallest accepted side
         where `side` is below it.
         """
-        above = self.next_legal(side)
+        above = self.next_accepted(side)
         below = above if above == side else above - self.stride
-        return (below if self.legal(below) else above), above
+        return (below if self.accepted(below) else above), above
 
     def at(self, side: int) -> Geometry:
         """The same network on an image of this side: with an offset, and a halo."""
-        minimum = self.next_legal(side + 2 * self.margin)
+        minimum = self.next_accepted(side + 2 * self.margin)
         offset = minimum % self.stride if self.offset is None else self.offset
         return dataclasses.replace(self, halo=self.halo or 0, offset=offset)
 
     def output_side(self, side: int) -> int:
-        """Output pixels of a legal input side; raises `ValueError` otherwise."""
+        """Output pixels of an accepted input side; raises `ValueError` otherwise."""
         self.check_input_side(side)
         return side - 2 * self.margin
 
@@ -125,15 +125,15 @@ class Geometry:
             self.check_input_side(side, name=f"image {axis}")
 
     def check_input_side(self, side: int, name: str = "side") -> None:
-        """Raises `ValueError`, naming the nearest legal sides, if `side` is not one.
+        """Raises `ValueError`, naming the nearest accepted sides, if `side` is not one.
 
         Args:
           side: input side in pixels.
           name: what to call it in the sentence.
         """
-        if self.legal(side):
+        if self.accepted(side):
             return
-        below, above = self.nearest_legal(side)
+        below, above = self.nearest_accepted(side)
         nearest = f"{above}" if below == above else f"{below} and {above}"
         if self.offset is None:
             raise ValueError(
@@ -141,8 +141,8 @@ class Geometry:
                 f"{self.minimum}"
             )
         raise ValueError(
-            f"{name} = {side} is no size this network takes: it must be at least "
-            f"{self.next_legal(0)} and {self.offset % self.stride} more than a "
+            f"{name} = {side} is not a size this network takes: it must be at least "
+            f"{self.next_accepted(0)} and {self.offset % self.stride} more than a "
             f"multiple of {self.stride}; nearest: {nearest}"
         )
 
@@ -158,13 +158,13 @@ def whole_image_geometry(stride: int, *, align_corners: bool) -> Geometry:
     Args:
       stride: input pixels from one pixel of the last map to the next.
       align_corners: how the logits are interpolated; without aligned corners the grids
-        of all sides are alike, and every side is legal.
+        of all sides are alike, and every side is accepted.
 
     Returns:
       Legal sides, and no tiles.
 
     Example:
-      >>> whole_image_geometry(16, align_corners=True).nearest_legal(500)
+      >>> whole_image_geometry(16, align_corners=True).nearest_accepted(500)
       (497, 513)
     """
     if align_corners:
@@ -248,11 +248,11 @@ def mirror_indices(start: int, stop: int, side: int) -> np.ndarray:
 def plan(geometry: Geometry, image_side: int, tile: int | None = None) -> Plan:
     """Lays tiles over one axis of an image, such that tiled equals whole.
 
-    The whole is the image mirrored to the smallest legal canvas: at both borders by
-    the margin where the network is not padded, and at the end up to a legal side. All
+    The whole is the image mirrored to the smallest accepted canvas: at both borders by
+    the margin where the network is not padded, and at the end up to an accepted side. All
     tiles have one side and start at multiples of the stride; the last one is moved
     back to the end of the canvas, which is a multiple of the stride, too, since both
-    sides are legal. Where a tile ends inside the canvas, `halo` pixels of its output
+    sides are accepted. Where a tile ends inside the canvas, `halo` pixels of its output
     are left to its neighbour.
 
     An image smaller than the tile gets one smaller tile. Without halo that tile is
@@ -303,7 +303,7 @@ def tile_input_side(geometry: Geometry, tile: int) -> int:
 
     At least one stride of output, since tiles cannot be set closer than that.
     """
-    return geometry.next_legal(max(tile, geometry.stride) + _lost(geometry))
+    return geometry.next_accepted(max(tile, geometry.stride) + _lost(geometry))
 
 
 def default_tile(geometry: Geometry, image_side: int) -> int:
@@ -341,16 +341,16 @@ def _lost(geometry: Geometry) -> int:
 
 
 def _canvas_side(geometry: Geometry, image_side: int) -> int:
-    return geometry.next_legal(image_side + 2 * geometry.margin)
+    return geometry.next_accepted(image_side + 2 * geometry.margin)
 
 
 def _rounded_up(geometry: Geometry, side: int) -> int:
-    """The next legal side whose output is at least whole steps of `SIDE_STEPS`."""
+    """The next accepted side whose output is at least whole steps of `SIDE_STEPS`."""
     quantum = SIDE_STEPS * geometry.stride
     output = side - 2 * geometry.margin - geometry.stride + 1
     return max(
         side,
-        geometry.next_legal(-(-output // quantum) * quantum + 2 * geometry.margin),
+        geometry.next_accepted(-(-output // quantum) * quantum + 2 * geometry.margin),
     )
 
 

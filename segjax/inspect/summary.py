@@ -15,7 +15,7 @@ from segjax.training.progress import in_gflop
 from segjax.types import Array
 
 EXAMPLES = 5
-"""How many legal sizes are listed."""
+"""How many accepted sizes are listed."""
 
 
 def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
       depends on through the convolutions of the longest path: smallest and largest),
       `sees_whole_image` (whether a global pooling beside that path widens it to the
       whole image), `stride`, `margin`, `halo` (null where the whole image is seen),
-      `legal_sizes`, and `layers`, a row for each layer of the longest path. Of a network
+      `accepted_sizes`, and `layers`, a row for each layer of the longest path. Of a network
       that finds objects `output_size` are its boxes (slots, 4), and `gflops` is null: it
       depends on how many objects there are.
     """
@@ -68,7 +68,7 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
         "stride": geometry.stride,
         "margin": geometry.margin,
         "halo": geometry.halo,
-        "legal_sizes": _legal_sizes(geometry, height),
+        "accepted_sizes": _accepted_sizes(geometry, height),
         "layers": _rows(layers, height, variables["params"]),
     }
 
@@ -102,8 +102,8 @@ def table(summary: Mapping[str, Any]) -> str:
         ).rstrip()
         for row in rows
     ]
-    field, legal = summary["receptive_field"], summary["legal_sizes"]
-    shown = ", ".join(map(str, legal["nearest"]))
+    field, accepted = summary["receptive_field"], summary["accepted_sizes"]
+    shown = ", ".join(map(str, accepted["nearest"]))
     sizes = " -> ".join(
         "x".join(map(str, summary[key])) for key in ("input_size", "output_size")
     )
@@ -118,7 +118,7 @@ def table(summary: Mapping[str, Any]) -> str:
         else f"{in_gflop(cost)} forward, for one crop",
         "receptive field": f"{field['smallest']} to {field['largest']} pixels",
         "stride": f"{summary['stride']} pixels",
-        "legal sizes": f"{legal['rule']}; such as {shown}",
+        "accepted sizes": f"{accepted['rule']}; such as {shown}",
         "margin": f"{summary['margin']} pixels lost at each border",
         "halo": f"{summary['halo']} pixels beside a cut that tiles discard",
     }
@@ -131,9 +131,9 @@ def table(summary: Mapping[str, Any]) -> str:
     return "\n".join([f"{summary['model']}, its longest path", "", *lines])
 
 
-def _legal_sizes(geometry: Geometry, side: int) -> dict[str, Any]:
+def _accepted_sizes(geometry: Geometry, side: int) -> dict[str, Any]:
     below = max(geometry.minimum, side - EXAMPLES // 2 * geometry.stride)
-    first = geometry.next_legal(below)
+    first = geometry.next_accepted(below)
     if geometry.offset is None:
         return {
             "minimum": geometry.minimum,

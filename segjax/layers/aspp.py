@@ -33,7 +33,7 @@ def scaled_rates(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:
       Dilations on that map; doubled at output stride 8 (section 3.3).
 
     Raises:
-      ValueError: if one of them is no whole number.
+      ValueError: if one of them is not an integer.
 
     Example:
       >>> scaled_rates((6, 12, 18), output_stride=8)
@@ -43,7 +43,7 @@ def scaled_rates(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:
         if rate * RATES_STRIDE % output_stride:
             raise ValueError(
                 f"rates are {rates} at output stride {RATES_STRIDE}, of which {rate} is "
-                f"no whole number of pixels at output_stride {output_stride}; allowed "
+                f"not an integer of pixels at output_stride {output_stride}; allowed "
                 f"are multiples of {output_stride // RATES_STRIDE}"
             )
     return tuple(rate * RATES_STRIDE // output_stride for rate in rates)

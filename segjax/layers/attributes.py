@@ -9,7 +9,7 @@ from segjax.types import Dtype
 
 
 def check_counts(**values: object) -> None:
-    """Checks that each value is a whole number from 1 on.
+    """Checks that each value is an integer of at least 1.
 
     Args:
       **values: attributes by name; a tuple has to hold such numbers, at least one.
@@ -25,12 +25,12 @@ def check_counts(**values: object) -> None:
         entries = value if isinstance(value, tuple) else (value,)
         if entries and all(map(is_count, entries)):
             continue
-        allowed = "whole numbers" if several else "a whole number"
+        allowed = "integers" if several else "an integer"
         verb = "holds" if several else "is"
-        raise ValueError(f"{name} {verb} {allowed} from 1 on, got {value!r}")
+        raise ValueError(f"{name} {verb} {allowed} of at least 1, got {value!r}")
 
 
-def check_shares(**values: float) -> None:
+def check_fractions(**values: float) -> None:
     """Checks that each value is at least 0 and less than 1.
 
     Raises:
@@ -72,5 +72,5 @@ def check_stage(name: str, value: str, backbone: nn.Module) -> None:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a whole number from 1 on; a bool is none."""
+    """Whether a value is an integer of at least 1; a bool is none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,4 +1,4 @@
-"""Initial weights, drawn on the host.
+"""Initial weights, random on the host.
 
 `jax.random.normal` compiles anew for each shape, about 0.3 s apiece on a CPU: a small
 U-Net took 13 s to initialise. NumPy's Philox stream needs no compilation, and gives the
@@ -92,10 +92,10 @@ def bilinear() -> Initializer:
 
 
 def _normal(key: Array, shape: tuple[int, ...], dtype: Dtype, std: np.float32) -> Array:
-    def draw(words: np.ndarray) -> np.ndarray:
+    def sample(words: np.ndarray) -> np.ndarray:
         seed = np.random.SeedSequence(np.asarray(words, np.uint32).ravel().tolist())
         generator = np.random.Generator(np.random.Philox(seed))
         return (generator.standard_normal(shape, np.float32) * std).astype(dtype)
 
     result = jax.ShapeDtypeStruct(shape, dtype)
-    return jax.pure_callback(draw, result, jax.random.key_data(key))
+    return jax.pure_callback(sample, result, jax.random.key_data(key))

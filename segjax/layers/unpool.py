@@ -16,7 +16,7 @@ def pool(x: Array) -> tuple[Array, Array]:
     """Takes the maximum of 2x2 blocks, of which the last may hang over (Caffe's sizes).
 
     Odd sides get one more row or column of the lowest number, so that every size takes
-    the quick form of pooling.
+    the fast form of pooling.
 
     Args:
       x: maps `[B, H, W, C]`.

@@ -80,7 +80,7 @@ def _check(aux_weight: float, side_weights: tuple[float, ...] | None) -> None:
     """Raises ValueError unless the weights are finite and not negative."""
     if not 0 <= aux_weight < math.inf:
         raise ValueError(
-            f"aux_weight must be a finite number from 0 on, got {aux_weight}"
+            f"aux_weight must be a finite number of at least 0, got {aux_weight}"
         )
     if side_weights is None:
         return
@@ -88,6 +88,6 @@ def _check(aux_weight: float, side_weights: tuple[float, ...] | None) -> None:
         0 <= weight < math.inf for weight in side_weights
     ):
         raise ValueError(
-            "side_weights must be a tuple of finite numbers from 0 on, or None, got "
+            "side_weights must be a tuple of finite numbers of at least 0, or None, got "
             f"{side_weights!r}"
         )

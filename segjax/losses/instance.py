@@ -29,7 +29,7 @@ def smooth_l1(error: Array, *, beta: float = BETA) -> Array:
 
     Args:
       error: any shape.
-      beta: from 0 on; 0 is the absolute value.
+      beta: at least 0; 0 is the absolute value.
 
     Returns:
       The loss of each element.
@@ -42,7 +42,7 @@ def smooth_l1(error: Array, *, beta: float = BETA) -> Array:
       [0.125, 1.5]
     """
     if not 0 <= beta < math.inf:
-        raise ValueError(f"beta is {beta}; allowed are finite numbers from 0 on")
+        raise ValueError(f"beta is {beta}; allowed are finite numbers of at least 0")
     size = jnp.abs(error)
     if not beta:
         return size
@@ -198,7 +198,7 @@ def mask_rcnn_loss(
     if not all(0 <= factor < math.inf for factor in factors):
         raise ValueError(
             "rpn_weight, box_weight, mask_weight and keypoint_weight must be finite "
-            f"numbers from 0 on, got {factors}"
+            f"numbers of at least 0, got {factors}"
         )
     of = lambda *names: [outputs[name] for name in names]
     objectness, rpn_box = rpn_loss(
@@ -265,6 +265,6 @@ def _of_class(x: Array, classes: Array) -> Array:
     """The channel of `[..., K]` that each class names; of one channel, that one."""
     if x.shape[-1] == 1:
         return x[..., 0]
-    # A sum instead of a gather: its gradient is no scatter.
+    # A sum instead of a gather: its gradient is not a scatter.
     own = lax.broadcasted_iota(classes.dtype, x.shape, x.ndim - 1) == classes[..., None]
     return jnp.where(own, x, 0).sum(-1)

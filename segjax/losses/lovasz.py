@@ -69,12 +69,12 @@ def jaccard_steps(error: Array, truth: Array, weight: Array) -> Array:
     """What each pixel takes from the IoU of a class, as errors join from the worst on.
 
     Args:
-      error: how wrong each pixel is, `[N]`, from 0 on.
+      error: how wrong each pixel is, `[N]`, from 0.
       truth: whether it is of the class, bool `[N]`.
       weight: its importance, `[N]`; one of weight 0 takes nothing.
 
     Returns:
-      The steps `[N]`, from 0 on; their sum is 1 unless all weights are 0.
+      The steps `[N]`, from 0; their sum is 1 unless all weights are 0.
 
     Example:
       >>> error, truth = jnp.array([0.1, 0.9, 0.5]), jnp.array([True, False, True])

@@ -69,7 +69,7 @@ def focal(
     Args:
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
-      gamma: from 0 on; 0 is the cross-entropy.
+      gamma: at least 0; 0 is the cross-entropy.
       class_weights: one factor a class, on top of the pixels' weights.
       reduction: "mean", divided by the number of pixels that count, or "sum".
 
@@ -81,7 +81,7 @@ def focal(
         another length than K.
     """
     if not 0 <= gamma < math.inf:
-        raise ValueError(f"gamma must be a finite number from 0 on, got {gamma}")
+        raise ValueError(f"gamma must be a finite number of at least 0, got {gamma}")
     logits, label, counts = unpack(outputs, batch)
     log_p = select(jax.nn.log_softmax(logits), label)
     loss = -log_p * class_factors(class_weights, label, logits.shape[-1])
@@ -143,7 +143,7 @@ def _check_hard(share: float, threshold: float | None, minimum: int) -> None:
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"threshold must be in (0, 1], or None, got {threshold}")
     if type(minimum) is not int or minimum < 0:
-        raise ValueError(f"minimum is a number of pixels from 0 on, got {minimum!r}")
+        raise ValueError(f"minimum is a number of at least 0, got {minimum!r}")
     if threshold is None and not share and not minimum:
         raise ValueError(
             "share must be above 0 where threshold is None and minimum is 0: no pixel "

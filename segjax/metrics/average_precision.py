@@ -96,7 +96,7 @@ class AveragePrecision:
             limits = (20,) if self.kind == "keypoints" else (1, 10, 100)
         if list(limits) != sorted(set(limits)) or limits[0] < 1:
             raise ValueError(
-                f"max_detections must be whole numbers that grow from at least 1, got "
+                f"max_detections must be integers that grow from at least 1, got "
                 f"{tuple(self.max_detections)}"
             )
         self.max_detections = limits

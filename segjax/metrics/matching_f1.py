@@ -43,7 +43,9 @@ def label_iou(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
             f"{label.shape} and {prediction.shape}"
         )
     if min(label.min(initial=0), prediction.min(initial=0)) < 0:
-        raise ValueError("label and prediction must not be negative; 0 is no object")
+        raise ValueError(
+            "label and prediction must not be negative; 0 is not an object"
+        )
     (true, i), (given, j) = (
         np.unique(x.ravel(), return_inverse=True) for x in (label, prediction)
     )

@@ -87,7 +87,7 @@ def adapted_rand_error(
 
     width = int(segments.max()) + 1
     bins = cells * width + segments
-    # A table of all pairs is quick as long as it is small; beyond it, sort.
+    # A table of all pairs is fast as long as it is small; beyond it, sort.
     if (int(cells.max()) + 1) * width <= 1 << 22:
         sizes = np.bincount(bins)
         joint = np.flatnonzero(sizes)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, input_window
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
 from segjax.layers.norm import BatchNorm
@@ -112,7 +112,7 @@ class DeconvNet(nn.Module):
                 f"depths holds one number a level, as features does; it has "
                 f"{len(self.depths)} for {len(self.features)}"
             )
-        check_shares(norm_momentum=self.norm_momentum)
+        check_fractions(norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -121,7 +121,7 @@ class DeconvNet(nn.Module):
         """Maps an image `[B, H, W, C]` to logits `[B, H, W, K]`.
 
         Raises:
-          ValueError: if H or W is no legal side; the nearest legal ones are named.
+          ValueError: if H or W is not an accepted side; the nearest accepted ones are named.
         """
         self.geometry.check_image(image)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -188,7 +188,7 @@ class DeconvNet(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Which input sides are legal, and what tiles must know."""
+        """Which input sides are accepted, and what tiles must know."""
         stride = 2 ** len(self.features)
         first, last = input_window(self.layers(), 0, stride)
         halo = -(-max(-first, last - stride) // stride) * stride

@@ -2,7 +2,7 @@
 
 Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062; what the paper
 leaves open is that of the authors' definitions of DeepLab-LargeFOV. The paper goes on
-with a fully connected conditional random field, which is no part of the network.
+with a fully connected conditional random field, which is not part of the network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from segjax.geometry.padded import aligned_geometry
 from segjax.geometry.paths import interpolation, under
 from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.ops.pooling.windowed import avg_pool
 from segjax.ops.resizing.resize import resize_bilinear
@@ -78,7 +78,7 @@ class DeepLabV1(nn.Module):
                 "fc6_dilation is even where fc6_kernel is, so that fc6 keeps the size, "
                 f"got {self.fc6_dilation} and {self.fc6_kernel}"
             )
-        check_shares(dropout_rate=self.dropout_rate)
+        check_fractions(dropout_rate=self.dropout_rate)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

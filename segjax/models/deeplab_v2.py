@@ -2,7 +2,7 @@
 
 Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915; what the paper
 leaves open is that of the authors' definitions. The paper goes on with a fully connected
-conditional random field, which is no part of the network.
+conditional random field, which is not part of the network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from segjax.geometry.padded import aligned_geometry
 from segjax.geometry.paths import interpolation, under
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import SCORE_INIT
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import Initializer, he_normal
 from segjax.ops.resizing.resize import resize_bilinear
@@ -127,7 +127,7 @@ class DeepLabV2(nn.Module):
                 "scales hold 1.0, whose grid the others are brought to, and factors "
                 f"between 0 and 1, got {self.scales}"
             )
-        check_shares(dropout_rate=self.dropout_rate)
+        check_fractions(dropout_rate=self.dropout_rate)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

@@ -17,7 +17,7 @@ from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
 from segjax.layers.attributes import (
     check_counts,
     check_dtypes,
-    check_shares,
+    check_fractions,
     check_stage,
 )
 from segjax.layers.conv import Conv
@@ -76,7 +76,9 @@ class DeepLabV3(nn.Module):
         check_counts(
             num_classes=self.num_classes, rates=self.rates, features=self.features
         )
-        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_fractions(
+            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
+        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         if self.aux_stage is not None:
             check_stage("aux_stage", self.aux_stage, self.backbone)

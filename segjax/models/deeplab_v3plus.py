@@ -18,7 +18,7 @@ from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
 from segjax.layers.attributes import (
     check_counts,
     check_dtypes,
-    check_shares,
+    check_fractions,
     check_stage,
 )
 from segjax.layers.conv import Conv
@@ -84,7 +84,9 @@ class DeepLabV3Plus(nn.Module):
             low_level_features=self.low_level_features,
             decoder_features=self.decoder_features,
         )
-        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_fractions(
+            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
+        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         check_stage("low_level_stage", self.low_level_stage, self.backbone)
         scaled_rates(self.rates, self.backbone.output_stride)

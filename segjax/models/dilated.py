@@ -182,7 +182,7 @@ class DilatedNet(nn.Module):
         """Maps an image `[B, H, W, C]` to logits `[B, H - 372, W - 372, K]`.
 
         Raises:
-          ValueError: if H or W is no legal side; the nearest legal ones are named.
+          ValueError: if H or W is not an accepted side; the nearest accepted ones are named.
         """
         self.geometry.check_image(image)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -250,7 +250,7 @@ class DilatedNet(nn.Module):
 @functools.cache
 def _geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
     """Looked for once for each network: a model asks each time that it is traced."""
-    minimum = next(n for n in range(1, 4096) if _is_legal(layers, n))
+    minimum = next(n for n in range(1, 4096) if _is_accepted(layers, n))
     margin = (minimum - output_size(layers, minimum)) // 2
     first, last = input_window(layers, 0, stride)
     reach = max(-first, last - stride - 2 * margin)
@@ -258,7 +258,7 @@ def _geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
     return Geometry(stride, margin, halo, minimum, offset=minimum % stride)
 
 
-def _is_legal(layers: tuple[Layer, ...], side: int) -> bool:
+def _is_accepted(layers: tuple[Layer, ...], side: int) -> bool:
     """Whether something is left of the image, and every pooled size is even."""
     for layer in layers:
         if layer.operation == "pool" and side % 2:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from segjax.geometry.fields import Layer
 from segjax.geometry.padded import padded_geometry
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.unpool import pool, unpool
@@ -48,7 +48,7 @@ class EncoderDecoder(nn.Module):
     a learned 4x4 convolution that starts as bilinear interpolation. With `skip` the
     encoder's map of that resolution is concatenated behind the upsampled one.
 
-    Any size is legal: pooling rounds up, and the decoder goes back to the sizes it came
+    Any size is accepted: pooling rounds up, and the decoder goes back to the sizes it came
     from.
 
     Attributes:
@@ -79,7 +79,7 @@ class EncoderDecoder(nn.Module):
             raise ValueError(f"upsampling is one of {known}, got {self.upsampling!r}")
         if not isinstance(self.skip, bool):
             raise ValueError(f"skip is True or False, got {self.skip!r}")
-        check_shares(norm_momentum=self.norm_momentum)
+        check_fractions(norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -155,5 +155,5 @@ class EncoderDecoder(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Which input sides are legal, and what tiles must know."""
+        """Which input sides are accepted, and what tiles must know."""
         return padded_geometry(self.layers(), 2 ** len(self.features))

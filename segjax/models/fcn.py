@@ -16,7 +16,7 @@ from segjax.geometry.fields import Layer, receptive_field
 from segjax.geometry.padded import padded_geometry
 from segjax.geometry.paths import under
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal, zeros
@@ -103,7 +103,9 @@ class FCN(nn.Module):
                 f"skip_scales holds one number for each of the skips {self.skips}, or "
                 f"none, got {self.skip_scales}"
             )
-        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_fractions(
+            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
+        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         coarse, targets = self._paths
         minimum_side(coarse, targets, self.upsampling != "resize")
@@ -220,7 +222,7 @@ class FCN(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Every size from the smallest one on is legal."""
+        """Every size from the smallest one on is accepted."""
         coarse, targets = self._paths
         stride = int(receptive_field(coarse).stride)
         minimum = minimum_side(coarse, targets, self.upsampling != "resize")

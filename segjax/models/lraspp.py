@@ -17,7 +17,7 @@ from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import (
     check_counts,
     check_dtypes,
-    check_shares,
+    check_fractions,
     check_stage,
 )
 from segjax.layers.conv import Conv
@@ -61,7 +61,7 @@ class LRASPP(nn.Module):
     def __post_init__(self) -> None:
         """Checks the attributes when the network is made, before anything is traced."""
         check_counts(num_classes=self.num_classes, features=self.features)
-        check_shares(norm_momentum=self.norm_momentum)
+        check_fractions(norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         check_stage("low_level_stage", self.low_level_stage, self.backbone)
         super().__post_init__()

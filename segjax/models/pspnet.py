@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from segjax.geometry.fields import Layer
 from segjax.geometry.paths import interpolation, under
 from segjax.geometry.tiles import Geometry, whole_image_geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.pyramid_pooling import POOLINGS, PyramidPooling
@@ -77,7 +77,9 @@ class PSPNet(nn.Module):
             raise ValueError(
                 f"pooling is one of {tuple(POOLINGS)}, got {self.pooling!r}"
             )
-        check_shares(dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum)
+        check_fractions(
+            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
+        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

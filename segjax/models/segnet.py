@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from segjax.geometry.fields import Layer
 from segjax.geometry.padded import padded_geometry
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.unpool import pool, unpool
@@ -28,7 +28,7 @@ class SegNet(nn.Module):
     """The convolutions of VGG-16, and their mirror image.
 
     The paper's own: `SegNet(num_classes=11)`, 29,449,355 parameters for RGB. Any size is
-    legal: pooling rounds up (360x480 becomes 23x30 and 12x15), and unpooling goes back
+    accepted: pooling rounds up (360x480 becomes 23x30 and 12x15), and unpooling goes back
     to the size it came from. The encoder has the names of `VGG(batch_norm=True)`.
 
     Attributes:
@@ -66,7 +66,9 @@ class SegNet(nn.Module):
                 f"depths holds one number a level, as features does; it has "
                 f"{len(self.depths)} for {len(self.features)}"
             )
-        check_shares(norm_momentum=self.norm_momentum, dropout_rate=self.dropout_rate)
+        check_fractions(
+            norm_momentum=self.norm_momentum, dropout_rate=self.dropout_rate
+        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -140,5 +142,5 @@ class SegNet(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Which input sides are legal, and what tiles must know."""
+        """Which input sides are accepted, and what tiles must know."""
         return padded_geometry(self.layers(), 2 ** len(self.features))

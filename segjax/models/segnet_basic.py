@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from segjax.geometry.fields import Layer
 from segjax.geometry.padded import padded_geometry
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
 from segjax.layers.unpool import pool, unpool
@@ -107,7 +107,7 @@ class SegNetBasic(nn.Module):
     """Encoders of one 7x7 convolution each, and one of the decoders of table 1.
 
     The paper's own: `SegNetBasic(num_classes=11)`, 1,416,587 parameters for RGB. Any
-    size is legal: pooling rounds up, and the decoder goes back to the sizes it came from.
+    size is accepted: pooling rounds up, and the decoder goes back to the sizes it came from.
 
     Attributes:
       num_classes: channels of the logits, K.
@@ -146,7 +146,9 @@ class SegNetBasic(nn.Module):
                 f"features must be the same number on each level for the decoder "
                 f"{self.decoder}, got {self.features}"
             )
-        check_shares(norm_momentum=self.norm_momentum, dropout_rate=self.dropout_rate)
+        check_fractions(
+            norm_momentum=self.norm_momentum, dropout_rate=self.dropout_rate
+        )
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -270,5 +272,5 @@ class SegNetBasic(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Which input sides are legal, and what tiles must know."""
+        """Which input sides are accepted, and what tiles must know."""
         return padded_geometry(self.layers(), 2 ** len(self.features))

@@ -15,7 +15,7 @@ import numpy as np
 
 from segjax.geometry.fields import Layer
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_shares
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BatchNorm
 from segjax.ops.pooling.windowed import max_pool
@@ -129,7 +129,7 @@ class SlidingWindow(nn.Module):
             fc_features=self.fc_features,
             patch=self.patch,
         )
-        check_shares(norm_momentum=self.norm_momentum)
+        check_fractions(norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         if self.form not in FORMS:
             raise ValueError(f'form is "dense" or "patches", got {self.form!r}')
@@ -231,7 +231,7 @@ class SlidingWindow(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Which input sides are legal, and what tiles must know."""
+        """Which input sides are accepted, and what tiles must know."""
         return Geometry(stride=1, margin=self.patch // 2, minimum=self.patch)
 
     def multiply_adds(self, side: int, channels: int = 1) -> int:

@@ -15,7 +15,7 @@ from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import (
     check_counts,
     check_dtypes,
-    check_shares,
+    check_fractions,
     is_count,
 )
 from segjax.layers.conv import Conv, UpConv
@@ -104,10 +104,10 @@ class UNet(nn.Module):
             )
         if not all(map(is_count, self.features)):
             raise ValueError(
-                f"features are whole numbers from 1 on, got {self.features}"
+                f"features are integers of at least 1, got {self.features}"
             )
         check_counts(num_classes=self.num_classes)
-        check_shares(dropout_rate=self.dropout_rate)
+        check_fractions(dropout_rate=self.dropout_rate)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -116,7 +116,7 @@ class UNet(nn.Module):
         """Maps an image `[B, H, W, C]` to logits `[B, H', W', K]`.
 
         Raises:
-          ValueError: if H or W is no legal side; the nearest legal ones are named.
+          ValueError: if H or W is not an accepted side; the nearest accepted ones are named.
         """
         self.geometry.check_image(image)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -175,7 +175,7 @@ class UNet(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Which input sides are legal, and what tiles must know."""
+        """Which input sides are accepted, and what tiles must know."""
         layers = self.layers()
         stride = 2 ** (len(self.features) - 1)
         first, last = input_window(layers, 0, stride)
@@ -183,13 +183,13 @@ class UNet(nn.Module):
         if self.padding == "SAME":
             halo = -(-reach // stride) * stride
             return Geometry(stride, margin=0, halo=halo, minimum=stride, offset=0)
-        minimum = next(n for n in range(1, 64 * stride) if self._is_legal(n))
+        minimum = next(n for n in range(1, 64 * stride) if self._is_accepted(n))
         margin = (minimum - output_size(layers, minimum)) // 2
         return Geometry(
             stride, margin, halo=0, minimum=minimum, offset=minimum % stride
         )
 
-    def _is_legal(self, side: int) -> bool:
+    def _is_accepted(self, side: int) -> bool:
         """Whether every size is positive and every pooled size even, unpadded."""
         for _ in self.features[:-1]:
             side -= 4

@@ -77,7 +77,7 @@ class Outputs:
         Raises:
           UserError: it cannot be made.
         """
-        with self._told_as_a_sentence(self.folder):
+        with self._as_user_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._manifest.own()
 
@@ -120,7 +120,7 @@ class Outputs:
           UserError: it cannot be moved, or something has taken its place meanwhile.
         """
         path = self.folder / name
-        with self._told_as_a_sentence(path):
+        with self._as_user_errors(path):
             with made.open("rb") as file:
                 self._admit(name, file)
             os.replace(made, path)
@@ -206,7 +206,7 @@ class Outputs:
             )
         by_form: dict[str, list[str]] = {}
         if parent.exists():
-            with self._told_as_a_sentence(parent):
+            with self._as_user_errors(parent):
                 for name in os.listdir(parent):
                     by_form.setdefault(folded(name), []).append(name)
         return by_form
@@ -242,7 +242,7 @@ class Outputs:
         return "" if self._flag is None else f", or give another {self._flag}"
 
     @contextlib.contextmanager
-    def _told_as_a_sentence(self, path: Path) -> Iterator[None]:
+    def _as_user_errors(self, path: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:

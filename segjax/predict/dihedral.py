@@ -22,7 +22,7 @@ def over_dihedral(apply: Apply) -> Apply:
     Sections of tissue have no up and no left, so all eight are as likely as the one that
     was photographed; Ronneberger et al. 2015 (arXiv 1505.04597, section 4) average seven
     rotations. Costs eight times the computation. A flipped or turned tile keeps its
-    pooling phases, as legal sides are symmetric, so tiled still equals whole.
+    pooling phases, as accepted sides are symmetric, so tiled still equals whole.
 
     Args:
       apply: the network.

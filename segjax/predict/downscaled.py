@@ -25,7 +25,7 @@ def reduced(image: np.ndarray, factor: int) -> np.ndarray:
     """Averages blocks of pixels, as training did.
 
     Args:
-      image: as it was stored, `[H, W, C]`, whole numbers.
+      image: as it was stored, `[H, W, C]`, integers.
       factor: side of a block; blocks that reach beyond the image see its last row and
         column again.
 

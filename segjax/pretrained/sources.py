@@ -221,7 +221,7 @@ def tensors(
       Arrays by name, without what is skipped.
 
     Raises:
-      UserError: if a value is no array, two are of one place, or there is nothing to
+      UserError: if a value is not an array, two are of one place, or there is nothing to
         skip.
     """
     state: dict[str, np.ndarray] = {}

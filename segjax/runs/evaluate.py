@@ -32,7 +32,7 @@ def evaluate_run(
         commonest class at each place.
       crf: whether `config.crf` of the run refines the predictions.
       cache_dir: where prepared data sets lie.
-      data_root: where the person's own files lie.
+      data_root: where the user's own files lie.
 
     Returns:
       `step`, `split`, `parameters_sha256`, with a CRF its values as `crf`, and every

@@ -58,7 +58,7 @@ class Weights:
     """What a run begins with.
 
     Attributes:
-      variables: collections of the model, without what is drawn.
+      variables: collections of the model, without what is random.
       about: where they come from; JSON, kept beside each checkpoint.
     """
 
@@ -66,7 +66,7 @@ class Weights:
     about: dict[str, str]
 
     def initialize(self, state: TrainState) -> TrainState:
-        """Puts them in the place of those that were drawn."""
+        """Puts them in the place of those that were random."""
         statistics = self.variables.get("batch_stats", {})
         return dataclasses.replace(
             state,
@@ -155,7 +155,7 @@ def _check_epsilon(entry: Source, named: Initialization, model: nn.Module) -> No
 
 def abstract(model: nn.Module, channels: int) -> Mapping[str, Any]:
     """Shapes of a model's collections for images of so many channels."""
-    side = model.geometry.next_legal(224)
+    side = model.geometry.next_accepted(224)
     image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
     init = lambda image: model.init(jax.random.key(0), image, train=False)
     return jax.eval_shape(init, image)
@@ -224,12 +224,12 @@ def fit(
         hint=sources.hint(named.source, state_dict) or advice,
     )
     filled = set(_modules(variables["params"]))
-    drawn = [module for module in _modules(params) if module not in filled]
+    random = [module for module in _modules(params) if module not in filled]
     log.info(
-        "Weights    %d modules from %s; drawn: %s",
+        "Weights    %d modules from %s; random: %s",
         len(filled),
         named.input,
-        ", ".join(drawn) or "nothing",
+        ", ".join(random) or "nothing",
     )
     return variables
 

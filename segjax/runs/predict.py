@@ -56,13 +56,13 @@ def predict_run(
         the run's data set. Tiles are pixels of the smaller images.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
-      progress: told about each finished page.
+      progress: called after each finished page.
 
     Returns:
       The label files.
 
     Raises:
-      UserError: for anything that a person can put right.
+      UserError: for anything that the user can put right.
     """
     trained = load_trained(workdir, best=best)
     for flag, wanted in (

@@ -27,7 +27,7 @@ def weights_of_run(
     """Takes from a run, parameter by parameter, what a network has by the same name.
 
     This is how FCN is trained in stages: the network with one skip more has all
-    parameters of the one before, and draws those that are new.
+    parameters of the one before, and samples those that are new.
 
     Args:
       path: folder of the run, whose newest checkpoint counts, or of one checkpoint.
@@ -73,9 +73,9 @@ def weights_of_run(
             "config.initialization.skip, or choose the run of a network that is a part "
             "of this one."
         )
-    drawn = [name for name in places["params"] if name not in theirs["params"]]
+    random = [name for name in places["params"] if name not in theirs["params"]]
     log.info("Weights    %d parameters from %s", len(theirs["params"]), path)
-    log.info("           drawn: %s", ", ".join(drawn) or "nothing")
+    log.info("           random: %s", ", ".join(random) or "nothing")
     kept = {
         collection: traverse_util.unflatten_dict(jax.device_get(leaves), sep="/")
         for collection, leaves in theirs.items()

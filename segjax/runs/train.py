@@ -30,13 +30,13 @@ def train(
       config: the experiment.
       workdir: folder of the run; made where it is missing.
       cache_dir: where prepared data sets lie; None for the default of TFDS.
-      data_root: where the person's own files lie.
+      data_root: where the user's own files lie.
 
     Returns:
       How it ended.
 
     Raises:
-      UserError: for anything that a person can put right.
+      UserError: for anything that the user can put right.
     """
     workdir = Path(workdir)
     with StopSignal() as stop:

@@ -46,14 +46,14 @@ def tune_run(
       num_images: how many images of the split, evenly spread over it.
       save: whether the values found are written into the run's config.
       cache_dir: where prepared data sets lie.
-      data_root: where the person's own files lie.
+      data_root: where the user's own files lie.
 
     Returns:
       `step`, `split`, `images`, the mean IoU as `without_crf/mean_iou`,
       `default/mean_iou` and `tuned/mean_iou`, and the values as `crf`.
 
     Raises:
-      UserError: for anything that a person can put right; before the search, where
+      UserError: for anything that the user can put right; before the search, where
         `save` is wanted and the run cannot be written. A training may go on meanwhile;
         if it is there at the end, what was found is told and not kept.
     """

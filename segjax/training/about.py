@@ -76,7 +76,7 @@ def check_data(
     if changes:
         raise UserError(
             f"The data have changed since this run began: {'; '.join(changes)}. Go on "
-            "with the data of then, or train in another --workdir."
+            "with the original data, or train in another --workdir."
         )
 
 

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from segjax import config as config_lib
-from segjax.data import DATASETS, is_drawn
+from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.training import optim
@@ -26,7 +26,7 @@ def open_data(
     Raises:
       UserError: if files are missing or wrong.
     """
-    if data_root is not None and is_drawn(str(config.data.get("name"))):
+    if data_root is not None and is_synthetic(str(config.data.get("name"))):
         log.warning(
             'The data set "%s" is drawn: --data_root=%s is not read. Your own files '
             "want another preset, or another config.",

@@ -22,7 +22,7 @@ from segjax.metrics import without_nan
 from segjax.training import checkpoint, divergence, sharding
 from segjax.training.about import about_run, check_data
 from segjax.training.divergence import LossRange
-from segjax.training.pictures import are_drawn, draw_run, plan_pictures
+from segjax.training.pictures import are_plotted, plan_pictures, plot_run
 from segjax.training.preflight import describe_step
 from segjax.training.progress import Progress
 from segjax.training.sharding import Devices
@@ -87,7 +87,7 @@ def fit(
       How it ended.
 
     Raises:
-      UserError: for anything that a person can put right.
+      UserError: for anything that the user can put right.
     """
     config, about = task.config, about_run(task.config, dataset)
     if weights is not None:
@@ -124,7 +124,7 @@ def fit(
         with stop.interrupts():
             state = run(state, step_fn, stop)
         if run.step == run.total and stop.received != signal.SIGINT:
-            run.draw(state)
+            run.plot(state)
         result = run.result(state, run.step)
         return dataclasses.replace(result, signal=stop.received)
 
@@ -229,20 +229,20 @@ class _Run:
         return state
 
     def complete(self, state: TrainState, stack: contextlib.ExitStack) -> Result:
-        """Measures and draws a run that has all its steps, unless that was done."""
+        """Measures and plots a run that has all its steps, unless that was done."""
         split = self.task.evaluation.split
         with sharding.fail_together():
             rows = read_rows(self.workdir / LOG)
         found = [r for r in rows if (r["step"], r["split"]) == (self.total, split)]
         measured = sharding.in_all_processes(bool(found))
-        if measured and sharding.in_all_processes(are_drawn(self.workdir)):
+        if measured and sharding.in_all_processes(are_plotted(self.workdir)):
             values = {k: v for k, v in found[-1].items() if k not in ("step", "split")}
             metrics = {k: math.nan if v is None else v for k, v in values.items()}
             return self.result(state, self.total, metrics)
         if not measured:
             self.open_log(stack)
         self.report = self._evaluate(state, self.total)
-        self.draw(state)
+        self.plot(state)
         return self.result(state, self.total)
 
     def result(
@@ -308,11 +308,11 @@ class _Run:
         self.logged_at = step, time.monotonic()
         return report
 
-    def draw(self, state: TrainState) -> None:
-        """Draws the pictures of a finished run."""
+    def plot(self, state: TrainState) -> None:
+        """Plots the pictures of a finished run."""
         if self.is_main and self.report is not None:
             try:
-                files = draw_run(
+                files = plot_run(
                     self.workdir, self.task, state.variables, self.dataset, self.report
                 )
             except UserError as error:  # a trained run is worth more than its pictures
@@ -330,8 +330,10 @@ def _initial_or_restored(
 ) -> TrainState:
     init = lambda: task.init_state(about["channels"])
     if not checkpoints.steps():
-        drawn = jax.device_get(jax.jit(init)())
-        return devices.put_replicated(weights.initialize(drawn) if weights else drawn)
+        plotted = jax.device_get(jax.jit(init)())
+        return devices.put_replicated(
+            weights.initialize(plotted) if weights else plotted
+        )
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)

@@ -30,7 +30,7 @@ def with_multipliers(
 
     Args:
       optimizer: what makes an update of a gradient.
-      multipliers: pairs of a pattern and a factor from 0 on. A pattern is matched
+      multipliers: pairs of a pattern and a factor from 0. A pattern is matched
         against the whole path of a parameter, such as "classifier/conv/kernel"; `*` stands
         for anything, slashes too (`fnmatch`). Where several match, their factors
         multiply, whatever their order.
@@ -127,6 +127,6 @@ def _check(multipliers: Multipliers) -> None:
             raise ValueError(f"multipliers must be {allowed}, got {pair!r}")
         if not 0 <= pair[1] < math.inf:
             raise ValueError(
-                f'the multiplier of "{pair[0]}" must be a finite number from 0 on, got '
+                f'the multiplier of "{pair[0]}" must be a finite number of at least 0, got '
                 f"{pair[1]}"
             )

@@ -46,7 +46,9 @@ def step(
     del num_steps
     _check_rate("peak", peak)
     if not isinstance(every, int) or every < 1:
-        raise ValueError(f"every is a whole number of steps from 1 on, got {every!r}")
+        raise ValueError(
+            f"every is an integer number of steps, at least 1, got {every!r}"
+        )
     _check("gamma", gamma, 0 < gamma <= 1, "greater than 0 and at most 1")
     return optax.exponential_decay(peak, every, gamma, staircase=True)
 
@@ -69,9 +71,7 @@ def drops(
     _check_rate("peak", peak)
     steps = tuple(at)
     if not all(map(is_count, steps)) or list(steps) != sorted(set(steps)):
-        raise ValueError(
-            f"at holds rising whole numbers of steps from 1 on, got {at!r}"
-        )
+        raise ValueError(f"at holds increasing integers of at least 1, got {at!r}")
     _check("gamma", gamma, 0 < gamma <= 1, "greater than 0 and at most 1")
     return optax.piecewise_constant_schedule(peak, dict.fromkeys(steps, gamma))
 
@@ -171,7 +171,7 @@ def sgd(
     Returns:
       The optimizer.
     """
-    _check_share("momentum", momentum)
+    _check_fraction("momentum", momentum)
     _check_rate("weight_decay", weight_decay)
     make = lambda schedule: optax.chain(
         *_clip(clip_norm),
@@ -272,7 +272,7 @@ def _assembled(
     """
     if type(accumulate) is not int or accumulate < 1:
         raise ValueError(
-            f"accumulate is a whole number of batches from 1 on, got {accumulate!r}"
+            f"accumulate is an integer number of batches, at least 1, got {accumulate!r}"
         )
     by_update = lambda count: schedule(count * accumulate)
     optimizer = with_multipliers(
@@ -297,16 +297,16 @@ def _check(name: str, value: float, is_right: bool, allowed: str) -> None:
 
 
 def _check_rate(name: str, value: float) -> None:
-    _check(name, value, 0 <= value < math.inf, "a finite number from 0 on")
+    _check(name, value, 0 <= value < math.inf, "a finite number of at least 0")
 
 
-def _check_share(name: str, value: float) -> None:
+def _check_fraction(name: str, value: float) -> None:
     _check(name, value, 0 <= value < 1, "at least 0 and less than 1")
 
 
 def _check_adam(b1: float, b2: float, eps: float) -> None:
-    _check_share("b1", b1)
-    _check_share("b2", b2)
+    _check_fraction("b1", b1)
+    _check_fraction("b2", b2)
     _check("eps", eps, eps > 0, "greater than 0")
 
 

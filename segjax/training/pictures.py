@@ -18,10 +18,10 @@ from segjax.viz import plot_curves
 FOLDER = "pictures"
 CURVES = "curves.png"
 EXAMPLES = 3
-"""How many images of the evaluated split are drawn, evenly spread over it."""
+"""How many images of the evaluated split are plotted, evenly spread over it."""
 
 
-def are_drawn(workdir: Path) -> bool:
+def are_plotted(workdir: Path) -> bool:
     """Whether all pictures are there, and newer than the log."""
     curves, log = workdir / FOLDER / CURVES, workdir / LOG
     if not (curves.exists() and log.exists()):
@@ -30,7 +30,7 @@ def are_drawn(workdir: Path) -> bool:
 
 
 def plan_pictures(workdir: Path, task: Task, dataset: Dataset) -> Outputs:
-    """Names the pictures of a run and checks that they can be drawn; none is yet.
+    """Names the pictures of a run and checks that they can be plotted; none is yet.
 
     Args:
       workdir: folder of the run.
@@ -47,14 +47,14 @@ def plan_pictures(workdir: Path, task: Task, dataset: Dataset) -> Outputs:
     return Outputs(workdir / FOLDER, [(x, "the run") for x in names], flag=None)
 
 
-def draw_run(
+def plot_run(
     workdir: Path,
     task: Task,
     variables: Mapping[str, Any],
     dataset: Dataset,
     report: Report,
 ) -> list[Path]:
-    """Draws `curves.png`, and what the task draws of its report and of some records.
+    """Plots `curves.png`, and what the task plots of its report and of some records.
 
     Args:
       workdir: folder of the run; its log is read.
@@ -73,14 +73,14 @@ def draw_run(
     outputs.make_folder()
     examples = _examples(task, dataset)
     names = [CURVES, *task.pictures, *examples.values()]
-    task.draw(outputs, examples, variables, dataset, report)
+    task.plot(outputs, examples, variables, dataset, report)
     with outputs.file(CURVES) as file:  # the last: who finds it finds all of them
         plot_curves(read_rows(workdir / LOG), file)
     return [outputs.folder / name for name in names]
 
 
 def _examples(task: Task, dataset: Dataset) -> dict[int, str]:
-    """Places of the records that are drawn, and the names of their pictures."""
+    """Places of the records that are plotted, and the names of their pictures."""
     split = task.evaluation.split
     count = len(dataset.splits[split])
     places = np.linspace(0, count - 1, min(count, EXAMPLES)).astype(int)

@@ -134,16 +134,16 @@ class TrainingTask(Protocol):
         ...
 
 
-class DrawingTask(Protocol):
+class PlottingTask(Protocol):
     """What the pictures of a finished run ask for.
 
     Attributes:
-      pictures: names of those that are drawn of a report, beside curves and examples.
+      pictures: names of those that are plotted of a report, beside curves and examples.
     """
 
     pictures: tuple[str, ...]
 
-    def draw(
+    def plot(
         self,
         outputs: Outputs,
         examples: Mapping[int, str],
@@ -151,7 +151,7 @@ class DrawingTask(Protocol):
         dataset: Dataset,
         report: Any,
     ) -> None:
-        """Draws `pictures`, and a picture of each example.
+        """Plots `pictures`, and a picture of each example.
 
         Args:
           outputs: where to.
@@ -176,7 +176,7 @@ class PredictOptions:
       crf: what refines the predictions, if anything does.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
-      progress: told about each finished page.
+      progress: called after each finished page.
     """
 
     tile: int | None = None
@@ -266,7 +266,7 @@ class PredictingTask(Protocol):
         ...
 
 
-class Task(TrainingTask, DrawingTask, PredictingTask, Protocol):
+class Task(TrainingTask, PlottingTask, PredictingTask, Protocol):
     """An experiment of any kind."""
 
 

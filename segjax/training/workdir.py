@@ -116,7 +116,7 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     and that is said.
 
     Raises:
-      UserError: if the folder is missing or is no workdir, or there is no such config.
+      UserError: if the folder is missing or is not a workdir, or there is no such config.
     """
     path = workdir / CONFIG_FILE
     if not path.is_file():

@@ -1,7 +1,7 @@
 """Pictures. Everything here works on numpy arrays on the host."""
 
-from segjax.viz.fields import Field, draw_fields, draw_trees
-from segjax.viz.operators import Grid, draw_grids, origin_colors
+from segjax.viz.fields import Field, plot_fields, plot_trees
+from segjax.viz.operators import Grid, origin_colors, plot_grids
 from segjax.viz.pictures import (
     IGNORE_COLOR,
     colorize,
@@ -12,7 +12,7 @@ from segjax.viz.pictures import (
     to_display,
 )
 from segjax.viz.plots import plot_confusion, plot_curves
-from segjax.viz.rendering import draw_maps
+from segjax.viz.rendering import plot_maps
 
 __all__ = [
     "IGNORE_COLOR",
@@ -20,15 +20,15 @@ __all__ = [
     "Grid",
     "colorize",
     "comparison",
-    "draw_fields",
-    "draw_grids",
-    "draw_maps",
-    "draw_trees",
     "error_map",
     "origin_colors",
     "overlay",
     "palette",
     "plot_confusion",
     "plot_curves",
+    "plot_fields",
+    "plot_grids",
+    "plot_maps",
+    "plot_trees",
     "to_display",
 ]

@@ -35,7 +35,7 @@ class Field(NamedTuple):
     note: str = ""
 
 
-def draw_fields(
+def plot_fields(
     fields: Sequence[Field],
     *,
     columns: int = 4,
@@ -43,7 +43,7 @@ def draw_fields(
     side: float = 2.6,
     dpi: int = 110,
 ) -> Image.Image:
-    """Draws gradients with the computed rectangle over them.
+    """Plots gradients with the computed rectangle over them.
 
     Brightness is the square root of the gradient, of its largest value; pixels without
     any gradient are grey, so that holes can be told from what is merely dark.
@@ -59,25 +59,25 @@ def draw_fields(
       An RGB picture.
 
     Raises:
-      ValueError: if there is nothing to draw.
+      ValueError: if there is nothing to plot.
     """
     from matplotlib.figure import Figure
 
     if not fields:
-        raise ValueError("fields hold nothing to draw")
+        raise ValueError("fields hold nothing to plot")
     columns = min(columns, len(fields))
     rows = math.ceil(len(fields) / columns)
     size = (columns * (side + 0.15), rows * (side + 0.62))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, field in zip(axes, fields, strict=False):
-        _draw_field(ax, field, margin)
+        _plot_field(ax, field, margin)
     for ax in axes[len(fields) :]:
         ax.set_axis_off()
     return to_picture(figure, dpi)
 
 
-def _draw_field(ax: Axes, field: Field, margin: float) -> None:
+def _plot_field(ax: Axes, field: Field, margin: float) -> None:
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
@@ -110,14 +110,14 @@ def _draw_field(ax: Axes, field: Field, margin: float) -> None:
     ax.spines[:].set_color("#bbbbbb")
 
 
-def draw_trees(
+def plot_trees(
     stacks: Sequence[tuple[str, Sequence[int]]],
     *,
     kernel: int = 3,
     columns: int = 2,
     dpi: int = 110,
 ) -> Image.Image:
-    """Draws which pixels of each layer a single output pixel hangs on, in one dimension.
+    """Plots which pixels of each layer a single output pixel hangs on, in one dimension.
 
     Args:
       stacks: title, and the dilation of each layer from the input on.
@@ -129,12 +129,12 @@ def draw_trees(
       An RGB picture; all stacks have one scale.
 
     Raises:
-      ValueError: if there is nothing to draw.
+      ValueError: if there is nothing to plot.
     """
     from matplotlib.figure import Figure
 
     if not stacks:
-        raise ValueError("stacks hold nothing to draw")
+        raise ValueError("stacks hold nothing to plot")
     columns = min(columns, len(stacks))
     rows = math.ceil(len(stacks) / columns)
     reach = max(sum(dilations) for _, dilations in stacks) * (kernel // 2) + 2
@@ -145,13 +145,13 @@ def draw_trees(
     for ax in axes:
         ax.set_axis_off()
     for ax, (title, dilations) in zip(axes, stacks, strict=False):
-        _draw_tree(ax, dilations, kernel, reach)
+        _plot_tree(ax, dilations, kernel, reach)
         ax.set_ylim(-0.5, depth + 0.4)
         ax.set_title(title, loc="left", size=10, color=INK, pad=2)
     return to_picture(figure, dpi)
 
 
-def _draw_tree(ax: Axes, dilations: Sequence[int], kernel: int, reach: int) -> None:
+def _plot_tree(ax: Axes, dilations: Sequence[int], kernel: int, reach: int) -> None:
     pixels, taps = {0}, range(-(kernel // 2), kernel // 2 + 1)
     line = np.arange(-reach, reach + 1)
     for level in range(len(dilations), -1, -1):

@@ -35,7 +35,7 @@ _TITLE_LINE = 0.42
 
 
 class Grid(NamedTuple):
-    """One map of numbers, as it is drawn.
+    """One map of numbers, as it is plotted.
 
     Attributes:
       values: `[H, W]`.
@@ -83,8 +83,8 @@ def origin_colors(weights: np.ndarray, hues: np.ndarray = HUES) -> np.ndarray:
     return np.rint(255 * (1 - strength) + mixed * strength).astype(np.uint8)
 
 
-def draw_grids(rows: Sequence[Sequence[Grid | str]], *, dpi: int = 110) -> Image.Image:
-    """Draws maps of numbers side by side, all with cells of one size.
+def plot_grids(rows: Sequence[Sequence[Grid | str]], *, dpi: int = 110) -> Image.Image:
+    """Plots maps of numbers side by side, all with cells of one size.
 
     Args:
       rows: from top to bottom; each holds maps, and the signs between them ("+", "=").
@@ -94,10 +94,10 @@ def draw_grids(rows: Sequence[Sequence[Grid | str]], *, dpi: int = 110) -> Image
       An RGB picture.
 
     Raises:
-      ValueError: if there is nothing to draw.
+      ValueError: if there is nothing to plot.
     """
     if not any(isinstance(item, Grid) for row in rows for item in row):
-        raise ValueError("rows hold no grid to draw")
+        raise ValueError("rows hold no grid to plot")
     sizes = [_row_size(row) for row in rows]
     width = max(w for w, _ in sizes) + 0.4
     height = sum(
@@ -118,7 +118,7 @@ def draw_grids(rows: Sequence[Sequence[Grid | str]], *, dpi: int = 110) -> Image
                 )
                 left += _sign_width(item)
             else:
-                _draw_grid(ax, item, left, middle - item.values.shape[0] / 2)
+                _plot_grid(ax, item, left, middle - item.values.shape[0] / 2)
                 left += _wide(item) + _GAP
         top += tall + title
     return to_picture(figure, dpi)
@@ -161,7 +161,7 @@ def _canvas(width: float, height: float) -> tuple:
     return figure, ax
 
 
-def _draw_grid(ax: Axes, grid: Grid, left: float, top: float) -> None:
+def _plot_grid(ax: Axes, grid: Grid, left: float, top: float) -> None:
     from matplotlib.patches import Rectangle
 
     height, width = grid.values.shape

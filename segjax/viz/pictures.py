@@ -1,6 +1,6 @@
 """Labels in colour, overlays, errors, side by side.
 
-The colours of right and wrong are told
+The colours of right and wrong are reported
 apart by people who do not tell red from green (Okabe and Ito's palette).
 """
 
@@ -220,7 +220,7 @@ def comparison(
       names: names of the classes, K.
 
     Returns:
-      An RGB picture. Small images are magnified by a whole number, pixels staying crisp.
+      An RGB picture. Small images are magnified by an integer, pixels staying crisp.
 
     Raises:
       ValueError: if sizes differ, or a class has no colour.
@@ -256,7 +256,7 @@ def _directions(names: Sequence[str]) -> list[tuple[str, Color]]:
 def _lay_out(
     panels: Sequence[tuple[str, np.ndarray]], legend: Sequence[tuple[str, Color]]
 ) -> Image.Image:
-    """Draws panels in a row, their captions above, one legend below."""
+    """Plots panels in a row, their captions above, one legend below."""
     height, width = panels[0][1].shape[:2]
     zoom = max(1, math.ceil(256 / width))
     width, height = width * zoom, height * zoom
@@ -274,14 +274,14 @@ def _lay_out(
         places.append((x, y))
         x += wide
     canvas = Image.new("RGB", (total, y + line + _PADDING // 2), "white")
-    draw = ImageDraw.Draw(canvas)
+    plot = ImageDraw.Draw(canvas)
     for i, (caption, panel) in enumerate(panels):
         left = _PADDING + i * (width + _PADDING)
-        draw.text((left, line / 2), caption, _INK, font, anchor="lm")
+        plot.text((left, line / 2), caption, _INK, font, anchor="lm")
         shown = Image.fromarray(panel).resize((width, height), Image.Resampling.NEAREST)
         canvas.paste(shown, (left, line))
     for (name, color), (x, y) in zip(legend, places, strict=True):
         box = (x, y + (line - size) // 2, x + size, y + (line + size) // 2)
-        draw.rectangle(box, fill=tuple(color), outline="#999999")
-        draw.text((x + size * 1.5, y + line / 2), name, _INK, font, anchor="lm")
+        plot.rectangle(box, fill=tuple(color), outline="#999999")
+        plot.text((x + size * 1.5, y + line / 2), name, _INK, font, anchor="lm")
     return canvas

@@ -30,16 +30,16 @@ _FIRST = (
 def plot_curves(
     rows: Sequence[Mapping[str, Any]], path: str | Path | IO[bytes]
 ) -> None:
-    """Draws what a run logged over its steps: loss, rate, metrics.
+    """Plots what a run logged over its steps: loss, rate, metrics.
 
     Args:
       rows: lines of the log: `step`, `split` ("train" if it is not said), and
-        numbers by name; None and what is no finite number are gaps. `iou/<class>` is drawn
-        beside `mean_iou`. Six quantities are drawn: the best known first.
+        numbers by name; None and what is not finite number are gaps. `iou/<class>` is plotted
+        beside `mean_iou`. Six quantities are plotted: the best known first.
       path: PNG, PDF or SVG to write; a file that is open becomes a PNG.
 
     Raises:
-      ValueError: if there is nothing to draw.
+      ValueError: if there is nothing to plot.
     """
     series = _series(rows)
     panels = [key for key in _FIRST if key in series]
@@ -48,14 +48,14 @@ def plot_curves(
     ]
     panels = panels[:_MOST_PANELS]
     if not panels:
-        raise ValueError("rows hold no numbers to draw")
+        raise ValueError("rows hold no numbers to plot")
     columns = min(3, len(panels))
     height = math.ceil(len(panels) / columns)
     figure = _figure(4.6 * columns, 3.1 * height)
     axes = figure.subplots(height, columns, squeeze=False).ravel()
     splits = list(dict.fromkeys(s for key in panels for s in series[key]))
     for ax, key in zip(axes, panels, strict=False):
-        _draw_curves(ax, key, series, splits)
+        _plot_curves(ax, key, series, splits)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     figure.savefig(path)
@@ -89,18 +89,18 @@ def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray
 
 
 def _is_detail(key: str, series: Mapping[str, object]) -> bool:
-    """Says whether a key is one of many, or follows from one that is drawn."""
+    """Says whether a key is one of many, or follows from one that is plotted."""
     complement = key == "pixel_accuracy" and "pixel_error" in series
     return complement or "/" in key or key.endswith(("_threshold", "_at_0.5"))
 
 
-def _draw_curves(
+def _plot_curves(
     ax: Axes,
     key: str,
     series: Mapping[str, Mapping[str, np.ndarray]],
     splits: Sequence[str],
 ) -> None:
-    """Draws one quantity, a line for each split."""
+    """Plots one quantity, a line for each split."""
     details = {
         name.split("/", 1)[1]: per_split
         for name, per_split in series.items()
@@ -160,7 +160,7 @@ def _dress(ax: Axes, title: str) -> None:
 def plot_confusion(
     counts: np.ndarray, names: Sequence[str], path: str | Path | IO[bytes]
 ) -> None:
-    """Draws a confusion matrix: the share of each true class, and the counts.
+    """Plots a confusion matrix: the share of each true class, and the counts.
 
     Up to six classes have their counts in each field; with more, each row says how many
     pixels it has. A class that is not in the truth has an empty row.

@@ -33,7 +33,7 @@ def to_picture(figure: Figure, dpi: int = 110) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def draw_maps(
+def plot_maps(
     panels: Sequence[tuple[str, np.ndarray]],
     *,
     columns: int = 4,
@@ -42,10 +42,10 @@ def draw_maps(
     side: float = 2.5,
     dpi: int = 110,
 ) -> Image.Image:
-    """Draws maps and pictures in rows, captions above, pixels crisp.
+    """Plots maps and pictures in rows, captions above, pixels crisp.
 
     Args:
-      panels: caption and map; `[H, W]` is drawn by the colour map between its own
+      panels: caption and map; `[H, W]` is plotted by the colour map between its own
         smallest and largest value, `[H, W, 3]` uint8 as it is.
       columns: panels in a row.
       colormap: of Matplotlib.
@@ -57,12 +57,12 @@ def draw_maps(
       An RGB picture.
 
     Raises:
-      ValueError: if there is nothing to draw.
+      ValueError: if there is nothing to plot.
     """
     from matplotlib.figure import Figure
 
     if not panels:
-        raise ValueError("panels hold nothing to draw")
+        raise ValueError("panels hold nothing to plot")
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
     height, width = np.shape(panels[0][1])[:2]

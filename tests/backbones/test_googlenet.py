@@ -123,7 +123,7 @@ def test_transformed_inputs_lie_between_minus_one_and_one():
         ({"last_pool": 4}, "last_pool of GoogLeNet is 2 or 3, got 4"),
         ({"output_stride": 8}, "output_stride of GoogLeNet is 32, got 8"),
         ({"auxiliary": True}, "num_classes is None"),
-        ({"num_classes": 0}, "num_classes is a whole number"),
+        ({"num_classes": 0}, "num_classes is an integer"),
         ({"width": 0.0}, "width is more than 0, got 0"),
         ({"first_padding": -3}, "first_padding is at least 0"),
         ({"dropout_rate": 1.0}, "dropout_rate"),

@@ -142,7 +142,7 @@ def test_configs_find_them_by_name(name):
         (
             MobileNetV2,
             {"last_features": 0},
-            "last_features is a whole number from 1 on, got 0",
+            "last_features is an integer of at least 1, got 0",
         ),
         (MobileNetV3, {"width": -1}, "width is a factor above 0, got -1"),
         (

@@ -314,7 +314,7 @@ def test_configs_find_it_by_name():
         ),
         (
             {"depth": 18, "multi_grid": (1, 2, 4)},
-            "multi_grid of ResNet-18 is 2 numbers from 1 on, or none, got (1, 2, 4)",
+            "multi_grid of ResNet-18 is 2 numbers of at least 1, or none, got (1, 2, 4)",
         ),
         ({"features": 0}, "features is at least 1, got 0"),
         ({"num_classes": 0}, "num_classes is at least 1, got 0"),

@@ -135,7 +135,7 @@ def test_configs_find_it_by_name():
         ),
         ({"multi_grid": (1, 2)}, "multi_grid is three numbers, got (1, 2)"),
         ({"width": 0}, "width is a factor above 0, got 0"),
-        ({"num_classes": 0}, "num_classes is a whole number from 1 on, got 0"),
+        ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
     ],
 )
 def test_bad_attributes_are_told_in_one_sentence(options, sentence):

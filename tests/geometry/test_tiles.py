@@ -23,19 +23,19 @@ GEOMETRIES = {
 
 
 def test_legal_sides_of_the_paper_are_16_k_plus_60():
-    assert [n for n in range(300) if PAPER.legal(n)] == list(range(188, 300, 16))
+    assert [n for n in range(300) if PAPER.accepted(n)] == list(range(188, 300, 16))
     assert PAPER.output_side(572) == 388
-    assert PAPER.next_legal(573) == 588
-    assert PAPER.next_legal(1) == 188
+    assert PAPER.next_accepted(573) == 588
+    assert PAPER.next_accepted(1) == 188
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_nearest_legal_sides_are_those_of_a_search(geometry):
-    legal = [n for n in range(400) if geometry.legal(n)]
+    accepted = [n for n in range(400) if geometry.accepted(n)]
     for side in range(1, 350):
-        above = min(n for n in legal if n >= side)
-        below = max((n for n in legal if n <= side), default=above)
-        assert geometry.nearest_legal(side) == (below, above)
+        above = min(n for n in accepted if n >= side)
+        below = max((n for n in accepted if n <= side), default=above)
+        assert geometry.nearest_accepted(side) == (below, above)
 
 
 def test_illegal_side_is_refused_with_the_two_nearest():
@@ -85,7 +85,7 @@ def test_every_pixel_is_covered_once_by_an_output_that_is_right(geometry):
             assert window.target.stop == window.start + window.trusted.stop
             covered[window.target] += 1
         assert (covered == 1).all()
-        assert geometry.legal(axis.canvas_side)
+        assert geometry.accepted(axis.canvas_side)
         tiled += len(axis.windows) > 1
     assert tiled > 50
 

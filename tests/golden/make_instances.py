@@ -2,7 +2,7 @@
 
 Of each detector the names and shapes of its tensors; of Mask R-CNN the detections in one
 small drawn image. Weights and image are drawn again in the tests, from names and shapes
-(`tests/pretrained/drawn_weights.py`, `drawn_instances.py`), so only the answer is stored.
+(`tests/pretrained/random_weights.py`, `random_instances.py`), so only the answer is stored.
 
     python tests/golden/make_instances.py
 
@@ -52,8 +52,8 @@ def found(network, drawn, calm):
 def main():
     reference = runpy.run_path(str(TESTS / "torchvision_reference.py"))
     detection = reference["torchvision"]().models.detection
-    drawn = runpy.run_path(str(TESTS / "pretrained" / "drawn_weights.py"))
-    calm = runpy.run_path(str(TESTS / "pretrained" / "drawn_instances.py"))
+    drawn = runpy.run_path(str(TESTS / "pretrained" / "random_weights.py"))
+    calm = runpy.run_path(str(TESTS / "pretrained" / "random_instances.py"))
     arrays = {}
     for name in DETECTORS:
         network = vars(detection)[name](weights=None, weights_backbone=None)

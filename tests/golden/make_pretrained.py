@@ -2,7 +2,7 @@
 
 Of each source the names and shapes of its tensors, and a sample of its answer on a small
 drawn image. Weights and image are drawn again in the tests, from names and shapes
-(`tests/pretrained/drawn_weights.py`), so only the sample is stored.
+(`tests/pretrained/random_weights.py`), so only the sample is stored.
 
     python tests/golden/make_pretrained.py
 
@@ -54,7 +54,7 @@ def networks(torchvision):
 
 def main():
     torchvision = runpy.run_path(str(TESTS / "torchvision_reference.py"))
-    drawn = runpy.run_path(str(TESTS / "pretrained" / "drawn_weights.py"))
+    drawn = runpy.run_path(str(TESTS / "pretrained" / "random_weights.py"))
     image = drawn["image"](*SIZE)
     arrays = {}
     for name, network in networks(torchvision["torchvision"]()):

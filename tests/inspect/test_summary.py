@@ -67,10 +67,10 @@ def test_cost_is_that_of_the_products(paper):
 
 
 def test_legal_sizes_are_legal(paper):
-    legal = paper["legal_sizes"]
-    assert legal["minimum"] == 188
-    assert 572 in legal["nearest"]
-    assert all((n - 60) % 16 == 0 for n in legal["nearest"])
+    accepted = paper["accepted_sizes"]
+    assert accepted["minimum"] == 188
+    assert 572 in accepted["nearest"]
+    assert all((n - 60) % 16 == 0 for n in accepted["nearest"])
 
 
 def test_norms_of_a_network_are_counted_with_it(laptop):

@@ -79,7 +79,7 @@ def test_rates_follow_the_output_stride():
     assert scaled_rates((6, 12, 18), 16) == (6, 12, 18)
     assert scaled_rates((6, 12, 18), 8) == (12, 24, 36)
     assert scaled_rates((6, 12, 18), 32) == (3, 6, 9)
-    with pytest.raises(ValueError, match="of which 3 is no whole number of pixels at"):
+    with pytest.raises(ValueError, match="of which 3 is not an integer of pixels at"):
         scaled_rates((6, 3), 32)
 
 

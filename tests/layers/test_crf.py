@@ -124,7 +124,7 @@ def test_widths_are_learned_through_the_exact_filter() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 0}, "num_classes is a whole number from 1 on, got 0"),
+        ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
         ({"compatibility": "ising"}, "compatibility is one of potts, diagonal, full"),
         ({"sigma_beta": -1.0}, "sigma_beta is above 0, got -1.0"),
         ({"learn_widths": True}, "learn_widths needs the method exact or window"),

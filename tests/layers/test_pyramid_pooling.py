@@ -19,12 +19,12 @@ QUICK = {"xla_backend_optimization_level": 0}
 """What small maps cost is the compilation."""
 
 
-def quick(function):
+def fast(function):
     return jax.jit(function, compiler_options=QUICK)
 
 
 def applied(module, variables, x):
-    return quick(functools.partial(module.apply, train=False))(variables, x)
+    return fast(functools.partial(module.apply, train=False))(variables, x)
 
 
 def golden_variables(owner):
@@ -53,8 +53,8 @@ def test_grids_are_those_of_pytorch(pooling, reduce):
 def test_bins_that_divide_the_map_are_caffes_windows(side, windows):
     x = np.random.default_rng(0).normal(size=(1, side, side, 1)).astype(np.float32)
     for window in windows:
-        expected = quick(functools.partial(avg_pool, window=window))(x)
-        found = quick(functools.partial(adaptive_avg_pool, size=side // window))(x)
+        expected = fast(functools.partial(avg_pool, window=window))(x)
+        found = fast(functools.partial(adaptive_avg_pool, size=side // window))(x)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 

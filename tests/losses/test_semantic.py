@@ -251,7 +251,11 @@ def test_hardness_does_not_look_at_the_weights():
 @pytest.mark.parametrize(
     ("loss", "arguments", "sentence"),
     [
-        (focal, {"gamma": -1.0}, "gamma must be a finite number from 0 on, got -1.0"),
+        (
+            focal,
+            {"gamma": -1.0},
+            "gamma must be a finite number of at least 0, got -1.0",
+        ),
         (focal, {"reduction": "avg"}, '"mean" or "sum", got \'avg\''),
         (hard_cross_entropy, {"share": 1.5}, r"share must be in \[0, 1\], got 1.5"),
         (hard_cross_entropy, {"threshold": 0.0}, "threshold must be .* got 0.0"),

@@ -184,7 +184,7 @@ def test_boundaries_see_what_areas_hide():
     [
         ({"kind": "outlines"}, {}, "kind must be one of boxes, masks"),
         ({"kind": "keypoints"}, {}, "sigmas must be given"),
-        ({"max_detections": (10, 1)}, {}, "max_detections must be whole numbers"),
+        ({"max_detections": (10, 1)}, {}, "max_detections must be integers"),
         ({}, {"classes": [2]}, "detections: class 2 is not in 1 to 1"),
         ({}, {"scores": [0.5, 0.1]}, "detections: 1 classes, but 2 scores"),
         (

@@ -62,7 +62,7 @@ class Case:
 
 
 class Strided(nn.Module):
-    """A backbone that is quick to compile: a strided convolution a stage."""
+    """A backbone that is fast to compile: a strided convolution a stage."""
 
     features: int = 4
     output_stride: int = 16
@@ -485,7 +485,7 @@ def test_receptive_field_is_that_of_the_paper(case):
 def test_layers_and_geometry_agree_with_the_network(case):
     geometry: Geometry = case.small.geometry
     sides = range(geometry.minimum, geometry.minimum + 5 * geometry.stride)
-    several = filter(geometry.legal, sides[:: 1 if geometry.tiles else 7])
+    several = filter(geometry.accepted, sides[:: 1 if geometry.tiles else 7])
     for side in several:
         image = jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)
         outputs = jax.eval_shape(

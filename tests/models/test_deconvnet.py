@@ -70,8 +70,8 @@ def test_receptive_field_of_fc7_is_that_of_the_specification():
 
 def test_larger_images_are_multiples_of_32():
     geometry = PAPER.geometry
-    legal = [side for side in range(400) if geometry.legal(side)]
-    assert legal == list(range(224, 400, 32))
+    accepted = [side for side in range(400) if geometry.accepted(side)]
+    assert accepted == list(range(224, 400, 32))
     assert abstract(PAPER, 256, 224)[0]["logits"].shape == (1, 256, 224, 21)
 
 
@@ -133,9 +133,9 @@ def abstract_of_one_channel(model):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"window": 0}, "window is a whole number from 1 on, got 0"),
+        ({"window": 0}, "window is an integer of at least 1, got 0"),
         ({"depths": (1, 1, 1)}, "depths holds one number a level.*it has 3 for 2"),
-        ({"fc_features": 2.5}, "fc_features is a whole number from 1 on, got 2.5"),
+        ({"fc_features": 2.5}, "fc_features is an integer of at least 1, got 2.5"),
     ],
 )
 def test_wrong_attributes_are_refused_when_the_network_is_made(changes, sentence):

@@ -220,15 +220,15 @@ def test_logits_lie_on_what_they_see_whatever_the_size_of_the_image(name):
     [
         (
             lambda: DeepLabV3(0, Strided()),
-            "num_classes is a whole number from 1 on, got 0",
+            "num_classes is an integer of at least 1, got 0",
         ),
         (
             lambda: DeepLabV3(2, Strided(), rates=()),
-            "rates holds whole numbers from 1 on, got ()",
+            "rates holds integers of at least 1, got ()",
         ),
         (
             lambda: DeepLabV3(2, Strided(output_stride=32), rates=(3,)),
-            "rates are (3,) at output stride 16, of which 3 is no whole number of pixels "
+            "rates are (3,) at output stride 16, of which 3 is not an integer of pixels "
             "at output_stride 32; allowed are multiples of 2",
         ),
         (

@@ -197,8 +197,8 @@ def test_an_input_pixel_changes_no_outputs_but_those_that_the_layers_say(upsampl
     [
         ({"upsampling": "cubic"}, "upsampling is one of nearest.*got 'cubic'"),
         ({"skip": "yes"}, "skip is True or False, got 'yes'"),
-        ({"features": ()}, "features holds whole numbers"),
-        ({"num_classes": 0}, "num_classes is a whole number from 1 on, got 0"),
+        ({"features": ()}, "features holds integers"),
+        ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
         ({"norm_momentum": 1.0}, "norm_momentum"),
         ({"dtype": "int32"}, "dtype is a dtype of real numbers"),
     ],

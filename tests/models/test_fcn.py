@@ -409,7 +409,7 @@ def test_an_image_below_the_minimum_is_refused():
         ({"skips": ("stage4",), "skip_scales": (1.0, 2.0)}, "skip_scales holds one"),
         ({"skips": ("stage3", "stage4")}, "from coarse to fine"),
         ({"skips": ("stage6",)}, "stage of VGG is one of"),
-        ({"num_classes": 0}, "num_classes is a whole number from 1 on, got 0"),
+        ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
         ({"dropout_rate": 1.0}, "dropout_rate is at least 0 and less than 1"),
         ({"dtype": "int32"}, "dtype is a dtype of real numbers"),
     ],

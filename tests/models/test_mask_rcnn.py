@@ -324,7 +324,7 @@ def test_models_are_hashable_so_that_jit_can_hold_them():
         ),
         (
             {"candidates": (8,)},
-            "candidates is two numbers, in training and else, got (8,)",
+            "candidates is two numbers, in training and in inference, got (8,)",
         ),
     ],
 )

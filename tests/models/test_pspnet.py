@@ -192,8 +192,8 @@ def test_auxiliary_scores_appear_in_training_only():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"num_classes": 0}, "num_classes is a whole number from 1 on, got 0"),
-        ({"bins": (1, 0)}, "bins holds whole numbers from 1 on, got (1, 0)"),
+        ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
+        ({"bins": (1, 0)}, "bins holds integers of at least 1, got (1, 0)"),
         ({"bins": (2, 2)}, "bins are different numbers, got (2, 2)"),
         ({"pooling": "sum"}, "pooling is one of ('average', 'max'), got 'sum'"),
         ({"dropout_rate": 1.0}, "dropout_rate is at least 0 and less than 1, got 1.0"),

@@ -175,8 +175,8 @@ def test_samples_of_bayesian_segnet_differ_in_evaluation_alone_where_asked():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"num_classes": 0}, "num_classes is a whole number from 1 on, got 0"),
-        ({"features": (4, 0)}, "features holds whole numbers from 1 on"),
+        ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
+        ({"features": (4, 0)}, "features holds integers of at least 1"),
         ({"depths": (1,)}, "depths holds one number a level.*it has 1 for 2"),
         ({"dropout_rate": 1.0}, "dropout_rate is at least 0 and less than 1"),
         ({"dtype": "int32"}, "dtype is a dtype of real numbers"),

@@ -180,7 +180,7 @@ def test_the_image_is_normalised_across_its_channels():
             {"decoder": "segnet_basic_encoder_addition", "features": (3, 4)},
             r"features must be the same number on each level.*got \(3, 4\)",
         ),
-        ({"features": ()}, "features holds whole numbers from 1 on"),
+        ({"features": ()}, "features holds integers of at least 1"),
         ({"norm_momentum": 1.5}, "norm_momentum is at least 0 and less than 1"),
     ],
 )

@@ -148,7 +148,7 @@ def test_work_of_the_dense_form_is_a_fraction():
 @pytest.mark.parametrize("form", ["dense", "patches"])
 def test_images_smaller_than_a_patch_are_refused(form):
     model = N3.clone(form=form)
-    with pytest.raises(ValueError, match=r"image W = 64 is no size.*at least 65"):
+    with pytest.raises(ValueError, match=r"image W = 64 is not a size.*at least 65"):
         jax.eval_shape(
             lambda x: model.init(jax.random.key(0), x, train=False),
             jnp.zeros((1, 65, 64, 1)),
@@ -161,7 +161,7 @@ def test_images_smaller_than_a_patch_are_refused(form):
         ({"form": "sparse"}, 'form is "dense" or "patches", got \'sparse\''),
         ({"patch": 94}, "patch is an odd number of pixels.*got 94"),
         ({"patch": 15}, "leave at least one, got 15"),
-        ({"kernels": ()}, "kernels holds whole numbers"),
+        ({"kernels": ()}, "kernels holds integers"),
     ],
 )
 def test_wrong_attributes_are_refused_when_the_network_is_made(changes, sentence):

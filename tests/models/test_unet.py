@@ -125,7 +125,7 @@ def test_geometry_of_the_paper():
     geometry = PAPER.geometry
     assert (geometry.stride, geometry.margin, geometry.halo) == (16, 92, 0)
     assert geometry.minimum == 188
-    assert [n for n in range(580) if geometry.legal(n)] == list(range(188, 580, 16))
+    assert [n for n in range(580) if geometry.accepted(n)] == list(range(188, 580, 16))
 
 
 def test_receptive_field_is_that_of_the_specification():
@@ -184,9 +184,9 @@ def test_the_width_is_checked_too():
     [
         ({"padding": "same"}, "padding is .*got 'same'"),
         ({"features": (4,)}, "two"),
-        ({"features": (4, 0)}, r"features are whole numbers from 1 on, got \(4, 0\)"),
-        ({"features": (4, 8.0)}, "features are whole numbers"),
-        ({"num_classes": 0}, "num_classes is a whole number from 1 on, got 0"),
+        ({"features": (4, 0)}, r"features are integers of at least 1, got \(4, 0\)"),
+        ({"features": (4, 8.0)}, "features are integers"),
+        ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
         ({"dropout_rate": 1.0}, "dropout_rate is at least 0 and less than 1, got 1.0"),
         ({"dropout_rate": -0.1}, "dropout_rate"),
         ({"dtype": "float31"}, 'dtype is a dtype of real numbers.*"bfloat16".*float31'),
@@ -236,7 +236,7 @@ def test_the_last_skip_carries_its_dropout():
 def test_upsampled_maps_come_before_the_skip(padding):
     """Cut off from the upsampled half of its input, `up1` sees the skip alone."""
     model = small(padding=padding)
-    side = model.geometry.next_legal(16)
+    side = model.geometry.next_accepted(16)
     variables = initialised(model, side)
     image = jax.random.normal(jax.random.key(1), (1, side, side, 1))
 
@@ -258,7 +258,7 @@ def test_upsampled_maps_come_before_the_skip(padding):
 def test_every_skip_matters(padding, level):
     """With the way through the next level down cut, a level reaches the logits."""
     model = small(padding=padding)
-    side = model.geometry.next_legal(16)
+    side = model.geometry.next_accepted(16)
     variables = initialised(model, side)
     below = f"down{level + 1}" if level < 2 else "bottom"
 
@@ -287,7 +287,7 @@ def test_an_input_pixel_changes_the_outputs_that_the_layers_say(padding):
     model = small(padding=padding)
     geometry = model.geometry
     stride, margin = geometry.stride, geometry.margin
-    side, width = geometry.next_legal(2 * margin + 60), geometry.next_legal(1)
+    side, width = geometry.next_accepted(2 * margin + 60), geometry.next_accepted(1)
     variables = jax.tree.map(jnp.abs, initialised(model, side))
     lit = 1.0 + 100.0 * jnp.eye(side)[:, :, None, None]
     images = jnp.concatenate([jnp.ones((1, side, 1, 1)), lit])
@@ -328,7 +328,7 @@ def test_halo_of_the_padded_paper_network():
 def test_shifts_by_the_stride_shift_the_output():
     model = small(padding="VALID")
     stride = model.geometry.stride
-    side = model.geometry.next_legal(60)
+    side = model.geometry.next_accepted(60)
     image = jax.random.normal(jax.random.key(1), (1, side + stride, side, 1))
     variables = initialised(model, side)
     apply = jax.jit(lambda x: model.apply(variables, x, train=False)["logits"])

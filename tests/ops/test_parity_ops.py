@@ -81,7 +81,7 @@ def test_max_pooling_indices_and_unpooling_are_those_of_torch(seed, ties):
         to_torch(x), window, return_indices=True, **options
     )
     np.testing.assert_array_equal(indices, np.moveaxis(places.numpy(), 1, -1))
-    # Overlapping windows are told apart by values of their own.
+    # Overlapping windows are reported apart by values of their own.
     height, width = x.shape[1:3]
     own = rng.normal(size=values.shape).astype(np.float32)
     planes = to_torch(own).flatten(2)

@@ -12,7 +12,7 @@ from segjax.predict.tiled import Predictor
 
 def network(padding):
     model = UNet(num_classes=2, features=(4, 8), padding=padding, dropout_rate=0.0)
-    side = model.geometry.next_legal(32)
+    side = model.geometry.next_accepted(32)
     variables = model.init(
         jax.random.key(0), jnp.zeros((1, side, side, 1)), train=False
     )

@@ -69,5 +69,5 @@ def test_samples_of_a_network_that_does_not_sample_are_refused():
 
 
 def test_a_number_of_samples_that_cannot_be_is_refused():
-    with pytest.raises(UserError, match="samples is a whole number from 1 on, got 0"):
+    with pytest.raises(UserError, match="samples is an integer of at least 1, got 0"):
         bayesian(mc_samples=0)

@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 def network(padding, features=(4, 8, 8)):
     """A small U-Net with random kernels and biases, as `(apply, geometry)`."""
     model = UNet(num_classes=3, features=features, padding=padding, dropout_rate=0.0)
-    side = model.geometry.next_legal(64)
+    side = model.geometry.next_accepted(64)
     shapes = jax.eval_shape(
         functools.partial(model.init, train=False),
         jax.random.key(0),
@@ -52,7 +52,7 @@ def picture(height, width, seed=0):
 def whole(apply, geometry, image):
     """The reference: one pass over the image, mirrored by `numpy.pad`."""
     pads = [
-        (geometry.margin, geometry.next_legal(n + 2 * geometry.margin) - n)
+        (geometry.margin, geometry.next_accepted(n + 2 * geometry.margin) - n)
         for n in image.shape[:2]
     ]
     pads = [(before, after - before) for before, after in pads]
@@ -86,7 +86,7 @@ def test_tiled_equals_whole(padding, case, record_property):
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 def test_tiles_give_the_very_bits_where_sums_are_exact(padding):
-    """Small whole numbers have no rounding, so the order of a sum is no matter."""
+    """Small integers have no rounding, so the order of a sum is no matter."""
     apply, geometry = network(padding)
     generator = np.random.default_rng(4)
 
@@ -123,7 +123,7 @@ def test_tiles_side_by_side_at_the_output_size_are_not_exact():
     """The reason for the plan: such starts have another pooling phase."""
     apply, geometry = network("VALID", (4, 4, 4, 4))
     image = picture(150, 150)
-    side = geometry.next_legal(2 * geometry.margin + 40)
+    side = geometry.next_accepted(2 * geometry.margin + 40)
     output = geometry.output_side(side)
     assert output % geometry.stride != 0
     expected = whole(apply, geometry, image)

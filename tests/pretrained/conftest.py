@@ -11,6 +11,6 @@ import pytest
 
 @pytest.fixture(scope="session")
 def drawn() -> types.SimpleNamespace:
-    """The functions of `drawn_weights.py`."""
-    path = Path(__file__).with_name("drawn_weights.py")
+    """The functions of `random_weights.py`."""
+    path = Path(__file__).with_name("random_weights.py")
     return types.SimpleNamespace(**runpy.run_path(str(path)))

@@ -65,8 +65,8 @@ def hollow(shapes_of):
 
 @pytest.fixture(scope="module")
 def calm():
-    """The functions of `drawn_instances.py`."""
-    path = Path(__file__).with_name("drawn_instances.py")
+    """The functions of `random_instances.py`."""
+    path = Path(__file__).with_name("random_instances.py")
     return runpy.run_path(str(path))
 
 

@@ -39,8 +39,8 @@ def both(request, torchvision):
     if not torchvision.extension._has_ops():
         pytest.skip("needs torchvision's compiled operators: a C compiler, or CUDA")
     folder = Path(__file__).parent
-    drawn = runpy.run_path(str(folder / "drawn_weights.py"))
-    calm = runpy.run_path(str(folder / "drawn_instances.py"))
+    drawn = runpy.run_path(str(folder / "random_weights.py"))
+    calm = runpy.run_path(str(folder / "random_instances.py"))
     name = request.param.partition("/")[2]
     detection = torchvision.models.detection
     theirs = vars(detection)[name](weights=None, weights_backbone=None).eval()
@@ -197,7 +197,7 @@ def test_the_published_epsilon_is_that_of_torchvision(torchvision):
         backbone_name="resnet50", weights=None
     )
     theirs = detection.MaskRCNN(frozen, num_classes=91).eval()
-    drawn = runpy.run_path(str(Path(__file__).with_name("drawn_weights.py")))
+    drawn = runpy.run_path(str(Path(__file__).with_name("random_weights.py")))
     shapes = {key: tuple(x.shape) for key, x in theirs.state_dict().items()}
     state = drawn["state_dict"](shapes)
     name = "backbone.body.layer1.0.bn1.running_var"

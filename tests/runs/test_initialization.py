@@ -23,7 +23,7 @@ from segjax.training import checkpoint, loop
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "torchvision/alexnet"
 LRASPP = "torchvision/lraspp_mobilenet_v3_large"
-DRAWN = runpy.run_path(str(ROOT / "tests/pretrained/drawn_weights.py"))
+DRAWN = runpy.run_path(str(ROOT / "tests/pretrained/random_weights.py"))
 
 
 def drawn(source, keep=""):
@@ -77,7 +77,7 @@ def test_a_run_begins_with_the_weights_that_the_config_names(
     config, features, cache_dir, tmp_path, monkeypatch, caplog
 ):
     """At a rate of 0 they are still there at the end, and their origin is kept."""
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     with caplog.at_level(logging.INFO, "segjax"):
         train(config, tmp_path, cache_dir)
     assert f"5 modules from {features}; drawn: score" in caplog.text

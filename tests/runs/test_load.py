@@ -35,11 +35,11 @@ def run(tmp_path_factory, cache_dir):
     root = Path(__file__).resolve().parents[2]
     smoke = config.load(f"{root}/configs/unet_em.py:smoke")
     smoke.num_steps, smoke.eval_every = 3, 2
-    draw, loop.draw_run = loop.draw_run, lambda workdir, *_: [workdir]
+    draw, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
     try:
         return workdir, train(smoke, workdir, cache_dir)
     finally:
-        loop.draw_run = draw
+        loop.plot_run = draw
 
 
 def test_the_newest_checkpoint_is_loaded(run):
@@ -102,7 +102,7 @@ def test_a_downscale_that_is_none_is_told(run, factor, tmp_path):
     config = json.loads((kept / "config.json").read_text())
     config["data"]["downscale"] = factor
     (kept / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"config\.data\.downscale is a whole number"):
+    with pytest.raises(UserError, match=r"config\.data\.downscale is an integer"):
         load_trained(kept)
 
 
@@ -222,7 +222,7 @@ def test_the_best_checkpoint_may_be_an_old_one(
         return Report({"mean_iou": iou, "pixel_error": error}, np.eye(2))
 
     monkeypatch.setattr(SemanticTask, "evaluate", evaluate)
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     smoke.num_steps, smoke.eval_every = 4, 1
     smoke.evaluation.best_metric = metric
     hashes = {}

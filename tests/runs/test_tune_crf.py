@@ -150,7 +150,7 @@ def test_a_run_is_tuned_and_then_refined(
         monkeypatch.setattr(crf_search, name, getattr(crf_search, name)[-1:])
     for name in ("FINE_ALPHA", "FINE_BETA", "FINE_W1", "FINE_W2"):
         monkeypatch.setattr(crf_search, name, (1.0,))
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     smoke.num_steps, smoke.schedule.warmup_steps = 1, 0
     smoke.evaluation.cell_class = None
     smoke.crf = {"w1": 0.5, "num_iterations": 2}

@@ -1,4 +1,4 @@
-"""The loop: what it logs, when it saves, and how it stops at numbers that are none."""
+"""The loop: what it logs, when it saves, and how it stops at non-finite values."""
 
 import json
 import re
@@ -16,8 +16,8 @@ from segjax.training.writer import read_rows
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+def fast(monkeypatch):
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
 
 
 def test_logs_evaluations_and_checkpoints_come_when_they_should(

@@ -40,7 +40,7 @@ def test_the_rate_drops_at_the_steps_that_are_named():
 
 @pytest.mark.parametrize("at", [(30, 10), (10, 10), (0,), (2.5,), (True,)])
 def test_steps_of_drops_rise(at):
-    with pytest.raises(ValueError, match="at holds rising whole numbers"):
+    with pytest.raises(ValueError, match="at holds rising integers"):
         optim.drops(peak=0.5, num_steps=40, at=at)
 
 
@@ -192,10 +192,10 @@ def test_global_norm_is_euclidean_over_all_leaves():
 @pytest.mark.parametrize(
     ("make", "arguments", "sentence"),
     [
-        (optim.constant, {"peak": -1e-3}, "peak must be a finite number from 0 on"),
+        (optim.constant, {"peak": -1e-3}, "peak must be a finite number of at least 0"),
         (optim.constant, {"peak": float("nan")}, "peak must be .*got nan"),
-        (optim.step, {"peak": 1.0, "every": 0}, "every is a whole number .*got 0"),
-        (optim.step, {"peak": 1.0, "every": 2.5}, "every is a whole number .*got 2.5"),
+        (optim.step, {"peak": 1.0, "every": 0}, "every is an integer .*got 0"),
+        (optim.step, {"peak": 1.0, "every": 2.5}, "every is an integer .*got 2.5"),
         (optim.step, {"peak": 1.0, "every": 2, "gamma": 0.0}, "gamma must be"),
         (optim.poly, {"peak": 1.0, "power": 0}, "power must be greater than 0, got 0"),
         (optim.poly, {"peak": 1.0, "end": -1.0}, "end must be"),
@@ -316,8 +316,8 @@ def test_an_update_of_several_batches_is_that_of_their_mean_gradient(name):
         ),
         ({"multipliers": (("a", "2"),)}, "multipliers must be pairs"),
         ({"multipliers": (("a", -1.0),)}, 'the multiplier of "a" must be .*got -1.0'),
-        ({"accumulate": 0}, "accumulate is a whole number of batches .*got 0"),
-        ({"accumulate": 2.0}, "accumulate is a whole number of batches .*got 2.0"),
+        ({"accumulate": 0}, "accumulate is an integer of batches .*got 0"),
+        ({"accumulate": 2.0}, "accumulate is an integer of batches .*got 2.0"),
     ],
 )
 def test_multipliers_and_batches_that_cannot_be_are_refused(arguments, sentence):

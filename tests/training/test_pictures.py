@@ -14,7 +14,7 @@ from segjax.runs.train import train
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import loop, pictures
-from segjax.training.pictures import are_drawn, draw_run, plan_pictures
+from segjax.training.pictures import are_plotted, plan_pictures, plot_run
 from segjax.training.writer import Writer
 
 SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
@@ -49,7 +49,7 @@ def run(tmp_path):
 def draw(run):
     report = Report({"mean_iou": 0.5}, np.eye(2, dtype=np.int64))
     workdir, task, dataset = run
-    return draw_run(workdir, task, {}, dataset, report)
+    return plot_run(workdir, task, {}, dataset, report)
 
 
 def test_pictures_replace_those_of_before(run):
@@ -58,7 +58,7 @@ def test_pictures_replace_those_of_before(run):
     for _ in range(2):
         assert [path.name for path in draw(run)] == names
     assert {path.name for path in (run[0] / "pictures").glob("[!.]*")} == set(names)
-    assert are_drawn(run[0])
+    assert are_plotted(run[0])
 
 
 @pytest.mark.parametrize("name", ["curves.png", "confusion.png", "validation_004.png"])

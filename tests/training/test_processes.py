@@ -90,7 +90,7 @@ def test_one_device_and_four_see_the_same_batches_and_give_the_same_losses(
     config, cache_dir, tmp_path, monkeypatch
 ):
     assert jax.device_count() == 4
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     put_batch = Devices.put_batch
     seen = {1: [], 4: []}
 
@@ -205,7 +205,7 @@ def test_two_processes_are_one_run(
     config, cache_dir, tmp_path, monkeypatch, start_segjax, patience
 ):
     """They give the losses of one process, save on SIGTERM, and one can go on."""
-    monkeypatch.setattr(loop, "draw_run", lambda workdir, *_: [workdir])
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     config.num_steps, config.eval_every = 10 * STEPS, STEPS
     pair = Pair(
         start_segjax,

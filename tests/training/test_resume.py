@@ -44,7 +44,7 @@ def compiled():
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, compiled):
+def fast(monkeypatch, compiled):
     """One compilation for all runs, and no pictures."""
     compile_step = loop._compile
 
@@ -55,7 +55,7 @@ def quick(monkeypatch, compiled):
         return compiled[key]
 
     monkeypatch.setattr(loop, "_compile", once)
-    monkeypatch.setattr(loop, "draw_run", draw)
+    monkeypatch.setattr(loop, "plot_run", draw)
 
 
 def draw(workdir, *_):

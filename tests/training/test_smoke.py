@@ -13,7 +13,7 @@ CONFIGS = [
     for path in sorted((ROOT / "configs").glob("*.py"))
     if config_lib.load(f"{path}:smoke").data.name != "folder"
 ]
-"""All but those whose data a person brings."""
+"""All but those whose data the user brings."""
 
 
 @pytest.mark.slow

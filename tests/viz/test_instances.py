@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.viz.instances import COLORS, SHARE, draw_objects
+from segjax.viz.instances import COLORS, SHARE, plot_instances
 
 
 def test_masks_are_tinted_and_boxes_outlined_where_they_are():
@@ -11,7 +11,7 @@ def test_masks_are_tinted_and_boxes_outlined_where_they_are():
     mask = np.zeros((1, 40, 60), bool)
     mask[0, 20:30, 30:50] = True
     picture = np.asarray(
-        draw_objects(image, np.array([[20, 30, 30, 50]]), [1], ("", ""), masks=mask)
+        plot_instances(image, np.array([[20, 30, 30, 50]]), [1], ("", ""), masks=mask)
     )
     expected = (1 - SHARE) * 100 + SHARE * np.array(COLORS[0])
     np.testing.assert_allclose(picture[25, 40], expected, atol=1)
@@ -24,7 +24,7 @@ def test_points_that_are_not_labelled_are_not_drawn():
     points = np.array([[[10, 10, 2], [30, 30, 0]]], np.float32)
     box = np.array([[0, 0, 39, 39]])
     picture = np.asarray(
-        draw_objects(image, box, [0], ("",), keypoints=points, skeleton=((0, 1),))
+        plot_instances(image, box, [0], ("",), keypoints=points, skeleton=((0, 1),))
     )
     assert picture[10, 10].any()
     assert not picture[30, 30].any()
@@ -33,6 +33,6 @@ def test_points_that_are_not_labelled_are_not_drawn():
 
 def test_zoom_makes_the_picture_larger_and_counts_have_to_agree():
     image = np.zeros((10, 12, 3), np.uint8)
-    assert draw_objects(image, np.zeros((0, 4)), [], (), zoom=3).size == (36, 30)
+    assert plot_instances(image, np.zeros((0, 4)), [], (), zoom=3).size == (36, 30)
     with pytest.raises(ValueError, match=r"^classes are 2 for 1 boxes"):
-        draw_objects(image, np.zeros((1, 4)), [1, 2], ("", "", ""))
+        plot_instances(image, np.zeros((1, 4)), [1, 2], ("", "", ""))

@@ -6,11 +6,11 @@ import pytest
 from segjax.viz import (
     Field,
     Grid,
-    draw_fields,
-    draw_grids,
-    draw_maps,
-    draw_trees,
     origin_colors,
+    plot_fields,
+    plot_grids,
+    plot_maps,
+    plot_trees,
 )
 from segjax.viz.operators import HUES
 
@@ -45,7 +45,7 @@ def test_more_pixels_than_hues_are_refused():
 def test_a_grid_has_its_cells_in_their_colors():
     colors = np.full((2, 3, 3), 255, np.uint8)
     colors[0, 1], colors[1] = (200, 40, 40), (40, 160, 90)
-    picture = draw_grids(
+    picture = plot_grids(
         [[Grid(np.zeros((2, 3)), "map", colors), "=", Grid(np.eye(2))]]
     )
     red, green = has(picture, (200, 40, 40)), has(picture, (40, 160, 90))
@@ -54,7 +54,7 @@ def test_a_grid_has_its_cells_in_their_colors():
 
 
 def test_numbers_do_not_make_the_picture_larger_than_its_cells():
-    small, large = (draw_grids([[Grid(np.full((2, n), 0.25))]]) for n in (2, 12))
+    small, large = (plot_grids([[Grid(np.full((2, n), 0.25))]]) for n in (2, 12))
     assert large.width > 4 * small.width
     assert large.height == small.height
 
@@ -62,16 +62,16 @@ def test_numbers_do_not_make_the_picture_larger_than_its_cells():
 def test_what_is_not_seen_is_grey_and_the_rectangle_is_dashed():
     gradient = np.zeros((20, 20))
     gradient[6:15, 6:15] = 1.0
-    seen = draw_fields([Field("all", gradient, (6, 15), (6, 15), "note")])
+    seen = plot_fields([Field("all", gradient, (6, 15), (6, 15), "note")])
     gradient[6:15:2] = 0.0
-    holes = draw_fields([Field("holes", gradient, (6, 15), (6, 15), "note")])
+    holes = plot_fields([Field("holes", gradient, (6, 15), (6, 15), "note")])
     assert has(holes, (219, 219, 219)) > 2 * has(seen, (219, 219, 219))
     assert has(seen, (86, 180, 233)) > 200
 
 
 def test_a_dilated_tree_reaches_further_than_a_plain_one():
     def reach(dilations):
-        picture = np.asarray(draw_trees([("a", dilations), ("b", (1, 2, 4))]))
+        picture = np.asarray(plot_trees([("a", dilations), ("b", (1, 2, 4))]))
         left = picture[:, : picture.shape[1] // 2].astype(int)
         seen = np.abs(left - (213, 94, 0)).max(-1) < 8
         return np.ptp(np.flatnonzero(seen.any(0)))
@@ -81,14 +81,14 @@ def test_a_dilated_tree_reaches_further_than_a_plain_one():
 
 def test_maps_are_side_by_side_with_crisp_pixels():
     board = np.indices((4, 4)).sum(0) % 2
-    picture = draw_maps([("one", board), ("two", board)], colormap="gray", side=1.0)
+    picture = plot_maps([("one", board), ("two", board)], colormap="gray", side=1.0)
     assert picture.width > 1.5 * picture.height
     assert has(picture, (0, 0, 0), 2) > 5000
-    grey = draw_maps([("one", board)], colormap="gray", low=-1.0, side=1.0)
+    grey = plot_maps([("one", board)], colormap="gray", low=-1.0, side=1.0)
     assert has(grey, (128, 128, 128), 3) > 2500
 
 
-@pytest.mark.parametrize("draw", [draw_grids, draw_fields, draw_maps, draw_trees])
+@pytest.mark.parametrize("draw", [plot_grids, plot_fields, plot_maps, plot_trees])
 def test_nothing_to_draw_is_said(draw):
     with pytest.raises(ValueError, match=r"hold (nothing|no grid) to draw"):
         draw([])

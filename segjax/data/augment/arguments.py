@@ -27,7 +27,7 @@ def number(name: str, value: Any, low: float, high: float) -> float:
 
 
 def whole_number(name: str, value: Any, low: int, high: int) -> int:
-    """Returns a whole number in `[low, high]`.
+    """Returns an integer in `[low, high]`.
 
     Raises:
       ValueError: when it is anything else; names the argument.
@@ -35,7 +35,7 @@ def whole_number(name: str, value: Any, low: int, high: int) -> int:
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or not low <= value <= high:
         raise ValueError(
-            f"{name} must be a whole number from {low} to {high}, got {value!r}"
+            f"{name} must be an integer from {low} to {high}, got {value!r}"
         )
     return int(value)
 

@@ -1,7 +1,7 @@
 """Random changes of training examples: image, label and weight move together.
 
 Every augmentation is a function `(example, rng, **arguments) -> example`. It never writes
-into its input, keeps dtypes, and draws nothing but from `rng`, so an example is a function
+into its input, keeps dtypes, and samples nothing but from `rng`, so an example is a function
 of its record and its generator alone. A configuration names them as data:
 
     augment=(("flip", {}), ("quarter_turn", {}), ("elastic_deformation", {"std": 10.0}))

@@ -35,7 +35,7 @@ LARGEST_SIDE = 1 << 16
 
 @dataclass(frozen=True)
 class View:
-    """An image, magnified and turned about its centre, read window by window.
+    """An image, magnified and flipped its centre, read window by window.
 
     Attributes:
       shape: `(height, width)` of the image.
@@ -149,7 +149,7 @@ class View:
 
 @dataclass(frozen=True)
 class Framing:
-    """How the views of records are drawn.
+    """How the views of records are sampled.
 
     Attributes:
       scale: arguments of `random_scale`, None for none.
@@ -161,10 +161,10 @@ class Framing:
     rotation: Mapping[str, Any] | None = None
     mirrored: bool = True
 
-    def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
-        """Draws the view of an image of so many pixels, `(height, width)`."""
-        zoom = 1.0 if self.scale is None else draw_scale(rng, **self.scale)
-        angle = 0.0 if self.rotation is None else draw_angle(rng, **self.rotation)
+    def sample(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
+        """Samples the view of an image of so many pixels, `(height, width)`."""
+        zoom = 1.0 if self.scale is None else sample_scale(rng, **self.scale)
+        angle = 0.0 if self.rotation is None else sample_angle(rng, **self.rotation)
         return View(shape, magnified(shape, zoom), angle, self.mirrored)
 
 
@@ -180,7 +180,7 @@ def random_scale(
     Args:
       example: the example.
       rng: source of randomness.
-      scale: range of the factor, drawn uniformly.
+      scale: range of the factor, sampled uniformly.
       steps: the factors themselves, where only some are wanted; `scale` then means
         nothing.
 
@@ -191,7 +191,7 @@ def random_scale(
       ValueError: when a range is not `(low, high)`, or a number is out of its range.
     """
     shape = _shape(example)
-    zoom = draw_scale(rng, scale=scale, steps=steps)
+    zoom = sample_scale(rng, scale=scale, steps=steps)
     return View(shape, magnified(shape, zoom)).whole(example)
 
 
@@ -207,7 +207,7 @@ def random_rotation(
     Args:
       example: the example.
       rng: source of randomness.
-      angle: range of the angle, drawn uniformly, degrees; positive is anticlockwise.
+      angle: range of the angle, sampled uniformly, degrees; positive is anticlockwise.
       probability: how often it is turned at all.
 
     Returns:
@@ -218,7 +218,7 @@ def random_rotation(
       ValueError: when a range is not `(low, high)`, or a number is out of its range.
     """
     shape = _shape(example)
-    turned = draw_angle(rng, angle=angle, probability=probability)
+    turned = sample_angle(rng, angle=angle, probability=probability)
     return View(shape, shape, turned, mirrored=False).whole(example)
 
 
@@ -252,7 +252,7 @@ def random_crop(
     wanted = [whole_number("size", side, 1, LARGEST_SIDE) for side in size]
     shape = _shape(example)
     rows, columns = (
-        draw_start(rng, length, side) + np.arange(side)
+        sample_start(rng, length, side) + np.arange(side)
         for length, side in zip(shape, wanted, strict=True)
     )
     out, outside = View(shape, shape, mirrored=False).read(example, rows, columns)
@@ -261,13 +261,13 @@ def random_crop(
     return out
 
 
-def draw_scale(
+def sample_scale(
     rng: np.random.Generator,
     *,
     scale: Sequence[float] = (0.5, 2.0),
     steps: Sequence[float] = (),
 ) -> float:
-    """Draws the factor of `random_scale`."""
+    """Samples the factor of `random_scale`."""
     low, high = interval("scale", scale, *FACTORS)
     factors = several("steps", steps, *FACTORS)
     if factors:
@@ -275,20 +275,20 @@ def draw_scale(
     return float(rng.uniform(low, high))
 
 
-def draw_angle(
+def sample_angle(
     rng: np.random.Generator,
     *,
     angle: Sequence[float] = (-10.0, 10.0),
     probability: float = 0.5,
 ) -> float:
-    """Draws the angle of `random_rotation`, radians."""
+    """Samples the angle of `random_rotation`, radians."""
     low, high = interval("angle", angle, *ANGLES)
     turned = rng.random() < number("probability", probability, 0, 1)
     return math.radians(rng.uniform(low, high)) if turned else 0.0
 
 
-def draw_start(rng: np.random.Generator, length: int, side: int) -> int:
-    """Draws where a window of `side` pixels starts on an axis of `length` pixels.
+def sample_start(rng: np.random.Generator, length: int, side: int) -> int:
+    """Samples where a window of `side` pixels starts on an axis of `length` pixels.
 
     The shorter of the two lies within the longer one.
     """

@@ -53,8 +53,8 @@ def flip(
     for name, allowed in (("vertical", vertical), ("horizontal", horizontal)):
         if not isinstance(allowed, bool):
             raise ValueError(f"{name} must be True or False, got {allowed!r}")
-    drawn = (rng.random(2) < 0.5) & (vertical, horizontal)
-    rows, columns = (slice(None, None, -1 if turn else None) for turn in drawn)
+    sampled = (rng.random(2) < 0.5) & (vertical, horizontal)
+    rows, columns = (slice(None, None, -1 if turn else None) for turn in sampled)
     return {key: np.ascontiguousarray(x[rows, columns]) for key, x in example.items()}
 
 
@@ -75,7 +75,7 @@ def elastic_deformation(
 ) -> Example:
     """Bends an example by smooth random displacements.
 
-    Displacement vectors are drawn on a coarse grid that spans the example from corner to
+    Displacement vectors are sampled on a coarse grid that spans the example from corner to
     corner, and interpolated to every pixel by cubic splines. The paper's figures are a
     3 x 3 grid and a standard deviation of 10 pixels.
 
@@ -114,8 +114,8 @@ def rotate_and_scale(
     Args:
       example: the example.
       rng: source of randomness.
-      angle: range of the angle, drawn uniformly, degrees; positive is anticlockwise.
-      scale: range of the magnification, drawn uniformly in its logarithm.
+      angle: range of the angle, sampled uniformly, degrees; positive is anticlockwise.
+      scale: range of the magnification, sampled uniformly in its logarithm.
       margin: pixels at every side of the example that are read but not returned.
 
     Returns:

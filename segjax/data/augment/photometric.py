@@ -43,7 +43,7 @@ def brightness_contrast(
       example: the example.
       rng: source of randomness.
       brightness: range of the shift, in units of the normalised image.
-      contrast: range of the factor, drawn uniformly in its logarithm.
+      contrast: range of the factor, sampled uniformly in its logarithm.
 
     Returns:
       An example of the same size.
@@ -69,7 +69,7 @@ def gaussian_noise(
       example: the example.
       rng: source of randomness.
       std: largest standard deviation, in units of the normalised image; the one used is
-        drawn uniformly from `[0, std]`.
+        sampled uniformly from `[0, std]`.
 
     Returns:
       An example of the same size.
@@ -95,7 +95,7 @@ def gaussian_blur(
     Args:
       example: the example.
       rng: source of randomness.
-      std: range of the standard deviation, drawn uniformly, pixels.
+      std: range of the standard deviation, sampled uniformly, pixels.
       probability: how often it is blurred at all.
 
     Returns:
@@ -136,10 +136,10 @@ def color_jitter(
       example: the example; its image is RGB in [0, 1]. In a pipeline this augmentation
         comes before the normalisation, wherever it is listed.
       rng: source of randomness.
-      brightness: range of the factor, drawn uniformly in its logarithm.
+      brightness: range of the factor, sampled uniformly in its logarithm.
       contrast: likewise.
       saturation: likewise.
-      hue: range of the turn, drawn uniformly, in full turns.
+      hue: range of the turn, sampled uniformly, in full turns.
 
     Returns:
       An example of the same size.

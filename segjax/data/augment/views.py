@@ -17,7 +17,7 @@ import numpy as np
 
 from segjax.data.augment.arguments import FACTORS, interval, number
 from segjax.data.augment.augmentations import Augmentations, check_names
-from segjax.data.augment.crops import draw_start
+from segjax.data.augment.crops import sample_start
 from segjax.data.augment.photometric import (
     brightness_contrast,
     color_jitter,
@@ -122,7 +122,7 @@ def scale(
     Args:
       view: the view.
       rng: source of randomness.
-      scale: range of the factor, drawn uniformly in its logarithm.
+      scale: range of the factor, sampled uniformly in its logarithm.
 
     Returns:
       The view, magnified.
@@ -147,7 +147,7 @@ def crop(
     Args:
       view: the view.
       rng: source of randomness.
-      share: range of the window's sides as shares of what was seen before, one drawn
+      share: range of the window's sides as shares of what was seen before, one sampled
         uniformly for each side.
       probability: how often there is a window at all.
 
@@ -167,8 +167,8 @@ def crop(
     )
     return dataclasses.replace(
         view,
-        top=view.top + draw_start(rng, view.height, height),
-        left=view.left + draw_start(rng, view.width, width),
+        top=view.top + sample_start(rng, view.height, height),
+        left=view.left + sample_start(rng, view.width, width),
         height=height,
         width=width,
     )
@@ -205,10 +205,10 @@ def check(augment: Augmentations) -> None:
             ) from error
 
 
-def draw(
+def sample(
     augment: Augmentations, size: tuple[int, int], rng: np.random.Generator
 ) -> View:
-    """Draws the view of an image of so many pixels, `(height, width)`."""
+    """Samples the view of an image of so many pixels, `(height, width)`."""
     view = whole(size)
     for name, arguments in sorted(augment, key=lambda step: step[0] != "transpose"):
         if name in PLACES:

@@ -91,7 +91,7 @@ def cityscapes(
       which has no labels. Names are like "frankfurt_000000_000294".
 
     Raises:
-      UserError: a folder or a label is missing, a value is no id, or a file is damaged.
+      UserError: a folder or a label is missing, a value is not an id, or a file is damaged.
     """
     if labels not in SPECS:
         raise UserError(

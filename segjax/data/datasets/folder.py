@@ -89,7 +89,7 @@ def folder(
     spec = _spec(classes, ignore, remap)
     if channels not in (1, 3):
         raise UserError(f"config.data.channels is {channels}; use 1 (grey) or 3 (RGB).")
-    _require_shares(validation_fraction, test_fraction)
+    _require_fractions(validation_fraction, test_fraction)
     root = _require_root(data_root)
     found = _find_splits(root)
     every_pair = [pair for pairs in found.values() for pair in pairs]
@@ -156,7 +156,7 @@ def _spec(
     return LabelSpec(names, colors, ignore, pairs)
 
 
-def _require_shares(validation_fraction: float, test_fraction: float) -> None:
+def _require_fractions(validation_fraction: float, test_fraction: float) -> None:
     for key, share in (
         ("validation_fraction", validation_fraction),
         ("test_fraction", test_fraction),
@@ -254,7 +254,7 @@ def _cut(
     for pages in (by_hash, *stacks):
         for name, cut in block_cut(pages, validation_fraction, test_fraction).items():
             parts[name] += cut
-    # Back to the order of the folder, which is the one that a person expects.
+    # Back to the order of the folder, which is the one that the user expects.
     place = {page: i for i, page in enumerate(_every_page(counted))}
     return {name: sorted(part, key=place.__getitem__) for name, part in parts.items()}
 

@@ -45,7 +45,7 @@ class Layout:
       name: key in `DATASETS`.
       spec: the classes.
       palette: colours that palette pictures must have, by value; empty for any.
-      suffix: end of an image's stem that is no part of its name.
+      suffix: end of an image's stem that is not part of its name.
       downscale: whole factor by which images (averaged) and labels (nearest) are made
         smaller; it must divide the sides of every image.
     """
@@ -127,7 +127,7 @@ def require_root(
 
     Args:
       name: key in `DATASETS`.
-      data_root: what the person has given.
+      data_root: what the user has given.
       folders: folders and files that must lie in it.
       source: a sentence on where they come from.
 

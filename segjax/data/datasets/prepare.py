@@ -83,7 +83,7 @@ def open_builder(
     logging.set_verbosity(logging.ERROR)
     options = {"config": config} if config else {}
     try:
-        with _damage_told(target):
+        with _damage_as_user_error(target):
             return builder_class(data_dir=root, file_format="array_record", **options)
     finally:
         logging.set_verbosity(verbosity)
@@ -92,11 +92,11 @@ def open_builder(
 def files_to_compare(
     builder: Any, data_root: Path | None, find: Callable[[Path | None], list[Path]]
 ) -> list[Path]:
-    """The files of a person that are to be read, or to be compared with those that were.
+    """The files of the user that are to be read, or to be compared with those that were.
 
     Args:
       builder: a `tfds.core.DatasetBuilder`.
-      data_root: what the person has given.
+      data_root: what the user has given.
       find: names the files within a folder, all of which are there.
 
     Returns:
@@ -129,7 +129,7 @@ def prepare(
     Args:
       builder: a `tfds.core.DatasetBuilder` that writes ArrayRecord. Afterwards its
         `info` is that of the files.
-      data_root: folder of files that the person has put there, for builders that
+      data_root: folder of files that the user has put there, for builders that
         read some.
       files: of `files_to_compare`; the builder's `info` has a `tfds.core.MetadataDict`
         where there are any.
@@ -147,7 +147,7 @@ def prepare(
         if sources:
             builder.info.metadata[SOURCES] = sources
         root = Path(builder.data_dir_root)
-        with _told_as_a_sentence(builder, root):
+        with _as_user_errors(builder, root):
             root.mkdir(parents=True, exist_ok=True)
             with locked(root / f".{builder.name}.lock", wait=True):
                 if not target.exists():
@@ -204,7 +204,7 @@ def records(
       UserError: what was prepared is damaged; also when a record is read.
     """
     target = Path(builder.data_dir)
-    with _damage_told(target):
+    with _damage_as_user_error(target):
         source = builder.as_data_source(split)
         places = range(len(source))
     return LazyRecords(
@@ -219,7 +219,7 @@ def _read_record(
     index: int,
 ) -> Record:
     """A record of a TFDS data source, its name as str."""
-    with _damage_told(target):
+    with _damage_as_user_error(target):
         record = dict(source[index])
         name = record["name"]
         record["name"] = name.decode() if isinstance(name, bytes) else str(name)
@@ -241,7 +241,7 @@ def _labelled(record: Record) -> Record:
 def _read_info(builder: Any, target: Path) -> None:
     """Reads what was written, and looks whether all of it is still there."""
     count = tfds.core.file_adapters.ArrayRecordFileAdapter.num_examples
-    with _damage_told(target):
+    with _damage_as_user_error(target):
         builder.info.read_from_directory(builder.data_dir)
         _ = builder.info.metadata  # TFDS reads it when it is asked for
         for split in builder.info.splits.values():
@@ -253,7 +253,7 @@ def _read_info(builder: Any, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _damage_told(target: Path) -> Iterator[None]:
+def _damage_as_user_error(target: Path) -> Iterator[None]:
     """Turns whatever TFDS raises for damaged files into a `UserError`."""
     try:
         yield
@@ -307,7 +307,7 @@ def _remove_leftovers(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told_as_a_sentence(builder: Any, root: Path) -> Iterator[None]:
+def _as_user_errors(builder: Any, root: Path) -> Iterator[None]:
     """Finds the reason behind the errors that TFDS wraps around it."""
     try:
         yield

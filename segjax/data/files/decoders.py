@@ -23,7 +23,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 @contextlib.contextmanager
 def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
-    """Opens an image file; what goes wrong inside is told as a sentence.
+    """Opens an image file; what goes wrong inside is reported in a sentence.
 
     Args:
       path: the file.
@@ -38,7 +38,7 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
       UserError: the file is missing, empty, not readable, of another format, damaged
         or truncated, or its compression needs a package that is not installed.
     """
-    with _told_as_a_sentence(path):
+    with _as_user_errors(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait when opened
             raise UserError(f"{path} is not a file. Give the path of an image file.")
         with _Bounded(path) as file:
@@ -82,7 +82,7 @@ def absent(path: Path) -> UserError:
 
 
 @contextlib.contextmanager
-def _told_as_a_sentence(path: Path) -> Iterator[None]:
+def _as_user_errors(path: Path) -> Iterator[None]:
     """Turns whatever a decoder raises into a `UserError` that names the file."""
     try:
         yield

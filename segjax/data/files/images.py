@@ -124,7 +124,7 @@ def read_palette(path: str | Path) -> np.ndarray | None:
     """Reads the colours that the values of a palette picture stand for.
 
     Returns:
-      `[n, 3]` uint8, position by position; None where the file is no palette picture.
+      `[n, 3]` uint8, position by position; None where the file is not a palette picture.
 
     Raises:
       UserError: as `read_label_pages`.

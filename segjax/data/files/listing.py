@@ -91,7 +91,7 @@ def left_out(path: str | Path) -> str:
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a system, not a person, put a file or folder there."""
+    """Whether a system, not the user, put a file or folder there."""
     return path.name.startswith(".") or path.name.lower() in _SYSTEM
 
 

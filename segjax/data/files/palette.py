@@ -85,7 +85,7 @@ def require_palette(
 
     An editor that saves a palette picture anew counts its colours in an order of its
     own; values then look like class ids and are others. Colours of no class at all are
-    let pass: a palette of one's own taste is no mistake.
+    let pass: a palette of one's own taste is not a mistake.
 
     Args:
       path: the file, for the message.

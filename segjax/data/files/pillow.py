@@ -23,7 +23,7 @@ from segjax.data.files.plane import EXTRA_CODECS, Stored, require_room
 from segjax.errors import UserError
 
 # Pillow takes pictures of more than 89 million pixels for attacks on a web server. Here
-# the pictures are the person's own, a page of a microscope has 400 million, and
+# the pictures are the user's own, a page of a microscope has 400 million, and
 # `require_room` looks before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 

@@ -2,7 +2,7 @@
 
 The stream of `instance_batches` is a function of its arguments alone, as that of
 `segjax.data.semantic.batches.train_batches`. All examples of a step lie in one bucket, so the
-network is compiled once for each bucket. The buckets of steps are drawn in the order of
+network is compiled once for each bucket. The buckets of steps are sampled in the order of
 shuffled records, so that each comes as often as its records ask for; within a bucket the
 records are reshuffled every time all were seen. With one bucket that is the order of
 `train_batches`.
@@ -74,7 +74,7 @@ class Schedule:
 
 @functools.lru_cache(maxsize=4)
 def _shuffled(bucket_ids: tuple[int, ...], seed: int, epoch: int) -> np.ndarray:
-    # 2 keeps the stream apart from those that order records and draw examples.
+    # 2 keeps the stream apart from those that order records and sample examples.
     return np.random.default_rng((seed, 2, epoch)).permutation(np.array(bucket_ids))
 
 
@@ -163,7 +163,7 @@ def instance_batches(
     buckets = check_buckets(buckets, resize)
     for name, value in (("max_objects", max_objects), ("mask_size", mask_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
+            raise ValueError(f"{name} must be an integer above 0, got {value!r}")
     if not 0 <= min_visibility <= 1:
         raise ValueError(f"min_visibility must be from 0 to 1, got {min_visibility!r}")
     make = InstanceExampleMaker(
@@ -218,7 +218,7 @@ def evaluation_batches(
       and `valid` `[B]` bool, False for filling.
 
     Raises:
-      ValueError: when a bucket is no size, or `resize` or `batch_size` is not allowed.
+      ValueError: when a bucket is not a size, or `resize` or `batch_size` is not allowed.
     """
     buckets = check_buckets(buckets, resize)
     if isinstance(batch_size, bool) or batch_size < 1:

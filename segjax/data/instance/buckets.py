@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segjax.data.augment import warp
-from segjax.data.augment.crops import draw_start, magnified
+from segjax.data.augment.crops import magnified, sample_start
 from segjax.data.augment.views import View
 
 Bucket = tuple[int, int]
@@ -102,7 +102,7 @@ def fitted(
     size = (min(canvas[0], bucket[0]), min(canvas[1], bucket[1]))
     step = (seen[0] / canvas[0], seen[1] / canvas[1])
     start = [
-        0 if rng is None else draw_start(rng, whole, part)
+        0 if rng is None else sample_start(rng, whole, part)
         for whole, part in zip(canvas, size, strict=True)
     ]
     origin = (view.top + start[0] * step[0], view.left + start[1] * step[1])
@@ -149,7 +149,7 @@ def check_buckets(buckets: Sequence[Bucket], resize: str) -> tuple[Bucket, ...]:
     """Returns the buckets as tuples.
 
     Raises:
-      ValueError: when there is none, or one is no pair of whole numbers, or `resize` is
+      ValueError: when there is none, or one is not a pair of integers, or `resize` is
         no name of `RESIZES`.
     """
     if resize not in RESIZES:

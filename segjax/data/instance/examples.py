@@ -60,7 +60,7 @@ class InstanceExampleMaker:
         record = self.records[record_id]
         rng = np.random.default_rng((self.seed, 1, position))
         height, width = record["image"].shape[:2]
-        view = augmentation.draw(self.augment, (height, width), rng)
+        view = augmentation.sample(self.augment, (height, width), rng)
         frame = fitted(view, bucket, self.resize, rng)
         image = read_image(record["image"], frame)
         image = augmentation.color(self.augment, image, rng)
@@ -148,7 +148,7 @@ class InstanceExampleMaker:
 
 
 def read_image(image: np.ndarray, frame: Frame) -> np.ndarray:
-    """Reads an image `[H, W, C]` of whole numbers as RGB in [0, 1], float32."""
+    """Reads an image `[H, W, C]` of integers as RGB in [0, 1], float32."""
     seen = frame.read(image) / np.float32(np.iinfo(image.dtype).max)
     return np.repeat(seen, 3, axis=-1) if seen.shape[-1] == 1 else seen
 

@@ -10,7 +10,7 @@ A record of objects is a mapping with
 - `keypoints` float32 `[N, P, 3]` where there are any: `(y, x, visibility)`, pixels as in
   boxes (the centre of the first pixel is 0.5), 0 not labelled, 1 hidden, 2 visible.
 
-N may be 0: an image without any object is legal, and trains.
+N may be 0: an image without any object is accepted, and trains.
 """
 
 from __future__ import annotations

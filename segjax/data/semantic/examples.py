@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.augment import augmentations as augmentation
-from segjax.data.augment.crops import draw_start
+from segjax.data.augment.crops import sample_start
 from segjax.data.normalization import require_normalization, scale_of
 from segjax.data.semantic.weight_map import BorderWeights
 from segjax.errors import UserError
@@ -72,7 +72,7 @@ class ExampleMaker:
         image, label = record["image"], _label_of(record)
         # 1 keeps the stream apart from those that order the records.
         rng = np.random.default_rng((self.seed, 1, position))
-        view = self.framing.draw((label.shape[0], label.shape[1]), rng)
+        view = self.framing.sample((label.shape[0], label.shape[1]), rng)
         arrays = {"image": image, "label": label}
         if self.weights is not None:
             arrays["weight"] = self.weights(record_id, record)
@@ -114,7 +114,7 @@ class ExampleMaker:
         reaches = []
         sizes = zip(shape, self.input_size, self.output_size, strict=True)
         for length, inner, answered in sizes:
-            start = draw_start(rng, length, answered) - (inner - answered) // 2
+            start = sample_start(rng, length, answered) - (inner - answered) // 2
             reaches.append(np.arange(start - self.margin, start + inner + self.margin))
         return reaches
 

@@ -62,7 +62,7 @@ def border_weight(
       Weights, `[H, W]` float32.
 
     Raises:
-      ValueError: when `cells` is no integer plane, `ignored` is of another shape, or `w0` or
+      ValueError: when `cells` is not an integer plane, `ignored` is of another shape, or `w0` or
         `sigma` is out of range.
 
     Example:

@@ -60,7 +60,7 @@ def check_attributes(model: Any) -> None:
     for name in ("candidates", "proposals"):
         if len(getattr(model, name)) != 2:
             raise ValueError(
-                f"{name} is two numbers, in training and else, got "
+                f"{name} is two numbers, in training and in inference, got "
                 f"{getattr(model, name)}"
             )
     _check_levels(model)

@@ -22,7 +22,7 @@ class Detections(NamedTuple):
     Attributes:
       boxes: `[B, D, 4]`, pixels; zeros in an empty slot.
       scores: `[B, D]`, probabilities of the class; 0 in an empty slot.
-      classes: `[B, D]` int32, from 1 on; 0 in an empty slot.
+      classes: `[B, D]` int32, from 1; 0 in an empty slot.
       valid: `[B, D]` bool.
     """
 

@@ -60,8 +60,8 @@ class MaskRCNN(nn.Module):
       rpn_iou: overlaps below which an anchor is background, from which on an object.
       rpn_samples: anchors of each image that are trained.
       rpn_positive_share: largest share of objects among them.
-      candidates: boxes of each level that compete, in training and else.
-      proposals: those of them that stay, of all levels, in training and else.
+      candidates: boxes of each level that compete, in training and in inference.
+      proposals: those of them that stay, of all levels, in training and in inference.
       proposal_iou: of proposals that overlap by more, the best stays.
       region_iou: overlap from which on a region answers for an object.
       region_samples: regions of each image that are trained.
@@ -374,7 +374,7 @@ class MaskRCNN(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Every size is legal; proposals compete over the whole image."""
+        """Every size is accepted; proposals compete over the whole image."""
         stride = int(receptive_field(self.layers()).stride)
         return Geometry(stride=stride, halo=None, offset=None)
 

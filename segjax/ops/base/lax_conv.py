@@ -83,7 +83,7 @@ def as_conv(
 
 
 def adjoint_kernel(kernel: Array, groups: int) -> Array:
-    """Turns `[kh, kw, I / groups, O]` about and swaps I and O within each group."""
+    """Flips `[kh, kw, I / groups, O]` and swaps I and O within each group."""
     height, width, inner, outer = kernel.shape
     blocks = kernel[::-1, ::-1].reshape(height, width, inner, groups, outer // groups)
     swapped = blocks.transpose(0, 1, 4, 3, 2)

@@ -42,7 +42,7 @@ def depthwise_transpose(
 ) -> Array:
     """The adjoint of `depthwise` for an image of `size`.
 
-    It is a convolution with the kernel turned about, of a map whose pixels have been
+    It is a convolution with the kernel flipped, of a map whose pixels have been
     moved a stride apart.
     """
     config = [(0, 0, 0)] * 4

@@ -22,7 +22,7 @@ from segjax.types import Array
 _SHARE = 0.8
 """Share of all products above which the stock form is quicker."""
 _FEW_CHANNELS = 64
-"""Channels below which a product of matrices is not quick."""
+"""Channels below which a product of matrices is not fast."""
 
 
 def drop_unseen_taps(

@@ -16,7 +16,7 @@ from segjax.ops.base.forms import is_fast_on_cpu
 from segjax.types import Array
 
 ROWS = 8
-"""Slots that a CPU does together: enough for a convolution to be quick, and so few that
+"""Slots that a CPU does together: enough for a convolution to be fast, and so few that
 what a gradient unfolds of them stays in cache and the last group is hardly empty."""
 
 

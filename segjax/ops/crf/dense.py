@@ -41,7 +41,7 @@ Output: TypeAlias = Literal["marginals", "logits"]
 OUTPUTS: tuple[Output, ...] = ("marginals", "logits")
 
 _ROUNDING = 1e-3
-"""What is nearer to a whole number is not a fraction: black, computed in floats."""
+"""What is nearer to an integer is not a fraction: black, computed in floats."""
 
 
 def dense_crf(
@@ -281,7 +281,7 @@ def _check_choices(
             )
     if isinstance(num_iterations, bool) or not isinstance(num_iterations, int):
         raise ValueError(
-            f"num_iterations is {num_iterations!r}; allowed is a whole number, which is "
+            f"num_iterations is {num_iterations!r}; allowed is an integer, which is "
             "static under jit"
         )
     if num_iterations < 0:

@@ -29,7 +29,7 @@ def is_concrete(*values: object) -> bool:
 
 
 def check_number(name: str, value: int) -> int:
-    """Checks for a whole number from 1 on, and returns it."""
+    """Checks for an integer of at least 1, and returns it."""
     if value < 1:
         raise ValueError(f"{name} is {value}; allowed is 1 or more")
     return value

@@ -53,7 +53,7 @@ def choose_method(num_pixels: int, backend: str) -> Method:
     """The method that "auto" stands for.
 
     On a CPU "exact" up to 5,000 pixels, above that "lattice". On accelerators "exact"
-    up to 32,768 pixels, as they are quick at matrix products and slow at scattering;
+    up to 32,768 pixels, as they are fast at matrix products and slow at scattering;
     above that "lattice_separable".
 
     Example:

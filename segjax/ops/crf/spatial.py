@@ -22,7 +22,7 @@ def _along(x: Array, width: Array, radius: int | None) -> Array:
         offsets = np.arange(size)[:, None] - np.arange(size)[None]
         weights = jnp.exp(-0.5 * jnp.square(offsets / width))
         return jnp.matmul(weights, x, precision=lax.Precision.HIGHEST)
-    # Shifted slices: ten times as quick here as a convolution of XLA on a CPU.
+    # Shifted slices: ten times as fast here as a convolution of XLA on a CPU.
     padded = jnp.pad(x, ((radius, radius), (0, 0)))
     total = x
     for offset in range(1, radius + 1):

@@ -44,7 +44,7 @@ def logits_from_probabilities(probabilities: Array) -> Array:
 
 
 def logits_from_labels(labels: Array, num_labels: int, *, certainty: float) -> Array:
-    """Turns labels, such as a few strokes of a person, into logits.
+    """Turns labels, such as a few strokes of the user, into logits.
 
     Args:
       labels: `[..., H, W]`, 0 to `num_labels` - 1; `IGNORE_LABEL` where nothing is

@@ -171,7 +171,7 @@ def place(features: Array) -> Places:
     """
     d = features.shape[1]
     elevated = _elevate(features)
-    # False for NaN, too. Far out whole numbers of 32 bits would wrap around.
+    # False for NaN, too. Far out integers of 32 bits would wrap around.
     finite = functools.reduce(jnp.maximum, [jnp.abs(e).max() for e in elevated])
     finite = finite < _LARGEST
     points, ranks, weights = materialize(_simplex, elevated, condition=finite)
@@ -257,7 +257,7 @@ def _divmod(x: Array, by: Array) -> tuple[Array, Array]:
 
 
 def _prefix(counts: Array) -> Array:
-    """Sum of all entries before each one, in two levels, which is quick."""
+    """Sum of all entries before each one, in two levels, which is fast."""
     size = counts.shape[0]
     groups = jnp.pad(counts, (0, -size % _GROUP)).reshape(-1, _GROUP)
     within = jnp.cumsum(groups, axis=1) - groups

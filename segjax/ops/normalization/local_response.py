@@ -99,7 +99,7 @@ def local_response_norm_within(
       [0.08, 0.0541, 0.08]
     """
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"size is {size}; allowed are odd numbers from 1 on")
+        raise ValueError(f"size is {size}; allowed are odd numbers of at least 1")
     check_maps(x)
     check_floating(x)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -70,7 +70,7 @@ def spp_bins(
         raise ValueError(f"mode is {mode!r}; allowed is one of {', '.join(MODES)}")
     for name, value in (("side", side), ("level", level)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}; allowed are integers from 1 on")
+            raise ValueError(f"{name} is {value!r}; allowed are integers of at least 1")
     if mode == "adaptive":
         return tuple(adaptive_bins(side, level))
     window, stride, start = _windows(side, level, mode)
@@ -154,7 +154,7 @@ def _maxima(x: Array, axis: int, bins: Sequence[tuple[int, int]]) -> Array:
 
 
 def check_levels(levels: Sequence[int]) -> None:
-    """Refuses what is no sequence of at least one number of bins."""
+    """Refuses what is not a sequence of at least one number of bins."""
     if not levels:
         raise ValueError("levels is empty; allowed is at least one number of bins")
     for level in levels:

@@ -39,7 +39,7 @@ def maximum_along(
         lowest = -jnp.inf if floating else jnp.iinfo(x.dtype).min
         x = jnp.pad(x, windows.widths(), constant_values=lowest)
         if index is not None:
-            # A window of -inf alone answers with its first pixel that is no padding.
+            # A window of -inf alone answers with its first pixel that is not padding.
             index = jnp.pad(index, windows.widths(), mode="edge")
     values = windows.taps(x)
     best = values[0]

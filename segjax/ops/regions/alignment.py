@@ -181,7 +181,7 @@ def _align(
     check_regions(features, boxes, scales)
     if type(sampling_ratio) is not int or sampling_ratio < -1:
         raise ValueError(
-            f"sampling_ratio is {sampling_ratio!r}; allowed are integers from 1 on, and 0 "
+            f"sampling_ratio is {sampling_ratio!r}; allowed are integers of at least 1, and 0 "
             "for adaptive"
         )
     sampling = Sampling(size, max(sampling_ratio, 0))

@@ -190,7 +190,7 @@ def decode(
       anchors: `[..., 4]`; shapes broadcast.
       weights: as in `encode`.
       limit: most that dh and dw may be after they are divided by the weights, so that
-        `exp` of a young network's answer stays finite.
+        `exp` of a untrained network's answer stays finite.
 
     Returns:
       `[..., 4]`, not clipped to any image.

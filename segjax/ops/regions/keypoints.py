@@ -55,7 +55,7 @@ def encode_keypoints(
             "[N, P, 3] and [N, 4]"
         )
     if size < 1:
-        raise ValueError(f"size is {size}; allowed are numbers of cells from 1 on")
+        raise ValueError(f"size is {size}; allowed are numbers of at least 1")
     start, sides = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
     some = sides > 0
     place = keypoints[..., :2]

@@ -1,7 +1,7 @@
 """Which anchor or region answers for which object, and which of them are trained on.
 
 Ren, He, Girshick, Sun, NIPS 2015, arXiv 1506.01497, section 3.1.2. Objects stand in a
-fixed number of slots, some of them empty; what is drawn is a fixed number of slots, too.
+fixed number of slots, some of them empty; what is sampled is a fixed number of slots, too.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def ignore_crowds(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Sample:
-    """Boxes that were drawn, in slots: positives first, then background, then none.
+    """Boxes that were sampled, in slots: positives first, then background, then none.
 
     Attributes:
       index: `[num]` int32, position of the box.
@@ -123,16 +123,16 @@ class Sample:
 def sample(
     matched: Array, priorities: Array, *, num: int, positive_fraction: float
 ) -> Sample:
-    """Draws `num` boxes, at most a share of them positive, the rest background.
+    """Samples `num` boxes, at most a share of them positive, the rest background.
 
-    Those of the highest priority are drawn: `jax.random.uniform(key, [N])` for a draw
+    Those of the highest priority are sampled: `jax.random.uniform(key, [N])` for a sample
     by chance, `-jnp.arange(N)` for the first ones. Missing positives are made up for by
     background, as in torchvision; a positive stands in the first
     `int(num * positive_fraction)` slots, so that heads of positives need no others.
 
     Args:
-      matched: `[N]` int, as from `match`: from 0 on positive, -1 background, others are
-        not drawn.
+      matched: `[N]` int, as from `match`: at least 0 positive, -1 background, others are
+        not sampled.
       priorities: `[N]`, finite; of equal ones the first comes first.
       num: slots.
       positive_fraction: largest share of positives, in [0, 1].
@@ -145,8 +145,8 @@ def sample(
 
     Example:
       >>> matched = jnp.array([-1, 3, -2, -1, 0, 1])
-      >>> drawn = sample(matched, -jnp.arange(6.0), num=4, positive_fraction=0.5)
-      >>> drawn.index.tolist(), drawn.positive.tolist()
+      >>> sampled = sample(matched, -jnp.arange(6.0), num=4, positive_fraction=0.5)
+      >>> sampled.index.tolist(), sampled.positive.tolist()
       ([1, 4, 0, 3], [True, True, False, False])
     """
     if matched.ndim != 1 or priorities.shape != matched.shape:
@@ -183,16 +183,16 @@ def _first(wanted: Array, priorities: Array, most: int) -> tuple[Array, Array]:
 def sample_weights(
     matched: Array, priorities: Array, *, num: int, positive_fraction: float
 ) -> Array:
-    """Draws as `sample` does, and says it as a weight of every box.
+    """Samples as `sample` does, and says it as a weight of every box.
 
     Args:
       matched: as in `sample`, and so are the other arguments.
       priorities: `[N]`, finite.
-      num: boxes to draw.
+      num: boxes to sample.
       positive_fraction: largest share of positives, in [0, 1].
 
     Returns:
-      `[N]` float32, 1 for what is drawn, else 0.
+      `[N]` float32, 1 for what is sampled, else 0.
 
     Raises:
       ValueError: if a shape is another one or an argument out of its range.
@@ -203,6 +203,6 @@ def sample_weights(
       >>> sample_weights(matched, first, num=3, positive_fraction=0.5).tolist()
       [1.0, 1.0, 0.0, 1.0, 0.0, 0.0]
     """
-    drawn = sample(matched, priorities, num=num, positive_fraction=positive_fraction)
+    sampled = sample(matched, priorities, num=num, positive_fraction=positive_fraction)
     weights = jnp.zeros(matched.shape, jnp.float32)
-    return weights.at[drawn.index].max(drawn.valid.astype(jnp.float32))
+    return weights.at[sampled.index].max(sampled.valid.astype(jnp.float32))

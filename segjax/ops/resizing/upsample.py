@@ -1,4 +1,4 @@
-"""Transposed convolutions that enlarge by a whole factor, in their quick form.
+"""Transposed convolutions that enlarge by a whole factor, in their fast form.
 
 With a kernel of at most twice the stride, an output pixel sees two input pixels along
 each axis. The output then falls into blocks of `factor` pixels, each made of the input

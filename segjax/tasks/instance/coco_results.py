@@ -23,7 +23,7 @@ def coco_results(
       found: `boxes` `[N, 4]`, `scores` and `classes` `[N]`, and where there are any
         `masks`, run lengths or bool `[N, H, W]`, and `keypoints` `[N, P, 3]`.
       image_id: number of the image.
-      category_ids: numbers of the classes from 1 on.
+      category_ids: numbers of the classes from 1.
 
     Returns:
       Dicts with `image_id`, `category_id`, `bbox` (x, y, width, height), `score`,

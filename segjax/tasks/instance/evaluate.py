@@ -298,7 +298,7 @@ def decoded(record: Record) -> np.ndarray:
 
 
 def label_image(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Numbers the objects of an image from 1 on; where they overlap, the first one stays.
+    """Numbers the objects of an image from 1; where they overlap, the first one stays.
 
     Args:
       masks: bool `[N, H, W]`, the best first.

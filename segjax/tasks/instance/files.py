@@ -22,7 +22,7 @@ from segjax.tasks.instance.evaluate import Detect, predictions
 from segjax.tasks.instance.stitch import join_tiles, tile_rects
 from segjax.training.task import PageProgress
 from segjax.viz import to_display
-from segjax.viz.instances import draw_objects
+from segjax.viz.instances import plot_instances
 
 log = logging.getLogger("segjax")
 
@@ -58,7 +58,7 @@ class InstancePredictor:
         """Finds the objects of an image.
 
         Args:
-          image: `[H, W, C]` of unsigned whole numbers.
+          image: `[H, W, C]` of unsigned integers.
 
         Returns:
           `boxes` `[N, 4]`, `scores`, `classes` `[N]`, highest score first, and where the
@@ -116,7 +116,7 @@ def predict_instance_files(
     masks and skeletons. `results.json` tells all objects in COCO's form, each with
     `category_name`, `file_name`, `page` and `label`, its number in the label image.
     `image_id` is the number that each file is named by, as COCO's are; where a stem is
-    no number, two have the same, or a file has pages, images are numbered from 1 on in
+    no number, two have the same, or a file has pages, images are numbered from 1 in
     their order.
 
     Args:
@@ -130,7 +130,7 @@ def predict_instance_files(
       overlay: whether pictures are written, too.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
-      progress: told about each finished page.
+      progress: called after each finished page.
 
     Returns:
       The label images and `results.json`, the last.
@@ -161,7 +161,7 @@ def predict_instance_files(
             rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
             if overlay:
                 with png_file(outputs, pictures[page]) as write:
-                    write(_drawn(image, found, label_spec, instances))
+                    write(_plotted(image, found, label_spec, instances))
             if progress is not None:
                 progress(done, total, path.name)
         _write_labels(outputs, label_name, labels)
@@ -210,7 +210,7 @@ def _rows(
         yield {**row, "category_name": names[int(k)], **own, "label": number}
 
 
-def _drawn(
+def _plotted(
     image: np.ndarray,
     found: Mapping[str, Any],
     label_spec: LabelSpec,
@@ -218,7 +218,7 @@ def _drawn(
 ) -> np.ndarray:
     """The picture of what was found in an image."""
     masks = [decode(rle) for rle in found["masks"]] if found.get("masks") else None
-    picture = draw_objects(
+    picture = plot_instances(
         to_display(image),
         found["boxes"],
         found["classes"],

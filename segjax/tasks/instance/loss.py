@@ -37,7 +37,7 @@ class InstanceLossFromConfig:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"config.loss.{name} is a number, got {value!r}.")
             if not 0 <= value < float("inf"):
-                raise UserError(f"config.loss.{name} is from 0 on, got {value!r}.")
+                raise UserError(f"config.loss.{name} is at least 0, got {value!r}.")
         self._loss = functools.partial(loss, **given)
 
     def weigh(self, records: Sequence[Record], label_spec: LabelSpec) -> None:

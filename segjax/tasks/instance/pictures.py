@@ -11,23 +11,23 @@ from segjax.data.dataset import Dataset
 from segjax.output.folder import Outputs
 from segjax.tasks.instance.evaluate import decoded
 from segjax.types import Record
-from segjax.viz.instances import draw_objects
+from segjax.viz.instances import plot_instances
 
 LEAST_SCORE = 0.5
-"""Objects of a lower score are not drawn."""
+"""Objects of a lower score are not plotted."""
 
 SIDE = 256
 """Pictures are magnified by whole factors until their side is at least this."""
 
 
-def draw_instances(
+def write_instances(
     outputs: Outputs,
     examples: Mapping[int, str],
     found: Iterable[tuple[int, Mapping[str, np.ndarray]]],
     records: Sequence[Record],
     dataset: Dataset,
 ) -> None:
-    """Draws objects beside those that were found.
+    """Plots objects beside those that were found.
 
     Args:
       outputs: where to.
@@ -46,7 +46,7 @@ def draw_instances(
 def side_by_side(
     record: Record, found: Mapping[str, np.ndarray], dataset: Dataset
 ) -> Image.Image:
-    """Draws the objects of a record, and beside them those that were found.
+    """Plots the objects of a record, and beside them those that were found.
 
     Args:
       record: with its objects; those of crowds are left out.
@@ -62,7 +62,7 @@ def side_by_side(
     zoom = max(1, -(-SIDE // max(record["image"].shape[:2])))
     real = ~np.asarray(record["crowd"], bool)
     points = record["keypoints"][real] if "keypoints" in record else None
-    truth = draw_objects(
+    truth = plot_instances(
         record["image"],
         record["boxes"][real],
         record["classes"][real],
@@ -74,7 +74,7 @@ def side_by_side(
     )
     good = found["scores"] >= LEAST_SCORE
     kept = {name: values[good] for name, values in found.items()}
-    answer = draw_objects(
+    answer = plot_instances(
         record["image"],
         kept["boxes"],
         kept["classes"],

@@ -28,7 +28,7 @@ from segjax.tasks.instance.evaluate import (
     predictions,
 )
 from segjax.tasks.instance.loss import InstanceLossFromConfig
-from segjax.tasks.instance.pictures import draw_instances
+from segjax.tasks.instance.pictures import write_instances
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.training import optim, sharding
 from segjax.training.experiment import check_multipliers, open_data, schedule_from
@@ -264,7 +264,7 @@ class InstanceTask(InstancePrediction):
         values = evaluate_watershed(dataset, split, max_detections=most)
         return {f"watershed/{metric}": value for metric, value in values.items()}
 
-    def draw(
+    def plot(
         self,
         outputs: Outputs,
         examples: Mapping[int, str],
@@ -272,7 +272,7 @@ class InstanceTask(InstancePrediction):
         dataset: Dataset,
         report: InstanceReport,
     ) -> None:
-        """Draws objects beside those that were found, of some images.
+        """Plots objects beside those that were found, of some images.
 
         Args:
           outputs: where to.
@@ -291,7 +291,7 @@ class InstanceTask(InstancePrediction):
             resize=self.resize,
             mask_threshold=self.evaluation.mask_threshold,
         )
-        draw_instances(outputs, examples, found, records, dataset)
+        write_instances(outputs, examples, found, records, dataset)
 
 
 def forward_instances(

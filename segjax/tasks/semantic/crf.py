@@ -168,7 +168,7 @@ def _check_number(name: str, value: Any, *, zero_allowed: bool) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if is_number and math.isfinite(value) and value >= 0 and (value or zero_allowed):
         return
-    least = "from 0 on" if zero_allowed else "above 0"
+    least = "of at least 0" if zero_allowed else "above 0"
     raise ValueError(f"{name} is a finite number {least}, got {value!r}")
 
 

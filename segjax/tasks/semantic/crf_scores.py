@@ -153,7 +153,7 @@ def _counts(
 
     `at_once` is a `vmap`, in which a pass of the filter serves all weights. It pays
     where pairs of pixels are what costs, and on accelerators; on a CPU the lattice is
-    half as quick again one by one, as its vertices then stay in the cache.
+    half as fast again one by one, as its vertices then stay in the cache.
     """
 
     def one(pair: Array) -> Array:

@@ -81,7 +81,7 @@ class Evaluation:
         for name in ("tile", "cell_class"):
             value = getattr(self, name)
             if value is not None and type(value) is not int:
-                raise ValueError(f"{name} is None or a whole number, got {value!r}")
+                raise ValueError(f"{name} is None or an integer, got {value!r}")
         if self.tile is not None and self.tile < 0:
             raise ValueError(
                 "tile is the output side of a tile in pixels, 0 for whole images, or "

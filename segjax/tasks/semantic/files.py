@@ -36,7 +36,7 @@ from segjax.training.task import PageProgress
 
 
 class _Kept(NamedTuple):
-    """Of a page in flight: its size, what the CRF looks at, what is drawn over."""
+    """Of a page in flight: its size, what the CRF looks at, what is plotted over."""
 
     size: tuple[int, int]
     small: np.ndarray | None
@@ -87,7 +87,7 @@ def predict_files(
         predicted, and refined, as small, and the result is enlarged to their size.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
-      progress: told about each finished page.
+      progress: called after each finished page.
 
     Returns:
       the label files, in the order of the inputs.

@@ -13,13 +13,13 @@ from segjax.viz import comparison, plot_confusion
 CONFUSION = "confusion.png"
 
 
-def draw_confusion(outputs: Outputs, report: Report, dataset: Dataset) -> None:
-    """Draws `confusion.png`."""
+def write_confusion(outputs: Outputs, report: Report, dataset: Dataset) -> None:
+    """Plots `confusion.png`."""
     with outputs.file(CONFUSION) as file:
         plot_confusion(report.counts, dataset.label_spec.names, file)
 
 
-def draw_examples(
+def write_examples(
     outputs: Outputs,
     examples: Mapping[int, str],
     predictor: Pages,
@@ -28,7 +28,7 @@ def draw_examples(
     split: str,
     normalization: str,
 ) -> None:
-    """Draws image | label | prediction | error.
+    """Plots image | label | prediction | error.
 
     Args:
       outputs: where to.

@@ -86,7 +86,7 @@ class SemanticPrediction:
         self.downscale: int = downscale_of(config.data)
         if not is_count(self.downscale):
             raise UserError(
-                "config.data.downscale is a whole number from 1 on, got "
+                "config.data.downscale is an integer of at least 1, got "
                 f"{self.downscale!r}."
             )
 

@@ -29,7 +29,7 @@ from segjax.tasks.semantic.baseline import evaluate_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
 from segjax.tasks.semantic.loss import LossFromConfig
-from segjax.tasks.semantic.pictures import CONFUSION, draw_confusion, draw_examples
+from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import optim, sharding
 from segjax.training.experiment import check_multipliers, open_data, schedule_from
@@ -54,7 +54,7 @@ GIVEN_TO_PIPELINE = (
 class SemanticTask(SemanticPrediction):
     """An experiment of semantic segmentation, built from its config.
 
-    Everything that a person can get wrong in the config is found here, before anything
+    Everything that the user can get wrong in the config is found here, before anything
     is compiled or written.
     """
 
@@ -293,7 +293,7 @@ class SemanticTask(SemanticPrediction):
         )
         return {f"{name}/{metric}": value for metric, value in report.metrics.items()}
 
-    def draw(
+    def plot(
         self,
         outputs: Outputs,
         examples: Mapping[int, str],
@@ -301,7 +301,7 @@ class SemanticTask(SemanticPrediction):
         dataset: Dataset,
         report: Report,
     ) -> None:
-        """Draws the confusion matrix, and some images with labels and errors.
+        """Plots the confusion matrix, and some images with labels and errors.
 
         Args:
           outputs: where to.
@@ -310,8 +310,8 @@ class SemanticTask(SemanticPrediction):
           dataset: its data.
           report: of the last evaluation.
         """
-        draw_confusion(outputs, report, dataset)
-        draw_examples(
+        write_confusion(outputs, report, dataset)
+        write_examples(
             outputs,
             examples,
             self.predictor(variables, tile=self.evaluation.tile),

@@ -333,7 +333,7 @@ def test_cityscapes_train_ids_are_taken_as_they_are_and_made_smaller(
     ("arguments", "said"),
     [
         ({"labels": "color"}, r"config\.data\.labels is 'color'.*labelIds, labelTrain"),
-        ({"downscale": 5}, "downscale must be a whole number.*divides 32 and 64"),
+        ({"downscale": 5}, "downscale must be an integer.*divides 32 and 64"),
     ],
 )
 def test_arguments_of_cityscapes_that_cannot_be_are_told(

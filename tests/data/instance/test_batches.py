@@ -284,7 +284,7 @@ def test_evaluation_sees_every_image_once():
         ({"buckets": ()}, ValueError, "buckets must be different sizes"),
         ({"buckets": ((3, 4, 5),)}, ValueError, "pairs .height, width."),
         ({"resize": "stretch"}, ValueError, "resize must be one of fit, shrink, keep"),
-        ({"max_objects": 0}, ValueError, "max_objects must be a whole number above 0"),
+        ({"max_objects": 0}, ValueError, "max_objects must be an integer above 0"),
         (
             {"min_visibility": 2},
             ValueError,

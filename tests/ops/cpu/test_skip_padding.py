@@ -13,7 +13,7 @@ from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.cpu.skip_padding import drop_unseen_taps, is_sparse, seen_taps_conv
 
 CHANNELS = 64
-"""As few as the quick form takes."""
+"""As few as the fast form takes."""
 
 
 def drawn(*shape: int, seed: int = 0) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The quick forms of transposed convolutions against the plain one."""
+"""The fast forms of transposed convolutions against the plain one."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def test_bilinear_is_the_transposed_convolution_with_the_bilinear_kernel(factor,
 def test_a_learned_kernel_does_what_the_plain_form_does(factor, taps):
     rng = np.random.default_rng(1)
     kernel = jnp.asarray(rng.normal(size=(taps, taps, 3, 4)), jnp.float32)
-    quick = lambda x, kernel: upsample_conv(x, kernel, factor=factor)
+    fast = lambda x, kernel: upsample_conv(x, kernel, factor=factor)
     plain = lambda x, kernel: conv_transpose(x, kernel, stride=factor)
     shape = jax.eval_shape(plain, X, kernel).shape
     cotangent = jnp.asarray(rng.normal(size=shape), jnp.float32)
@@ -34,7 +34,7 @@ def test_a_learned_kernel_does_what_the_plain_form_does(factor, taps):
     @jax.jit
     def both(x, kernel):
         pairs = []
-        for form in (quick, plain):
+        for form in (fast, plain):
             y, pull = jax.vjp(form, x, kernel)
             pairs.append((y, *pull(cotangent)))
         return list(zip(*pairs, strict=True))

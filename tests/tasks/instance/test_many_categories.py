@@ -1,4 +1,4 @@
-"""More categories than a byte holds: trained, measured and predicted, with ids from 0 on."""
+"""More categories than a byte holds: trained, measured and predicted, with ids from 0."""
 
 import json
 from pathlib import Path

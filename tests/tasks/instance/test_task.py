@@ -185,10 +185,10 @@ def test_the_task_is_semantic_unless_the_config_says_otherwise(smoke):
         ),
         (
             {"loss__mask_weight": -1.0},
-            "config.loss.mask_weight is from 0 on, got -1.0.",
+            "config.loss.mask_weight is at least 0, got -1.0.",
         ),
         ({"loss__name": "dice"}, "config.loss.name is 'dice', which segjax does not"),
-        ({"model__detections": 0}, "config.model: detections is a whole number from 1"),
+        ({"model__detections": 0}, "config.model: detections is an integer from 1"),
         ({"pipeline__buckets": ((32,),)}, "config.pipeline."),
         ({"evaluation__buckets": ((32,),)}, "config.evaluation.buckets must be pairs"),
         ({"evaluation__mask_threshold": 1.0}, "config.evaluation: mask_threshold is"),

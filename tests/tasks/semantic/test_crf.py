@@ -155,15 +155,15 @@ def test_files_are_refined_as_whole_pages(predictor, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"w1": -1.0}, "w1 is a finite number from 0 on, got -1.0"),
-        ({"w2": float("nan")}, "w2 is a finite number from 0 on, got nan"),
+        ({"w1": -1.0}, "w1 is a finite number of at least 0, got -1.0"),
+        ({"w2": float("nan")}, "w2 is a finite number of at least 0, got nan"),
         ({"sigma_alpha": 0}, "sigma_alpha is a finite number above 0, got 0"),
         ({"sigma_beta": "5"}, "sigma_beta is a finite number above 0, got '5'"),
         ({"sigma_gamma": True}, "sigma_gamma is a finite number above 0, got True"),
-        ({"num_iterations": 0}, "num_iterations is a whole number from 1 on, got 0"),
+        ({"num_iterations": 0}, "num_iterations is an integer of at least 1, got 0"),
         (
             {"max_intensity": 0.5},
-            r"max_intensity is a whole number from 1 on, got 0\.5",
+            r"max_intensity is an integer of at least 1, got 0\.5",
         ),
         ({"method": "grid"}, "method is one of auto, exact, lattice, .*, got 'grid'"),
         ({"normalization": "row"}, "normalization is one of none, .*, got 'row'"),

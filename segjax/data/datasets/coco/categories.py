@@ -27,7 +27,7 @@ _NAMES = (
     "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "", "book",
     "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )
-"""By category id, from 1 on; empty where there is no category of that id."""
+"""By category id, from 1; empty where there is no category of that id."""
 # fmt: on
 
 CATEGORIES = {i: name for i, name in enumerate(_NAMES, 1) if name}

@@ -55,7 +55,7 @@ def coco(
 ) -> Dataset:
     """Images with boxes, masks and keypoints in COCO's form.
 
-    Classes are the categories in the order of their ids, from 1 on; regions marked
+    Classes are the categories in the order of their ids, from 1; regions marked
     `iscrowd` neither train nor count. Images without any object are kept.
 
     Args:

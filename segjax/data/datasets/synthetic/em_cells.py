@@ -1,4 +1,4 @@
-"""Where the cells of a drawn EM volume are: a warped power diagram that drifts.
+"""Where the cells of a rendered EM volume are: a warped power diagram that drifts.
 
 Every cell is one seed or a few, and every seed a track through the sections: a centre
 that drifts and a radius that swells, shrinks and may end. A pixel belongs to the seed
@@ -27,10 +27,10 @@ class CellPlane:
     """One section of the diagram; all planes `[H, W]`.
 
     Attributes:
-      cell: Cell number from 1 on, int32.
+      cell: Cell number of at least 1, int32.
       distance: To the nearest boundary of another cell, in pixels.
       shift: How far that boundary moves to the next section, in pixels.
-      y: Warped coordinates, in which the tracks are told.
+      y: Warped coordinates, in which the tracks are reported.
       x: As `y`.
     """
 

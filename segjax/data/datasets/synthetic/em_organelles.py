@@ -1,4 +1,4 @@
-"""Organelles of drawn EM cells: dark lines and rings that are no cell membrane."""
+"""Organelles of rendered EM cells: dark lines and rings that are no cell membrane."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Mitochondria:
         self._spacing = uniform(generator, 4.5, 7.0, n)
         self._matrix = uniform(generator, 78, 118, n)
 
-    def draw(self, grey: Plane, z: int, plane: CellPlane, cloud: Plane) -> Plane:
-        """Draws those that section `z` cuts into `grey` and returns it.
+    def render(self, grey: Plane, z: int, plane: CellPlane, cloud: Plane) -> Plane:
+        """Renders those that section `z` cuts into `grey` and returns it.
 
         Args:
           grey: Grey levels `[H, W]`, changed in place.
@@ -52,10 +52,10 @@ class Mitochondria:
         along = (z - self._middle) / self._reach
         swell = np.sqrt(np.maximum(1 - along * along, 0))
         for i in np.flatnonzero(swell > 0.3):
-            self._draw_one(grey, z, int(i), np.float32(swell[i]), plane, cloud)
+            self._plot_one(grey, z, int(i), np.float32(swell[i]), plane, cloud)
         return grey
 
-    def _draw_one(
+    def _plot_one(
         self,
         grey: Plane,
         z: int,
@@ -84,10 +84,10 @@ class Mitochondria:
         phase = u / self._spacing[i] + np.float32(0.8) * cloud[window]
         wave = np.abs(phase - np.floor(phase) - np.float32(0.5)) * 4 - 1  # triangle
         inner = np.clip((depth - 4) / 2, 0, 1)
-        drawn = self._matrix[i] + 38 * wave * inner
-        drawn = drawn - 52 * bump((depth - 1) / 2) - 30 * bump((depth - 5) / 2)
+        rendered = self._matrix[i] + 38 * wave * inner
+        rendered = rendered - 52 * bump((depth - 1) / 2) - 30 * bump((depth - 5) / 2)
         cover = np.clip(depth + 1, 0, 1)
-        grey[window] += cover * (drawn - grey[window])
+        grey[window] += cover * (rendered - grey[window])
 
 
 def _window(
@@ -111,10 +111,10 @@ _RINGS = (
 )
 
 
-def draw_rings(
+def render_rings(
     generator: np.random.Generator, plane: CellPlane, crowd: Plane, inside: Plane
 ) -> Plane:
-    """Draws what is round and small.
+    """Renders what is round and small.
 
     Args:
       generator: Where the randomness comes from.

@@ -1,4 +1,4 @@
-"""What a drawn EM section looks like: membranes, organelles, stain, optics, noise.
+"""What a rendered EM section looks like: membranes, organelles, stain, optics, noise.
 
 Grey levels are those of the ISBI 2012 stack (4 nm pixels, sections of 50 nm; Arganda-
 Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for
@@ -24,8 +24,8 @@ from segjax.data.datasets.synthetic.em_noise import (
     generator_of,
     uniform,
 )
-from segjax.data.datasets.synthetic.em_organelles import Mitochondria, draw_rings
-from segjax.data.datasets.synthetic.em_tracks import Tracks, draw_tracks
+from segjax.data.datasets.synthetic.em_organelles import Mitochondria, render_rings
+from segjax.data.datasets.synthetic.em_tracks import Tracks, sample_tracks
 
 _PSF = (1.0, 0.62, 0.15)
 _GRAIN = (1.0, 0.42, 0.05)
@@ -33,7 +33,7 @@ _GRAIN = (1.0, 0.42, 0.05)
 
 @dataclass(frozen=True)
 class Section:
-    """One drawn section.
+    """One rendered section.
 
     Attributes:
       image: Grey levels, uint8 `[H, W]`.
@@ -47,10 +47,10 @@ class Section:
     cells: np.ndarray
 
 
-def draw_volume(
+def render_volume(
     seeds: tuple[int, ...], *, sections: int, height: int, width: int
 ) -> Iterator[Section]:
-    """Draws serial EM sections, the same for the same arguments on every machine.
+    """Renders serial EM sections, the same for the same arguments on every machine.
 
     Args:
       seeds: Numbers >= 0 that name the volume.
@@ -65,7 +65,7 @@ def draw_volume(
       ValueError: If a size is not allowed.
 
     Example:
-      >>> first, second = draw_volume((0, 0), sections=2, height=64, width=64)
+      >>> first, second = render_volume((0, 0), sections=2, height=64, width=64)
       >>> first.image.shape, sorted(set(first.label.ravel().tolist()))
       ((64, 64), [0, 1])
     """
@@ -75,7 +75,7 @@ def draw_volume(
         if n % 8 or n < 64:
             raise ValueError(f"{name} is {n}; it must be a multiple of 8, at least 64")
     generator = generator_of(*seeds)
-    tracks = draw_tracks(generator, sections, height, width)
+    tracks = sample_tracks(generator, sections, height, width)
     diagram = Diagram(generator, tracks, height, width)
     tissue = _Tissue(generator, tracks, (sections, height, width))
     for z in range(sections):
@@ -90,7 +90,7 @@ class _Tissue:
     """What the stain makes of the cells: the grey levels before the microscope.
 
     Args:
-      generator: Where the randomness comes from; later sections draw from it again.
+      generator: Where the randomness comes from; later sections render from it again.
       tracks: The seeds of the volume.
       shape: `(sections, H, W)`.
     """
@@ -127,7 +127,7 @@ class _Tissue:
     def reflect(
         self, generator: np.random.Generator, z: int, plane: CellPlane
     ) -> Plane:
-        """Draws section `z` as a perfect microscope would see it, grey levels."""
+        """Renders section `z` as a perfect microscope would see it, grey levels."""
         inside = np.clip((plane.distance - 4) / 3, 0, 1)
         cloud = self._cloud.section(z)
         grain = blur(
@@ -136,9 +136,9 @@ class _Tissue:
         )
         grey = self._grey[plane.cell] + 8 * cloud + 44 * grain
         dark = self._reticulum_lines(z) * inside
-        dark += draw_rings(generator, plane, self._crowd[plane.cell], inside)
+        dark += render_rings(generator, plane, self._crowd[plane.cell], inside)
         grey -= 85 * np.minimum(dark, np.float32(1.1))
-        grey = self._mitochondria.draw(grey, z, plane, cloud)
+        grey = self._mitochondria.render(grey, z, plane, cloud)
         grey -= 70 * self._synapses(z, plane)
         return grey + self._membranes(z, plane) * (34 - grey)
 

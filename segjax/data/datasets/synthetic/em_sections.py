@@ -1,6 +1,6 @@
-"""Embedded data: drawn serial EM sections with labels, without any download.
+"""Embedded data: rendered serial EM sections with labels, without any download.
 
-Each split is drawn from volumes of its own, so nothing of the validation and test
+Each split is rendered from volumes of its own, so nothing of the validation and test
 cells was seen in training.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.prepare import open_builder, prepare, records, tfds
-from segjax.data.datasets.synthetic.em_rendering import draw_volume
+from segjax.data.datasets.synthetic.em_rendering import render_volume
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 
@@ -29,12 +29,12 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclass(kw_only=True)
 class EmSectionsConfig(tfds.core.BuilderConfig):
-    """Everything that the drawn pictures depend on; the name tells it all.
+    """Everything that the rendered pictures depend on; the name tells it all.
 
     Attributes:
       size: Side of a section in pixels.
       counts: Sections of "train", "validation" and "test".
-      seed: Number of the drawing.
+      seed: Number of the rendering.
     """
 
     size: int
@@ -43,13 +43,13 @@ class EmSectionsConfig(tfds.core.BuilderConfig):
 
 
 class EmSections(tfds.core.GeneratorBasedBuilder):
-    """Draws the sections and writes them as ArrayRecord.
+    """Renders the sections and writes them as ArrayRecord.
 
     Features: `image` uint8 `[H, W, 1]`, `label` uint8 `[H, W]`, `cells` uint16
     `[H, W]` (the cell's number, the same through a volume; 0 on membrane), `name`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")  # to be raised whenever a drawing changes
+    VERSION = tfds.core.Version("1.0.0")  # to be raised whenever a rendering changes
 
     def _info(self) -> tfds.core.DatasetInfo:
         def plane(dtype: type, *channels: int) -> tfds.features.Tensor:
@@ -64,7 +64,7 @@ class EmSections(tfds.core.GeneratorBasedBuilder):
         }
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Drawn serial sections in the style of electron microscopy.",
+            description="Rendered serial sections in the style of electron microscopy.",
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,
         )
@@ -78,7 +78,7 @@ class EmSections(tfds.core.GeneratorBasedBuilder):
         number = _SPLITS.index(split)
         count = config.counts[number]
         for start in range(0, count, _VOLUME_SECTIONS):
-            sections = draw_volume(
+            sections = render_volume(
                 (config.seed, number, start),
                 sections=min(_VOLUME_SECTIONS, count - start),
                 height=config.size,
@@ -106,7 +106,7 @@ def em_sections(
     test: int = 8,
     seed: int = 0,
 ) -> Dataset:
-    """Drawn EM sections of 4 nm pixels and 50 nm distance; drawn on first use.
+    """Rendered EM sections of 4 nm pixels and 50 nm distance; rendered on first use.
 
     Each split consists of volumes of up to 12 serial sections, of its own. Records have
     `cells` besides: true cell numbers, uint16 `[H, W]`, 0 on membrane.
@@ -118,7 +118,7 @@ def em_sections(
       train: Number of sections to train on.
       validation: Number of sections to choose by.
       test: Number of sections held out.
-      seed: Number >= 0 of the drawing; another number, other tissue.
+      seed: Number >= 0 of the rendering; another number, other tissue.
 
     Returns:
       The data set "em_sections" with its three splits.
@@ -131,8 +131,8 @@ def em_sections(
     for name, count in zip(_SPLITS, counts, strict=True):
         _check(f"data.{name}", count, count >= 1, "at least 1")
     _check("data.seed", seed, seed >= 0, "at least 0")
-    legal = size >= 64 and size % 8 == 0
-    _check("data.size", size, legal, "a multiple of 8, at least 64")
+    accepted = size >= 64 and size % 8 == 0
+    _check("data.size", size, accepted, "a multiple of 8, at least 64")
     shown = "_".join(f"{s}{n}" for s, n in zip(_SPLITS, counts, strict=True))
     config = EmSectionsConfig(
         name=f"{size}x{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
@@ -147,6 +147,6 @@ def em_sections(
     )
 
 
-def _check(key: str, value: int, legal: bool, allowed: str) -> None:
-    if not legal:
+def _check(key: str, value: int, accepted: bool, allowed: str) -> None:
+    if not accepted:
         raise UserError(f"config.{key} is {value}; it must be {allowed}.")

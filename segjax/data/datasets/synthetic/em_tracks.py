@@ -1,4 +1,4 @@
-"""The seeds of drawn EM cells, and the tracks they follow through the sections."""
+"""The seeds of rendered EM cells, and the tracks they follow through the sections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Tracks:
     """The seeds of a volume of Z sections: `S` seeds, and one section more at the end.
 
     Attributes:
-      cell: Which cell each seed belongs to, from 1 on, int32 `[S]`.
+      cell: Which cell each seed belongs to, from 1, int32 `[S]`.
       radius: Radius at the seed's own middle, in pixels, `[S]`.
       y: Centre in each section, in pixels of the warped plane, `[Z + 1, S]`.
       x: As `y`.
@@ -75,7 +75,7 @@ def _join(
     """Joins some seeds to their neighbours, so that cells are not all convex.
 
     Returns:
-      The cell of each seed, int32 `[S]`, from 1 on.
+      The cell of each seed, int32 `[S]`, from 1.
     """
     cell = np.arange(1, len(radii) + 1, dtype=np.int32)
     for first in generator.permutation(len(radii))[: len(radii) // 7]:
@@ -95,10 +95,10 @@ def _join(
     return cell
 
 
-def draw_tracks(
+def sample_tracks(
     generator: np.random.Generator, sections: int, height: int, width: int
 ) -> Tracks:
-    """Draws the seeds of one volume.
+    """Renders the seeds of one volume.
 
     Args:
       generator: Where the randomness comes from.

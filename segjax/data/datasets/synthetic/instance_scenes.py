@@ -1,8 +1,8 @@
 """Scenes of overlapping discs, squares and triangles on a textured ground.
 
-Kinds are told apart by their outline alone: colours and textures are drawn for each object
+Kinds are reported apart by their outline alone: colours and textures are rendered for each object
 anew. Later objects hide earlier ones, and masks are what is left to see. The same number
-draws the same bits on every machine (see `em_noise`).
+renders the same bits on every machine (see `em_noise`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TRIANGLE_INNER = 0.7776  # radius of the inscribed circle of such a triangle
 
 
 class InstanceScene(NamedTuple):
-    """A drawn picture of objects.
+    """A rendered picture of objects.
 
     Attributes:
       image: `[H, W, 3]` uint8.
@@ -78,8 +78,8 @@ class Canvas:
         enough = left[1:] >= LEAST_VISIBLE * np.array(self.areas)
         return bool(inside.sum() >= 12 and enough.all())
 
-    def draw(self, distance: Plane, color: np.ndarray) -> None:
-        """Draws an object over what is there.
+    def render(self, distance: Plane, color: np.ndarray) -> None:
+        """Renders an object over what is there.
 
         Args:
           distance: to its outline in pixels, negative inside, `[H, W]`.
@@ -100,10 +100,10 @@ class Canvas:
         return levels.astype(np.uint8), masks
 
 
-def draw_shapes(
+def render_shapes(
     seeds: tuple[int, ...], size: int, *, num_kinds: int = 3, most: int = 5
 ) -> InstanceScene:
-    """Draws a square scene of one object or more.
+    """Renders a square scene of one object or more.
 
     Args:
       seeds: numbers >= 0 that name it.
@@ -123,7 +123,7 @@ def draw_shapes(
         for _ in range(_TRIES):
             distance, x, y = _placed(generator, kind, size)
             if canvas.has_room(distance):
-                canvas.draw(distance, _color(generator, x, y))
+                canvas.render(distance, _color(generator, x, y))
                 classes.append(1 if num_kinds == 1 else kind + 1)
                 break
     image, masks = canvas.finish(generator)

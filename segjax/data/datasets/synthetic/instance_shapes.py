@@ -1,4 +1,4 @@
-"""Embedded data of objects: drawn scenes and stick figures, without any download."""
+"""Embedded data of objects: rendered scenes and stick figures, without any download."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from segjax.data.datasets.prepare import open_builder, prepare, tfds
 from segjax.data.datasets.synthetic.instance_scenes import (
     SHAPES,
     InstanceScene,
-    draw_shapes,
+    render_shapes,
 )
 from segjax.data.datasets.synthetic.stick_figures import (
     BONES,
     JOINTS,
     SIGMA,
-    draw_figures,
+    render_figures,
 )
 from segjax.data.files.palette import Color
 from segjax.data.instance.records import description, from_masks, records, stored
@@ -39,14 +39,14 @@ _COLORS: tuple[Color, ...] = (
     (240, 200, 70),
 )
 _DRAW: dict[str, Callable[..., InstanceScene]] = {
-    "shapes": draw_shapes,
-    "figures": draw_figures,
+    "shapes": render_shapes,
+    "figures": render_figures,
 }
 
 
 @dataclass(kw_only=True)
 class InstanceShapesConfig(tfds.core.BuilderConfig):
-    """Everything that the drawn pictures depend on; the name tells it all.
+    """Everything that the rendered pictures depend on; the name tells it all.
 
     Attributes:
       subject: "shapes" or "figures".
@@ -54,7 +54,7 @@ class InstanceShapesConfig(tfds.core.BuilderConfig):
       num_kinds: classes of objects.
       most: largest number of objects in a scene.
       counts: scenes of "train", "validation" and "test".
-      seed: number of the drawing.
+      seed: number of the rendering.
     """
 
     subject: str
@@ -66,13 +66,13 @@ class InstanceShapesConfig(tfds.core.BuilderConfig):
 
 
 class InstanceShapes(tfds.core.GeneratorBasedBuilder):
-    """Draws the scenes and writes them as ArrayRecord (`instance_records`)."""
+    """Renders the scenes and writes them as ArrayRecord (`instance_records`)."""
 
-    VERSION = tfds.core.Version("1.0.0")  # to be raised whenever a drawing changes
+    VERSION = tfds.core.Version("1.0.0")  # to be raised whenever a rendering changes
 
     def _info(self) -> tfds.core.DatasetInfo:
         joints = len(JOINTS) if self.builder_config.subject == "figures" else 0
-        return description(self, "Drawn scenes of overlapping objects.", joints)
+        return description(self, "Rendered scenes of overlapping objects.", joints)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # nothing to download
@@ -111,9 +111,9 @@ def instance_shapes(
     test: int = 64,
     seed: int = 0,
 ) -> Dataset:
-    """Drawn scenes of overlapping discs, squares and triangles, each object a mask.
+    """Rendered scenes of overlapping discs, squares and triangles, each object a mask.
 
-    Drawn on first use, about 5 ms a scene of 128 x 128 pixels. Masks are what is visible
+    Rendered on first use, about 5 ms a scene of 128 x 128 pixels. Masks are what is visible
     of each object, at least 0.4 of it.
 
     Args:
@@ -126,7 +126,7 @@ def instance_shapes(
       train: number of scenes to train on.
       validation: number of scenes to choose by.
       test: number of scenes held out.
-      seed: number >= 0 of the drawing; another number, other scenes.
+      seed: number >= 0 of the rendering; another number, other scenes.
 
     Returns:
       The data set "instance_shapes"; class 0 of its names is the background.
@@ -155,7 +155,7 @@ def stick_figures(
     test: int = 64,
     seed: int = 0,
 ) -> Dataset:
-    """Drawn stick figures of one class, "figure", with a mask and 11 joints each.
+    """Rendered stick figures of one class, "figure", with a mask and 11 joints each.
 
     Args:
       cache_dir: where TFDS keeps data sets; None is its own default.
@@ -165,7 +165,7 @@ def stick_figures(
       train: number of scenes to train on.
       validation: number of scenes to choose by.
       test: number of scenes held out.
-      seed: number >= 0 of the drawing; another number, other scenes.
+      seed: number >= 0 of the rendering; another number, other scenes.
 
     Returns:
       The data set "stick_figures"; `instances.keypoints` names its joints.
@@ -189,7 +189,7 @@ def _prepared(
     counts: tuple[int, int, int],
     seed: int,
 ) -> dict[str, Any]:
-    """Draws what is not there yet, and returns the records of each split."""
+    """Renders what is not there yet, and returns the records of each split."""
     for name, count in zip(SPLITS, counts, strict=True):
         _check(name, count, 1)
     _check("seed", seed, 0)

@@ -3,7 +3,7 @@
 What tells the kinds apart is outline and texture: discs are plain, boxes striped,
 triangles chequered, rings speckled. Their colours overlap, every scene has its own light,
 and everything is noisy, so neither a colour nor a place alone is enough. The same number
-draws the same bits on every machine (see `em_noise`).
+renders the same bits on every machine (see `em_noise`).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _BORDER = 0.75
 
 
 class Scene(NamedTuple):
-    """A drawn picture: `image` `[H, W, 3]` uint8 and `label` `[H, W]` uint8."""
+    """A rendered picture: `image` `[H, W, 3]` uint8 and `label` `[H, W]` uint8."""
 
     image: np.ndarray
     label: np.ndarray
 
 
-def draw_scene(seeds: tuple[int, ...], size: int) -> Scene:
-    """Draws a square scene.
+def render_scene(seeds: tuple[int, ...], size: int) -> Scene:
+    """Renders a square scene.
 
     Args:
       seeds: numbers >= 0 that name it.
@@ -61,7 +61,7 @@ def draw_scene(seeds: tuple[int, ...], size: int) -> Scene:
     image += 0.08 * light[..., None] + 0.06 * grain[..., None]
     label = np.zeros((size, size), np.uint8)
     for kind in _kinds(generator):
-        _draw_object(generator, kind, image, label)
+        _plot_instance(generator, kind, image, label)
     image *= uniform(generator, 0.75, 1.2, 3)
     image += _NOISE * generator.standard_normal(image.shape, dtype=np.float32)
     levels = np.clip(np.floor(image * 255 + np.float32(0.5)), 0, 255)
@@ -75,10 +75,10 @@ def _kinds(generator: np.random.Generator) -> list[int]:
     return generator.permutation(kinds).tolist()
 
 
-def _draw_object(
+def _plot_instance(
     generator: np.random.Generator, kind: int, image: np.ndarray, label: np.ndarray
 ) -> None:
-    """Draws an object over what is there already."""
+    """Renders an object over what is there already."""
     size = label.shape[0]
     radius = float(uniform(generator, 0.1, 0.19, 1)[0]) * size
     center = uniform(generator, 0.08, 0.92, 2) * np.float32(size)

@@ -1,4 +1,4 @@
-"""Embedded data in colour: drawn scenes with labels, without any download."""
+"""Embedded data in colour: rendered scenes with labels, without any download."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.prepare import open_builder, prepare, records, tfds
-from segjax.data.datasets.synthetic.shape_scenes import KINDS, draw_scene
+from segjax.data.datasets.synthetic.shape_scenes import KINDS, render_scene
 from segjax.data.datasets.tensors import description
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
@@ -31,12 +31,12 @@ SMALLEST = 16
 
 @dataclass(kw_only=True)
 class ShapesConfig(tfds.core.BuilderConfig):
-    """Everything that the drawn pictures depend on; the name tells it all.
+    """Everything that the rendered pictures depend on; the name tells it all.
 
     Attributes:
       size: Side of a scene in pixels.
       counts: Scenes of "train", "validation" and "test".
-      seed: Number of the drawing.
+      seed: Number of the rendering.
     """
 
     size: int
@@ -45,15 +45,15 @@ class ShapesConfig(tfds.core.BuilderConfig):
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
-    """Draws the scenes and writes them as ArrayRecord.
+    """Renders the scenes and writes them as ArrayRecord.
 
     Features: `image` uint8 `[H, W, 3]`, `label` uint8 `[H, W]`, `name`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")  # to be raised whenever a drawing changes
+    VERSION = tfds.core.Version("1.0.0")  # to be raised whenever a rendering changes
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return description(self, "Drawn scenes of four kinds of objects.")
+        return description(self, "Rendered scenes of four kinds of objects.")
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # nothing to download
@@ -62,7 +62,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         config, number = self.builder_config, SPLITS.index(split)
         for i in range(config.counts[number]):
-            scene = draw_scene((config.seed, number, i), config.size)
+            scene = render_scene((config.seed, number, i), config.size)
             name = f"{split}/{i:04d}"
             yield i, {"image": scene.image, "label": scene.label, "name": name}
 
@@ -77,9 +77,9 @@ def shapes(
     test: int = 16,
     seed: int = 0,
 ) -> Dataset:
-    """Drawn scenes in colour, five classes: background, disc, box, triangle and ring.
+    """Rendered scenes in colour, five classes: background, disc, box, triangle and ring.
 
-    Every kind is drawn at least once a scene, later ones over earlier ones. Drawn on
+    Every kind is rendered at least once a scene, later ones over earlier ones. Rendered on
     first use, about 5 ms a scene of 96 x 96 pixels.
 
     Args:
@@ -89,7 +89,7 @@ def shapes(
       train: Number of scenes to train on.
       validation: Number of scenes to choose by.
       test: Number of scenes held out.
-      seed: Number >= 0 of the drawing; another number, other scenes.
+      seed: Number >= 0 of the rendering; another number, other scenes.
 
     Returns:
       The data set "shapes" with its three splits.

@@ -1,7 +1,7 @@
 """Stick figures with joints on a textured ground, for keypoints.
 
 Figures stand upright, tilted a little, and face the one who looks: their left is at the
-right of the picture, and nothing else tells left from right. Angles are drawn as tangents
+right of the picture, and nothing else tells left from right. Angles are rendered as tangents
 of half angles, so no sine is needed (see `em_noise` for why that matters).
 """
 
@@ -51,10 +51,10 @@ _HEAD = 0.11  # radius of the head, limbs and joints below, in heights of the fi
 _LIMB = 0.04
 
 
-def draw_figures(
+def render_figures(
     seeds: tuple[int, ...], size: int, *, num_kinds: int = 1, most: int = 2
 ) -> InstanceScene:
-    """Draws a square scene of one stick figure or more.
+    """Renders a square scene of one stick figure or more.
 
     Args:
       seeds: numbers >= 0 that name it.
@@ -74,7 +74,7 @@ def draw_figures(
             points, height = _pose(generator, size)
             distance = _outline(points, height, size)
             if canvas.has_room(distance):
-                canvas.draw(distance, uniform(generator, 0.1, 0.9, 3))
+                canvas.render(distance, uniform(generator, 0.1, 0.9, 3))
                 joints.append(points)
                 break
     keypoints = np.zeros((len(joints), len(JOINTS), 3), np.float32)
@@ -119,7 +119,7 @@ def _pose(generator: np.random.Generator, size: int) -> tuple[np.ndarray, np.flo
 def _angle(
     generator: np.random.Generator, low: float, high: float, side: int = 1
 ) -> tuple[np.float32, np.float32]:
-    """Cosine and sine of a drawn angle, of which the range is that of half its tangent."""
+    """Cosine and sine of a rendered angle, of which the range is that of half its tangent."""
     t = np.float32(side) * uniform(generator, low, high, 1)[0]
     square = 1 + t * t
     return (1 - t * t) / square, 2 * t / square

@@ -17,9 +17,9 @@ import pytest
 from segjax.classical.otsu import otsu_baseline
 from segjax.data.datasets.synthetic.em_cells import Diagram
 from segjax.data.datasets.synthetic.em_noise import SmoothNoise, blur, generator_of
-from segjax.data.datasets.synthetic.em_rendering import Section, draw_volume
+from segjax.data.datasets.synthetic.em_rendering import Section, render_volume
 from segjax.data.datasets.synthetic.em_sections import em_sections
-from segjax.data.datasets.synthetic.em_tracks import draw_tracks
+from segjax.data.datasets.synthetic.em_tracks import sample_tracks
 from segjax.errors import UserError
 
 TINY = {"size": 64, "train": 3, "validation": 1, "test": 2}
@@ -27,7 +27,7 @@ TINY = {"size": 64, "train": 3, "validation": 1, "test": 2}
 
 @pytest.fixture(scope="module")
 def volume() -> list[Section]:
-    return list(draw_volume((7,), sections=5, height=256, width=192))
+    return list(render_volume((7,), sections=5, height=256, width=192))
 
 
 def _digest(arrays: list[np.ndarray]) -> str:
@@ -36,7 +36,7 @@ def _digest(arrays: list[np.ndarray]) -> str:
 
 def test_a_volume_has_the_same_bits_on_every_machine() -> None:
     """A drawing that changes needs new values here and a new VERSION of the builder."""
-    sections = list(draw_volume((1, 2), sections=3, height=96, width=128))
+    sections = list(render_volume((1, 2), sections=3, height=96, width=128))
     assert _digest([s.label for s in sections]) == "688ce90a76feacb5"
     assert _digest([s.cells.astype("<u2") for s in sections]) == "e9089bd5bfb2f08f"
     assert _digest([s.image for s in sections]) == "6e7618cd37098637"
@@ -44,7 +44,7 @@ def test_a_volume_has_the_same_bits_on_every_machine() -> None:
 
 def test_another_seed_draws_another_volume() -> None:
     first, second = (
-        next(iter(draw_volume((s,), sections=1, height=64, width=64))) for s in (0, 1)
+        next(iter(render_volume((s,), sections=1, height=64, width=64))) for s in (0, 1)
     )
     assert (first.label != second.label).mean() > 0.1
 
@@ -59,7 +59,7 @@ def test_shapes_and_types(volume: list[Section]) -> None:
 def test_about_a_fifth_is_membrane() -> None:
     shares = []
     for seed in range(4):
-        (section,) = draw_volume((seed,), sections=1, height=320, width=320)
+        (section,) = render_volume((seed,), sections=1, height=320, width=320)
         shares.append((section.label == 0).mean())
     assert 0.17 < np.mean(shares) < 0.26
     assert max(shares) < 0.33
@@ -99,9 +99,9 @@ def test_slanted_membranes_are_labelled_wider_and_look_fainter() -> None:
     shares: dict[bool, list[float]] = {True: [], False: []}
     for seed in range(4):
         generator = generator_of(seed)
-        tracks = draw_tracks(generator, 1, 256, 256)
+        tracks = sample_tracks(generator, 1, 256, 256)
         plane = Diagram(generator, tracks, 256, 256).section(0)
-        (section,) = draw_volume((seed,), sections=1, height=256, width=256)
+        (section,) = render_volume((seed,), sections=1, height=256, width=256)
         near = (plane.distance > 2.5) & (plane.distance < 3.5)
         middle = plane.distance < 0.7
         for slanted, where in ((True, plane.shift > 5), (False, plane.shift < 1)):
@@ -112,7 +112,7 @@ def test_slanted_membranes_are_labelled_wider_and_look_fainter() -> None:
 
 
 def test_grey_levels_are_like_those_of_the_isbi_stack() -> None:
-    sections = list(draw_volume((11,), sections=4, height=256, width=256))
+    sections = list(render_volume((11,), sections=4, height=256, width=256))
     image = np.stack([s.image for s in sections]).astype(float)
     label = np.stack([s.label for s in sections])
     assert image.mean() == pytest.approx(126, abs=20)
@@ -123,7 +123,7 @@ def test_grey_levels_are_like_those_of_the_isbi_stack() -> None:
 
 def test_a_threshold_is_not_enough() -> None:
     for seed in range(3):
-        (section,) = draw_volume((seed, 9), sections=1, height=320, width=320)
+        (section,) = render_volume((seed, 9), sections=1, height=320, width=320)
         prediction = otsu_baseline(section.image, sigma=1.0)
         right = [
             ((prediction == k) & (section.label == k)).sum()
@@ -144,9 +144,9 @@ def test_a_threshold_is_not_enough() -> None:
 def test_illegal_sizes_of_a_volume_are_named(
     arguments: dict[str, int], message: str
 ) -> None:
-    legal = {"sections": 1, "height": 64, "width": 64}
+    accepted = {"sections": 1, "height": 64, "width": 64}
     with pytest.raises(ValueError, match=message):
-        next(iter(draw_volume((0,), **(legal | arguments))))
+        next(iter(render_volume((0,), **(accepted | arguments))))
 
 
 def test_smooth_noise_has_mean_0_deviation_1_and_is_smooth() -> None:
@@ -180,7 +180,7 @@ def test_records_come_in_order_by_name_and_read_only(tmp_path: Path) -> None:
     }
     names = [r["name"] for split in dataset.splits.values() for r in split]
     assert names[:4] == ["train/000", "train/001", "train/002", "validation/000"]
-    drawn = list(draw_volume((0, 2, 0), sections=2, height=64, width=64))
+    drawn = list(render_volume((0, 2, 0), sections=2, height=64, width=64))
     record = dataset.splits["test"][1]
     np.testing.assert_array_equal(record["image"][..., 0], drawn[1].image)
     np.testing.assert_array_equal(record["label"], drawn[1].label)
@@ -246,12 +246,12 @@ def _start(cache_dir: Path, size: int, pause: float = 0) -> subprocess.Popen[byt
     code = (
         "import time\n"
         "from segjax.data.datasets.synthetic import em_sections as builder\n"
-        "draw = builder.draw_volume\n"
+        "draw = builder.render_volume\n"
         "def slowly(*arguments, **options):\n"
         "    for section in draw(*arguments, **options):\n"
         "        yield section\n"
         f"        time.sleep({pause})\n"
-        "builder.draw_volume = slowly\n"
+        "builder.render_volume = slowly\n"
         f"d = builder.em_sections(cache_dir={str(cache_dir)!r}, size={size}, train=12,"
         " validation=1, test=1)\n"
         "print(sum(int(r['label'].sum()) for r in d.splits['train']))\n"

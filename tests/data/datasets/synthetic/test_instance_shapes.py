@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from segjax.data import DATASETS
-from segjax.data.datasets.synthetic.instance_scenes import LEAST_VISIBLE, draw_shapes
+from segjax.data.datasets.synthetic.instance_scenes import LEAST_VISIBLE, render_shapes
 from segjax.data.datasets.synthetic.instance_shapes import JOINT_SPEC
-from segjax.data.datasets.synthetic.stick_figures import JOINTS, draw_figures
+from segjax.data.datasets.synthetic.stick_figures import JOINTS, render_figures
 from segjax.errors import UserError
 from segjax.rle import decode
 
@@ -17,7 +17,7 @@ FEW = {"size": 64, "train": 3, "validation": 2, "test": 1}
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [draw_shapes((4, i), 96) for i in range(30)]
+    return [render_shapes((4, i), 96) for i in range(30)]
 
 
 def digest(scene):
@@ -27,12 +27,12 @@ def digest(scene):
 
 def test_scenes_have_the_same_bits_on_every_machine():
     """A drawing that changes needs new values here and a new VERSION of the builder."""
-    assert digest(draw_shapes((1, 2), 64)) == [
+    assert digest(render_shapes((1, 2), 64)) == [
         "bc1fc5707c2d",
         "09cde08eb270",
         "7c039a3f7e41",
     ]
-    assert digest(draw_figures((1, 2), 64)) == [
+    assert digest(render_figures((1, 2), 64)) == [
         "4dc39d98e0fc",
         "a18f8ebd41f6",
         "67abdd721024",
@@ -46,7 +46,7 @@ def test_every_kind_is_drawn_one_to_five_at_a_time(scenes):
     kinds = np.concatenate([scene.classes for scene in scenes])
     assert np.bincount(kinds, minlength=4)[1:].min() > 15
     assert {
-        k for s in range(9) for k in draw_shapes((s,), 48, num_kinds=1).classes
+        k for s in range(9) for k in render_shapes((s,), 48, num_kinds=1).classes
     } == {1}
 
 
@@ -62,7 +62,7 @@ def test_visible_joints_lie_on_their_figure_and_left_is_at_the_right():
     seen = 0
     names = {name: i for i, name in enumerate(JOINTS)}
     for number in range(12):
-        _, masks, classes, keypoints = draw_figures((number,), 96)
+        _, masks, classes, keypoints = render_figures((number,), 96)
         assert set(classes.tolist()) == {1}
         for mask, joints in zip(masks, keypoints, strict=True):
             visible = joints[joints[:, 2] == 2]
@@ -84,7 +84,7 @@ def test_the_data_sets_hold_what_was_drawn(cache_dir):
         "validation": 2,
         "test": 1,
     }
-    record, scene = shapes.splits["validation"][1], draw_shapes((0, 1, 1), 64)
+    record, scene = shapes.splits["validation"][1], render_shapes((0, 1, 1), 64)
     np.testing.assert_array_equal(record["image"], scene.image)
     np.testing.assert_array_equal([decode(r) for r in record["masks"]], scene.masks)
     np.testing.assert_array_equal(record["classes"], scene.classes)
@@ -101,7 +101,7 @@ def test_the_data_sets_hold_what_was_drawn(cache_dir):
 
 def test_stick_figures_have_joints_that_change_places_in_a_mirror(cache_dir):
     figures = DATASETS["stick_figures"](cache_dir=cache_dir, **FEW)
-    record, scene = figures.splits["train"][0], draw_figures((0, 0, 0), 64)
+    record, scene = figures.splits["train"][0], render_figures((0, 0, 0), 64)
     np.testing.assert_array_equal(record["keypoints"], scene.keypoints)
     assert figures.instances.keypoints == JOINT_SPEC
     for i, j in enumerate(JOINT_SPEC.swap):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segjax.data import DATASETS
-from segjax.data.datasets.synthetic.shape_scenes import KINDS, draw_scene
+from segjax.data.datasets.synthetic.shape_scenes import KINDS, render_scene
 from segjax.errors import UserError
 from segjax.types import IGNORE_LABEL
 
@@ -16,12 +16,12 @@ TINY = {"size": 64, "train": 4, "validation": 2, "test": 2}
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [draw_scene((5, i), 96) for i in range(40)]
+    return [render_scene((5, i), 96) for i in range(40)]
 
 
 def test_a_scene_has_the_same_bits_on_every_machine():
     """A drawing that changes needs new values here and a new VERSION of the builder."""
-    scene = draw_scene((1, 2), 64)
+    scene = render_scene((1, 2), 64)
     digests = [hashlib.sha256(a.tobytes()).hexdigest()[:16] for a in scene]
     assert digests == ["4f93bf0a013c086a", "ef51c70337295c98"]
 
@@ -77,7 +77,7 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
     names = [r["name"] for split in dataset.splits.values() for r in split]
     assert len(set(names)) == 8
     record = dataset.splits["validation"][1]
-    drawn = draw_scene((0, 1, 1), 64)
+    drawn = render_scene((0, 1, 1), 64)
     assert record["name"] == "validation/0001"
     np.testing.assert_array_equal(record["image"], drawn.image)
     np.testing.assert_array_equal(record["label"], drawn.label)

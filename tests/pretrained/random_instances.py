@@ -1,6 +1,6 @@
 """Drawn weights of detectors, with heads that are as sure as trained ones are.
 
-`drawn_weights.py` keeps the scale of activations from layer to layer. Scores would then
+`random_weights.py` keeps the scale of activations from layer to layer. Scores would then
 be 0 or 1, and boxes many times as large as the image: heads are drawn smaller here.
 """
 
@@ -41,7 +41,7 @@ def image(height: int, width: int, uniform) -> np.ndarray:
     Args:
       height: pixels.
       width: pixels.
-      uniform: that of `drawn_weights.py`.
+      uniform: that of `random_weights.py`.
     """
     rows, columns = -(-height // 24), -(-width // 24)
     patches = uniform(f"patches {height}x{width}", (rows, columns, 3), 0.25)
