@@ -77,7 +77,7 @@ def together() -> dict:
             "clip_norm": 1.0,
             "multipliers": (("crf/*", 10.0),),
         },
-        "schedule": {"name": "cosine", "peak": 5e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 5e-3, "warmup_steps": 20},
         "evaluation": {
             "split": "validation",
             "trimap_widths": (1, 2, 4),
@@ -108,7 +108,7 @@ def smoke() -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (16, 16)},
         "model": model | {"network": model["network"] | {"features": (3, 4)}},
-        "schedule": {"name": "cosine", "peak": 5e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 5e-3, "warmup_steps": 1},
         "evaluation": {
             "split": "validation",
             "model_overrides": {"crf": {"num_iterations": 2}},

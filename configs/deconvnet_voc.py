@@ -57,7 +57,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 100},
+        "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup_steps": 100},
         "evaluation": {
             "split": "validation",
             "scales": (1.0,),
@@ -81,7 +81,12 @@ def paper() -> dict:
         "pipeline": config["pipeline"] | {"normalization": "caffe_vgg"},
         "model": config["model"] | network,
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4},
-        "schedule": {"name": "step", "peak": 0.01, "every": 10_000, "gamma": 0.1},
+        "schedule": {
+            "name": "step",
+            "learning_rate": 0.01,
+            "every": 10_000,
+            "gamma": 0.1,
+        },
     }
 
 
@@ -97,7 +102,7 @@ def smoke() -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (32, 32)},
         "model": config["model"] | {"num_classes": 5} | network,
-        "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup_steps": 1},
         "evaluation": config["evaluation"] | {"crop": (32, 32)},
     }
 

@@ -84,7 +84,12 @@ def large_fov() -> dict:
             "weight_decay": 5e-4,
             "multipliers": (("logits/*", 10.0), ("*/bias", 2.0)),
         },
-        "schedule": {"name": "step", "peak": 1e-3, "every": 2_000, "gamma": 0.1},
+        "schedule": {
+            "name": "step",
+            "learning_rate": 1e-3,
+            "every": 2_000,
+            "gamma": 0.1,
+        },
         "evaluation": {
             "split": "validation",
             "tile": 0,
@@ -152,7 +157,7 @@ def smoke() -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (49, 49)},
         "model": model | small,
-        "schedule": {"name": "step", "peak": 1e-3, "every": 1, "gamma": 0.1},
+        "schedule": {"name": "step", "learning_rate": 1e-3, "every": 1, "gamma": 0.1},
     }
 
 

@@ -86,7 +86,7 @@ def resnet() -> dict:
             "weight_decay": 5e-4,
             "multipliers": (("branch*/scores/*", 10.0), ("branch*/scores/bias", 2.0)),
         },
-        "schedule": {"name": "poly", "peak": 2.5e-4, "power": 0.9},
+        "schedule": {"name": "poly", "learning_rate": 2.5e-4, "power": 0.9},
         "evaluation": {
             "split": "validation",
             "tile": 0,
@@ -125,7 +125,7 @@ def vgg(rates: tuple[int, ...]) -> dict:
         "model": config["model"] | changes,
         "optimizer": config["optimizer"]
         | {"multipliers": (("branch*/scores/*", 10.0), ("*/bias", 2.0))},
-        "schedule": {"name": "poly", "peak": 1e-3, "power": 0.9},
+        "schedule": {"name": "poly", "learning_rate": 1e-3, "power": 0.9},
         "initialization": {"source": "caffe/vgg16", "input": "", "skip": ()},
     }
 

@@ -77,7 +77,7 @@ def paper() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
-        "schedule": {"name": "poly", "peak": 0.007, "power": 0.9},
+        "schedule": {"name": "poly", "learning_rate": 0.007, "power": 0.9},
         "evaluation": {
             "split": "validation",
             "scales": (1.0,),

@@ -72,7 +72,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation"},
     }
 
@@ -97,7 +97,12 @@ def full() -> dict:
         },
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
-        "schedule": {"name": "poly", "peak": 0.05, "power": 0.9, "warmup_steps": 200},
+        "schedule": {
+            "name": "poly",
+            "learning_rate": 0.05,
+            "power": 0.9,
+            "warmup_steps": 200,
+        },
         "evaluation": config["evaluation"] | {"scales": (1.0,), "flip": False},
     }
 
@@ -116,7 +121,7 @@ def smoke() -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (65, 65)},
         "model": model,
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
     }
 
 

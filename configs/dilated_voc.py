@@ -73,7 +73,7 @@ def front_end() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4},
-        "schedule": {"name": "constant", "peak": 1e-3},
+        "schedule": {"name": "constant", "learning_rate": 1e-3},
         "evaluation": {"split": "validation", "scales": (1.0,), "flip": False},
         "initialization": {"source": "caffe/vgg16", "input": "", "skip": ()},
     }
@@ -85,7 +85,7 @@ def joint(context: str) -> dict:
     changes = {"context": context, "context_padding": padding}
     return config | {
         "model": config["model"] | changes,
-        "schedule": {"name": "constant", "peak": 1e-5},
+        "schedule": {"name": "constant", "learning_rate": 1e-5},
         "initialization": {"source": "segjax/run", "input": "", "skip": ()},
     }
 

@@ -89,7 +89,7 @@ def stage32() -> dict:
             "weight_decay": 5e-4,
             "multipliers": (("*/bias", 2.0),),
         },
-        "schedule": {"name": "constant", "peak": RATE},
+        "schedule": {"name": "constant", "learning_rate": RATE},
         "evaluation": {
             "split": "validation",
             "tile": 0,
@@ -105,7 +105,7 @@ def stage16() -> dict:
     return config | {
         "initialization": {"source": "segjax/run", "input": "", "skip": ()},
         "model": config["model"] | {"skips": ("stage4",)},
-        "schedule": {"name": "constant", "peak": RATE / 100},
+        "schedule": {"name": "constant", "learning_rate": RATE / 100},
     }
 
 
@@ -113,7 +113,7 @@ def stage8() -> dict:
     config = stage16()
     return config | {
         "model": config["model"] | {"skips": ("stage4", "stage3")},
-        "schedule": {"name": "constant", "peak": RATE / 10_000},
+        "schedule": {"name": "constant", "learning_rate": RATE / 10_000},
     }
 
 
@@ -138,7 +138,7 @@ def alexnet() -> dict:
     }
     return config | {
         "model": config["model"] | {"backbone": backbone},
-        "schedule": {"name": "constant", "peak": 1e-3},
+        "schedule": {"name": "constant", "learning_rate": 1e-3},
     }
 
 
@@ -147,7 +147,7 @@ def googlenet() -> dict:
     backbone = {"name": "googlenet", "first_padding": 100, "dtype": "float32"}
     return config | {
         "model": config["model"] | {"backbone": backbone, "dropout_rate": 0.4},
-        "schedule": {"name": "constant", "peak": 5e-5},
+        "schedule": {"name": "constant", "learning_rate": 5e-5},
     }
 
 

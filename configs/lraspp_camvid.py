@@ -55,7 +55,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation"},
     }
 
@@ -72,7 +72,12 @@ def torchvision() -> dict:
         "data": {"name": "camvid"},
         "pipeline": config["pipeline"] | {"input_size": (360, 480)},
         "model": model | {"backbone": model["backbone"] | {"norm_momentum": 0.99}},
-        "schedule": {"name": "poly", "peak": 3e-4, "power": 0.9, "warmup_steps": 100},
+        "schedule": {
+            "name": "poly",
+            "learning_rate": 3e-4,
+            "power": 0.9,
+            "warmup_steps": 100,
+        },
         "evaluation": config["evaluation"] | {"scales": (1.0,), "flip": False},
         "initialization": {
             "source": "torchvision/lraspp_mobilenet_v3_large",
@@ -95,7 +100,7 @@ def smoke() -> dict:
         "pipeline": config["pipeline"] | {"input_size": (64, 64)},
         "model": config["model"]
         | {"num_classes": 5, "backbone": backbone, "features": 8},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
     }
 
 

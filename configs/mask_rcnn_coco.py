@@ -53,9 +53,9 @@ def paper() -> dict:
         "loss": {"name": "mask_rcnn"},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
         "schedule": {
-            "name": "drops",
-            "peak": 0.02,
-            "at": (60_000, 80_000),
+            "name": "multistep",
+            "learning_rate": 0.02,
+            "milestones": (60_000, 80_000),
             "warmup_steps": 500,
         },
         "evaluation": {
@@ -103,7 +103,7 @@ def smoke() -> dict:
         "pipeline": config["pipeline"]
         | {"buckets": ((32, 32),), "max_objects": 3, "mask_size": 14},
         "model": config["model"] | tiny,
-        "schedule": {"name": "drops", "peak": 0.001, "at": (1,)},
+        "schedule": {"name": "multistep", "learning_rate": 0.001, "milestones": (1,)},
         "evaluation": config["evaluation"] | {"batch_size": 4},
     }
 

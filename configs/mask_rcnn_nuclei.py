@@ -73,7 +73,7 @@ def laptop() -> dict:
         "model": MODEL,
         "loss": {"name": "mask_rcnn"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 5.0},
-        "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 100},
+        "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup_steps": 100},
         "evaluation": {
             "split": "validation",
             "buckets": ((256, 256), (256, 320), (384, 384), (544, 704)),
@@ -127,7 +127,7 @@ def smoke() -> dict:
         "pipeline": config["pipeline"]
         | {"buckets": ((32, 32),), "max_objects": 3, "mask_size": 14},
         "model": MODEL | tiny,
-        "schedule": {"name": "cosine", "peak": 1e-3},
+        "schedule": {"name": "cosine", "learning_rate": 1e-3},
         "evaluation": config["evaluation"] | {"buckets": ((32, 32),)},
     }
 

@@ -73,7 +73,7 @@ def one_class() -> dict:
         "model": MODEL,
         "loss": {"name": "mask_rcnn"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 5.0},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 50},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 50},
         "evaluation": {
             "split": "validation",
             "best_metric": "mask_AP",
@@ -145,7 +145,7 @@ def smoke() -> dict:
         "data": config["data"] | sizes,
         "pipeline": config["pipeline"] | pipeline,
         "model": config["model"] | tiny,
-        "schedule": {"name": "cosine", "peak": 3e-3},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3},
         "evaluation": config["evaluation"] | {"batch_size": 4},
     }
 

@@ -63,7 +63,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy", "aux_weight": 0.4},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation"},
     }
 
@@ -101,7 +101,7 @@ def paper() -> dict:
         },
         "model": config["model"] | {"backbone": backbone, "features": 512},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
-        "schedule": {"name": "poly", "peak": 0.01, "power": 0.9},
+        "schedule": {"name": "poly", "learning_rate": 0.01, "power": 0.9},
         "evaluation": config["evaluation"] | {"scales": (1.0,), "flip": True},
     }
 
@@ -119,7 +119,7 @@ def smoke() -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (65, 65)},
         "model": model | {"num_classes": 5, "backbone": backbone, "features": 8},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
     }
 
 

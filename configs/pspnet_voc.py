@@ -90,7 +90,7 @@ def paper() -> dict:
                 ("aux*", 10.0),
             ),
         },
-        "schedule": {"name": "poly", "peak": 0.01, "power": 0.9},
+        "schedule": {"name": "poly", "learning_rate": 0.01, "power": 0.9},
         "evaluation": {
             "split": "validation",
             "scales": (1.0,),

@@ -62,7 +62,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation", "boundary_f1": False},
     }
 
@@ -90,7 +90,7 @@ def paper() -> dict:
             "scales": (1.0,),
             "flip": False,
         },
-        "schedule": {"name": "constant", "peak": 0.1},
+        "schedule": {"name": "constant", "learning_rate": 0.1},
     }
 
 
@@ -106,7 +106,7 @@ def smoke() -> dict:
         "pipeline": config["pipeline"] | {"input_size": (64, 64)},
         "model": config["model"] | {"num_classes": 5, "features": (4, 4, 4, 4)},
         "loss": {"name": "cross_entropy"},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
     }
 
 

@@ -72,7 +72,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation", "boundary_f1": False, "mc_samples": 1},
     }
 
@@ -101,7 +101,7 @@ def paper() -> dict:
             "flip": False,
             "mc_samples": 1,
         },
-        "schedule": {"name": "constant", "peak": 1e-3},
+        "schedule": {"name": "constant", "learning_rate": 1e-3},
     }
 
 
@@ -125,7 +125,7 @@ def smoke() -> dict:
         "pipeline": config["pipeline"] | {"input_size": (64, 64)},
         "model": config["model"] | {"num_classes": 5, "features": (4, 4, 6, 6, 8)},
         "loss": {"name": "cross_entropy"},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
     }
 
 

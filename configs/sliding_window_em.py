@@ -52,7 +52,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy", "class_weights": (2.0, 0.7)},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 50},
+        "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup_steps": 50},
         "evaluation": {
             "split": "validation",
             "cell_class": 1,
@@ -89,7 +89,7 @@ def smoke() -> dict:
         },
         "pipeline": config["pipeline"] | {"input_size": (15, 15)},
         "model": config["model"] | small,
-        "schedule": {"name": "cosine", "peak": 1e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup_steps": 1},
     }
 
 

@@ -50,7 +50,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation"},
     }
 
@@ -66,7 +66,7 @@ def smoke() -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (64, 64)},
         "model": config["model"] | {"num_classes": 5, "features": (4, 8)},
-        "schedule": {"name": "cosine", "peak": 2e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 1},
     }
 
 

@@ -56,7 +56,7 @@ def laptop() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation", "cell_class": 1},
     }
 
@@ -106,7 +106,7 @@ def paper() -> dict:
             "dtype": "float32",
         },
         "optimizer": {"name": "sgd", "momentum": 0.99},
-        "schedule": {"name": "constant", "peak": 1e-3},
+        "schedule": {"name": "constant", "learning_rate": 1e-3},
         "evaluation": config["evaluation"] | {"dihedral_tta": True},
     }
 
@@ -128,7 +128,7 @@ def smoke() -> dict:
         },
         "pipeline": config["pipeline"] | {"input_size": (64, 64)},
         "model": config["model"] | {"features": (4, 8)},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
     }
 
 

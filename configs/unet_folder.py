@@ -61,7 +61,7 @@ def default() -> dict:
         },
         "loss": {"name": "cross_entropy"},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation"},
     }
 
@@ -75,7 +75,7 @@ def smoke() -> dict:
         "checkpoint_every": 1,
         "pipeline": config["pipeline"] | {"input_size": (32, 32)},
         "model": config["model"] | {"features": (4, 8)},
-        "schedule": {"name": "cosine", "peak": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
     }
 
 

@@ -72,7 +72,7 @@ def laptop(operator: str = "index_unpooling") -> dict:
         },
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "peak": 5e-3, "warmup_steps": 20},
+        "schedule": {"name": "cosine", "learning_rate": 5e-3, "warmup_steps": 20},
         "evaluation": {"split": "validation", "boundary_f1": True},
     }
 
@@ -104,7 +104,7 @@ def smoke(operator: str = "index_unpooling") -> dict:
         "data": {"name": "shapes", "size": 64, "train": 4, "validation": 2, "test": 2},
         "pipeline": config["pipeline"] | {"input_size": (64, 64)},
         "model": config["model"] | {"features": (4, 6)},
-        "schedule": {"name": "cosine", "peak": 5e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 5e-3, "warmup_steps": 1},
     }
 
 

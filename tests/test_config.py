@@ -215,7 +215,10 @@ DEEP = {"name": "unet", "num_classes": 2, "features": (4,) * 300, "padding": "SA
             r"The config cannot be built: Maximum allowed size exceeded\.",
         ),
         ({"crf": 3}, r"config\.crf is 3; it must be a group"),
-        ({"schedule": {"name": "cosine", "peak": 10**400}}, r"config\.schedule: "),
+        (
+            {"schedule": {"name": "cosine", "learning_rate": 10**400}},
+            r"config\.schedule: ",
+        ),
     ],
 )
 def test_values_of_another_type_than_their_key_are_one_sentence(smoke, change, told):

@@ -89,7 +89,7 @@ def _segmentation(group: dict[str, Any], normalization: str) -> Imported:
         "model": group,
         "loss": {"name": "cross_entropy", "aux_weight": 0.5},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
-        "schedule": {"name": "poly", "peak": 0.01},
+        "schedule": {"name": "poly", "learning_rate": 0.01},
         "evaluation": {"split": "validation"},
         "crf": dataclasses.asdict(CRF()),
     }
@@ -134,9 +134,9 @@ def _detector(group: dict[str, Any]) -> Imported:
         "loss": {"name": "mask_rcnn"},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
         "schedule": {
-            "name": "drops",
-            "peak": 0.02,
-            "at": (60_000, 80_000),
+            "name": "multistep",
+            "learning_rate": 0.02,
+            "milestones": (60_000, 80_000),
             "warmup_steps": 500,
         },
         "evaluation": {"split": "validation", "best_metric": best, "batch_size": 1},

@@ -106,6 +106,6 @@ def sentence(
     return (
         f"{what.format(step)} not finite ({values}), on the records {', '.join(names)}. "
         "Look at these images, and train in another --workdir with a lower "
-        "config.schedule.peak, or with config.optimizer.clip_norm; resumed, this run ends "
+        "config.schedule.learning_rate, or with config.optimizer.clip_norm; resumed, this run ends "
         f"here again. {begin}"
     )

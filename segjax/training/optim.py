@@ -14,28 +14,28 @@ from segjax.training.lr_multipliers import Multipliers, with_multipliers
 from segjax.types import Array
 
 
-def constant(*, peak: float, num_steps: int) -> optax.Schedule:
+def constant(*, learning_rate: float, num_steps: int) -> optax.Schedule:
     """The same rate at every step.
 
     Args:
-      peak: the rate.
+      learning_rate: the rate.
       num_steps: steps of the run.
 
     Returns:
       The rate by step.
     """
     del num_steps
-    _check_rate("peak", peak)
-    return optax.constant_schedule(peak)
+    _check_rate("learning_rate", learning_rate)
+    return optax.constant_schedule(learning_rate)
 
 
 def step(
-    *, peak: float, num_steps: int, every: int, gamma: float = 0.1
+    *, learning_rate: float, num_steps: int, every: int, gamma: float = 0.1
 ) -> optax.Schedule:
-    """Caffe's "step": `peak * gamma ** floor(step / every)`.
+    """Caffe's "step": `learning_rate * gamma ** floor(step / every)`.
 
     Args:
-      peak: the first rate.
+      learning_rate: the first rate.
       num_steps: steps of the run.
       every: steps between two drops.
       gamma: what a drop multiplies the rate by.
@@ -44,47 +44,53 @@ def step(
       The rate by step.
     """
     del num_steps
-    _check_rate("peak", peak)
+    _check_rate("learning_rate", learning_rate)
     if not isinstance(every, int) or every < 1:
         raise ValueError(
             f"every is an integer number of steps, at least 1, got {every!r}"
         )
     _check("gamma", gamma, 0 < gamma <= 1, "greater than 0 and at most 1")
-    return optax.exponential_decay(peak, every, gamma, staircase=True)
+    return optax.exponential_decay(learning_rate, every, gamma, staircase=True)
 
 
-def drops(
-    *, peak: float, num_steps: int, at: Sequence[int], gamma: float = 0.1
+def multistep(
+    *,
+    learning_rate: float,
+    num_steps: int,
+    milestones: Sequence[int],
+    gamma: float = 0.1,
 ) -> optax.Schedule:
     """Constant, and multiplied by `gamma` at given steps, as detectors are trained.
 
     Args:
-      peak: the first rate.
+      learning_rate: the first rate.
       num_steps: steps of the run.
-      at: steps from which on the rate is lower, rising.
+      milestones: steps from which on the rate is lower, rising.
       gamma: what a drop multiplies the rate by.
 
     Returns:
       The rate by step.
     """
     del num_steps
-    _check_rate("peak", peak)
-    steps = tuple(at)
+    _check_rate("learning_rate", learning_rate)
+    steps = tuple(milestones)
     if not all(map(is_count, steps)) or list(steps) != sorted(set(steps)):
-        raise ValueError(f"at holds increasing integers of at least 1, got {at!r}")
+        raise ValueError(
+            f"milestones holds increasing integers of at least 1, got {milestones!r}"
+        )
     _check("gamma", gamma, 0 < gamma <= 1, "greater than 0 and at most 1")
-    return optax.piecewise_constant_schedule(peak, dict.fromkeys(steps, gamma))
+    return optax.piecewise_constant_schedule(learning_rate, dict.fromkeys(steps, gamma))
 
 
 def poly(
-    *, peak: float, num_steps: int, power: float = 0.9, end: float = 0.0
+    *, learning_rate: float, num_steps: int, power: float = 0.9, end: float = 0.0
 ) -> optax.Schedule:
-    """`(peak - end) * (1 - step / num_steps) ** power + end`.
+    """`(learning_rate - end) * (1 - step / num_steps) ** power + end`.
 
     Chen et al. 2017, arXiv 1606.00915, section 4.1.
 
     Args:
-      peak: the first rate.
+      learning_rate: the first rate.
       num_steps: steps until the last rate is reached.
       power: 1 is a straight line.
       end: the last rate.
@@ -92,33 +98,33 @@ def poly(
     Returns:
       The rate by step.
     """
-    _check_rate("peak", peak)
+    _check_rate("learning_rate", learning_rate)
     _check_rate("end", end)
     _check("power", power, power > 0, "greater than 0")
-    return optax.polynomial_schedule(peak, end, power, num_steps)
+    return optax.polynomial_schedule(learning_rate, end, power, num_steps)
 
 
-def cosine(*, peak: float, num_steps: int, end: float = 0.0) -> optax.Schedule:
-    """Half a cosine from `peak` to `end` (Loshchilov, Hutter 2017, arXiv 1608.03983).
+def cosine(*, learning_rate: float, num_steps: int, end: float = 0.0) -> optax.Schedule:
+    """Half a cosine from `learning_rate` to `end` (Loshchilov, Hutter 2017, arXiv 1608.03983).
 
     Args:
-      peak: the first rate.
+      learning_rate: the first rate.
       num_steps: steps until the last rate is reached.
       end: the last rate.
 
     Returns:
       The rate by step.
     """
-    _check_rate("peak", peak)
+    _check_rate("learning_rate", learning_rate)
     _check_rate("end", end)
-    alpha = end / peak if peak else 0.0
-    return optax.cosine_decay_schedule(peak, num_steps, alpha)
+    alpha = end / learning_rate if learning_rate else 0.0
+    return optax.cosine_decay_schedule(learning_rate, num_steps, alpha)
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "constant": constant,
     "step": step,
-    "drops": drops,
+    "multistep": multistep,
     "poly": poly,
     "cosine": cosine,
 }

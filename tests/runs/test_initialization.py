@@ -58,7 +58,7 @@ def config(features):
     config.pipeline.input_size = (96, 96)
     config.data.size = 96
     config.batch_size = 4
-    config.schedule = {"name": "constant", "peak": 0.0}
+    config.schedule = {"name": "constant", "learning_rate": 0.0}
     config.optimizer = {"name": "sgd", "momentum": 0.0}
     config.initialization = {"source": SOURCE, "input": str(features)}
     return config

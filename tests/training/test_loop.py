@@ -75,7 +75,7 @@ def test_what_fails_for_one_process_alone_is_told_to_the_others(
 def diverging(smoke):
     """A rate that overflows within a few steps."""
     smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
-    smoke.schedule.peak = 1e37
+    smoke.schedule.learning_rate = 1e37
     smoke.schedule.warmup_steps = 0
     smoke.model.batch_norm = False
     smoke.optimizer = {"name": "sgd", "momentum": 0.0, "clip_norm": 1e30}
@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_records(
     dataset = task.open_dataset(cache_dir, None)
     for name in task.records_of_step(dataset, step - 1):
         assert name in sentence
-    assert "config.schedule.peak" in sentence
+    assert "config.schedule.learning_rate" in sentence
     assert all(saved < step for saved in checkpoint.steps_on_disk(tmp_path))
 
 
@@ -154,7 +154,7 @@ def test_the_checkpoint_that_is_named_can_be_gone_on_from(
     assert "Step 4 is not finite" in sentence
     assert "with the checkpoint of step 2, from before" in sentence
     (line,) = re.findall(r"config\.initialization = dict\(.*?\)", sentence)
-    smoke.schedule.peak, smoke.num_steps = 1e-4, 1
+    smoke.schedule.learning_rate, smoke.num_steps = 1e-4, 1
     (tmp_path / "config.py").write_text(
         f"import ml_collections\ndef get_config(preset):\n"
         f"    config = ml_collections.ConfigDict({smoke.to_dict()!r})\n"

@@ -33,19 +33,21 @@ def run(optimizer, steps, gradients=GRADIENTS, params=PARAMS):
 
 
 def test_the_rate_drops_at_the_steps_that_are_named():
-    schedule = optim.drops(peak=0.5, num_steps=40, at=(10, 30), gamma=0.1)
+    schedule = optim.multistep(
+        learning_rate=0.5, num_steps=40, milestones=(10, 30), gamma=0.1
+    )
     rates = [float(schedule(step)) for step in (0, 9, 10, 29, 30, 100)]
     assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
 
 
 @pytest.mark.parametrize("at", [(30, 10), (10, 10), (0,), (2.5,), (True,)])
 def test_steps_of_drops_rise(at):
-    with pytest.raises(ValueError, match="at holds rising integers"):
-        optim.drops(peak=0.5, num_steps=40, at=at)
+    with pytest.raises(ValueError, match="milestones holds increasing integers"):
+        optim.multistep(learning_rate=0.5, num_steps=40, milestones=at)
 
 
 def test_poly_follows_its_formula():
-    schedule = optim.poly(peak=0.5, num_steps=40, power=0.9, end=0.01)
+    schedule = optim.poly(learning_rate=0.5, num_steps=40, power=0.9, end=0.01)
     for step in (0, 1, 17, 39, 40, 100):
         share = min(step, 40) / 40
         expected = (0.5 - 0.01) * (1 - share) ** 0.9 + 0.01
@@ -53,7 +55,7 @@ def test_poly_follows_its_formula():
 
 
 def test_cosine_follows_its_formula():
-    schedule = optim.cosine(peak=0.5, num_steps=40, end=0.1)
+    schedule = optim.cosine(learning_rate=0.5, num_steps=40, end=0.1)
     for step in (0, 1, 20, 39, 40, 100):
         share = min(step, 40) / 40
         expected = 0.1 + 0.4 * (1 + np.cos(np.pi * share)) / 2
@@ -61,20 +63,20 @@ def test_cosine_follows_its_formula():
 
 
 def test_step_falls_by_gamma_every_so_many_steps():
-    schedule = optim.step(peak=1.0, num_steps=100, every=10, gamma=0.5)
+    schedule = optim.step(learning_rate=1.0, num_steps=100, every=10, gamma=0.5)
     values = [float(schedule(step)) for step in (0, 9, 10, 19, 20, 35)]
     assert values == pytest.approx([1.0, 1.0, 0.5, 0.5, 0.25, 0.125])
 
 
 def test_constant_stays():
-    schedule = optim.constant(peak=0.3, num_steps=10)
+    schedule = optim.constant(learning_rate=0.3, num_steps=10)
     assert [float(schedule(step)) for step in (0, 9, 99)] == pytest.approx([0.3] * 3)
 
 
 @pytest.mark.parametrize("name", sorted(optim.SCHEDULES))
 def test_warmup_rises_linearly_and_then_follows_the_schedule(name):
-    more = {"step": {"every": 7}, "drops": {"at": (7, 12)}}.get(name, {})
-    inner = optim.SCHEDULES[name](peak=0.8, num_steps=20, **more)
+    more = {"step": {"every": 7}, "drops": {"milestones": (7, 12)}}.get(name, {})
+    inner = optim.SCHEDULES[name](learning_rate=0.8, num_steps=20, **more)
     schedule = optim.with_warmup(inner, 4)
     rise = [float(schedule(step)) for step in range(4)]
     assert rise == pytest.approx([0.2, 0.4, 0.6, 0.8])
@@ -83,7 +85,7 @@ def test_warmup_rises_linearly_and_then_follows_the_schedule(name):
 
 
 def test_no_warmup_is_the_schedule_itself():
-    inner = optim.constant(peak=0.3, num_steps=10)
+    inner = optim.constant(learning_rate=0.3, num_steps=10)
     assert optim.with_warmup(inner, 0) is inner
 
 
@@ -192,14 +194,30 @@ def test_global_norm_is_euclidean_over_all_leaves():
 @pytest.mark.parametrize(
     ("make", "arguments", "sentence"),
     [
-        (optim.constant, {"peak": -1e-3}, "peak must be a finite number of at least 0"),
-        (optim.constant, {"peak": float("nan")}, "peak must be .*got nan"),
-        (optim.step, {"peak": 1.0, "every": 0}, "every is an integer .*got 0"),
-        (optim.step, {"peak": 1.0, "every": 2.5}, "every is an integer .*got 2.5"),
-        (optim.step, {"peak": 1.0, "every": 2, "gamma": 0.0}, "gamma must be"),
-        (optim.poly, {"peak": 1.0, "power": 0}, "power must be greater than 0, got 0"),
-        (optim.poly, {"peak": 1.0, "end": -1.0}, "end must be"),
-        (optim.cosine, {"peak": 1.0, "end": -1.0}, "end must be"),
+        (
+            optim.constant,
+            {"learning_rate": -1e-3},
+            "learning_rate must be a finite number of at least 0",
+        ),
+        (
+            optim.constant,
+            {"learning_rate": float("nan")},
+            "learning_rate must be .*got nan",
+        ),
+        (optim.step, {"learning_rate": 1.0, "every": 0}, "every is an integer .*got 0"),
+        (
+            optim.step,
+            {"learning_rate": 1.0, "every": 2.5},
+            "every is an integer .*got 2.5",
+        ),
+        (optim.step, {"learning_rate": 1.0, "every": 2, "gamma": 0.0}, "gamma must be"),
+        (
+            optim.poly,
+            {"learning_rate": 1.0, "power": 0},
+            "power must be greater than 0, got 0",
+        ),
+        (optim.poly, {"learning_rate": 1.0, "end": -1.0}, "end must be"),
+        (optim.cosine, {"learning_rate": 1.0, "end": -1.0}, "end must be"),
     ],
 )
 def test_schedules_refuse_what_is_no_rate(make, arguments, sentence):
@@ -224,7 +242,7 @@ def test_schedules_refuse_what_is_no_rate(make, arguments, sentence):
 )
 def test_optimizers_refuse_what_cannot_work(make, arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
-        make(schedule=optim.constant(peak=0.1, num_steps=1), **arguments)
+        make(schedule=optim.constant(learning_rate=0.1, num_steps=1), **arguments)
 
 
 def test_factors_multiply_where_several_patterns_match():
@@ -275,7 +293,7 @@ def test_a_pattern_that_matches_nothing_is_named_beside_those_that_there_are():
 @pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
 def test_an_update_of_several_batches_is_that_of_their_mean_gradient(name):
     """The rate falls by half each batch, so an update that read another one is seen."""
-    schedule = optim.step(peak=0.1, num_steps=6, every=1, gamma=0.5)
+    schedule = optim.step(learning_rate=0.1, num_steps=6, every=1, gamma=0.5)
     batches = [jax.tree.map(lambda x, k=k: k * x - 0.1, GRADIENTS) for k in range(6)]
     several = optim.OPTIMIZERS[name](
         schedule=schedule, accumulate=3, clip_norm=0.3, multipliers=(("*/bias", 2.0),)
@@ -322,4 +340,4 @@ def test_an_update_of_several_batches_is_that_of_their_mean_gradient(name):
 )
 def test_multipliers_and_batches_that_cannot_be_are_refused(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
-        optim.sgd(schedule=optim.constant(peak=0.1, num_steps=1), **arguments)
+        optim.sgd(schedule=optim.constant(learning_rate=0.1, num_steps=1), **arguments)

@@ -23,7 +23,7 @@ def small(**changes):
 
 @functools.cache
 def parts(model, optimizer=None, seed=0):
-    schedule = optim.constant(peak=1e-2, num_steps=10)
+    schedule = optim.constant(learning_rate=1e-2, num_steps=10)
     optimizer = optimizer or optim.adam(schedule=schedule)
     loss = LOSSES["cross_entropy"]
     step = jax.jit(make_train_step(model, loss, optimizer, schedule, seed))
@@ -115,7 +115,7 @@ def test_without_batch_norm_there_are_no_statistics():
 
 @pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
 def test_steps_decrease_the_loss(name):
-    schedule = optim.constant(peak=1e-2, num_steps=10)
+    schedule = optim.constant(learning_rate=1e-2, num_steps=10)
     optimizer = optim.OPTIMIZERS[name](schedule=schedule)
     state, step = parts(small(), optimizer)
     losses = []
@@ -126,7 +126,7 @@ def test_steps_decrease_the_loss(name):
 
 
 def test_metrics_tell_rate_and_norm_before_clipping():
-    schedule = optim.with_warmup(optim.constant(peak=1.0, num_steps=8), 4)
+    schedule = optim.with_warmup(optim.constant(learning_rate=1.0, num_steps=8), 4)
     model = small()
     optimizer = optim.sgd(schedule=schedule, clip_norm=1e-6)
     loss = LOSSES["cross_entropy"]

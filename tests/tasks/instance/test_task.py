@@ -55,7 +55,7 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_was_not_stopped(
     cache_dir, tmp_path
 ):
     changes = {
-        "schedule": {"name": "constant", "peak": 1e-3},
+        "schedule": {"name": "constant", "learning_rate": 1e-3},
         "eval_every": 3,
         "num_steps": 3,
     }
