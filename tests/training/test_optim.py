@@ -75,7 +75,7 @@ def test_constant_stays():
 
 @pytest.mark.parametrize("name", sorted(optim.SCHEDULES))
 def test_warmup_rises_linearly_and_then_follows_the_schedule(name):
-    more = {"step": {"every": 7}, "drops": {"milestones": (7, 12)}}.get(name, {})
+    more = {"step": {"every": 7}, "multistep": {"milestones": (7, 12)}}.get(name, {})
     inner = optim.SCHEDULES[name](learning_rate=0.8, num_steps=20, **more)
     schedule = optim.with_warmup(inner, 4)
     rise = [float(schedule(step)) for step in range(4)]
@@ -334,8 +334,8 @@ def test_an_update_of_several_batches_is_that_of_their_mean_gradient(name):
         ),
         ({"multipliers": (("a", "2"),)}, "multipliers must be pairs"),
         ({"multipliers": (("a", -1.0),)}, 'the multiplier of "a" must be .*got -1.0'),
-        ({"accumulate": 0}, "accumulate is an integer of batches .*got 0"),
-        ({"accumulate": 2.0}, "accumulate is an integer of batches .*got 2.0"),
+        ({"accumulate": 0}, "accumulate is an integer number of batches.*got 0"),
+        ({"accumulate": 2.0}, "accumulate is an integer number of batches.*got 2.0"),
     ],
 )
 def test_multipliers_and_batches_that_cannot_be_are_refused(arguments, sentence):

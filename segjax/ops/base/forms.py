@@ -40,6 +40,9 @@ def forms(wanted: Forms) -> Iterator[None]:
     Args:
       wanted: "fast", which is the default, or "plain".
 
+    Yields:
+      Nothing; the context ends where it is left.
+
     Raises:
       ValueError: if there are no such forms.
 
@@ -61,6 +64,9 @@ def lowering_for(platform: str, shards: int = 1) -> Iterator[None]:
     Args:
       platform: "cpu", "cuda", "rocm" or "tpu".
       shards: over how many devices a batch is divided.
+
+    Yields:
+      Nothing; the context ends where it is left.
     """
     with _setting(_setting.value._replace(platform=platform, shards=shards)):
         yield
