@@ -64,6 +64,14 @@ def float16() -> jnp.dtype:
     return jnp.dtype(jnp.float16)
 
 
+@pytest.fixture(params=["bfloat16", "float16"])
+def half(request: pytest.FixtureRequest) -> jnp.dtype:
+    """Both dtypes of 16 bits, one after the other."""
+    if request.param == "float16":
+        return request.getfixturevalue("float16")
+    return jnp.dtype(jnp.bfloat16)
+
+
 @pytest.fixture
 def smoke() -> ml_collections.ConfigDict:
     """The experiment that takes seconds; each test may change its own."""

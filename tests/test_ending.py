@@ -36,6 +36,8 @@ LONG = (
     *("--config.eval_every=1000", "--config.checkpoint_every=1000"),
 )
 LINE = "segjax: interrupted.\n"
+PATIENCE = 900.0
+"""Seconds: a machine may have much else to do."""
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,7 @@ run()
 @pytest.mark.parametrize("name", ["segjax.errors", "absl", "jax"])
 def test_ctrl_c_while_something_is_imported_is_one_line(name):
     process = start_code(AT_IMPORT.format(name=name), "summary", EM)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout, stderr) == (130, "", LINE)
 
 
@@ -148,7 +150,7 @@ def test_ctrl_c_ends_a_verb_with_one_line(
     }
     code = AT_CALL.format(module=module, owner=owner, name=name)
     process = start_code(code, verb, *arguments[verb])
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert stderr.endswith(LINE)
@@ -175,7 +177,7 @@ def test_ctrl_c_ends_a_process_whose_stderr_nobody_reads():
         try:
             assert process.stdout.readline() == "ready\n"
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 130
+            assert process.wait(timeout=PATIENCE) == 130
         finally:
             process.kill()
             os.close(reader)
@@ -200,7 +202,7 @@ def test_ctrl_c_ends_compiled_code_whatever_signal_follows(then):
             assert process.stdout.readline() == "ready\n"
             for number in (signal.SIGINT, *then):
                 process.send_signal(number)
-            assert process.wait(timeout=60) == 130
+            assert process.wait(timeout=PATIENCE) == 130
         finally:
             process.kill()
         assert process.stderr.read() == LINE
@@ -218,7 +220,7 @@ def test_a_second_ctrl_c_does_not_cut_the_cleaning_up_short_with_a_traceback():
             os.kill(os.getpid(), signal.SIGKILL)
         """
     )
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert stdout == "cleaned up\n"
     assert "Traceback" not in stderr
 
@@ -232,7 +234,7 @@ def test_ctrl_c_after_all_is_done_changes_nothing():
         threading.Thread(target=late).start()
         """
     )
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout, stderr) == (0, "", "")
 
 
@@ -241,7 +243,7 @@ def test_ctrl_c_before_the_first_step_leaves_at_once(start_segjax, cache_dir, tm
     read_until(process, "Compiling the training step")
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert stderr.endswith(LINE)
     assert "Traceback" not in stderr
@@ -256,7 +258,7 @@ def test_the_first_ctrl_c_of_a_training_saves_and_leaves(
     process = start_segjax(*LONG, f"--workdir={tmp_path}", f"--cache_dir={cache_dir}")
     read_until(process, "step 2/")
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in stderr
     assert "again to stop at once" in stderr
@@ -293,7 +295,7 @@ def test_the_second_ctrl_c_of_a_training_leaves_at_once(main, cache_dir, tmp_pat
         "--config.checkpoint_every=2",
     )
     process = start_code(SECOND, *arguments)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert stdout == ""
     assert stderr.endswith(LINE)

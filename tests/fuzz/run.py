@@ -253,7 +253,7 @@ class Worker:
         """Whether it took too long; on a busy machine, waiting to run does not count."""
         wall, used = now() - self.since, self._processor_time() - self.used
         blocked = used < seconds / 50 and self._status()[0] not in "RD"
-        late = wall > seconds and (blocked or used > seconds or wall > 6 * seconds)
+        late = wall > seconds and (blocked or used > seconds or wall > 60 * seconds)
         return late and not self.pipe.poll()
 
     def _processor_time(self) -> float:
