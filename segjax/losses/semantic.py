@@ -143,7 +143,7 @@ def _check_hard(share: float, threshold: float | None, minimum: int) -> None:
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"threshold must be in (0, 1], or None, got {threshold}")
     if type(minimum) is not int or minimum < 0:
-        raise ValueError(f"minimum is a number of at least 0, got {minimum!r}")
+        raise ValueError(f"minimum is a number of pixels, at least 0, got {minimum!r}")
     if threshold is None and not share and not minimum:
         raise ValueError(
             "share must be above 0 where threshold is None and minimum is 0: no pixel "

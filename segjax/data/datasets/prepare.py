@@ -281,7 +281,7 @@ def _damage_as_user_error(target: Path) -> Iterator[None]:
 def _build(builder: Any, data_root: str | Path | None) -> None:
     """Runs TFDS without its bars and bold lines."""
     config = tfds.download.DownloadConfig(
-        data_root=None if data_root is None else os.fspath(data_root),
+        manual_dir=None if data_root is None else os.fspath(data_root),
         try_download_gcs=False,
     )
     tfds.disable_progress_bar()

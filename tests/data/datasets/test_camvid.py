@@ -203,7 +203,7 @@ def test_without_a_folder_the_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("downscale", [0, 7, 1.5, True])
 def test_a_factor_that_does_not_divide_the_frame_is_refused(tmp_path, downscale):
-    with pytest.raises(UserError, match=r"config\.data: downscale must be a whole"):
+    with pytest.raises(UserError, match=r"config\.data: downscale must be an integer"):
         DATASETS["camvid"](cache_dir=str(tmp_path), data_root=None, downscale=downscale)
 
 

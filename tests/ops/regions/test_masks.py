@@ -189,7 +189,7 @@ def test_keypoints_come_back_to_a_cell_of_where_they_were():
         ),
         (
             lambda: encode_keypoints(jnp.ones((2, 3, 3)), jnp.ones((2, 4)), size=0),
-            "size is 0; allowed are numbers of cells",
+            "size is 0; allowed are numbers of at least 1",
         ),
         (
             lambda: decode_keypoints(np.ones((2, 4, 4)), np.ones((2, 4))),
