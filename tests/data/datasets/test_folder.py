@@ -608,7 +608,7 @@ def test_a_bad_folder_ends_in_file_value_and_remedy(make_folder, read, case):
     for part in said:
         assert part in message
     assert "\n" not in message
-    if not any(part.startswith("config.") or "share" in part for part in said):
+    if not any(part.startswith("config.") or "fraction" in part for part in said):
         assert "cells" in message
 
 
