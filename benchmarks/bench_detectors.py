@@ -86,7 +86,9 @@ def segjax_run(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     keep_freed_memory()  # As the command line does.
     source = "torchvision/maskrcnn_resnet50_fpn"
     # torchvision without its published weights has this epsilon.
-    model, variables = load(source, dict(np.load(weights)), norm_epsilon=1e-5)
+    model, variables = load(
+        source, dict(np.load(weights)), backbone={"norm": {"epsilon": 1e-5}}
+    )
     variables = jax.tree.map(jnp.asarray, dict(variables))
     images = jnp.asarray(drawn_images(case))
     detect = jax.jit(lambda variables, x: model.apply(variables, x, train=False))

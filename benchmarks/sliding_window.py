@@ -22,10 +22,11 @@ LARGER = (512, 1024)
 
 
 def networks() -> dict[str, Any]:
+    from segjax.layers.norm import Norm
     from segjax.models import SlidingWindow
 
     return {
-        "n3": SlidingWindow(2, kernels=(5, 5, 5), patch=65, batch_norm=True),
+        "n3": SlidingWindow(2, kernels=(5, 5, 5), patch=65, norm=Norm(momentum=0.95)),
         "n4": SlidingWindow(2),
     }
 

@@ -72,7 +72,7 @@ def resnet() -> dict:
                 "stem_pool": "ceil",
                 "stride_on": "1x1",
                 "dilate_first_block": True,
-                "norm_frozen": True,
+                "norm": {"frozen": True},
                 "dtype": "float32",
             },
             "rates": (6, 12, 18, 24),
@@ -152,7 +152,11 @@ def torchvision() -> dict:
 def smoke() -> dict:
     config = resnet()
     model = config["model"]
-    backbone = model["backbone"] | {"depth": 26, "features": 4, "norm_frozen": False}
+    backbone = model["backbone"] | {
+        "depth": 26,
+        "features": 4,
+        "norm": {"frozen": False},
+    }
     return config | {
         "num_steps": 2,
         "batch_size": 4,

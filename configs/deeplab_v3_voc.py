@@ -21,7 +21,7 @@ Evaluated at output stride 8 with the same weights, at one scale; the paper's ot
 `--config.evaluation.scales="(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)"` with
 `--config.evaluation.flip=True` and room for the largest, `--config.evaluation.crop="(881,
 881)"`. For its second phase, 30,000 steps on trainval at output stride 8, the statistics
-are held (`norm_frozen`) and the rate begins at 0.001.
+are held (`norm.frozen`) and the rate begins at 0.001.
 
 Presets, as `--config=configs/deeplab_v3_voc.py:PRESET`; all but the last want a GPU:
 
@@ -67,12 +67,12 @@ def paper() -> dict:
                 "multi_grid": (1, 2, 4),
                 "stride_on": "last",
                 "features": 64,
-                "norm_momentum": 0.9997,
+                "norm": {"momentum": 0.9997},
                 "dtype": "float32",
             },
             "rates": (6, 12, 18),
             "features": 256,
-            "norm_momentum": 0.9997,
+            "norm": {"momentum": 0.9997},
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy"},

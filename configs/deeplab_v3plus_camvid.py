@@ -59,7 +59,7 @@ def laptop() -> dict:
                 "name": "resnet",
                 "depth": 18,
                 "output_stride": 16,
-                "norm_momentum": 0.95,
+                "norm": {"momentum": 0.95},
                 "dtype": "float32",
             },
             "rates": (2, 4, 6),
@@ -67,7 +67,7 @@ def laptop() -> dict:
             "low_level_features": 32,
             "decoder_features": (64, 64),
             "separable": True,
-            "norm_momentum": 0.95,
+            "norm": {"momentum": 0.95},
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy"},
@@ -79,7 +79,10 @@ def laptop() -> dict:
 
 def full() -> dict:
     config = laptop()
-    backbone = config["model"]["backbone"] | {"features": 64, "norm_momentum": 0.99}
+    backbone = config["model"]["backbone"] | {
+        "features": 64,
+        "norm": {"momentum": 0.99},
+    }
     return config | {
         "num_steps": 10_000,
         "batch_size": 16,
@@ -92,7 +95,7 @@ def full() -> dict:
             "name": "deeplab_v3plus",
             "num_classes": 11,
             "backbone": backbone,
-            "norm_momentum": 0.99,
+            "norm": {"momentum": 0.99},
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy", "class_weights": CLASS_WEIGHTS},

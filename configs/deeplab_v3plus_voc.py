@@ -64,8 +64,7 @@ def paper() -> dict:
                 "depth": 65,
                 "output_stride": 16,
                 "width": 1.0,
-                "norm_momentum": 0.9997,
-                "norm_epsilon": 1e-3,
+                "norm": {"momentum": 0.9997, "epsilon": 1e-3},
                 "dtype": "float32",
             },
             "rates": (6, 12, 18),
@@ -73,7 +72,7 @@ def paper() -> dict:
             "low_level_features": 48,
             "decoder_features": (256, 256),
             "separable": True,
-            "norm_momentum": 0.9997,
+            "norm": {"momentum": 0.9997},
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy"},
@@ -96,7 +95,7 @@ def resnet101() -> dict:
         "depth": 101,
         "output_stride": 16,
         "multi_grid": (1, 2, 4),
-        "norm_momentum": 0.9997,
+        "norm": {"momentum": 0.9997},
         "dtype": "float32",
     }
     return config | {

@@ -46,7 +46,7 @@ def laptop() -> dict:
             "backbone": {
                 "name": "resnet",
                 "depth": 18,
-                "norm_momentum": 0.95,
+                "norm": {"momentum": 0.95},
                 "dtype": "float32",
             },
             "skips": ("stage4", "stage3"),

@@ -25,7 +25,7 @@ BACKBONE = {
     "name": "resnet",
     "depth": 50,
     "stride_on": "3x3",
-    "norm_frozen": True,
+    "norm": {"frozen": True},
 }
 BUCKETS = ((800, 1088), (800, 1333), (1088, 800), (1333, 800), (800, 800))
 """Of a shorter side of 800 pixels and a longer one of at most 1,333."""
@@ -59,8 +59,7 @@ def paper() -> dict:
             "name": "mask_rcnn",
             "num_classes": 2,
             "backbone": BACKBONE,
-            "masks": False,
-            "keypoints": 17,
+            "roi_heads": {"masks": False, "keypoints": 17},
         },
         "loss": {"name": "mask_rcnn"},
         "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
@@ -84,15 +83,20 @@ def smoke() -> dict:
     tiny = {
         "backbone": BACKBONE | {"depth": 18, "features": 4},
         "fpn_features": 4,
-        "anchor_sizes": (8, 12, 16, 24, 32),
-        "candidates": (32, 32),
-        "proposals": (8, 8),
-        "rpn_samples": 16,
-        "region_samples": 8,
-        "box_features": (8,),
-        "keypoints": 11,
-        "keypoint_features": (8,),
-        "detections": 4,
+        "rpn": {
+            "anchor_sizes": (8, 12, 16, 24, 32),
+            "pre_nms_top_n": (32, 32),
+            "post_nms_top_n": (8, 8),
+            "batch_size_per_image": 16,
+        },
+        "roi_heads": {
+            "batch_size_per_image": 8,
+            "box_features": (8,),
+            "masks": False,
+            "keypoints": 11,
+            "keypoint_features": (8,),
+        },
+        "post_processing": {"detections_per_image": 4},
     }
     settings = {key: value for key, value in config.items() if key != "initialization"}
     return settings | {

@@ -45,12 +45,12 @@ def laptop() -> dict:
                 "output_stride": 16,
                 "dilate_first_block": True,
                 "width": 1.0,
-                "norm_momentum": 0.95,
+                "norm": {"momentum": 0.95},
                 "dtype": "float32",
             },
             "low_level_stage": "stage3_first",
             "features": 128,
-            "norm_momentum": 0.95,
+            "norm": {"momentum": 0.95},
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy"},
@@ -62,7 +62,7 @@ def laptop() -> dict:
 
 def torchvision() -> dict:
     config = laptop()
-    model = config["model"] | {"norm_momentum": 0.9}
+    model = config["model"] | {"norm": {"momentum": 0.9}}
     return config | {
         "num_steps": 5_000,
         "batch_size": 16,
@@ -71,7 +71,7 @@ def torchvision() -> dict:
         "checkpoint_every": 500,
         "data": {"name": "camvid"},
         "pipeline": config["pipeline"] | {"input_size": (360, 480)},
-        "model": model | {"backbone": model["backbone"] | {"norm_momentum": 0.99}},
+        "model": model | {"backbone": model["backbone"] | {"norm": {"momentum": 0.99}}},
         "schedule": {
             "name": "poly",
             "learning_rate": 3e-4,

@@ -20,31 +20,34 @@ Presets, as `--config=configs/mask_rcnn_nuclei.py:PRESET`:
     smoke       seconds: a tiny network, two steps, synthetic scenes
 """
 
+from typing import Any
+
 from segjax.config import presets
 
-BACKBONE = {
+BACKBONE: dict[str, Any] = {
     "name": "resnet",
     "depth": 18,
     "features": 32,
-    "norm": "group",
-    "norm_groups": 8,
+    "norm": {"kind": "group", "groups": 8},
 }
-MODEL = {
+MODEL: dict[str, Any] = {
     "name": "mask_rcnn",
     "num_classes": 2,
     "backbone": BACKBONE,
     "fpn_features": 64,
-    "anchor_sizes": (8.0, 16.0, 32.0, 64.0),
-    "candidates": (512, 1000),
-    "proposals": (256, 400),
-    "region_samples": 128,
-    "canonical_size": 64.0,
-    "box_features": (256, 256),
-    "mask_features": (64, 64, 64, 64),
-    "detections": 400,
-    "detection_candidates": 1000,
-    "norm": "group",
-    "norm_groups": 8,
+    "rpn": {
+        "anchor_sizes": (8.0, 16.0, 32.0, 64.0),
+        "pre_nms_top_n": (512, 1000),
+        "post_nms_top_n": (256, 400),
+    },
+    "roi_pooling": {"canonical_size": 64.0},
+    "roi_heads": {
+        "batch_size_per_image": 128,
+        "box_features": (256, 256),
+        "mask_features": (64, 64, 64, 64),
+    },
+    "post_processing": {"pre_nms_top_n": 1000, "detections_per_image": 400},
+    "norm": {"kind": "group", "groups": 8},
 }
 """Anchors and levels are those of cells: 21 to 4,000 pixels, 219 in the middle."""
 
@@ -86,14 +89,20 @@ def laptop() -> dict:
 
 def resnet50() -> dict:
     config = laptop()
-    backbone = BACKBONE | {"depth": 50, "features": 64, "norm_groups": 32}
+    backbone = BACKBONE | {
+        "depth": 50,
+        "features": 64,
+        "norm": {"kind": "group", "groups": 32},
+    }
     wide = {
         "backbone": backbone,
         "fpn_features": 256,
-        "box_features": (1024, 1024),
-        "mask_features": (256, 256, 256, 256),
-        "region_samples": 512,
-        "norm_groups": 32,
+        "roi_heads": {
+            "batch_size_per_image": 512,
+            "box_features": (1024, 1024),
+            "mask_features": (256, 256, 256, 256),
+        },
+        "norm": {"kind": "group", "groups": 32},
     }
     return config | {
         "num_steps": 12_000,
@@ -106,16 +115,21 @@ def resnet50() -> dict:
 def smoke() -> dict:
     config = laptop()
     tiny = {
-        "backbone": BACKBONE | {"features": 4, "norm_groups": 2},
+        "backbone": BACKBONE | {"features": 4, "norm": {"kind": "group", "groups": 2}},
         "fpn_features": 4,
-        "norm_groups": 2,
-        "candidates": (32, 32),
-        "proposals": (8, 8),
-        "rpn_samples": 16,
-        "region_samples": 8,
-        "box_features": (8,),
-        "mask_features": (4,),
-        "detections": 4,
+        "norm": {"kind": "group", "groups": 2},
+        "rpn": MODEL["rpn"]
+        | {
+            "pre_nms_top_n": (32, 32),
+            "post_nms_top_n": (8, 8),
+            "batch_size_per_image": 16,
+        },
+        "roi_heads": {
+            "batch_size_per_image": 8,
+            "box_features": (8,),
+            "mask_features": (4,),
+        },
+        "post_processing": {"pre_nms_top_n": 1000, "detections_per_image": 4},
     }
     drawn = {"size": 32, "most": 2, "train": 4, "validation": 2, "test": 1}
     return config | {

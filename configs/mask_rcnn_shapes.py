@@ -25,31 +25,34 @@ Presets, as `--config=configs/mask_rcnn_shapes.py:PRESET`:
     smoke     seconds: a tiny network, two steps, tiny synthetic data
 """
 
+from typing import Any
+
 from segjax.config import presets
 
-BACKBONE = {
+BACKBONE: dict[str, Any] = {
     "name": "resnet",
     "depth": 18,
     "features": 16,
-    "norm": "group",
-    "norm_groups": 8,
+    "norm": {"kind": "group", "groups": 8},
 }
-MODEL = {
+MODEL: dict[str, Any] = {
     "name": "mask_rcnn",
     "num_classes": 2,
     "backbone": BACKBONE,
     "fpn_features": 32,
-    "anchor_sizes": (12.0, 24.0, 48.0, 96.0),
-    "candidates": (256, 256),
-    "proposals": (64, 64),
-    "rpn_samples": 64,
-    "region_samples": 32,
-    "roi_method": "align",
-    "canonical_size": 56.0,
-    "box_features": (128, 128),
-    "mask_features": (32, 32),
-    "detections": 20,
-    "detection_candidates": 128,
+    "rpn": {
+        "anchor_sizes": (12.0, 24.0, 48.0, 96.0),
+        "pre_nms_top_n": (256, 256),
+        "post_nms_top_n": (64, 64),
+        "batch_size_per_image": 64,
+    },
+    "roi_pooling": {"method": "align", "canonical_size": 56.0},
+    "roi_heads": {
+        "batch_size_per_image": 32,
+        "box_features": (128, 128),
+        "mask_features": (32, 32),
+    },
+    "post_processing": {"pre_nms_top_n": 128, "detections_per_image": 20},
 }
 """A narrow ResNet-18, and heads to go with it; canonical_size is for small images."""
 
@@ -84,7 +87,8 @@ def one_class() -> dict:
 
 def pool() -> dict:
     config = one_class()
-    return config | {"model": config["model"] | {"roi_method": "pool"}}
+    pooling = MODEL["roi_pooling"] | {"method": "pool"}
+    return config | {"model": MODEL | {"roi_pooling": pooling}}
 
 
 def classes() -> dict:
@@ -108,9 +112,9 @@ def overfit() -> dict:
 def figures() -> dict:
     config = one_class()
     heads = {
-        "keypoints": 11,
-        "keypoint_features": (64, 64, 64, 64),
-        "anchor_sizes": (16.0, 32.0, 64.0, 128.0),
+        "rpn": MODEL["rpn"] | {"anchor_sizes": (16.0, 32.0, 64.0, 128.0)},
+        "roi_heads": MODEL["roi_heads"]
+        | {"keypoints": 11, "keypoint_features": (64, 64, 64, 64)},
     }
     return config | {
         "num_steps": 600,
@@ -124,15 +128,20 @@ def figures() -> dict:
 def smoke() -> dict:
     config = one_class()
     tiny = {
-        "backbone": BACKBONE | {"features": 4, "norm_groups": 2},
+        "backbone": BACKBONE | {"features": 4, "norm": {"kind": "group", "groups": 2}},
         "fpn_features": 4,
-        "candidates": (32, 32),
-        "proposals": (8, 8),
-        "rpn_samples": 16,
-        "region_samples": 8,
-        "box_features": (8,),
-        "mask_features": (4,),
-        "detections": 4,
+        "rpn": MODEL["rpn"]
+        | {
+            "pre_nms_top_n": (32, 32),
+            "post_nms_top_n": (8, 8),
+            "batch_size_per_image": 16,
+        },
+        "roi_heads": {
+            "batch_size_per_image": 8,
+            "box_features": (8,),
+            "mask_features": (4,),
+        },
+        "post_processing": {"pre_nms_top_n": 128, "detections_per_image": 4},
     }
     sizes = {"size": 32, "most": 2, "train": 4, "validation": 2, "test": 1}
     pipeline = {"buckets": ((32, 32),), "max_objects": 3, "mask_size": 14}

@@ -46,7 +46,7 @@ def laptop() -> dict:
             "features": 32,
             "fc_features": 128,
             "patch": 65,
-            "batch_norm": True,
+            "norm": {"kind": "batch", "momentum": 0.95},
             "form": "patches",
             "dtype": "float32",
         },

@@ -44,7 +44,7 @@ def laptop() -> dict:
             "num_classes": 11,
             "features": (24, 48, 96, 192),
             "padding": "SAME",
-            "batch_norm": True,
+            "norm": {"kind": "batch", "momentum": 0.95},
             "dropout_rate": 0.0,
             "dtype": "float32",
         },

@@ -55,7 +55,7 @@ def default() -> dict:
             "num_classes": 2,
             "features": (16, 32, 64, 128, 256),
             "padding": "SAME",
-            "batch_norm": True,
+            "norm": {"kind": "batch", "momentum": 0.95},
             "dropout_rate": 0.0,
             "dtype": "float32",
         },

@@ -19,6 +19,7 @@ from segjax.geometry.fields import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv_norm import norm_options
 from segjax.layers.initializers import he_normal
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.ops.normalization.local_response import local_response_norm
 from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
@@ -61,7 +62,7 @@ class GoogLeNet(nn.Module):
 
     The defaults are Caffe's release; torchvision's `googlenet` is
 
-        GoogLeNet(num_classes=1000, batch_norm=True, lrn=False, wide_kernel=3,
+        GoogLeNet(num_classes=1000, norm=Norm(epsilon=1e-3), lrn=False, wide_kernel=3,
                   last_pool=2, auxiliary=True, dropout_rate=0.2)
 
     with `transform_input=True` for the weights that it offers. Biases start at 0 and
@@ -69,7 +70,7 @@ class GoogLeNet(nn.Module):
 
     Attributes:
       num_classes: classes of the classifier; None leaves it away.
-      batch_norm: whether batch normalisation stands in place of every bias.
+      norm: what stands in place of every bias, of the kind "batch"; None is nothing.
       lrn: whether local response normalisation follows the first pooling and the third
         convolution.
       wide_kernel: side of the widest kernel of each block, 5 or 3.
@@ -82,15 +83,12 @@ class GoogLeNet(nn.Module):
       output_stride: input pixels per output pixel of the last stage; 32.
       first_padding: rows of zeros that the first convolution adds on each side.
       dropout_rate: share of the means that is dropped before the classifier.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
 
     num_classes: int | None = None
-    batch_norm: bool = False
+    norm: Norm | None = None
     lrn: bool = True
     wide_kernel: int = 5
     last_pool: int = 3
@@ -100,9 +98,6 @@ class GoogLeNet(nn.Module):
     output_stride: int = 32
     first_padding: int = 3
     dropout_rate: float = 0.4
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-3
-    norm_frozen: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -129,9 +124,8 @@ class GoogLeNet(nn.Module):
             raise ValueError(f"width is more than 0, got {self.width}")
         if self.first_padding < 0:
             raise ValueError(f"first_padding is at least 0, got {self.first_padding}")
-        check_fractions(
-            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, (*BATCH, None))
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -147,7 +141,6 @@ class GoogLeNet(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         unit: Callable[..., Unit] = partial(
             Unit,
-            batch_norm=self.batch_norm,
             **norm_options(self),
         )
         found, x = {}, self._transformed(image) if self.transform_input else image

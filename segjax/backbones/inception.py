@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
-from segjax.layers.norm import BatchNorm
+from segjax.layers.norm import Norm, normalize
 from segjax.ops.pooling.adaptive import adaptive_avg_pool
 from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
@@ -29,10 +29,7 @@ class Unit(nn.Module):
       kernel: side of the kernel, odd.
       stride: output pixels are this many input pixels apart.
       padding: rows of zeros on each side; None is half of the kernel.
-      batch_norm: whether batch normalisation stands in place of the bias.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what stands in place of the bias; None is nothing.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -41,10 +38,7 @@ class Unit(nn.Module):
     kernel: int = 1
     stride: int = 1
     padding: int | None = None
-    batch_norm: bool = False
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-3
-    norm_frozen: bool = False
+    norm: Norm | None = None
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -56,15 +50,13 @@ class Unit(nn.Module):
             (self.kernel, self.kernel),
             self.stride,
             self.kernel // 2 if self.padding is None else self.padding,
-            use_bias=not self.batch_norm,
+            use_bias=self.norm is None,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name="conv",
         )(x)
-        if self.batch_norm:
-            x = BatchNorm(
-                self.norm_momentum, self.norm_epsilon, self.param_dtype, name="norm"
-            )(x, train=train and not self.norm_frozen)
+        if self.norm is not None:
+            x = normalize(x, self.norm, train=train, param_dtype=self.param_dtype)
         return nn.relu(x)
 
 

@@ -20,6 +20,7 @@ from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.inverted_residual import InvertedResidual, divisible
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.types import Array, Dtype
 
 TABLE = (
@@ -58,9 +59,7 @@ class MobileNetV2(nn.Module):
       last_features: channels of the 1x1 convolution at the end, at least; None leaves
         it out, as DeepLab's release does.
       dropout_rate: share of the means dropped before the classifier.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution.
       dtype: dtype of the computation; the classifier's logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -70,9 +69,7 @@ class MobileNetV2(nn.Module):
     width: float = 1.0
     last_features: int | None = 1280
     dropout_rate: float = 0.2
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -88,9 +85,8 @@ class MobileNetV2(nn.Module):
                 check_counts(**{name: getattr(self, name)})
         if self.width <= 0:
             raise ValueError(f"width is a factor above 0, got {self.width}")
-        check_fractions(
-            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

@@ -19,6 +19,7 @@ from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.inverted_residual import InvertedResidual, divisible
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.types import Array, Dtype
 
 TABLE = (
@@ -72,9 +73,7 @@ class MobileNetV3(nn.Module):
       width: factor on the channels, which are rounded to multiples of 8.
       classifier_features: channels between the two layers of the classifier.
       dropout_rate: share of them dropped.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution.
       dtype: dtype of the computation; the classifier's logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -85,9 +84,7 @@ class MobileNetV3(nn.Module):
     width: float = 1.0
     classifier_features: int = 1280
     dropout_rate: float = 0.2
-    norm_momentum: float = 0.99
-    norm_epsilon: float = 1e-3
-    norm_frozen: bool = False
+    norm: Norm = Norm(momentum=0.99, epsilon=1e-3)
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -103,9 +100,8 @@ class MobileNetV3(nn.Module):
         check_counts(classifier_features=self.classifier_features)
         if self.width <= 0:
             raise ValueError(f"width is a factor above 0, got {self.width}")
-        check_fractions(
-            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

@@ -32,9 +32,10 @@ from segjax.backbones.residual import (
     bottleneck_strides,
 )
 from segjax.geometry.fields import Layer
-from segjax.layers.attributes import check_dtypes, check_fractions
-from segjax.layers.conv_norm import ConvNorm, check_norm, norm_options
+from segjax.layers.attributes import check_dtypes
+from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
+from segjax.layers.norm import KINDS, Norm, check_norm
 from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
 
@@ -83,11 +84,8 @@ class ResNet(nn.Module):
       dilate_first_block: whether in a stage that is dilated instead of strided the
         first 3x3 is dilated, too.
       features: channels of the stem's first convolution; all others are multiples.
-      norm: "batch", or "group" (Wu, He 2018, arXiv 1803.08494), which wants no batch.
-      norm_groups: groups of channels where they are normalised in groups.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution: of the kind "batch", or "group", which wants
+        no batch.
       dtype: dtype of the computation; the classifier's logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -101,11 +99,7 @@ class ResNet(nn.Module):
     stride_on: str = "3x3"
     dilate_first_block: bool = False
     features: int = 64
-    norm: str = "batch"
-    norm_groups: int = 32
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -139,13 +133,12 @@ class ResNet(nn.Module):
             raise ValueError(f"features is at least 1, got {self.features}")
         if self.num_classes is not None and self.num_classes < 1:
             raise ValueError(f"num_classes is at least 1, got {self.num_classes}")
-        check_norm(self.norm, ("batch", "group"))
-        if self.norm == "group" and self.features % self.norm_groups:
+        check_norm(self.norm, KINDS)
+        if self.norm.kind == "group" and self.features % self.norm.groups:
             raise ValueError(
-                f"features is {self.features}, which norm_groups, {self.norm_groups}, "
+                f"features is {self.features}, which norm.groups, {self.norm.groups}, "
                 "does not divide"
             )
-        check_fractions(norm_momentum=self.norm_momentum)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -159,12 +152,7 @@ class ResNet(nn.Module):
           With `num_classes` also `logits` `[B, num_classes]`.
         """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv_norm: Callable[..., ConvNorm] = partial(
-            ConvNorm,
-            norm=self.norm,
-            norm_groups=self.norm_groups,
-            **norm_options(self),
-        )
+        conv_norm: Callable[..., ConvNorm] = partial(ConvNorm, **norm_options(self))
         x, stages = image, {}
         for name, kernel, stride, multiple in STEMS[self.stem]:
             features = multiple * self.features

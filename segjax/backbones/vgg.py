@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from segjax.geometry.fields import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
-from segjax.layers.norm import BatchNorm
+from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.ops.pooling.adaptive import adaptive_avg_pool
 from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
@@ -47,8 +47,8 @@ class VGG(nn.Module):
       depth: layers with weights: 11, 13, 16 or 19.
       num_classes: classes of the classifier fc8; None leaves it away.
       features: channels of each stack.
-      batch_norm: whether each 3x3 convolution is followed by batch normalisation
-        (torchvision's `vgg16_bn`).
+      norm: what follows each 3x3 convolution, of the kind "batch" (torchvision's
+        `vgg16_bn` has `Norm()`); None is nothing.
       output_stride: input pixels per output pixel of the last stage: 32, 16 or 8.
       first_padding: rows of zeros that conv1_1 adds on each side; FCN takes 100.
       padding: the same of all other 3x3 convolutions, 1 or 0; they add as many times
@@ -59,9 +59,6 @@ class VGG(nn.Module):
         holds what they give.
       fc_features: channels of fc6 and fc7.
       dropout_rate: share of activations dropped behind fc6 and fc7.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -69,7 +66,7 @@ class VGG(nn.Module):
     depth: int = 16
     num_classes: int | None = None
     features: tuple[int, ...] = (64, 128, 256, 512, 512)
-    batch_norm: bool = False
+    norm: Norm | None = None
     output_stride: int = 32
     first_padding: int = 1
     padding: int = 1
@@ -78,9 +75,6 @@ class VGG(nn.Module):
     fully_convolutional: bool = False
     fc_features: int = 4096
     dropout_rate: float = 0.5
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -106,9 +100,8 @@ class VGG(nn.Module):
             raise ValueError(f"first_padding is at least 0, got {self.first_padding}")
         if self.num_classes is not None:
             check_counts(num_classes=self.num_classes)
-        check_fractions(
-            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, (*BATCH, None))
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -124,7 +117,7 @@ class VGG(nn.Module):
         stages, x = {}, image
         for i, convs in enumerate(self._stacks(), 1):
             for k, layer in enumerate(convs, 1):
-                norm = f"norm{i}_{k}" if self.batch_norm else None
+                norm = f"norm{i}_{k}" if self.norm is not None else None
                 x = self._conv(x, layer, self.features[i - 1], train, norm)
             if (stride := self._pool_stride(i)) is not None:
                 x = max_pool(
@@ -221,9 +214,9 @@ class VGG(nn.Module):
         layer: Layer,
         features: int,
         train: bool,
-        norm: str | None = None,
+        norm_name: str | None = None,
     ) -> Array:
-        """A convolution, the normalisation that `norm` names, and ReLU."""
+        """A convolution, the normalisation of this name where there is one, and ReLU."""
         before, _ = layer.pads
         x = Conv(
             features,
@@ -234,13 +227,9 @@ class VGG(nn.Module):
             param_dtype=self.param_dtype,
             name=layer.name,
         )(x)
-        if norm is not None:
-            x = BatchNorm(
-                self.norm_momentum,
-                self.norm_epsilon,
-                self.param_dtype,
-                name=norm,
-            )(x, train=train and not self.norm_frozen)
+        if self.norm is not None and norm_name is not None:
+            types = {"param_dtype": self.param_dtype, "name": norm_name}
+            x = normalize(x, self.norm, train=train, **types)
         return nn.relu(x)
 
 

@@ -15,9 +15,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
+from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.layers.separable import SeparableConvNorm
 from segjax.types import Array, Dtype
 
@@ -104,9 +105,7 @@ class Xception(nn.Module):
         the next. Weights are the same: what follows a stride left out is dilated.
       multi_grid: factors on the dilations of the last three convolutions.
       width: factor on the channels of all layers.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution.
       dtype: dtype of the computation; the classifier's logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -116,9 +115,7 @@ class Xception(nn.Module):
     output_stride: int = 32
     multi_grid: tuple[int, int, int] = (1, 1, 1)
     width: float = 1.0
-    norm_momentum: float = 0.9997
-    norm_epsilon: float = 1e-3
-    norm_frozen: bool = False
+    norm: Norm = Norm(momentum=0.9997, epsilon=1e-3)
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -140,7 +137,7 @@ class Xception(nn.Module):
             raise ValueError(f"multi_grid is three numbers, got {self.multi_grid}")
         if self.width <= 0:
             raise ValueError(f"width is a factor above 0, got {self.width}")
-        check_fractions(norm_momentum=self.norm_momentum)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

@@ -41,7 +41,7 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
     )
 
     described: Any = model
-    finds_objects = hasattr(described, "detections")
+    finds_objects = hasattr(described, "post_processing")
 
     def output(variables: Any, image: Array) -> Array:
         outputs: Any = model.apply(variables, image, train=False)

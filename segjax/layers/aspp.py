@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from segjax.geometry.fields import Layer
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import normal
+from segjax.layers.norm import Norm
 from segjax.layers.separable import SeparableConvNorm
 from segjax.types import Array, Dtype
 
@@ -61,9 +62,7 @@ class ASPP(nn.Module):
       separable: whether the 3x3 branches are separable (Chen et al. 2018, arXiv
         1802.02611, section 3.1).
       dropout_rate: share of the result dropped in training; 0.1 is the release's.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -72,9 +71,7 @@ class ASPP(nn.Module):
     features: int = 256
     separable: bool = False
     dropout_rate: float = 0.1
-    norm_momentum: float = 0.9997
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm(momentum=0.9997)
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 

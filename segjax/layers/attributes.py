@@ -41,6 +41,17 @@ def check_fractions(**values: float) -> None:
             raise ValueError(f"{name} is at least 0 and less than 1, got {value}")
 
 
+def check_flags(**values: object) -> None:
+    """Checks that each value is True or False.
+
+    Raises:
+      ValueError: naming the attribute and what it was.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is True or False, got {value!r}")
+
+
 def check_dtypes(**values: Dtype) -> None:
     """Checks that each value is a dtype of real numbers.
 

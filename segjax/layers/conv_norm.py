@@ -10,40 +10,24 @@ import jax.numpy as jnp
 
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import Initializer, he_normal
-from segjax.layers.norm import BatchNorm, GroupNorm
+from segjax.layers.norm import KINDS, Norm, check_norm, normalize
 from segjax.ops.convolution.arguments import Padding
 from segjax.types import Array, Dtype
 
 Activation = Callable[[Array], Array]
-
-NORMS = ("batch", "group", None)
-"""How channels are normalised: over the batch, in groups within each image, not at all."""
-
-
-def check_norm(norm: str | None, allowed: tuple[str | None, ...] = NORMS) -> None:
-    """Checks the name of a norm.
-
-    Raises:
-      ValueError: if it is none of those that are allowed.
-    """
-    if norm not in allowed:
-        raise ValueError(f"norm is one of {allowed}, got {norm!r}")
 
 
 def norm_options(module: Any) -> dict[str, Any]:
     """What a module with norms hands on to the parts that have them.
 
     Args:
-      module: with the attributes `norm_momentum`, `norm_epsilon`, `norm_frozen`, `dtype`
-        and `param_dtype`.
+      module: with the attributes `norm`, `dtype` and `param_dtype`.
 
     Returns:
       Arguments of `ConvNorm`, and of what is made of it.
     """
     return {
-        "norm_momentum": module.norm_momentum,
-        "norm_epsilon": module.norm_epsilon,
-        "norm_frozen": module.norm_frozen,
+        "norm": module.norm,
         "dtype": module.dtype,
         "param_dtype": module.param_dtype,
     }
@@ -61,12 +45,7 @@ class ConvNorm(nn.Module):
       dilation: spacing of the kernel's taps, in pixels.
       groups: groups of channels that do not see each other.
       activation: what follows the norm; None is nothing.
-      norm: one of `NORMS`: "batch", "group", or None, and then the convolution has a
-        bias.
-      norm_groups: groups of channels where they are normalised in groups.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows the convolution; with None it has a bias instead.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
       kernel_init: initial kernel, from key, shape and dtype.
@@ -79,18 +58,14 @@ class ConvNorm(nn.Module):
     dilation: int = 1
     groups: int = 1
     activation: Activation | None = nn.relu
-    norm: str | None = "batch"
-    norm_groups: int = 32
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm | None = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer = he_normal()
 
     def __post_init__(self) -> None:
         """Checks the norm when the module is made."""
-        check_norm(self.norm)
+        check_norm(self.norm, (*KINDS, None))
         super().__post_init__()
 
     @nn.compact
@@ -113,12 +88,6 @@ class ConvNorm(nn.Module):
             kernel_init=self.kernel_init,
             name="conv",
         )(x)
-        if self.norm == "batch":
-            x = BatchNorm(
-                self.norm_momentum, self.norm_epsilon, self.param_dtype, name="norm"
-            )(x, train=train and not self.norm_frozen)
-        elif self.norm == "group":
-            x = GroupNorm(
-                self.norm_groups, self.norm_epsilon, self.param_dtype, name="norm"
-            )(x)
+        if self.norm is not None:
+            x = normalize(x, self.norm, train=train, param_dtype=self.param_dtype)
         return x if self.activation is None else self.activation(x)

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.norm import Norm
 from segjax.ops.resizing.resize import resize_nearest
 from segjax.types import Array, Dtype
 
@@ -25,20 +26,14 @@ class FPN(nn.Module):
     Attributes:
       features: channels of every map.
       extra_level: whether the last map is added.
-      norm: what follows each convolution: None, "batch" or "group".
-      norm_groups: groups of channels where they are normalised in groups.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
+      norm: what follows each convolution; None is nothing.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
 
     features: int = 256
     extra_level: bool = True
-    norm: str | None = None
-    norm_groups: int = 32
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
+    norm: Norm | None = None
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -78,9 +73,6 @@ class FPN(nn.Module):
             (kernel, kernel),
             activation=None,
             norm=self.norm,
-            norm_groups=self.norm_groups,
-            norm_momentum=self.norm_momentum,
-            norm_epsilon=self.norm_epsilon,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name=name,

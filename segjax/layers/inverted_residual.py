@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import Activation, ConvNorm, norm_options
+from segjax.layers.norm import Norm
 from segjax.types import Array, Dtype
 
 
@@ -63,9 +64,7 @@ class InvertedResidual(nn.Module):
       is_residual: whether the input is added.
       squeezed: channels in the middle of the squeeze and excitation; None is without.
       activation: after the first and the depthwise convolution; nothing follows the last.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -78,9 +77,7 @@ class InvertedResidual(nn.Module):
     is_residual: bool = False
     squeezed: int | None = None
     activation: Activation = jax.nn.relu6
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.conv_norm import ConvNorm, norm_options
+from segjax.layers.norm import Norm
 from segjax.ops.pooling.adaptive import adaptive_avg_pool, adaptive_max_pool
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype
@@ -34,9 +35,7 @@ class PyramidPooling(nn.Module):
       reduce: whether a 1x1 convolution brings each grid to `C / len(bins)` channels, so
         that all together have as many as the map.
       align_corners: how grids are resized.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -45,9 +44,7 @@ class PyramidPooling(nn.Module):
     pooling: str = "average"
     reduce: bool = True
     align_corners: bool = True
-    norm_momentum: float = 0.95
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm(momentum=0.95)
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 

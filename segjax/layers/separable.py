@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from segjax.layers.conv_norm import Activation, ConvNorm, norm_options
 from segjax.layers.initializers import Initializer, he_normal
+from segjax.layers.norm import Norm
 from segjax.ops.convolution.arguments import Padding
 from segjax.types import Array, Dtype
 
@@ -25,9 +26,7 @@ class SeparableConvNorm(nn.Module):
       padding: as in `ConvNorm`; None keeps the size at stride 1.
       dilation: spacing of the depthwise kernel's taps, in pixels.
       activation: what follows both norms; None is nothing.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows both convolutions.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
       depthwise_init: initial kernel of the depthwise step.
@@ -40,9 +39,7 @@ class SeparableConvNorm(nn.Module):
     padding: Padding | None = None
     dilation: int = 1
     activation: Activation | None = nn.relu
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
     depthwise_init: Initializer = he_normal()

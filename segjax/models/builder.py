@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +15,7 @@ from segjax.data.normalization import stored_scale
 from segjax.errors import UserError
 from segjax.layers.crf import DenseCRF
 from segjax.models import MODELS
+from segjax.models.groups import merge, with_values
 
 BACKBONE = "backbone"
 """The key of config.model that is a group itself: a name of `BACKBONES`, arguments."""
@@ -36,10 +37,11 @@ def build_model(
 
     Args:
       group: the name of the model and its arguments; `backbone` is such a group, too.
-        So are `network` and `crf` of a model around another one.
-      changes: arguments that are replaced, those of the backbone in a dict
-        `backbone`. An evaluation can ask for another output stride this way; the
-        parameters stay what they are.
+        So are `network` and `crf` of a model around another one. `norm` and the others of
+        `groups.VALUES` are groups without a name.
+      changes: arguments that are replaced, those of the backbone in a dict `backbone`,
+        those of another group in a dict of its name. An evaluation can ask for another
+        output stride this way; the parameters stay what they are.
       normalization: of the images, for models that undo it; None leaves them at their
         defaults.
 
@@ -49,15 +51,10 @@ def build_model(
     Raises:
       UserError: if a name or an argument is unknown or missing, or a value is refused.
     """
-    given = group.to_dict()
-    for key, value in (changes or {}).items():
-        nested = isinstance(value, Mapping) and isinstance(given.get(key), Mapping)
-        given[key] = {**given[key], **value} if nested else value
+    given = merge(group.to_dict(), changes or {})
     more: dict[str, Any] = {}
     if isinstance(given.get(BACKBONE), Mapping):
-        more[BACKBONE] = config_lib.build(
-            BACKBONES, given.pop(BACKBONE), f"model.{BACKBONE}"
-        )
+        more[BACKBONE] = _build(BACKBONES, given.pop(BACKBONE), f"model.{BACKBONE}")
     classes = {"num_classes": given.get("num_classes")}
     if isinstance(given.get(NETWORK), Mapping):
         inner = ml_collections.ConfigDict({**classes, **given.pop(NETWORK)})
@@ -66,7 +63,24 @@ def build_model(
         inner = ml_collections.ConfigDict({**classes, **given.pop(CRF)})
         more[CRF] = config_lib.call(DenseCRF, inner, f"model.{CRF}")
     more |= _undoing(given, normalization)
-    return config_lib.build(MODELS, given, "model", **more)
+    return _build(MODELS, given, "model", **more)
+
+
+def _build(
+    table: Mapping[str, Callable[..., Any]],
+    group: Mapping[str, Any],
+    key: str,
+    **more: Any,
+) -> nn.Module:
+    """Builds what a group names, its own groups first."""
+    network = table.get(str(group.get("name")))
+    if network is not None:
+        group = with_values(
+            network,
+            group,
+            lambda kind, given, name: config_lib.call(kind, given, f"{key}.{name}"),
+        )
+    return config_lib.build(table, group, key, **more)
 
 
 def _undoing(

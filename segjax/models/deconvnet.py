@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, input_window
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
+from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
-from segjax.layers.norm import BatchNorm
+from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.layers.unpool import pool, unpool
 from segjax.types import Array, Dtype, Outputs
 
@@ -81,9 +81,8 @@ class DeconvNet(nn.Module):
       depths: convolutions of each level.
       fc_features: channels of fc6 and fc7.
       window: side of the map that fc6 takes as a whole.
-      norm_momentum: share of the old running statistics that each step keeps. The
-        authors measure them anew after training instead.
-      norm_epsilon: added to the variance; 1e-9 in the release.
+      norm: what follows each convolution, of the kind "batch". The authors measure the
+        statistics anew after training, and add 1e-9 to the variance.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -93,8 +92,7 @@ class DeconvNet(nn.Module):
     depths: tuple[int, ...] = (2, 2, 3, 3, 3)
     fc_features: int = 4096
     window: int = 7
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -112,7 +110,7 @@ class DeconvNet(nn.Module):
                 f"depths holds one number a level, as features does; it has "
                 f"{len(self.depths)} for {len(self.features)}"
             )
-        check_fractions(norm_momentum=self.norm_momentum)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -159,13 +157,9 @@ class DeconvNet(nn.Module):
         return {"logits": logits.astype(jnp.float32)}
 
     def _normalized(self, x: Array, name: str, train: bool) -> Array:
-        norm = BatchNorm(
-            self.norm_momentum,
-            self.norm_epsilon,
-            self.param_dtype,
-            name=name.replace("conv", "norm") if name[0] == "c" else f"norm_{name}",
-        )
-        return nn.relu(norm(x, train=train))
+        name = name.replace("conv", "norm") if name[0] == "c" else f"norm_{name}"
+        types = {"param_dtype": self.param_dtype, "name": name}
+        return nn.relu(normalize(x, self.norm, train=train, **types))
 
     def layers(self) -> tuple[Layer, ...]:
         """The longest path, from the image down to fc7 and up again."""

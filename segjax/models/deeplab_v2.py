@@ -89,7 +89,7 @@ class DeepLabV2(nn.Module):
 
         ResNet-101, ASPP-L    44,048,532   `ResNet(101, output_stride=8,
           stem_pool="ceil", stride_on="1x1", dilate_first_block=True,
-          norm_frozen=True)`, scales=(1.0, 0.75, 0.5)
+          norm=Norm(frozen=True))`, scales=(1.0, 0.75, 0.5)
         VGG-16, ASPP-L        37,877,652   `VGG(pool_window=3, ceil_mode=True,
           output_stride=8)`, fc_features=1024
         ASPP-S                rates=(2, 4, 8, 12)

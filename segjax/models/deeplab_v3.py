@@ -22,6 +22,7 @@ from segjax.layers.attributes import (
 )
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
@@ -48,10 +49,7 @@ class DeepLabV3(nn.Module):
       aux_stage: where given, the map that an auxiliary classifier reads in training.
       align_corners: how the logits are interpolated.
       dropout_rate: share of ASPP's result dropped in training.
-      norm_momentum: share of the old running statistics that each step keeps, here and
-        not in the backbone.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -65,9 +63,7 @@ class DeepLabV3(nn.Module):
     aux_stage: str | None = None
     align_corners: bool = True
     dropout_rate: float = 0.1
-    norm_momentum: float = 0.9997
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm(momentum=0.9997)
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -76,9 +72,8 @@ class DeepLabV3(nn.Module):
         check_counts(
             num_classes=self.num_classes, rates=self.rates, features=self.features
         )
-        check_fractions(
-            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         if self.aux_stage is not None:
             check_stage("aux_stage", self.aux_stage, self.backbone)

@@ -23,6 +23,7 @@ from segjax.layers.attributes import (
 )
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.layers.separable import SeparableConvNorm
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
@@ -51,10 +52,7 @@ class DeepLabV3Plus(nn.Module):
       separable: whether the 3x3 convolutions of ASPP and decoder are separable.
       align_corners: how maps are interpolated.
       dropout_rate: share of ASPP's result dropped in training.
-      norm_momentum: share of the old running statistics that each step keeps, here and
-        not in the backbone.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -69,9 +67,7 @@ class DeepLabV3Plus(nn.Module):
     separable: bool = True
     align_corners: bool = True
     dropout_rate: float = 0.1
-    norm_momentum: float = 0.9997
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm(momentum=0.9997)
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -84,9 +80,8 @@ class DeepLabV3Plus(nn.Module):
             low_level_features=self.low_level_features,
             decoder_features=self.decoder_features,
         )
-        check_fractions(
-            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         check_stage("low_level_stage", self.low_level_stage, self.backbone)
         scaled_rates(self.rates, self.backbone.output_stride)

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from segjax.geometry.fields import Layer
 from segjax.geometry.padded import padded_geometry
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
+from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.layers.unpool import pool, unpool
 from segjax.layers.upsample import Upsample
 from segjax.ops.resizing.resize import (
@@ -56,8 +57,7 @@ class EncoderDecoder(nn.Module):
       features: channels of each level, from full resolution down.
       upsampling: the operator, a key of `UPSAMPLING`.
       skip: whether the encoder's maps are handed to the decoder.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance.
+      norm: what follows each convolution.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -66,8 +66,7 @@ class EncoderDecoder(nn.Module):
     features: tuple[int, ...] = (16, 32, 48, 64)
     upsampling: str = "index_unpooling"
     skip: bool = False
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -79,7 +78,7 @@ class EncoderDecoder(nn.Module):
             raise ValueError(f"upsampling is one of {known}, got {self.upsampling!r}")
         if not isinstance(self.skip, bool):
             raise ValueError(f"skip is True or False, got {self.skip!r}")
-        check_fractions(norm_momentum=self.norm_momentum)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -128,8 +127,7 @@ class EncoderDecoder(nn.Module):
     def _conv_norm(self, x: Array, features: int, name: str, train: bool) -> Array:
         layer = ConvNorm(
             features,
-            norm_momentum=self.norm_momentum,
-            norm_epsilon=self.norm_epsilon,
+            norm=self.norm,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name=name,

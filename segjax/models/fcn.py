@@ -20,6 +20,7 @@ from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.initializers import he_normal, zeros
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.layers.upsample import Upsample
 from segjax.ops.resizing.resize import crop, resize_bilinear
 from segjax.types import Array, Dtype, Outputs
@@ -63,10 +64,7 @@ class FCN(nn.Module):
         their own dropout behind fc6 and fc7.
       zero_scores: whether score layers start at zero; else as other convolutions do.
       aux_stage: where given, the map that an auxiliary classifier reads in training.
-      norm_momentum: share of the old running statistics that each step keeps, here and
-        not in the backbone.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits, and the last enlargement to them,
         are always float32.
       param_dtype: dtype in which parameters are stored.
@@ -83,9 +81,7 @@ class FCN(nn.Module):
     dropout_rate: float = 0.0
     zero_scores: bool = True
     aux_stage: str | None = None
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -103,9 +99,8 @@ class FCN(nn.Module):
                 f"skip_scales holds one number for each of the skips {self.skips}, or "
                 f"none, got {self.skip_scales}"
             )
-        check_fractions(
-            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         coarse, targets = self._paths
         minimum_side(coarse, targets, self.upsampling != "resize")

@@ -17,11 +17,11 @@ from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import (
     check_counts,
     check_dtypes,
-    check_fractions,
     check_stage,
 )
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
@@ -39,10 +39,7 @@ class LRASPP(nn.Module):
       low_level_stage: the backbone's map at stride 8 whose scores are added.
       features: channels of the head.
       align_corners: how maps are interpolated.
-      norm_momentum: share of the old running statistics that each step keeps, here and
-        not in the backbone.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -52,16 +49,14 @@ class LRASPP(nn.Module):
     low_level_stage: str = "stage3"
     features: int = 128
     align_corners: bool = False
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     def __post_init__(self) -> None:
         """Checks the attributes when the network is made, before anything is traced."""
         check_counts(num_classes=self.num_classes, features=self.features)
-        check_fractions(norm_momentum=self.norm_momentum)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         check_stage("low_level_stage", self.low_level_stage, self.backbone)
         super().__post_init__()

@@ -16,6 +16,7 @@ from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
+from segjax.layers.norm import BATCH, Norm, check_norm
 from segjax.layers.pyramid_pooling import POOLINGS, PyramidPooling
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
@@ -43,10 +44,7 @@ class PSPNet(nn.Module):
       aux_stage: the map that the auxiliary classifier reads in training; None is none.
       align_corners: how grids and logits are interpolated.
       dropout_rate: share dropped in training before each of the two classifiers.
-      norm_momentum: share of the old running statistics that each step keeps, here and
-        not in the backbone.
-      norm_epsilon: added to the variance.
-      norm_frozen: whether the running statistics are used and kept in training, too.
+      norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -60,9 +58,7 @@ class PSPNet(nn.Module):
     aux_stage: str | None = "stage4"
     align_corners: bool = True
     dropout_rate: float = 0.1
-    norm_momentum: float = 0.95
-    norm_epsilon: float = 1e-5
-    norm_frozen: bool = False
+    norm: Norm = Norm(momentum=0.95)
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -77,9 +73,8 @@ class PSPNet(nn.Module):
             raise ValueError(
                 f"pooling is one of {tuple(POOLINGS)}, got {self.pooling!r}"
             )
-        check_fractions(
-            dropout_rate=self.dropout_rate, norm_momentum=self.norm_momentum
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 

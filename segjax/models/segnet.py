@@ -16,7 +16,7 @@ from segjax.geometry.padded import padded_geometry
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
-from segjax.layers.norm import BatchNorm
+from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.layers.unpool import pool, unpool
 from segjax.types import Array, Dtype, Outputs
 
@@ -29,7 +29,7 @@ class SegNet(nn.Module):
 
     The paper's own: `SegNet(num_classes=11)`, 29,449,355 parameters for RGB. Any size is
     accepted: pooling rounds up (360x480 becomes 23x30 and 12x15), and unpooling goes back
-    to the size it came from. The encoder has the names of `VGG(batch_norm=True)`.
+    to the size it came from. The encoder has the names of `VGG(norm=Norm())`.
 
     Attributes:
       num_classes: channels of the logits, K.
@@ -39,9 +39,8 @@ class SegNet(nn.Module):
         level 3 on; 0.5 is Bayesian SegNet.
       sample: whether dropout acts in evaluation, too: then each pass with another key
         "dropout" is one sample of Bayesian SegNet.
-      norm_momentum: share of the old running statistics that each step keeps. The
-        authors measure them anew after training instead.
-      norm_epsilon: added to the variance; 1e-9 in the release.
+      norm: what follows each convolution, of the kind "batch". The authors measure the
+        statistics anew after training, and add 1e-9 to the variance.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -51,8 +50,7 @@ class SegNet(nn.Module):
     depths: tuple[int, ...] = (2, 2, 3, 3, 3)
     dropout_rate: float = 0.0
     sample: bool = False
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -66,9 +64,8 @@ class SegNet(nn.Module):
                 f"depths holds one number a level, as features does; it has "
                 f"{len(self.depths)} for {len(self.features)}"
             )
-        check_fractions(
-            norm_momentum=self.norm_momentum, dropout_rate=self.dropout_rate
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -109,10 +106,8 @@ class SegNet(nn.Module):
             param_dtype=self.param_dtype,
             name=f"conv{name}",
         )(x)
-        norm = BatchNorm(
-            self.norm_momentum, self.norm_epsilon, self.param_dtype, name=f"norm{name}"
-        )
-        return nn.relu(norm(x, train=train))
+        types = {"param_dtype": self.param_dtype, "name": f"norm{name}"}
+        return nn.relu(normalize(x, self.norm, train=train, **types))
 
     def _dropout(self, x: Array, level: int, name: str, train: bool) -> Array:
         """Drops activations from level 3 on."""

@@ -20,7 +20,7 @@ from segjax.geometry.padded import padded_geometry
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
-from segjax.layers.norm import BatchNorm
+from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.layers.unpool import pool, unpool
 from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.normalization.local_response import local_response_norm
@@ -116,9 +116,8 @@ class SegNetBasic(nn.Module):
       dropout_rate: share of activations dropped behind the encoders and decoders from
         level 3 on; 0.5 is Bayesian SegNet-Basic.
       sample: whether dropout acts in evaluation, too (see `SegNet`).
-      norm_momentum: share of the old running statistics that each step keeps. The
-        authors measure them anew after training instead.
-      norm_epsilon: added to the variance; 1e-9 in the release.
+      norm: what follows each convolution, of the kind "batch". The authors measure the
+        statistics anew after training, and add 1e-9 to the variance.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -128,8 +127,7 @@ class SegNetBasic(nn.Module):
     decoder: str = "segnet_basic"
     dropout_rate: float = 0.0
     sample: bool = False
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
+    norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -146,9 +144,8 @@ class SegNetBasic(nn.Module):
                 f"features must be the same number on each level for the decoder "
                 f"{self.decoder}, got {self.features}"
             )
-        check_fractions(
-            norm_momentum=self.norm_momentum, dropout_rate=self.dropout_rate
-        )
+        check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -230,10 +227,8 @@ class SegNetBasic(nn.Module):
             param_dtype=self.param_dtype,
             name=f"conv{name}",
         )(x)
-        norm = BatchNorm(
-            self.norm_momentum, self.norm_epsilon, self.param_dtype, name=f"norm{name}"
-        )
-        return norm(x, train=train)
+        types = {"param_dtype": self.param_dtype, "name": f"norm{name}"}
+        return normalize(x, self.norm, train=train, **types)
 
     def _dropout(self, x: Array, level: int, name: str, train: bool) -> Array:
         """Drops activations from level 3 on."""

@@ -15,9 +15,9 @@ import numpy as np
 
 from segjax.geometry.fields import Layer
 from segjax.geometry.tiles import Geometry
-from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
+from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.conv import Conv
-from segjax.layers.norm import BatchNorm
+from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype, Outputs
 
@@ -36,9 +36,9 @@ class PatchClassifier(nn.Module):
       features: channels of each convolution.
       fc_features: channels of the first fully connected layer.
       window: side of the map that it sees.
-      batch_norm: whether batch normalisation follows each pooling but the last.
+      norm: what follows each pooling but the last, of the kind "batch"; None is
+        nothing.
       dense: whether the poolings move by one pixel, and what follows is dilated.
-      norm_momentum: share of the old running statistics that each step keeps.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -48,9 +48,8 @@ class PatchClassifier(nn.Module):
     features: int
     fc_features: int
     window: int
-    batch_norm: bool
+    norm: Norm | None
     dense: bool
-    norm_momentum: float
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -70,11 +69,9 @@ class PatchClassifier(nn.Module):
                 dilation *= 2
             else:
                 x = max_pool(x, window=2)
-            if self.batch_norm and i < len(self.kernels):
-                norm = BatchNorm(
-                    self.norm_momentum, param_dtype=self.param_dtype, name=f"norm{i}"
-                )
-                x = norm(x, train=train)
+            if self.norm is not None and i < len(self.kernels):
+                named = {"param_dtype": self.param_dtype, "name": f"norm{i}"}
+                x = normalize(x, self.norm, train=train, **named)
         kernel = (self.window, self.window)
         x = Conv(self.fc_features, kernel, dilation=dilation, **types, name="fc")(x)
         return Conv(self.num_classes, (1, 1), **types, name="logits")(nn.relu(x))
@@ -92,8 +89,8 @@ class SlidingWindow(nn.Module):
     Ciresan's N4, as far as it is known: `SlidingWindow(num_classes=2)`, 219,290
     parameters for one input channel. N3, after the re-implementation of
     mjpekala/bio-segmentation: `SlidingWindow(2, kernels=(5, 5, 5), patch=65,
-    batch_norm=True)`. The activations are ReLUs in both. The patches are not padded:
-    whoever predicts mirrors the image at its border.
+    norm=Norm(momentum=0.95))`. The activations are ReLUs in both. The patches are not
+    padded: whoever predicts mirrors the image at its border.
 
     Attributes:
       num_classes: channels of the logits, K.
@@ -101,10 +98,10 @@ class SlidingWindow(nn.Module):
       features: channels of each convolution.
       fc_features: channels of the fully connected layer before the logits.
       patch: side of a patch in pixels, odd.
-      batch_norm: whether batch normalisation follows each pooling but the last.
+      norm: what follows each pooling but the last, of the kind "batch"; None is
+        nothing.
       form: "dense" (one pass over the image) or "patches" (patch by patch). Both take
         the same parameters and give the same logits.
-      norm_momentum: share of the old running statistics that each step keeps.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -114,9 +111,8 @@ class SlidingWindow(nn.Module):
     features: int = 48
     fc_features: int = 200
     patch: int = 95
-    batch_norm: bool = False
+    norm: Norm | None = None
     form: str = "dense"
-    norm_momentum: float = 0.95
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -129,7 +125,7 @@ class SlidingWindow(nn.Module):
             fc_features=self.fc_features,
             patch=self.patch,
         )
-        check_fractions(norm_momentum=self.norm_momentum)
+        check_norm(self.norm, (*BATCH, None))
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         if self.form not in FORMS:
             raise ValueError(f'form is "dense" or "patches", got {self.form!r}')
@@ -162,9 +158,8 @@ class SlidingWindow(nn.Module):
             self.features,
             self.fc_features,
             self._sides()[-1],
-            self.batch_norm,
+            self.norm,
             dense,
-            self.norm_momentum,
             self.dtype,
             self.param_dtype,
             name="classifier",

@@ -19,16 +19,13 @@ from segjax.layers.attributes import (
     is_count,
 )
 from segjax.layers.conv import Conv, UpConv
-from segjax.layers.norm import BatchNorm
+from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.ops.pooling.windowed import max_pool
 from segjax.ops.resizing.resize import center_crop
 from segjax.types import Array, Dtype, Outputs
 
 MARGINS = {"VALID": 0, "SAME": 1}
 """Rows of zeros that each side of a 3x3 convolution gets."""
-
-MOMENTUM = 0.95
-"""What the running statistics keep at each step: a mean over about 20 small batches."""
 
 
 class DoubleConv(nn.Module):
@@ -37,14 +34,14 @@ class DoubleConv(nn.Module):
     Attributes:
       features: output channels of both.
       padding: "VALID" or "SAME".
-      batch_norm: whether each convolution is followed by batch normalisation.
+      norm: what follows each convolution, of the kind "batch"; None is nothing.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
 
     features: int
     padding: str
-    batch_norm: bool = False
+    norm: Norm | None = None
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -55,16 +52,14 @@ class DoubleConv(nn.Module):
             x = Conv(
                 self.features,
                 padding=MARGINS[self.padding],
-                use_bias=not self.batch_norm,
+                use_bias=self.norm is None,
                 dtype=self.dtype,
                 param_dtype=self.param_dtype,
                 name=f"conv{i}",
             )(x)
-            if self.batch_norm:
-                norm = BatchNorm(
-                    momentum=MOMENTUM, param_dtype=self.param_dtype, name=f"norm{i}"
-                )
-                x = norm(x, train=train)
+            if self.norm is not None:
+                types = {"param_dtype": self.param_dtype, "name": f"norm{i}"}
+                x = normalize(x, self.norm, train=train, **types)
             x = nn.relu(x)
         return x
 
@@ -79,7 +74,7 @@ class UNet(nn.Module):
       num_classes: channels of the logits, K.
       features: channels of each level, from full resolution to the bottom.
       padding: "VALID" (the paper: the output is smaller than the input) or "SAME".
-      batch_norm: whether each 3x3 convolution is followed by batch normalisation.
+      norm: what follows each convolution, of the kind "batch"; None is nothing.
       dropout_rate: share of activations dropped at the last level with a skip and at
         the bottom.
       dtype: dtype of the computation; the logits are always float32.
@@ -89,7 +84,7 @@ class UNet(nn.Module):
     num_classes: int
     features: tuple[int, ...] = (64, 128, 256, 512, 1024)
     padding: str = "VALID"
-    batch_norm: bool = False
+    norm: Norm | None = None
     dropout_rate: float = 0.5
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
@@ -108,6 +103,7 @@ class UNet(nn.Module):
             )
         check_counts(num_classes=self.num_classes)
         check_fractions(dropout_rate=self.dropout_rate)
+        check_norm(self.norm, (*BATCH, None))
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         super().__post_init__()
 
@@ -124,9 +120,7 @@ class UNet(nn.Module):
         deepest = len(levels)
 
         def double_conv(x: Array, features: int, name: str) -> Array:
-            block = DoubleConv(
-                features, self.padding, self.batch_norm, **types, name=name
-            )
+            block = DoubleConv(features, self.padding, self.norm, **types, name=name)
             return block(x, train=train)
 
         def dropout(x: Array, name: str) -> Array:

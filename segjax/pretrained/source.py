@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.backbones import BACKBONES
-from segjax.errors import UserError, suggestion
+from segjax.errors import UserError, shown, suggestion
 from segjax.models import MODELS
+from segjax.models.groups import with_values
 from segjax.pretrained.convert import Names, State, modules_of
 
 IMAGE_SHAPE = (1, 224, 224, 3)
@@ -111,16 +112,24 @@ def build(group: Mapping[str, Any], *, what: str) -> nn.Module:
     given = dict(group)
     name = given.pop("name")
     table: Mapping[str, Any] = BACKBONES if name in BACKBONES else MODELS
-    fields = {field.name for field in dataclasses.fields(table[name])}
+    if isinstance(given.get("backbone"), Mapping):
+        given["backbone"] = build(given["backbone"], what=what)
+    make = lambda made, given, key: _made(made, given, what, f"{key} of {name}")
+    return _made(table[name], with_values(table[name], given, make), what, name)
+
+
+def _made(made: type[Any], given: Any, what: str, name: str) -> Any:
+    """Calls a dataclass with attributes that it has; errors say for what."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{what}: {name} is {shown(given)}; it must be a dict.")
+    fields = {field.name for field in dataclasses.fields(made)} - {"parent", "name"}
     for key in given:
-        if key not in fields - {"parent", "name"}:
+        if key not in fields:
             raise UserError(
                 f'{what}: {name} has no attribute "{key}".{suggestion(key, fields)}'
             )
-    if isinstance(given.get("backbone"), Mapping):
-        given["backbone"] = build(given["backbone"], what=what)
     try:
-        return table[name](**given)
+        return made(**given)
     except (TypeError, ValueError) as error:
         raise UserError(f"{what}: {str(error).rstrip('.')}.") from error
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.errors import UserError
+from segjax.models.groups import merge
 from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 
@@ -85,9 +86,9 @@ def load(
       skip: foreign modules that are left out, as "fc": a backbone needs no classifier.
       seed: of the classifiers that are drawn.
       **overrides: attributes of the model that are to differ, as `dtype`, or
-        `backbone={"output_stride": 16}`, or `norm_epsilon=1e-5` for a detector that
-        was trained by torchvision's scripts: `torchvision/*_fpn` (not `_v2`) mean the
-        published weights, which torchvision uses with an epsilon of 0.
+        `backbone={"output_stride": 16}`, or `backbone={"norm": {"epsilon": 1e-5}}` for a
+        detector that was trained by torchvision's scripts: `torchvision/*_fpn` (not
+        `_v2`) mean the published weights, which torchvision uses with an epsilon of 0.
 
     Returns:
       The module, and its collections for `model.apply(variables, image, train=False)`.
@@ -124,7 +125,7 @@ def load(
         # An auxiliary head that the weights lack, the network lacks, too.
         heads += [m for m in entry.classifier if m not in entry.auxiliary]
         fresh = {entry.names[head] for head in heads}
-    model = build(overridden(group, overrides), what=source)
+    model = build(merge(group, overrides), what=source)
     variables = convert.convert(
         state,
         entry.names,
@@ -242,17 +243,6 @@ def tensors(
     return convert.drop(state, skip, source=what)
 
 
-def overridden(
-    group: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Replaces attributes of a group, those of its backbone one by one."""
-    changed = dict(group)
-    for key, value in overrides.items():
-        nested = isinstance(value, Mapping) and isinstance(group.get(key), Mapping)
-        changed[key] = {**group[key], **value} if nested else value
-    return changed
-
-
 def hint(source: str, names: Iterable[str]) -> str:
     """Ends a message about weights that do not fit: whose they are, by their names."""
     names = list(map(str, names))
@@ -288,17 +278,3 @@ def _draw(model: nn.Module, modules: set[str], seed: int) -> dict[str, Any]:
             node = node.setdefault(part, {})
         node[last] = leaves
     return {"params": tree}
-
-
-def merge(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Puts the leaves of one tree in the place of another's.
-
-    Example:
-      >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
-      {'a': {'x': 1, 'y': 3}}
-    """
-    merged = dict(base)
-    for key, value in more.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged

@@ -33,7 +33,9 @@ def vgg(depth: int, *, batch_norm: bool) -> Source:
             i += 3 if batch_norm else 2
         i += 1  # the pooling
     names |= {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
-    group = {"name": "vgg", "depth": depth, "batch_norm": batch_norm}
+    group: dict[str, Any] = {"name": "vgg", "depth": depth}
+    if batch_norm:
+        group["norm"] = {"kind": "batch"}
     return Source(group, names, classifier=("classifier.6",), top=("classifier.",))
 
 
@@ -72,7 +74,7 @@ def googlenet() -> Source:
         names |= conv_norm(f"{theirs}.conv", f"{theirs}.bn", ours)
     group = {
         "name": "googlenet",
-        "batch_norm": True,
+        "norm": {"kind": "batch", "epsilon": 1e-3},
         "lrn": False,
         "wide_kernel": 3,
         "last_pool": 2,
@@ -247,7 +249,7 @@ def deeplab_v3(
         "refine": True,
         "align_corners": False,
         "dropout_rate": 0.5,
-        "norm_momentum": 0.9,
+        "norm": {"momentum": 0.9},
     }
     return Source(
         group,

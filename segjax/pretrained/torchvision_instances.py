@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from segjax.models.groups import merge
 from segjax.pretrained.convert import prefixed
 from segjax.pretrained.source import Source
 from segjax.pretrained.torchvision import conv_norm, resnet
@@ -33,10 +34,12 @@ PUBLISHED_EPSILON = 0.0
 """Of the frozen norms, with torchvision's published weights of the first versions."""
 
 SECOND = {
-    "norm": "batch",
-    "rpn_depth": 2,
-    "box_conv_features": (256, 256, 256, 256),
-    "box_features": (1024,),
+    "norm": {"kind": "batch"},
+    "rpn": {"depth": 2},
+    "roi_heads": {
+        "box_conv_features": (256, 256, 256, 256),
+        "box_features": (1024,),
+    },
 }
 """What differs in the second version of the detectors, after Li et al., 2021, arXiv
 2111.11429."""
@@ -95,12 +98,17 @@ def _detector(names: dict[str, str], group: dict[str, Any], *heads: str) -> Sour
     )
 
 
-def _group(second: bool, **attributes: Any) -> dict[str, Any]:
-    backbone = {"name": "resnet", "depth": 50, "norm_frozen": not second}
+def _group(second: bool, **heads: Any) -> dict[str, Any]:
+    norm: dict[str, Any] = {"frozen": not second}
     if not second:
-        backbone["norm_epsilon"] = PUBLISHED_EPSILON
-    group = {"name": "mask_rcnn", "backbone": backbone, "aligned": False}
-    return group | (SECOND if second else {}) | attributes
+        norm["epsilon"] = PUBLISHED_EPSILON
+    group = {
+        "name": "mask_rcnn",
+        "backbone": {"name": "resnet", "depth": 50, "norm": norm},
+        "roi_pooling": {"aligned": False},
+        "roi_heads": heads,
+    }
+    return merge(group, SECOND) if second else group
 
 
 def _detector_names(second: bool) -> dict[str, str]:

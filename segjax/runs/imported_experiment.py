@@ -18,7 +18,7 @@ from segjax.data.datasets.coco.categories import RAW_CLASSES, coco_specs
 from segjax.data.files.palette import voc_colors
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
-from segjax.models import MODELS
+from segjax.models.mask_rcnn.attributes import RoIHeads
 from segjax.tasks.semantic.crf import CRF
 
 CHANNELS = 3
@@ -100,11 +100,11 @@ def _detector(group: dict[str, Any]) -> Imported:
     """COCO's names where the number of classes is COCO's, and training as in torchvision's
     scripts (references/detection), with the batch and the steps of Detectron's "1x".
     """
-    spec, objects = coco_specs(group["num_classes"], group.get("keypoints"))
+    heads = RoIHeads(**group.get("roi_heads", {}))
+    spec, objects = coco_specs(group["num_classes"], heads.keypoints)
     raw_ids = group["num_classes"] == RAW_CLASSES
     data: dict[str, Any] = {"name": "coco", "raw_ids": raw_ids, "skip_invalid": True}
-    masks = config_lib.argument(MODELS[DETECTOR], group, "masks")
-    best = "mask_AP" if masks else "box_AP"
+    best = "mask_AP" if heads.masks else "box_AP"
     if objects.keypoints is not None:
         data = {
             "name": "coco",

@@ -17,6 +17,7 @@ import numpy as np
 from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.models.builder import BACKBONE
+from segjax.models.groups import merge
 from segjax.pretrained import convert, sources
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
@@ -70,8 +71,8 @@ class Weights:
         statistics = self.variables.get("batch_stats", {})
         return dataclasses.replace(
             state,
-            params=sources.merge(state.params, self.variables["params"]),
-            batch_stats=sources.merge(state.batch_stats, statistics),
+            params=merge(state.params, self.variables["params"]),
+            batch_stats=merge(state.batch_stats, statistics),
         )
 
 
@@ -141,12 +142,13 @@ def read(
 
 def _check_epsilon(entry: Source, named: Initialization, model: nn.Module) -> None:
     """Warns of frozen norms whose epsilon is not that of the weights."""
-    theirs = entry.group.get(BACKBONE, {}).get("norm_epsilon")
-    ours = getattr(getattr(model, BACKBONE, None), "norm_epsilon", theirs)
+    theirs = entry.group.get(BACKBONE, {}).get("norm", {}).get("epsilon")
+    norm = getattr(getattr(model, BACKBONE, None), "norm", None)
+    ours = getattr(norm, "epsilon", theirs)
     if theirs is not None and ours != theirs:
         log.warning(
             "config.model has norms with an epsilon of %g, but the published weights of "
-            "%s are for %g: set config.model.norm_epsilon, unless you trained them.",
+            "%s are for %g: set config.model.backbone.norm.epsilon, unless you trained them.",
             ours,
             named.source,
             theirs,

@@ -11,9 +11,10 @@ import pytest
 from segjax.backbones.googlenet import GoogLeNet
 from segjax.backbones.vgg import convolutionalize
 from segjax.geometry.fields import output_size, receptive_field
+from segjax.layers.norm import Norm
 
 TORCHVISION = {
-    "batch_norm": True,
+    "norm": Norm(epsilon=1e-3),
     "lrn": False,
     "wide_kernel": 3,
     "last_pool": 2,
@@ -127,7 +128,7 @@ def test_transformed_inputs_lie_between_minus_one_and_one():
         ({"width": 0.0}, "width is more than 0, got 0"),
         ({"first_padding": -3}, "first_padding is at least 0"),
         ({"dropout_rate": 1.0}, "dropout_rate"),
-        ({"norm_momentum": -0.1}, "norm_momentum is at least 0 and less than 1"),
+        ({"norm": Norm("group")}, 'norm is a Norm of the kind "batch" or None'),
         ({"dtype": "bool"}, "dtype is a dtype of real numbers"),
     ],
 )

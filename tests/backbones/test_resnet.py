@@ -11,6 +11,7 @@ import pytest
 from segjax.backbones import BACKBONES
 from segjax.backbones.resnet import ResNet
 from segjax.geometry.fields import output_size, receptive_field
+from segjax.layers.norm import Norm
 
 STAGES = [f"stage{i}" for i in range(1, 6)]
 CAFFE = {"stem_pool": "ceil", "stride_on": "1x1", "dilate_first_block": True}
@@ -264,7 +265,7 @@ def test_running_statistics_move_in_training():
 
 
 def test_frozen_statistics_stay_in_training():
-    variables, outputs, changed = trained_once(norm_frozen=True)
+    variables, outputs, changed = trained_once(norm=Norm(frozen=True))
     jax.tree.map(
         np.testing.assert_array_equal, variables["batch_stats"], changed["batch_stats"]
     )
@@ -319,8 +320,12 @@ def test_configs_find_it_by_name():
         ({"features": 0}, "features is at least 1, got 0"),
         ({"num_classes": 0}, "num_classes is at least 1, got 0"),
         (
-            {"norm_momentum": 1.0},
-            "norm_momentum is at least 0 and less than 1, got 1.0",
+            {"norm": None},
+            'norm is a Norm of the kind "batch" or "group", got None',
+        ),
+        (
+            {"features": 6, "norm": Norm("group", groups=4)},
+            "features is 6, which norm.groups, 4, does not divide",
         ),
         (
             {"dtype": "int32"},

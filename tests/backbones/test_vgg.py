@@ -9,6 +9,7 @@ import pytest
 
 from segjax.backbones.vgg import CONVOLUTIONS, VGG, convolutionalize
 from segjax.geometry.fields import output_size, receptive_field
+from segjax.layers.norm import Norm
 
 FCN = {"first_padding": 100, "ceil_mode": True, "fully_convolutional": True}
 NARROW = {"features": (4, 6, 8, 8, 8), "fc_features": 32, "dropout_rate": 0.0}
@@ -40,7 +41,7 @@ def drawn(model, shape, seed=0):
     [
         (VGG(), 14_714_688),
         (VGG(num_classes=1000), 138_357_544),
-        (VGG(num_classes=1000, batch_norm=True), 138_365_992),
+        (VGG(num_classes=1000, norm=Norm()), 138_365_992),
         (VGG(depth=11, num_classes=1000), 132_863_336),
         (VGG(depth=19, num_classes=1000), 143_667_240),
         (VGG(**FCN), 14_714_688 + 102_764_544 + 16_781_312),
@@ -181,10 +182,10 @@ def test_dense_weights_of_another_layout_are_refused(shape, sentence):
 
 
 def test_frozen_norms_keep_their_statistics_in_training():
-    model = VGG(depth=11, batch_norm=True, **NARROW)
+    model = VGG(depth=11, norm=Norm(), **NARROW)
     image, variables = drawn(model, (1, 33, 33, 3))
     for frozen in (False, True):
-        _, changed = model.clone(norm_frozen=frozen).apply(
+        _, changed = model.clone(norm=Norm(frozen=frozen)).apply(
             variables, image, train=True, mutable=["batch_stats"]
         )
         same = jax.tree.map(
@@ -207,7 +208,7 @@ def test_frozen_norms_keep_their_statistics_in_training():
         ({"first_padding": -1}, "first_padding is at least 0"),
         ({"num_classes": 0}, "num_classes is an integer"),
         ({"dropout_rate": 1.0}, "dropout_rate"),
-        ({"norm_momentum": 1.0}, "norm_momentum is at least 0 and less than 1"),
+        ({"norm": Norm("group")}, 'norm is a Norm of the kind "batch" or None'),
         ({"dtype": "int32"}, "dtype is a dtype of real numbers"),
     ],
 )
@@ -238,7 +239,7 @@ def test_scores_are_those_of_torchvision(torchvision, batch_norm, size):
         layers, torch.nn.AdaptiveAvgPool2d(7), torch.nn.Flatten(), head
     ).eval()
     params, stats = _converted(layers, head)
-    model = VGG(num_classes=10, batch_norm=batch_norm, fc_features=8)
+    model = VGG(num_classes=10, norm=Norm() if batch_norm else None, fc_features=8)
     image = np.random.default_rng(0).normal(size=(1, *size, 3)).astype(np.float32)
     with torch.no_grad():
         expected = reference(torch.from_numpy(image.transpose(0, 3, 1, 2).copy()))

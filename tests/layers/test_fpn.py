@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.layers.fpn import FPN
+from segjax.layers.norm import Norm
 from segjax.ops.convolution.convolve import conv
 
 
@@ -64,12 +65,12 @@ def test_without_the_additional_level_there_are_as_many_maps_as_stages(stages):
     ("norm", "leaves"),
     [
         (None, {"kernel", "bias"}),
-        ("batch", {"kernel", "scale", "bias", "mean", "var"}),
-        ("group", {"kernel", "scale", "bias"}),
+        (Norm(), {"kernel", "scale", "bias", "mean", "var"}),
+        (Norm("group", groups=2), {"kernel", "scale", "bias"}),
     ],
 )
 def test_convolutions_have_a_bias_or_a_norm(stages, norm, leaves):
-    module = FPN(features=4, norm=norm, norm_groups=2)
+    module = FPN(features=4, norm=norm)
     init = lambda x: module.init(jax.random.key(0), x, train=False)
     flat = jax.tree_util.tree_leaves_with_path(jax.eval_shape(init, stages))
     assert {path[-1].key for path, _ in flat} == leaves

@@ -22,6 +22,7 @@ from segjax.geometry.fields import Layer, output_size, receptive_field
 from segjax.geometry.tiles import Geometry
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.crf import DenseCRF
+from segjax.layers.norm import Norm
 from segjax.losses import cross_entropy
 from segjax.models import (
     CRFRNN,
@@ -95,7 +96,7 @@ DEEPLAB_RESNET = ResNet(
     stem_pool="ceil",
     stride_on="1x1",
     dilate_first_block=True,
-    norm_frozen=True,
+    norm=Norm(frozen=True),
 )
 FRONT_END = VGG(padding=0, first_padding=0, output_stride=8, fully_convolutional=True)
 
@@ -345,14 +346,14 @@ CASES = {
     ],
     "unet": [
         Case(
-            UNet(2, features=(3, 4, 5), padding=padding, batch_norm=batch_norm),
+            UNet(2, features=(3, 4, 5), padding=padding, norm=norm),
             side,
             UNet(2, padding=padding),
             188 if padding == "VALID" else 64,
             31_030_658,
             204,
         )
-        for padding, side, batch_norm in (("SAME", 16, True), ("VALID", 44, False))
+        for padding, side, norm in (("SAME", 16, Norm()), ("VALID", 44, None))
     ],
 }
 EACH = [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.geometry.fields import receptive_field
+from segjax.layers.norm import Norm
 from segjax.models import DeconvNet
 from segjax.models.deconvnet import FullyConnectedTranspose
 from segjax.ops.convolution.transposed import conv_transpose
@@ -94,7 +95,7 @@ def test_spread_is_the_transposed_convolution(size):
 
 def test_a_point_comes_out_where_it_went_in():
     """fc6 takes each place of its window to a channel of its own, and `FullyConnectedTranspose` back."""
-    model = DeconvNet(1, (1,) * 5, (1,) * 5, fc_features=49, norm_epsilon=0.0)
+    model = DeconvNet(1, (1,) * 5, (1,) * 5, fc_features=49, norm=Norm(epsilon=0.0))
     shapes = abstract_of_one_channel(model)
 
     def leaf(path, x):

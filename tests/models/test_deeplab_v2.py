@@ -10,6 +10,7 @@ import pytest
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
 from segjax.geometry.fields import output_size, receptive_field
+from segjax.layers.norm import Norm
 from segjax.models.deeplab_v2 import DeepLabV2
 
 VGG16 = VGG(pool_window=3, ceil_mode=True, output_stride=8)
@@ -19,7 +20,7 @@ RESNET101 = ResNet(
     stem_pool="ceil",
     stride_on="1x1",
     dilate_first_block=True,
-    norm_frozen=True,
+    norm=Norm(frozen=True),
 )
 SMALL = VGG16.clone(depth=11, features=(2, 2, 3, 3, 3))
 

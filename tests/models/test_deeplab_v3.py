@@ -131,7 +131,7 @@ def test_parameter_counts_are_the_published_ones(model, expected):
 
 def test_norms_of_the_head_are_those_of_the_release():
     head = DeepLabV3(21, ResNet(50, output_stride=16))
-    assert head.norm_momentum == 0.9997
+    assert head.norm.momentum == 0.9997
 
 
 # One set of weights at two output strides

@@ -199,7 +199,7 @@ def test_an_input_pixel_changes_no_outputs_but_those_that_the_layers_say(upsampl
         ({"skip": "yes"}, "skip is True or False, got 'yes'"),
         ({"features": ()}, "features holds integers"),
         ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
-        ({"norm_momentum": 1.0}, "norm_momentum"),
+        ({"norm": None}, "norm"),
         ({"dtype": "int32"}, "dtype is a dtype of real numbers"),
     ],
 )

@@ -1,5 +1,6 @@
 """Mask R-CNN as a network: shapes, slots, padding, counts, gradients, bad input."""
 
+import dataclasses
 import functools
 import re
 
@@ -11,37 +12,43 @@ import pytest
 from segjax.backbones.resnet import ResNet
 from segjax.geometry.fields import receptive_field
 from segjax.layers.conv import Conv
+from segjax.layers.norm import Norm
 from segjax.losses.instance import mask_rcnn_loss
 from segjax.models import MaskRCNN
+from segjax.models.mask_rcnn.attributes import RPN, PostProcessing, RoIHeads, RoIPooling
 from segjax.models.mask_rcnn.heads import SelectClassMask
 
-BACKBONE = ResNet(18, features=4, norm="group", norm_groups=2)
+BACKBONE = ResNet(18, features=4, norm=Norm("group", groups=2))
 SMALL = MaskRCNN(
     3,
     BACKBONE,
     fpn_features=6,
-    anchor_sizes=(8.0, 16.0, 32.0, 64.0),
-    candidates=(24, 24),
-    proposals=(12, 8),
-    rpn_samples=16,
-    region_samples=8,
-    canonical_size=28.0,
-    box_size=3,
-    box_features=(8, 8),
-    mask_size=4,
-    mask_features=(5,),
-    keypoints=3,
-    keypoint_features=(5,),
-    score_threshold=0.1,
-    detection_candidates=16,
-    detections=6,
+    rpn=RPN(
+        anchor_sizes=(8.0, 16.0, 32.0, 64.0),
+        batch_size_per_image=16,
+        pre_nms_top_n=(24, 24),
+        post_nms_top_n=(12, 8),
+    ),
+    roi_pooling=RoIPooling(canonical_size=28.0),
+    roi_heads=RoIHeads(
+        box_size=3,
+        box_features=(8, 8),
+        batch_size_per_image=8,
+        mask_size=4,
+        mask_features=(5,),
+        keypoints=3,
+        keypoint_features=(5,),
+    ),
+    post_processing=PostProcessing(
+        score_thresh=0.1, pre_nms_top_n=16, detections_per_image=6
+    ),
 )
+KEYPOINTS = RoIHeads(masks=False, keypoints=17)
 QUICK = {"xla_backend_optimization_level": 0}
 V2 = {
-    "norm": "batch",
-    "rpn_depth": 2,
-    "box_conv_features": (256,) * 4,
-    "box_features": (1024,),
+    "norm": Norm(),
+    "rpn": RPN(depth=2),
+    "roi_heads": RoIHeads(box_conv_features=(256,) * 4, box_features=(1024,)),
 }
 
 
@@ -154,7 +161,7 @@ def test_detections_are_sorted_valid_first_and_inside_their_image(found):
         assert (np.diff(valid.astype(int)) <= 0).all()
         scores, boxes = found["scores"][row], found["boxes"][row]
         assert (np.diff(scores) <= 0).all()
-        assert (scores[valid] > SMALL.score_threshold).all()
+        assert (scores[valid] > SMALL.post_processing.score_thresh).all()
         assert (found["classes"][row][valid] > 0).all()
         assert (boxes >= 0).all()
         assert (boxes <= [height, width, height, width]).all()
@@ -250,8 +257,8 @@ def test_the_draw_follows_the_key():
     [
         ({}, 44_454_513),
         (V2, 46_359_409),
-        ({"masks": False}, 41_808_406),
-        ({"num_classes": 2, "masks": False, "keypoints": 17}, 59_190_378),
+        ({"roi_heads": RoIHeads(masks=False)}, 41_808_406),
+        ({"num_classes": 2, "roi_heads": KEYPOINTS}, 59_190_378),
     ],
     ids=["mask", "mask_v2", "faster", "keypoint"],
 )
@@ -265,7 +272,8 @@ def test_parameter_counts_are_those_of_torchvision(attributes, expected):
 
 
 def test_masks_of_all_classes_can_be_one():
-    model = SMALL.clone(class_agnostic=True)
+    heads = dataclasses.replace(SMALL.roi_heads, class_agnostic=True)
+    model = SMALL.clone(roi_heads=heads)
     init = lambda x: model.init_with_output(jax.random.key(0), x, train=False)
     outputs, shapes = jax.eval_shape(init, jnp.zeros((1, 64, 64, 3)))
     assert outputs["masks"].shape == (1, 6, 8, 8)
@@ -282,11 +290,6 @@ def test_layers_lead_to_the_coarsest_map_of_the_pyramid():
     assert receptive_field(layers).size == backbone.size + 2 * 32
 
 
-def test_norm_epsilon_is_that_of_the_backbone_too():
-    assert MaskRCNN(2, ResNet(50), norm_epsilon=0.0).backbone.norm_epsilon == 0.0
-    assert MaskRCNN(2, ResNet(50)).backbone.norm_epsilon == 1e-5
-
-
 def test_models_are_hashable_so_that_jit_can_hold_them():
     assert hash(SMALL) == hash(SMALL.clone())
 
@@ -301,30 +304,20 @@ def test_models_are_hashable_so_that_jit_can_hold_them():
             {"num_classes": 1},
             "num_classes counts the background and is at least 2, got 1",
         ),
-        ({"roi_method": "warp"}, "roi_method is one of ('align', 'pool'), got 'warp'"),
         (
-            {"rpn_iou": (0.7, 0.3)},
-            "rpn_iou is two numbers from 0 to 1, the smaller first, got (0.7, 0.3)",
-        ),
-        (
-            {"anchor_sizes": (32.0,)},
-            "anchor_sizes is one number a level and one more for an additional level, "
+            {"rpn": RPN(anchor_sizes=(32.0,))},
+            "rpn.anchor_sizes is one number a level and one more for an additional level, "
             "got (32.0,) for the levels ('stage2', 'stage3', 'stage4', 'stage5')",
         ),
-        ({"detection_iou": 1.5}, "detection_iou is from 0 to 1, got 1.5"),
-        ({"keypoints": 0}, "keypoints is None or at least 1, got 0"),
+        ({"roi_heads": None}, "roi_heads is RoIHeads(...), got None"),
         (
             {"norm": "layer"},
-            "norm is one of ('batch', 'group', None), got 'layer'",
+            'norm is a Norm of the kind "batch" or "group" or None, got \'layer\'',
         ),
         (
-            {"levels": ("stage9",), "anchor_sizes": (8.0,)},
+            {"levels": ("stage9",), "rpn": RPN(anchor_sizes=(8.0,))},
             "levels names no map of the backbone: stage is one of stage1 to stage5, got "
             "'stage9'",
-        ),
-        (
-            {"candidates": (8,)},
-            "candidates is two numbers, in training and in inference, got (8,)",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segjax.geometry.fields import receptive_field
+from segjax.layers.norm import Norm
 from segjax.models import SegNet
 from segjax.predict.tiled import Predictor
 
@@ -97,7 +98,9 @@ def test_receptive_fields_are_those_of_the_specification():
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_point_comes_out_where_it_went_in(depth):
     """Twenty odd sizes, each with a point in every place of a row and of a column."""
-    model = SegNet(1, features=(1,) * depth, depths=(1,) * depth, norm_epsilon=0.0)
+    model = SegNet(
+        1, features=(1,) * depth, depths=(1,) * depth, norm=Norm(epsilon=0.0)
+    )
     variables = passing_on(model)
     apply = jax.jit(lambda x: model.apply(variables, x, train=False)["logits"])
     rng = np.random.default_rng(depth)
@@ -111,7 +114,7 @@ def test_a_point_comes_out_where_it_went_in(depth):
 
 
 def test_a_point_comes_out_where_it_went_in_of_the_whole_network():
-    model = SegNet(1, features=(1,) * 5, norm_epsilon=0.0)
+    model = SegNet(1, features=(1,) * 5, norm=Norm(epsilon=0.0))
     image = np.zeros((4, 45, 61, 1), np.float32)
     places = [(0, 0), (44, 60), (22, 31), (43, 1)]
     for i, (row, column) in enumerate(places):

@@ -181,7 +181,7 @@ def test_the_image_is_normalised_across_its_channels():
             r"features must be the same number on each level.*got \(3, 4\)",
         ),
         ({"features": ()}, "features holds integers of at least 1"),
-        ({"norm_momentum": 1.5}, "norm_momentum is at least 0 and less than 1"),
+        ({"norm": None}, 'norm is a Norm of the kind "batch", got None'),
     ],
 )
 def test_wrong_attributes_are_refused_when_the_network_is_made(changes, sentence):

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from segjax.geometry.fields import receptive_field
+from segjax.layers.norm import Norm
 from segjax.models import SlidingWindow
 from segjax.predict.tiled import Predictor
 
 N4 = SlidingWindow(2)
-N3 = SlidingWindow(2, kernels=(5, 5, 5), patch=65, batch_norm=True)
+NORM = Norm(momentum=0.95)
+N3 = SlidingWindow(2, kernels=(5, 5, 5), patch=65, norm=NORM)
 SMALL = {
     "N4-like": SlidingWindow(3, (4, 3, 2), 4, 6, patch=27),
-    "N3-like, with a rest": SlidingWindow(3, (3, 2), 4, 6, patch=17, batch_norm=True),
+    "N3-like, with a rest": SlidingWindow(3, (3, 2), 4, 6, patch=17, norm=NORM),
 }
 
 

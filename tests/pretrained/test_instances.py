@@ -12,10 +12,11 @@ import pytest
 
 from segjax import pretrained
 from segjax.errors import UserError
+from segjax.models.groups import merge
 from segjax.ops.regions.masks import paste_masks
 from segjax.pretrained import convert
 from segjax.pretrained.source import abstract_variables, build
-from segjax.pretrained.sources import overridden, tensors
+from segjax.pretrained.sources import tensors
 from segjax.pretrained.torchvision_instances import renamed
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "instances.npz"
@@ -119,17 +120,18 @@ def test_rows_of_deltas_change_from_x_first_to_y_first():
 def test_epsilon_of_the_published_weights_reaches_the_backbone(source, hollow):
     group = pretrained.SOURCES[source].group_of(hollow(source))
     expected = 1e-5 if source.endswith("_v2") else 0.0
-    assert build(group, what="test").backbone.norm_epsilon == expected
-    for trained in ({"norm_epsilon": 1e-5}, {"backbone": {"norm_epsilon": 1e-5}}):
-        model = build(overridden(group, trained), what="test")
-        assert model.backbone.norm_epsilon == 1e-5
-        assert model.backbone.norm_frozen != source.endswith("_v2")
+    assert build(group, what="test").backbone.norm.epsilon == expected
+    trained = {"backbone": {"norm": {"epsilon": 1e-5}}}
+    model = build(merge(group, trained), what="test")
+    assert model.backbone.norm.epsilon == 1e-5
+    assert model.backbone.norm.frozen != source.endswith("_v2")
 
 
 def test_numbers_of_classes_and_keypoints_are_read_from_the_weights(hollow):
     source = "torchvision/keypointrcnn_resnet50_fpn"
     group = pretrained.SOURCES[source].group_of(hollow(source))
-    assert (group["num_classes"], group["keypoints"], group["masks"]) == (2, 17, False)
+    assert group["num_classes"] == 2
+    assert group["roi_heads"] == {"masks": False, "keypoints": 17}
     assert pretrained.SOURCES[MASK].group_of(hollow(MASK))["num_classes"] == 91
 
 
@@ -138,7 +140,9 @@ def test_detections_are_those_of_torchvision(golden, shapes_of, drawn, calm):
     """For an image whose sides 32 does not divide; others are in the parity tests."""
     height, width = 199, 301
     state = calm["calmed"](drawn.state_dict(shapes_of(MASK)))
-    model, variables = pretrained.load(MASK, state, norm_epsilon=1e-5)
+    model, variables = pretrained.load(
+        MASK, state, backbone={"norm": {"epsilon": 1e-5}}
+    )
     options = {"xla_backend_optimization_level": 0}
     apply = jax.jit(
         lambda v, x: model.apply(v, x, train=False), compiler_options=options

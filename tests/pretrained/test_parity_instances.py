@@ -17,6 +17,9 @@ from segjax.ops.regions.masks import paste_masks
 
 pytestmark = pytest.mark.parity
 
+TRAINED = {"norm": {"epsilon": 1e-5}}
+"""What the backbone has where its weights are not torchvision's published ones."""
+
 SIZES = ((256, 320), (199, 301))
 TOLERANCE = 1e-4
 """The largest difference, as a share of the largest value."""
@@ -48,7 +51,7 @@ def both(request, torchvision):
     state = calm["calmed"](drawn["state_dict"](shapes))
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
     # Without published weights, torchvision's norms have this epsilon.
-    model, variables = pretrained.load(request.param, state, norm_epsilon=1e-5)
+    model, variables = pretrained.load(request.param, state, backbone=TRAINED)
     apply = jax.jit(
         lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])
     )
@@ -124,7 +127,7 @@ def pooled(model, parts, boxes, size):
         size,
         image_size=tuple(4 * n for n in pyramid[0].shape[1:3]),
         method="align",
-        aligned=model.aligned,
+        aligned=model.roi_pooling.aligned,
         sampling_ratio=2,
         canonical_size=224.0,
         canonical_level=4,
@@ -137,9 +140,8 @@ def mask_logits(both, parts, found):
     model, variables = both.model, both.variables
     head = MaskHead(
         model.num_classes,
-        model.mask_features,
+        model.roi_heads.mask_features,
         norm=model.norm,
-        norm_epsilon=model.backbone.norm_epsilon,
     )
     own = {name: x["mask_head"] for name, x in variables.items() if "mask_head" in x}
     regions = pooled(model, parts, found["boxes"], 14)
@@ -179,7 +181,9 @@ def test_all_stages_and_the_detections_are_those_of_torchvision(both, size):
         assert (pasted != (found["masks"][:, 0] >= 0.5)).mean() < 1e-3
     if both.model.keypoints:
         regions = pooled(both.model, parts, found["boxes"], 14)
-        head = KeypointHead(both.model.keypoints, both.model.keypoint_features)
+        head = KeypointHead(
+            both.model.keypoints, both.model.roi_heads.keypoint_features
+        )
         params = both.variables["params"]["keypoint_head"]
         logits = jax.jit(head.apply)({"params": params}, regions)[0]
         assert_close(logits, maps(seen["keypoints"][1]))
@@ -209,7 +213,7 @@ def test_the_published_epsilon_is_that_of_torchvision(torchvision):
         expected = theirs.backbone.body(
             torch.from_numpy(np.array(image.transpose(0, 3, 1, 2)))
         )
-    for options, agree in (({}, True), ({"norm_epsilon": 1e-5}, False)):
+    for options, agree in (({}, True), ({"backbone": TRAINED}, False)):
         model, variables = pretrained.load(
             "torchvision/maskrcnn_resnet50_fpn", state, **options
         )

@@ -16,6 +16,8 @@ import pytest
 import segjax
 from segjax import pretrained
 from segjax.errors import UserError
+from segjax.layers.norm import Norm
+from segjax.models.groups import merge
 from segjax.pretrained import convert
 from segjax.pretrained.source import Source, abstract_variables, build
 from segjax.pretrained.sources import unwrapped
@@ -129,12 +131,15 @@ def test_a_backbone_has_a_classifier_if_its_weights_have_one(shapes_of, drawn):
 def test_attributes_are_overridden_those_of_the_backbone_one_by_one(hollow):
     source = "torchvision/fcn_resnet50"
     entry, state = pretrained.SOURCES[source], hollow(source)
-    group = segjax.pretrained.sources.overridden(
-        entry.group_of(state), {"backbone": {"output_stride": 16}, "dtype": "bfloat16"}
-    )
+    changes = {
+        "backbone": {"output_stride": 16, "norm": {"frozen": True}},
+        "dtype": "bfloat16",
+    }
+    group = merge(entry.group_of(state), changes)
     model = build(group, what="test")
     assert model.backbone.output_stride == 16
     assert model.backbone.depth == 50
+    assert model.backbone.norm == Norm(frozen=True)
     assert model.dtype == "bfloat16"
 
 

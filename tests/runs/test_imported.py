@@ -151,9 +151,9 @@ def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
 def test_the_epsilon_of_an_imported_detector_is_in_its_config(source):
     config = imported(source).config
     wanted = None if source.endswith("_v2") else 0.0
-    assert config.model.backbone.get("norm_epsilon") == wanted
-    config.model.backbone.norm_epsilon = 1e-5
-    assert make_task(config).model.backbone.norm_epsilon == 1e-5
+    assert config.model.backbone.norm.get("epsilon") == wanted
+    config.model.backbone.norm.epsilon = 1e-5
+    assert make_task(config).model.backbone.norm.epsilon == 1e-5
 
 
 def test_classes_without_names_have_numbers():

@@ -77,7 +77,7 @@ def diverging(smoke):
     smoke.num_steps, smoke.checkpoint_every, smoke.eval_every = 9, 1, 9
     smoke.schedule.learning_rate = 1e37
     smoke.schedule.warmup_steps = 0
-    smoke.model.batch_norm = False
+    smoke.model.norm = None
     smoke.optimizer = {"name": "sgd", "momentum": 0.0, "clip_norm": 1e30}
     return smoke
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from segjax.layers.norm import Norm
 from segjax.losses import LOSSES
 from segjax.models import UNet
 from segjax.training import optim
@@ -48,7 +49,7 @@ def assert_same(a, b):
 
 
 def test_a_step_is_pure_and_repeatable():
-    state, step = parts(small(batch_norm=True, dropout_rate=0.5))
+    state, step = parts(small(norm=Norm(momentum=0.95), dropout_rate=0.5))
     before = jax.device_get(state)
     first, second = step(state, batch_of()), step(state, batch_of())
     assert_same(first, second)
@@ -81,9 +82,9 @@ def test_without_dropout_the_step_number_does_not_matter():
     )
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_bfloat16_computes_and_float32_keeps(batch_norm):
-    model = small(dtype=jnp.bfloat16, batch_norm=batch_norm)
+@pytest.mark.parametrize("norm", [None, Norm()], ids=["bias", "norm"])
+def test_bfloat16_computes_and_float32_keeps(norm):
+    model = small(dtype=jnp.bfloat16, norm=norm)
     state, step = parts(model)
     new, metrics = step(state, batch_of())
     assert {x.dtype for x in jax.tree.leaves((new.params, new.batch_stats))} == {
@@ -94,12 +95,12 @@ def test_bfloat16_computes_and_float32_keeps(batch_norm):
     lowered = jax.jit(apply).lower(batch_of()["image"])
     assert lowered.out_info["logits"].dtype == jnp.float32
     assert "bf16" in lowered.as_text()
-    _, full = parts(small(batch_norm=batch_norm))[1](state, batch_of())
+    _, full = parts(small(norm=norm))[1](state, batch_of())
     assert float(metrics["loss"]) == pytest.approx(float(full["loss"]), rel=2e-2)
 
 
 def test_batch_statistics_follow_the_batch():
-    state, step = parts(small(batch_norm=True))
+    state, step = parts(small(norm=Norm(momentum=0.95)))
     new, _ = step(state, batch_of())
     changed = jax.tree.map(
         lambda a, b: bool((a != b).any()), state.batch_stats, new.batch_stats

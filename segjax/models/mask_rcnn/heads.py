@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from segjax.layers.conv import Conv, UpConv
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.initializers import he_normal, normal
+from segjax.layers.norm import Norm
 from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.cpu.valid_slots import on_valid_slots
 from segjax.ops.resizing.resize import resize_bilinear
@@ -58,10 +59,7 @@ class BoxHead(nn.Module):
       num_classes: K, of which 0 is the background.
       conv_features: channels of 3x3 convolutions before the dense layers.
       features: channels of the dense layers.
-      norm: what follows each convolution: None, "batch" or "group".
-      norm_groups: groups of channels where they are normalised in groups.
-      norm_epsilon: added to the variance.
-      norm_momentum: share of the old running statistics that each step keeps.
+      norm: what follows each convolution; None is nothing.
       dtype: dtype of the computation; logits and deltas are float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -69,10 +67,7 @@ class BoxHead(nn.Module):
     num_classes: int
     conv_features: tuple[int, ...] = ()
     features: tuple[int, ...] = (1024, 1024)
-    norm: str | None = None
-    norm_groups: int = 32
-    norm_epsilon: float = 1e-5
-    norm_momentum: float = 0.9
+    norm: Norm | None = None
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -139,20 +134,14 @@ class MaskHead(nn.Module):
     Attributes:
       num_masks: masks that a region could have: K, or 1 where all classes share one.
       features: channels of the 3x3 convolutions; the transposed one has the last.
-      norm: as in `BoxHead`, and so are the others.
-      norm_groups: groups of channels where they are normalised in groups.
-      norm_epsilon: added to the variance.
-      norm_momentum: share of the old running statistics that each step keeps.
+      norm: what follows each convolution; None is nothing.
       dtype: dtype of the computation; logits are float32.
       param_dtype: dtype in which parameters are stored.
     """
 
     num_masks: int
     features: tuple[int, ...] = (256, 256, 256, 256)
-    norm: str | None = None
-    norm_groups: int = 32
-    norm_epsilon: float = 1e-5
-    norm_momentum: float = 0.9
+    norm: Norm | None = None
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -241,7 +230,8 @@ def of_filled(
     Returns:
       Logits `[B, R, ...]`, 0 where there is no region.
     """
-    if head.is_initializing() or getattr(head, "norm", None) == "batch":
+    norm = getattr(head, "norm", None)
+    if head.is_initializing() or (norm is not None and norm.kind == "batch"):
         # Statistics of a batch want all regions together.
         return head(*slots, **arguments)
     alone: Any = head.clone(parent=None, name=None)
@@ -263,9 +253,6 @@ def convolve(
         conv = ConvNorm(
             channels,
             norm=head.norm,
-            norm_groups=head.norm_groups,
-            norm_momentum=head.norm_momentum,
-            norm_epsilon=head.norm_epsilon,
             dtype=head.dtype,
             param_dtype=head.param_dtype,
             name=f"conv{i + 1}",

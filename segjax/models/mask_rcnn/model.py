@@ -7,9 +7,9 @@ of stands in a fixed number of slots, and `valid` tells which are taken.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,9 +19,16 @@ from segjax.geometry.fields import Layer, receptive_field
 from segjax.geometry.paths import under
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_dtypes, check_stage
-from segjax.layers.conv_norm import check_norm
+from segjax.layers.conv_norm import norm_options
 from segjax.layers.fpn import FPN
-from segjax.models.mask_rcnn.attributes import check_attributes
+from segjax.layers.norm import KINDS, Norm, check_norm
+from segjax.models.mask_rcnn.attributes import (
+    RPN,
+    PostProcessing,
+    RoIHeads,
+    RoIPooling,
+    check_attributes,
+)
 from segjax.models.mask_rcnn.detections import detect
 from segjax.models.mask_rcnn.framing import DEVIATION, MEAN, framed
 from segjax.models.mask_rcnn.heads import BoxHead, KeypointHead, MaskHead, of_filled
@@ -43,55 +50,22 @@ class MaskRCNN(nn.Module):
     """A pyramid, region proposals, and heads on each region.
 
     The defaults are the paper's with a pyramid, with the geometry of Detectron2
-    (`aligned`). torchvision's `maskrcnn_resnet50_fpn` has `aligned=False`; its second
-    version besides `norm="batch"`, `rpn_depth=2`, `box_conv_features=(256,) * 4` and
-    `box_features=(1024,)`. Faster R-CNN is `masks=False`; R-CNN of keypoints is
-    `masks=False, keypoints=17`.
+    (`aligned`). torchvision's `maskrcnn_resnet50_fpn` has `RoIPooling(aligned=False)`;
+    its second version besides `norm=Norm()`, `RPN(depth=2)` and
+    `RoIHeads(box_conv_features=(256,) * 4, box_features=(1024,))`. Faster R-CNN is
+    `RoIHeads(masks=False)`; R-CNN of keypoints is `RoIHeads(masks=False, keypoints=17)`.
 
     Attributes:
       num_classes: K, of which 0 is the background.
       backbone: image -> named maps.
       levels: the maps that the pyramid is made of, fine to coarse.
       fpn_features: channels of the pyramid.
-      anchor_sizes: side of the anchors of each level, pixels, and one for an additional
-        level of half the size.
-      anchor_ratios: heights over widths of the anchors.
-      rpn_depth: 3x3 convolutions of the head of proposals.
-      rpn_iou: overlaps below which an anchor is background, from which on an object.
-      rpn_samples: anchors of each image that are trained.
-      rpn_positive_share: largest share of objects among them.
-      candidates: boxes of each level that compete, in training and in inference.
-      proposals: those of them that stay, of all levels, in training and in inference.
-      proposal_iou: of proposals that overlap by more, the best stays.
-      region_iou: overlap from which on a region answers for an object.
-      region_samples: regions of each image that are trained.
-      region_positive_share: largest share of objects among them.
-      roi_method: "align" or "pool".
-      aligned: whether pixel centres lie at halves when regions are aligned.
-      sampling_ratio: samples of a bin along each axis; 0 adapts them to the region.
-      canonical_size: side of a region, pixels, that is read from `canonical_level`.
-      canonical_level: 4 is the third map.
-      box_size: bins along each side of a region for its class and box.
-      box_conv_features: channels of 3x3 convolutions before the dense layers.
-      box_features: channels of the dense layers.
-      box_weights: factors of dy, dx, dh, dw.
-      score_threshold: least probability of a detection.
-      detection_iou: of detections of one class that overlap by more, the best stays.
-      detection_candidates: pairs of region and class that compete, the best by score.
-      detections: slots of the result, R.
-      masks: whether there is a head of masks.
-      class_agnostic: whether all classes share one mask.
-      mask_size: bins along each side of a region for masks and keypoints; masks have
-        twice, maps of keypoints four times as many.
-      mask_features: channels of the head of masks.
-      keypoints: P, where there is a head of keypoints.
-      keypoint_features: channels of the head of keypoints.
-      norm: what follows convolutions of pyramid, box head and mask head: None, "batch"
-        or "group".
-      norm_groups: groups of channels where they are normalised in groups.
-      norm_momentum: share of the old running statistics that each step keeps.
-      norm_epsilon: added to the variance, in the backbone, too; None leaves the
-        backbone's, and is 1e-5 elsewhere.
+      rpn: anchors and region proposals.
+      roi_pooling: how regions are brought to one size.
+      roi_heads: what is said of each region: class and box, mask, keypoints.
+      post_processing: which regions are detections.
+      norm: what follows the convolutions of pyramid, box head and mask head, not of the
+        backbone; None is nothing.
       mean: of the images, by channel; subtracted.
       deviation: of the images, by channel; divided by.
       dtype: dtype of the computation; boxes, scores and logits are float32.
@@ -102,41 +76,11 @@ class MaskRCNN(nn.Module):
     backbone: nn.Module
     levels: tuple[str, ...] = ("stage2", "stage3", "stage4", "stage5")
     fpn_features: int = 256
-    anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    rpn_depth: int = 1
-    rpn_iou: tuple[float, float] = (0.3, 0.7)
-    rpn_samples: int = 256
-    rpn_positive_share: float = 0.5
-    candidates: tuple[int, int] = (2000, 1000)
-    proposals: tuple[int, int] = (2000, 1000)
-    proposal_iou: float = 0.7
-    region_iou: float = 0.5
-    region_samples: int = 512
-    region_positive_share: float = 0.25
-    roi_method: str = "align"
-    aligned: bool = True
-    sampling_ratio: int = 2
-    canonical_size: float = 224.0
-    canonical_level: int = 4
-    box_size: int = 7
-    box_conv_features: tuple[int, ...] = ()
-    box_features: tuple[int, ...] = (1024, 1024)
-    box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
-    score_threshold: float = 0.05
-    detection_iou: float = 0.5
-    detection_candidates: int = 1000
-    detections: int = 100
-    masks: bool = True
-    class_agnostic: bool = False
-    mask_size: int = 14
-    mask_features: tuple[int, ...] = (256, 256, 256, 256)
-    keypoints: int | None = None
-    keypoint_features: tuple[int, ...] = (512,) * 8
-    norm: str | None = None
-    norm_groups: int = 32
-    norm_momentum: float = 0.9
-    norm_epsilon: float | None = None
+    rpn: RPN = RPN()
+    roi_pooling: RoIPooling = RoIPooling()
+    roi_heads: RoIHeads = RoIHeads()
+    post_processing: PostProcessing = PostProcessing()
+    norm: Norm | None = None
     mean: tuple[float, ...] = MEAN
     deviation: tuple[float, ...] = DEVIATION
     dtype: Dtype = jnp.float32
@@ -145,13 +89,10 @@ class MaskRCNN(nn.Module):
     def __post_init__(self) -> None:
         """Checks the attributes when the network is made, before anything is traced."""
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
-        check_norm(self.norm)
+        check_norm(self.norm, (*KINDS, None))
         check_attributes(self)
         for level in self.levels:
             check_stage("levels", level, self.backbone)
-        epsilon = self.norm_epsilon
-        if epsilon is not None and self.backbone.norm_epsilon != epsilon:
-            self.backbone = self.backbone.clone(norm_epsilon=epsilon)
         super().__post_init__()
 
     @nn.compact
@@ -189,14 +130,14 @@ class MaskRCNN(nn.Module):
         self.sow("intermediates", "stages", tuple(stages[x] for x in self.levels))
         fpn = FPN(
             self.fpn_features,
-            len(self.anchor_sizes) > len(self.levels),
-            **self._options,
+            len(self.rpn.anchor_sizes) > len(self.levels),
+            **norm_options(self),
             name="fpn",
         )
         pyramid = fpn([stages[level] for level in self.levels], train=train)
         head = RPNHead(
-            len(self.anchor_ratios),
-            self.rpn_depth,
+            len(self.rpn.anchor_ratios),
+            self.rpn.depth,
             self.dtype,
             self.param_dtype,
             name="rpn",
@@ -204,7 +145,9 @@ class MaskRCNN(nn.Module):
         logits, deltas = head(pyramid)
         extent = (image.shape[1], image.shape[2])
         grids = [(x.shape[1], x.shape[2]) for x in pyramid]
-        anchors = pyramid_anchors(grids, extent, self.anchor_sizes, self.anchor_ratios)
+        anchors = pyramid_anchors(
+            grids, extent, self.rpn.anchor_sizes, self.rpn.anchor_ratios
+        )
         for name, maps in {"pyramid": pyramid, "proposed": (logits, deltas)}.items():
             self.sow("intermediates", name, maps)
         mode = 0 if train else 1
@@ -213,9 +156,9 @@ class MaskRCNN(nn.Module):
             deltas,
             anchors,
             sizes,
-            candidates=self.candidates[mode],
-            count=self.proposals[mode],
-            iou_threshold=self.proposal_iou,
+            candidates=self.rpn.pre_nms_top_n[mode],
+            count=self.rpn.post_nms_top_n[mode],
+            iou_threshold=self.rpn.nms_thresh,
         )
         if not train:
             return self._found(pyramid, extent, proposals, sizes)
@@ -231,9 +174,9 @@ class MaskRCNN(nn.Module):
                 jnp.concatenate(anchors),
                 targets,
                 self.make_rng("sampling"),
-                iou=self.rpn_iou,
-                count=self.rpn_samples,
-                positive_share=self.rpn_positive_share,
+                iou=(self.rpn.bg_iou_thresh, self.rpn.fg_iou_thresh),
+                count=self.rpn.batch_size_per_image,
+                positive_share=self.rpn.positive_fraction,
             ),
         }
         return outputs | self._trained(pyramid, extent, proposals, targets)
@@ -244,11 +187,7 @@ class MaskRCNN(nn.Module):
             pool_regions,
             pyramid[: len(self.levels)],
             image_size=extent,
-            method=self.roi_method,
-            aligned=self.aligned,
-            sampling_ratio=self.sampling_ratio,
-            canonical_size=self.canonical_size,
-            canonical_level=self.canonical_level,
+            **dataclasses.asdict(self.roi_pooling),
         )
 
     def _found(
@@ -260,23 +199,25 @@ class MaskRCNN(nn.Module):
     ) -> Outputs:
         """Detections, and what the other heads say of each."""
         pool = self._pool(pyramid, extent)
-        logits, deltas = self._boxes(pool(proposals.boxes, self.box_size), train=False)
+        logits, deltas = self._boxes(
+            pool(proposals.boxes, self.roi_heads.box_size), train=False
+        )
         found = detect(
             logits,
             deltas,
             proposals.boxes,
             proposals.valid,
             sizes,
-            weights=self.box_weights,
-            score_threshold=self.score_threshold,
-            iou_threshold=self.detection_iou,
-            candidates=self.detection_candidates,
-            count=self.detections,
+            weights=self.roi_heads.bbox_reg_weights,
+            score_threshold=self.post_processing.score_thresh,
+            iou_threshold=self.post_processing.nms_thresh,
+            candidates=self.post_processing.pre_nms_top_n,
+            count=self.post_processing.detections_per_image,
         )
         outputs: Outputs = found._asdict()
         if not (self.masks or self.keypoints):
             return outputs
-        regions = pool(found.boxes, self.mask_size)
+        regions = pool(found.boxes, self.roi_heads.mask_size)
         if self.masks:
             masks = self._masks(regions, found.classes, found.valid, train=False)
             outputs["masks"] = jax.nn.sigmoid(masks)
@@ -294,18 +235,18 @@ class MaskRCNN(nn.Module):
         batch: Mapping[str, Array],
     ) -> Outputs:
         """What the heads say of regions that are drawn, and what they ought to say."""
-        pool = self._pool(pyramid, extent)
+        pool, heads = self._pool(pyramid, extent), self.roi_heads
         regions = sample_regions(
             proposals.boxes,
             proposals.valid,
             batch,
             self.make_rng("sampling"),
-            iou=self.region_iou,
-            count=self.region_samples,
-            positive_share=self.region_positive_share,
-            weights=self.box_weights,
+            iou=heads.fg_iou_thresh,
+            count=heads.batch_size_per_image,
+            positive_share=heads.positive_fraction,
+            weights=heads.bbox_reg_weights,
         )
-        logits, deltas = self._boxes(pool(regions.boxes, self.box_size), train=True)
+        logits, deltas = self._boxes(pool(regions.boxes, heads.box_size), train=True)
         outputs: Outputs = {
             "class_logits": logits,
             "box_deltas": deltas,
@@ -316,18 +257,18 @@ class MaskRCNN(nn.Module):
         if not (self.masks or self.keypoints):
             return outputs
         # Objects stand in the first slots, so that the heads need no others.
-        slots = max(int(self.region_samples * self.region_positive_share), 1)
+        slots = max(int(heads.batch_size_per_image * heads.positive_fraction), 1)
         regions = jax.tree.map(lambda x: x[:, :slots], regions)
-        maps = pool(regions.boxes, self.mask_size)
+        maps = pool(regions.boxes, heads.mask_size)
         filled = regions.classes > 0
         if self.masks:
             outputs |= {
                 "mask_logits": self._masks(maps, regions.classes, filled, train=True),
-                "mask_targets": mask_targets(regions, batch, size=2 * self.mask_size),
+                "mask_targets": mask_targets(regions, batch, size=2 * heads.mask_size),
                 "mask_weights": filled.astype(jnp.float32),
             }
         if self.keypoints:
-            cells, valid = keypoint_targets(regions, batch, size=4 * self.mask_size)
+            cells, valid = keypoint_targets(regions, batch, size=4 * heads.mask_size)
             outputs |= {
                 "keypoint_logits": self._points(maps, filled),
                 "keypoint_cells": cells,
@@ -338,9 +279,9 @@ class MaskRCNN(nn.Module):
     def _boxes(self, regions: Array, *, train: bool) -> tuple[Array, Array]:
         head = BoxHead(
             self.num_classes,
-            self.box_conv_features,
-            self.box_features,
-            **self._options,
+            self.roi_heads.box_conv_features,
+            self.roi_heads.box_features,
+            **norm_options(self),
             name="box_head",
         )
         return head(regions, train=train)
@@ -348,29 +289,28 @@ class MaskRCNN(nn.Module):
     def _masks(
         self, regions: Array, classes: Array, filled: Array, *, train: bool
     ) -> Array:
-        number = 1 if self.class_agnostic else self.num_classes
-        head = MaskHead(number, self.mask_features, **self._options, name="mask_head")
+        number = 1 if self.roi_heads.class_agnostic else self.num_classes
+        head = MaskHead(
+            number, self.roi_heads.mask_features, **norm_options(self), name="mask_head"
+        )
         return of_filled(head, filled, regions, classes, train=train)
 
     def _points(self, regions: Array, filled: Array) -> Array:
         types = (self.dtype, self.param_dtype)
-        features = self.keypoint_features
+        features = self.roi_heads.keypoint_features
         number = self.keypoints or 0
         head = KeypointHead(number, features, *types, name="keypoint_head")
         return of_filled(head, filled, regions)
 
     @property
-    def _options(self) -> dict[str, Any]:
-        """What pyramid and heads have of the network."""
-        epsilon = 1e-5 if self.norm_epsilon is None else self.norm_epsilon
-        return {
-            "norm": self.norm,
-            "norm_groups": self.norm_groups,
-            "norm_momentum": self.norm_momentum,
-            "norm_epsilon": epsilon,
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-        }
+    def masks(self) -> bool:
+        """Whether masks are found."""
+        return self.roi_heads.masks
+
+    @property
+    def keypoints(self) -> int | None:
+        """How many keypoints each object has, P; None where they are not looked for."""
+        return self.roi_heads.keypoints
 
     @property
     def geometry(self) -> Geometry:

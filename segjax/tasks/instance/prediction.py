@@ -47,7 +47,7 @@ class InstancePrediction:
         config_lib.check(config)
         self.config = config
         self.model: Any = build_model(config.model)
-        if not hasattr(self.model, "detections"):
+        if not hasattr(self.model, "post_processing"):
             raise UserError(
                 f"config.model.name is {config.model.name!r}, which finds no objects: "
                 'use "mask_rcnn", or leave config.task out.'

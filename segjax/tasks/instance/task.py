@@ -111,7 +111,7 @@ class InstanceTask(InstancePrediction):
         self._points = len(points.names) if points else None
         if self.model.keypoints not in (None, self._points):
             raise UserError(
-                f"config.model.keypoints is {self.model.keypoints}, but objects of "
+                f"config.model.roi_heads.keypoints is {self.model.keypoints}, but objects of "
                 f'"{dataset.name}" have {self._points or "none"}: use that number.'
             )
         self.evaluation.check(self.model, dataset)

@@ -188,7 +188,10 @@ def test_the_task_is_semantic_unless_the_config_says_otherwise(smoke):
             "config.loss.mask_weight is at least 0, got -1.0.",
         ),
         ({"loss__name": "dice"}, "config.loss.name is 'dice', which segjax does not"),
-        ({"model__detections": 0}, "config.model: detections is an integer from 1"),
+        (
+            {"model__post_processing__detections_per_image": 0},
+            "config.model.post_processing: detections_per_image is an integer from 1",
+        ),
         ({"pipeline__buckets": ((32,),)}, "config.pipeline."),
         ({"evaluation__buckets": ((32,),)}, "config.evaluation.buckets must be pairs"),
         ({"evaluation__mask_threshold": 1.0}, "config.evaluation: mask_threshold is"),
@@ -213,8 +216,8 @@ def test_mistakes_in_the_config_are_told_before_any_data_is_read(changes, senten
             "with the background (background, object): use that number.",
         ),
         (
-            {"model__keypoints": 5},
-            'config.model.keypoints is 5, but objects of "instance_shapes" have none',
+            {"model__roi_heads__keypoints": 5},
+            'config.model.roi_heads.keypoints is 5, but objects of "instance_shapes" have none',
         ),
         (
             {"evaluation__best_metric": "mean_iou"},

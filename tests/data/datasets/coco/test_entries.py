@@ -56,7 +56,9 @@ WRONG_IMAGES = [
 def test_a_wrong_image_is_told_and_can_be_left_out(write, changes):
     first = changed(IMAGE | {"id": 2, "file_name": "b.png"}, changes)
     path = write(images=[first, IMAGE])
-    with pytest.raises(UserError, match=r"a\.json, image (2|.*1 of the list): it.*skip_inv"):
+    with pytest.raises(
+        UserError, match=r"a\.json, image (2|.*1 of the list): it.*skip_inv"
+    ):
         read_coco(path)
     found = read_coco(path, skip_invalid=True)
     assert [image.file_name for image in found.images] == ["a.png"]
