@@ -346,8 +346,8 @@ def test_training_outlives_those_who_read_what_it_says(
     [
         ("{} 2>ERR | true; exit ${{PIPESTATUS[0]}}", 141, "", ""),
         ("{} >&- 2>ERR", 0, "", ""),
-        ("{} 2>&-", 0, "Verbs:", ""),
-        ("{} 2>/dev/full", 0, "Verbs:", ""),
+        ("{} 2>&-", 0, "segjax VERB", ""),
+        ("{} 2>/dev/full", 0, "segjax VERB", ""),
         (
             "{} >/dev/full 2>ERR",
             *(1, ""),
@@ -641,6 +641,6 @@ def test_our_own_mistakes_stay_tracebacks(main, monkeypatch, workdir):
     def fail(*_, **__):
         raise KeyError("a mistake")
 
-    monkeypatch.setattr(load, "load_trained", fail)
+    monkeypatch.setattr("segjax.runs.evaluate.load_trained", fail)
     with pytest.raises(KeyError, match="a mistake"):
         main("evaluate", f"--workdir={workdir}")

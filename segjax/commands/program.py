@@ -20,7 +20,7 @@ from absl import app, flags, logging
 
 from segjax import config as config_lib
 from segjax import ending
-from segjax.commands.shared_flags import CONFIG, TOGETHER, Flags
+from segjax.commands.shared_flags import CONFIG, TOGETHER, Flags, path_of
 from segjax.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ class Program:
             return module.remedy(self.values)
         from segjax.runs import remedies
 
-        workdir, tile = (
-            self.values[name].value if name in self.values else None
-            for name in ("workdir", "tile")
-        )
+        tile = self.values["tile"].value if "tile" in self.values else None
+        workdir = path_of(self.values, "workdir") if "workdir" in self.values else None
         return remedies.for_images(Path(workdir or ""), self.verb, tile)
 
     def flags_of(self, verb: str) -> Flags:
