@@ -242,10 +242,9 @@ def _command(arguments: list[str]) -> str:
     from segjax.errors import UserError
 
     command = [sys.executable, "-m", "segjax.main", *arguments]
-    elsewhere = (
-        tempfile.gettempdir()
-    )  # what lies in the current folder is imported first
-    ended = subprocess.run(command, capture_output=True, cwd=elsewhere, timeout=120)
+    # What lies in the current folder is imported first, so nothing lies there.
+    with tempfile.TemporaryDirectory() as empty:
+        ended = subprocess.run(command, capture_output=True, cwd=empty, timeout=600)
     text = (ended.stdout + ended.stderr).decode("utf-8", "surrogateescape")
     raw = sorted({c for c in text if not c.isprintable() and c not in "\n\t"})
     if ended.returncode not in (0, 1):
