@@ -80,7 +80,7 @@ def test_a_run_begins_with_the_weights_that_the_config_names(
     monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     with caplog.at_level(logging.INFO, "segjax"):
         train(config, tmp_path, cache_dir)
-    assert f"5 modules from {features}; drawn: score" in caplog.text
+    assert f"5 modules from {features}; random: score" in caplog.text
 
     def kept():
         with checkpoint.Checkpoints(tmp_path, read_only=True) as checkpoints:
