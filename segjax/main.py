@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 try:
-    from segjax import ending
+    import segjax.ending as ending
 except KeyboardInterrupt:
     os.write(2, b"segjax: interrupted.\n")
     raise SystemExit(130) from None

@@ -150,7 +150,7 @@ class SemanticTask(SemanticPrediction):
         """
         if split not in dataset.splits or not len(dataset.splits[split]):
             remedy = ""
-            share = f"{split}_share"
+            share = f"{split}_fraction"
             if share in self.config.data:
                 remedy = (
                     f" Give --config.data.{share} above 0, or sort the files into "

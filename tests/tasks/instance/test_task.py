@@ -190,7 +190,7 @@ def test_the_task_is_semantic_unless_the_config_says_otherwise(smoke):
         ({"loss__name": "dice"}, "config.loss.name is 'dice', which segjax does not"),
         (
             {"model__post_processing__detections_per_image": 0},
-            "config.model.post_processing: detections_per_image is an integer from 1",
+            "config.model.post_processing: detections_per_image is an integer of at least 1",
         ),
         ({"pipeline__buckets": ((32,),)}, "config.pipeline."),
         ({"evaluation__buckets": ((32,),)}, "config.evaluation.buckets must be pairs"),
