@@ -231,7 +231,7 @@ def test_a_classifier_of_images_is_no_segmentation_to_import(main, tmp_path):
     ended = main(
         "import",
         "--source=torchvision/resnet50",
-        f"--input={tmp_path / 'a.npz'}",
+        f"--weights={tmp_path / 'a.npz'}",
         f"--workdir={tmp_path / 'run'}",
     )
     assert ended.code == 1

@@ -69,7 +69,7 @@ def test_changes_of_an_evaluation_reach_into_groups():
         ),
         (
             {"post_processing": {"detections_per_image": 0}},
-            "config.model.post_processing: detections_per_image is an integer from 1",
+            "config.model.post_processing: detections_per_image is an integer of at least 1",
         ),
     ],
 )
