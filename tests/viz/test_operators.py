@@ -90,5 +90,5 @@ def test_maps_are_side_by_side_with_crisp_pixels():
 
 @pytest.mark.parametrize("draw", [plot_grids, plot_fields, plot_maps, plot_trees])
 def test_nothing_to_draw_is_said(draw):
-    with pytest.raises(ValueError, match=r"hold (nothing|no grid) to draw"):
+    with pytest.raises(ValueError, match=r"hold (nothing|no grid) to plot"):
         draw([])

@@ -92,7 +92,7 @@ def test_a_log_of_one_step_can_be_drawn(tmp_path):
 
 
 def test_a_log_without_numbers_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no numbers to draw"):
+    with pytest.raises(ValueError, match="no numbers to plot"):
         plot_curves([{"step": 1, "split": "train", "loss": None}], tmp_path / "a.png")
 
 
