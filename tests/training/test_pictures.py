@@ -42,7 +42,7 @@ def run(tmp_path):
         predictor=lambda variables, tile: Dark(),
         pictures=SemanticTask.pictures,
     )
-    task.draw = functools.partial(SemanticTask.draw, task)
+    task.plot = functools.partial(SemanticTask.plot, task)
     return tmp_path, task, Dataset("drawn", SPEC, 1, {"validation": records})
 
 
