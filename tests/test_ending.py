@@ -100,6 +100,7 @@ def start_work(body, **streams):
 
 AT_IMPORT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 class AtImport:
     def find_spec(name, path=None, target=None):
         if name == {name!r}:
