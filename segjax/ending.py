@@ -188,12 +188,11 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
         if isinstance(cause, MemoryError) or (
             is_runtime and _NO_MEMORY.search(str(cause))
         ):
-            return escape_control(
-                f"There is not enough memory{_amount(cause)}. {remedy()}"
+            return str(
+                UserError(f"There is not enough memory{_amount(cause)}. {remedy()}")
             )
-        advice = _OF_FILES.get(cause.errno or 0) if isinstance(cause, OSError) else None
-        if isinstance(cause, OSError) and advice:
-            what = cause.filename or "A file"
+        if isinstance(cause, OSError) and cause.errno in _OF_FILES:
+            what, advice = cause.filename or "A file", _OF_FILES[cause.errno]
             return str(
                 UserError(
                     f"{what} cannot be read or written ({cause.strerror}). {advice}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import config_flags
 
 from segjax.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 Flags = flags.FlagValues
 
@@ -118,7 +122,7 @@ def define_processes(values: Flags) -> None:
     )
 
 
-def config_of(values: Flags) -> config_flags.ConfigDict:
+def config_of(values: Flags) -> ml_collections.ConfigDict:
     """The experiment of --config.
 
     Raises:

@@ -67,8 +67,10 @@ def conv_transpose(
         return depthwise_transpose(x, kernel, options=options, size=size)
     if is_pointwise(kernel, options):
         return pointwise_transpose(x, kernel, options=options, size=size)
-    if options.stride == (1, 1) and is_sparse(x, *as_conv(x, kernel, options, size)):
-        return seen_taps_conv(x, *as_conv(x, kernel, options, size))
+    if options.stride == (1, 1):
+        adjoint = as_conv(x, kernel, options, size)
+        if is_sparse(x, *adjoint):
+            return seen_taps_conv(x, *adjoint)
     return stock_conv_transpose(x, kernel, options, size)
 
 
