@@ -131,7 +131,9 @@ def load_trained(
     workdir = Path(workdir)
     task = make_task(read_config(workdir))
     sharding = Devices.of_this_process().replicated
-    with checkpoint.Checkpoints(workdir, task.score, read_only=True) as checkpoints:
+    with checkpoint.Checkpoints(
+        workdir, task.evaluation.best_metric, read_only=True
+    ) as checkpoints:
         channels = checkpoints.newest_about()["channels"]
         abstract = checkpoint.abstract_like(
             jax.eval_shape(lambda: task.init_state(channels)), sharding

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from segjax.errors import UserError
+from segjax.metrics.direction import score
 from segjax.output.files import free_name
 from segjax.text_files import parse_json
 from segjax.training import sharding
@@ -76,7 +76,7 @@ class Checkpoints:
     def __init__(
         self,
         workdir: Path,
-        score: Callable[[Mapping[str, Any]], float] = lambda _: -math.inf,
+        best_metric: str = "",
         *,
         read_only: bool = False,
     ):
@@ -84,14 +84,15 @@ class Checkpoints:
 
         Args:
           workdir: the run's folder; relative paths are resolved, as Orbax needs it.
-          score: of the metrics of an evaluation; the best checkpoint has most of it.
+          best_metric: name of the metric that marks the best, see
+            `segjax.metrics.direction.score`; none where nothing is evaluated.
           read_only: whether nothing may be kept or deleted.
         """
         for noisy in ("absl", "orbax"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         let_orbax_finish()
         self._directory = workdir.resolve() / CHECKPOINTS
-        self._score = score
+        self._best_metric = best_metric
         self._metrics: dict[int, Mapping[str, Any] | None] = {}
         self._options = _options(self._to_keep, read_only)
         self._manager = ocp.CheckpointManager(self._directory, options=self._options)
@@ -207,7 +208,7 @@ class Checkpoints:
                 except (OSError, UserError) as error:
                     unread[step] = error
         read = ((step, self._metrics.get(step)) for step in steps)
-        scores = {x: self._score(m) for x, m in read if m is not None}
+        scores = {x: score(m, self._best_metric) for x, m in read if m is not None}
         return scores, unread
 
     def newest_in_range(self) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.training import optim
+from segjax.types import Record
 
 log = logging.getLogger("segjax")
 
@@ -36,6 +37,29 @@ def open_data(
     return config_lib.build(
         DATASETS, config.data, "data", cache_dir=cache_dir, data_root=data_root
     )
+
+
+def records_of(dataset: Dataset, split: str, remedy: str = "") -> Sequence[Record]:
+    """The records of a split.
+
+    Args:
+      dataset: the data.
+      split: its name.
+      remedy: what to do where it is missing; ends the sentence.
+
+    Returns:
+      The records, one or more.
+
+    Raises:
+      UserError: if there is no such split, or it is empty; those that there are
+        are named.
+    """
+    if split not in dataset.splits or not len(dataset.splits[split]):
+        raise UserError(
+            f'The data set "{dataset.name}" has no images in a split "{split}"; '
+            f"it has {', '.join(dataset.splits)}.{remedy}"
+        )
+    return dataset.splits[split]
 
 
 def check_multipliers(

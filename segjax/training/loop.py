@@ -100,7 +100,9 @@ def fit(
                 make_workdir(workdir)
                 stack.enter_context(lock(workdir))
                 write_or_check_config(workdir, config)
-        checkpoints = stack.enter_context(checkpoint.Checkpoints(workdir, task.score))
+        checkpoints = stack.enter_context(
+            checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
+        )
         state = _initial_or_restored(task, devices, checkpoints, about, weights)
         del weights
         run = _Run(task, dataset, devices, checkpoints, workdir, about, int(state.step))

@@ -129,10 +129,6 @@ class TrainingTask(Protocol):
         """
         ...
 
-    def score(self, metrics: Mapping[str, float | None]) -> float:
-        """What the best checkpoint has most of."""
-        ...
-
 
 class PlottingTask(Protocol):
     """What the pictures of a finished run ask for.
@@ -216,8 +212,8 @@ class PredictingTask(Protocol):
     """What `predict`, `evaluate`, `prepare` and `tune crf` ask for.
 
     Attributes:
-      capabilities: what the task can do of "labels", "instances", "probabilities", "crf",
-        "downscale" and "export"; flags are accepted or refused by them.
+      capabilities: what the task can do of "labels", "instances", "probabilities", "crf" and
+        "downscale"; flags are accepted or refused by them.
       answers: what its networks do, for messages.
     """
 

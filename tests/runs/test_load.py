@@ -111,7 +111,7 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
 ):
     kept = shutil.copytree(run[0], tmp_path / "run")
     task = load_trained(kept).task
-    with checkpoint.Checkpoints(kept, task.score) as checkpoints:
+    with checkpoint.Checkpoints(kept, task.evaluation.best_metric) as checkpoints:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = checkpoint.abstract_like(
             jax.eval_shape(lambda: task.init_state(1)), sharding

@@ -1,7 +1,6 @@
 """Checkpoints: what is kept, what is said, what is refused."""
 
 import errno
-import functools
 import os
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from segjax.errors import UserError
-from segjax.metrics.direction import score
 from segjax.training import checkpoint
 from segjax.training.checkpoint import (
     Checkpoints,
@@ -22,9 +20,6 @@ from segjax.training.checkpoint import (
 from segjax.training.divergence import LossRange
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256, tree_sha256
-
-mean_iou = functools.partial(score, name="mean_iou")
-rand_error = functools.partial(score, name="rand_error")
 
 ABOUT = {"config": {"seed": 0}, "channels": 1}
 
@@ -48,7 +43,7 @@ def abstract():
 
 def kept_after(workdir, scores):
     """Saves at steps 1, 2, ... with these metrics; returns the steps that are left."""
-    with Checkpoints(workdir, mean_iou) as checkpoints:
+    with Checkpoints(workdir, "mean_iou") as checkpoints:
         for step, score in enumerate(scores, 1):
             metrics = None if score is None else {"mean_iou": score}
             checkpoints.save(state_at(step), ABOUT, metrics)
@@ -103,7 +98,7 @@ def test_nothing_to_load_is_said(tmp_path, abstract):
 
 def test_what_is_newer_is_set_aside_and_can_be_saved_anew(tmp_path, abstract):
     kept_after(tmp_path, [0.9, 0.1, 0.2])
-    with Checkpoints(tmp_path, mean_iou) as checkpoints:
+    with Checkpoints(tmp_path, "mean_iou") as checkpoints:
         for _ in range(2):
             checkpoints.set_aside_after(2)
             assert checkpoints.steps() == [2, 1]
@@ -169,7 +164,7 @@ def test_a_file_that_cannot_be_read_now_is_no_damage(tmp_path, abstract, monkeyp
 def test_a_damaged_checkpoint_hides_no_other(tmp_path, abstract, content, caplog):
     kept_after(tmp_path, [0.9, 0.1, 0.2])
     (tmp_path / "checkpoints/3/about/metadata").write_bytes(content)
-    with Checkpoints(tmp_path, mean_iou, read_only=True) as checkpoints:
+    with Checkpoints(tmp_path, "mean_iou", read_only=True) as checkpoints:
         assert checkpoints.steps() == [3, 2, 1]
         assert checkpoints.best_step() == 1
         assert checkpoints.newest_about()["step"] == 2
@@ -194,7 +189,7 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_deleted(
         return read(folder)
 
     monkeypatch.setattr(checkpoint, "_read_about", read_about)
-    with Checkpoints(tmp_path, mean_iou) as checkpoints:
+    with Checkpoints(tmp_path, "mean_iou") as checkpoints:
         checkpoints.save(state_at(4), ABOUT, {"mean_iou": 0.3})
         checkpoints.wait()
         assert not failing
@@ -214,7 +209,7 @@ def test_the_best_is_not_chosen_while_one_cannot_be_read(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, "Permission denied")
         return read(folder)
 
-    with Checkpoints(tmp_path, mean_iou, read_only=True) as checkpoints:
+    with Checkpoints(tmp_path, "mean_iou", read_only=True) as checkpoints:
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, "_read_about", read_about)
             with pytest.raises(UserError, match=r"step 1 .*\(Permission denied\)"):
@@ -239,7 +234,7 @@ def test_a_checkpoint_with_a_pipe_in_it_is_damaged_and_waited_for_by_nobody(
     path = tmp_path / "checkpoints/2" / name
     path.unlink()
     os.mkfifo(path)
-    with Checkpoints(tmp_path, mean_iou, read_only=True) as checkpoints:
+    with Checkpoints(tmp_path, "mean_iou", read_only=True) as checkpoints:
         assert checkpoints.best_step() == 1
         assert int(checkpoints.restore_newest(abstract)[0].step) == 1
 
@@ -288,7 +283,7 @@ def test_a_disk_that_fills_up_is_a_sentence(tmp_path, monkeypatch):
 
 
 def test_an_error_marks_the_best_where_it_is_lowest(tmp_path):
-    with Checkpoints(tmp_path, rand_error) as checkpoints:
+    with Checkpoints(tmp_path, "rand_error") as checkpoints:
         for step, value in enumerate((0.5, 0.2, 0.4, 0.9, 0.8), 1):
             checkpoints.save(state_at(step), ABOUT, {"rand_error": value})
         checkpoints.wait()

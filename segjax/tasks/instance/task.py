@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from segjax.data.dataset import Dataset
 from segjax.data.instance.batches import instance_batches, schedule_of
 from segjax.data.semantic.batches import Batches, record_names
 from segjax.errors import UserError
-from segjax.metrics.direction import score
 from segjax.output.folder import Outputs
 from segjax.tasks.instance.baseline import evaluate_watershed
 from segjax.tasks.instance.evaluate import (
@@ -31,13 +29,16 @@ from segjax.tasks.instance.loss import InstanceLossFromConfig
 from segjax.tasks.instance.pictures import write_instances
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.training import optim, sharding
-from segjax.training.experiment import check_multipliers, open_data, schedule_from
+from segjax.training.experiment import (
+    check_multipliers,
+    open_data,
+    records_of,
+    schedule_from,
+)
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
 from segjax.types import Array, Record
 from segjax.types import Outputs as NetworkOutputs
-
-log = logging.getLogger("segjax")
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -126,12 +127,7 @@ class InstanceTask(InstancePrediction):
           UserError: if there is no such split, or it is empty; those that there are
             are named.
         """
-        if split not in dataset.splits or not len(dataset.splits[split]):
-            raise UserError(
-                f'The data set "{dataset.name}" has no images in a split "{split}"; '
-                f"it has {', '.join(dataset.splits)}."
-            )
-        return dataset.splits[split]
+        return records_of(dataset, split)
 
     def export(
         self, dataset: Dataset, split: str, folder: str | Path, **_: Any
@@ -253,10 +249,6 @@ class InstanceTask(InstancePrediction):
             resize=self.resize,
             mask_threshold=self.evaluation.mask_threshold,
         )
-
-    def score(self, metrics: Mapping[str, float | None]) -> float:
-        """What the best checkpoint has most of."""
-        return score(metrics, self.evaluation.best_metric)
 
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
         """Measures Otsu's threshold and a watershed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from segjax.data.semantic.batches import (
     train_batches,
 )
 from segjax.errors import UserError
-from segjax.metrics.direction import score
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baseline
 from segjax.tasks.semantic.crf import CRF
@@ -32,12 +30,15 @@ from segjax.tasks.semantic.loss import LossFromConfig
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import optim, sharding
-from segjax.training.experiment import check_multipliers, open_data, schedule_from
+from segjax.training.experiment import (
+    check_multipliers,
+    open_data,
+    records_of,
+    schedule_from,
+)
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
 from segjax.types import Record
-
-log = logging.getLogger("segjax")
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -58,7 +59,7 @@ class SemanticTask(SemanticPrediction):
     is compiled or written.
     """
 
-    capabilities = frozenset({"labels", "probabilities", "crf", "downscale", "export"})
+    capabilities = frozenset({"labels", "probabilities", "crf", "downscale"})
     answers = "labels pixels"
     headline = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")
     pictures = (CONFUSION,)
@@ -148,19 +149,13 @@ class SemanticTask(SemanticPrediction):
           UserError: if there is no such split, or it is empty; those that there are
             are named.
         """
-        if split not in dataset.splits or not len(dataset.splits[split]):
-            remedy = ""
-            share = f"{split}_fraction"
-            if share in self.config.data:
-                remedy = (
-                    f" Give --config.data.{share} above 0, or sort the files into "
-                    f"train/ and {split}/."
-                )
-            raise UserError(
-                f'The data set "{dataset.name}" has no images in a split "{split}"; '
-                f"it has {', '.join(dataset.splits)}.{remedy}"
+        fraction, remedy = f"{split}_fraction", ""
+        if fraction in self.config.data:
+            remedy = (
+                f" Give --config.data.{fraction} above 0, or sort the files into train/ "
+                f"and {split}/."
             )
-        return dataset.splits[split]
+        return records_of(dataset, split, remedy)
 
     def export(
         self,
@@ -280,10 +275,6 @@ class SemanticTask(SemanticPrediction):
             normalization=self.normalization,
             crf=crf,
         )
-
-    def score(self, metrics: Mapping[str, float | None]) -> float:
-        """What the best checkpoint has most of."""
-        return score(metrics, self.evaluation.best_metric)
 
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
         """Measures Otsu's threshold, or the commonest class at each place."""
