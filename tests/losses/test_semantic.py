@@ -14,6 +14,7 @@ from segjax.losses.semantic import (
     hard_cross_entropy,
     jaccard,
 )
+from segjax.ops.base.forms import forms
 
 IGNORED = 255
 
@@ -87,6 +88,16 @@ def test_cross_entropy_and_dice_is_their_sum():
     both = cross_entropy_and_dice(QUARTER, batch, dice_weight=0.3)
     expected = cross_entropy(QUARTER, batch) + 0.3 * dice(QUARTER, batch)
     assert float(both) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_plain_and_fast_forms_agree(name):
+    step, batch = jax.value_and_grad(LOSSES[name]), batch_of([[0, IGNORED]])
+    fast = step(QUARTER, batch)
+    with forms("plain"):
+        plain = step(QUARTER, batch)
+    for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

@@ -42,9 +42,11 @@ from segjax.models import (
     SlidingWindow,
     UNet,
 )
+from segjax.ops.base.forms import forms
 from segjax.types import Dtype
 
 ROOT = Path(__file__).resolve().parents[2]
+QUICK = {"xla_backend_optimization_level": 0}
 PRESETS = r"; known: (.+)\.$"
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
 
@@ -441,30 +443,57 @@ def test_one_trace_serves_all_batches(case):
     assert len(traces) == 1
 
 
+def loss_of(case, params, image):
+    batch = batch_of(case)
+    outputs, _ = case.small.apply(
+        {**variables_of(case), "params": params},
+        image,
+        train=True,
+        rngs={"dropout": jax.random.key(0)},
+        mutable=["batch_stats"],
+    )
+    auxiliary = {"logits": outputs.get("aux_logits", outputs["logits"])}
+    loss = cross_entropy(outputs, batch) + cross_entropy(auxiliary, batch)
+    return loss, outputs
+
+
+@functools.cache
+def trained(case, wanted):
+    """Outputs and gradients of a step in these forms, by name, and the program's text."""
+    step = jax.grad(functools.partial(loss_of, case), (0, 1), has_aux=True)
+    arguments = variables_of(case)["params"], batch_of(case)["image"]
+    with forms(wanted):
+        traced = jax.jit(step, compiler_options=QUICK).trace(*arguments)
+        (params, image), outputs = traced.lower().compile()(*arguments)
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    results = {f"gradient of {name}": x for name, x in flat.items()}
+    return flat, results | {"gradient of image": image, **outputs}, str(traced.jaxpr)
+
+
 @pytest.mark.parametrize("case", EACH)
 def test_every_parameter_gets_a_gradient(case):
-    variables, batch = variables_of(case), batch_of(case)
-
-    def loss(params):
-        outputs, _ = case.small.apply(
-            {**variables, "params": params},
-            batch["image"],
-            train=True,
-            rngs={"dropout": jax.random.key(0)},
-            mutable=["batch_stats"],
-        )
-        auxiliary = outputs.get("aux_logits", outputs["logits"])
-        return cross_entropy(outputs, batch) + cross_entropy(
-            {"logits": auxiliary}, batch
-        )
-
-    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    gradients, _, _ = trained(case, "fast")
     silent = [
-        jax.tree_util.keystr(path, simple=True, separator="/")
-        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
-        if not np.asarray(leaf).any() or not np.isfinite(leaf).all()
+        name for name, x in gradients.items() if not x.any() or not np.isfinite(x).all()
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_plain_and_fast_forms_agree(case):
+    _, plain, of_plain = trained(case, "plain")
+    _, fast, of_fast = trained(case, "fast")
+    assert of_plain != of_fast
+    assert plain.keys() == fast.keys()
+    largest = {name: float(np.abs(x).max()) for name, x in plain.items()}
+    # A bias before a normalisation has no gradient but what rounding leaves of it.
+    rounding = 1e-6 * max(largest.values())
+    for name, x in plain.items():
+        allowed = 1e-5 * largest[name] + rounding
+        np.testing.assert_allclose(fast[name], x, rtol=0, atol=allowed, err_msg=name)
 
 
 @pytest.mark.parametrize("case", EACH)

@@ -17,6 +17,7 @@ from segjax.losses.instance import mask_rcnn_loss
 from segjax.models import MaskRCNN
 from segjax.models.mask_rcnn.attributes import RPN, PostProcessing, RoIHeads, RoIPooling
 from segjax.models.mask_rcnn.heads import SelectClassMask
+from segjax.ops.base.forms import forms
 
 BACKBONE = ResNet(18, features=4, norm=Norm("group", groups=2))
 SMALL = MaskRCNN(
@@ -113,8 +114,7 @@ def objects(batch=2):
     }
 
 
-@functools.cache
-def gradients():
+def step():
     def loss(params, image, sizes, targets, key):
         outputs = SMALL.apply(
             {"params": params},
@@ -126,13 +126,21 @@ def gradients():
         )
         return mask_rcnn_loss(outputs, targets)
 
-    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
+    return jax.value_and_grad(loss, has_aux=True)
+
+
+@functools.cache
+def compiled_step():
+    return jax.jit(step(), compiler_options=QUICK)
+
+
+def step_inputs(targets, seed=0):
+    sizes = sizes_of((64, 64), (50, 40))
+    return variables()["params"], image_of(), sizes, targets, jax.random.key(seed)
 
 
 def trained(targets, seed=0):
-    sizes = sizes_of((64, 64), (50, 40))
-    key = jax.random.key(seed)
-    return gradients()(variables()["params"], image_of(), sizes, targets, key)
+    return compiled_step()(*step_inputs(targets, seed))
 
 
 # Detections
@@ -242,6 +250,27 @@ def test_what_stands_in_empty_slots_does_not_matter():
     (after, _), second = trained(changed)
     assert before == after
     jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_plain_and_fast_forms_agree():
+    inputs = step_inputs(objects())
+    fast = trained(objects())
+    of_fast = str(jax.make_jaxpr(step())(*inputs))
+    with forms("plain"):
+        plain = compiled_step()(*inputs)
+        assert str(jax.make_jaxpr(step())(*inputs)) != of_fast
+    largest = max(float(np.abs(x).max()) for x in jax.tree.leaves(plain))
+    for a, b in zip(jax.tree.leaves(fast), jax.tree.leaves(plain), strict=True):
+        allowed = 1e-5 * float(np.abs(b).max()) + 1e-6 * largest
+        np.testing.assert_allclose(a, b, rtol=0, atol=allowed)
+
+
+def test_detections_of_plain_and_fast_forms_agree(found):
+    with forms("plain"):
+        plain = predict()(variables(), image_of(), sizes_of((64, 64), (50, 40)))
+    for name, x in plain.items():
+        allowed = 1e-4 * float(np.abs(x).max())
+        np.testing.assert_allclose(found[name], x, rtol=0, atol=allowed, err_msg=name)
 
 
 def test_the_draw_follows_the_key():
