@@ -95,7 +95,7 @@ def smoke() -> dict:
         },
         "post_processing": {"detections_per_image": 4},
     }
-    drawn = {"size": 32, "most": 2, "train": 4, "validation": 2, "test": 1}
+    drawn = {"size": 32, "max_instances": 2, "train": 4, "validation": 2, "test": 1}
     settings = {key: value for key, value in config.items() if key != "initialization"}
     return settings | {
         "num_steps": 2,

@@ -131,7 +131,7 @@ def smoke() -> dict:
         },
         "post_processing": {"pre_nms_top_n": 1000, "detections_per_image": 4},
     }
-    drawn = {"size": 32, "most": 2, "train": 4, "validation": 2, "test": 1}
+    drawn = {"size": 32, "max_instances": 2, "train": 4, "validation": 2, "test": 1}
     return config | {
         "num_steps": 2,
         "log_every": 1,

@@ -143,7 +143,7 @@ def smoke() -> dict:
         },
         "post_processing": {"pre_nms_top_n": 128, "detections_per_image": 4},
     }
-    sizes = {"size": 32, "most": 2, "train": 4, "validation": 2, "test": 1}
+    sizes = {"size": 32, "max_instances": 2, "train": 4, "validation": 2, "test": 1}
     pipeline = {"buckets": ((32, 32),), "max_objects": 3, "mask_size": 14}
     return config | {
         "num_steps": 2,

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import ml_collections
 
 from segjax.errors import UserError, shown, suggestion
+from segjax.types import is_integer
 
 T = TypeVar("T")
 
@@ -214,12 +215,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key in (*GROUPS, "initialization", "crf"):
         _require_group(config.get(key, {}), key)
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
-        if not _is_whole(config[key]) or not 1 <= config[key] < 2**31:
+        if not is_integer(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
                 f"config.{key} must be an integer from 1 to 2147483647, got "
                 f"{shown(config[key])}."
             )
-    if not _is_whole(config.seed) or not 0 <= config.seed < 2**32:
+    if not is_integer(config.seed) or not 0 <= config.seed < 2**32:
         raise UserError(
             "config.seed must be an integer from 0 to 4294967295, got "
             f"{shown(config.seed)}."
@@ -236,10 +237,6 @@ def _require_group(value: object, key: str) -> None:
 def is_changeable(key: str) -> bool:
     """Whether a resumed run may change a key, given with dots."""
     return key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE_GROUPS
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def arguments(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -25,3 +25,8 @@ Example: TypeAlias = dict[str, np.ndarray]
 
 IGNORE_LABEL = 255
 """The label of pixels that do not count, in losses and in metrics."""
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer; a bool is not."""
+    return isinstance(value, int) and not isinstance(value, bool)

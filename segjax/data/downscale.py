@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from segjax.types import is_integer
+
 
 def area_average(image: np.ndarray, factor: int) -> np.ndarray:
     """Averages blocks of `factor` x `factor` pixels, rounded to whole intensities.
@@ -55,9 +57,8 @@ def nearest_label(label: np.ndarray, factor: int) -> np.ndarray:
 
 def require_factor(shape: tuple[int, ...], factor: int) -> None:
     """Raises ValueError where a factor does not divide the sides of `[H, W, ...]`."""
-    whole = isinstance(factor, int) and not isinstance(factor, bool)
     height, width = shape[:2]
-    if not whole or factor < 1 or height % factor or width % factor:
+    if not is_integer(factor) or factor < 1 or height % factor or width % factor:
         raise ValueError(
             f"downscale must be an integer of at least 1 that divides {height} and "
             f"{width}, got {factor!r}"

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from segjax.geometry.fields import Layer
 
 
-def under(name: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
+def prefixed(name: str, layers: Iterable[Layer]) -> tuple[Layer, ...]:
     """The layers of a submodule, by their paths in the module that holds it.
 
     Example:
-      >>> [layer.name for layer in under("aspp", [Layer("project/conv")])]
+      >>> [layer.name for layer in prefixed("aspp", [Layer("project/conv")])]
       ['aspp/project/conv']
     """
     return tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.types import Dtype
+from segjax.types import Dtype, is_integer
 
 
 def check_counts(**values: object) -> None:
@@ -84,4 +84,4 @@ def check_stage(name: str, value: str, backbone: nn.Module) -> None:
 
 def is_count(value: object) -> bool:
     """Whether a value is an integer of at least 1; a bool is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_integer(value) and value >= 1

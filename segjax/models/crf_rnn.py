@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.geometry.paths import under
+from segjax.geometry.paths import prefixed
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.crf import DenseCRF
@@ -108,7 +108,7 @@ class CRFRNN(nn.Module):
     def layers(self) -> tuple[Layer, ...]:
         """The network's; the CRF then connects each pixel with all others."""
         network: Any = self.network
-        return (*under("network", network.layers()), Layer("crf"))
+        return (*prefixed("network", network.layers()), Layer("crf"))
 
     @property
     def geometry(self) -> Geometry:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
 from segjax.geometry.padded import aligned_geometry
-from segjax.geometry.paths import interpolation, under
+from segjax.geometry.paths import interpolation, prefixed
 from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
@@ -150,7 +150,7 @@ class DeepLabV1(nn.Module):
         Interpolation is written for sides of one more than a multiple of the output
         stride.
         """
-        path = [*under("backbone", self.backbone.layers("stage5"))]
+        path = [*prefixed("backbone", self.backbone.layers("stage5"))]
         if self.average_pool:
             path.append(Layer("pool5a", kernel=3, padding=1, operation="pool"))
         path += [*self._fc_layers(), Layer("logits")]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
 from segjax.geometry.padded import aligned_geometry
-from segjax.geometry.paths import interpolation, under
+from segjax.geometry.paths import interpolation, prefixed
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
@@ -177,8 +177,8 @@ class DeepLabV2(nn.Module):
         i, rate = max(enumerate(self.rates, 1), key=lambda entry: entry[1])
         branch = Branch(self.num_classes, rate, self.fc_features, 0.0, parent=None)
         return (
-            *under("backbone", self.backbone.layers("stage5")),
-            *under(f"branch{i}", branch.layers()),
+            *prefixed("backbone", self.backbone.layers("stage5")),
+            *prefixed(f"branch{i}", branch.layers()),
             interpolation("resize", self.backbone.output_stride),
         )
 

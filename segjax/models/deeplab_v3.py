@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.geometry.paths import interpolation, under
+from segjax.geometry.paths import interpolation, prefixed
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
 from segjax.layers.attributes import (
@@ -125,8 +125,8 @@ class DeepLabV3(nn.Module):
         Interpolation is written for sides of one more than a multiple of the output
         stride.
         """
-        path = [*under("backbone", self.backbone.layers("stage5"))]
-        path += under("aspp", ASPP(*self._aspp, parent=None).layers())
+        path = [*prefixed("backbone", self.backbone.layers("stage5"))]
+        path += prefixed("aspp", ASPP(*self._aspp, parent=None).layers())
         if self.refine:
             path.append(Layer("refine/conv", kernel=3, padding=1))
         path.append(Layer("logits"))

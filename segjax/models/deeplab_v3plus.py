@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.geometry.paths import interpolation, under
+from segjax.geometry.paths import interpolation, prefixed
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
 from segjax.layers.attributes import (
@@ -131,8 +131,8 @@ class DeepLabV3Plus(nn.Module):
         stride.
         """
         stride = self.backbone.output_stride
-        path = [*under("backbone", self.backbone.layers("stage5"))]
-        path += under("aspp", ASPP(*self._aspp, parent=None).layers())
+        path = [*prefixed("backbone", self.backbone.layers("stage5"))]
+        path += prefixed("aspp", ASPP(*self._aspp, parent=None).layers())
         path.append(interpolation("resize_low", stride // LOW_LEVEL_STRIDE))
         for i in range(1, len(self.decoder_features) + 1):
             if self.separable:

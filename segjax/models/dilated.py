@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.geometry.fields import Layer, input_window, output_size
-from segjax.geometry.paths import under
+from segjax.geometry.paths import prefixed
 from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes
@@ -228,9 +228,9 @@ class DilatedNet(nn.Module):
 
     def layers(self) -> tuple[Layer, ...]:
         """The whole network, up to the logits at the image's scale."""
-        path = (*under("backbone", self.backbone.layers("fc7")), Layer("scores"))
+        path = (*prefixed("backbone", self.backbone.layers("fc7")), Layer("scores"))
         if self.context is not None:
-            path += under("context", self._context(parent=None).layers())
+            path += prefixed("context", self._context(parent=None).layers())
         factor = self.backbone.output_stride
         resize = Layer(
             "resize",

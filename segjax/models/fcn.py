@@ -14,7 +14,7 @@ from segjax.backbones.vgg import VGG
 from segjax.geometry.alignment import IMAGE, Path, Step, align, minimum_side
 from segjax.geometry.fields import Layer, receptive_field
 from segjax.geometry.padded import padded_geometry
-from segjax.geometry.paths import under
+from segjax.geometry.paths import prefixed
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
@@ -211,7 +211,7 @@ class FCN(nn.Module):
 
     def score_layers(self) -> tuple[Layer, ...]:
         """The path to the scores of the coarsest map, whose field the paper states."""
-        path = under("backbone", self.backbone.layers(self._top))
+        path = prefixed("backbone", self.backbone.layers(self._top))
         head = (Layer("head/conv", kernel=3, padding=1),) if self.head == "conv" else ()
         return (*path, *head, Layer("score"))
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, receptive_field
-from segjax.geometry.paths import interpolation, under
+from segjax.geometry.paths import interpolation, prefixed
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import (
@@ -98,7 +98,7 @@ class LRASPP(nn.Module):
         """
         low = self.backbone.layers(self.low_level_stage)
         stride = round(receptive_field(low).stride)
-        path = [*under("backbone", self.backbone.layers("stage5"))]
+        path = [*prefixed("backbone", self.backbone.layers("stage5"))]
         path.append(Layer("project/conv"))
         path.append(interpolation("resize_low", self.backbone.output_stride // stride))
         path.append(Layer("logits"))

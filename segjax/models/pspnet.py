@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.geometry.paths import interpolation, under
+from segjax.geometry.paths import interpolation, prefixed
 from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
@@ -122,7 +122,7 @@ class PSPNet(nn.Module):
         The pyramid, which sees everything, is left aside. Interpolation is written for
         sides of one more than a multiple of the output stride.
         """
-        path = [*under("backbone", self.backbone.layers("stage5"))]
+        path = [*prefixed("backbone", self.backbone.layers("stage5"))]
         path += [Layer("fuse/conv", kernel=3, padding=1), Layer("logits")]
         return (*path, interpolation("resize", self.backbone.output_stride))
 

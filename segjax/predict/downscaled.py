@@ -17,7 +17,7 @@ import numpy as np
 
 from segjax.data.downscale import area_average
 from segjax.ops.resizing.resize import resize_bilinear
-from segjax.predict.tiled import in_outputs
+from segjax.predict.tiled import select_outputs
 from segjax.types import Array
 
 
@@ -46,7 +46,7 @@ def enlarged(
     page: Mapping[str, np.ndarray],
     factor: int,
     size: tuple[int, ...],
-    forms: Sequence[str],
+    outputs: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """Enlarges logits bilinearly to the pixels of the image that was reduced.
 
@@ -54,21 +54,21 @@ def enlarged(
       page: with `logits` `[h, w, K]`.
       factor: of the reduction.
       size: height and width of the image before it.
-      forms: keys of `segjax.predict.tiled.FORMS`.
+      outputs: keys of `segjax.predict.tiled.OUTPUTS`.
 
     Returns:
       An array `[H, W]` or `[H, W, K]` by form.
     """
     height, width = size
-    answer = _answer(page["logits"], factor, (height, width), tuple(forms))
+    answer = _answer(page["logits"], factor, (height, width), tuple(outputs))
     return jax.device_get(answer)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _answer(
-    logits: Array, factor: int, size: tuple[int, int], forms: tuple[str, ...]
+    logits: Array, factor: int, size: tuple[int, int], outputs: tuple[str, ...]
 ) -> dict[str, Array]:
     height, width, _ = logits.shape
     large = resize_bilinear(logits[None], size=(height * factor, width * factor))
     large = large[0, : size[0], : size[1]]
-    return in_outputs(large, forms)
+    return select_outputs(large, outputs)

@@ -19,7 +19,7 @@ from segjax.data.files.images import (
     read_pages,
     with_channels,
 )
-from segjax.data.files.listing import left_out
+from segjax.data.files.listing import other_files
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
@@ -63,7 +63,7 @@ def look_at_all(
       UserError: a file is damaged, or has other channels.
     """
     sources = [look_at(path, channels) for path in paths]
-    if others := left_out(input):
+    if others := other_files(input):
         log.info("Left out: %s", others)
     if converted := sum(source.converted for source in sources):
         log.info("%s", conversion(converted, channels))

@@ -20,7 +20,7 @@ import numpy as np
 from segjax.geometry.tiles import Geometry, plan
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.predict.dihedral import log_probabilities
-from segjax.predict.tiled import Block, check_image, in_outputs
+from segjax.predict.tiled import Block, check_image, select_outputs
 from segjax.types import Array
 
 _COLUMNS = 2
@@ -118,29 +118,29 @@ class AveragedPredictor:
         self.batch_sharding = batch_sharding
 
     def pages(
-        self, images: Iterable[np.ndarray], forms: Sequence[str] = ("labels",)
+        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Predicts a stream of images.
 
         Args:
           images: float32 `[H, W, C]` each, taken one by one; sizes may differ.
-          forms: keys of `segjax.predict.tiled.FORMS`; `logits` are log-probabilities.
+          outputs: keys of `segjax.predict.tiled.OUTPUTS`; `logits` are log-probabilities.
 
         Yields:
           for each image, in order, an array over its pixels by form.
         """
-        for block in self.blocks(images, forms):
+        for block in self.blocks(images, outputs):
             yield block.values
 
     def blocks(
-        self, images: Iterable[np.ndarray], forms: Sequence[str] = ("labels",)
+        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[Block]:
         """Predicts a stream of images, a block for each; see `pages`."""
         flying: collections.deque[tuple[int, tuple[int, int], dict[str, Array]]]
         flying = collections.deque()
         for page, image in enumerate(images):
             check_image(image)
-            answer = _answer(self._sum(image), tuple(forms))
+            answer = _answer(self._sum(image), tuple(outputs))
             flying.append((page, image.shape[:2], answer))
             if len(flying) > 1:
                 yield _fetch(*flying.popleft())
@@ -162,12 +162,12 @@ class AveragedPredictor:
     def _whole(self, image: Array) -> Array:
         down, across = (plan(self.geometry, side, 0) for side in image.shape[1:3])
         rows, columns = down.source(down.windows[0]), across.source(across.windows[0])
-        framed = (
+        flipped = (
             image
             if _is_all(rows) and _is_all(columns)
             else image[:, rows][:, :, columns]
         )
-        found = _probabilities(self._apply, framed, self.passes.flip)
+        found = _probabilities(self._apply, flipped, self.passes.flip)
         return found[:, : image.shape[1], : image.shape[2]]
 
     def _crops(self, image: Array, crop: tuple[int, int]) -> Array:
@@ -276,6 +276,6 @@ def _place(total: Array, part: Array, i: int, j: int) -> Array:
 
 
 @jax.jit(static_argnums=1)
-def _answer(total: Array, forms: tuple[str, ...]) -> dict[str, Array]:
+def _answer(total: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
     logits = log_probabilities(total / total.sum(-1, keepdims=True))
-    return in_outputs(logits, forms)
+    return select_outputs(logits, outputs)

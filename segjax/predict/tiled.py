@@ -20,7 +20,7 @@ import numpy as np
 from segjax.geometry.tiles import Geometry, Plan, Window, plan
 from segjax.types import Array
 
-FORMS: dict[str, Callable[[Array], Array]] = {
+OUTPUTS: dict[str, Callable[[Array], Array]] = {
     "logits": lambda logits: logits.astype(jnp.float32),
     "probabilities": lambda logits: jax.nn.softmax(logits.astype(jnp.float32)),
     "labels": lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
@@ -28,9 +28,9 @@ FORMS: dict[str, Callable[[Array], Array]] = {
 """What can be asked for, each made of the logits `[B, H, W, K]` on the device."""
 
 
-def in_outputs(logits: Array, forms: Sequence[str]) -> dict[str, Array]:
-    """Logits `[..., K]` in each form that is asked for, by keys of `FORMS`; traceable."""
-    return {form: FORMS[form](logits) for form in forms}
+def select_outputs(logits: Array, outputs: Sequence[str]) -> dict[str, Array]:
+    """Logits `[..., K]` in each form that is asked for, by keys of `OUTPUTS`; traceable."""
+    return {name: OUTPUTS[name](logits) for name in outputs}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +121,13 @@ class Predictor:
         return self._single(image, "logits")
 
     def pages(
-        self, images: Iterable[np.ndarray], forms: Sequence[str] = ("labels",)
+        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Predicts a stream of images, whole pages out, one page in memory.
 
         Args:
           images: float32 `[H, W, C]` each, taken one by one; sizes may differ.
-          forms: keys of `FORMS`.
+          outputs: keys of `OUTPUTS`.
 
         Yields:
           for each image, in order, an array over its pixels by form.
@@ -142,7 +142,7 @@ class Predictor:
                 del image  # Or it would live on while the next one is read.
 
         page: dict[str, np.ndarray] = {}
-        for block in self.blocks(noted(), forms):
+        for block in self.blocks(noted(), outputs):
             height, width = sides[0]
             for form, values in block.values.items():
                 if form not in page:
@@ -155,7 +155,7 @@ class Predictor:
                 yield finished
 
     def blocks(
-        self, images: Iterable[np.ndarray], forms: Sequence[str] = ("labels",)
+        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[Block]:
         """Predicts a stream of images, tile by tile, for a caller that writes as it goes.
 
@@ -164,20 +164,22 @@ class Predictor:
 
         Args:
           images: float32 `[H, W, C]` each, taken one by one; sizes may differ.
-          forms: keys of `FORMS`.
+          outputs: keys of `OUTPUTS`.
 
         Yields:
           blocks: images in order, rows of tiles in order, tiles from left to right.
           They cover each pixel exactly once.
         """
-        unknown = set(forms) - set(FORMS)
-        if unknown or not forms:
-            raise ValueError(f"forms must be some of {sorted(FORMS)}, got {forms!r}")
-        forms = tuple(forms)
+        unknown = set(outputs) - set(OUTPUTS)
+        if unknown or not outputs:
+            raise ValueError(
+                f"outputs must be some of {sorted(OUTPUTS)}, got {outputs!r}"
+            )
+        outputs = tuple(outputs)
         flying: collections.deque[tuple[list[_Tile], dict[str, Array]]]
         flying = collections.deque()
         for tiles in self._batches(images):
-            flying.append((_without_pixels(tiles), self._dispatch(tiles, forms)))
+            flying.append((_without_pixels(tiles), self._dispatch(tiles, outputs)))
             if len(flying) > 1:
                 yield from _fetch(*flying.popleft())
         while flying:
@@ -219,14 +221,16 @@ class Predictor:
         across = plan(self.geometry, width, self.tile)
         return down, across
 
-    def _dispatch(self, tiles: list[_Tile], forms: tuple[str, ...]) -> dict[str, Array]:
+    def _dispatch(
+        self, tiles: list[_Tile], outputs: tuple[str, ...]
+    ) -> dict[str, Array]:
         """Starts the computation of a batch and the way back of its results."""
         shape = tiles[0].pixels.shape
         # New for each batch: the device may read from it while the next is filled.
         batch = np.zeros((self.batch_size, *shape), np.float32)
         for slot, tile in zip(batch, tiles, strict=False):
             slot[...] = tile.pixels
-        values = _run(self._apply, jax.device_put(batch, self.sharding), forms)
+        values = _run(self._apply, jax.device_put(batch, self.sharding), outputs)
         expected = tuple(side - 2 * self.geometry.margin for side in shape[:2])
         for value in values.values():
             if value.shape[1:3] != expected:
@@ -238,11 +242,11 @@ class Predictor:
         return values
 
 
-@jax.jit(static_argnames="forms")
+@jax.jit(static_argnames="outputs")
 def _run(
-    apply: jax.tree_util.Partial, images: Array, forms: tuple[str, ...]
+    apply: jax.tree_util.Partial, images: Array, outputs: tuple[str, ...]
 ) -> dict[str, Array]:
-    return in_outputs(apply(images), forms)
+    return select_outputs(apply(images), outputs)
 
 
 def _fetch(tiles: list[_Tile], values: dict[str, Array]) -> Iterator[Block]:

@@ -192,11 +192,11 @@ def _wrapper(entry: Source, names: Iterable[str], skip: Iterable[str]) -> str:
 
     Names without a dot are not of a network that a wrapper holds, but of the wrapper.
     """
-    left_out = tuple(f"{module}." for module in skip)
+    skipped = tuple(f"{module}." for module in skip)
     paths = [
         name.split(".")
         for name in map(str, names)
-        if not (f"{name}.".startswith(left_out) or _counts(name) or "." not in name)
+        if not (f"{name}.".startswith(skipped) or _counts(name) or "." not in name)
     ]
     for depth in range(min(map(len, paths), default=0)):
         if len({tuple(path[:depth]) for path in paths}) > 1:

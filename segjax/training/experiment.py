@@ -93,8 +93,8 @@ def schedule_from(config: ml_collections.ConfigDict) -> Any:
     warmup_steps = group.pop("warmup_steps", 0)
     if not isinstance(warmup_steps, int) or not 0 <= warmup_steps < config.num_steps:
         raise UserError(
-            f"config.schedule.warmup_steps is {warmup_steps}: it must be whole, at "
-            f"least 0 and less than config.num_steps, {config.num_steps}. Give, for "
+            f"config.schedule.warmup_steps is {warmup_steps}: it must be an integer, "
+            f"at least 0 and less than config.num_steps, {config.num_steps}. Give, for "
             f"example, --config.schedule.warmup_steps={config.num_steps // 10}."
         )
     schedule = config_lib.build(

@@ -51,7 +51,7 @@ def init_state(
     )
 
 
-def of_image(
+def forward_image(
     model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
 ) -> tuple[Outputs, Any]:
     """The forward pass of a network that sees the image alone."""
@@ -70,7 +70,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     seed: int,
-    forward: Forward = of_image,
+    forward: Forward = forward_image,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Makes the pure function from a state and a batch to the next state and metrics.
 

@@ -301,14 +301,12 @@ def _of_run(run: dict[str, bytes | None]) -> list[str]:
     return [*stable, *by_chance, "run/config.json", "run/metrics.jsonl"]
 
 
-def _tree(
-    root: Path, folder: str, left_out: tuple[str, ...]
-) -> dict[str, bytes | None]:
+def _tree(root: Path, folder: str, skipped: tuple[str, ...]) -> dict[str, bytes | None]:
     paths = (p for p in (root / folder).rglob("*") if p.is_file())
     return {
         p.relative_to(root).as_posix(): p.read_bytes()
         for p in paths
-        if not {*p.relative_to(root).parts} & {*left_out}
+        if not {*p.relative_to(root).parts} & {*skipped}
     }
 
 

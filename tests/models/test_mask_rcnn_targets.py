@@ -50,7 +50,9 @@ def test_anchors_are_drawn_up_to_the_number_and_point_at_their_objects():
     corners = np.stack(np.meshgrid(grid, grid, indexing="ij"), -1).reshape(-1, 2)
     anchors = jnp.asarray(np.concatenate([corners, corners + 16], 1))
     targets = jax.jit(
-        functools.partial(anchor_targets, iou=(0.3, 0.7), count=20, positive_share=0.5)
+        functools.partial(
+            anchor_targets, iou=(0.3, 0.7), count=20, positive_fraction=0.5
+        )
     )(anchors, batch, KEY)
     positive, weights = (
         np.asarray(targets[f"rpn_{name}"][0]) for name in ("positive", "weights")
@@ -70,7 +72,7 @@ def sampled(proposals, batch, count=8, share=0.25):
             sample_regions,
             iou=0.5,
             count=count,
-            positive_share=share,
+            positive_fraction=share,
             weights=(10.0, 10.0, 5.0, 5.0),
         )
     )(boxes, jnp.ones(boxes.shape[:2], bool), batch, KEY)

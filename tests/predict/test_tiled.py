@@ -265,5 +265,5 @@ def test_impossible_options_are_refused(wrong):
 
 def test_unknown_form_is_refused():
     predictor = Predictor(lambda image: image, Geometry(stride=1))
-    with pytest.raises(ValueError, match="forms must be some of"):
+    with pytest.raises(ValueError, match="outputs must be some of"):
         list(predictor.pages([picture(8, 8)], ("label",)))

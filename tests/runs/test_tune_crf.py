@@ -38,8 +38,8 @@ class Specks:
     def __init__(self, label):
         self.label = label
 
-    def pages(self, images, forms):
-        assert forms == ("logits",)
+    def pages(self, images, outputs):
+        assert outputs == ("logits",)
         for _ in images:
             rows, columns = np.mgrid[:10, :12]
             wrong = (rows * 5 + columns * 3) % 7 == 0

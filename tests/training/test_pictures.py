@@ -23,7 +23,7 @@ SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 class Dark:
     """A network that finds everything dark."""
 
-    def pages(self, images, forms):
+    def pages(self, images, outputs):
         for image in images:
             yield {"labels": np.zeros(image.shape[:2], np.uint8)}
 

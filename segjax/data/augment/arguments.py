@@ -26,7 +26,7 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
-def whole_number(name: str, value: Any, low: int, high: int) -> int:
+def integer(name: str, value: Any, low: int, high: int) -> int:
     """Returns an integer in `[low, high]`.
 
     Raises:

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.augment.arguments import whole_number
+from segjax.data.augment.arguments import integer
 from segjax.data.augment.crops import (
     Framing,
     random_crop,
@@ -98,7 +98,7 @@ def check(augment: Augmentations, channels: int = 3) -> None:
         try:
             tried = dict(arguments)
             if "margin" in tried:  # The example here is smaller than any margin.
-                whole_number("margin", tried.pop("margin"), 0, LARGEST_SHIFT)
+                integer("margin", tried.pop("margin"), 0, LARGEST_SHIFT)
             AUGMENTATIONS[name](example, np.random.default_rng(0), **tried)
         except (TypeError, ValueError) as error:
             raise UserError(

@@ -22,10 +22,10 @@ from segjax.data.augment import warp
 from segjax.data.augment.arguments import (
     ANGLES,
     FACTORS,
+    integer,
     interval,
     number,
     several,
-    whole_number,
 )
 from segjax.types import IGNORE_LABEL, Example
 
@@ -249,7 +249,7 @@ def random_crop(
         return example
     if not isinstance(size, Sequence) or len(size) != 2:
         raise ValueError(f"size must be (height, width), got {size!r}")
-    wanted = [whole_number("size", side, 1, LARGEST_SIDE) for side in size]
+    wanted = [integer("size", side, 1, LARGEST_SIDE) for side in size]
     shape = _shape(example)
     rows, columns = (
         sample_start(rng, length, side) + np.arange(side)

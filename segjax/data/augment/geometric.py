@@ -16,9 +16,9 @@ from segjax.data.augment import warp
 from segjax.data.augment.arguments import (
     ANGLES,
     FACTORS,
+    integer,
     interval,
     number,
-    whole_number,
 )
 from segjax.types import Example
 
@@ -93,7 +93,7 @@ def elastic_deformation(
       ValueError: when a number is out of its range.
     """
     std = number("std", std, 0, LARGEST_SHIFT)
-    grid = whole_number("grid", grid, 2, LARGEST_GRID)
+    grid = integer("grid", grid, 2, LARGEST_GRID)
     size = _inner_size(example, margin)
     nodes = (std * rng.standard_normal((2, grid, grid))).astype(np.float32)
     shift = warp.displacement(nodes, size)
@@ -152,7 +152,7 @@ def rotation_margin(size: tuple[int, int], arguments: Mapping[str, Any]) -> int:
 
 
 def _inner_size(example: Example, margin: int) -> tuple[int, int]:
-    margin = whole_number("margin", margin, 0, LARGEST_SHIFT)
+    margin = integer("margin", margin, 0, LARGEST_SHIFT)
     height, width = (n - 2 * margin for n in example["image"].shape[:2])
     if height < 1 or width < 1:
         raise ValueError(

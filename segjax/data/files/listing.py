@@ -63,7 +63,7 @@ def list_images(path: str | Path) -> list[Path]:
     return sorted(images, key=_natural_order)
 
 
-def left_out(path: str | Path) -> str:
+def other_files(path: str | Path) -> str:
     """Says what `list_images` does not list of a folder, apart from hidden files.
 
     Args:

@@ -20,7 +20,7 @@ import numpy as np
 
 from segjax.data.augment.augmentations import Augmentations
 from segjax.data.augment.views import whole
-from segjax.data.instance.buckets import Bucket, bucket_of, check_buckets, fitted
+from segjax.data.instance.buckets import Bucket, bucket_of, check_buckets, fit_to_bucket
 from segjax.data.instance.examples import InstanceExampleMaker, padded, read_image
 from segjax.data.instance.records import facts_of
 from segjax.data.semantic.batches import Batches, check_stream, endless, record_ids
@@ -150,7 +150,7 @@ def instance_batches(
       `(height, width)` without padding; `boxes` `[b, G, 4]` float32; `classes` `[b, G]`
       int32, 0 for an empty slot; `crowd` `[b, G]` bool; `masks` `[b, G, m, m]` uint8,
       each cropped to its box; `keypoints` `[b, G, P, 3]` float32 where records have
-      any; `left_out` `[b]` int32, objects there was no room for; and `record` `[b]` int32;
+      any; `num_dropped` `[b]` int32, objects there was no room for; and `record` `[b]` int32;
       b = batch_size / process_count.
 
     Raises:
@@ -179,7 +179,7 @@ def instance_batches(
     schedule = schedule_of(
         records, seed=seed, batch_size=batch_size, buckets=buckets, resize=resize
     )
-    _tell(records, schedule, buckets, max_objects)
+    _log_buckets(records, schedule, buckets, max_objects)
     local = batch_size // process_count
     first = process_index * local
 
@@ -247,7 +247,7 @@ def evaluation_batches(
 def evaluation_example(record: Record, bucket: Bucket, resize: str) -> dict[str, Any]:
     """Fits all of an image into a bucket: `image`, `sizes` and `ratios` of one example."""
     image = record["image"]
-    frame = fitted(whole((image.shape[0], image.shape[1])), bucket, resize, None)
+    frame = fit_to_bucket(whole((image.shape[0], image.shape[1])), bucket, resize, None)
     return {
         "image": padded(read_image(image, frame), bucket),
         "sizes": np.array(frame.size, np.int32),
@@ -255,7 +255,7 @@ def evaluation_example(record: Record, bucket: Bucket, resize: str) -> dict[str,
     }
 
 
-def _tell(
+def _log_buckets(
     records: Sequence[Record],
     schedule: Schedule,
     buckets: Sequence[Bucket],

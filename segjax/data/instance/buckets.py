@@ -14,6 +14,7 @@ import numpy as np
 from segjax.data.augment import warp
 from segjax.data.augment.crops import magnified, sample_start
 from segjax.data.augment.views import View
+from segjax.types import is_integer
 
 Bucket = tuple[int, int]
 """`(height, width)` that images are padded to."""
@@ -79,7 +80,7 @@ class Frame:
         return np.concatenate([corners.min(1), corners.max(1)], axis=-1).reshape(-1, 4)
 
 
-def fitted(
+def fit_to_bucket(
     view: View, bucket: Bucket, resize: str, rng: np.random.Generator | None
 ) -> Frame:
     """Fits a view into a bucket.
@@ -157,8 +158,7 @@ def check_buckets(buckets: Sequence[Bucket], resize: str) -> tuple[Bucket, ...]:
     found = []
     for bucket in buckets:
         sides = tuple(bucket) if isinstance(bucket, Sequence) else ()
-        whole = all(isinstance(s, int) and not isinstance(s, bool) for s in sides)
-        if len(sides) != 2 or not whole or min(sides) < 1:
+        if len(sides) != 2 or not all(map(is_integer, sides)) or min(sides) < 1:
             raise ValueError(
                 f"buckets must be pairs (height, width) of whole pixels, got {bucket!r}"
             )

@@ -8,7 +8,7 @@ import numpy as np
 
 from segjax.data.augment import views as augmentation
 from segjax.data.augment.augmentations import Augmentations
-from segjax.data.instance.buckets import Bucket, Frame, fitted
+from segjax.data.instance.buckets import Bucket, Frame, fit_to_bucket
 from segjax.errors import UserError
 from segjax.rle import decode
 from segjax.types import Example, Record
@@ -61,7 +61,7 @@ class InstanceExampleMaker:
         rng = np.random.default_rng((self.seed, 1, position))
         height, width = record["image"].shape[:2]
         view = augmentation.sample(self.augment, (height, width), rng)
-        frame = fitted(view, bucket, self.resize, rng)
+        frame = fit_to_bucket(view, bucket, self.resize, rng)
         image = read_image(record["image"], frame)
         image = augmentation.color(self.augment, image, rng)
         return {
@@ -89,7 +89,7 @@ class InstanceExampleMaker:
             "classes": np.zeros(G, np.int32),
             "crowd": np.zeros(G, bool),
             "masks": np.zeros((G, m, m), np.uint8),
-            "left_out": np.array(len(kept) - len(chosen), np.int32),
+            "num_dropped": np.array(len(kept) - len(chosen), np.int32),
         }
         n = len(ids)
         out["classes"][:n] = record["classes"][ids]

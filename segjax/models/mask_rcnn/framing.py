@@ -13,7 +13,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's images, red, green and blue, in 0 to 1."""
 
 
-def framed(
+def normalize_and_pad(
     image: Array,
     sizes: Array | None,
     *,
@@ -37,7 +37,7 @@ def framed(
 
     Example:
       >>> image = jnp.ones((1, 20, 40, 1))
-      >>> x, sizes = framed(image, None, mean=(0.5,), deviation=(0.25,))
+      >>> x, sizes = normalize_and_pad(image, None, mean=(0.5,), deviation=(0.25,))
       >>> x.shape, float(x[0, 0, 0, 0]), float(x[0, 20, 0, 0]), sizes.tolist()
       ((1, 32, 64, 1), 2.0, 0.0, [[20, 40]])
     """

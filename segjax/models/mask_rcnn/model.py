@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, receptive_field
-from segjax.geometry.paths import under
+from segjax.geometry.paths import prefixed
 from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_dtypes, check_stage
 from segjax.layers.conv_norm import norm_options
@@ -30,7 +30,7 @@ from segjax.models.mask_rcnn.attributes import (
     check_attributes,
 )
 from segjax.models.mask_rcnn.detections import detect
-from segjax.models.mask_rcnn.framing import DEVIATION, MEAN, framed
+from segjax.models.mask_rcnn.framing import DEVIATION, MEAN, normalize_and_pad
 from segjax.models.mask_rcnn.heads import BoxHead, KeypointHead, MaskHead, of_filled
 from segjax.models.mask_rcnn.pooling import Pool, pool_regions
 from segjax.models.mask_rcnn.rpn import Proposals, RPNHead, propose
@@ -125,7 +125,9 @@ class MaskRCNN(nn.Module):
         Raises:
           ValueError: if a shape is another one, or the targets lack something.
         """
-        image, sizes = framed(image, sizes, mean=self.mean, deviation=self.deviation)
+        image, sizes = normalize_and_pad(
+            image, sizes, mean=self.mean, deviation=self.deviation
+        )
         stages = self.backbone(image.astype(self.dtype), train=train)
         self.sow("intermediates", "stages", tuple(stages[x] for x in self.levels))
         fpn = FPN(
@@ -176,7 +178,7 @@ class MaskRCNN(nn.Module):
                 self.make_rng("sampling"),
                 iou=(self.rpn.bg_iou_thresh, self.rpn.fg_iou_thresh),
                 count=self.rpn.batch_size_per_image,
-                positive_share=self.rpn.positive_fraction,
+                positive_fraction=self.rpn.positive_fraction,
             ),
         }
         return outputs | self._trained(pyramid, extent, proposals, targets)
@@ -243,7 +245,7 @@ class MaskRCNN(nn.Module):
             self.make_rng("sampling"),
             iou=heads.fg_iou_thresh,
             count=heads.batch_size_per_image,
-            positive_share=heads.positive_fraction,
+            positive_fraction=heads.positive_fraction,
             weights=heads.bbox_reg_weights,
         )
         logits, deltas = self._boxes(pool(regions.boxes, heads.box_size), train=True)
@@ -323,7 +325,7 @@ class MaskRCNN(nn.Module):
         last = self.levels[-1]
         number = len(self.levels) + 1
         return (
-            *under("backbone", self.backbone.layers(last)),
+            *prefixed("backbone", self.backbone.layers(last)),
             Layer(f"fpn/lateral{number}/conv"),
             Layer(f"fpn/output{number}/conv", kernel=3, padding=1),
         )

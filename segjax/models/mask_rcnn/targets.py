@@ -79,7 +79,7 @@ def anchor_targets(
     *,
     iou: tuple[float, float],
     count: int,
-    positive_share: float,
+    positive_fraction: float,
 ) -> dict[str, Array]:
     """Draws the anchors that are trained, and says what they are to answer.
 
@@ -89,7 +89,7 @@ def anchor_targets(
       key: of the draw.
       iou: overlaps below which an anchor is background, and from which on an object.
       count: anchors that are drawn in each image.
-      positive_share: largest share of objects among them.
+      positive_fraction: largest share of objects among them.
 
     Returns:
       `rpn_targets` `[B, N, 4]`, `rpn_positive` and `rpn_weights` `[B, N]`.
@@ -99,7 +99,7 @@ def anchor_targets(
     def one(objects: Batch, priorities: Array) -> dict[str, Array]:
         found = matched(anchors, objects, high=high, low=low, low_quality=True)
         weights = sample_weights(
-            found, priorities, num=count, positive_fraction=positive_share
+            found, priorities, num=count, positive_fraction=positive_fraction
         )
         boxes = objects["boxes"][jnp.maximum(found, 0)]
         return {
@@ -139,7 +139,7 @@ def sample_regions(
     *,
     iou: float,
     count: int,
-    positive_share: float,
+    positive_fraction: float,
     weights: Weights,
 ) -> Regions:
     """Draws regions from the proposals and the objects themselves.
@@ -151,7 +151,7 @@ def sample_regions(
       key: of the draw.
       iou: overlap from which on a region answers for an object.
       count: slots of each image, S.
-      positive_share: largest share of objects among them.
+      positive_fraction: largest share of objects among them.
       weights: of the deltas.
 
     Returns:
@@ -164,7 +164,9 @@ def sample_regions(
         valid = jnp.concatenate([valid, real])
         found = matched(boxes, objects, high=iou, low=iou, low_quality=False)
         found = jnp.where(valid, found, -2)
-        drawn = sample(found, priorities, num=count, positive_fraction=positive_share)
+        drawn = sample(
+            found, priorities, num=count, positive_fraction=positive_fraction
+        )
         chosen = boxes[drawn.index]
         own = jnp.where(drawn.positive, found[drawn.index], 0)
         return Regions(

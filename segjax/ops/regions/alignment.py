@@ -186,7 +186,7 @@ def _align(
         )
     sampling = Sampling(size, max(sampling_ratio, 0))
 
-    def of_image(maps: Sequence[Array], boxes: Array, levels: Array) -> Array:
+    def of_one_image(maps: Sequence[Array], boxes: Array, levels: Array) -> Array:
         scale = jnp.asarray(scales, jnp.float32)[levels][:, None]
         scaled = lax.stop_gradient(boxes).astype(jnp.float32) * scale
         start, extent = scaled[:, :2], scaled[:, 2:] - scaled[:, :2]
@@ -197,4 +197,4 @@ def _align(
         table, *where = flatten(maps, levels)
         return sample_bins(table, Regions(start, extent, *where), sampling)
 
-    return jax.vmap(of_image)(tuple(features), boxes, levels)
+    return jax.vmap(of_one_image)(tuple(features), boxes, levels)

@@ -124,7 +124,7 @@ def _pool(
 ) -> Array:
     check_regions(features, boxes, scales)
 
-    def of_image(maps: Sequence[Array], boxes: Array, levels: Array) -> Array:
+    def of_one_image(maps: Sequence[Array], boxes: Array, levels: Array) -> Array:
         scale = jnp.asarray(scales, jnp.float32)[levels][:, None]
         scaled = lax.stop_gradient(boxes).astype(jnp.float32) * scale
         # Half away from zero, as C rounds; `jnp.round` would take the even one.
@@ -136,7 +136,7 @@ def _pool(
         )
         return _maxima(table, _Bins(rows, columns, map_size[:, 1], offset))
 
-    return jax.vmap(of_image)(tuple(features), boxes, levels)
+    return jax.vmap(of_one_image)(tuple(features), boxes, levels)
 
 
 def _bins(first: Array, last: Array, count: int, limit: Array) -> Array:

@@ -14,7 +14,7 @@ from segjax.errors import UserError
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.rle import encode_label
-from segjax.tasks.instance.evaluate import decoded, label_image, limits
+from segjax.tasks.instance.evaluate import instance_masks, label_image, limits
 from segjax.types import Record
 
 SIGMAS = (0.5, 1.0, 2.0)
@@ -84,7 +84,7 @@ def evaluate_watershed(
 
 def truth_label(record: Record) -> np.ndarray:
     """Numbers the objects of a record that are no crowds, int32 `[H, W]`."""
-    return label_image(decoded(record), record["image"].shape[:2])
+    return label_image(instance_masks(record), record["image"].shape[:2])
 
 
 def _f1(records: Sequence[Record], arguments: tuple[float, int]) -> float:

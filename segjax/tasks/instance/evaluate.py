@@ -148,7 +148,7 @@ class InstanceMetrics:
         for precision in self.precisions.values():
             precision.add(record, found)
         if self.matching:
-            truth = label_image(decoded(record), record["image"].shape[:2])
+            truth = label_image(instance_masks(record), record["image"].shape[:2])
             good = found["masks"][found["scores"] >= self.keep_score]
             label = label_image(good, record["image"].shape[:2])
             self.counts.append(matching_counts(truth, label))
@@ -286,7 +286,7 @@ def to_image_coordinates(
     return found
 
 
-def decoded(record: Record) -> np.ndarray:
+def instance_masks(record: Record) -> np.ndarray:
     """Masks of the objects of a record that are no crowds, bool `[N, H, W]`."""
     size = record["image"].shape[:2]
     kept = [

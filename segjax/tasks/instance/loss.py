@@ -40,7 +40,9 @@ class InstanceLossFromConfig:
                 raise UserError(f"config.loss.{name} is at least 0, got {value!r}.")
         self._loss = functools.partial(loss, **given)
 
-    def weigh(self, records: Sequence[Record], label_spec: LabelSpec) -> None:
+    def fit_class_weights(
+        self, records: Sequence[Record], label_spec: LabelSpec
+    ) -> None:
         """Does nothing: classes of objects are not weighted by how often they come."""
 
     def __call__(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from segjax.data.dataset import Dataset
 from segjax.output.folder import Outputs
-from segjax.tasks.instance.evaluate import decoded
+from segjax.tasks.instance.evaluate import instance_masks
 from segjax.types import Record
 from segjax.viz.instances import plot_instances
 
@@ -67,7 +67,7 @@ def side_by_side(
         record["boxes"][real],
         record["classes"][real],
         names,
-        masks=decoded(record),
+        masks=instance_masks(record),
         keypoints=points,
         skeleton=bones,
         zoom=zoom,

@@ -202,7 +202,7 @@ class InstanceTask(InstancePrediction):
             "classes": (objects, np.int32),
             "crowd": (objects, np.bool_),
             "masks": ((*objects, side, side), np.uint8),
-            "left_out": ((size,), np.int32),
+            "num_dropped": ((size,), np.int32),
             "record": ((size,), np.int32),
         }
         if self._points:

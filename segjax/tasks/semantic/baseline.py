@@ -26,10 +26,10 @@ class OtsuPredictor:
         self.sigma, self.cell_class = sigma, cell_class
 
     def pages(
-        self, images: Iterable[np.ndarray], forms: Sequence[str] = ("labels",)
+        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields `labels` and `probabilities` (0 or 1) of each image `[H, W, 1]`."""
-        del forms
+        del outputs
         for image in images:
             light = otsu_baseline(image, sigma=self.sigma)
             labels = light if self.cell_class == 1 else 1 - light
@@ -64,10 +64,10 @@ class PositionPredictor:
         self.counts = counts
 
     def pages(
-        self, images: Iterable[np.ndarray], forms: Sequence[str] = ("labels",)
+        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields `labels` and `probabilities` of each image `[H, W, C]`."""
-        del forms
+        del outputs
         labels = self.counts.argmax(0).astype(np.uint8)
         shares = self.counts / np.maximum(self.counts.sum(0), 1)
         shares = np.moveaxis(shares, 0, -1).astype(np.float32)

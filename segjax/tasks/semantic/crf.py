@@ -29,7 +29,7 @@ from segjax.layers.attributes import check_counts
 from segjax.ops.crf.dense import dense_crf
 from segjax.ops.crf.filters import METHODS, Method
 from segjax.ops.crf.inference import NORMALIZATIONS, Normalization
-from segjax.predict.tiled import in_outputs
+from segjax.predict.tiled import select_outputs
 from segjax.types import Array
 
 log = logging.getLogger("segjax")
@@ -134,19 +134,19 @@ class CRF:
         return self.sigma_beta * (self.max_intensity or max_intensity_of(image)) / 255
 
     def page(
-        self, image: np.ndarray, logits: np.ndarray, forms: Sequence[str]
+        self, image: np.ndarray, logits: np.ndarray, outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """Refines a page that was predicted as logits.
 
         Args:
           image: as it was stored, `[H, W, C]`.
           logits: `[H, W, K]`.
-          forms: keys of `segjax.predict.tiled.FORMS`.
+          outputs: keys of `segjax.predict.tiled.OUTPUTS`.
 
         Returns:
           An array over the image's pixels by form.
         """
-        return jax.device_get(_answer(self.refine(image, logits), tuple(forms)))
+        return jax.device_get(_answer(self.refine(image, logits), tuple(outputs)))
 
 
 def required(crf: CRF | None) -> CRF:
@@ -185,5 +185,5 @@ def _log_range(max_intensity: int | None) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _answer(logits: Array, forms: tuple[str, ...]) -> dict[str, Array]:
-    return in_outputs(logits, forms)
+def _answer(logits: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
+    return select_outputs(logits, outputs)

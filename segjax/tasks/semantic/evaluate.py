@@ -200,7 +200,7 @@ class Pages(Protocol):
     """
 
     def pages(
-        self, images: Iterable[np.ndarray], forms: Sequence[str]
+        self, images: Iterable[np.ndarray], outputs: Sequence[str]
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields `labels` `[H, W]` and `probabilities` `[H, W, K]` of each image."""
         ...
@@ -265,13 +265,13 @@ def evaluate(
                 originals.append(record["image"])
             yield normalize(record["image"], normalization)
 
-    forms = ("labels",) if cell_class is None else ("labels", "probabilities")
-    predicted = forms if crf is None else ("logits",)
+    outputs = ("labels",) if cell_class is None else ("labels", "probabilities")
+    predicted = outputs if crf is None else ("logits",)
     for number, page in enumerate(predictor.pages(images(), predicted), 1):
         label = labels.popleft()
         if crf is not None:
             try:
-                page = crf.page(originals.popleft(), page["logits"], forms)
+                page = crf.page(originals.popleft(), page["logits"], outputs)
             except UserError as error:
                 raise UserError(f"Image {number} of {len(mine)}: {error}") from error
         total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))

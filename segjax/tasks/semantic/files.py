@@ -102,10 +102,10 @@ def predict_files(
     paths = list_images(input)
     results = {path: _result_names(path, probabilities, overlay) for path in paths}
     names = {path: result.values() for path, result in results.items()}
-    outputs = plan_outputs(names, output, overwrite=overwrite)
+    folder = plan_outputs(names, output, overwrite=overwrite)
     sources = look_at_all(input, paths, channels)
-    forms = ("labels", "probabilities") if probabilities else ("labels",)
-    outputs.make_folder()
+    outputs = ("labels", "probabilities") if probabilities else ("labels",)
+    folder.make_folder()
 
     kept: collections.deque[_Kept] = collections.deque()
 
@@ -115,20 +115,20 @@ def predict_files(
 
     images = _images(sources, channels, normalization, downscale, keep)
     at_once = crf is None and downscale == 1
-    predicted = predictor.pages(images, forms if at_once else ("logits",))
+    predicted = predictor.pages(images, outputs if at_once else ("logits",))
     done, total = 0, sum(source.pages for source in sources)
     for source in sources:
         with contextlib.ExitStack() as files:
             writers = {
                 kind: files.enter_context(
-                    _writer(outputs, name, kind, source, label_spec)
+                    _writer(folder, name, kind, source, label_spec)
                 )
                 for kind, name in results[source.path].items()
             }
             for number in range(source.pages):
                 page, seen = next(predicted), kept.popleft()
                 if not at_once:
-                    page = _finished(page, seen, crf, downscale, forms, source.path)
+                    page = _finished(page, seen, crf, downscale, outputs, source.path)
                 if seen.image is not None:
                     page["overlay"] = viz.overlay(
                         seen.image, page["labels"], label_spec.colors
@@ -145,17 +145,19 @@ def _finished(
     seen: _Kept,
     crf: CRF | None,
     downscale: int,
-    forms: Sequence[str],
+    outputs: Sequence[str],
     path: Path,
 ) -> dict[str, np.ndarray]:
     """Refines the logits of a page and brings them to the size of its image."""
     if crf is not None and seen.small is not None:
-        asked = forms if downscale == 1 else ("logits",)
+        asked = outputs if downscale == 1 else ("logits",)
         try:
             page = crf.page(seen.small, page["logits"], asked)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-    return dict(page) if downscale == 1 else enlarged(page, downscale, seen.size, forms)
+    return (
+        dict(page) if downscale == 1 else enlarged(page, downscale, seen.size, outputs)
+    )
 
 
 def _images(

@@ -70,7 +70,9 @@ class LossFromConfig:
         except (TypeError, ValueError) as error:
             raise UserError(f"config.loss: {error}.") from error
 
-    def weigh(self, records: Sequence[Record], label_spec: LabelSpec) -> None:
+    def fit_class_weights(
+        self, records: Sequence[Record], label_spec: LabelSpec
+    ) -> None:
         """Counts the classes of the training split, where a rule asks for it, once."""
         if self.is_complete:
             return
@@ -84,6 +86,6 @@ class LossFromConfig:
         if not self.is_complete:
             raise ValueError(
                 f"the loss waits for the class weights that {self.rule!r} takes from the "
-                "training split: call `weigh` first"
+                "training split: call `fit_class_weights` first"
             )
         return self._loss(outputs, batch)

@@ -38,7 +38,7 @@ from segjax.training.experiment import (
 )
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
-from segjax.types import Record
+from segjax.types import Record, is_integer
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -92,7 +92,7 @@ class SemanticTask(SemanticPrediction):
                 f"config.pipeline.input_size is (height, width) in pixels, got {size!r}."
             )
         for side in size:
-            if not isinstance(side, int) or isinstance(side, bool):
+            if not is_integer(side):
                 raise UserError(
                     "config.pipeline.input_size is (height, width) in whole pixels, "
                     f"got {size!r}."
@@ -187,7 +187,7 @@ class SemanticTask(SemanticPrediction):
 
     def prepare(self, dataset: Dataset) -> None:
         """Counts the classes, where the loss weighs them by how rare they are."""
-        self.loss.weigh(dataset.splits["train"], dataset.label_spec)
+        self.loss.fit_class_weights(dataset.splits["train"], dataset.label_spec)
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
         """Opens this process's share of the training batches, from a step on."""

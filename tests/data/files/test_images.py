@@ -23,7 +23,7 @@ from segjax.data.files.images import (
     read_pages,
     with_channels,
 )
-from segjax.data.files.listing import left_out
+from segjax.data.files.listing import other_files
 from segjax.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -600,8 +600,8 @@ def test_a_folder_is_listed_in_natural_order_without_other_files(tmp_path):
     names = [path.name for path in list_images(tmp_path)]
     assert names == ["b.webp", "s1.tif", "s2.PNG", "s10.png"]
     assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
-    assert left_out(tmp_path) == "1 file (.txt), 1 folder"
-    assert left_out(tmp_path / "s1.tif") == ""
+    assert other_files(tmp_path) == "1 file (.txt), 1 folder"
+    assert other_files(tmp_path / "s1.tif") == ""
 
 
 def test_what_systems_put_into_folders_is_passed_over(tmp_path):
@@ -610,7 +610,7 @@ def test_what_systems_put_into_folders_is_passed_over(tmp_path):
     for name in ("__MACOSX", ".ipynb_checkpoints"):
         (tmp_path / name).mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["a.png"]
-    assert left_out(tmp_path) == ""
+    assert other_files(tmp_path) == ""
 
 
 def test_a_link_that_leads_nowhere_is_told_when_a_folder_is_listed(tmp_path):

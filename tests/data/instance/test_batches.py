@@ -96,7 +96,7 @@ def test_batches_have_the_stated_shapes_and_dtypes(batches):
         "crowd": ((4,), bool),
         "masks": ((4, 14, 14), np.uint8),
         "keypoints": ((4, 3, 3), np.float32),
-        "left_out": ((), np.int32),
+        "num_dropped": ((), np.int32),
         "record": ((), np.int32),
     }
 
@@ -207,7 +207,7 @@ def test_objects_beyond_the_capacity_are_told_and_counted(caplog):
     with caplog.at_level(logging.INFO, logger="segjax"):
         batch = take(records, 1, max_objects=2, augment=())[0]
     assert (
-        batch["left_out"] + 2 == [len(records[i]["boxes"]) for i in batch["record"]]
+        batch["num_dropped"] + 2 == [len(records[i]["boxes"]) for i in batch["record"]]
     ).all()
     said = " ".join(r.getMessage() for r in caplog.records)
     assert "3 of 3 training images have more than config.pipeline.max_objects=2" in said

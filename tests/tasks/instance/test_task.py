@@ -13,7 +13,7 @@ from segjax.runs.train import train
 from segjax.tasks.instance.evaluate import (
     InstanceEvaluation,
     InstanceMetrics,
-    decoded,
+    instance_masks,
     label_image,
     to_image_coordinates,
 )
@@ -137,7 +137,7 @@ def test_doubtful_objects_do_not_count_in_a_label_image(cache_dir):
     task = make_task(smoke_of())
     dataset = task.open_dataset(cache_dir, None)
     record = dataset.splits["train"][0]
-    masks = decoded(record)
+    masks = instance_masks(record)
     noise = np.zeros_like(masks[:1])
     noise[0, :2, :2] = True
     found = {

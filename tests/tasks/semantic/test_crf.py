@@ -42,13 +42,13 @@ def guess(image):
 
 
 class Guessing:
-    """A predictor without a device: `guess` for each image, in the forms wanted."""
+    """A predictor without a device: `guess` for each image, in the outputs wanted."""
 
-    def pages(self, images, forms=("labels",)):
+    def pages(self, images, outputs=("labels",)):
         for image in images:
             logits = guess(image[None])[0].astype(np.float32)
             found = {"logits": logits, "labels": logits.argmax(-1).astype(np.uint8)}
-            yield {form: found[form] for form in forms}
+            yield {name: found[name] for name in outputs}
 
 
 def test_evaluation_with_the_crf_mends_specks_and_without_it_does_not() -> None:

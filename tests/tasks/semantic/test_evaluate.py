@@ -26,7 +26,7 @@ class Always:
         self.label = label
         self.seen = 0
 
-    def pages(self, images, forms=("labels",)):
+    def pages(self, images, outputs=("labels",)):
         for image in images:
             self.seen += 1
             labels = np.full(image.shape[:2], self.label, np.uint8)
@@ -138,7 +138,7 @@ def test_with_three_classes_the_pixel_error_is_that_of_the_classes():
     label[:, 4:] = 2
 
     class Two(Always):
-        def pages(self, images, forms=("labels",)):
+        def pages(self, images, outputs=("labels",)):
             for _ in images:
                 labels = np.where(label == 2, 0, label)
                 yield {"labels": labels, "probabilities": np.eye(3)[labels]}
@@ -163,7 +163,7 @@ def test_boundaries_are_measured_where_they_are_asked_for():
     records = [record("a", label), record("b", 1 - label)]
 
     class Shifted(Always):
-        def pages(self, images, forms=("labels",)):
+        def pages(self, images, outputs=("labels",)):
             for image in images:
                 yield {"labels": np.roll(image[..., 0] > 0.1, 1, axis=1).astype(int)}
 

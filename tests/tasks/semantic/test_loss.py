@@ -28,7 +28,7 @@ def example():
 
 def test_median_frequency_weights_are_those_of_the_training_split():
     loss = objective(class_weights="median_frequency")
-    loss.weigh(RECORDS, SPEC)
+    loss.fit_class_weights(RECORDS, SPEC)
     expected = cross_entropy(*example(), class_weights=(7 / 15, 4 / 3, 1.0))
     assert float(loss(*example())) == pytest.approx(float(expected), rel=1e-6)
 
@@ -40,7 +40,7 @@ def test_a_loss_that_waits_for_its_weights_is_not_called():
 
 def test_weights_that_are_given_are_not_counted():
     loss = objective(class_weights=(1.0, 2.0, 3.0))
-    loss.weigh([], SPEC)
+    loss.fit_class_weights([], SPEC)
     expected = cross_entropy(*example(), class_weights=(1.0, 2.0, 3.0))
     assert loss(*example()) == expected
 

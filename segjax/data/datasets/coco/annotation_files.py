@@ -82,14 +82,14 @@ class CocoFile:
       images: in the order of their numbers.
       categories: names by category id, ids growing.
       keypoints: of the objects, None where none are wanted.
-      left_out: annotations that were wrong.
+      num_invalid: annotations that were wrong.
       files_left_out: names of files whose entries were wrong.
     """
 
     images: tuple[CocoImage, ...]
     categories: Mapping[int, str]
     keypoints: KeypointSpec | None
-    left_out: int
+    num_invalid: int
     files_left_out: tuple[str, ...] = ()
 
 

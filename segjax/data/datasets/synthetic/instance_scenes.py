@@ -101,7 +101,7 @@ class Canvas:
 
 
 def render_shapes(
-    seeds: tuple[int, ...], size: int, *, num_kinds: int = 3, most: int = 5
+    seeds: tuple[int, ...], size: int, *, num_kinds: int = 3, max_instances: int = 5
 ) -> InstanceScene:
     """Renders a square scene of one object or more.
 
@@ -110,7 +110,7 @@ def render_shapes(
       size: its side, pixels.
       num_kinds: classes; 3 for one of each kind, 1 to call every kind class 1, 2 for
         discs and squares alone.
-      most: largest number of objects.
+      max_instances: largest number of objects.
 
     Returns:
       The scene, its classes from 1 to `num_kinds`.
@@ -118,7 +118,7 @@ def render_shapes(
     generator = generator_of(*seeds)
     canvas = Canvas(generator, size)
     classes = []
-    for _ in range(1 + int(generator.integers(most))):
+    for _ in range(1 + int(generator.integers(max_instances))):
         kind = int(generator.integers(2 if num_kinds == 2 else 3))
         for _ in range(_TRIES):
             distance, x, y = _placed(generator, kind, size)

@@ -13,6 +13,7 @@ from segjax.data.datasets.synthetic.instance_scenes import (
     InstanceScene,
     render_shapes,
 )
+from segjax.data.datasets.synthetic.shapes import check_integer
 from segjax.data.datasets.synthetic.stick_figures import (
     BONES,
     JOINTS,
@@ -23,7 +24,6 @@ from segjax.data.files.palette import Color
 from segjax.data.instance.records import description, from_masks, records, stored
 from segjax.data.instance_spec import InstanceSpec, KeypointSpec
 from segjax.data.label_spec import LabelSpec
-from segjax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 SMALLEST = 32
@@ -52,7 +52,7 @@ class InstanceShapesConfig(tfds.core.BuilderConfig):
       subject: "shapes" or "figures".
       size: side of a scene in pixels.
       num_kinds: classes of objects.
-      most: largest number of objects in a scene.
+      max_instances: largest number of objects in a scene.
       counts: scenes of "train", "validation" and "test".
       seed: number of the rendering.
     """
@@ -60,7 +60,7 @@ class InstanceShapesConfig(tfds.core.BuilderConfig):
     subject: str
     size: int
     num_kinds: int
-    most: int
+    max_instances: int
     counts: tuple[int, int, int]
     seed: int
 
@@ -86,7 +86,7 @@ class InstanceShapes(tfds.core.GeneratorBasedBuilder):
                 (config.seed, number, i),
                 config.size,
                 num_kinds=config.num_kinds,
-                most=config.most,
+                max_instances=config.max_instances,
             )
             record = from_masks(
                 scene.image,
@@ -105,7 +105,7 @@ def instance_shapes(
     data_root: str | None = None,
     size: int = 128,
     num_kinds: int = 3,
-    most: int = 5,
+    max_instances: int = 5,
     train: int = 512,
     validation: int = 64,
     test: int = 64,
@@ -122,7 +122,7 @@ def instance_shapes(
       size: side of a scene in pixels, at least 32; objects have 0.17 to 0.4 of it.
       num_kinds: 3 classes for the three kinds, 2 for discs and squares alone, 1 for
         objects of any kind in one class, "object".
-      most: largest number of objects in a scene, at most 100; the smallest is 1.
+      max_instances: largest number of objects in a scene, at most 100; the smallest is 1.
       train: number of scenes to train on.
       validation: number of scenes to choose by.
       test: number of scenes held out.
@@ -135,10 +135,12 @@ def instance_shapes(
       UserError: if a number is not allowed, or `cache_dir` cannot be written.
     """
     del data_root
-    _check("num_kinds", num_kinds, 1, len(SHAPES))
+    check_integer("num_kinds", num_kinds, 1, len(SHAPES))
     names = ("object",) if num_kinds == 1 else SHAPES[:num_kinds]
     counts = (train, validation, test)
-    splits = _prepared("shapes", cache_dir, size, num_kinds, most, counts, seed)
+    splits = _prepared(
+        "shapes", cache_dir, size, num_kinds, max_instances, counts, seed
+    )
     spec = LabelSpec(("background", *names), _COLORS[: 1 + num_kinds], ignore=None)
     objects = InstanceSpec(tuple(range(1, 1 + num_kinds)))
     return Dataset("instance_shapes", spec, 3, splits, objects)
@@ -149,7 +151,7 @@ def stick_figures(
     cache_dir: str | None = None,
     data_root: str | None = None,
     size: int = 128,
-    most: int = 2,
+    max_instances: int = 2,
     train: int = 512,
     validation: int = 64,
     test: int = 64,
@@ -161,7 +163,7 @@ def stick_figures(
       cache_dir: where TFDS keeps data sets; None is its own default.
       data_root: not needed; every data set is called with it.
       size: side of a scene in pixels, at least 32; figures are 0.4 to 0.7 of it high.
-      most: largest number of figures in a scene, at most 100; the smallest is 1.
+      max_instances: largest number of figures in a scene, at most 100; the smallest is 1.
       train: number of scenes to train on.
       validation: number of scenes to choose by.
       test: number of scenes held out.
@@ -175,7 +177,7 @@ def stick_figures(
     """
     del data_root
     counts = (train, validation, test)
-    splits = _prepared("figures", cache_dir, size, 1, most, counts, seed)
+    splits = _prepared("figures", cache_dir, size, 1, max_instances, counts, seed)
     spec = LabelSpec(("background", "figure"), _COLORS[:2], ignore=None)
     return Dataset("stick_figures", spec, 3, splits, InstanceSpec((1,), JOINT_SPEC))
 
@@ -185,35 +187,26 @@ def _prepared(
     cache_dir: str | None,
     size: int,
     num_kinds: int,
-    most: int,
+    max_instances: int,
     counts: tuple[int, int, int],
     seed: int,
 ) -> dict[str, Any]:
     """Renders what is not there yet, and returns the records of each split."""
     for name, count in zip(SPLITS, counts, strict=True):
-        _check(name, count, 1)
-    _check("seed", seed, 0)
-    _check("size", size, SMALLEST)
-    _check("most", most, 1, LARGEST_COUNT)
+        check_integer(name, count, 1)
+    check_integer("seed", seed, 0)
+    check_integer("size", size, SMALLEST)
+    check_integer("max_instances", max_instances, 1, LARGEST_COUNT)
     shown = "_".join(f"{s}{n}" for s, n in zip(SPLITS, counts, strict=True))
     config = InstanceShapesConfig(
-        name=f"{subject}{num_kinds}_{size}_most{most}_{shown}_seed{seed}",
+        name=f"{subject}{num_kinds}_{size}_most{max_instances}_{shown}_seed{seed}",
         subject=subject,
         size=size,
         num_kinds=num_kinds,
-        most=most,
+        max_instances=max_instances,
         counts=counts,
         seed=seed,
     )
     builder = open_builder(InstanceShapes, cache_dir, config)
     prepare(builder)
     return {name: records(builder, name) for name in SPLITS}
-
-
-def _check(key: str, value: int, least: int, most: int | None = None) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
-        limit = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise UserError(
-            f"config.data.{key} is {value!r}; it must be whole and {limit}."
-        )

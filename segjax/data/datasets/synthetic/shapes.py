@@ -11,7 +11,8 @@ from segjax.data.datasets.prepare import open_builder, prepare, records, tfds
 from segjax.data.datasets.synthetic.shape_scenes import KINDS, render_scene
 from segjax.data.datasets.tensors import description
 from segjax.data.label_spec import LabelSpec
-from segjax.errors import UserError
+from segjax.errors import UserError, shown
+from segjax.types import is_integer
 
 LABEL_SPEC = LabelSpec(
     names=KINDS,
@@ -100,12 +101,12 @@ def shapes(
     del data_root
     counts = (train, validation, test)
     for name, count in zip(SPLITS, counts, strict=True):
-        _check(name, count, 1)
-    _check("seed", seed, 0)
-    _check("size", size, SMALLEST)
-    shown = "_".join(f"{s}{n}" for s, n in zip(SPLITS, counts, strict=True))
+        check_integer(name, count, 1)
+    check_integer("seed", seed, 0)
+    check_integer("size", size, SMALLEST)
+    numbers = "_".join(f"{s}{n}" for s, n in zip(SPLITS, counts, strict=True))
     config = ShapesConfig(
-        name=f"{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
+        name=f"{size}_{numbers}_seed{seed}", size=size, counts=counts, seed=seed
     )
     builder = open_builder(Shapes, cache_dir, config)
     prepare(builder)
@@ -113,8 +114,15 @@ def shapes(
     return Dataset("shapes", LABEL_SPEC, channels=3, splits=splits)
 
 
-def _check(key: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(
-            f"config.data.{key} is {value!r}; it must be whole and at least {least}."
-        )
+def check_integer(
+    key: str, value: object, lowest: int, highest: int | None = None
+) -> None:
+    """Raises UserError where a value of `config.data` is not an integer in a range."""
+    if is_integer(value) and lowest <= value <= (highest or value):
+        return
+    allowed = (
+        f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+    )
+    raise UserError(
+        f"config.data.{key} is {shown(value)}; it must be an integer {allowed}."
+    )

@@ -52,7 +52,7 @@ _LIMB = 0.04
 
 
 def render_figures(
-    seeds: tuple[int, ...], size: int, *, num_kinds: int = 1, most: int = 2
+    seeds: tuple[int, ...], size: int, *, num_kinds: int = 1, max_instances: int = 2
 ) -> InstanceScene:
     """Renders a square scene of one stick figure or more.
 
@@ -60,7 +60,7 @@ def render_figures(
       seeds: numbers >= 0 that name it.
       size: its side, pixels.
       num_kinds: 1; there is one kind of figure.
-      most: largest number of figures.
+      max_instances: largest number of figures.
 
     Returns:
       The scene with `keypoints` `[N, 11, 3]`: visible (2), hidden by another figure (1),
@@ -69,7 +69,7 @@ def render_figures(
     del num_kinds
     generator = generator_of(*seeds)
     canvas, joints = Canvas(generator, size), []
-    for _ in range(1 + int(generator.integers(most))):
+    for _ in range(1 + int(generator.integers(max_instances))):
         for _ in range(_TRIES):
             points, height = _pose(generator, size)
             distance = _outline(points, height, size)

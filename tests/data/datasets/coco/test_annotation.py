@@ -113,7 +113,7 @@ def test_a_wrong_field_is_told_and_can_be_left_out(read, key, value):
     assert "leave such annotations out by config.data.skip_invalid=True." in sentence
     assert len(sentence) < 500
     kept = read(skip_invalid=True, **{key: value})
-    assert kept.left_out == 1
+    assert kept.num_invalid == 1
     assert [len(image.boxes) for image in kept.images] == [1]
 
 
@@ -128,7 +128,7 @@ def test_what_is_not_an_object_of_json_is_told_by_its_place(tmp_path, value):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"annotation at place 2 of the list: it is "):
         read_coco(path)
-    assert read_coco(path, skip_invalid=True).left_out == 1
+    assert read_coco(path, skip_invalid=True).num_invalid == 1
 
 
 MEANT = {
@@ -184,4 +184,4 @@ def test_an_outline_may_overhang_by_the_size_of_a_larger_object(read):
 def test_an_annotation_that_is_listed_twice_is_told(read):
     with pytest.raises(UserError, match=r"annotation 12: it is listed twice\."):
         read(id=12)
-    assert read(id=12, skip_invalid=True).left_out == 1
+    assert read(id=12, skip_invalid=True).num_invalid == 1

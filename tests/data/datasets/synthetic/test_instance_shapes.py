@@ -112,9 +112,17 @@ def test_stick_figures_have_joints_that_change_places_in_a_mirror(cache_dir):
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("instance_shapes", {"size": 8}, "size is 8; it must be whole and at least 32"),
+        (
+            "instance_shapes",
+            {"size": 8},
+            "size is 8; it must be an integer of at least 32",
+        ),
         ("instance_shapes", {"num_kinds": 4}, "num_kinds is 4; .* from 1 to 3"),
-        ("stick_figures", {"most": 0}, "most is 0; it must be whole and from 1 to 100"),
+        (
+            "stick_figures",
+            {"max_instances": 0},
+            "max_instances is 0; it must be an integer from 1 to 100",
+        ),
         ("stick_figures", {"seed": 0.5}, r"seed is 0\.5"),
     ],
 )

@@ -91,8 +91,8 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"size": 8}, "config.data.size is 8; it must be whole and at least 16"),
-        ({"train": 0}, "config.data.train is 0; it must be whole and at least 1"),
+        ({"size": 8}, "config.data.size is 8; it must be an integer of at least 16"),
+        ({"train": 0}, "config.data.train is 0; it must be an integer of at least 1"),
         ({"seed": -1}, "config.data.seed is -1"),
         ({"test": 1.5}, "config.data.test is 1.5"),
     ],
