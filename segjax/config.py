@@ -213,7 +213,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
     for key in (*GROUPS, "initialization", "crf"):
-        _require_group(config.get(key, {}), key)
+        _require_group(config.get(key, {}), f"config.{key}")
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
         if not is_integer(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
@@ -227,11 +227,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _require_group(value: object, key: str) -> None:
+def _require_group(value: object, where: str) -> None:
     if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
-        raise UserError(
-            f"config.{key} is {shown(value)}; it must be a group, dict(...)."
-        )
+        raise UserError(f"{where} is {shown(value)}; it must be a group, dict(...).")
 
 
 def is_changeable(key: str) -> bool:
@@ -255,7 +253,7 @@ def argument(function: Callable[..., Any], group: Mapping[str, Any], key: str) -
 def build(
     table: Mapping[str, Callable[..., T]],
     group: Mapping[str, Any],
-    key: str,
+    where: str,
     **more: Any,
 ) -> T:
     """Calls the entry of `table` that the group names, with the group as arguments.
@@ -263,7 +261,7 @@ def build(
     Args:
       table: such as `MODELS`.
       group: such as `config.model`, with a `name` and arguments.
-      key: the group's key, for messages.
+      where: the group's place, such as "config.model", for messages.
       **more: arguments that do not come from the config.
 
     Returns:
@@ -273,31 +271,31 @@ def build(
       UserError: if the name or an argument is unknown, one is missing, or the callee
         refuses a value.
     """
-    _require_group(group, key)
+    _require_group(group, where)
     name = str(group.get("name"))
     if name not in table:
         raise UserError(
-            f"config.{key}.name is {shown(name)}, which segjax does not know."
+            f"{where}.name is {shown(name)}, which segjax does not know."
             f"{suggestion(name, table)}"
         )
-    return call(table[name], group, key, **more)
+    return call(table[name], group, where, **more)
 
 
 def call(
-    function: Callable[..., T], group: Mapping[str, Any], key: str, **more: Any
+    function: Callable[..., T], group: Mapping[str, Any], where: str, **more: Any
 ) -> T:
-    """Calls a function with a config group as arguments; errors name the config key."""
-    given = check_arguments(function, group, key, given_later=tuple(more))
+    """Calls a function with a config group as arguments; errors say where it stands."""
+    given = check_arguments(function, group, where, given_later=tuple(more))
     try:
         return function(**given, **more)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"config.{key}: {str(error).rstrip('.')}.") from error
+        raise UserError(f"{where}: {str(error).rstrip('.')}.") from error
 
 
 def check_arguments(
     function: Callable[..., Any],
     group: Mapping[str, Any],
-    key: str,
+    where: str,
     given_later: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Checks the keys of a group against the arguments of a function.
@@ -305,7 +303,7 @@ def check_arguments(
     Args:
       function: what will be called.
       group: the config group.
-      key: its key, for messages.
+      where: its place, such as "config.model", for messages.
       given_later: arguments that do not come from the config.
 
     Returns:
@@ -315,19 +313,19 @@ def check_arguments(
       UserError: if it is not a group, if a key is not an argument, or an argument without
         default is missing.
     """
-    _require_group(group, key)
+    _require_group(group, where)
     given = arguments(group)
     parameters = inspect.signature(function).parameters
     allowed = parameters.keys() - {"parent", "name", *given_later}
     for argument in given:
         if argument not in allowed:
             raise UserError(
-                f'config.{key} has an unknown key "{argument}".'
+                f'{where} has an unknown key "{argument}".'
                 f"{suggestion(argument, allowed)}"
             )
     for name in sorted(allowed - given.keys()):
         if parameters[name].default is inspect.Parameter.empty:
-            raise UserError(f'config.{key} lacks the key "{name}".')
+            raise UserError(f'{where} lacks the key "{name}".')
     return given
 
 

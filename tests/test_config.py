@@ -170,8 +170,8 @@ def group(**values):
 
 
 def test_groups_are_built_by_name():
-    assert config_lib.build(TABLE, group(x=3), "thing") == 1.5
-    assert config_lib.build(TABLE, group(scale=2), "thing", x=4) == 8
+    assert config_lib.build(TABLE, group(x=3), "config.thing") == 1.5
+    assert config_lib.build(TABLE, group(scale=2), "config.thing", x=4) == 8
 
 
 @pytest.mark.parametrize(
@@ -186,17 +186,17 @@ def test_groups_are_built_by_name():
 )
 def test_what_cannot_be_built_names_the_key(values, sentence):
     with pytest.raises(UserError, match=sentence):
-        config_lib.build(TABLE, group(**values), "thing")
+        config_lib.build(TABLE, group(**values), "config.thing")
 
 
 def test_what_is_no_group_is_one_sentence():
     with pytest.raises(UserError, match=r"config\.thing is 'yes'; it must be a group"):
-        config_lib.call(TABLE["half"], "yes", "thing")
+        config_lib.call(TABLE["half"], "yes", "config.thing")
 
 
 def test_what_the_program_gives_cannot_be_given_by_the_config():
     with pytest.raises(UserError, match='unknown key "x"'):
-        config_lib.build(TABLE, group(x=1), "thing", x=2)
+        config_lib.build(TABLE, group(x=1), "config.thing", x=2)
 
 
 DEEP = {"name": "unet", "num_classes": 2, "features": (4,) * 300, "padding": "SAME"}

@@ -104,7 +104,7 @@ def test_the_data_group_of_the_page_is_understood() -> None:
     group = names["data"]
     assert group["name"] == "folder"
     given = config_lib.check_arguments(
-        folder, group, "data", given_later=("cache_dir", "data_root")
+        folder, group, "config.data", given_later=("cache_dir", "data_root")
     )
     with pytest.raises(config_lib.UserError, match="needs a folder"):
         folder(cache_dir=None, data_root=None, **given)

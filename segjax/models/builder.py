@@ -28,12 +28,14 @@ SCALE, OFFSET = "image_scale", "image_offset"
 
 
 def build_model(
-    group: ml_collections.ConfigDict,
+    group: Mapping[str, Any] | ml_collections.ConfigDict,
     changes: Mapping[str, Any] | None = None,
     *,
     normalization: str | None = None,
+    table: Mapping[str, Callable[..., nn.Module]] = MODELS,
+    where: str = "config.model",
 ) -> nn.Module:
-    """Makes the network of `config.model`.
+    """Makes a network of a dict such as `config.model`.
 
     Args:
       group: the name of the model and its arguments; `backbone` is such a group, too.
@@ -44,6 +46,8 @@ def build_model(
         output stride this way; the parameters stay what they are.
       normalization: of the images, for models that undo it; None leaves them at their
         defaults.
+      table: the names that the group may have.
+      where: the place of the group, for messages.
 
     Returns:
       The module, without parameters.
@@ -51,36 +55,35 @@ def build_model(
     Raises:
       UserError: if a name or an argument is unknown or missing, or a value is refused.
     """
-    given = merge(group.to_dict(), changes or {})
+    plain = (
+        group.to_dict() if isinstance(group, ml_collections.ConfigDict) else dict(group)
+    )
+    given = merge(plain, changes or {})
     more: dict[str, Any] = {}
     if isinstance(given.get(BACKBONE), Mapping):
-        more[BACKBONE] = _build(BACKBONES, given.pop(BACKBONE), f"model.{BACKBONE}")
+        more[BACKBONE] = _build(BACKBONES, given.pop(BACKBONE), f"{where}.{BACKBONE}")
     classes = {"num_classes": given.get("num_classes")}
     if isinstance(given.get(NETWORK), Mapping):
-        inner = ml_collections.ConfigDict({**classes, **given.pop(NETWORK)})
-        more[NETWORK] = build_model(inner)
+        inner = {**classes, **given.pop(NETWORK)}
+        more[NETWORK] = build_model(inner, where=f"{where}.{NETWORK}")
     if isinstance(given.get(CRF), Mapping):
-        inner = ml_collections.ConfigDict({**classes, **given.pop(CRF)})
-        more[CRF] = config_lib.call(DenseCRF, inner, f"model.{CRF}")
+        inner = {**classes, **given.pop(CRF)}
+        more[CRF] = config_lib.call(DenseCRF, inner, f"{where}.{CRF}")
     more |= _undoing(given, normalization)
-    return _build(MODELS, given, "model", **more)
+    return _build(table, given, where, **more)
 
 
 def _build(
     table: Mapping[str, Callable[..., Any]],
     group: Mapping[str, Any],
-    key: str,
+    where: str,
     **more: Any,
 ) -> nn.Module:
     """Builds what a group names, its own groups first."""
     network = table.get(str(group.get("name")))
     if network is not None:
-        group = with_values(
-            network,
-            group,
-            lambda kind, given, name: config_lib.call(kind, given, f"{key}.{name}"),
-        )
-    return config_lib.build(table, group, key, **more)
+        group = with_values(network, group, where)
+    return config_lib.build(table, group, where, **more)
 
 
 def _undoing(

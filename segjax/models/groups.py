@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from segjax import config as config_lib
 from segjax.layers.norm import Norm
 from segjax.models.mask_rcnn.attributes import RPN, PostProcessing, RoIHeads, RoIPooling
 
@@ -23,29 +24,27 @@ VALUES: dict[str, type[Any]] = {
 }
 """Attributes of networks that are groups in a config, and what they are in Python."""
 
-Make = Callable[[type[Any], Any, str], Any]
-"""From a dataclass, its arguments (or what stands in their place, which is an error) and the
-group's key to a value."""
-
 
 def with_values(
-    network: Callable[..., Any], given: Mapping[str, Any], make: Make
+    network: Callable[..., Any], given: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
     """Makes the values of a network's groups.
 
     Args:
       network: the class of the network.
       given: its arguments, as a config has them.
-      make: makes a value.
+      where: the place of the arguments, for messages.
 
     Returns:
       The arguments with values in place of groups. None, and a key that is not an argument of
       the network, are left as they are.
 
+    Raises:
+      UserError: if a group has an unknown key, or a value is refused.
+
     Example:
       >>> from segjax.backbones.mobilenet_v3 import MobileNetV3
-      >>> make = lambda kind, arguments, key: kind(**arguments)
-      >>> with_values(MobileNetV3, {"norm": {"momentum": 0.95}}, make)["norm"]
+      >>> with_values(MobileNetV3, {"norm": {"momentum": 0.95}}, "config.model")["norm"]
       Norm(kind='batch', momentum=0.95, epsilon=0.001, frozen=False, groups=32)
     """
     parameters = inspect.signature(network).parameters
@@ -58,7 +57,7 @@ def with_values(
             default = parameters[key].default
             known = default if isinstance(default, kind) else kind()
             group = {**dataclasses.asdict(known), **group}
-        made[key] = make(kind, group, key)
+        made[key] = config_lib.call(kind, group, f"{where}.{key}")
     return made
 
 

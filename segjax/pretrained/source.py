@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.backbones import BACKBONES
-from segjax.errors import UserError, shown, suggestion
+from segjax.errors import UserError
 from segjax.models import MODELS
-from segjax.models.groups import with_values
+from segjax.models.builder import build_model
 from segjax.pretrained.convert import Names, State, modules_of
 
 IMAGE_SHAPE = (1, 224, 224, 3)
@@ -96,42 +96,13 @@ class Source:
         return needed <= modules_of(state) <= set(self.names)
 
 
-def build(group: Mapping[str, Any], *, what: str) -> nn.Module:
-    """Makes the network of a group.
-
-    Args:
-      group: the name of a model or backbone, and its attributes.
-      what: what it is for, for messages.
-
-    Returns:
-      The module, without parameters.
+def build(group: Mapping[str, Any], source: str) -> nn.Module:
+    """Makes the network, or the backbone alone, that weights of a source belong to.
 
     Raises:
       UserError: if an attribute is unknown or refused.
     """
-    given = dict(group)
-    name = given.pop("name")
-    table: Mapping[str, Any] = BACKBONES if name in BACKBONES else MODELS
-    if isinstance(given.get("backbone"), Mapping):
-        given["backbone"] = build(given["backbone"], what=what)
-    make = lambda made, given, key: _made(made, given, what, f"{key} of {name}")
-    return _made(table[name], with_values(table[name], given, make), what, name)
-
-
-def _made(made: type[Any], given: Any, what: str, name: str) -> Any:
-    """Calls a dataclass with attributes that it has; errors say for what."""
-    if not isinstance(given, Mapping):
-        raise UserError(f"{what}: {name} is {shown(given)}; it must be a dict.")
-    fields = {field.name for field in dataclasses.fields(made)} - {"parent", "name"}
-    for key in given:
-        if key not in fields:
-            raise UserError(
-                f'{what}: {name} has no attribute "{key}".{suggestion(key, fields)}'
-            )
-    try:
-        return made(**given)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what}: {str(error).rstrip('.')}.") from error
+    return build_model(group, table={**MODELS, **BACKBONES}, where=source)
 
 
 def abstract_variables(model: nn.Module) -> Mapping[str, Any]:

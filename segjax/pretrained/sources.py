@@ -125,7 +125,7 @@ def load(
         # An auxiliary head that the weights lack, the network lacks, too.
         heads += [m for m in entry.classifier if m not in entry.auxiliary]
         fresh = {entry.names[head] for head in heads}
-    model = build(merge(group, overrides), what=source)
+    model = build(merge(group, overrides), source)
     variables = convert.convert(
         state,
         entry.names,

@@ -87,7 +87,9 @@ def check(config: ml_collections.ConfigDict) -> Initialization | None:
     """
     if INITIALIZATION not in config:
         return None
-    found = config_lib.call(Initialization, config[INITIALIZATION], INITIALIZATION)
+    found = config_lib.call(
+        Initialization, config[INITIALIZATION], f"config.{INITIALIZATION}"
+    )
     try:
         if found.source != RUN:
             sources.lookup(found.source)

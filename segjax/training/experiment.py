@@ -35,7 +35,7 @@ def open_data(
             data_root,
         )
     return config_lib.build(
-        DATASETS, config.data, "data", cache_dir=cache_dir, data_root=data_root
+        DATASETS, config.data, "config.data", cache_dir=cache_dir, data_root=data_root
     )
 
 
@@ -100,7 +100,7 @@ def schedule_from(config: ml_collections.ConfigDict) -> Any:
     schedule = config_lib.build(
         optim.SCHEDULES,
         group,
-        "schedule",
+        "config.schedule",
         num_steps=config.num_steps - warmup_steps,
     )
     try:

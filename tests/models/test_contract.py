@@ -569,6 +569,6 @@ def test_every_config_builds_with_every_preset_and_has_a_smoke_preset(path):
         found = config.load(f"{path}:{preset}")
         task = make_task(found)
         builder = DATASETS[found.data.name]
-        config.check_arguments(builder, found.data, "data", given_later)
+        config.check_arguments(builder, found.data, "config.data", given_later)
         assert min(task.output_size) > 0
         assert (found.num_steps == 2) == preset.endswith("smoke")

@@ -82,15 +82,15 @@ def test_mistakes_are_told_with_the_path_of_the_group(changes, sentence):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ({"norm": {"eps": 0.1}}, 'test: norm of resnet has no attribute "eps".'),
+        ({"norm": {"eps": 0.1}}, 'test.norm has an unknown key "eps".'),
         (
             {"norm": {"epsilon": -1.0}},
-            "test: epsilon is a number of at least 0, got -1.0.",
+            "test.norm: epsilon is a number of at least 0, got -1.0.",
         ),
-        ({"norm": "batch"}, "test: norm of resnet is 'batch'; it must be a dict."),
+        ({"norm": "batch"}, "test.norm is 'batch'; it must be a group, dict(...)."),
     ],
 )
 def test_mistakes_in_overrides_of_weights_are_told_too(overrides, sentence):
     with pytest.raises(UserError) as caught:
-        build({"name": "resnet", **overrides}, what="test")
+        build({"name": "resnet", **overrides}, "test")
     assert str(caught.value).startswith(sentence)

@@ -75,7 +75,7 @@ def hollow(shapes_of):
 
 def match(entry: Source, state, **attributes):
     """Finds the tensors of all leaves; reads no values."""
-    model = build({**entry.group_of(state), **attributes}, what="test")
+    model = build({**entry.group_of(state), **attributes}, "test")
     return convert.match(state, entry.names, abstract_variables(model))
 
 
@@ -136,7 +136,7 @@ def test_attributes_are_overridden_those_of_the_backbone_one_by_one(hollow):
         "dtype": "bfloat16",
     }
     group = merge(entry.group_of(state), changes)
-    model = build(group, what="test")
+    model = build(group, "test")
     assert model.backbone.output_stride == 16
     assert model.backbone.depth == 50
     assert model.backbone.norm == Norm(frozen=True)
@@ -307,7 +307,7 @@ def test_what_a_model_cannot_be_is_one_sentence(hollow):
     state = hollow("torchvision/resnet18")
     with pytest.raises(UserError, match="output_stride of ResNet is one of"):
         pretrained.load("torchvision/resnet18", state, output_stride=7)
-    with pytest.raises(UserError, match='has no attribute "output_strides"'):
+    with pytest.raises(UserError, match='has an unknown key "output_strides"'):
         pretrained.load("torchvision/resnet18", state, output_strides=8)
 
 

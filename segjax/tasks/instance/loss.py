@@ -28,10 +28,10 @@ class InstanceLossFromConfig:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
         if group.get("name") not in INSTANCE_LOSSES:
-            config_lib.build(INSTANCE_LOSSES, group, "loss")
+            config_lib.build(INSTANCE_LOSSES, group, "config.loss")
         loss = INSTANCE_LOSSES[group.name]
         given = config_lib.check_arguments(
-            loss, group, "loss", given_later=("outputs", "batch")
+            loss, group, "config.loss", given_later=("outputs", "batch")
         )
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int | float):

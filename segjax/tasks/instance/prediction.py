@@ -53,7 +53,7 @@ class InstancePrediction:
                 'use "mask_rcnn", or leave config.task out.'
             )
         self.evaluation: InstanceEvaluation = config_lib.call(
-            InstanceEvaluation, config.evaluation, "evaluation"
+            InstanceEvaluation, config.evaluation, "config.evaluation"
         )
         self.resize = config_lib.argument(instance_batches, config.pipeline, "resize")
         self.buckets = self._buckets("pipeline", config.pipeline.buckets)

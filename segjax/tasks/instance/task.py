@@ -78,10 +78,13 @@ class InstanceTask(InstancePrediction):
         self.loss = InstanceLossFromConfig(config.loss)
         self.schedule = schedule_from(config)
         self.optimizer = config_lib.build(
-            optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
+            optim.OPTIMIZERS,
+            config.optimizer,
+            "config.optimizer",
+            schedule=self.schedule,
         )
         config_lib.check_arguments(
-            instance_batches, config.pipeline, "pipeline", GIVEN_TO_PIPELINE
+            instance_batches, config.pipeline, "config.pipeline", GIVEN_TO_PIPELINE
         )
         check_augment(config_lib.argument(instance_batches, config.pipeline, "augment"))
         self.input_size = self.output_size = self.buckets[0]
@@ -151,7 +154,7 @@ class InstanceTask(InstancePrediction):
         return config_lib.call(
             instance_batches,
             self.config.pipeline,
-            "pipeline",
+            "config.pipeline",
             records=dataset.splits["train"],
             seed=self.config.seed,
             batch_size=self.config.batch_size,

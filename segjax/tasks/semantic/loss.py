@@ -42,10 +42,10 @@ class LossFromConfig:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
         if str(group.get("name")) not in LOSSES:
-            config_lib.build(LOSSES, group, "loss")
+            config_lib.build(LOSSES, group, "config.loss")
         loss = LOSSES[group.name]
         config_lib.check_arguments(
-            loss, group, "loss", given_later=("outputs", "batch")
+            loss, group, "config.loss", given_later=("outputs", "batch")
         )
         arguments = config_lib.arguments(group)
         self.rule = arguments.get(WEIGHTS)

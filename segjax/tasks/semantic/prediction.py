@@ -66,7 +66,7 @@ class SemanticPrediction:
             )
         self.geometry: Geometry = self.model.geometry
         self.evaluation: Evaluation = config_lib.call(
-            Evaluation, config.evaluation, "evaluation"
+            Evaluation, config.evaluation, "config.evaluation"
         )
         network = self.evaluation.model_overrides
         self.evaluated_model = (
@@ -82,7 +82,9 @@ class SemanticPrediction:
                 "network gives the same each time: use 1, or a SegNet with dropout and "
                 "config.model.sample=True."
             )
-        self.crf = config_lib.call(CRF, config.crf, "crf") if "crf" in config else None
+        self.crf = (
+            config_lib.call(CRF, config.crf, "config.crf") if "crf" in config else None
+        )
         self.downscale: int = downscale_of(config.data)
         if not is_count(self.downscale):
             raise UserError(

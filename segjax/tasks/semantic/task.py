@@ -74,10 +74,16 @@ class SemanticTask(SemanticPrediction):
         self.loss = LossFromConfig(config.loss, config.model.num_classes)
         self.schedule = schedule_from(config)
         self.optimizer = config_lib.build(
-            optim.OPTIMIZERS, config.optimizer, "optimizer", schedule=self.schedule
+            optim.OPTIMIZERS,
+            config.optimizer,
+            "config.optimizer",
+            schedule=self.schedule,
         )
         config_lib.check_arguments(
-            train_batches, config.pipeline, "pipeline", given_later=GIVEN_TO_PIPELINE
+            train_batches,
+            config.pipeline,
+            "config.pipeline",
+            given_later=GIVEN_TO_PIPELINE,
         )
         augmentations.check(
             config_lib.argument(train_batches, config.pipeline, "augment")
@@ -194,7 +200,7 @@ class SemanticTask(SemanticPrediction):
         return config_lib.call(
             train_batches,
             self.config.pipeline,
-            "pipeline",
+            "config.pipeline",
             records=dataset.splits["train"],
             seed=self.config.seed,
             batch_size=self.config.batch_size,
