@@ -79,7 +79,7 @@ def test_the_golden_file_has_all_detectors(golden):
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_tensor_of_torchvision_has_its_place(source, hollow):
     entry, state = pretrained.SOURCES[source], hollow(source)
-    model = build(entry.group_of(state), what="test")
+    model = build(entry.group_of(state), "test")
     matched = convert.match(state, entry.names, abstract_variables(model))
     counters = {name for name in state if name.endswith("num_batches_tracked")}
     assert set(matched.values()) == state.keys() - counters
@@ -120,9 +120,9 @@ def test_rows_of_deltas_change_from_x_first_to_y_first():
 def test_epsilon_of_the_published_weights_reaches_the_backbone(source, hollow):
     group = pretrained.SOURCES[source].group_of(hollow(source))
     expected = 1e-5 if source.endswith("_v2") else 0.0
-    assert build(group, what="test").backbone.norm.epsilon == expected
+    assert build(group, "test").backbone.norm.epsilon == expected
     trained = {"backbone": {"norm": {"epsilon": 1e-5}}}
-    model = build(merge(group, trained), what="test")
+    model = build(merge(group, trained), "test")
     assert model.backbone.norm.epsilon == 1e-5
     assert model.backbone.norm.frozen != source.endswith("_v2")
 
@@ -168,7 +168,7 @@ def test_another_number_of_classes_draws_the_heads_anew(hollow):
     heads = {entry.names[head] for head in entry.classifier}
     assert heads == {"box_head/logits", "box_head/deltas", "mask_head/logits"}
     group = entry.group_of(hollow(MASK), num_classes=3)
-    shapes = abstract_variables(build(group, what="test"))["params"]
+    shapes = abstract_variables(build(group, "test"))["params"]
     assert shapes["box_head"]["logits"]["bias"].shape == (3,)
     assert shapes["box_head"]["deltas"]["bias"].shape == (12,)
     assert shapes["mask_head"]["logits"]["bias"].shape == (3,)
