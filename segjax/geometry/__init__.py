@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from segjax.geometry.fields import input_window as input_window
     from segjax.geometry.fields import output_size as output_size
     from segjax.geometry.fields import receptive_field as receptive_field
-    from segjax.geometry.tiles import Geometry as Geometry
+    from segjax.geometry.input_sizes import Geometry as Geometry
     from segjax.geometry.tiles import Plan as Plan
     from segjax.geometry.tiles import Window as Window
     from segjax.geometry.tiles import plan as plan

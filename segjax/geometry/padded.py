@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from segjax.geometry.fields import Layer, input_window
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, output_size, receptive_field
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.training.progress import in_gflop
 from segjax.types import Array
 

@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
+from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.paths import prefixed
-from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.crf import DenseCRF
 from segjax.types import Array, Dtype, Outputs

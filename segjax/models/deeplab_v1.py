@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
+from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.padded import aligned_geometry
 from segjax.geometry.paths import interpolation, prefixed
-from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv

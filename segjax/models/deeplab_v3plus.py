@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
+from segjax.geometry.input_sizes import Geometry, whole_image_geometry
 from segjax.geometry.paths import interpolation, prefixed
-from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
 from segjax.layers.attributes import (
     check_counts,

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.geometry.fields import Layer, input_window, output_size
+from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.paths import prefixed
-from segjax.geometry.tiles import Geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.conv import Conv
@@ -184,7 +184,7 @@ class DilatedNet(nn.Module):
         Raises:
           ValueError: if H or W is not an accepted side; the nearest accepted ones are named.
         """
-        self.geometry.check_image(image)
+        self.geometry.check_image_shape(image.shape)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = self.backbone(image, train=train)["fc7"]
         score = Conv(

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from segjax.backbones.vgg import VGG
 from segjax.geometry.alignment import IMAGE, Path, Step, align, minimum_side
 from segjax.geometry.fields import Layer, receptive_field
+from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.padded import padded_geometry
 from segjax.geometry.paths import prefixed
-from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
@@ -116,7 +116,7 @@ class FCN(nn.Module):
         Raises:
           ValueError: if H or W is smaller than the network takes.
         """
-        self.geometry.check_image(image)
+        self.geometry.check_image_shape(image.shape)
         size = (image.shape[1], image.shape[2])
         norms = norm_options(self)
         stages = self.backbone(image, train=train)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, receptive_field
+from segjax.geometry.input_sizes import Geometry, whole_image_geometry
 from segjax.geometry.paths import interpolation, prefixed
-from segjax.geometry.tiles import Geometry, whole_image_geometry
 from segjax.layers.aspp import SCORE_INIT
 from segjax.layers.attributes import (
     check_counts,

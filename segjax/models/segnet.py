@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
+from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.padded import padded_geometry
-from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BATCH, Norm, check_norm, normalize

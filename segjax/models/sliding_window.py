@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.geometry.fields import Layer
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BATCH, Norm, check_norm, normalize
@@ -150,7 +150,7 @@ class SlidingWindow(nn.Module):
         Raises:
           ValueError: if H or W is smaller than a patch.
         """
-        self.geometry.check_image(image)
+        self.geometry.check_image_shape(image.shape)
         dense = self.form == "dense"
         classifier = PatchClassifier(
             self.num_classes,

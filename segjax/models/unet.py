@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, input_window, output_size
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.layers.attributes import (
     check_counts,
     check_dtypes,
@@ -114,7 +114,7 @@ class UNet(nn.Module):
         Raises:
           ValueError: if H or W is not an accepted side; the nearest accepted ones are named.
         """
-        self.geometry.check_image(image)
+        self.geometry.check_image_shape(image.shape)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         *levels, bottom = self.features
         deepest = len(levels)

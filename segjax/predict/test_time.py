@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.geometry.tiles import Geometry, plan
+from segjax.geometry.input_sizes import Geometry
+from segjax.geometry.tiles import plan
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.predict.dihedral import log_probabilities
 from segjax.predict.tiled import Block, check_image, select_outputs

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.geometry.tiles import Geometry, Plan, Window, plan
+from segjax.geometry.input_sizes import Geometry
+from segjax.geometry.tiles import Plan, Window, plan
 from segjax.types import Array
 
 OUTPUTS: dict[str, Callable[[Array], Array]] = {
@@ -66,7 +67,7 @@ class Predictor:
 
     Example:
       >>> import jax.numpy as jnp, numpy as np
-      >>> from segjax.geometry.tiles import Geometry
+      >>> from segjax.geometry.input_sizes import Geometry
       >>> brighter = lambda image: jnp.concatenate([0.5 - image, image - 0.5], -1)
       >>> predictor = Predictor(brighter, Geometry(stride=1), tile=2)
       >>> predictor.labels(np.array([[[0.2], [0.9], [0.8]]], np.float32))

@@ -19,7 +19,7 @@ from segjax.backbones.xception import Xception
 from segjax.data import DATASETS
 from segjax.errors import UserError
 from segjax.geometry.fields import Layer, output_size, receptive_field
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.layers.conv_norm import ConvNorm
 from segjax.layers.crf import DenseCRF
 from segjax.layers.norm import Norm

@@ -10,7 +10,7 @@ import pytest
 from segjax.data.normalization import NORMALIZATIONS, normalize, stored_scale
 from segjax.errors import UserError
 from segjax.geometry.fields import Layer
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.layers.crf import DenseCRF
 from segjax.models import CRFRNN, EncoderDecoder, UNet
 from segjax.models.builder import build_model

@@ -10,7 +10,7 @@ from PIL import Image
 
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.tiled import Predictor

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.predict.test_time import (
     AveragedPredictor,

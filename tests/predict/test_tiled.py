@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from segjax.geometry.tiles import Geometry, mirror_indices
+from segjax.geometry.input_sizes import Geometry
+from segjax.geometry.tiles import mirror_indices
 from segjax.models.unet import UNet
 from segjax.predict.tiled import Predictor
 

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, receptive_field
+from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.paths import prefixed
-from segjax.geometry.tiles import Geometry
 from segjax.layers.attributes import check_dtypes, check_stage
 from segjax.layers.conv_norm import norm_options
 from segjax.layers.fpn import FPN

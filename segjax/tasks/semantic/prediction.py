@@ -17,7 +17,7 @@ from segjax import config as config_lib
 from segjax.data import downscale_of
 from segjax.data.files.images import normalize
 from segjax.errors import UserError
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.layers.attributes import is_count
 from segjax.models.builder import build_model
 from segjax.predict.dihedral import Apply, over_dihedral

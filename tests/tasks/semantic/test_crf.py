@@ -10,7 +10,7 @@ from PIL import Image
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.ops.crf.dense import dense_crf
 from segjax.predict.test_time import AveragedPredictor, TestTimeAugmentation
 from segjax.predict.tiled import Predictor

@@ -14,7 +14,7 @@ import segjax.tasks.semantic.files
 from segjax.data.files.images import read_label, read_label_pages
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.geometry.tiles import Geometry
+from segjax.geometry.input_sizes import Geometry
 from segjax.output import manifest
 from segjax.predict.inputs import _in_channels
 from segjax.predict.tiled import Predictor
