@@ -50,6 +50,13 @@ def _products(
 ) -> Array:
     """Adds up the products of blocks: some images, of large maps some rows of them.
 
+    Two blocks of a large map, 16 rows of cotangent each, with a 3x3 kernel at stride 1:
+    the rows of `x` that they read overlap by `d (kh - 1)`, which `_reach` counts.
+
+        cotangent   | 0 .. 15 | 16 .. 31 |
+        x           | 0 ..... 17 |
+                              | 16 ..... 33 |
+
     Where the batch may be sharded, a block has images of every device, and images are
     kept apart to the end: there is one sum over devices and not one for each block.
     """
@@ -123,7 +130,17 @@ def _columns(x: Array, v: int, width: int, options: Options) -> Array:
 def _all_taps(
     x: Array, cotangent: Array, form: str, shape: tuple[int, ...], options: Options
 ) -> Array:
-    """Unfolds the patches of `x`: `kh kw C` numbers at each pixel of the cotangent."""
+    """Unfolds the patches of `x`: `kh kw C` numbers at each pixel of the cotangent.
+
+    Tap `(u, v)` of output pixel `(i, j)` reads `x` at `(s i + d u, s j + d v)`. For a 3x3
+    kernel with stride 2, one output pixel to the right is two input pixels:
+
+        row s i + d u of x   0  1  2  3  4  5  6
+        v = 0                *     *     *
+        v = 1                   *     *     *
+        v = 2                      *     *     *
+        j                    0     1     2
+    """
     height, width, channels, features = shape
     _, h, w, _ = cotangent.shape
     step = options.stride[0]
@@ -143,7 +160,15 @@ def _taps_on_both_sides(
 
     Where rows are a stride of 1 apart, it is the same to move the image up or the
     cotangent down. So one product of `kw C` with `kh F` numbers at each pixel holds all
-    taps, and only `kw + kh` moved copies are made instead of `kw kh`.
+    taps, and only `kw + kh` moved copies are made instead of `kw kh`. Rows of `x`, and
+    beside each the rows of the cotangent that it meets, for three rows of taps and three
+    rows of output (`.`: zeros):
+
+        row of x          0   1   2   3   4
+        v = 0, 1, 2       x0  x1  x2  x3  x4     moved to the left by d v: `kw C` numbers
+        u = 0             g0  g1  g2  .   .
+        u = 1             .   g0  g1  g2  .      moved down by d u: `kh F` numbers
+        u = 2             .   .   g0  g1  g2
     """
     height, width, channels, features = shape
     _, h, w, _ = cotangent.shape

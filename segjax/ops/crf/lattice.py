@@ -152,12 +152,27 @@ def _read(x: Array, index: Array) -> Array:
 
 
 def _along(x: Array, axis: Array) -> Array:
-    """One blur, `[1/2, 1, 1/2]` along an axis of neighbours `[2, M + 1]`."""
+    """One blur, `[1/2, 1, 1/2]` along an axis of neighbours `[2, M + 1]`.
+
+    Vertices are numbered in the order of their keys, so that those which follow each other
+    along an axis lie anywhere, and a neighbour that no pixel has touched is row `M`, zeros:
+
+        vertex          0   1   2   3  ..  M - 1
+        axis[0]         M   0   M   1  ..  7         the one before
+        axis[1]         1   3   5   M  ..  M         the one behind
+    """
     return x + 0.5 * (_read(x, axis[0]) + _read(x, axis[1]))
 
 
 def _along_two(x: Array, first: Array, second: Array) -> Array:
-    """`_along(_along(x, first), second)` in one pass."""
+    """`_along(_along(x, first), second)` in one pass.
+
+    A vertex reads the nine of a square, four of them by the neighbours of a neighbour:
+
+        1/4  1/2  1/4        first before . second before   ...
+        1/2   1   1/2
+        1/4  1/2  1/4        (rows: along `second`, columns: along `first`)
+    """
 
     def beside(axis: Array, at: Array | None = None) -> Array:
         ends = axis if at is None else [_read(side, at) for side in axis]

@@ -7,7 +7,18 @@ up to zero; so `m_1 .. m_d` and `k` are all of it. The combinations
 
 belong one to one to `m`, and `u_j` follows feature `j` alone: the box of all `u` is
 tight, about 0.8 times the extent of each feature. A mixed radix over that box and `k`
-gives each vertex an integer below 2^31 without collisions.
+gives each vertex an integer below 2^31 without collisions. In two dimensions (`d = 2`), for
+a box of `u_1 = -1 .. 2` and `u_2 = -1 .. 3`, whose radices are 4 and 5:
+
+    coordinates  (-8, 1, 7) = 3 (-3, 0, 2) + 1, so m = (-3, 0, 2) and k = 1
+    digits       u_2 = m_2                  = 2
+                 u_1 = m_1 + floor(m_2 / 2) = 1
+    key          ((u_2 + 1) * 4 + (u_1 + 1)) * 3 + k = (3 * 4 + 2) * 3 + 1 = 43
+
+    u_2   |            -1             |             0             | ...
+    u_1   |  -1  |   0  |   1  |   2  |  -1  |   0  |   1  |   2  | ...
+    k     |0 1 2 |0 1 2 |0 1 2 |0 1 2 |0 1 2 |0 1 2 |0 1 2 |0 1 2 | ...
+    key   |0 1 2 |3 4 5 |6 7 8 |9  11 |12    |15    |18    |21    | ...
 
 Tables find vertices by their integers. Both number them in the same order.
 """
@@ -106,6 +117,9 @@ def _simplex(elevated: list[Array]) -> tuple[list[Array], list[Array], Array]:
         )
         for rank in range(number)
     ]
+    # Barycentric coordinates are the gaps between the shifts v_0 > v_1 > .. > v_d, by rank,
+    # and what is left of 1: the vertex of remainder 0 gets 1 - (v_0 - v_d), that of
+    # remainder k the gap v_(d - k) - v_(d + 1 - k).
     shares = [by_rank[-1] + (1 - by_rank[0])]
     shares += [by_rank[-1 - k] - by_rank[-k] for k in range(1, number)]
     return points, ranks, jnp.stack(shares)
@@ -285,6 +299,12 @@ class Bitmap:
 
     def find(self, keys: Array) -> Array:
         """Numbers of keys that are in the table."""
+        # Key 43 is bit 11 of word 1. Its number: the bits set in the words before, and
+        # those below it in its own.
+        #
+        #   word   |       0       |            1            |
+        #   bits   | 31 .. .. .. 0 | 31 .. 12 [11] 10 .. .. 0 |
+        #                                         \_ lower _/
         word = jnp.minimum(keys >> 5, self.words.shape[0] - 1)
         lower = (jnp.uint32(1) << (keys & 31).astype(jnp.uint32)) - 1
         bits = lax.population_count(self.words[word] & lower)
