@@ -405,7 +405,7 @@ def before_compilation(monkeypatch):
     def reached(*_args, **_kwargs):
         raise AssertionError("the mistake was not found before compilation")
 
-    monkeypatch.setattr(loop, "_compile", reached)
+    monkeypatch.setattr(loop, "compile_step", reached)
     monkeypatch.setattr(Predictor, "pages", reached)
 
 

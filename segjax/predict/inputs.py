@@ -79,7 +79,7 @@ def look_at(path: Path, channels: int) -> Source:
     image = read_page(path)
     converted = image.shape[-1] != channels
     pages = count_pages(path)
-    _in_channels(page_name(path, 0, pages), image, channels)
+    in_channels(page_name(path, 0, pages), image, channels)
     height, width = image.shape[:2]
     return Source(path, pages, height, width, converted)
 
@@ -103,7 +103,7 @@ def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, No
             page = _next(pages, source)
             converted += page.shape[-1] != channels
             where = page_name(source.path, index, source.pages)
-            yield _in_channels(where, page, channels)
+            yield in_channels(where, page, channels)
         if next(pages, None) is not None:
             raise _changed(source)
     if converted and not source.converted:  # by its first page it was not counted
@@ -124,7 +124,12 @@ def _changed(source: Source) -> UserError:
     )
 
 
-def _in_channels(where: str, image: np.ndarray, channels: int) -> np.ndarray:
+def in_channels(where: str, image: np.ndarray, channels: int) -> np.ndarray:
+    """Brings an image to the channels of a network.
+
+    Raises:
+      UserError: if it is in colour and the network takes grey; `where` names the image.
+    """
     converted = with_channels(image, channels)
     if converted is not None:
         return converted

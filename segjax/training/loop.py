@@ -119,7 +119,7 @@ def fit(
                     log.warning("There will be no new pictures: %s", error)
         run.open_log(stack)
         log.info("Compiling the training step, which on a CPU can take minutes.")
-        step_fn = _compile(task, dataset, devices, state)
+        step_fn = compile_step(task, dataset, devices, state)
         seconds = _time_step(step_fn, task, dataset, devices, state)
         left = config.num_steps - run.start
         log.info("%s", describe_step(step_fn, left, devices.count, seconds))
@@ -349,7 +349,9 @@ def _initial_or_restored(
     return state
 
 
-def _compile(task: Task, dataset: Dataset, devices: Devices, state: TrainState) -> Any:
+def compile_step(
+    task: Task, dataset: Dataset, devices: Devices, state: TrainState
+) -> Any:
     """Compiles the step ahead of time, so that the preflight can tell what it costs.
 
     Batches of other sizes, which experiments with objects can have, are compiled for

@@ -112,7 +112,7 @@ def _plot_curves(
         if many:
             ax.plot(*points.T, color=color, lw=0.8, alpha=0.3)
         marker = "o" if len(points) <= 30 else None
-        y = _smooth(points[:, 1]) if many else points[:, 1]
+        y = smooth(points[:, 1]) if many else points[:, 1]
         label = f"{split}, smoothed" if many else split
         ax.plot(
             points[:, 0], y, color=color, lw=1.8, marker=marker, ms=3.5, label=label
@@ -136,7 +136,7 @@ def _title(key: str) -> str:
     return " ".join(words.get(word, word) for word in key.split("_"))
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """Averages over the last twentieth of a run, exponentially, without a start-up bias."""
     keep = 1.0 - 1.0 / max(2.0, len(values) / 20)
     smoothed, mean, weight = np.empty(len(values)), 0.0, 0.0

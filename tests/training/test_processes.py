@@ -117,7 +117,7 @@ def first_gradient(task, dataset, batch, count):
     devices = first_devices(count)()
     initial = jax.device_get(jax.jit(lambda: task.init_state(dataset.channels))())
     state = devices.put_replicated(initial)
-    step = loop._compile(task, dataset, devices, state)
+    step = loop.compile_step(task, dataset, devices, state)
     state, metrics = step(state, devices.put_batch(batch))
     moment = jax.tree.leaves(optax.tree.get(state.opt_state, "mu"))
     return float(metrics["loss"]), np.concatenate([np.ravel(x) for x in moment])

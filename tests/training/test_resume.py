@@ -21,7 +21,7 @@ from segjax.training.progress import Progress
 from segjax.training.writer import read_rows
 
 STEPS = 6
-COMPILE = loop._compile
+COMPILE = loop.compile_step
 
 
 class Stopped(Exception):
@@ -46,15 +46,15 @@ def compiled():
 @pytest.fixture(autouse=True)
 def fast(monkeypatch, compiled):
     """One compilation for all runs, and no pictures."""
-    compile_step = loop._compile
+    make_step = loop.compile_step
 
     def once(task, *others):
         key = (task.config.batch_size, jax.device_count())
         if key not in compiled:
-            compiled[key] = compile_step(task, *others)
+            compiled[key] = make_step(task, *others)
         return compiled[key]
 
-    monkeypatch.setattr(loop, "_compile", once)
+    monkeypatch.setattr(loop, "compile_step", once)
     monkeypatch.setattr(loop, "plot_run", draw)
 
 
@@ -240,7 +240,7 @@ def test_a_finished_run_tells_its_metrics_again(config, cache_dir, tmp_path):
     [
         (runs_train, "make_task"),
         (loop, "_initial_or_restored"),
-        (loop, "_compile"),
+        (loop, "compile_step"),
         (loop, "_time_step"),
     ],
 )
@@ -323,7 +323,7 @@ def test_a_fresh_compilation_gives_the_same_bits(
 ):
     """As after an update of the machine: no compiled program is there to be reused."""
     end = straight(config)
-    monkeypatch.setattr(loop, "_compile", COMPILE)
+    monkeypatch.setattr(loop, "compile_step", COMPILE)
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()

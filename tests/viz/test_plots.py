@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from segjax.viz import plot_confusion, plot_curves
-from segjax.viz.plots import _smooth
+from segjax.viz.plots import smooth
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_a_log_without_numbers_is_refused(tmp_path):
 
 
 def test_smoothing_neither_lags_at_the_start_nor_moves_a_constant():
-    np.testing.assert_allclose(_smooth(np.full(100, 3.0)), 3)
-    assert _smooth(np.array([5.0, 1.0]))[0] == 5
+    np.testing.assert_allclose(smooth(np.full(100, 3.0)), 3)
+    assert smooth(np.array([5.0, 1.0]))[0] == 5
 
 
 def test_the_confusion_of_two_classes_shows_shares_and_counts(tmp_path, figures):

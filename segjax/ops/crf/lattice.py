@@ -119,7 +119,11 @@ def _shares(lattice: LatticeFilter, factor: Array | None) -> Array:
     return lattice.weights if factor is None else lattice.weights * factor
 
 
-def _splat(lattice: LatticeFilter, values: Array) -> Array:
+def splat(lattice: LatticeFilter, values: Array) -> Array:
+    """Adds the values of pixels `[N, C]` to the vertices of their simplices, `[M + 1, C]`.
+
+    On a CPU pixel by pixel, in parts that stay in a core's cache.
+    """
     shares = _shares(lattice, lattice.before)
     (pixels, corners), channels = shares.shape, values.shape[1]
     most = pixels
@@ -214,7 +218,7 @@ def _slice(lattice: LatticeFilter, vertices: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _filter(reverse: bool, lattice: LatticeFilter, values: Array) -> Array:
-    return _slice(lattice, _blur(lattice, _splat(lattice, values), reverse))
+    return _slice(lattice, _blur(lattice, splat(lattice, values), reverse))
 
 
 def _filter_forward(

@@ -95,7 +95,7 @@ def _rounded_up(number: int, steps: int) -> int:
     return -(-number // unit) * unit
 
 
-def _room(count: int) -> int:
+def rounded_capacity(count: int) -> int:
     """How many vertices a program is made for.
 
     A program takes seconds to compile. Vertices beyond those in use cost next to nothing
@@ -194,7 +194,7 @@ def permutohedral_lattice(
         table = _table(places)
     else:
         table = _make_bitmap(places, table_size)
-    room = _room(int(table.count)) if max_vertices is None else max_vertices
+    room = rounded_capacity(int(table.count)) if max_vertices is None else max_vertices
     lattice = _jitted_finish(places, table, min(room, bound))
     check_capacity(lattice, table_size=table_size)
     return lattice

@@ -270,7 +270,7 @@ def _divmod(x: Array, by: Array) -> tuple[Array, Array]:
     return quotient + more, rest - more * by
 
 
-def _prefix(counts: Array) -> Array:
+def exclusive_cumsum(counts: Array) -> Array:
     """Sum of all entries before each one, in two levels, which is fast."""
     size = counts.shape[0]
     groups = jnp.pad(counts, (0, -size % _GROUP)).reshape(-1, _GROUP)
@@ -323,7 +323,7 @@ def make_bitmap(places: Places, size: int) -> Bitmap:
     shifts = jnp.arange(_BITS, dtype=jnp.uint32)[None]
     words = (used.astype(jnp.uint32) << shifts).sum(1, dtype=jnp.uint32)
     counts = lax.population_count(words).astype(jnp.int32)
-    prefix = _prefix(counts)
+    prefix = exclusive_cumsum(counts)
     return Bitmap(words, prefix, prefix[-1] + counts[-1], places.cells <= size)
 
 
@@ -356,7 +356,7 @@ def make_sorted(places: Places, size: int) -> Sorted:
     """Sorts the keys of an image, and keeps the first `size` different ones."""
     ordered = jnp.sort(places.keys.reshape(-1))
     fresh = jnp.concatenate([jnp.ones((1,), bool), ordered[1:] != ordered[:-1]])
-    number = _prefix(fresh.astype(jnp.int32))
+    number = exclusive_cumsum(fresh.astype(jnp.int32))
     count = number[-1] + fresh[-1].astype(jnp.int32)
     target = jnp.where(fresh, number, size)
     keys = jnp.full((size,), _NO_KEY, jnp.int32).at[target].set(ordered, mode="drop")

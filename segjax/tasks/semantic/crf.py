@@ -130,7 +130,7 @@ class CRF:
         """
         if image.dtype == np.uint8:
             return self.sigma_beta
-        _log_range(self.max_intensity)
+        log_range(self.max_intensity)
         return self.sigma_beta * (self.max_intensity or max_intensity_of(image)) / 255
 
     def page(
@@ -173,7 +173,7 @@ def _check_number(name: str, value: Any, *, zero_allowed: bool) -> None:
 
 
 @functools.cache
-def _log_range(max_intensity: int | None) -> None:
+def log_range(max_intensity: int | None) -> None:
     """Logs, once, which range images of 16 bits have for the CRF."""
     whose = (
         f"of each image, {', '.join(map(str, BIT_DEPTHS[:-1]))} or {BIT_DEPTHS[-1]} bits "

@@ -168,7 +168,7 @@ def test_images_of_one_size_share_few_programs() -> None:
         found = dense_crf(image, logits, **options)
         expected = refine("lattice")(image, logits)
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    rooms = {permutohedral._room(count) for count in counts}
+    rooms = {permutohedral.rounded_capacity(count) for count in counts}
     assert len(rooms) < len(counts)
     assert dense.refine._cache_size() <= programs + len(rooms)
 

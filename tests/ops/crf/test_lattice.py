@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.ops.base.forms import lowering_for
 from segjax.ops.crf import lattice as filtering
 from segjax.ops.crf.inference import make_kernel, mean_field
 from segjax.ops.crf.lattice import PAIRED_CHANNELS, LatticeFilter, lattice_filter
@@ -95,15 +96,15 @@ def test_splat_in_parts_is_the_whole(monkeypatch, most: int, sizes: int) -> None
     """Parts of one pixel, of seven, of which the last two overlap, and halves."""
     x, lattice = values_of(), lattice_of(3)
     poisoned = dataclasses.replace(lattice, weights=lattice.weights.at[5].set(jnp.nan))
-    expected = [filtering._splat(one, x) for one in (lattice, poisoned)]
+    expected = [filtering.splat(one, x) for one in (lattice, poisoned)]
     assert -(-PIXELS // -(-PIXELS // (most // 8))) == sizes
     monkeypatch.setattr(filtering, "SPLAT_VALUES", most)
-    found = [filtering._splat(one, x) for one in (lattice, poisoned)]
+    found = [filtering.splat(one, x) for one in (lattice, poisoned)]
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(np.isnan(found[1]), np.isnan(expected[1]))
 
 
-def test_values_may_have_no_channel_and_be_whole_numbers() -> None:
+def test_values_may_have_no_channel_and_be_integers() -> None:
     lattice = lattice_of(2)
     assert lattice(jnp.zeros((PIXELS, 0))).shape == (PIXELS, 0)
     whole = jnp.arange(PIXELS)[:, None]
@@ -131,12 +132,12 @@ def test_no_slice_is_computed_within_the_softmax() -> None:
 
 @pytest.mark.parametrize("reverse", [False, True])
 @DIMENSIONS
-def test_accelerators_blur_alike(monkeypatch, d: int, reverse: bool) -> None:
+def test_accelerators_blur_alike(d: int, reverse: bool) -> None:
     """They loop over the axes; that form is run on this backend, too."""
     x, lattice = values_of(PAIRED_CHANNELS[0]), lattice_of(d)
     expected = lattice_filter(lattice, x, reverse=reverse)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    found = filtering._filter(reverse, lattice, x)
+    with lowering_for("cuda"):
+        found = lattice_filter(lattice, x, reverse=reverse)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -68,7 +68,7 @@ def test_division_of_keys_is_exact(by: int) -> None:
 
 def test_prefix_sums_in_two_levels() -> None:
     counts = np.random.default_rng(0).integers(0, 9, 700).astype(np.int32)
-    found = vertex_keys._prefix(jnp.asarray(counts))
+    found = vertex_keys.exclusive_cumsum(jnp.asarray(counts))
     np.testing.assert_array_equal(found, np.cumsum(counts) - counts)
 
 

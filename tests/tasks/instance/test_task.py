@@ -44,7 +44,7 @@ def smoke_of(**changes):
 def state_and_step(task, dataset, devices):
     draw = lambda: task.init_state(dataset.channels)
     state = devices.put_replicated(jax.device_get(jax.jit(draw)()))
-    return state, loop._compile(task, dataset, devices, state)
+    return state, loop.compile_step(task, dataset, devices, state)
 
 
 # The loop

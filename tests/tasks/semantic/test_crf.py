@@ -14,7 +14,7 @@ from segjax.geometry.input_sizes import Geometry
 from segjax.ops.crf.dense import dense_crf
 from segjax.predict.test_time import AveragedPredictor, TestTimeAugmentation
 from segjax.predict.tiled import Predictor
-from segjax.tasks.semantic.crf import CRF, _log_range, max_intensity_of
+from segjax.tasks.semantic.crf import CRF, log_range, max_intensity_of
 from segjax.tasks.semantic.evaluate import evaluate
 from segjax.tasks.semantic.files import predict_files
 
@@ -112,7 +112,7 @@ def test_a_range_that_is_given_is_that_of_bright_and_of_dark_images() -> None:
 
 def test_the_range_of_16_bits_is_logged_once_and_that_of_8_is_not(caplog) -> None:
     image, _ = scene()
-    _log_range.cache_clear()
+    log_range.cache_clear()
     with caplog.at_level("INFO", logger="segjax"):
         SMALL.stored_sigma_beta(image)
         assert not caplog.text

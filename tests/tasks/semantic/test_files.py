@@ -16,7 +16,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.output import manifest
-from segjax.predict.inputs import _in_channels
+from segjax.predict.inputs import in_channels
 from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.files import predict_files
 
@@ -256,7 +256,7 @@ def test_any_number_of_channels_is_called_so(found, wanted):
     with pytest.raises(
         UserError, match=r"x\.png has . channels.* on . channels.*\. Con"
     ):
-        _in_channels(Path("x.png"), image, wanted)
+        in_channels(Path("x.png"), image, wanted)
 
 
 def test_wrong_channels_are_refused_before_anything_is_written(tmp_path):
