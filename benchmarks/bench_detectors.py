@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, in_words, peak_megabytes, print_peak, serve
+from turns import beside, compare, in_words, peak_megabytes, print_peak, serve
 
 CLASSES, OBJECTS, MASK_SIZE = 91, 8, 28
 ALLOWED = 1e-3
@@ -81,9 +81,7 @@ def segjax_run(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     from segjax.losses.instance import mask_rcnn_loss
     from segjax.ops.regions.masks import paste_masks
     from segjax.pretrained import load
-    from segjax.training.malloc import keep_freed_memory
 
-    keep_freed_memory()  # As the command line does.
     source = "torchvision/maskrcnn_resnet50_fpn"
     # torchvision without its published weights has this epsilon.
     model, variables = load(
@@ -215,6 +213,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--smoke", action="store_true", help="small images, two rounds")
+    parser.add_argument(
+        "--against", help="folder of another checkout: segjax beside it"
+    )
     parser.add_argument("--output", help="folder of the JSON file; none: only print")
     for name in ("--worker", "--case", "--weights"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -234,11 +235,13 @@ def main() -> None:
         for case in SMOKE if arguments.smoke else CASES:
             options = [f"--case={json.dumps(case)}", f"--weights={weights}"]
             commands = {name: [__file__, f"--worker={name}", *options] for name in RUNS}
+            commands = beside(commands, arguments.against)
             row = compare(commands, rounds=rounds, steps=steps, allowed=ALLOWED)
             row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
             rows.append({**case._asdict(), **row})
             print(f"{tuple(case)}: {in_words(row)}", flush=True)
-    save("detectors", {**found, "rows": rows}, arguments.output)
+    what = "detectors" if arguments.against is None else "detectors_against"
+    save(what, {**found, "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, in_words, peak_megabytes, serve
+from turns import beside, compare, in_words, peak_megabytes, serve
 
 STRIDE, BINS = 4, 7
 ALLOWED = 1e-3
@@ -80,9 +80,7 @@ def segjax_run(case: Case) -> tuple[Callable[[], Any], float]:
     from segjax.ops.regions.alignment import roi_align
     from segjax.ops.regions.pooling import roi_pool
     from segjax.ops.regions.suppression import nms
-    from segjax.training.malloc import keep_freed_memory
 
-    keep_freed_memory()  # As the command line does.
     boxes, scores = map(jnp.asarray, drawn_boxes(case))
     if case.what == "nms":
         keep = jax.jit(lambda boxes, scores: nms(boxes, scores, iou_threshold=0.7))
@@ -156,6 +154,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="tiny cases, two rounds")
+    parser.add_argument(
+        "--against", help="folder of another checkout: segjax beside it"
+    )
     parser.add_argument("--output", help="folder of the JSON file; none: only print")
     parser.add_argument("--worker", choices=sorted(RUNS), help=argparse.SUPPRESS)
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
@@ -179,11 +180,13 @@ def main() -> None:
             name: [__file__, f"--worker={name}", f"--case={json.dumps(case)}"]
             for name in RUNS
         }
+        commands = beside(commands, arguments.against)
         row = compare(commands, rounds=rounds, steps=steps, allowed=ALLOWED)
         row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
         rows.append({**case._asdict(), **row})
         print(f"{tuple(case)}: {in_words(row)}", flush=True)
-    save("regions", {**found, "rows": rows}, arguments.output)
+    what = "regions" if arguments.against is None else "regions_against"
+    save(what, {**found, "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, in_words, serve
+from turns import beside, compare, in_words, serve
 
 CLASSES = 21
 Arrays = Mapping[str, np.ndarray]
@@ -147,9 +147,7 @@ def segjax_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     import optax
 
     from segjax.losses import cross_entropy
-    from segjax.training.malloc import keep_freed_memory
 
-    keep_freed_memory()  # As the command line does.
     model, variables = SYSTEMS[case.system].segjax(dict(np.load(weights)))
     variables = jax.tree.map(jnp.asarray, dict(variables))
     image, label = map(jnp.asarray, drawn_batch(case))
@@ -253,6 +251,9 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", default=["predict", "train"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument(
+        "--against", help="folder of another checkout: segjax beside it"
+    )
     parser.add_argument("--output", help="folder of the JSON file; none: only print")
     for name in ("--worker", "--case", "--weights"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -271,15 +272,19 @@ def main() -> None:
             for what in arguments.what:
                 case = Case(system, what)
                 options = [f"--case={json.dumps(case)}", f"--weights={weights}"]
+                commands = {
+                    name: [__file__, f"--worker={name}", *options] for name in STEPS
+                }
                 row = case._asdict() | compare(
-                    {name: [__file__, f"--worker={name}", *options] for name in STEPS},
+                    beside(commands, arguments.against),
                     rounds=arguments.rounds,
                     steps=arguments.steps,
                     allowed=1e-4,
                 )
                 rows.append(row)
                 print(f"{system} {what}: {in_words(row)}", flush=True)
-    save("systems", {**found, "rows": rows}, arguments.output)
+    what = "systems" if arguments.against is None else "systems_against"
+    save(what, {**found, "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

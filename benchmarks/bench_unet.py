@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import environment, save
-from turns import compare, in_words, serve
+from turns import beside, compare, in_words, serve
 
 CLASSES = 2
 
@@ -59,9 +59,7 @@ def segjax_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
 
     from segjax.losses import cross_entropy
     from segjax.models.unet import UNet
-    from segjax.training.malloc import keep_freed_memory
 
-    keep_freed_memory()  # as the command line does
     model = UNet(
         num_classes=CLASSES,
         features=case.features,
@@ -154,16 +152,21 @@ STEPS = {"segjax": segjax_step, "torch": torch_step}
 
 
 def compared(
-    case: Case, device: str, weights: Path, rounds: int, steps: int
+    case: Case, weights: Path, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Lets both take turns; a ratio below 1 says that segjax is faster."""
-    shared = [f"--device={device}", f"--case={json.dumps(case)}"]
+    shared = [f"--device={arguments.device}", f"--case={json.dumps(case)}"]
     commands = {
         library: [__file__, f"--worker={library}", *shared, f"--weights={weights}"]
         for library in STEPS
     }
     allowed = 3e-2 if case.dtype == "bfloat16" else 1e-4
-    ratios = compare(commands, rounds=rounds, steps=steps, allowed=allowed)
+    ratios = compare(
+        beside(commands, arguments.against),
+        rounds=arguments.rounds,
+        steps=arguments.steps,
+        allowed=allowed,
+    )
     return {**case._asdict(), **ratios}
 
 
@@ -206,6 +209,9 @@ def main() -> None:
     parser.add_argument("--device", choices=CASES, default="cpu")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument(
+        "--against", help="folder of another checkout: segjax beside it"
+    )
     parser.add_argument("--output", help="folder of the JSON file; none: only print")
     for name in ("--worker", "--case", "--weights"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -223,12 +229,11 @@ def main() -> None:
         weights = Path(folder) / "weights.npz"
         for case in CASES[arguments.device]:
             write_weights(case, weights)
-            row = compared(
-                case, arguments.device, weights, arguments.rounds, arguments.steps
-            )
+            row = compared(case, weights, arguments)
             rows.append(row)
             print(f"{case.what} batch {case.batch}: {in_words(row)}", flush=True)
-    save("unet", {**found, "rows": rows}, arguments.output)
+    what = "unet" if arguments.against is None else "unet_against"
+    save(what, {**found, "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Two libraries take turns at the same work, each in a process of its own.
+"""Two libraries, or two checkouts of segjax, take turns at the same work.
+
+Each has a process of its own, in which the C library keeps freed memory, as the command
+line of segjax has it: without that both would touch all their memory anew at each step.
 
 A change of the machine's load then meets both, and each pair of turns gives one ratio.
 """
@@ -13,7 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from segjax.training.malloc import keep_freed_memory
 
 
 def serve(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
@@ -23,6 +29,7 @@ def serve(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
       prepare: gives what to time (it waits for its result), and a number by which to
         see that both libraries do the same.
     """
+    keep_freed_memory()
     start = time.perf_counter()
     run, check = prepare()
     run()
@@ -41,6 +48,7 @@ def serve(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
 
 def print_peak(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
     """The worker's side: prints the most memory of this process, after one more run."""
+    keep_freed_memory()
     run, _ = prepare()
     run()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -65,19 +73,43 @@ def in_words(row: Mapping[str, Any]) -> str:
         for name, seconds in row["seconds"].items()
     ]
     low, high = row["ratio_range"]
-    return f"{', '.join(each)}, ratio {row['ratio']:.2f} ({low:.2f} to {high:.2f})"
+    return (
+        f"{', '.join(each)}, ratio {row['ratio']:.2f} ({low:.2f} to {high:.2f}), "
+        f"of processor time {row['cpu_ratio']:.2f}"
+    )
+
+
+def beside(
+    commands: Mapping[str, Sequence[str]], other: str | None
+) -> dict[str, Sequence[str]]:
+    """Lets segjax of another checkout take the place of the other library, if asked to.
+
+    Args:
+      commands: of the two workers, by library; each begins with the program's file.
+      other: folder of the other checkout; None: the library stays.
+    """
+    if other is None:
+        return dict(commands)
+    program, *options = commands["segjax"]
+    theirs = Path(other).resolve() / "benchmarks" / Path(program).name
+    return {"segjax": commands["segjax"], "other": [str(theirs), *options]}
 
 
 class Worker:
     """A process that runs `serve`."""
 
     def __init__(self, command: Sequence[str]):
+        checkout = Path(command[0]).resolve().parent.parent
         self.process = subprocess.Popen(
             [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            env=os.environ
+            | {
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                "PYTHONPATH": str(checkout),
+            },
         )
         self.start = json.loads(self.answer())
 
@@ -102,17 +134,17 @@ class Worker:
 def compare(
     commands: Mapping[str, Sequence[str]], *, rounds: int, steps: int, allowed: float
 ) -> dict[str, Any]:
-    """Lets "segjax" and "torch" take turns; a ratio below 1 says segjax is faster.
+    """Lets two workers take turns; a ratio below 1 says that the first one is faster.
 
     Args:
-      commands: of the two workers, by library.
+      commands: of the two, by name: "segjax" and what it is compared with.
       rounds: pairs of turns.
       steps: runs of each turn.
       allowed: largest relative difference of the two numbers to check.
     """
     workers = {name: Worker(command) for name, command in commands.items()}
     checks = {name: worker.start["check"] for name, worker in workers.items()}
-    ours, theirs = checks["segjax"], checks["torch"]
+    ours, theirs = checks.values()
     if abs(ours - theirs) > allowed * abs(theirs):
         raise SystemExit(f"not the same network: losses {ours} and {theirs}")
     seconds: dict[str, list[float]] = {name: [] for name in workers}
@@ -125,7 +157,7 @@ def compare(
     ready = {name: worker.start["ready"] for name, worker in workers.items()}
     for worker in workers.values():
         worker.close()
-    ratios = [a / b for a, b in zip(seconds["segjax"], seconds["torch"], strict=True)]
+    ratios = _ratios(seconds)
     return {
         "seconds": {name: statistics.median(s) for name, s in seconds.items()},
         "fastest_seconds": {name: min(s) for name, s in seconds.items()},
@@ -134,4 +166,10 @@ def compare(
         "loss": checks,
         "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)],
+        "cpu_ratio": statistics.median(_ratios(of_cpu)),
     }
+
+
+def _ratios(seconds: Mapping[str, list[float]]) -> list[float]:
+    """Of each pair of turns."""
+    return [ours / theirs for ours, theirs in zip(*seconds.values(), strict=True)]
