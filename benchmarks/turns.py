@@ -58,7 +58,7 @@ def peak_megabytes(command: Sequence[str]) -> float:
 
 
 def in_words(row: Mapping[str, Any]) -> str:
-    """What `compare` found, as the programs print it; with peak memory where it is."""
+    """The result of `compare`, as the programs print it; with peak memory where it is known."""
     peaks = row.get("peak_megabytes", {})
     each = [
         f"{name} {seconds:.4g} s" + (f", {peaks[name]:.0f} MB" if peaks else "")

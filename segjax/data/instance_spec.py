@@ -1,4 +1,4 @@
-"""What the objects of a data set are: their numbers in COCO's files, and their joints."""
+"""The objects of a data set: their numbers in COCO's files, and their joints."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class KeypointSpec:
 
 @dataclass(frozen=True)
 class InstanceSpec:
-    """What a data set of objects says beyond the names of its classes.
+    """The description of a data set of objects, beyond the names of its classes.
 
     Attributes:
       category_ids: number of each class in COCO's files, from class 1 on.

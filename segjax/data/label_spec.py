@@ -1,4 +1,4 @@
-"""What the values in a label file mean: said once, printed at start, and checked."""
+"""The meaning of values in a label file: stated once, printed at start, and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an output pixel really sees, measured by its gradient with respect to the image.
+"""The effective field of an output pixel, measured by its gradient with respect to the image.
 
 Luo, Li, Urtasun, Zemel, NeurIPS 2016, arXiv 1701.04128: the receptive field that follows
 from the layers is an upper bound, of which the effective one fills the middle.

@@ -18,7 +18,7 @@ Activation = Callable[[Array], Array]
 
 
 def norm_options(module: Any) -> dict[str, Any]:
-    """What a module with norms hands on to the parts that have them.
+    """The options that a module with norms hands on to the parts that have them.
 
     Args:
       module: with the attributes `norm`, `dtype` and `param_dtype`.

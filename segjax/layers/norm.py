@@ -15,7 +15,7 @@ KINDS = ("batch", "group")
 """How channels are normalised: over the batch, or in groups within each image."""
 
 BATCH = ("batch",)
-"""What networks allow whose logits depend on the pixels around alone."""
+"""Kinds for networks whose logits may depend on nearby pixels alone."""
 
 
 @dataclasses.dataclass(frozen=True)

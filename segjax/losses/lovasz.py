@@ -66,7 +66,7 @@ def lovasz_softmax(
 
 
 def jaccard_steps(error: Array, truth: Array, weight: Array) -> Array:
-    """What each pixel takes from the IoU of a class, as errors join from the worst on.
+    """The IoU that a class loses with each pixel, as errors join in order, the worst first.
 
     Args:
       error: how wrong each pixel is, `[N]`, from 0.

@@ -39,7 +39,7 @@ Objects = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Scores:
-    """What `AveragePrecision` has measured.
+    """The result of `AveragePrecision`.
 
     Attributes:
       stats: COCO's numbers by name: AP, AP50, AP75, AP_small, AP_medium, AP_large, AR_1,

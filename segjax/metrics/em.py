@@ -38,7 +38,7 @@ EM_COLUMNS = (
     "rand_recall",
     "warping_error",
 )
-"""What a row of `em_metrics` holds; every column may be added up over sections."""
+"""The columns of a row of `em_metrics`; each may be added up over sections."""
 
 
 def pixel_error(truth: np.ndarray, prediction: np.ndarray) -> float:

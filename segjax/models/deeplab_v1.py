@@ -22,7 +22,7 @@ from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
 SIDE_STAGES = ("stage1", "stage2", "stage3", "stage4")
-"""What the multi-scale form reads besides the image: the first four poolings."""
+"""Stages that the multi-scale form reads besides the image: the first four poolings."""
 
 SIDE_FEATURES = 128
 

@@ -38,7 +38,7 @@ FIRST_DROPOUT = 3
 
 
 class Decoder(NamedTuple):
-    """What a row of table 1 does to go from one resolution to the next.
+    """The way from one resolution to the next in a row of table 1.
 
     Attributes:
       upsampling: "indices" (unpooling, then a convolution), "learned" (a transposed

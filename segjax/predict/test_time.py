@@ -28,7 +28,7 @@ _COLUMNS = 2
 
 @dataclasses.dataclass(frozen=True)
 class TestTimeAugmentation:
-    """What is averaged for one image.
+    """The passes that are averaged for one image.
 
     Attributes:
       scales: factors by which the image is resized; its sides are rounded.

@@ -25,7 +25,7 @@ OUTPUTS: dict[str, Callable[[Array], Array]] = {
     "probabilities": lambda logits: jax.nn.softmax(logits.astype(jnp.float32)),
     "labels": lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
 }
-"""What can be asked for, each made of the logits `[B, H, W, K]` on the device."""
+"""The outputs that can be asked for, each made from logits `[B, H, W, K]` on the device."""
 
 
 def select_outputs(logits: Array, outputs: Sequence[str]) -> dict[str, Array]:

@@ -45,7 +45,7 @@ LISTED = 4
 
 @dataclasses.dataclass
 class _Report:
-    """What did not fit."""
+    """The names and values that did not fit."""
 
     unused: list[str] = dataclasses.field(default_factory=list)
     missing: list[str] = dataclasses.field(default_factory=list)

@@ -197,7 +197,7 @@ READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
     ".pth": _pth,
     ".pt": _pth,
 }
-"""What reads a file, by its ending."""
+"""The readers of files, by ending."""
 
 
 def _array(path: Path, name: Any, value: Any) -> np.ndarray:

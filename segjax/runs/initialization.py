@@ -56,7 +56,7 @@ class Initialization:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What a run begins with.
+    """The weights that a run begins with.
 
     Attributes:
       variables: collections of the model, without what is random.

@@ -50,7 +50,7 @@ class TrainedModel:
     max_intensity: int | None = None
 
     def refinement(self) -> CRF:
-        """What `--crf` does to predictions, with the range of the training images.
+        """The CRF of `--crf`, with the range of the training images.
 
         Raises:
           UserError: if the config has no group `crf`, or the network finds objects.

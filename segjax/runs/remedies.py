@@ -1,4 +1,4 @@
-"""What helps where a machine or its accelerator has not enough memory."""
+"""Remedies where a machine or its accelerator does not have enough memory."""
 
 from __future__ import annotations
 

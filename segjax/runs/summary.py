@@ -1,4 +1,4 @@
-"""What the network of an experiment is, without training it."""
+"""The description of an experiment's network, without training it."""
 
 from __future__ import annotations
 

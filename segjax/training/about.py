@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: the config, and of which data it was trained on."""
+"""The description in a checkpoint: the config, and the data that it was trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RANGE_IMAGES = 32
 
 
 def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint says of itself; JSON.
+    """The description that is kept in a checkpoint; JSON.
 
     Predicting needs no data set but this. `records` tells changed data: of each split
     how many records there are, and a hash of three of them. `max_intensity` is for the

@@ -298,7 +298,7 @@ class Checkpoints:
         return state, about
 
     def _difference(self, step: int, abstract: TrainState) -> str:
-        """What tells the network of a checkpoint from that of an edited config, if anything."""
+        """The first difference between a checkpoint's network and the config's, "" if unknown."""
         try:
             saved = self._manager.item_metadata(step).state["params"]
             return first_difference(saved, abstract.params)

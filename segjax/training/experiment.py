@@ -1,4 +1,4 @@
-"""What experiments of every kind read from their config in the same way."""
+"""Readers of the config that experiments of every kind have in common."""
 
 from __future__ import annotations
 

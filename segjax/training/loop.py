@@ -157,11 +157,11 @@ class CompiledStep:
         return self.by_size[size](state, batch)
 
     def cost_analysis(self) -> Any:
-        """What the compiler counts of the first program."""
+        """The compiler's counts for the first program."""
         return self.first.cost_analysis()
 
     def memory_analysis(self) -> Any:
-        """What memory the first program takes."""
+        """The memory that the first program takes."""
         return self.first.memory_analysis()
 
 

@@ -28,7 +28,7 @@ _OF_THE_DISK = (
 """Errors whose names in words TensorStore hides in paragraphs of its own."""
 
 _PASSING = re.compile("PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE|Too many open")
-"""What TensorStore and XLA call errors that are not the checkpoint's own."""
+"""Names that TensorStore and XLA give to errors that are not the checkpoint's own."""
 
 
 def let_orbax_finish() -> None:

@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on."""
+"""The progress of a run, for the user to watch."""
 
 from __future__ import annotations
 

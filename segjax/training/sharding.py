@@ -42,12 +42,12 @@ class Devices:
 
     @property
     def kind(self) -> str:
-        """What the devices are called."""
+        """The name of the devices' kind."""
         return str(self.mesh.devices.flat[0].device_kind)
 
     @property
     def compiler_options(self) -> dict[str, str | bool]:
-        """What XLA is asked for when a training step is compiled.
+        """Options of XLA for the compilation of a training step.
 
         On CPUs LLVM's first level instead of its third: the step of `make demo` is
         there 5 s earlier (17 s after the command instead of 22), and runs as fast within

@@ -17,7 +17,7 @@ from segjax.types import Array
 
 @flax.struct.dataclass
 class TrainState:
-    """What training reads and writes; what is not in here does not survive a restart.
+    """The state of training; what is not in here does not survive a restart.
 
     Attributes:
       step: int32 scalar, the number of steps done.

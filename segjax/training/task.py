@@ -1,4 +1,4 @@
-"""What the training program, the commands and the pictures may ask of a task.
+"""Protocols of a task, for the training program, the commands and the pictures.
 
 A task is what differs between labelling pixels and finding instances. Each protocol is what
 one room asks for, and no more; a task is whatever has all three.
@@ -37,7 +37,7 @@ class Report(Protocol):
 
 
 class Evaluation(Protocol):
-    """What the config says of evaluation."""
+    """The settings of evaluation that every task has."""
 
     @property
     def split(self) -> str:
@@ -51,7 +51,7 @@ class Evaluation(Protocol):
 
 
 class TrainingTask(Protocol):
-    """What the loop asks for.
+    """A task as the training loop sees it.
 
     Attributes:
       config: the experiment.
@@ -71,7 +71,7 @@ class TrainingTask(Protocol):
 
     @property
     def evaluation(self) -> Evaluation:
-        """What is measured, and when."""
+        """The settings of evaluation."""
         ...
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
@@ -131,7 +131,7 @@ class TrainingTask(Protocol):
 
 
 class PlottingTask(Protocol):
-    """What the pictures of a finished run ask for.
+    """A task as the pictures of a finished run see it.
 
     Attributes:
       pictures: names of those that are plotted of a report, beside curves and examples.
@@ -161,7 +161,7 @@ class PlottingTask(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class PredictOptions:
-    """What `predict` can be asked for beside its input and output.
+    """Options of `predict` besides its input and output.
 
     Attributes:
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
@@ -185,7 +185,7 @@ class PredictOptions:
 
 
 class LoadedWeights(Protocol):
-    """What a prediction is made with."""
+    """The weights of a prediction, and the facts that come with them."""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -204,12 +204,12 @@ class LoadedWeights(Protocol):
 
     @property
     def instances(self) -> InstanceSpec | None:
-        """What the instances are, where the network finds any."""
+        """The data set's description of its instances, where the network finds any."""
         ...
 
 
 class PredictingTask(Protocol):
-    """What `predict`, `evaluate`, `prepare` and `tune crf` ask for.
+    """A task as `predict`, `evaluate`, `prepare` and `tune crf` see it.
 
     Attributes:
       capabilities: what the task can do of "labels", "instances", "probabilities", "crf" and
@@ -267,7 +267,7 @@ class Task(TrainingTask, PlottingTask, PredictingTask, Protocol):
 
 
 class InitialWeights(Protocol):
-    """What a run begins with instead of random weights."""
+    """Weights that a run begins with instead of random ones."""
 
     @property
     def about(self) -> dict[str, str]:

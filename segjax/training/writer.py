@@ -1,4 +1,4 @@
-"""What a run leaves behind for programs: JSON lines, and the same for TensorBoard."""
+"""The metrics of a run for other programs: JSON lines, and the same for TensorBoard."""
 
 from __future__ import annotations
 

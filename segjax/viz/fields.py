@@ -1,4 +1,4 @@
-"""What an output pixel sees: as a tree of taps, and as a picture of gradients."""
+"""The receptive field of an output pixel: as a tree of taps, and as a picture of gradients."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from segjax.types import IGNORE_LABEL
 Color = Sequence[int]
 
 IGNORE_COLOR = (224, 224, 192)
-"""What does not count, in the colour that PASCAL VOC has for it."""
+"""The colour of pixels that do not count, as in PASCAL VOC."""
 
 MISSED = (0, 114, 178)
 INVENTED = (213, 94, 0)

@@ -30,7 +30,7 @@ from segjax.types import Example
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What is seen of an image, before it is fitted into a bucket.
+    """The part of an image that is seen, before it is fitted into a bucket.
 
     Attributes:
       size: `(height, width)` of the image, pixels; exchanged where it is transposed.

@@ -37,7 +37,7 @@ _RULES = 3
 
 
 class Facts(NamedTuple):
-    """What is remembered of a good pair.
+    """Facts that are remembered about a good pair.
 
     Attributes:
       pages: of its files.

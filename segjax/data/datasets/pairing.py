@@ -38,7 +38,7 @@ class Page:
         return stem if self.count == 1 else f"{stem}/{self.index:03d}"
 
     def where(self, path: Path) -> str:
-        """What to call the page of a file in a message."""
+        """The name of a file's page in a message."""
         return page_name(path, self.index, self.count)
 
 

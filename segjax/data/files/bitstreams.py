@@ -1,4 +1,4 @@
-"""What compressed bytes say of themselves: whether they keep values, and their size.
+"""Facts in the headers of compressed bytes: whether they keep values, and their size.
 
 Labels must come back as they were; what cannot be decided is as bad as a loss. The functions
 take the first bytes of a bitstream; they return None where something cannot be told.
@@ -28,7 +28,7 @@ _JPEG_LOSSY = (0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE)
 _JPEG_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SCAN = b"\xff\xda"
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""What ends a scan: a marker that is neither stuffing nor one that restarts."""
+"""The end of a scan: a marker that is neither stuffing nor one that restarts."""
 
 _FILLER = b"".join(
     restart + bytes(range(1, 255, 4))
@@ -213,7 +213,7 @@ SIZES: dict[str, Callable[[bytes], tuple[int, int] | None]] = {
     **dict.fromkeys(_JPEG2000_NAMES, _jpeg2000_size),
     "PNG": _png_size,
 }
-"""What tells height and width of a strip or tile, by the name of a TIFF's compression: where
+"""Readers of the height and width of a strip or tile, by the name of a TIFF's compression: where
 the decoder would make room for whatever the bytes claim."""
 
 _FAX = ("CCITTRLE", "CCITTFAX3", "CCITTFAX4", "CCIRLEW")

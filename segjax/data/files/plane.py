@@ -23,7 +23,7 @@ SMALL_BYTES = 1 << 28
 """Bytes for which nobody asks whether the memory suffices."""
 
 EXTRA_CODECS = "pip install segjax[tiff]"
-"""What brings the decoders of rarer compressions."""
+"""The command that installs the decoders of rarer compressions."""
 
 
 @dataclass(frozen=True)

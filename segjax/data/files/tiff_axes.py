@@ -1,4 +1,4 @@
-"""What the description in a TIFF states of its pages: how many there are, how many channels.
+"""The description in a TIFF of its pages: how many there are, how many channels.
 
 OME's XML, ImageJ's lines and tifffile's JSON are read from the file itself; other files that
 they name are never opened.
@@ -19,7 +19,7 @@ _MOST_TEXT = 1 << 25
 
 @dataclass
 class Stated:
-    """What a description states.
+    """The statements of a description.
 
     Attributes:
       program: whose form it has.

@@ -150,7 +150,7 @@ class RoIHeads:
 
 @dataclasses.dataclass(frozen=True)
 class PostProcessing:
-    """What becomes of the scores of regions: which of them are detections.
+    """The selection of detections from scored regions.
 
     Attributes:
       score_thresh: least probability of a detection.

@@ -1,4 +1,4 @@
-"""What is done to each region: class and box, mask, keypoints.
+"""Heads for each region: class and box, mask, keypoints.
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870, figure 4 (right) and section
 5; the box head is that of Lin et al., CVPR 2017, arXiv 1612.03144, section 4.2.
@@ -219,7 +219,7 @@ class KeypointHead(nn.Module):
 def of_filled(
     head: nn.Module, filled: Array, *slots: Array, **arguments: bool
 ) -> Array:
-    """What a head says of regions, on a CPU of no more than there are.
+    """Outputs of a head for regions; on a CPU empty slots are not computed.
 
     Args:
       head: bound to a network.

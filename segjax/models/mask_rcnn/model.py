@@ -184,7 +184,7 @@ class MaskRCNN(nn.Module):
         return outputs | self._trained(pyramid, extent, proposals, targets)
 
     def _pool(self, pyramid: tuple[Array, ...], extent: tuple[int, int]) -> Pool:
-        """What pools boxes; the additional level of the pyramid is left out."""
+        """The pooling of boxes; the additional level of the pyramid is left out."""
         return functools.partial(
             pool_regions,
             pyramid[: len(self.levels)],
@@ -236,7 +236,7 @@ class MaskRCNN(nn.Module):
         proposals: Proposals,
         batch: Mapping[str, Array],
     ) -> Outputs:
-        """What the heads say of regions that are drawn, and what they ought to say."""
+        """Outputs of the heads for sampled regions, and their targets."""
         pool, heads = self._pool(pyramid, extent), self.roi_heads
         regions = sample_regions(
             proposals.boxes,

@@ -1,4 +1,4 @@
-"""What anchors and regions are trained to answer, drawn anew at each step.
+"""Targets for anchors and regions, which are sampled anew at each step.
 
 Ren, He, Girshick, Sun, NIPS 2015, arXiv 1506.01497, section 3.1.2, and Girshick, ICCV
 2015, arXiv 1504.08083, section 2.3. Objects stand in G slots, of which those of class 0

@@ -173,7 +173,7 @@ def _outputs(x: Array, kernel: Array, options: Options, axis: int) -> int:
 
 
 def _ranges(x: Array, kernel: Array, options: Options, axis: int) -> list[_Range]:
-    """What each tap along an axis sees; empty where it reads padding alone."""
+    """The range that each tap along an axis reads; empty where it reads padding alone."""
     size, outputs = x.shape[1 + axis], _outputs(x, kernel, options, axis)
     ranges = []
     for tap in range(kernel.shape[axis]):

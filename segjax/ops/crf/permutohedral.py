@@ -53,7 +53,7 @@ class CapacityError(ValueError):
 
 
 class LatticeSize(NamedTuple):
-    """What an image needs.
+    """The size of a lattice that an image needs.
 
     Attributes:
       vertices: M, at most `(d + 1) N`.

@@ -144,7 +144,7 @@ def _corner(
 
 
 def _left(digits: list[Array]) -> list[Array]:
-    """What the divisions in `u_1 .. u_d` leave, from `u_1 .. u_d` themselves."""
+    """Remainders of the divisions in `u_1 .. u_d`, from `u_1 .. u_d` themselves."""
     result, above = [], jnp.zeros_like(digits[0])
     for j in range(len(digits), 0, -1):
         quotient = jnp.floor_divide(above, j + 1)

@@ -47,7 +47,7 @@ class Regions(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """What is static: bins along both axes, and samples of a bin along each (0: adaptive)."""
+    """The static sizes: bins along both axes, and samples of a bin along each (0: adaptive)."""
 
     size: tuple[int, int]
     ratio: int

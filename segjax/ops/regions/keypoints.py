@@ -68,7 +68,7 @@ def encode_keypoints(
 
 
 def locate_keypoints(heatmaps: Array, boxes: Array) -> Array:
-    """What `decode_keypoints` finds, under `jit` and on every device.
+    """The keypoints of `decode_keypoints`, under `jit` and on every device.
 
     Maps are resized block by block, as many as the box has, so that shapes are static
     and the work is that of the boxes there are.

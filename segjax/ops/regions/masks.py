@@ -83,7 +83,7 @@ def _crop(
 def _bin_weights(
     start: Array, stop: Array, bins: int, pixels: int, aligned: bool, zero_padded: bool
 ) -> Array:
-    """What each pixel of an axis gives to each bin, `[N, bins, pixels]`."""
+    """Weight of each pixel of an axis in each bin, `[N, bins, pixels]`."""
     extent = stop - start
     if aligned:
         start = start - 0.5

@@ -15,7 +15,7 @@ from jax import lax
 from segjax.types import Array
 
 NEGATIVE, IGNORED = -1, -2
-"""What `match` says of boxes that answer for no object: background, and neither."""
+"""Results of `match` for boxes without an object: background, and neither."""
 
 
 def match(

@@ -1,4 +1,4 @@
-"""What can be had of objects without a network, measured as the network is."""
+"""Baselines that find objects without a network, measured as the network is."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ PREFIXES = {
     "boundaries": "boundary",
     "keypoints": "keypoint",
 }
-"""What is compared, and how its metrics begin: "box_AP", "mask_AP50", ..."""
+"""The kinds that are compared, and how their metrics begin: "box_AP", "mask_AP50", ..."""
 
 Detect = Callable[[Mapping[str, np.ndarray]], Mapping[str, Array]]
 """From a batch with `image` and `sizes` to what `MaskRCNN` answers."""
@@ -37,7 +37,7 @@ Detect = Callable[[Mapping[str, np.ndarray]], Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class InstanceEvaluation:
-    """What an experiment with objects measures.
+    """The settings of evaluation of an experiment with objects.
 
     Attributes:
       split: the split that is evaluated during training.
@@ -75,7 +75,7 @@ class InstanceEvaluation:
                 raise ValueError(f"{name} is between 0 and 1, got {value!r}")
 
     def kinds(self, model: Any, dataset: Dataset) -> tuple[str, ...]:
-        """What is compared: what the network answers, and the data set has."""
+        """The kinds that are compared: those that the network answers and the data set has."""
         spec = dataset.instances
         points = bool(model.keypoints) and spec is not None and spec.keypoints
         kinds = ["boxes", *["masks"] * model.masks]
@@ -121,7 +121,7 @@ class InstanceReport:
 
 
 class InstanceMetrics:
-    """What was measured of the images so far."""
+    """The metrics of the images so far."""
 
     def __init__(self, evaluation: InstanceEvaluation, model: Any, dataset: Dataset):
         """Begins with no image."""

@@ -25,7 +25,7 @@ Rect = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class _Piece:
-    """What one tile has seen of an object, in pixels of the image."""
+    """The part of an object that one tile has seen, in pixels of the image."""
 
     tile: int
     box: np.ndarray

@@ -55,7 +55,7 @@ _NAMED = 10
 """Of classes in an error."""
 
 OBJECTS = ("boxes", "classes", "crowd", "masks", "keypoints")
-"""What a batch tells of its objects."""
+"""Keys of a batch that describe its objects."""
 
 
 class InstanceTask(InstancePrediction):

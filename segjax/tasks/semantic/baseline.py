@@ -1,4 +1,4 @@
-"""What can be had without a network: the baselines that a trained one has to beat."""
+"""Baselines without a network, which a trained one has to beat."""
 
 from __future__ import annotations
 

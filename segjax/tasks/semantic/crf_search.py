@@ -39,7 +39,7 @@ FINE_W2 = (0.5, 1.0, 2.0)
 
 
 class Tuned(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
       crf: the best values.

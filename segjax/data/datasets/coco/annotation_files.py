@@ -76,7 +76,7 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """What a file says.
+    """The content of a file.
 
     Attributes:
       images: in the order of their numbers.

@@ -30,7 +30,7 @@ def integer(value: Any) -> int | None:
 
 
 def identity(value: Any) -> int | str | None:
-    """What ids are compared by: numbers as integers, also as text, and other text.
+    """The key that ids are compared by: numbers as integers, also as text, and other text.
 
     Example:
       >>> identity(3), identity(3.0), identity("3"), identity("scan_a"), identity(None)

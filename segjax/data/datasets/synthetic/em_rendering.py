@@ -1,4 +1,4 @@
-"""What a rendered EM section looks like: membranes, organelles, stain, optics, noise.
+"""The look of a rendered EM section: membranes, organelles, stain, optics, noise.
 
 Grey levels are those of the ISBI 2012 stack (4 nm pixels, sections of 50 nm; Arganda-
 Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for
@@ -87,7 +87,7 @@ def render_volume(
 
 
 class _Tissue:
-    """What the stain makes of the cells: the grey levels before the microscope.
+    """The stained cells: the grey levels before the microscope.
 
     Args:
       generator: Where the randomness comes from; later sections render from it again.
