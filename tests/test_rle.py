@@ -11,8 +11,8 @@ from segjax.errors import UserError
 
 def drawn_masks(count=6, size=(7, 9)):
     rng = np.random.default_rng(3)
-    shares = np.linspace(0, 1, count)
-    return [rng.random(size) < share for share in shares]
+    fractions = np.linspace(0, 1, count)
+    return [rng.random(size) < fraction for fraction in fractions]
 
 
 MASKS = [*drawn_masks(), np.eye(5, dtype=bool), np.ones((3, 1), bool)]

@@ -11,7 +11,7 @@ COCO_SIGMAS = (
     0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107,
     0.107, 0.087, 0.087, 0.089, 0.089,
 )  # fmt: skip
-"""How far people's clicks on the 17 points of COCO's persons spread, as shares of the
+"""How far people's clicks on the 17 points of COCO's persons spread, as fractions of the
 square root of the person's area (cocodataset.org, "Keypoint Evaluation")."""
 
 DEFAULT_SIGMA = 0.07

@@ -61,7 +61,7 @@ class ASPP(nn.Module):
       features: channels of each branch and of the result.
       separable: whether the 3x3 branches are separable (Chen et al. 2018, arXiv
         1802.02611, section 3.1).
-      dropout_rate: share of the result dropped in training; 0.1 is the release's.
+      dropout_rate: fraction of the result dropped in training; 0.1 is the release's.
       norm: what follows each convolution.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.

@@ -29,7 +29,7 @@ class Norm:
     Attributes:
       kind: "batch" (Ioffe, Szegedy 2015, arXiv 1502.03167), or "group" (Wu, He 2018,
         arXiv 1803.08494), which wants no batch.
-      momentum: share of the old running statistics that each step keeps; PyTorch's 0.1
+      momentum: fraction of the old running statistics that each step keeps; PyTorch's 0.1
         is 0.9 here. Of the kind "batch".
       epsilon: added to the variance.
       frozen: whether the running statistics are used and kept in training, too; scale
@@ -108,7 +108,7 @@ class BatchNorm(nn.Module):
     are the same; the backward pass is written out.
 
     Attributes:
-      momentum: share of the old running statistics that each step keeps; PyTorch's
+      momentum: fraction of the old running statistics that each step keeps; PyTorch's
         0.1 is 0.9 here.
       epsilon: added to the variance.
       param_dtype: dtype in which scale and bias are stored.

@@ -128,7 +128,7 @@ def mask_loss(logits: Array, targets: Array, weights: Array) -> Array:
 
     Args:
       logits: of the class that the region has, `[..., M, m, m]`.
-      targets: shares of the object `[..., M, m, m]`, in [0, 1].
+      targets: fraction of each cell that the object covers, `[..., M, m, m]`, in [0, 1].
       weights: `[..., M]`, 1 for regions that are positive, else 0.
 
     Returns:

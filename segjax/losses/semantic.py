@@ -94,7 +94,7 @@ def hard_cross_entropy(
     outputs: Mapping[str, Array],
     batch: Mapping[str, Array],
     *,
-    share: float = 1 / 16,
+    fraction: float = 1 / 16,
     threshold: float | None = 0.7,
     minimum: int = 0,
     class_weights: tuple[float, ...] | None = None,
@@ -103,7 +103,7 @@ def hard_cross_entropy(
 
     Shrivastava, Gupta, Girshick, CVPR 2016, arXiv 1604.03540, of pixels in the place of
     regions. A pixel is hard if the probability of its true class is below `threshold`,
-    or if it is one of the hardest: the `share` of those that count, and at least
+    or if it is one of the hardest: the `fraction` of those that count, and at least
     `minimum` of them. The defaults are those of BiSeNet (Yu et al. 2018, arXiv
     1808.00897); `threshold=None` takes the hardest alone. Which pixels are
     hard is decided over the whole batch, by probability alone, and has no gradient;
@@ -112,7 +112,7 @@ def hard_cross_entropy(
     Args:
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
-      share: of the pixels that count, in [0, 1], rounded up.
+      fraction: of the pixels that count, in [0, 1], rounded up.
       threshold: probability in (0, 1], or None.
       minimum: pixels of the batch.
       class_weights: one factor a class, on top of the pixels' weights.
@@ -123,11 +123,11 @@ def hard_cross_entropy(
     Raises:
       ValueError: if an argument is out of its range, or nothing would be hard.
     """
-    _check_hard(share, threshold, minimum)
+    _check_hard(fraction, threshold, minimum)
     logits, label, counts = unpack(outputs, batch)
     loss = -select(jax.nn.log_softmax(logits), label)
     hardness = lax.stop_gradient(jnp.where(counts, loss, -1.0))
-    hardest = jnp.maximum(jnp.ceil(share * counts.sum()).astype(jnp.int32), minimum)
+    hardest = jnp.maximum(jnp.ceil(fraction * counts.sum()).astype(jnp.int32), minimum)
     ranked = jnp.sort(hardness.ravel(), descending=True)
     limit = ranked[jnp.clip(hardest, 1, ranked.size) - 1]
     hard = counts & (hardness >= limit) & (hardest > 0)
@@ -137,16 +137,16 @@ def hard_cross_entropy(
     return reduce_pixels(loss * batch["weight"], hard, "mean")
 
 
-def _check_hard(share: float, threshold: float | None, minimum: int) -> None:
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be in [0, 1], got {share}")
+def _check_hard(fraction: float, threshold: float | None, minimum: int) -> None:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must be in [0, 1], got {fraction}")
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"threshold must be in (0, 1], or None, got {threshold}")
     if type(minimum) is not int or minimum < 0:
         raise ValueError(f"minimum is a number of pixels, at least 0, got {minimum!r}")
-    if threshold is None and not share and not minimum:
+    if threshold is None and not fraction and not minimum:
         raise ValueError(
-            "share must be above 0 where threshold is None and minimum is 0: no pixel "
+            "fraction must be above 0 where threshold is None and minimum is 0: no pixel "
             "would be hard"
         )
 

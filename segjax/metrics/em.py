@@ -42,7 +42,7 @@ EM_COLUMNS = (
 
 
 def pixel_error(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Share of pixels on which two maps disagree.
+    """Fraction of pixels on which two maps disagree.
 
     Arganda-Carreras et al. 2015 (Frontiers in Neuroanatomy 9:142): the
     squared distance of two binary maps, over the number of pixels.

@@ -49,7 +49,7 @@ class DeepLabV1(nn.Module):
       average_pool: whether a 3x3 average pooling of stride 1 precedes fc6 (pool5a).
       multi_scale: whether the image and the first four poolings are seen, too, each
         through two convolutions of 128 channels, beside fc7 (the paper's MSc).
-      dropout_rate: share of activations dropped behind fc6 and fc7, and in MSc.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7, and in MSc.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """

@@ -35,7 +35,7 @@ class Branch(nn.Module):
       num_classes: channels of the scores, K.
       rate: spacing of the taps, in pixels of the map.
       fc_features: channels of fc6 and fc7 before the scores; None scores directly.
-      dropout_rate: share of activations dropped behind fc6 and fc7.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -103,7 +103,7 @@ class DeepLabV2(nn.Module):
         (ResNet-101).
       scales: factors by which the image is resized; the scores of all are fused by
         their maximum. In training those of each scale are `side_logits`.
-      dropout_rate: share of activations dropped behind fc6 and fc7.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """

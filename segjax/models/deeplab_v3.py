@@ -48,7 +48,7 @@ class DeepLabV3(nn.Module):
       refine: whether a 3x3 convolution follows ASPP, as in torchvision.
       aux_stage: where given, the map that an auxiliary classifier reads in training.
       align_corners: how the logits are interpolated.
-      dropout_rate: share of ASPP's result dropped in training.
+      dropout_rate: fraction of ASPP's result dropped in training.
       norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.

@@ -37,7 +37,7 @@ NOISE = 0.01
 def identity(num_classes: int) -> Initializer:
     """Kernels that pass on what they get, group by group (equations 4 and 5).
 
-    Maps belong to the classes in turn, in equal shares. An output map starts as the mean
+    Maps belong to the classes in turn, in equal parts. An output map starts as the mean
     of the input maps of its class, times what keeps the sum over a class; where a class
     has several maps, noise tells them apart.
 

@@ -60,7 +60,7 @@ class FCN(nn.Module):
         size that is needed (corners not aligned), as torchvision.
       head: "score" is one 1x1 convolution; "conv" puts a 3x3 one before it, with a
         quarter of the channels, batch normalisation and a ReLU.
-      dropout_rate: share of activations dropped before the scores. VGG and AlexNet have
+      dropout_rate: fraction of activations dropped before the scores. VGG and AlexNet have
         their own dropout behind fc6 and fc7.
       zero_scores: whether score layers start at zero; else as other convolutions do.
       aux_stage: where given, the map that an auxiliary classifier reads in training.

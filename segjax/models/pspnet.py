@@ -43,7 +43,7 @@ class PSPNet(nn.Module):
       features: channels of the convolution that reads map and pyramid.
       aux_stage: the map that the auxiliary classifier reads in training; None is none.
       align_corners: how grids and logits are interpolated.
-      dropout_rate: share dropped in training before each of the two classifiers.
+      dropout_rate: fraction dropped in training before each of the two classifiers.
       norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.

@@ -35,7 +35,7 @@ class SegNet(nn.Module):
       num_classes: channels of the logits, K.
       features: channels of each level, from full resolution down.
       depths: convolutions of each level.
-      dropout_rate: share of activations dropped behind the encoders and decoders from
+      dropout_rate: fraction of activations dropped behind the encoders and decoders from
         level 3 on; 0.5 is Bayesian SegNet.
       sample: whether dropout acts in evaluation, too: then each pass with another key
         "dropout" is one sample of Bayesian SegNet.

@@ -113,7 +113,7 @@ class SegNetBasic(nn.Module):
       num_classes: channels of the logits, K.
       features: channels of each level, from full resolution down.
       decoder: a row of table 1, one of `DECODERS`.
-      dropout_rate: share of activations dropped behind the encoders and decoders from
+      dropout_rate: fraction of activations dropped behind the encoders and decoders from
         level 3 on; 0.5 is Bayesian SegNet-Basic.
       sample: whether dropout acts in evaluation, too (see `SegNet`).
       norm: what follows each convolution, of the kind "batch". The authors measure the

@@ -75,7 +75,7 @@ class UNet(nn.Module):
       features: channels of each level, from full resolution to the bottom.
       padding: "VALID" (the paper: the output is smaller than the input) or "SAME".
       norm: what follows each convolution, of the kind "batch"; None is nothing.
-      dropout_rate: share of activations dropped at the last level with a skip and at
+      dropout_rate: fraction of activations dropped at the last level with a skip and at
         the bottom.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.

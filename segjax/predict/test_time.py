@@ -35,7 +35,7 @@ class TestTimeAugmentation:
       flip: whether each pass is repeated on the mirror image (left and right).
       crop: height and width in pixels of crops of the resized image; None takes it
         whole. Smaller images are filled up with 0, the mean of the normalised image.
-      crop_stride: distance of neighbouring crops, as a share of their side.
+      crop_stride: distance of neighbouring crops, as a fraction of their side.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -60,7 +60,7 @@ class TestTimeAugmentation:
             )
         if not 0 < self.crop_stride <= 1:
             raise ValueError(
-                "crop_stride is a share of the crop's side, more than 0 and at most 1, "
+                "crop_stride is a fraction of the crop's side, more than 0 and at most 1, "
                 f"got {self.crop_stride}"
             )
 
@@ -207,7 +207,7 @@ def crop_starts(side: int, crop: int, stride: float) -> list[int]:
     Args:
       side: pixels of the image, at least `crop`.
       crop: pixels of a crop.
-      stride: distance of two crops as a share of `crop`, rounded up to whole pixels;
+      stride: distance of two crops as a fraction of `crop`, rounded up to whole pixels;
         the last crop ends with the image.
 
     Returns:

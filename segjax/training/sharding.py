@@ -73,7 +73,7 @@ class Devices:
             )
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
-        """Hands this process's share of a batch to its devices."""
+        """Hands this process's part of a batch to its devices."""
         return {
             name: jax.make_array_from_process_local_data(self.batch, value)
             for name, value in batch.items()

@@ -51,7 +51,7 @@ def plot_fields(
     Args:
       fields: the panels.
       columns: panels in a row.
-      margin: what is shown around the rectangle, as a share of its side.
+      margin: what is shown around the rectangle, as a fraction of its side.
       side: of a panel in inches.
       dpi: dots in an inch.
 

@@ -234,8 +234,8 @@ def comparison(
     if label is not None:
         counted = np.asarray(label) != IGNORE_LABEL
         wrong = np.mean(np.asarray(label)[counted] != np.asarray(prediction)[counted])
-        share = f"error: {wrong:.1%} of the pixels" if counted.any() else "error"
-        panels.append((share, error_map(label, prediction)))
+        caption = f"error: {wrong:.1%} of the pixels" if counted.any() else "error"
+        panels.append((caption, error_map(label, prediction)))
         if len(names) == 2:
             legend += _directions(names)
         else:

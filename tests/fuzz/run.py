@@ -36,7 +36,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import numpy as np
 from mutators import damaged, pick
 from seeds import Seed, all_seeds, train
-from targets import NO_FILE, SHARES, TARGETS, WITH_JAX, Wrong, fingerprint
+from targets import FREQUENCIES, NO_FILE, TARGETS, WITH_JAX, Wrong, fingerprint
 
 HERE = Path(__file__).resolve().parent
 SECONDS, BYTES, LONGEST = 10.0, 2**30, 800
@@ -90,8 +90,10 @@ def make_input(seeds: Sequence[Seed], number: int, seed: int) -> Input:
         target = "command_line"
         reader = pick(rng, ("image", "folder", "renamed", "trained"))
     else:
-        shares = np.array([*SHARES.values()])
-        target = [*SHARES][rng.choice(len(shares), p=shares / shares.sum())].__name__
+        frequencies = np.array([*FREQUENCIES.values()])
+        target = [*FREQUENCIES][
+            rng.choice(len(frequencies), p=frequencies / frequencies.sum())
+        ].__name__
         reader = target
     chosen = pick(rng, [s for s in seeds if s.target == reader])
     victim = "name" if chosen.target == "renamed" else chosen.victim

@@ -220,12 +220,12 @@ def test_jaccard_of_a_certain_answer_is_one_minus_its_mean_iou():
     assert float(loss) == pytest.approx(1 - (1 / 2 + 2 / 3) / 2, rel=1e-6)
 
 
-@pytest.mark.parametrize("share", [1 / 16, 0.3, 1.0])
-def test_the_share_of_the_hardest_pixels_is_taken(share):
+@pytest.mark.parametrize("fraction", [1 / 16, 0.3, 1.0])
+def test_the_fraction_of_the_hardest_pixels_is_taken(fraction):
     outputs, batch = drawn()
     loss = np.sort(nll(outputs, batch))[::-1]
-    kept = int(np.ceil(share * loss.size))
-    found = hard_cross_entropy(outputs, batch, share=share, threshold=None)
+    kept = int(np.ceil(fraction * loss.size))
+    found = hard_cross_entropy(outputs, batch, fraction=fraction, threshold=None)
     assert float(found) == pytest.approx(loss[:kept].mean(), rel=1e-5)
 
 
@@ -236,7 +236,7 @@ def test_pixels_below_the_threshold_are_hard_and_at_least_the_minimum(minimum):
     below = int((np.exp(-loss) < 0.15).sum())
     assert 0 < below < 60 < loss.size
     found = hard_cross_entropy(
-        outputs, batch, share=0.0, threshold=0.15, minimum=minimum
+        outputs, batch, fraction=0.0, threshold=0.15, minimum=minimum
     )
     kept = min(max(below, minimum), loss.size)
     assert float(found) == pytest.approx(loss[:kept].mean(), rel=1e-5)
@@ -244,7 +244,7 @@ def test_pixels_below_the_threshold_are_hard_and_at_least_the_minimum(minimum):
 
 def test_easy_pixels_have_no_gradient():
     outputs, batch = drawn()
-    loss = lambda x: hard_cross_entropy(x, batch, share=0.25, threshold=None)
+    loss = lambda x: hard_cross_entropy(x, batch, fraction=0.25, threshold=None)
     gradient = np.abs(jax.grad(loss)(outputs)["logits"]).sum(-1)
     kept = int(np.ceil(0.25 * nll(outputs, batch).size))
     assert np.count_nonzero(gradient) == kept
@@ -254,7 +254,7 @@ def test_hardness_does_not_look_at_the_weights():
     """The pixel of p = 1/4 is the harder one, whatever it weighs."""
     batch = batch_of([[0, 1]], weight=[[0.01, 5.0]])
     loss = hard_cross_entropy(
-        QUARTER, batch, share=0.5, threshold=None, class_weights=(3.0, 7.0)
+        QUARTER, batch, fraction=0.5, threshold=None, class_weights=(3.0, 7.0)
     )
     assert float(loss) == pytest.approx(0.01 * 3 * np.log(4), rel=1e-5)
 
@@ -268,10 +268,18 @@ def test_hardness_does_not_look_at_the_weights():
             "gamma must be a finite number of at least 0, got -1.0",
         ),
         (focal, {"reduction": "avg"}, '"mean" or "sum", got \'avg\''),
-        (hard_cross_entropy, {"share": 1.5}, r"share must be in \[0, 1\], got 1.5"),
+        (
+            hard_cross_entropy,
+            {"fraction": 1.5},
+            r"fraction must be in \[0, 1\], got 1.5",
+        ),
         (hard_cross_entropy, {"threshold": 0.0}, "threshold must be .* got 0.0"),
         (hard_cross_entropy, {"minimum": 0.5}, "minimum is a number of pixels"),
-        (hard_cross_entropy, {"share": 0, "threshold": None}, "no pixel would be hard"),
+        (
+            hard_cross_entropy,
+            {"fraction": 0, "threshold": None},
+            "no pixel would be hard",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_refused(loss, arguments, sentence):

@@ -49,7 +49,7 @@ def boundary_by_hand(classes, counted, k):
     return np.array(found).reshape(-1, 2)
 
 
-def share_near(points, others, reach):
+def fraction_near(points, others, reach):
     if not len(points) or not len(others):
         return 0.0
     squares = ((points[:, None] - others[None]) ** 2).sum(-1).min(1)
@@ -63,7 +63,7 @@ def f1_by_hand(label, prediction, tolerance):
     for k in set(label[counted].tolist()):
         true = boundary_by_hand(label, counted, k)
         given = boundary_by_hand(prediction, counted, k)
-        p, r = share_near(given, true, reach), share_near(true, given, reach)
+        p, r = fraction_near(given, true, reach), fraction_near(true, given, reach)
         scores[k] = 2 * p * r / (p + r) if p + r else 0.0
     return scores
 

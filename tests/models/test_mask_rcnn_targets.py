@@ -65,14 +65,14 @@ def test_anchors_are_drawn_up_to_the_number_and_point_at_their_objects():
     )
 
 
-def sampled(proposals, batch, count=8, share=0.25):
+def sampled(proposals, batch, count=8, fraction=0.25):
     boxes = jnp.asarray(proposals, jnp.float32)[None]
     return jax.jit(
         functools.partial(
             sample_regions,
             iou=0.5,
             count=count,
-            positive_fraction=share,
+            positive_fraction=fraction,
             weights=(10.0, 10.0, 5.0, 5.0),
         )
     )(boxes, jnp.ones(boxes.shape[:2], bool), batch, KEY)

@@ -22,7 +22,7 @@ TRAINED = {"norm": {"epsilon": 1e-5}}
 
 SIZES = ((256, 320), (199, 301))
 TOLERANCE = 1e-4
-"""The largest difference, as a share of the largest value."""
+"""The largest difference, as a fraction of the largest value."""
 BOX_TOLERANCE = 0.05
 """Pixels."""
 SWAP = [1, 0, 3, 2]

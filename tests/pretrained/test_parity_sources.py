@@ -8,7 +8,7 @@ from segjax import pretrained
 
 SIZES = ((129, 97), (256, 320))
 TOLERANCE = 1e-4
-"""The largest difference, as a share of the largest value."""
+"""The largest difference, as a fraction of the largest value."""
 
 TORCHVISION = sorted(
     name

@@ -101,7 +101,7 @@ def test_candidates_measured_together_are_those_measured_alone(world, method) ->
 
 
 def test_the_search_finds_what_mends_the_image(world, monkeypatch) -> None:
-    monkeypatch.setattr(crf_search, "COARSE_SHARES", (0.5,))
+    monkeypatch.setattr(crf_search, "COARSE_FRACTIONS", (0.5,))
     monkeypatch.setattr(crf_search, "COARSE_WEIGHTS", (5.0,))
     monkeypatch.setattr(crf_search, "COARSE_COLORS", (12.0,))
     monkeypatch.setattr(crf_search, "FINE_ALPHA", (1.0,))
@@ -146,7 +146,7 @@ def test_one_image_without_room_is_enough(world, monkeypatch) -> None:
 def test_a_run_is_tuned_and_then_refined(
     main, smoke, cache_dir, tmp_path, monkeypatch
 ) -> None:
-    for name in ("COARSE_SHARES", "COARSE_COLORS", "COARSE_WEIGHTS"):
+    for name in ("COARSE_FRACTIONS", "COARSE_COLORS", "COARSE_WEIGHTS"):
         monkeypatch.setattr(crf_search, name, getattr(crf_search, name)[-1:])
     for name in ("FINE_ALPHA", "FINE_BETA", "FINE_W1", "FINE_W2"):
         monkeypatch.setattr(crf_search, name, (1.0,))

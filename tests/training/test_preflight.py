@@ -29,7 +29,7 @@ def dataset_of(*labels):
     return Dataset("mine", SPEC, 1, {"train": records, "validation": records[:1]})
 
 
-def test_shares_sizes_and_splits_are_said():
+def test_fractions_sizes_and_splits_are_reported():
     text = describe_dataset(dataset_of([[0, 0], [1, 255]], [[0, 1, 1, 0]]))
     assert "mine: train 2, validation 1" in text
     assert "1 of 1x4x1, 1 of 2x2x1" in text

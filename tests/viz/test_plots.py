@@ -101,7 +101,7 @@ def test_smoothing_neither_lags_at_the_start_nor_moves_a_constant():
     assert _smooth(np.array([5.0, 1.0]))[0] == 5
 
 
-def test_the_confusion_of_two_classes_shows_shares_and_counts(tmp_path, figures):
+def test_the_confusion_of_two_classes_shows_fractions_and_counts(tmp_path, figures):
     counts = np.array([[300_000, 100_000], [0, 1_000_000]])
     plot_confusion(counts, ("membrane", "cell"), tmp_path / "confusion.png")
     texts = {text.get_text() for text in figures[0].axes[0].texts}

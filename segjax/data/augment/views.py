@@ -139,7 +139,7 @@ def crop(
     view: View,
     rng: np.random.Generator,
     *,
-    share: Sequence[float] = (0.5, 1.0),
+    fraction: Sequence[float] = (0.5, 1.0),
     probability: float = 0.5,
 ) -> View:
     """Sees a random window; objects that it cuts are clipped, or dropped.
@@ -147,7 +147,7 @@ def crop(
     Args:
       view: the view.
       rng: source of randomness.
-      share: range of the window's sides as shares of what was seen before, one sampled
+      fraction: range of the window's sides as fractions of what was seen before, one sampled
         uniformly for each side.
       probability: how often there is a window at all.
 
@@ -157,7 +157,7 @@ def crop(
     Raises:
       ValueError: when the range is not `(low, high)`, or a number is out of its range.
     """
-    low, high = interval("share", share, 0.01, 1.0)
+    low, high = interval("fraction", fraction, 0.01, 1.0)
     cut = rng.random() < number("probability", probability, 0, 1)
     if not cut:
         return view

@@ -192,7 +192,7 @@ def _border(mask: np.ndarray) -> np.ndarray:
 
 def _class_weight(mask: np.ndarray) -> np.ndarray:
     """Weights that give the two classes the same sum, and the mean 1."""
-    share = mask.mean() if mask.size else 0
-    if share in (0, 1):
+    fraction = mask.mean() if mask.size else 0
+    if fraction in (0, 1):
         return np.ones(mask.shape, np.float32)
-    return np.where(mask, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    return np.where(mask, 0.5 / fraction, 0.5 / (1 - fraction)).astype(np.float32)

@@ -25,7 +25,7 @@ class RPN:
       bg_iou_thresh: overlap below which an anchor is background.
       fg_iou_thresh: overlap from which on an anchor answers for an object.
       batch_size_per_image: anchors of each image that are trained.
-      positive_fraction: largest share of objects among them.
+      positive_fraction: largest fraction of objects among them.
       pre_nms_top_n: boxes of each level that compete, in training and in inference.
       post_nms_top_n: those of them that stay, of all levels, in training and in inference.
       nms_thresh: of proposals that overlap by more, the best stays.
@@ -108,7 +108,7 @@ class RoIHeads:
       bbox_reg_weights: factors of dy, dx, dh, dw.
       fg_iou_thresh: overlap from which on a region answers for an object.
       batch_size_per_image: regions of each image that are trained.
-      positive_fraction: largest share of objects among them.
+      positive_fraction: largest fraction of objects among them.
       masks: whether there is a head of masks.
       class_agnostic: whether all classes share one mask.
       mask_size: bins along each side of a region for masks and keypoints; masks have

@@ -89,7 +89,7 @@ def anchor_targets(
       key: of the draw.
       iou: overlaps below which an anchor is background, and from which on an object.
       count: anchors that are drawn in each image.
-      positive_fraction: largest share of objects among them.
+      positive_fraction: largest fraction of objects among them.
 
     Returns:
       `rpn_targets` `[B, N, 4]`, `rpn_positive` and `rpn_weights` `[B, N]`.
@@ -151,7 +151,7 @@ def sample_regions(
       key: of the draw.
       iou: overlap from which on a region answers for an object.
       count: slots of each image, S.
-      positive_fraction: largest share of objects among them.
+      positive_fraction: largest fraction of objects among them.
       weights: of the deltas.
 
     Returns:
@@ -192,8 +192,8 @@ def mask_targets(regions: Regions, batch: Batch, *, size: int) -> Array:
       size: cells along each side of the result.
 
     Returns:
-      Shares of the object, `[B, S, size, size]` float32; of no meaning where a region
-      has no object.
+      Fraction of each cell that the object covers, `[B, S, size, size]` float32; without
+      meaning where a region has no object.
     """
     pixels = (batch["masks"].shape[-2], batch["masks"].shape[-1])
 

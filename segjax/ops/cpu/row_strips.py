@@ -1,6 +1,6 @@
 """Convolution of a map cut into strips that lie side by side, for XLA's CPU backend.
 
-That backend (jaxlib 0.10.2) shares a convolution out by rows, and rows of fewer than
+That backend (jaxlib 0.10.2) splits a convolution by rows, and rows of fewer than
 about 16,000 numbers are all computed by one thread.
 """
 

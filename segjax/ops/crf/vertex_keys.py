@@ -47,7 +47,7 @@ class Places:
 
     Attributes:
       keys: of its vertices `[d + 1, N]`, int32; row `k` has remainder `k`.
-      weights: barycentric shares `[d + 1, N]`.
+      weights: barycentric weights `[d + 1, N]`.
       low: least `u_j` `[d]`.
       radix: number of values of `u_j` `[d]`.
       cells: product of the radices and `d + 1`, float32, so that it cannot wrap.
@@ -76,7 +76,7 @@ def _elevate(features: Array) -> list[Array]:
 
 
 def _simplex(elevated: list[Array]) -> tuple[list[Array], list[Array], Array]:
-    """The nearest point of remainder 0 in units of `d + 1`, ranks, and shares."""
+    """The nearest point of remainder 0 in units of `d + 1`, ranks, and weights."""
     number = len(elevated)
     down = np.float32(1 / number)
     # Half goes to even, and of equal differences the later coordinate ranks higher.
@@ -106,9 +106,9 @@ def _simplex(elevated: list[Array]) -> tuple[list[Array], list[Array], Array]:
         )
         for rank in range(number)
     ]
-    shares = [by_rank[-1] + (1 - by_rank[0])]
-    shares += [by_rank[-1 - k] - by_rank[-k] for k in range(1, number)]
-    return points, ranks, jnp.stack(shares)
+    weights = [by_rank[-1] + (1 - by_rank[0])]
+    weights += [by_rank[-1 - k] - by_rank[-k] for k in range(1, number)]
+    return points, ranks, jnp.stack(weights)
 
 
 def _divided(points: list[Array]) -> tuple[list[Array], list[Array]]:
@@ -167,7 +167,7 @@ def place(features: Array) -> Places:
       features: `[N, d]` float32.
 
     Returns:
-      Keys and shares of its vertices.
+      Keys and weights of its vertices.
     """
     d = features.shape[1]
     elevated = _elevate(features)

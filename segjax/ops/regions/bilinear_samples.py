@@ -73,9 +73,9 @@ def _corners(position: Array, size: Array) -> tuple[Array, Array]:
     inside = (position >= -1) & (position <= size)
     position = jnp.clip(position, 0, size - 1)
     low = jnp.floor(position)
-    share = position - low
+    fraction = position - low
     cells = jnp.stack([low, jnp.minimum(low + 1, size - 1)], -1).astype(jnp.int32)
-    weights = jnp.stack([1 - share, share], -1)
+    weights = jnp.stack([1 - fraction, fraction], -1)
     return jnp.maximum(cells, 0), jnp.where(inside[..., None], weights, 0)
 
 

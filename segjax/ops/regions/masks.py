@@ -37,7 +37,7 @@ def crop_and_resize_masks(
         ends there, as all do in masks that were cropped to their box.
 
     Returns:
-      `[N, *size]` float32: shares of the mask, 0 outside of it. Not rounded.
+      `[N, *size]` float32: means of the mask over each bin, 0 outside of it. Not rounded.
 
     Raises:
       ValueError: if a shape is another one.
@@ -246,9 +246,9 @@ def _interpolation(first: int, last: int, pixels: slice, count: int) -> np.ndarr
     scale = np.float32(count / number)
     position = np.maximum((index.astype(np.float32) + 0.5) * scale - 0.5, 0)
     low = np.minimum(position.astype(np.int64), count - 1)
-    share = position - low.astype(np.float32)
+    fraction = position - low.astype(np.float32)
     weights = np.zeros((len(index), count), np.float32)
     row = np.arange(len(index))
-    weights[row, low] = 1 - share
-    weights[row, np.minimum(low + 1, count - 1)] += share
+    weights[row, low] = 1 - fraction
+    weights[row, np.minimum(low + 1, count - 1)] += fraction
     return weights

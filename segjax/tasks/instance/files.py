@@ -28,7 +28,7 @@ log = logging.getLogger("segjax")
 
 RESULTS = "results.json"
 OVERLAP = 0.25
-"""Share of a tile's shorter side that neighbours have in common."""
+"""Fraction of a tile's shorter side that neighbours have in common."""
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class InstanceTask(InstancePrediction):
         """The loss has nothing to count."""
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
-        """Opens this process's share of the training batches, from a step on."""
+        """Opens this process's part of the training batches, from a step on."""
         points = dataset.instances.keypoints if dataset.instances else None
         return config_lib.call(
             instance_batches,

@@ -22,8 +22,8 @@ from segjax.tasks.semantic.crf_scores import Scene, mean_iou_alone, mean_ious
 
 log = logging.getLogger("segjax")
 
-COARSE_SHARES = (0.015, 0.03, 0.06, 0.12, 0.2)
-"""`sigma_alpha` as a share of the longer side; the papers search 0.06 to 0.2."""
+COARSE_FRACTIONS = (0.015, 0.03, 0.06, 0.12, 0.2)
+"""`sigma_alpha` as a fraction of the longer side; the papers search 0.06 to 0.2."""
 COARSE_COLORS = (3.0, 6.0, 12.0)
 COARSE_WEIGHTS = (1.0, 2.5, 5.0, 10.0)
 COARSE_IMAGES = 4
@@ -65,7 +65,7 @@ def coarse(start: CRF, side: int) -> list[CRF]:
       The start, and a grid of weights and widths.
     """
     grid = itertools.product(
-        [_rounded(share * side) for share in COARSE_SHARES],
+        [_rounded(fraction * side) for fraction in COARSE_FRACTIONS],
         COARSE_COLORS,
         COARSE_WEIGHTS,
         (0.0, start.w2 or 3.0),

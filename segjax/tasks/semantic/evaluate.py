@@ -57,7 +57,7 @@ class Evaluation:
       flip: whether those of the mirror image (left and right) are averaged in.
       crop: height and width in pixels of crops that slide over the image, where it is
         not taken whole.
-      crop_stride: distance of neighbouring crops as a share of their side.
+      crop_stride: distance of neighbouring crops as a fraction of their side.
       model_overrides: arguments of config.model that differ in evaluation and prediction, such
         as `{"backbone": {"output_stride": 8}}`; the parameters are the same.
     """

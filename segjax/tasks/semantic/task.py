@@ -190,7 +190,7 @@ class SemanticTask(SemanticPrediction):
         self.loss.fit_class_weights(dataset.splits["train"], dataset.label_spec)
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
-        """Opens this process's share of the training batches, from a step on."""
+        """Opens this process's part of the training batches, from a step on."""
         return config_lib.call(
             train_batches,
             self.config.pipeline,

@@ -156,8 +156,10 @@ def test_scales_are_uniform_in_their_range_or_one_of_the_steps():
 def test_rotation_happens_as_often_as_said_and_within_its_range():
     example = position_example()
     turned = [run("random_rotation", example, s) for s in range(200)]
-    share = np.mean([not np.array_equal(x["image"], example["image"]) for x in turned])
-    assert share == pytest.approx(0.5, abs=0.12)
+    fraction = np.mean(
+        [not np.array_equal(x["image"], example["image"]) for x in turned]
+    )
+    assert fraction == pytest.approx(0.5, abs=0.12)
     lost = [np.mean(x["weight"] == 0) for x in turned]
     ten = View((40, 50), (40, 50), math.radians(10), mirrored=False).whole(example)
     assert 0 < max(lost) <= np.mean(ten["weight"] == 0) + 0.01

@@ -574,12 +574,12 @@ BAD_FOLDERS = {
         {},
         ["images/ and also train/", "Keep images/"],
     ),
-    "share of one": (
+    "fraction of one": (
         lambda root: None,
         {"validation_fraction": 1.0},
         ["config.data.validation_fraction is 1.0", "from 0 to below 1"],
     ),
-    "shares beyond one together": (
+    "fractions beyond one together": (
         lambda root: None,
         {"validation_fraction": 0.5, "test_fraction": 0.5},
         ["validation_fraction + test_fraction is 1.0", "below 1"],
@@ -614,9 +614,9 @@ def test_a_bad_folder_ends_in_file_value_and_remedy(make_folder, read, case):
 
 def test_one_image_alone_cannot_be_split(make_folder, read):
     root = make_folder(1)
-    for shares in ({}, {"test_fraction": 0.1}):
+    for fractions in ({}, {"test_fraction": 0.1}):
         with pytest.raises(UserError, match=r"too few images: .* Add images, or lower"):
-            read(root, **shares)
+            read(root, **fractions)
     data = read(root, validation_fraction=0)  # as it advises
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 1}
 

@@ -41,7 +41,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_without_an_index_a_share_is_taken_evenly(folder):
+def test_without_an_index_a_fraction_is_taken_evenly(folder):
     data = DATASETS["instance_folder"](
         data_root=str(folder), validation_fraction=0.2, test_fraction=0.2
     )
@@ -319,18 +319,18 @@ def test_a_stack_that_is_held_out_as_a_whole_is_told(stacks):
         path = stacks / kind / "c.tif"
         pages = tifffile.imread(path)[:2]
         tifffile.imwrite(path, pages, photometric="minisblack")
-    shares = {"validation_fraction": 0.3, "test_fraction": 0.3}
+    fractions = {"validation_fraction": 0.3, "test_fraction": 0.3}
     with pytest.raises(
         UserError, match=r"too few images: .* config\.data\.test_fraction: 0"
     ):
-        DATASETS["instance_folder"](data_root=str(stacks), **shares)
+        DATASETS["instance_folder"](data_root=str(stacks), **fractions)
     data = DATASETS["instance_folder"](
-        data_root=str(stacks), **(shares | {"test_fraction": 0})
+        data_root=str(stacks), **(fractions | {"test_fraction": 0})
     )
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 1, "validation": 1}
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_shares_are_checked(folder, share):
-    with pytest.raises(UserError, match=f"validation_fraction is {share}"):
-        DATASETS["instance_folder"](data_root=str(folder), validation_fraction=share)
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_fractions_are_checked(folder, fraction):
+    with pytest.raises(UserError, match=f"validation_fraction is {fraction}"):
+        DATASETS["instance_folder"](data_root=str(folder), validation_fraction=fraction)

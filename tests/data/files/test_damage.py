@@ -426,10 +426,10 @@ def taller(raw):
     return raw[:at] + struct.pack(">H", 1024) + raw[at + 2 :]
 
 
-def ended(raw, share):
-    """A JPEG that says to be at its end a share of its pixels later."""
+def ended(raw, fraction):
+    """A JPEG that says to be at its end a fraction of its pixels later."""
     start = raw.index(b"\xff\xda")
-    return raw[: start + 14 + int((len(raw) - start - 14) * share)] + b"\xff\xd9"
+    return raw[: start + 14 + int((len(raw) - start - 14) * fraction)] + b"\xff\xd9"
 
 
 @pytest.mark.parametrize("case", JPEGS)

@@ -220,11 +220,11 @@ def noise(path):
     path.write_bytes(b"no image at all, but long enough to have a head")
 
 
-def shortened(share, write, *arguments, **options):
+def shortened(fraction, write, *arguments, **options):
     def make(path):
         write(path, *arguments, **options)
         whole = path.read_bytes()
-        path.write_bytes(whole[: int(len(whole) * share)])
+        path.write_bytes(whole[: int(len(whole) * fraction)])
 
     return make
 

@@ -21,7 +21,7 @@ EVERYTHING = (
     ("flip", {"vertical": True}),
     ("transpose", {}),
     ("scale", {"scale": (0.6, 1.6)}),
-    ("crop", {"share": (0.4, 1.0), "probability": 0.8}),
+    ("crop", {"fraction": (0.4, 1.0), "probability": 0.8}),
     ("color_jitter", {}),
 )
 SWAP = (0, 2, 1)
@@ -220,17 +220,17 @@ def test_a_cut_clips_objects_and_drops_those_of_which_little_is_left():
     record = from_masks(
         np.zeros((40, 40, 3), np.uint8), mask, [1], name="bar", image_id=1
     )
-    shares = {"kept": [], "dropped": []}
-    settings = {"augment": (("crop", {"share": (0.3, 0.6), "probability": 1.0}),)}
+    fractions = {"kept": [], "dropped": []}
+    settings = {"augment": (("crop", {"fraction": (0.3, 0.6), "probability": 1.0}),)}
     for batch in take([record], 12, resize="keep", min_visibility=0.5, **settings):
         for boxes, classes in zip(batch["boxes"], batch["classes"], strict=True):
             top, left, bottom, right = boxes[0]
-            shares["kept" if classes[0] else "dropped"].append(
+            fractions["kept" if classes[0] else "dropped"].append(
                 (bottom - top) * (right - left) / 300
             )
-    assert len(shares["dropped"]) > 3
-    assert len(shares["kept"]) > 3
-    assert 0.49 < min(shares["kept"]) < 0.9
+    assert len(fractions["dropped"]) > 3
+    assert len(fractions["kept"]) > 3
+    assert 0.49 < min(fractions["kept"]) < 0.9
 
 
 @pytest.mark.parametrize(

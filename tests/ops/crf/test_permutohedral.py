@@ -1,4 +1,4 @@
-"""The lattice as it is built: shares, tables of vertices, and the room that it is given."""
+"""The lattice as it is built: weights, tables of vertices, and the room that it is given."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def values_of() -> np.ndarray:
 
 
 @DIMENSIONS
-def test_shares_of_a_pixel_are_barycentric(d) -> None:
+def test_weights_of_a_pixel_are_barycentric(d) -> None:
     weights = np.asarray(lattice_of(d).weights)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
     assert weights.min() >= -1e-6

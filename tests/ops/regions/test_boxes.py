@@ -56,7 +56,7 @@ def test_overlap_of_the_worked_examples(other, expected):
     assert float(found[0, 0]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_share_in_a_crowd_is_of_the_box_itself():
+def test_the_fraction_in_a_crowd_is_of_the_box_itself():
     boxes = jnp.array([[0.0, 0, 10, 10], [5, 5, 5, 9], [0, 0, 40, 40]])
     crowd = jnp.array([[5.0, 0.0, 40.0, 40.0]])
     found = pairwise_intersection_over(boxes, crowd)[:, 0]

@@ -150,8 +150,8 @@ def test_every_box_of_a_kind_is_as_likely():
         priorities = jax.random.uniform(key, matched.shape)
         return sample_weights(matched, priorities, num=6, positive_fraction=1 / 3)
 
-    share = np.asarray(jax.jit(jax.vmap(once))(keys).mean(0))
-    np.testing.assert_allclose(share, 0.5, atol=0.05)
+    fraction = np.asarray(jax.jit(jax.vmap(once))(keys).mean(0))
+    np.testing.assert_allclose(fraction, 0.5, atol=0.05)
 
 
 @pytest.mark.parametrize(

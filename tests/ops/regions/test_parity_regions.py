@@ -31,7 +31,7 @@ def fixture_ops(torchvision):
 
 
 def drawn_boxes(rng, count, high, wide, beyond=0.0):
-    """Boxes of all sizes; some reach out of the image by a share of it."""
+    """Boxes of all sizes; some reach out of the image by a fraction of it."""
     ends = rng.uniform(-beyond, 1 + beyond, (count, 2, 2)) * [high, wide]
     return np.concatenate([ends.min(1), ends.max(1)], 1).astype(np.float32)
 

@@ -67,7 +67,7 @@ def coco(
       train_images: folder of the images of `train`.
       validation_images: that of `validation`.
       test_images: that of `test`.
-      validation_fraction: share of the images of `train` that are taken, evenly by their
+      validation_fraction: fraction of the images of `train` that are taken, evenly by their
         ids, to validate, where `validation` is None.
       masks: whether objects need a segmentation; False fills their boxes instead.
       keypoints: whether keypoints are wanted.
@@ -180,13 +180,13 @@ def _say_converted(folder: Path) -> None:
     log.info("In %s, some files are grey; their channel is repeated.", folder)
 
 
-def _cut(images: list[CocoImage], share: float) -> dict[str, list[CocoImage]]:
-    """Takes a share of images to validate, spread evenly."""
-    places = np.floor(np.arange(len(images) + 1) * share + 0.5)
+def _cut(images: list[CocoImage], fraction: float) -> dict[str, list[CocoImage]]:
+    """Takes a fraction of images to validate, spread evenly."""
+    places = np.floor(np.arange(len(images) + 1) * fraction + 0.5)
     taken = np.diff(places) > 0
     if not taken.any():
         raise UserError(
-            f"config.data.validation_fraction is {share}, which of {len(images)} images is "
+            f"config.data.validation_fraction is {fraction}, which of {len(images)} images is "
             "none. Raise it."
         )
     return {

@@ -86,8 +86,8 @@ def _plot_instance(
     distance = _distance(KINDS[kind], x, y, radius)
     inside, border = distance < -_BORDER, np.abs(distance) <= _BORDER
     color = _tint(generator, kind) + 0.12 * _texture(kind, x, y, generator)[..., None]
-    share = np.clip(np.float32(0.5) - distance, 0, 1)[..., None]
-    image += share * (color - image)
+    coverage = np.clip(np.float32(0.5) - distance, 0, 1)[..., None]
+    image += coverage * (color - image)
     label[inside] = kind
     label[border] = IGNORE_LABEL
 

@@ -57,12 +57,12 @@ def test_shapes_and_types(volume: list[Section]) -> None:
 
 
 def test_about_a_fifth_is_membrane() -> None:
-    shares = []
+    fractions = []
     for seed in range(4):
         (section,) = render_volume((seed,), sections=1, height=320, width=320)
-        shares.append((section.label == 0).mean())
-    assert 0.17 < np.mean(shares) < 0.26
-    assert max(shares) < 0.33
+        fractions.append((section.label == 0).mean())
+    assert 0.17 < np.mean(fractions) < 0.26
+    assert max(fractions) < 0.33
 
 
 def test_membrane_is_where_no_cell_is_and_parts_all_cells(
@@ -96,7 +96,7 @@ def test_cells_appear_and_end(volume: list[Section]) -> None:
 
 def test_slanted_membranes_are_labelled_wider_and_look_fainter() -> None:
     greys: dict[bool, list[float]] = {True: [], False: []}
-    shares: dict[bool, list[float]] = {True: [], False: []}
+    fractions: dict[bool, list[float]] = {True: [], False: []}
     for seed in range(4):
         generator = generator_of(seed)
         tracks = sample_tracks(generator, 1, 256, 256)
@@ -106,9 +106,9 @@ def test_slanted_membranes_are_labelled_wider_and_look_fainter() -> None:
         middle = plane.distance < 0.7
         for slanted, where in ((True, plane.shift > 5), (False, plane.shift < 1)):
             greys[slanted].append(section.image[middle & where].mean())
-            shares[slanted].append((section.label[near & where] == 0).mean())
+            fractions[slanted].append((section.label[near & where] == 0).mean())
     assert np.mean(greys[True]) > np.mean(greys[False]) + 5
-    assert np.mean(shares[True]) > 0.5 > 0.2 > np.mean(shares[False])
+    assert np.mean(fractions[True]) > 0.5 > 0.2 > np.mean(fractions[False])
 
 
 def test_grey_levels_are_like_those_of_the_isbi_stack() -> None:
