@@ -47,7 +47,7 @@ def print_peak(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
 
 
 def peak_megabytes(command: Sequence[str]) -> float:
-    """Most memory of a worker that is told to measure that (`print_peak`)."""
+    """Most memory of a worker that is asked to measure that (`print_peak`)."""
     found = subprocess.run(
         [sys.executable, *command, "--peak"],
         check=True,

@@ -1,6 +1,6 @@
 """How a command ends: interrupted, with its streams closed, or with memory or disk used up.
 
-| what happens | exit code | what is said |
+| what happens | exit code | message |
 | --- | --- | --- |
 | a mistake of the user, no memory, no disk | 1 | one sentence |
 | Ctrl-C | 130 | one line |

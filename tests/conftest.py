@@ -176,7 +176,7 @@ class Ended:
 
     @property
     def sentence(self) -> str:
-        """What the user is told at the end."""
+        """The message that the user gets at the end."""
         return self.stderr.strip().splitlines()[-1]
 
 

@@ -137,8 +137,8 @@ def test_predict_writes_what_was_asked_for(main, workdir, tmp_path):
         "b_overlay.png",
         manifest.NAME,
     }
-    said = "Wrote 2 label files, 2 files of probabilities, 2 overlays to "
-    assert tiled.stdout.splitlines()[-1] == f"{said}{tmp_path / 'tiled'}"
+    report = "Wrote 2 label files, 2 files of probabilities, 2 overlays to "
+    assert tiled.stdout.splitlines()[-1] == f"{report}{tmp_path / 'tiled'}"
     labels = [tifffile.imread(tmp_path / f / "a.tif") for f in ("whole", "tiled")]
     assert labels[0].shape == (3, 40, 50)
     assert (labels[0] != labels[1]).mean() < 1e-3

@@ -159,7 +159,7 @@ def test_help_lists_verbs(start: str, patience: float) -> None:
         assert f"\n  {verb} " in shown
 
 
-def test_every_verb_and_preset_is_told() -> None:
+def test_every_verb_and_preset_is_documented() -> None:
     page = read(ROOT / "docs" / "command_line.md")
     for verb in VERBS:
         assert f"| `{verb}` |" in page
@@ -205,7 +205,7 @@ def test_tables_are_what_the_script_draws(page: Path) -> None:
     assert make_tables().updated(page) == read(page), "run: python docs/make_tables.py"
 
 
-def test_a_measured_value_tells_hardware_and_date() -> None:
+def test_a_measured_value_states_hardware_and_date() -> None:
     tables = make_tables()
     results = tables.measured_results()
     drawn = {

@@ -245,7 +245,7 @@ class AveragePrecision:
 
 
 def _areas(objects: Objects, known: Mapping[str, Any]) -> np.ndarray:
-    """Areas of objects, from what tells most about them."""
+    """Areas of objects, from the most precise source there is."""
     if "areas" in objects:
         return np.asarray(objects["areas"], np.float64)
     if "masks" in known:

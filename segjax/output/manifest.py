@@ -58,7 +58,7 @@ class Manifest:
         self.read()
 
     def read(self) -> None:
-        """Reads it again, as other processes may have written; damaged lines tell nothing."""
+        """Reads it again, as other processes may have written; damaged lines count for nothing."""
         self._completed: dict[str, str] = {}
         self._since: dict[str, list[str]] = {}
         content = self._content()

@@ -46,8 +46,8 @@ def weights_of_run(
     try:
         trained = load_trained(run, step=step)
     except UserError as error:
-        told = str(error).replace(f"--workdir={run}", str(run))
-        raise UserError(f"config.initialization.input: {told}") from error
+        message = str(error).replace(f"--workdir={run}", str(run))
+        raise UserError(f"config.initialization.input: {message}") from error
     theirs = {
         collection: {
             name: leaf

@@ -18,13 +18,13 @@ from segjax.errors import UserError
 from segjax.types import Record
 
 RANGE_IMAGES = 32
-"""So many training images, evenly spread, tell the range of those of 16 bits."""
+"""Number of training images, evenly spread, that show the range of those of 16 bits."""
 
 
 def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
     """The description that is kept in a checkpoint; JSON.
 
-    Predicting needs no data set but this. `records` tells changed data: of each split
+    Predicting needs no data set but this. `records` reveals changed data: of each split
     how many records there are, and a hash of three of them. `max_intensity` is for the
     CRF, see `TrainedModel`.
     """

@@ -156,7 +156,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
-        """Tells in a sentence why a checkpoint could not be written."""
+        """Reports in one sentence why a checkpoint could not be written."""
         try:
             yield
         except MemoryError:

@@ -201,7 +201,7 @@ class _Run:
                 stack.callback(self.writer.close)
 
     def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
-        """Trains to the last step, or to where it is told to stop, and saves there."""
+        """Trains to the last step, or until it is asked to stop, and saves there."""
         config, step = self.task.config, self.start
         self.logged_at = step, time.monotonic()
         stopped = stop.requested
@@ -350,7 +350,7 @@ def _initial_or_restored(
 
 
 def _compile(task: Task, dataset: Dataset, devices: Devices, state: TrainState) -> Any:
-    """Compiles the step ahead of time, so that the preflight can tell what it costs.
+    """Compiles the step ahead of time, so that the preflight can report its cost.
 
     Batches of other sizes, which experiments with objects can have, are compiled for
     when the first of them comes.

@@ -177,8 +177,8 @@ def agree(failure: Exception | None) -> None:
       failure: of this process.
     """
     if jax.process_count() > 1:
-        told = "" if failure is None else f"Process {process_index()}: {failure}"
-        sentences = gather_texts(told)
+        message = "" if failure is None else f"Process {process_index()}: {failure}"
+        sentences = gather_texts(message)
         if failure is None and any(sentences):
             raise UserError(next(filter(None, sentences)))
     if failure is not None:
@@ -216,7 +216,7 @@ def gather_texts(text: str, size: int = 1000) -> list[str]:
 
 
 def any_process_wants_to_stop(step: int) -> bool:
-    """Whether a process was told to stop (SIGTERM), in the same step for all of them."""
+    """Whether a process was asked to stop (SIGTERM), in the same step for all of them."""
     from jax.experimental import multihost_utils
 
     return multihost_utils.reached_preemption_sync_point(step)

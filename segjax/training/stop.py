@@ -55,7 +55,7 @@ class StopSignal:
 
     @property
     def requested(self) -> bool:
-        """Whether this process was told to stop; False in a run of many processes."""
+        """Whether this process was asked to stop; False in a run of many processes."""
         return bool(self._received)
 
     def at(self, step: int) -> bool:

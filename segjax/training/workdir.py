@@ -113,7 +113,7 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     """Reads the config that a run was started with.
 
     Where the file is damaged, the config beside the newest checkpoint takes its place,
-    and that is said.
+    and that is logged.
 
     Raises:
       UserError: if the folder is missing or is not a workdir, or there is no such config.
@@ -134,16 +134,16 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except (UserError, ValueError) as error:
-        told = str(error) if isinstance(error, UserError) else f"{path}: {error}."
+        message = str(error) if isinstance(error, UserError) else f"{path}: {error}."
         for about in checkpoint.abouts_on_disk(workdir):
             log.warning(
                 "%s The config of the checkpoint of step %d is taken.",
-                told,
+                message,
                 about["step"],
             )
             return config_lib.from_dict(about["config"])
         raise UserError(
-            f"{told} No checkpoint keeps a copy of it: without a whole file, remove this "
+            f"{message} No checkpoint keeps a copy of it: without a whole file, remove this "
             "workdir and train again."
         ) from error
     try:
@@ -202,7 +202,7 @@ def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 @contextlib.contextmanager
 def writing(workdir: Path) -> Iterator[None]:
-    """Tells in a sentence that the folder of a run cannot be written.
+    """Reports in one sentence that the folder of a run cannot be written.
 
     Raises:
       UserError: naming the folder and what stands in the way.

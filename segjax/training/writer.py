@@ -116,7 +116,7 @@ def _parsed(line: bytes) -> Any:
 
 
 def _is_after(line: bytes, step: int) -> bool:
-    """Whether a line tells of a later step."""
+    """Whether a line reports a later step."""
     row = _parsed(line)
     own: Any = row.get("step") if isinstance(row, dict) else None
     return type(own) in (int, float) and own > step

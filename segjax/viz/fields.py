@@ -46,7 +46,7 @@ def plot_fields(
     """Plots gradients with the computed rectangle over them.
 
     Brightness is the square root of the gradient, of its largest value; pixels without
-    any gradient are grey, so that holes can be told from what is merely dark.
+    any gradient are grey, so that holes differ from what is merely dark.
 
     Args:
       fields: the panels.

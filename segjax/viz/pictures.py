@@ -1,7 +1,7 @@
 """Labels in colour, overlays, errors, side by side.
 
-The colours of right and wrong are reported
-apart by people who do not tell red from green (Okabe and Ito's palette).
+The colours of right and wrong are distinct also for people who do not distinguish red from
+green (Okabe and Ito's palette).
 """
 
 from __future__ import annotations

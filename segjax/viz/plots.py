@@ -33,7 +33,7 @@ def plot_curves(
     """Plots what a run logged over its steps: loss, rate, metrics.
 
     Args:
-      rows: lines of the log: `step`, `split` ("train" if it is not said), and
+      rows: lines of the log: `step`, `split` ("train" if it is not given), and
         numbers by name; None and what is not finite number are gaps. `iou/<class>` is plotted
         beside `mean_iou`. Six quantities are plotted: the best known first.
       path: PNG, PDF or SVG to write; a file that is open becomes a PNG.

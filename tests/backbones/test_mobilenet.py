@@ -152,12 +152,12 @@ def test_configs_find_them_by_name(name):
         ),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(model, options, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(model, options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         model(**options)
 
 
-def test_unknown_stage_is_told():
+def test_unknown_stage_is_reported():
     with pytest.raises(ValueError, match="or stage2_first to stage5_first, got 'C5'"):
         MobileNetV3().layers("C5")
 

@@ -334,12 +334,12 @@ def test_configs_find_it_by_name():
         ),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(options, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         ResNet(**options)
 
 
-def test_unknown_stage_is_told():
+def test_unknown_stage_is_reported():
     with pytest.raises(ValueError, match="stage is one of stage1 to stage5, got 'C5'"):
         ResNet(50).layers("C5")
 

@@ -138,6 +138,6 @@ def test_configs_find_it_by_name():
         ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(options, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         Xception(**options)

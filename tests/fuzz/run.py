@@ -4,7 +4,7 @@
     python tests/fuzz/run.py --seed=0 --only=1234        one input, its files kept
     python tests/fuzz/run.py --checkout=OTHER            the segjax of another folder
 
-An input ends well if it is accepted or told wrong in a sentence of a `UserError`. All
+An input ends well if it is accepted or refused in a sentence of a `UserError`. All
 else is a fault: an exception of another kind, a crash, more than 10 s, more than 1 GB, a
 sentence that cannot be read or names no file, a cut file taken as whole. The number of
 an input and the seed decide all that chance decides.
@@ -312,10 +312,10 @@ def outcomes(
                     worker.process.join(5)
                     fault = f"crash ({worker.process.exitcode})"
                 if fault:
-                    said = worker.replace()
+                    message = worker.replace()
                     if number < 0:
-                        raise RuntimeError(f"a worker did not start: {said}")
-                    yield Outcome(number, target, fault, said, damage)
+                        raise RuntimeError(f"a worker did not start: {message}")
+                    yield Outcome(number, target, fault, message, damage)
 
 
 def report(
@@ -327,8 +327,8 @@ def report(
         table[outcome.target][outcome.kind] += 1
         table["all"][outcome.kind] += 1
     for target, counts in table.items():
-        told = ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
-        print(f"{target:16} {counts.total():6}: {told}")
+        totals = ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
+        print(f"{target:16} {counts.total():6}: {totals}")
     alike = collections.defaultdict(list)
     for fault in (o for o in found if o.is_fault):
         alike[fault.target, fault.kind, fault.what.partition(": ")[0][:60]].append(

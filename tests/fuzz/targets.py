@@ -113,12 +113,12 @@ def coco(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     yield lambda: _records("coco", root, **options)
 
 
-def _mask(make: Callable[..., Any], told: Any) -> Any:
+def _mask(make: Callable[..., Any], given: Any) -> Any:
     from segjax import rle
     from segjax.errors import UserError
 
     try:
-        found = make(told, SIZE)
+        found = make(given, SIZE)
     except ValueError as error:
         if not str(error).startswith("points "):
             raise
@@ -233,8 +233,8 @@ def command_line(path: Path, root: Path, rng: np.random.Generator) -> Calls:
         mine = f"--config={configs}/unet_folder.py:smoke"
         arguments = ["prepare", mine, f"--data_root={root}", f"--cache_dir={root}/data"]
     else:
-        told = (f"--workdir={run}/run", f"--input={path}", f"--output={root}/out")
-        arguments = ["predict", *told]
+        flags = (f"--workdir={run}/run", f"--input={path}", f"--output={root}/out")
+        arguments = ["predict", *flags]
     yield functools.partial(_command, arguments)
 
 

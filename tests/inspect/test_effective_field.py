@@ -51,7 +51,7 @@ def test_random_weights_are_no_identity_and_repeat():
 
 
 class Normed(nn.Module):
-    """A norm, whose answer tells its variables."""
+    """A norm, whose answer shows its variables."""
 
     @nn.compact
     def __call__(self, x, *, train):

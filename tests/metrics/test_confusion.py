@@ -123,7 +123,7 @@ def test_dice_is_twice_the_iou_over_one_plus_the_iou():
     assert metrics["mean_dice"] == pytest.approx(np.mean(dice))
 
 
-def test_an_absent_class_is_left_out_and_told():
+def test_an_absent_class_is_left_out_and_reported():
     padded = np.zeros((4, 4), int)
     padded[:3, :3] = LECTURE
     metrics = semantic_metrics(padded, ("a", "b", "c", "absent"))

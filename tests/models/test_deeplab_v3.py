@@ -252,6 +252,6 @@ def test_logits_lie_on_what_they_see_whatever_the_size_of_the_image(name):
         ),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(make, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(make, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         make()

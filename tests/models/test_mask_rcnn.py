@@ -350,7 +350,7 @@ def test_models_are_hashable_so_that_jit_can_hold_them():
         ),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(attributes, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(attributes, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         SMALL.clone(**attributes)
 
@@ -369,7 +369,7 @@ def test_bad_attributes_are_told_in_one_sentence(attributes, sentence):
         ),
     ],
 )
-def test_bad_targets_are_told_in_one_sentence(change, sentence):
+def test_bad_targets_are_reported_in_one_sentence(change, sentence):
     targets = objects()
     change(targets)
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
@@ -384,7 +384,7 @@ def test_bad_targets_are_told_in_one_sentence(change, sentence):
         )
 
 
-def test_images_of_other_channels_or_sizes_are_told_in_one_sentence():
+def test_images_of_other_channels_or_sizes_are_reported_in_one_sentence():
     with pytest.raises(ValueError, match=r"^image is \(1, 64, 64, 1\); allowed is \["):
         SMALL.apply(variables(), jnp.zeros((1, 64, 64, 1)), train=False)
     with pytest.raises(

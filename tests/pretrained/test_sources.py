@@ -231,7 +231,7 @@ def test_weights_that_pytorch_has_averaged_are_loaded(outer, hollow):
     assert list(found) == list(state)
 
 
-def test_what_stands_beside_a_wrapped_network_alone_is_told(hollow):
+def test_what_stands_beside_a_wrapped_network_alone_is_reported(hollow):
     """Counts of other programs' averages, for example."""
     state = hollow("torchvision/resnet18")
     averaged = {f"model.{name}": x for name, x in state.items()}
@@ -341,8 +341,8 @@ def test_caffes_names_of_blobs_are_understood(weight, bias, hollow):
 
 def test_two_tensors_of_one_place_are_refused_by_both_names():
     state = {"conv1_1.weight": np.zeros(1), "conv1_1/0": np.ones(1)}
-    told = r'hold "conv1_1\.weight" and "conv1_1/0", which are both conv1_1\.weight'
-    with pytest.raises(UserError, match=told):
+    sentence = r'hold "conv1_1\.weight" and "conv1_1/0", which are both conv1_1\.weight'
+    with pytest.raises(UserError, match=sentence):
         pretrained.load("caffe/vgg16", state)
 
 

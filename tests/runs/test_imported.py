@@ -82,7 +82,7 @@ def test_a_detector_is_evaluated_on_annotations_of_coco(source, shared_data):
     assert points[0] == points[1]
 
 
-def test_what_would_be_overwritten_is_told_before_weights_are_read(
+def test_what_would_be_overwritten_is_reported_before_weights_are_read(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(imported_module, "read_state", None)
@@ -172,8 +172,8 @@ def test_an_imported_detector_finds_objects_and_names_them(main, tmp_path):
     file = f"--weights={tmp_path / 'weights.safetensors'}"
     ended = main("import", f"--source={MASK}", file, run)
     assert ended.code == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    assert (told["model"], told["parameters"]) == ("mask_rcnn", 44_454_513)
+    result = json.loads(ended.stdout)
+    assert (result["model"], result["parameters"]) == ("mask_rcnn", 44_454_513)
 
     # The paper's buckets take half a minute on two cores.
     path = tmp_path / "run/config.json"

@@ -145,7 +145,7 @@ def test_weights_of_the_whole_model_need_its_classes(config, tmp_path):
     assert params.keys() == {"backbone", "project", "scale"}
 
 
-def test_images_normalised_for_other_weights_are_said(config, tmp_path, caplog):
+def test_images_normalised_for_other_weights_are_reported(config, tmp_path, caplog):
     config.pipeline.normalization = "range"
     with caplog.at_level(logging.WARNING, "segjax"):
         read(config, tmp_path)
@@ -154,7 +154,7 @@ def test_images_normalised_for_other_weights_are_said(config, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         ({"source": "torchvision/alexnets"}, 'Did you mean "torchvision/alexnet"'),
         ({"input": "nowhere.npz"}, "config.initialization.input is nowhere.npz"),
@@ -164,11 +164,11 @@ def test_images_normalised_for_other_weights_are_said(config, tmp_path, caplog):
         ({"source": "torchvision/resnet18"}, "those of torchvision/alexnet"),
     ],
 )
-def test_a_group_that_cannot_be_is_one_sentence(config, tmp_path, change, told):
+def test_a_group_that_cannot_be_is_one_sentence(config, tmp_path, change, sentence):
     config.initialization = {**config.initialization.to_dict(), **change}
     with pytest.raises(UserError) as caught:
         read(config, tmp_path / "run")
-    assert told in str(caught.value)
+    assert sentence in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -177,7 +177,7 @@ def test_images_of_other_channels_do_not_fit(config, tmp_path):
         read(config, tmp_path, channels=1)
 
 
-def test_a_model_without_backbone_is_told(config, tmp_path, smoke):
+def test_a_model_without_backbone_is_reported(config, tmp_path, smoke):
     config.model = smoke.model
     with pytest.raises(UserError, match=r"config\.model has none"):
         read(config, tmp_path)

@@ -87,7 +87,7 @@ def test_deconvnet_takes_the_dense_layers_too():
     np.testing.assert_array_equal(found["params"]["fc6"]["kernel"], kernel)
 
 
-def test_layers_of_another_width_and_missing_ones_are_told():
+def test_layers_of_another_width_and_missing_ones_are_reported():
     source = "torchvision/vgg16_bn"
     state = drawn(source)
     with pytest.raises(
@@ -101,7 +101,7 @@ def test_layers_of_another_width_and_missing_ones_are_told():
         fit(source, SegNet(5, FEATURES), state)
 
 
-def test_a_network_without_any_of_the_layers_is_told():
+def test_a_network_without_any_of_the_layers_is_reported():
     source = "torchvision/resnet18"
     with pytest.raises(UserError, match=r"config\.model has none"):
         fit(source, SegNet(5, FEATURES), {"conv1.weight": jnp.zeros((1,))})

@@ -74,7 +74,7 @@ def test_a_picture_that_was_annotated_is_kept(run, name):
     assert (run[0] / "mine.png").read_bytes() == b"annotated"
 
 
-def test_a_picture_of_the_user_is_told_before_the_training_and_stops_nothing(
+def test_a_picture_of_the_user_is_reported_before_the_training_and_stops_nothing(
     smoke, cache_dir, tmp_path, caplog, capsys
 ):
     """A run that is extended: somebody has cropped a picture of its first part."""
@@ -85,10 +85,10 @@ def test_a_picture_of_the_user_is_told_before_the_training_and_stops_nothing(
     assert result.step == smoke.num_steps
     assert os.listdir(tmp_path / pictures.FOLDER) == ["curves.png"]
     assert (tmp_path / pictures.FOLDER / "curves.png").read_bytes() == b"mine"
-    told = [message for message in caplog.messages if "no new pictures" in message]
-    assert len(told) == 1
-    assert "curves.png would be overwritten" in told[0]
-    assert caplog.messages.index(told[0]) < caplog.messages.index(
+    logged = [message for message in caplog.messages if "no new pictures" in message]
+    assert len(logged) == 1
+    assert "curves.png would be overwritten" in logged[0]
+    assert caplog.messages.index(logged[0]) < caplog.messages.index(
         next(x for x in caplog.messages if x.startswith("Compiling"))
     )
     assert "There are no new pictures" in capsys.readouterr().err

@@ -173,7 +173,7 @@ def stopped_at_four(config, cache_dir, tmp_path, monkeypatch):
     return workdir
 
 
-def test_a_changed_config_is_refused_and_the_difference_said(
+def test_a_changed_config_is_refused_and_the_difference_is_reported(
     config, cache_dir, stopped_at_four
 ):
     config.model.features = (4, 16)
@@ -187,7 +187,7 @@ def test_a_changed_config_is_refused_and_the_difference_said(
     assert (stopped_at_four / "config.json").read_bytes() == before
 
 
-def test_intervals_may_change_and_that_is_said(
+def test_intervals_may_change_and_that_is_reported(
     config, cache_dir, stopped_at_four, caplog, straight
 ):
     end, _ = straight(config)
@@ -228,7 +228,7 @@ def test_a_run_killed_before_its_pictures_is_completed(
     assert (tmp_path / "pictures" / "curves.png").exists()
 
 
-def test_a_finished_run_tells_its_metrics_again(config, cache_dir, tmp_path):
+def test_a_finished_run_reports_its_metrics_again(config, cache_dir, tmp_path):
     first = train(config, tmp_path, cache_dir)
     again = train(config, tmp_path, cache_dir)
     assert again.metrics.keys() == first.metrics.keys()

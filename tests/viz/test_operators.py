@@ -89,6 +89,6 @@ def test_maps_are_side_by_side_with_crisp_pixels():
 
 
 @pytest.mark.parametrize("draw", [plot_grids, plot_fields, plot_maps, plot_trees])
-def test_nothing_to_draw_is_said(draw):
+def test_nothing_to_plot_is_reported(draw):
     with pytest.raises(ValueError, match=r"hold (nothing|no grid) to plot"):
         draw([])

@@ -61,7 +61,7 @@ _COLORS = ((40, 44, 52), (90, 190, 110))
 _ALIASES = {"val": "validation", "valid": "validation"}
 _DELIMITERS = ",;\t"
 _DELIMITER = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
-"""A first line by which Excel is told the delimiter."""
+"""A first line that declares the delimiter to Excel."""
 _WHITE = 255
 _NUMBER_THEM = "Number the objects, for example with scipy.ndimage.label"
 
@@ -278,10 +278,10 @@ def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
 def _index_rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
     """Yields line, id and split of the rows, whichever way a spreadsheet wrote them."""
     lines = read_lines(path)
-    told = _DELIMITER.fullmatch(lines[0]) if lines else None
-    skipped = 0 if told is None else 1
+    declared = _DELIMITER.fullmatch(lines[0]) if lines else None
+    skipped = 0 if declared is None else 1
     first = lines[skipped] if len(lines) > skipped else ""
-    delimiter = max(_DELIMITERS, key=first.count) if told is None else told[1]
+    delimiter = max(_DELIMITERS, key=first.count) if declared is None else declared[1]
     rows = csv.reader(lines[skipped:], delimiter=delimiter)
     try:
         columns = [cell.strip().lower() for cell in next(rows, [])]

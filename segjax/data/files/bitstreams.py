@@ -1,7 +1,7 @@
 """Facts in the headers of compressed bytes: whether they keep values, and their size.
 
 Labels must come back as they were; what cannot be decided is as bad as a loss. The functions
-take the first bytes of a bitstream; they return None where something cannot be told.
+take the first bytes of a bitstream; they return None where something cannot be decided.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def jpeg2000_keeps_values(data: bytes) -> bool | None:
 
     The 9/7 wavelet rounds, the 5/3 wavelet with quantisation style 0 does not
     (ITU-T T.800, tables A.20 and A.28). A codestream of the latter that was cut to a rate,
-    which no common program does to labels, is not told from a whole one.
+    which no common program does to labels, is not distinguished from a whole one.
     """
     start = data.find(b"\xff\x4f\xff\x51")
     if start < 0:
@@ -233,5 +233,5 @@ def loss_of(subject: str, kept: bool | None) -> str:
     if kept:
         return ""
     if kept is None:
-        return f"{subject}, of which it cannot be told whether values are kept"
+        return f"{subject}, for which it cannot be decided whether values are kept"
     return f"{subject}, which changes values near edges"

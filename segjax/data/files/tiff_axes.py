@@ -23,8 +23,8 @@ class Stated:
 
     Attributes:
       program: whose form it has.
-      values: numbers in all planes together; 0 where nothing is said.
-      planes: of all images of the file, as grey or RGB pages; 0 where nothing is said.
+      values: numbers in all planes together; 0 where nothing is stated.
+      planes: of all images of the file, as grey or RGB pages; 0 where nothing is stated.
       channels: that are pages of their own.
       files: names of the files that planes lie in, by their UUID or name.
     """

@@ -25,7 +25,7 @@ LARGEST = 1e5
 """Of `w0` and `sigma`."""
 
 NEGLIGIBLE = 1e-4
-"""Where the second term of the weight is smaller than this, 0 may be said instead."""
+"""Where the second term of the weight is smaller than this, it may be taken as 0."""
 
 
 def border_weight(

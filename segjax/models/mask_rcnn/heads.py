@@ -28,7 +28,7 @@ class FlatDense(nn.Module):
     """A dense layer on all of a map: a convolution as large as the map.
 
     Its kernel is `[h, w, C, features]`, so that the order in which other programs
-    flatten a map is told by the kernel's axes.
+    flatten a map can be seen from the kernel's axes.
 
     Attributes:
       features: output channels.

@@ -2,7 +2,7 @@
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870, on a feature pyramid (Lin et
 al., CVPR 2017, arXiv 1612.03144). Every shape is static: what there may be more or less
-of stands in a fixed number of slots, and `valid` tells which are taken.
+of stands in a fixed number of slots, and `valid` says which are taken.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class MaskRCNN(nn.Module):
       fpn_features: channels of the pyramid.
       rpn: anchors and region proposals.
       roi_pooling: how regions are brought to one size.
-      roi_heads: what is said of each region: class and box, mask, keypoints.
+      roi_heads: the predictions for each region: class and box, mask, keypoints.
       post_processing: which regions are detections.
       norm: what follows the convolutions of pyramid, box head and mask head, not of the
         backbone; None is nothing.

@@ -2,7 +2,7 @@
 
 A bin is the sum of weighted rows of the table: four for each sample. The gradient,
 written by hand, adds the cotangent of the bins back to the same rows. On a GPU the order
-of these additions is not fixed, unless XLA is told to be deterministic.
+of these additions is not fixed, unless XLA's flags make it deterministic.
 """
 
 from __future__ import annotations

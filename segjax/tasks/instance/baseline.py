@@ -54,7 +54,7 @@ def evaluate_watershed(
     if dataset.instances is None or dataset.label_spec.num_classes != 2:
         raise UserError(
             f'The data set "{dataset.name}" has {dataset.label_spec.num_classes - 1} '
-            "classes; a watershed tells objects of one class from the background."
+            "classes; a watershed separates objects of one class from the background."
         )
     if split not in dataset.splits:
         raise UserError(

@@ -97,7 +97,7 @@ class InstanceEvaluation:
 
 
 def limits(most: int | None, kind: str) -> tuple[int, ...]:
-    """Numbers of detections that `AveragePrecision` tells apart, the largest last.
+    """Numbers of detections that `AveragePrecision` distinguishes, the largest last.
 
     Example:
       >>> limits(400, "masks"), limits(5, "boxes"), limits(30, "keypoints")

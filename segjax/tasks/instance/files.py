@@ -113,7 +113,7 @@ def predict_instance_files(
     For `STEM.*` there is `STEM.png` (of a TIFF `STEM.tif`, page by page) with 16 bits a
     pixel: 0 where there is no object, then 1, 2, ..., the best one first; and on
     demand `STEM_overlay.png` (of a stack, with the number of the page) with boxes, names,
-    masks and skeletons. `results.json` tells all objects in COCO's form, each with
+    masks and skeletons. `results.json` lists all objects in COCO's form, each with
     `category_name`, `file_name`, `page` and `label`, its number in the label image.
     `image_id` is the number that each file is named by, as COCO's are; where a stem is
     no number, two have the same, or a file has pages, images are numbered from 1 in

@@ -289,7 +289,7 @@ class InstanceTask(InstancePrediction):
 def forward_instances(
     model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
 ) -> tuple[NetworkOutputs, Any]:
-    """The forward pass of a network that is told the objects in training."""
+    """The forward pass of a network that is given the objects in training."""
     return model.apply(
         variables,
         batch["image"],

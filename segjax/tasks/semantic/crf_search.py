@@ -30,7 +30,7 @@ COARSE_IMAGES = 4
 """The coarse search looks at one image in so many."""
 
 FEW_IMAGES = 10
-"""With fewer, what is best on them may be worse on others, and that is said."""
+"""With fewer, what is best on them may be worse on others, and that is logged."""
 
 FINE_ALPHA = (0.8, 1.0, 1.25)
 FINE_BETA = (0.75, 1.0, 1.33)
@@ -110,7 +110,7 @@ def tune(scenes: Sequence[Scene], spec: LabelSpec, start: CRF) -> Tuned:
     names = spec.names
     if len(scenes) < FEW_IMAGES:
         log.warning(
-            "%s: so few tell little; the values found may do worse on others. The papers "
+            "%s: so few are weak evidence; the values found may do worse on others. The papers "
             "search on 100.",
             _images(scenes),
         )

@@ -173,7 +173,7 @@ def test_lists_may_have_a_byte_order_mark(tmp_path, encoding):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "parts"),
     [
         (wrong_size, ["a.png is not of SegNet's form", "720 x 960", "360 x 480"]),
         (wrong_value, ["valannot/a.png", "31 (172800 pixels)", "'folder'"]),
@@ -185,13 +185,13 @@ def test_lists_may_have_a_byte_order_mark(tmp_path, encoding):
         (broken_link, ["a.png is a link to gone.png, which does not exist"]),
     ],
 )
-def test_files_that_are_not_camvid_are_told_and_nothing_is_left(
-    drawn, tmp_path, spoil, said
+def test_files_that_are_not_camvid_are_reported_and_nothing_is_left(
+    drawn, tmp_path, spoil, parts
 ):
     spoil(drawn)
     with pytest.raises(UserError) as caught:
         DATASETS["camvid"](cache_dir=str(tmp_path / "d"), data_root=str(drawn))
-    for part in said:
+    for part in parts:
         assert part in str(caught.value)
     assert not list((tmp_path / "d").glob("camvid/*/*"))
 

@@ -259,9 +259,9 @@ def test_grey_images_get_the_channels_of_the_config_and_the_log_says_so_once(
         caplog.clear()
         with caplog.at_level("INFO", logger="segjax"):
             dataset = read(root, channels=channels)
-        said = [m for m in caplog.messages if "2 files are" in m]
-        assert len(said) == 1
-        assert ("repeated" in said[0]) == (channels == 3)
+        logged = [m for m in caplog.messages if "2 files are" in m]
+        assert len(logged) == 1
+        assert ("repeated" in logged[0]) == (channels == 3)
     for records in dataset.splits.values():
         for record in records:
             values = image_values(int(record["name"].removeprefix("s")))
@@ -577,7 +577,7 @@ BAD_FOLDERS = {
     "fraction of one": (
         lambda root: None,
         {"validation_fraction": 1.0},
-        ["config.data.validation_fraction is 1.0", "from 0 to below 1"],
+        ["config.data.validation_fraction is 1.0", "at least 0 and below 1"],
     ),
     "fractions beyond one together": (
         lambda root: None,
@@ -599,16 +599,16 @@ BAD_FOLDERS = {
 
 @pytest.mark.parametrize("case", BAD_FOLDERS)
 def test_a_bad_folder_ends_in_file_value_and_remedy(make_folder, read, case):
-    spoil, arguments, said = BAD_FOLDERS[case]
+    spoil, arguments, parts = BAD_FOLDERS[case]
     root = make_folder(5)
     spoil(root)
     with pytest.raises(UserError) as caught:
         read(root, **arguments)
     message = str(caught.value)
-    for part in said:
+    for part in parts:
         assert part in message
     assert "\n" not in message
-    if not any(part.startswith("config.") or "fraction" in part for part in said):
+    if not any(part.startswith("config.") or "fraction" in part for part in parts):
         assert "cells" in message
 
 
@@ -622,17 +622,17 @@ def test_one_image_alone_cannot_be_split(make_folder, read):
 
 
 @pytest.mark.parametrize(
-    ("data_root", "said"),
+    ("data_root", "sentence"),
     [(None, "with --data_root"), ("nowhere", "nowhere is not a folder")],
 )
-def test_a_missing_folder_is_told(tmp_path, data_root, said):
+def test_a_missing_folder_is_reported(tmp_path, data_root, sentence):
     with pytest.raises(UserError) as caught:
         folder(cache_dir=str(tmp_path), data_root=data_root)
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_may_not_be_read_is_told(make_folder, read, monkeypatch):
+def test_a_folder_that_may_not_be_read_is_reported(make_folder, read, monkeypatch):
     root = make_folder(2)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match=r"cells may not be read"):

@@ -202,16 +202,18 @@ def test_an_image_without_objects_trains():
     assert batch["image"].shape[0] == 4
 
 
-def test_objects_beyond_the_capacity_are_told_and_counted(caplog):
+def test_objects_beyond_the_capacity_are_reported_and_counted(caplog):
     records = drawn_records(objects=6)
     with caplog.at_level(logging.INFO, logger="segjax"):
         batch = take(records, 1, max_objects=2, augment=())[0]
     assert (
         batch["num_dropped"] + 2 == [len(records[i]["boxes"]) for i in batch["record"]]
     ).all()
-    said = " ".join(r.getMessage() for r in caplog.records)
-    assert "3 of 3 training images have more than config.pipeline.max_objects=2" in said
-    assert "48 x 64: 2, 64 x 48: 1" in said
+    logged = " ".join(r.getMessage() for r in caplog.records)
+    assert (
+        "3 of 3 training images have more than config.pipeline.max_objects=2" in logged
+    )
+    assert "48 x 64: 2, 64 x 48: 1" in logged
 
 
 def test_a_cut_clips_objects_and_drops_those_of_which_little_is_left():
@@ -279,7 +281,7 @@ def test_evaluation_sees_every_image_once():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("arguments", "error", "sentence"),
     [
         ({"buckets": ()}, ValueError, "buckets must be different sizes"),
         ({"buckets": ((3, 4, 5),)}, ValueError, "pairs .height, width."),
@@ -308,6 +310,6 @@ def test_evaluation_sees_every_image_once():
         ),
     ],
 )
-def test_what_cannot_work_is_told(arguments, error, said):
-    with pytest.raises(error, match=said):
+def test_what_cannot_work_is_reported(arguments, error, sentence):
+    with pytest.raises(error, match=sentence):
         take(drawn_records(), 6, **arguments)

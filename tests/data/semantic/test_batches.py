@@ -262,12 +262,12 @@ def test_settings_that_do_not_fit_are_refused_at_once(arguments, sentence):
         ),
     ],
 )
-def test_mistakes_of_a_person_are_told_at_once(arguments, sentence):
+def test_mistakes_of_the_user_are_reported_at_once(arguments, sentence):
     with pytest.raises(UserError, match=sentence):
         take(drawn_records(), 0, **arguments)
 
 
-def test_no_records_no_label_and_a_label_of_another_size_are_told():
+def test_no_records_no_label_and_a_label_of_another_size_are_reported():
     with pytest.raises(UserError, match="no records"):
         take([], 1)
     unlabelled = [{"image": np.zeros((50, 50, 1), np.uint8), "name": "page 3"}]

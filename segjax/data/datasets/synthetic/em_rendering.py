@@ -4,7 +4,7 @@ Grey levels are those of the ISBI 2012 stack (4 nm pixels, sections of 50 nm; Ar
 Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for
 connectomics", Frontiers in Neuroanatomy 9:142, 2015): cytoplasm about 150, membrane
 about 60 before the noise. A membrane that the section cuts at a slant is wide and faint.
-What must be told from membrane by its surroundings: the outline and cristae of
+What must be distinguished from membrane by its surroundings: the outline and cristae of
 mitochondria, vesicles, reticulum, microtubules, granules, folds.
 """
 

@@ -1,6 +1,6 @@
 """Coloured scenes of four kinds of objects before an uneven background.
 
-What tells the kinds apart is outline and texture: discs are plain, boxes striped,
+The kinds differ in outline and texture: discs are plain, boxes striped,
 triangles chequered, rings speckled. Their colours overlap, every scene has its own light,
 and everything is noisy, so neither a colour nor a place alone is enough. The same number
 renders the same bits on every machine (see `em_noise`).

@@ -1,7 +1,7 @@
 """Stick figures with joints on a textured ground, for keypoints.
 
 Figures stand upright, tilted a little, and face the one who looks: their left is at the
-right of the picture, and nothing else tells left from right. Angles are rendered as tangents
+right of the picture, and nothing else sets left apart from right. Angles are rendered as tangents
 of half angles, so no sine is needed (see `em_noise` for why that matters).
 """
 

@@ -110,7 +110,7 @@ def test_stick_figures_have_joints_that_change_places_in_a_mirror(cache_dir):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "sentence"),
     [
         (
             "instance_shapes",
@@ -126,7 +126,7 @@ def test_stick_figures_have_joints_that_change_places_in_a_mirror(cache_dir):
         ("stick_figures", {"seed": 0.5}, r"seed is 0\.5"),
     ],
 )
-def test_illegal_numbers_are_named(tmp_path, name, arguments, said):
-    with pytest.raises(UserError, match=f"config.data.{said}"):
+def test_illegal_numbers_are_named(tmp_path, name, arguments, sentence):
+    with pytest.raises(UserError, match=f"config.data.{sentence}"):
         DATASETS[name](cache_dir=str(tmp_path), **arguments)
     assert not list(tmp_path.iterdir())

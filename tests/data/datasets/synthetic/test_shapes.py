@@ -89,7 +89,7 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         ({"size": 8}, "config.data.size is 8; it must be an integer of at least 16"),
         ({"train": 0}, "config.data.train is 0; it must be an integer of at least 1"),
@@ -97,7 +97,7 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
         ({"test": 1.5}, "config.data.test is 1.5"),
     ],
 )
-def test_illegal_numbers_are_named(tmp_path, arguments, said):
-    with pytest.raises(UserError, match=said):
+def test_illegal_numbers_are_named(tmp_path, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
         DATASETS["shapes"](cache_dir=str(tmp_path), **arguments)
     assert not list(tmp_path.iterdir())
