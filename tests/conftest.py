@@ -82,7 +82,7 @@ def smoke() -> ml_collections.ConfigDict:
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder for prepared data sets, the same for all tests: they are drawn once."""
+    """A folder for prepared data sets, the same for all tests: they are rendered once."""
     return str(tmp_path_factory.mktemp("data"))
 
 

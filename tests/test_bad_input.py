@@ -461,12 +461,12 @@ def trained(cache_dir, tmp_path_factory):
     from segjax import config
 
     workdir = tmp_path_factory.mktemp("trained")
-    draw, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
+    plot_run, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
     try:
         smoke = config.load(str(ROOT / "configs/unet_em.py:smoke"))
         train(smoke, workdir, cache_dir)
     finally:
-        loop.plot_run = draw
+        loop.plot_run = plot_run
     return workdir
 
 

@@ -187,10 +187,12 @@ def test_prepare_exports_neither_into_its_data_nor_over_labels(main, tmp_path):
 
 def test_import_makes_a_folder_that_predicts(main, tmp_path):
     source = "torchvision/lraspp_mobilenet_v3_large"
-    draw = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))["state_dict"]
+    random_state_dict = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))[
+        "state_dict"
+    ]
     with np.load(TESTS / "golden/pretrained.npz") as arrays:
         shapes = json.loads(arrays[f"{source} shapes"].tobytes())
-    state = draw({name: tuple(shape) for name, shape in shapes.items()})
+    state = random_state_dict({name: tuple(shape) for name, shape in shapes.items()})
     safetensors.numpy.save_file(state, tmp_path / "weights.safetensors")
     run = f"--workdir={tmp_path / 'run'}"
     asked = ("import", f"--source={source}", run)

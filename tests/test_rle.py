@@ -9,13 +9,13 @@ from segjax import rle
 from segjax.errors import UserError
 
 
-def drawn_masks(count=6, size=(7, 9)):
+def random_masks(count=6, size=(7, 9)):
     rng = np.random.default_rng(3)
     fractions = np.linspace(0, 1, count)
     return [rng.random(size) < fraction for fraction in fractions]
 
 
-MASKS = [*drawn_masks(), np.eye(5, dtype=bool), np.ones((3, 1), bool)]
+MASKS = [*random_masks(), np.eye(5, dtype=bool), np.ones((3, 1), bool)]
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=lambda m: f"{m.mean():.2f}")
@@ -45,7 +45,7 @@ def test_texts_of_cocos_own_tools_are_read_and_written(shared_data):
 
 
 def test_shared_pixels_are_counted_from_the_runs():
-    masks = drawn_masks()
+    masks = random_masks()
     found = rle.intersections(*2 * [[rle.encode(m) for m in masks]])
     wanted = [[(a & b).sum() for b in masks] for a in masks]
     np.testing.assert_array_equal(found, wanted)
@@ -63,7 +63,7 @@ def test_the_objects_of_a_label_image_are_told_apart():
 
 
 def test_a_union_is_that_of_the_masks():
-    masks = drawn_masks()[:4]
+    masks = random_masks()[:4]
     joined = rle.union([rle.encode(m) for m in masks])
     np.testing.assert_array_equal(rle.decode(joined), np.any(masks, axis=0))
     beside = [rle.encode(np.array([[1, 0]])), rle.encode(np.array([[0, 1]]))]

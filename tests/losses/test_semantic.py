@@ -163,7 +163,7 @@ def test_labels_of_another_size_are_refused():
         cross_entropy(QUARTER, batch_of([[0, 1], [0, 1]]))
 
 
-def drawn(num_classes=5, shape=(2, 7, 9), seed=0):
+def random_case(num_classes=5, shape=(2, 7, 9), seed=0):
     """Logits and a batch with ignored pixels."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, num_classes, shape)
@@ -182,7 +182,7 @@ def nll(outputs, batch):
 
 
 def test_focal_of_gamma_zero_is_the_cross_entropy():
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     weights = (0.1, 1.0, 2.0, 3.0, 0.5)
     found = focal(outputs, batch, gamma=0, class_weights=weights)
     expected = cross_entropy(outputs, batch, class_weights=weights)
@@ -191,7 +191,7 @@ def test_focal_of_gamma_zero_is_the_cross_entropy():
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_focal_is_cross_entropy_times_a_power_of_what_is_missing(gamma):
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     loss = nll(outputs, batch)
     expected = (loss * (1 - np.exp(-loss)) ** gamma).sum()
     found = focal(outputs, batch, gamma=gamma, reduction="sum")
@@ -222,7 +222,7 @@ def test_jaccard_of_a_certain_answer_is_one_minus_its_mean_iou():
 
 @pytest.mark.parametrize("fraction", [1 / 16, 0.3, 1.0])
 def test_the_fraction_of_the_hardest_pixels_is_taken(fraction):
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     loss = np.sort(nll(outputs, batch))[::-1]
     kept = int(np.ceil(fraction * loss.size))
     found = hard_cross_entropy(outputs, batch, fraction=fraction, threshold=None)
@@ -231,7 +231,7 @@ def test_the_fraction_of_the_hardest_pixels_is_taken(fraction):
 
 @pytest.mark.parametrize("minimum", [0, 60, 10**6])
 def test_pixels_below_the_threshold_are_hard_and_at_least_the_minimum(minimum):
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     loss = np.sort(nll(outputs, batch))[::-1]
     below = int((np.exp(-loss) < 0.15).sum())
     assert 0 < below < 60 < loss.size
@@ -243,7 +243,7 @@ def test_pixels_below_the_threshold_are_hard_and_at_least_the_minimum(minimum):
 
 
 def test_easy_pixels_have_no_gradient():
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     loss = lambda x: hard_cross_entropy(x, batch, fraction=0.25, threshold=None)
     gradient = np.abs(jax.grad(loss)(outputs)["logits"]).sum(-1)
     kept = int(np.ceil(0.25 * nll(outputs, batch).size))
@@ -291,7 +291,7 @@ def test_arguments_out_of_range_are_refused(loss, arguments, sentence):
 @pytest.mark.parametrize("class_weights", [None, (0.3, 1.0, 2.0, 0.5, 7.0)])
 def test_cross_entropy_and_its_gradient_equal_those_of_torch(class_weights):
     torch = pytest.importorskip("torch")
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     found, gradient = jax.value_and_grad(
         lambda x: cross_entropy(x, batch, class_weights=class_weights, reduction="sum")
     )(outputs)
@@ -313,7 +313,7 @@ def test_cross_entropy_and_its_gradient_equal_those_of_torch(class_weights):
 @pytest.mark.parity
 def test_focal_of_two_classes_equals_the_sigmoid_form_of_torchvision(torchvision):
     torch = pytest.importorskip("torch")
-    outputs, batch = drawn(num_classes=2)
+    outputs, batch = random_case(num_classes=2)
     weights = (1 - 0.25, 0.25)  # the paper's alpha
     found, gradient = jax.value_and_grad(
         lambda x: focal(x, batch, gamma=2.0, class_weights=weights, reduction="sum")

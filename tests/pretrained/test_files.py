@@ -250,11 +250,11 @@ def test_each_flipped_byte_is_a_sentence_or_other_values(suffix, tmp_path):
     else:
         safetensors.numpy.save_file(STATE, path)
     whole = path.read_bytes()
-    drawn = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     refused = 0
     for place in range(len(whole)):
         changed = bytearray(whole)
-        changed[place] ^= int(drawn.integers(1, 256))
+        changed[place] ^= int(rng.integers(1, 256))
         path.write_bytes(changed)
         try:
             read_state(path)

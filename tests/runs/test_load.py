@@ -35,11 +35,11 @@ def run(tmp_path_factory, cache_dir):
     root = Path(__file__).resolve().parents[2]
     smoke = config.load(f"{root}/configs/unet_em.py:smoke")
     smoke.num_steps, smoke.eval_every = 3, 2
-    draw, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
+    plot_run, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
     try:
         return workdir, train(smoke, workdir, cache_dir)
     finally:
-        loop.plot_run = draw
+        loop.plot_run = plot_run
 
 
 def test_the_newest_checkpoint_is_loaded(run):

@@ -55,11 +55,11 @@ def fast(monkeypatch, compiled):
         return compiled[key]
 
     monkeypatch.setattr(loop, "_compile", once)
-    monkeypatch.setattr(loop, "plot_run", draw)
+    monkeypatch.setattr(loop, "plot_run", plot_nothing)
 
 
-def draw(workdir, *_):
-    """Draws nothing, but leaves the file behind that says that it is done."""
+def plot_nothing(workdir, *_):
+    """Plots nothing, but leaves the file behind that says that it is done."""
     curves = workdir / "pictures" / "curves.png"
     curves.parent.mkdir(exist_ok=True)
     curves.write_bytes(b"")

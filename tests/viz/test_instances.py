@@ -1,4 +1,4 @@
-"""Objects drawn onto their image."""
+"""Objects rendered onto their image."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_masks_are_tinted_and_boxes_outlined_where_they_are():
     assert (picture[:19] == 100).all()
 
 
-def test_points_that_are_not_labelled_are_not_drawn():
+def test_points_that_are_not_labelled_are_not_plotted():
     image = np.zeros((40, 40, 1), np.uint8)
     points = np.array([[[10, 10, 2], [30, 30, 0]]], np.float32)
     box = np.array([[0, 0, 39, 39]])

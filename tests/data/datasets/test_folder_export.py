@@ -11,10 +11,10 @@ from segjax.output import manifest
 
 
 def record(name, dtype=np.uint8, seed=0):
-    drawn = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     return {
-        "image": drawn.integers(0, np.iinfo(dtype).max, (6, 5, 1)).astype(dtype),
-        "label": drawn.integers(0, 2, (6, 5)).astype(np.uint8),
+        "image": rng.integers(0, np.iinfo(dtype).max, (6, 5, 1)).astype(dtype),
+        "label": rng.integers(0, 2, (6, 5)).astype(np.uint8),
         "name": name,
     }
 

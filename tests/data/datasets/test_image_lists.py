@@ -1,4 +1,4 @@
-"""The layouts of PASCAL VOC, Cityscapes and ADE20K, in tiny drawn folders and for real."""
+"""The layouts of PASCAL VOC, Cityscapes and ADE20K, in tiny synthetic folders and for real."""
 
 import itertools
 import shutil

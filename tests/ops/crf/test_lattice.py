@@ -34,8 +34,8 @@ def lattice_of(d: int) -> LatticeFilter:
 
 
 def values_of(channels: int = 2) -> np.ndarray:
-    drawn = np.random.default_rng(9).normal(size=(PIXELS, channels))
-    return drawn.astype(np.float32)
+    sampled = np.random.default_rng(9).normal(size=(PIXELS, channels))
+    return sampled.astype(np.float32)
 
 
 def lattice_by_definition(features: np.ndarray, values: np.ndarray) -> np.ndarray:

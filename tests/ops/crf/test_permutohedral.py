@@ -59,8 +59,8 @@ def test_bitmap_and_sorting_number_vertices_alike() -> None:
 @pytest.mark.parametrize("by", [1, 2, 3, 7, 100, 12_345, 2**20, 3 * 10**8])
 def test_division_of_keys_is_exact(by: int) -> None:
     most = 2**31 // 3  # Of two vertices each, in one dimension.
-    drawn = np.random.default_rng(by).integers(0, most, 10_000)
-    x = np.concatenate([drawn, range(100), most - np.arange(100)]).astype(np.int32)
+    sampled = np.random.default_rng(by).integers(0, most, 10_000)
+    x = np.concatenate([sampled, range(100), most - np.arange(100)]).astype(np.int32)
     quotient, rest = jax.jit(vertex_keys._divmod)(x, jnp.int32(by))
     np.testing.assert_array_equal(quotient, x // by)
     np.testing.assert_array_equal(rest, x % by)
@@ -105,8 +105,8 @@ def test_too_little_room_under_jit_is_nan_and_enough_is_not() -> None:
 
 @pytest.mark.parametrize("far", [3e9, 3e38])
 def test_features_too_far_out_for_whole_numbers_are_never_silent(far: float) -> None:
-    drawn = np.random.default_rng(0).uniform(-1, 1, (20, 2)) * far
-    features = jnp.asarray(drawn, jnp.float32)
+    sampled = np.random.default_rng(0).uniform(-1, 1, (20, 2)) * far
+    features = jnp.asarray(sampled, jnp.float32)
     with pytest.raises(CapacityError, match="cells; allowed are"):
         permutohedral_lattice(features)
 

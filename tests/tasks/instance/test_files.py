@@ -42,7 +42,7 @@ def find(image):
     }
 
 
-def drawn(offset=0):
+def rendered(offset=0):
     image = np.zeros((24, 30), np.uint8)
     image[4:10, 5 + offset : 13 + offset] = 100
     image[14:20, 8:12] = 200
@@ -52,9 +52,9 @@ def drawn(offset=0):
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "in").mkdir()
-    Image.fromarray(drawn()).save(tmp_path / "in/a.png")
+    Image.fromarray(rendered()).save(tmp_path / "in/a.png")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in/b.png")
-    tifffile.imwrite(tmp_path / "in/c.tif", np.stack([drawn(), drawn(3)]))
+    tifffile.imwrite(tmp_path / "in/c.tif", np.stack([rendered(), rendered(3)]))
     return tmp_path
 
 
@@ -89,7 +89,7 @@ def test_label_images_results_and_pictures_are_written(folder):
     assert calls[-1] == (4, 4, "c.tif")
     label = np.asarray(Image.open(folder / "out/a.png"))
     np.testing.assert_array_equal(
-        label, np.select([drawn() == 200, drawn() == 100], [1, 2])
+        label, np.select([rendered() == 200, rendered() == 100], [1, 2])
     )
     assert not np.asarray(Image.open(folder / "out/b.png")).any()
     pages = tifffile.imread(folder / "out/c.tif")
@@ -118,7 +118,7 @@ def test_label_images_results_and_pictures_are_written(folder):
     rle = from_string(
         first["segmentation"]["counts"], tuple(first["segmentation"]["size"])
     )
-    np.testing.assert_array_equal(decode(rle), drawn() == 100)
+    np.testing.assert_array_equal(decode(rle), rendered() == 100)
 
 
 @pytest.mark.parametrize("overlay", [False, True])
@@ -127,7 +127,7 @@ def test_a_stack_that_grows_or_shrinks_meanwhile_is_reported(
     folder, before, after, overlay
 ):
     def write(pages):
-        stack = np.stack([drawn()] * pages)
+        stack = np.stack([rendered()] * pages)
         tifffile.imwrite(folder / "in/c.tif", stack, photometric="minisblack")
 
     def meanwhile(image):
@@ -146,7 +146,7 @@ def test_a_stack_that_grows_or_shrinks_meanwhile_is_reported(
 
 
 def test_results_are_measured_as_what_was_found():
-    found = find(drawn()[..., None])
+    found = find(rendered()[..., None])
     rows = coco_results(found, image_id=5, category_ids=(3, 44))
     class_of = OBJECTS.class_of
     again = {
@@ -162,9 +162,9 @@ def test_results_are_measured_as_what_was_found():
 def test_inputs_are_shown_upright_in_the_channels_of_the_network(folder, caplog):
     exif, seen = Image.Exif(), []
     exif[0x0112] = 6
-    turned = np.rot90(drawn())
+    turned = np.rot90(rendered())
     Image.fromarray(turned).save(folder / "in/d.jpg", exif=exif, quality=100)
-    Image.fromarray(np.stack([drawn()] * 3, -1)).save(folder / "in/e.bmp")
+    Image.fromarray(np.stack([rendered()] * 3, -1)).save(folder / "in/e.bmp")
     (folder / "in/notes.txt").write_text("x")
 
     def watched(image):

@@ -50,14 +50,14 @@ def test_real_images_have_their_objects(real, shared_data):
         assert name == names[annotation["category_id"]]
 
 
-def test_drawn_masks_have_the_annotated_areas_and_boxes(real):
+def test_rendered_masks_have_the_annotated_areas_and_boxes(real):
     off, crowds = 0, 0
     for record in real.splits["train"]:
         areas = np.array([rle.area for rle in record["masks"]])
         off += (abs(areas - record["areas"]) > np.maximum(0.08 * areas, 15)).sum()
         crowds += record["crowd"].sum()
-        drawn = boxes_of(record["masks"])
-        assert np.median(abs(drawn - record["boxes"])) < 0.6
+        tight = boxes_of(record["masks"])
+        assert np.median(abs(tight - record["boxes"])) < 0.6
     assert off <= 3
     assert crowds == 3
 

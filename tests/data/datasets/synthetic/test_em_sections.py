@@ -1,4 +1,4 @@
-"""The drawn EM sections: same on every machine, like the real ones, hard enough."""
+"""The rendered EM sections: same on every machine, like the real ones, hard enough."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _digest(arrays: list[np.ndarray]) -> str:
 
 
 def test_a_volume_has_the_same_bits_on_every_machine() -> None:
-    """A drawing that changes needs new values here and a new VERSION of the builder."""
+    """A rendering that changes needs new values here and a new VERSION of the builder."""
     sections = list(render_volume((1, 2), sections=3, height=96, width=128))
     assert _digest([s.label for s in sections]) == "688ce90a76feacb5"
     assert _digest([s.cells.astype("<u2") for s in sections]) == "e9089bd5bfb2f08f"
@@ -180,15 +180,15 @@ def test_records_come_in_order_by_name_and_read_only(tmp_path: Path) -> None:
     }
     names = [r["name"] for split in dataset.splits.values() for r in split]
     assert names[:4] == ["train/000", "train/001", "train/002", "validation/000"]
-    drawn = list(render_volume((0, 2, 0), sections=2, height=64, width=64))
+    rendered = list(render_volume((0, 2, 0), sections=2, height=64, width=64))
     record = dataset.splits["test"][1]
-    np.testing.assert_array_equal(record["image"][..., 0], drawn[1].image)
-    np.testing.assert_array_equal(record["label"], drawn[1].label)
-    np.testing.assert_array_equal(record["cells"], drawn[1].cells)
+    np.testing.assert_array_equal(record["image"][..., 0], rendered[1].image)
+    np.testing.assert_array_equal(record["label"], rendered[1].label)
+    np.testing.assert_array_equal(record["cells"], rendered[1].cells)
     assert not record["image"].flags.writeable
 
 
-def test_it_is_drawn_once_and_says_nothing(
+def test_it_is_rendered_once_and_prints_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def written() -> dict[str, int]:
@@ -242,13 +242,13 @@ def test_illegal_arguments_end_in_a_sentence(
 
 
 def _start(cache_dir: Path, size: int, pause: float = 0) -> subprocess.Popen[bytes]:
-    """Starts another process that draws the data set and pauses after each section."""
+    """Starts another process that renders the data set and pauses after each section."""
     code = (
         "import time\n"
         "from segjax.data.datasets.synthetic import em_sections as builder\n"
-        "draw = builder.render_volume\n"
+        "render = builder.render_volume\n"
         "def slowly(*arguments, **options):\n"
-        "    for section in draw(*arguments, **options):\n"
+        "    for section in render(*arguments, **options):\n"
         "        yield section\n"
         f"        time.sleep({pause})\n"
         "builder.render_volume = slowly\n"
