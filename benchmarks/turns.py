@@ -88,7 +88,7 @@ class Worker:
         return line
 
     def seconds(self, steps: int) -> tuple[float, float]:
-        """Medians of so many runs: seconds, and seconds of all cores together."""
+        """Medians of a number of runs: seconds, and seconds of all cores together."""
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         wall, cpu = json.loads(self.answer())

@@ -70,7 +70,7 @@ class GoogLeNet(nn.Module):
 
     Attributes:
       num_classes: classes of the classifier; None leaves it away.
-      norm: what stands in place of every bias, of the kind "batch"; None is nothing.
+      norm: what stands in place of every bias, of the kind "batch"; None for nothing.
       lrn: whether local response normalisation follows the first pooling and the third
         convolution.
       wide_kernel: side of the widest kernel of each block, 5 or 3.

@@ -48,7 +48,7 @@ class VGG(nn.Module):
       num_classes: classes of the classifier fc8; None leaves it away.
       features: channels of each stack.
       norm: what follows each 3x3 convolution, of the kind "batch" (torchvision's
-        `vgg16_bn` has `Norm()`); None is nothing.
+        `vgg16_bn` has `Norm()`); None for nothing.
       output_stride: input pixels per output pixel of the last stage: 32, 16 or 8.
       first_padding: rows of zeros that conv1_1 adds on each side; FCN takes 100.
       padding: the same of all other 3x3 convolutions, 1 or 0; they add as many times

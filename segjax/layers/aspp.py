@@ -20,7 +20,7 @@ RATES_STRIDE = 16
 """The output stride for which `rates` are given, as in the paper."""
 
 SCORE_INIT = normal(0.01)
-"""Initial weights of what gives the logits, as in the release."""
+"""Initial weights of the layer that gives the logits, as in the release."""
 
 
 def scaled_rates(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:

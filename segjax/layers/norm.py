@@ -22,13 +22,13 @@ BATCH = ("batch",)
 class Norm:
     """How channels are normalised; networks and layers take one, or None for no norm.
 
-    In a config it is a group, and what is left out there is as the network has it:
+    In a config it is a group, whose missing keys keep the network's defaults:
 
         "backbone": {"name": "resnet", "norm": {"momentum": 0.95}}
 
     Attributes:
       kind: "batch" (Ioffe, Szegedy 2015, arXiv 1502.03167), or "group" (Wu, He 2018,
-        arXiv 1803.08494), which wants no batch.
+        arXiv 1803.08494), which needs no batch.
       momentum: fraction of the old running statistics that each step keeps; PyTorch's 0.1
         is 0.9 here. Of the kind "batch".
       epsilon: added to the variance.

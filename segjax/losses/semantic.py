@@ -18,7 +18,7 @@ from segjax.losses.pixels import class_factors, reduce_pixels, select, unpack
 from segjax.types import Array
 
 _LEAST_MISS = 1e-7
-"""Under it `1 - p` is rounding; its powers below 1 have no finite slope at 0."""
+"""Below it `1 - p` is rounding; its powers below 1 have no finite slope at 0."""
 
 
 def cross_entropy(
@@ -36,7 +36,7 @@ def cross_entropy(
     Args:
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
-      class_weights: one factor a class, on top of the pixels' weights.
+      class_weights: one factor per class, on top of the pixels' weights.
       reduction: "mean", divided by the number of pixels that count (not by the sum of
         their weights, so that weights keep their meaning), or "sum".
 
@@ -70,7 +70,7 @@ def focal(
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
       gamma: at least 0; 0 is the cross-entropy.
-      class_weights: one factor a class, on top of the pixels' weights.
+      class_weights: one factor per class, on top of the pixels' weights.
       reduction: "mean", divided by the number of pixels that count, or "sum".
 
     Returns:
@@ -101,7 +101,7 @@ def hard_cross_entropy(
 ) -> Array:
     """Mean cross-entropy of the hard pixels of a batch: online hard example mining.
 
-    Shrivastava, Gupta, Girshick, CVPR 2016, arXiv 1604.03540, of pixels in the place of
+    Shrivastava, Gupta, Girshick, CVPR 2016, arXiv 1604.03540, for pixels instead of
     regions. A pixel is hard if the probability of its true class is below `threshold`,
     or if it is one of the hardest: the `fraction` of those that count, and at least
     `minimum` of them. The defaults are those of BiSeNet (Yu et al. 2018, arXiv
@@ -115,7 +115,7 @@ def hard_cross_entropy(
       fraction: of the pixels that count, in [0, 1], rounded up.
       threshold: probability in (0, 1], or None.
       minimum: pixels of the batch.
-      class_weights: one factor a class, on top of the pixels' weights.
+      class_weights: one factor per class, on top of the pixels' weights.
 
     Returns:
       The loss, a float32 scalar.
@@ -166,7 +166,7 @@ def dice(
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
       smoothing: added to numerator and denominator, in pixels; a class that is neither
-        there nor predicted then costs nothing.
+        present nor predicted then costs nothing.
 
     Returns:
       The loss in [0, 1], a float32 scalar.
@@ -191,7 +191,7 @@ def jaccard(
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
       smoothing: added to numerator and denominator, in pixels; a class that is neither
-        there nor predicted then costs nothing.
+        present nor predicted then costs nothing.
 
     Returns:
       The loss in [0, 1], a float32 scalar.

@@ -1,8 +1,8 @@
 """DeepLab v1: VGG-16 at output stride 8, its fully connected layer dilated.
 
-Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062; what the paper
-leaves open is that of the authors' definitions of DeepLab-LargeFOV. The paper goes on
-with a fully connected conditional random field, which is not part of the network.
+Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062; details
+that the paper leaves open follow the authors' definitions of DeepLab-LargeFOV. The paper
+adds a fully connected conditional random field, which is not part of the network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """DeepLab v2: atrous spatial pyramid pooling as a sum, on VGG-16 and ResNet-101.
 
-Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915; what the paper
-leaves open is that of the authors' definitions. The paper goes on with a fully connected
+Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915; details
+that the paper leaves open follow the authors' definitions. The paper adds a fully connected
 conditional random field, which is not part of the network.
 """
 
@@ -25,7 +25,7 @@ from segjax.types import Array, Dtype, Outputs
 
 HE_NORMAL = he_normal()
 MOST_STEPS = 16
-"""Strides within which a side is looked for that all scales divide."""
+"""Strides within which to search for a side that all scales divide."""
 
 
 class Branch(nn.Module):

@@ -126,7 +126,7 @@ class DeepLabV3Plus(nn.Module):
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions, up to the logits at the image's size.
 
-        The branch of image-level features, which sees everything, is left aside.
+        The branch of image-level features, which sees everything, is left out.
         Interpolation is written for sides of one more than a multiple of the output
         stride.
         """

@@ -1,7 +1,7 @@
 """Groups of a network's config that have no name, and the values that they become.
 
-Such a group is the arguments of one dataclass; what it leaves out is as the network that it
-belongs to has it.
+Such a group holds the arguments of one dataclass; those that it leaves out keep the defaults
+of its network.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ VALUES: dict[str, type[Any]] = {
 """Attributes of networks that are groups in a config, and what they are in Python."""
 
 Make = Callable[[type[Any], Any, str], Any]
-"""From a dataclass, its arguments (or what stands in their place, which is an error) and the
-group's key to a value."""
+"""A maker of values: from a dataclass, its arguments (or what stands in their place, which is
+an error), and the group's key."""
 
 
 def with_values(

@@ -1,8 +1,8 @@
 """Predicting as the papers test: scales, mirror images, and crops that overlap.
 
-`segjax.predict.tiled` gives exactly what one pass over the whole image gives. What is
-here gives more than that: the mean of the class probabilities of several passes, over
-resized and mirrored images and over crops that overlap. DeepLab v2 and v3 (Chen et al.,
+`segjax.predict.tiled` gives exactly what one pass over the whole image gives. This
+module gives the mean of the class probabilities of several passes, over resized and
+mirrored images and over crops that overlap. DeepLab v2 and v3 (Chen et al.,
 arXiv 1606.00915, section 4.1; arXiv 1706.05587, section 4.1) resize and mirror, PSPNet
 (Zhao et al. 2017, arXiv 1612.01105) also slides a crop by two thirds of its side.
 """
@@ -127,7 +127,7 @@ class AveragedPredictor:
           outputs: keys of `segjax.predict.tiled.OUTPUTS`; `logits` are log-probabilities.
 
         Yields:
-          for each image, in order, an array over its pixels by form.
+          for each image, in order, an array over its pixels for each output.
         """
         for block in self.blocks(images, outputs):
             yield block.values

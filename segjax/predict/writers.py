@@ -47,7 +47,7 @@ def plan_outputs(
       overwrite: whether files of the user are replaced.
 
     Returns:
-      What writes them.
+      The writer of these files.
 
     Raises:
       UserError: two inputs have one stem, the folder is that of an input or cannot be

@@ -10,7 +10,7 @@ from segjax.training.task import PageProgress, PredictOptions, require
 
 
 def page_progress() -> PageProgress:
-    """Makes what shows how many pages are done, and how long the others will take."""
+    """Makes the display of how many pages are done, and how long the others will take."""
     bars: list[Progress] = []
 
     def show(done: int, total: int, name: str) -> None:

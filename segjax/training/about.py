@@ -47,11 +47,11 @@ def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, 
 def check_data(
     saved: Mapping[str, Any], now: Mapping[str, Any], splits: Iterable[str]
 ) -> None:
-    """Checks that a run goes on with the data that it began with.
+    """Checks that a run continues with the data that it began with.
 
     Args:
-      saved: what the checkpoint says of itself.
-      now: what a checkpoint of now would say.
+      saved: the description in the checkpoint.
+      now: the description that a new checkpoint would get.
       splits: those that matter to the run.
 
     Raises:

@@ -179,7 +179,7 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step of the best checkpoint; None where none was evaluated.
 
-        A damaged one is said and passed over.
+        A damaged one is logged and skipped.
 
         Raises:
           UserError: if one cannot be read for a reason that may pass, such as rights.
@@ -237,7 +237,7 @@ class Checkpoints:
     def restore_newest(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Restores the newest checkpoint that is whole.
 
-        A damaged one is said and passed over.
+        A damaged one is logged and skipped.
 
         Args:
           abstract: a tree like the state, of `jax.ShapeDtypeStruct` with shardings.

@@ -1,4 +1,4 @@
-"""Losses that leave their range, and which checkpoint is from before."""
+"""Losses that leave their range, and the checkpoint from before that."""
 
 from __future__ import annotations
 

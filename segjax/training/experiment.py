@@ -51,7 +51,7 @@ def records_of(dataset: Dataset, split: str, remedy: str = "") -> Sequence[Recor
       The records, one or more.
 
     Raises:
-      UserError: if there is no such split, or it is empty; those that there are
+      UserError: if there is no such split, or it is empty; those that exist
         are named.
     """
     if split not in dataset.splits or not len(dataset.splits[split]):

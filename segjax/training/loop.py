@@ -36,7 +36,7 @@ from segjax.training.writer import Writer, read_rows
 log = logging.getLogger("segjax")
 
 INITIALIZATION = "initialization"
-"""The key of a config, and of what checkpoints say of themselves, for initial weights."""
+"""The key for initial weights, in a config and in the description in checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +191,7 @@ class _Run:
         self.report: Report | None = None
 
     def open_log(self, stack: contextlib.ExitStack) -> None:
-        """Opens what is written to until the stack is left; all processes call it."""
+        """Opens the log until the stack is left; all processes call it."""
         stack.callback(self.progress.close)
         with sharding.fail_together():
             rows = read_rows(self.workdir / LOG)

@@ -65,7 +65,7 @@ def multistep(
     Args:
       learning_rate: the first rate.
       num_steps: steps of the run.
-      milestones: steps from which on the rate is lower, rising.
+      milestones: steps at which the rate drops, ascending.
       gamma: what a drop multiplies the rate by.
 
     Returns:

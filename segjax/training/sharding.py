@@ -155,7 +155,7 @@ def barrier(name: str) -> None:
 
 @contextlib.contextmanager
 def fail_together() -> Iterator[None]:
-    """Ends the work of all processes where it has failed in one, instead of waiting.
+    """Ends the work of all processes when it has failed in one, instead of waiting.
 
     The work itself must not wait for other processes.
 

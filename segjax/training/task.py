@@ -1,7 +1,7 @@
 """Protocols of a task, for the training program, the commands and the pictures.
 
-A task is what differs between labelling pixels and finding instances. Each protocol is what
-one room asks for, and no more; a task is whatever has all three.
+A task holds what differs between labelling pixels and finding instances. Each protocol is
+what one room needs, and no more; a task is whatever has all three.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class TrainingTask(Protocol):
         ...
 
     def prepare(self, dataset: Dataset) -> None:
-        """Counts what the loss has to know of the data, before it is traced."""
+        """Counts what the loss needs to know about the data, before it is traced."""
         ...
 
     def batches(self, dataset: Dataset, start_step: int) -> AbstractContextManager[Any]:
@@ -103,7 +103,7 @@ class TrainingTask(Protocol):
         ...
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
-        """Shapes and dtypes of a batch of so many examples."""
+        """Shapes and dtypes of a batch of a number of examples."""
         ...
 
     def evaluate(
@@ -231,7 +231,7 @@ class PredictingTask(Protocol):
         ...
 
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Measures what needs no network; names begin with that of the baseline."""
+        """Measures a baseline without a network; names begin with that of the baseline."""
         ...
 
     def export(

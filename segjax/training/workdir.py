@@ -30,7 +30,7 @@ CONFIG_FILE = "config.json"
 LOG = "metrics.jsonl"
 
 _OF_A_RUN = (CONFIG_FILE, checkpoint.CHECKPOINTS, LOG, "tensorboard", "pictures")
-"""Files and folders of a run that are written, and so must be no links."""
+"""Files and folders of a run that are written, and so must not be links."""
 
 
 def make_workdir(workdir: Path) -> None:
@@ -80,7 +80,7 @@ def check_lock(workdir: Path) -> None:
     """Checks that the folder of a run can be locked, now or when its holder is done.
 
     Raises:
-      UserError: if there can be no lock.
+      UserError: if it cannot be locked.
     """
     with (
         writing(workdir),
@@ -95,7 +95,7 @@ def lock(workdir: Path) -> Iterator[None]:
     """Holds a workdir for this process; the lock dies with the process.
 
     Raises:
-      UserError: if another process trains here, or there can be no lock.
+      UserError: if another process trains here, or it cannot be locked.
     """
     with contextlib.ExitStack() as stack:
         with writing(workdir):
@@ -154,7 +154,7 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
 
 
 def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes the config, whole or not at all; leaves a file that says the same alone.
+    """Writes the config, whole or not at all; leaves a file of the same content alone.
 
     Raises:
       UserError: naming the folder and what stands in the way.
@@ -180,7 +180,7 @@ def write_or_check_config(workdir: Path, config: ml_collections.ConfigDict) -> N
 
 
 def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Refuses changes of what the state depends on; says the others."""
+    """Refuses changes of what the state depends on; logs the others."""
     changes = config_lib.differences(read_config(workdir), config)
     refused = {k: v for k, v in changes.items() if not config_lib.is_changeable(k)}
     if refused:

@@ -30,7 +30,7 @@ class Writer:
     step from which a run resumes are dropped, as the resumed run writes them anew; all
     other lines stay as they are.
 
-    All is written by the caller's thread, so that a full disk is the caller's to hear of:
+    All is written by the caller's thread, so that the caller learns of a full disk:
     the `SummaryWriter` of tensorboardX loses it in a thread of its own.
 
     Raises:
@@ -82,7 +82,7 @@ class Writer:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Reads a log; lines that are no rows, such as a last one cut short, are left out.
+    """Reads a log; lines that are not rows, such as a last one cut short, are left out.
 
     Raises:
       UserError: if the file may not be read.

@@ -59,7 +59,7 @@ class View:
 
 
 def whole(size: tuple[int, int]) -> View:
-    """Sees all of an image of so many pixels, `(height, width)`."""
+    """Sees all of an image of a size `(height, width)`, pixels."""
     return View(size, False, 0, 0, *size)
 
 
@@ -208,7 +208,7 @@ def check(augment: Augmentations) -> None:
 def sample(
     augment: Augmentations, size: tuple[int, int], rng: np.random.Generator
 ) -> View:
-    """Samples the view of an image of so many pixels, `(height, width)`."""
+    """Samples the view of an image of a size `(height, width)`, pixels."""
     view = whole(size)
     for name, arguments in sorted(augment, key=lambda step: step[0] != "transpose"):
         if name in PLACES:

@@ -59,7 +59,7 @@ class BoxHead(nn.Module):
       num_classes: K, of which 0 is the background.
       conv_features: channels of 3x3 convolutions before the dense layers.
       features: channels of the dense layers.
-      norm: what follows each convolution; None is nothing.
+      norm: what follows each convolution; None for nothing.
       dtype: dtype of the computation; logits and deltas are float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -134,7 +134,7 @@ class MaskHead(nn.Module):
     Attributes:
       num_masks: masks that a region could have: K, or 1 where all classes share one.
       features: channels of the 3x3 convolutions; the transposed one has the last.
-      norm: what follows each convolution; None is nothing.
+      norm: what follows each convolution; None for nothing.
       dtype: dtype of the computation; logits are float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -173,7 +173,7 @@ def _scores(head: MaskHead, x: Array, classes: Array) -> Array:
 
 
 class KeypointHead(nn.Module):
-    """A map of each keypoint over each region, whose highest place is the point.
+    """A heatmap of each keypoint over each region, whose maximum is the point.
 
     Convolutions, a transposed one, and bilinear interpolation, each to twice the size.
 

@@ -29,7 +29,7 @@ from segjax.types import Array
 MOST_CELLS = 2.0**31 - 2.0**8
 """Cells that 32 bits number, in float32."""
 _LARGEST = 2.0**24
-"""Coordinates from which on float32 does not tell neighbouring vertices apart."""
+"""Coordinates from which float32 does not distinguish neighbouring vertices."""
 
 _NO_KEY = np.iinfo(np.int32).max
 _BITS = 32

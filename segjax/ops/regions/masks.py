@@ -192,7 +192,7 @@ def paste_masks(
       masks: probabilities `[R, m, m]`.
       boxes: `[R, 4]` in pixels of the image.
       size: height and width of the image.
-      threshold: probability from which on a pixel belongs to the object, or None.
+      threshold: least probability of a pixel of the object, or None.
 
     Returns:
       `[R, *size]` bool, or probabilities float32 without a threshold.

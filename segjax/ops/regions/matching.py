@@ -31,7 +31,7 @@ def match(
 
     Args:
       iou: `[G, N]` of objects and boxes.
-      high: IoU from which on a box answers for an object.
+      high: least IoU with which a box answers for an object.
       low: IoU under which it is background; at most `high`.
       low_quality: whether the best box of every object answers for some object.
       valid: `[G]` bool; empty slots and crowds are False, and nothing answers for them.

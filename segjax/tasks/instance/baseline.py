@@ -83,7 +83,7 @@ def evaluate_watershed(
 
 
 def truth_label(record: Record) -> np.ndarray:
-    """Numbers the objects of a record that are no crowds, int32 `[H, W]`."""
+    """Numbers the objects of a record that are not crowds, int32 `[H, W]`."""
     return label_image(instance_masks(record), record["image"].shape[:2])
 
 

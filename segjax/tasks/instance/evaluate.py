@@ -51,7 +51,7 @@ class InstanceEvaluation:
       keep_score: of the objects in that label image, as in prediction.
       max_detections: detections of an image and class that count for the average
         precision; None is COCO's number, 100, of keypoints 20.
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
     """
 
     split: str = "validation"
@@ -190,7 +190,7 @@ def evaluate_instances(
       batch_size: images that are predicted at a time.
       buckets: sizes that images are padded to.
       resize: how they meet their bucket.
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
 
     Returns:
       The metrics.
@@ -233,7 +233,7 @@ def predictions(
       batch_size: images that are predicted at a time.
       buckets: sizes that images are padded to.
       resize: how they meet their bucket.
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
     """
     for batch in evaluation_batches(
         records, batch_size=batch_size, buckets=buckets, resize=resize
@@ -262,7 +262,7 @@ def to_image_coordinates(
       outputs: of the network, of one image.
       ratios: pixels of the record for one of the network, along y and x, `[2]`.
       size: height and width of the record.
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
 
     Returns:
       `boxes` `[D, 4]`, `scores` and `classes` `[D]`, and where there are any `masks`
@@ -287,7 +287,7 @@ def to_image_coordinates(
 
 
 def instance_masks(record: Record) -> np.ndarray:
-    """Masks of the objects of a record that are no crowds, bool `[N, H, W]`."""
+    """Masks of the objects of a record that are not crowds, bool `[N, H, W]`."""
     size = record["image"].shape[:2]
     kept = [
         decode(rle)

@@ -40,7 +40,7 @@ class InstancePredictor:
       batch_size: rows that it takes.
       buckets: sizes that it is compiled for.
       resize: how images meet them (`segjax.data.instance.buckets.RESIZES`).
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
       keep_score: objects of a lower score are left out.
       tile: side of a tile in pixels of the image; 0 takes images whole; None cuts into
         tiles only what is larger than every bucket where images keep their size.

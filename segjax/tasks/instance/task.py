@@ -124,7 +124,7 @@ class InstanceTask(InstancePrediction):
         """The records of a split.
 
         Raises:
-          UserError: if there is no such split, or it is empty; those that there are
+          UserError: if there is no such split, or it is empty; those that exist
             are named.
         """
         return records_of(dataset, split)
@@ -191,7 +191,7 @@ class InstanceTask(InstancePrediction):
         return step(state, batch)
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
-        """Shapes and dtypes of a batch of so many examples, in the first bucket."""
+        """Shapes and dtypes of a batch of a number of examples, in the first bucket."""
         pipeline = self.config.pipeline
         objects = (size, pipeline.max_objects)
         side = config_lib.argument(instance_batches, pipeline, "mask_size")

@@ -27,7 +27,7 @@ COARSE_FRACTIONS = (0.015, 0.03, 0.06, 0.12, 0.2)
 COARSE_COLORS = (3.0, 6.0, 12.0)
 COARSE_WEIGHTS = (1.0, 2.5, 5.0, 10.0)
 COARSE_IMAGES = 4
-"""The coarse search looks at one image in so many."""
+"""The coarse search looks at one image in this many."""
 
 FEW_IMAGES = 10
 """With fewer, what is best on them may be worse on others, and that is logged."""

@@ -146,7 +146,7 @@ class SemanticTask(SemanticPrediction):
         """The records of a split.
 
         Raises:
-          UserError: if there is no such split, or it is empty; those that there are
+          UserError: if there is no such split, or it is empty; those that exist
             are named.
         """
         fraction, remedy = f"{split}_fraction", ""
@@ -228,7 +228,7 @@ class SemanticTask(SemanticPrediction):
         return step(state, batch)
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
-        """Shapes and dtypes of a batch of so many examples."""
+        """Shapes and dtypes of a batch of a number of examples."""
         label = (size, *self.output_size)
         shapes = {
             "image": ((size, *self.input_size, channels), np.float32),
