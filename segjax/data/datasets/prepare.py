@@ -271,9 +271,9 @@ def _damage_as_user_error(target: Path) -> Iterator[None]:
                 raise unreadable(what, reason) from error
         # TFDS and ArrayRecord have errors of many kinds, and long ones.
         kind = type(error).__name__
-        reason = str(error) if type(error) is ValueError else kind
+        message = str(error) if type(error) is ValueError else kind
         raise UserError(
-            f"The prepared data set in {target} is damaged ({reason[:100]}). Remove this "
+            f"The prepared data set in {target} is damaged ({message[:100]}). Remove this "
             "folder; it is built again at the next start."
         ) from error
 
