@@ -56,7 +56,7 @@ def drawn(height: int, width: int, labels: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def peer(image: np.ndarray, logits: np.ndarray, widths: tuple[float, ...]):
-    """What builds the CRF of pydensecrf, what runs its steps, and both."""
+    """Functions that build the CRF of pydensecrf, run its steps, and do both."""
     import pydensecrf.densecrf as densecrf
 
     alpha, beta, gamma = widths
@@ -77,7 +77,7 @@ def peer(image: np.ndarray, logits: np.ndarray, widths: tuple[float, ...]):
 
 
 def ours(image: np.ndarray, logits: np.ndarray, widths: tuple[float, ...]):
-    """What builds the kernels, what runs the steps, and one call for all of it."""
+    """Functions that build the kernels, run the steps, and do both in one call."""
     height, width, labels = logits.shape
     alpha, beta, gamma = widths
     flat = jnp.asarray(logits.reshape(-1, labels))
@@ -115,7 +115,7 @@ def ours(image: np.ndarray, logits: np.ndarray, widths: tuple[float, ...]):
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
-    """What the work gives; seconds, and seconds of all threads together."""
+    """The result of the work; seconds, and seconds of all threads together."""
     wall, used = time.perf_counter(), time.process_time()
     result = work()
     return result, (time.perf_counter() - wall, time.process_time() - used)

@@ -131,7 +131,7 @@ NETWORKS = {
 
 
 def stock_kernel_gradient(x: Any, cotangent: Any, kernel: Any, options: Any) -> Any:
-    """What XLA derives itself."""
+    """The gradient that XLA derives by itself."""
     apply = functools.partial(stock_conv, x, options=options)
     return jax.vjp(lambda kernel: apply(kernel), kernel)[1](cotangent)[0]
 
@@ -190,7 +190,7 @@ def without(form: Form) -> Iterator[None]:
 
 
 def compiled(work: Work) -> tuple[Callable[[], Any], str]:
-    """What runs a step and waits for it, and the program's text."""
+    """A function that runs a step and waits for it, and the program's text."""
     step, arguments = work
     jax.clear_caches()  # What was traced inside of it with another form, too.
     traced = jax.jit(step).trace(*arguments)

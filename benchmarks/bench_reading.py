@@ -120,10 +120,10 @@ def seconds(checkout: Path, kind: str, folder: Path) -> float:
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     if kind != "predict":
         own = [sys.executable, __file__, f"--measure={kind}", f"--files={folder}"]
-        told = subprocess.run(
+        ended = subprocess.run(
             own, env=environment, check=True, capture_output=True, text=True
         )
-        return float(told.stdout.splitlines()[-1])
+        return float(ended.stdout.splitlines()[-1])
     with tempfile.TemporaryDirectory() as output:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         segjax(
@@ -168,8 +168,8 @@ def compare(folder: Path, other: Path | None, pairs: int) -> list[dict[str, Any]
             row |= {"other": statistics.median(theirs)}
             row |= {"ratio": statistics.median(ratios), "ratios": sorted(ratios)}
         rows.append(row)
-        told = f", ratio {row['ratio']:.3f}" if other else ""
-        print(f"{kind:18} {row['seconds']:.3f} s{told}", flush=True)
+        note = f", ratio {row['ratio']:.3f}" if other else ""
+        print(f"{kind:18} {row['seconds']:.3f} s{note}", flush=True)
     return rows
 
 

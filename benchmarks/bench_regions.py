@@ -28,7 +28,7 @@ ALLOWED = 1e-3
 
 
 class Case(NamedTuple):
-    """One row: `what` of so many regions, on a map of so many cells."""
+    """One row: `what` of a number of regions, on a map of a number of cells."""
 
     what: str
     regions: int

@@ -156,7 +156,7 @@ def make_run(workdir: Path, cache_dir: str) -> dict[int, str]:
 
 
 def outcome(action: Callable[[], tuple[int, str]], hashes: dict[int, str]) -> str:
-    """What came of loading or resuming: a step, a sentence, or a fault."""
+    """The outcome of loading or resuming: a step, a sentence, or a fault."""
     try:
         step, sha256 = action()
     except UserError:

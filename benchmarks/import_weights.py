@@ -26,7 +26,7 @@ import safetensors.numpy
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS, GIGABYTES = 20.0, 2.0
-"""What an import may take."""
+"""The time and memory that an import may take."""
 
 
 def main() -> None:

@@ -112,9 +112,9 @@ def kill_once(
 ) -> dict:
     """One round; a row of the table."""
     kept = saved_steps(workdir)
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said, text=True
+            arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors, text=True
         )
         try:
             alive = wait_for(process, moments_of(process, workdir, chance, within))
@@ -122,8 +122,8 @@ def kill_once(
             process.send_signal(signal.SIGKILL)
             process.wait()
         in_save = saving(workdir)
-        said.seek(0)
-        stderr = said.read()
+        errors.seek(0)
+        stderr = errors.read()
     steps = [
         line.split()[1] for line in stderr.splitlines() if line.startswith("step ")
     ]

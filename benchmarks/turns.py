@@ -55,7 +55,7 @@ def print_peak(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
 
 
 def peak_megabytes(command: Sequence[str]) -> float:
-    """Most memory of a worker that is told to measure that (`print_peak`)."""
+    """Most memory of a worker that is asked to measure that (`print_peak`)."""
     found = subprocess.run(
         [sys.executable, *command, "--peak"],
         check=True,
@@ -66,7 +66,7 @@ def peak_megabytes(command: Sequence[str]) -> float:
 
 
 def in_words(row: Mapping[str, Any]) -> str:
-    """What `compare` found, as the programs print it; with peak memory where it is."""
+    """The result of `compare`, as the programs print it; with peak memory where it is known."""
     peaks = row.get("peak_megabytes", {})
     each = [
         f"{name} {seconds:.4g} s" + (f", {peaks[name]:.0f} MB" if peaks else "")
@@ -120,7 +120,7 @@ class Worker:
         return line
 
     def seconds(self, steps: int) -> tuple[float, float]:
-        """Medians of so many runs: seconds, and seconds of all cores together."""
+        """Medians of a number of runs: seconds, and seconds of all cores together."""
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         wall, cpu = json.loads(self.answer())

@@ -6,7 +6,7 @@
 
 FOLDER holds CamVid in SegNet's form. The experiments are those of
 configs/upsampling_camvid.py, one after the other; each is measured on the test split. Runs
-lie in `--workdir`, and are taken up there where they were stopped; then no time is told.
+lie in `--workdir`, and are taken up there where they were stopped; then no time is reported.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Zheng, Jayasumana, Romera-Paredes, Vineet, Su, Du, Huang, Torr, ICCV 2015, arXiv
 
     python -m segjax.main --config=configs/crf_rnn_shapes.py --workdir=runs/crf_rnn
 
-The network, without skips, is good at what there is and poor at where it ends; the two
-weights of the kernels and the compatibility of the labels are trained with it, in steps
+The network, without skips, is good at which classes there are and poor at where they end;
+the two weights of the kernels and the compatibility of the labels are trained with it, in steps
 ten times as large. As in the paper there are five steps of mean field in training and ten
 in evaluation. What was learned:
 
@@ -13,7 +13,7 @@ in evaluation. What was learned:
 
 The paper, FCN-8s on VOC 2012 with more training data, mean IoU on the reduced validation
 set: 69.5 plain, 71.0 with a CRF behind it, 72.9 trained end to end. Ours, on the shapes'
-test split, which are no benchmark: 86.4, and 79.9 for `:network`, the same without the CRF
+test split, which are not a benchmark: 86.4, and 79.9 for `:network`, the same without the CRF
 (2026-11-22, 300 steps on 2 CPU cores). Outlines are ignored in the shapes' labels, so it is
 bands around them that are measured, not their F1.
 

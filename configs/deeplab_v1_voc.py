@@ -34,7 +34,7 @@ Presets, as `--config=configs/deeplab_v1_voc.py:PRESET`; all but the last want a
     7x7          the kernel of fc6 as it was in VGG, dilated by 4
     4x4          a kernel of 4, dilated by 8
     small_fov    a kernel of 4, dilated by 4
-    msc          LargeFOV, and what the image and the first poolings tell (MSc)
+    msc          LargeFOV, plus the image and the first poolings (MSc)
     torchvision  LargeFOV from torchvision's VGG-16
     smoke        seconds: a tiny network, two steps, tiny synthetic data
 """

@@ -16,7 +16,7 @@ classifiers of ImageNet. Those on VGG-16 begin with Caffe's release, which is na
     --config.initialization.input=vgg16.npz
 
 fc6 and fc7 begin at random (the paper keeps a part of VGG's). The ResNet-101 of the paper
-is no source of segjax; torchvision's strides in other places, so it has a preset of its
+is not a source of segjax; torchvision's strides in other places, so it has a preset of its
 own, `--config.initialization.input=resnet101.safetensors`. Batch normalisation keeps the
 statistics that it came with, so from random weights the networks on ResNet do not train;
 its scales and biases are trained.

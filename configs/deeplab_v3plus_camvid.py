@@ -35,7 +35,7 @@ AUGMENT: tuple[tuple[str, dict], ...] = (
     ("random_crop", {}),
     ("flip", {"vertical": False}),
 )
-"""What all laptop presets on CamVid do, so that their results compare."""
+"""The augmentations of all laptop presets on CamVid, so that their results can be compared."""
 
 
 def laptop() -> dict:

@@ -22,7 +22,7 @@ a hundredth of the rate:
 The three have the same names for the same parameters, so all weights of the one before
 fit; the score layer that is new is zero, so that it adds nothing at first. FCN-8s at once
 needs no stages: its skips are scaled down instead. The paper's AlexNet and GoogLeNet begin
-with Caffe's classifiers, too, which are no sources of segjax.
+with Caffe's classifiers, too, which are not sources of segjax.
 
 Upsampling is fixed bilinear as in the release; with `--config.model.upsampling=paper`
 all layers but the last are learned, as the paper has it.

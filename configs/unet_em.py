@@ -63,7 +63,7 @@ def laptop() -> dict:
 
 def isbi() -> dict:
     config = laptop()
-    # Without the elastic deformation: in so few steps the network does not yet overfit,
+    # Without the elastic deformation: in these few steps the network does not yet overfit,
     # and the warp smooths the noise that the sections it is measured on have.
     pipeline = {"input_size": (256, 256), "augment": (*MOVES, GREY_VALUES)}
     return config | {

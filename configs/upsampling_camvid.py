@@ -40,7 +40,7 @@ OPERATORS: dict[str, dict] = {
     "transposed": {"upsampling": "transposed", "skip": False},
     "skip": {"upsampling": "bilinear", "skip": True},
 }
-"""What tells the experiments apart."""
+"""The settings in which the experiments differ."""
 
 CLASS_WEIGHTS = (
     *(0.2595, 0.1826, 4.5640, 0.1417, 0.9051, 0.3826),

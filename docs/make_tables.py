@@ -36,10 +36,10 @@ SYSTEMS_PAGE = ROOT / "docs" / "systems.md"
 MODELS_PAGE = ROOT / "docs" / "models.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 FIGURES = ("parameters", "receptive_field", "stride", "side", "output")
-"""What `systems.json` says of a system, and `measure_system` finds."""
+"""The figures of a system, in `systems.json` and as `measure_system` finds them."""
 
 COUNTED = "counted here from the published layers; receptive field and sizes likewise"
-"""What a row says of its figures, if it says nothing else."""
+"""The note on a row's figures, if it has no other."""
 
 Row = Mapping[str, Any]
 
@@ -183,7 +183,7 @@ def front_table(results: Mapping[str, Sequence[Row]]) -> str:
 def _measured(
     results: Mapping[str, Sequence[Row]], system: str, data: str | None = None
 ) -> tuple[str, str, str, str]:
-    """What was measured of a system: data, figure, value, and when and on what."""
+    """The measurement of a system: data, figure, value, and when and on what."""
     kinds: dict[str, tuple[str, str, str]] = {
         "camvid": ("mean_iou", "mean IoU", "{:.1f} %"),
         "results": ("rand_error", "Rand error", "{:.4f}"),

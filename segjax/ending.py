@@ -1,6 +1,6 @@
 """How a command ends: interrupted, with its streams closed, or with memory or disk used up.
 
-| what happens | exit code | what is said |
+| what happens | exit code | message |
 | --- | --- | --- |
 | a mistake of the user, no memory, no disk | 1 | one sentence |
 | Ctrl-C | 130 | one line |
@@ -49,7 +49,7 @@ _OF_FILES = {
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.ELOOP: "Its links lead in a circle: give the place itself.",
 }
-"""What helps where a file or folder is not to be had, whoever asked for it."""
+"""Remedies for files and folders that cannot be opened or made, by error number."""
 
 
 class Steady:
@@ -170,7 +170,7 @@ def _outcome(
 
 
 def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
-    """What the user is told of an error; None where it is our own mistake.
+    """The message for the user about an error; None where it is our own mistake.
 
     Args:
       error: what was raised.
@@ -209,7 +209,7 @@ def _amount(error: BaseException) -> str:
 
 
 class _Interrupt:
-    """What Ctrl-C does: the command is left by KeyboardInterrupt, in silence.
+    """The handler of Ctrl-C: the command is left by KeyboardInterrupt, in silence.
 
     Python calls its handlers between two of its own instructions, so while compiled code
     runs a thread watches over them: it ends the process where the command does not end in

@@ -18,7 +18,7 @@ _DIRECTIONS = frozenset(
 
 
 class UserError(Exception):
-    """A mistake of the user, told in one or two sentences: what was found, where, what to do."""
+    """A mistake of the user, in one or two sentences: what was found, where, what to do."""
 
     def __init__(self, sentence: object = ""):
         text = escape_control(str(sentence)).replace("\n", "\\n").replace("\t", "\\t")

@@ -1,8 +1,8 @@
 """Masks as run lengths, in the form of COCO: what data, metrics and results exchange.
 
-A mask `[H, W]` is read column by column, `y + H * x`, and told as the lengths of its
+A mask `[H, W]` is read column by column, `y + H * x`, and stored as the lengths of its
 runs of 0 and of 1 in turn, the first one of 0. COCO writes these counts as a list, or as
-text: each count from the fourth on is reported as the difference to the one before the last,
+text: each count from the fourth on is written as the difference to the one before the last,
 in groups of five bits, each in a character (`cocodataset/cocoapi`, `maskApi.c`).
 """
 
@@ -46,7 +46,7 @@ class Rle(NamedTuple):
 
 
 def encode(mask: np.ndarray) -> Rle:
-    """Tells a mask as run lengths.
+    """Encodes a mask as run lengths.
 
     Args:
       mask: `[H, W]`, bool or numbers of which all but 0 count.
@@ -72,7 +72,7 @@ def encode(mask: np.ndarray) -> Rle:
 
 
 def encode_label(label: np.ndarray) -> tuple[Rle, ...]:
-    """Tells each object of a label image as run lengths, in one pass over the pixels.
+    """Encodes each object of a label image as run lengths, in one pass over the pixels.
 
     Args:
       label: numbers of objects, integers `[H, W]`; 0 is none.
@@ -216,10 +216,10 @@ def to_string(rle: Rle) -> str:
       '01400000'
     """
     counts = rle.counts.astype(np.int64)
-    told = counts.copy()
-    told[3:] -= counts[1:-2]
+    differences = counts.copy()
+    differences[3:] -= counts[1:-2]
     text = bytearray()
-    for number in told.tolist():
+    for number in differences.tolist():
         more = True
         while more:
             bits = number & 31

@@ -70,7 +70,7 @@ def decode_text(raw: bytes, where: str | Path) -> str:
 
 
 def is_fault_of_machine(error: BaseException) -> bool:
-    """Whether an error tells of the disk, network or system, and nothing of a file.
+    """Whether an error concerns the disk, network or system, and not a file.
 
     Decoders raise OSErrors without a number for damage, and damaged files make them seek
     where nothing can be (EINVAL).

@@ -15,7 +15,7 @@ else:
     Array = Any
 Dtype: TypeAlias = Any
 Outputs: TypeAlias = dict[str, Any]
-"""What a model returns: `logits`, and in training what the loss wants besides: `aux_logits`, or `side_logits`, a tuple."""
+"""Outputs of a model: `logits`; in training also `aux_logits`, or `side_logits`, a tuple."""
 
 Record: TypeAlias = Mapping[str, Any]
 """One image as it is stored: `image` `[H, W, C]` uint8 or uint16, `label` `[H, W]` uint8, `name` str."""

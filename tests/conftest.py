@@ -82,7 +82,7 @@ def smoke() -> ml_collections.ConfigDict:
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder for prepared data sets, the same for all tests: they are drawn once."""
+    """A folder for prepared data sets, the same for all tests: they are rendered once."""
     return str(tmp_path_factory.mktemp("data"))
 
 
@@ -176,7 +176,7 @@ class Ended:
 
     @property
     def sentence(self) -> str:
-        """What the user is told at the end."""
+        """The message that the user gets at the end."""
         return self.stderr.strip().splitlines()[-1]
 
 

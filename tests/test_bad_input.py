@@ -28,12 +28,12 @@ class Case:
     Attributes:
       what: the user's words for it.
       make: makes the mistake in a fresh folder, and returns the command's arguments.
-      told: words that the sentence must hold.
+      words: words that the sentence must hold.
     """
 
     what: str
     make: Callable[[Path], list[str]]
-    told: tuple[str, ...]
+    words: tuple[str, ...]
 
 
 def grey(seed=0, side=SIDE):
@@ -301,8 +301,8 @@ TRAINING = [
     ),
     Case("all pixels ignored", all_ignored, ("ignored pixels", "labels/")),
     *(
-        Case(what, with_folder(exchanged(name, write)), (f"images/{name}", *told))
-        for what, name, write, told in REFUSED_IMAGES
+        Case(what, with_folder(exchanged(name, write)), (f"images/{name}", *words))
+        for what, name, write, words in REFUSED_IMAGES
     ),
     Case(
         "RGB image in a grey experiment",
@@ -348,10 +348,10 @@ USING = [
                 * (verb[0] == "p")
             ),
         ],
-        told,
+        words,
     )
     for verb in ("evaluate", "predict")
-    for what, make, told in (
+    for what, make, words in (
         (
             "missing workdir",
             lambda tmp: [f"--workdir={tmp / 'run'}"],
@@ -374,8 +374,8 @@ USING = [
 
 PREDICTING = [
     *(
-        Case(what, lambda tmp, w=write, n=name: w(tmp / n) or tmp / n, (name, *told))
-        for what, name, write, told in REFUSED_IMAGES
+        Case(what, lambda tmp, w=write, n=name: w(tmp / n) or tmp / n, (name, *words))
+        for what, name, write, words in REFUSED_IMAGES
     ),
     Case(
         "wrong number of channels for the checkpoint",
@@ -417,20 +417,20 @@ def table(request):
     target = os.environ.get("SEGJAX_BAD_INPUT_TABLE")
     if target:
         lines = ["| input | what segjax says | exit code |", "|---|---|---|"]
-        lines += [f"| {what} | {said} | {code} |" for what, said, code in rows]
+        lines += [f"| {what} | {sentence} | {code} |" for what, sentence, code in rows]
         Path(target).write_text("\n".join(lines) + "\n")
 
 
 def check(case, ended, table, tmp_path):
-    said = ended.sentence.removeprefix("segjax: ").replace(str(tmp_path), "...")
-    table.append((case.what, said.replace("|", "\\|"), ended.code))
+    sentence = ended.sentence.removeprefix("segjax: ").replace(str(tmp_path), "...")
+    table.append((case.what, sentence.replace("|", "\\|"), ended.code))
     assert ended.code == 1, ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
     assert ended.sentence.startswith("segjax: ")
     assert len(ended.sentence) < 600
     assert ended.sentence.endswith((".", "?"))
-    for words in case.told:
+    for words in case.words:
         assert words in ended.sentence
 
 
@@ -461,12 +461,12 @@ def trained(cache_dir, tmp_path_factory):
     from segjax import config
 
     workdir = tmp_path_factory.mktemp("trained")
-    draw, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
+    plot_run, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
     try:
         smoke = config.load(str(ROOT / "configs/unet_em.py:smoke"))
         train(smoke, workdir, cache_dir)
     finally:
-        loop.plot_run = draw
+        loop.plot_run = plot_run
     return workdir
 
 
@@ -519,13 +519,17 @@ def test_a_damaged_newest_checkpoint(main, trained, cache_dir, tmp_path, table):
     cut(max(files, key=lambda path: path.stat().st_size))
     ended = main("evaluate", f"--workdir={run}", f"--cache_dir={cache_dir}")
     assert ended.code == 0, ended.stderr
-    said = [line for line in ended.stderr.splitlines() if "damaged" in line]
-    assert len(said) == 1
-    assert "checkpoint of step 2" in said[0]
-    assert said[0].endswith("Falling back to the one before.")
+    logged = [line for line in ended.stderr.splitlines() if "damaged" in line]
+    assert len(logged) == 1
+    assert "checkpoint of step 2" in logged[0]
+    assert logged[0].endswith("Falling back to the one before.")
     assert '"step": 1' in ended.stdout.splitlines()[-1]
     table.append(
-        ("damaged latest checkpoint", said[0].replace(str(tmp_path), "..."), ended.code)
+        (
+            "damaged latest checkpoint",
+            logged[0].replace(str(tmp_path), "..."),
+            ended.code,
+        )
     )
 
 

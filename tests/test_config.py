@@ -86,8 +86,8 @@ def test_other_keys_are_refused(smoke):
 def test_counts_are_whole_and_positive(smoke, key, value):
     with smoke.ignore_type():
         smoke[key] = value
-    told = f"config.{key} must be an integer from 1 to 2147483647, got {value}"
-    with pytest.raises(UserError, match=told):
+    sentence = f"config.{key} must be an integer from 1 to 2147483647, got {value}"
+    with pytest.raises(UserError, match=sentence):
         config_lib.check(smoke)
 
 
@@ -115,10 +115,10 @@ def test_what_is_none_in_a_config_can_be_set_where_its_type_is_known(main, smoke
     config_lib.check_overrides(config, ["data.ignore"])
     assert config_lib.from_json(config_lib.to_json(config)).data.ignore is None
     for key in ("data.ignore=-1", "data.ignore=255"):
-        told = main(
+        ended = main(
             "summary", "--config=configs/unet_folder.py:smoke", f"--config.{key}"
         )
-        assert told.code == 0, told.stderr
+        assert ended.code == 0, ended.stderr
     smoke.data.extra = None
     with pytest.raises(UserError, match=r"config\.data\.extra is None .*placeholder"):
         config_lib.check_overrides(smoke, ["data.extra"])
@@ -203,7 +203,7 @@ DEEP = {"name": "unet", "num_classes": 2, "features": (4,) * 300, "padding": "SA
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         ({"loss": {"name": {}}}, r"config\.loss\.name is"),
         ({"task": {}}, r"config\.task is"),
@@ -221,11 +221,13 @@ DEEP = {"name": "unet", "num_classes": 2, "features": (4,) * 300, "padding": "SA
         ),
     ],
 )
-def test_values_of_another_type_than_their_key_are_one_sentence(smoke, change, told):
+def test_values_of_another_type_than_their_key_are_one_sentence(
+    smoke, change, sentence
+):
     from segjax.tasks.table import make_task
 
     config = ml_collections.ConfigDict(smoke.to_dict() | change)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=sentence):
         make_task(config)
 
 

@@ -288,7 +288,7 @@ def test_every_config_has_a_preset_of_seconds(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=identify)
-def test_every_config_tells_command_and_presets(path: Path) -> None:
+def test_every_config_states_command_and_presets(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(read(path))) or ""
     assert f"python -m segjax.main --config={identify(path)}" in docstring
     assert re.search(r"arXiv|doi", docstring)

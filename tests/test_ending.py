@@ -263,11 +263,11 @@ def test_the_first_ctrl_c_of_a_training_saves_and_leaves(
     assert process.returncode == 130
     assert "Traceback" not in stderr
     assert "again to stop at once" in stderr
-    said = json.loads(stdout)
-    assert said["interrupted"]
+    result = json.loads(stdout)
+    assert result["interrupted"]
     (about,) = checkpoint.abouts_on_disk(tmp_path)
-    assert about["step"] == said["step"] >= 2
-    assert about["parameters_sha256"] == said["parameters_sha256"]
+    assert about["step"] == result["step"] >= 2
+    assert about["parameters_sha256"] == result["parameters_sha256"]
 
 
 SECOND = """
@@ -374,7 +374,7 @@ def test_closed_streams_end_in_peace(shell, code, says, complains, tmp_path):
 
 
 @pytest.mark.parametrize("close", ["2>&-", "2>/dev/full"])
-def test_what_is_said_on_a_closed_stderr_costs_nothing(close):
+def test_what_is_written_to_a_closed_stderr_costs_nothing(close):
     code = (
         "import sys; from segjax import ending\n"
         "def work():\n"
@@ -572,7 +572,7 @@ def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "sentence"),
     [
         (UserError("a\x1b[2Jb"), r"a\x1b[2Jb"),
         (MemoryError(), "There is not enough memory. Wait."),
@@ -596,8 +596,8 @@ def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
         (ValueError("no such class"), None),
     ],
 )
-def test_errors_have_sentences_where_they_are_not_ours(error, said):
-    assert ending.sentence_for(error, lambda: "Wait.") == said
+def test_errors_have_sentences_where_they_are_not_ours(error, sentence):
+    assert ending.sentence_for(error, lambda: "Wait.") == sentence
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ def test_a_sentence_stays_on_its_line():
 
 
 def test_a_sentence_that_nobody_would_read_loses_its_middle():
-    told = str(UserError(f"a.json lists {'x' * 5000}. Remove it."))
-    assert len(told) <= LONGEST
-    assert told.startswith("a.json lists xxx")
-    assert told.endswith("xxx. Remove it.")
+    message = str(UserError(f"a.json lists {'x' * 5000}. Remove it."))
+    assert len(message) <= LONGEST
+    assert message.startswith("a.json lists xxx")
+    assert message.endswith("xxx. Remove it.")
     assert str(UserError("a" * LONGEST)) == "a" * LONGEST

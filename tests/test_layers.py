@@ -1,4 +1,4 @@
-"""Who may import whom: the drawing of CONTRIBUTING.md, read from the statements."""
+"""Who may import whom: the diagram of CONTRIBUTING.md, read from the statements."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PACKAGE = ROOT / "segjax"
 
 
 def order() -> dict[str, int]:
-    """The rooms of the drawing in CONTRIBUTING.md, and the line on which each stands."""
+    """The rooms of the diagram in CONTRIBUTING.md, and the line on which each stands."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    drawing = text.partition("```text\n")[2].partition("```")[0]
-    lines = [re.split(r" {2,}", line)[0] for line in drawing.splitlines()]
+    diagram = text.partition("```text\n")[2].partition("```")[0]
+    lines = [re.split(r" {2,}", line)[0] for line in diagram.splitlines()]
     return {room: i for i, line in enumerate(lines) for room in line.split(" | ")}
 
 

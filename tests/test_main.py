@@ -137,8 +137,8 @@ def test_predict_writes_what_was_asked_for(main, workdir, tmp_path):
         "b_overlay.png",
         manifest.NAME,
     }
-    said = "Wrote 2 label files, 2 files of probabilities, 2 overlays to "
-    assert tiled.stdout.splitlines()[-1] == f"{said}{tmp_path / 'tiled'}"
+    report = "Wrote 2 label files, 2 files of probabilities, 2 overlays to "
+    assert tiled.stdout.splitlines()[-1] == f"{report}{tmp_path / 'tiled'}"
     labels = [tifffile.imread(tmp_path / f / "a.tif") for f in ("whole", "tiled")]
     assert labels[0].shape == (3, 40, 50)
     assert (labels[0] != labels[1]).mean() < 1e-3
@@ -187,10 +187,12 @@ def test_prepare_exports_neither_into_its_data_nor_over_labels(main, tmp_path):
 
 def test_import_makes_a_folder_that_predicts(main, tmp_path):
     source = "torchvision/lraspp_mobilenet_v3_large"
-    draw = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))["state_dict"]
+    random_state_dict = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))[
+        "state_dict"
+    ]
     with np.load(TESTS / "golden/pretrained.npz") as arrays:
         shapes = json.loads(arrays[f"{source} shapes"].tobytes())
-    state = draw({name: tuple(shape) for name, shape in shapes.items()})
+    state = random_state_dict({name: tuple(shape) for name, shape in shapes.items()})
     safetensors.numpy.save_file(state, tmp_path / "weights.safetensors")
     run = f"--workdir={tmp_path / 'run'}"
     asked = ("import", f"--source={source}", run)

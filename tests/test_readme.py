@@ -159,7 +159,7 @@ def test_help_lists_verbs(start: str, patience: float) -> None:
         assert f"\n  {verb} " in shown
 
 
-def test_every_verb_and_preset_is_told() -> None:
+def test_every_verb_and_preset_is_documented() -> None:
     page = read(ROOT / "docs" / "command_line.md")
     for verb in VERBS:
         assert f"| `{verb}` |" in page
@@ -201,19 +201,19 @@ def test_paths_in_code_style_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", make_tables().PAGES, ids=name)
-def test_tables_are_what_the_script_draws(page: Path) -> None:
+def test_tables_are_what_the_script_writes(page: Path) -> None:
     assert make_tables().updated(page) == read(page), "run: python docs/make_tables.py"
 
 
-def test_a_measured_value_tells_hardware_and_date() -> None:
+def test_a_measured_value_states_hardware_and_date() -> None:
     tables = make_tables()
     results = tables.measured_results()
-    drawn = {
+    written = {
         "results": tables.result_table(results["results"]),
         "camvid": tables.camvid_table(results["camvid"]),
         "instances": tables.instance_table(results["instances"]),
     }
-    for table in drawn.values():
+    for table in written.values():
         head, _, *rows = table.splitlines()
         columns = [cell.strip() for cell in head.strip("|").split("|")]
         first = 1 if columns[0] == "system" else 2

@@ -9,30 +9,30 @@ from segjax import rle
 from segjax.errors import UserError
 
 
-def drawn_masks(count=6, size=(7, 9)):
+def random_masks(count=6, size=(7, 9)):
     rng = np.random.default_rng(3)
-    shares = np.linspace(0, 1, count)
-    return [rng.random(size) < share for share in shares]
+    fractions = np.linspace(0, 1, count)
+    return [rng.random(size) < fraction for fraction in fractions]
 
 
-MASKS = [*drawn_masks(), np.eye(5, dtype=bool), np.ones((3, 1), bool)]
+MASKS = [*random_masks(), np.eye(5, dtype=bool), np.ones((3, 1), bool)]
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=lambda m: f"{m.mean():.2f}")
 def test_what_is_encoded_is_decoded(mask):
-    told = rle.encode(mask)
-    assert told.counts.sum() == mask.size
-    assert told.area == mask.sum()
-    np.testing.assert_array_equal(rle.decode(told), mask)
-    again = rle.from_string(rle.to_string(told), told.size)
-    np.testing.assert_array_equal(again.counts, told.counts)
+    encoded = rle.encode(mask)
+    assert encoded.counts.sum() == mask.size
+    assert encoded.area == mask.sum()
+    np.testing.assert_array_equal(rle.decode(encoded), mask)
+    again = rle.from_string(rle.to_string(encoded), encoded.size)
+    np.testing.assert_array_equal(again.counts, encoded.counts)
     rows, columns = np.nonzero(mask)
     box = (
         [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
         if len(rows)
         else [0, 0, 0, 0]
     )
-    assert rle.boxes_of([told]).tolist() == [box]
+    assert rle.boxes_of([encoded]).tolist() == [box]
 
 
 def test_texts_of_cocos_own_tools_are_read_and_written(shared_data):
@@ -40,12 +40,12 @@ def test_texts_of_cocos_own_tools_are_read_and_written(shared_data):
     texts = [a["segmentation"] for a in json.loads(path.read_text())]
     assert len(texts) == 734
     for text in texts:
-        told = rle.from_string(text["counts"], tuple(text["size"]))
-        assert rle.to_string(told) == text["counts"]
+        encoded = rle.from_string(text["counts"], tuple(text["size"]))
+        assert rle.to_string(encoded) == text["counts"]
 
 
 def test_shared_pixels_are_counted_from_the_runs():
-    masks = drawn_masks()
+    masks = random_masks()
     found = rle.intersections(*2 * [[rle.encode(m) for m in masks]])
     wanted = [[(a & b).sum() for b in masks] for a in masks]
     np.testing.assert_array_equal(found, wanted)
@@ -54,16 +54,16 @@ def test_shared_pixels_are_counted_from_the_runs():
 
 def test_the_objects_of_a_label_image_are_told_apart():
     label = np.random.default_rng(0).integers(0, 4, (9, 11)) * 7
-    told = rle.encode_label(label)
-    assert len(told) == 3
-    for number, one in zip((7, 14, 21), told, strict=True):
+    encoded = rle.encode_label(label)
+    assert len(encoded) == 3
+    for number, one in zip((7, 14, 21), encoded, strict=True):
         np.testing.assert_array_equal(one.counts, rle.encode(label == number).counts)
     assert rle.encode_label(np.zeros((3, 4), np.uint16)) == ()
     assert len(rle.encode_label(np.full((3, 4), 300, np.uint16))) == 1
 
 
 def test_a_union_is_that_of_the_masks():
-    masks = drawn_masks()[:4]
+    masks = random_masks()[:4]
     joined = rle.union([rle.encode(m) for m in masks])
     np.testing.assert_array_equal(rle.decode(joined), np.any(masks, axis=0))
     beside = [rle.encode(np.array([[1, 0]])), rle.encode(np.array([[0, 1]]))]
@@ -104,7 +104,7 @@ def text_of(*numbers):
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "sentence"),
     [
         (lambda: rle.from_counts([3, 2], (2, 3)), "add up to 5 pixels.*2 x 3 has 6"),
         (lambda: rle.from_counts([-1, 7], (2, 3)), "hold -1; each must be at least 0"),
@@ -122,8 +122,8 @@ def text_of(*numbers):
         (lambda: rle.from_string(text_of(0, 3, 3, -4), (2, 3)), "hold -1"),
     ],
 )
-def test_runs_that_fit_no_image_are_refused(call, said):
-    with pytest.raises(UserError, match=said):
+def test_runs_that_fit_no_image_are_refused(call, sentence):
+    with pytest.raises(UserError, match=sentence):
         call()
 
 

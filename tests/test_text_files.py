@@ -28,7 +28,7 @@ def test_json_with_a_mark_and_in_utf_16_is_read():
     assert parse_json(b"\xef\xbb\xbf[]", "a") == []
 
 
-def test_a_pointer_of_git_is_said_to_be_one(tmp_path):
+def test_a_pointer_of_git_is_reported_as_one(tmp_path):
     raw = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
     for read in (decode_text, parse_json):
         with pytest.raises(
@@ -45,7 +45,7 @@ def test_the_marks_of_utf_32_are_not_taken_for_those_of_utf_16():
         decode_text(b"\xff\xfe\0\0abc", "a")
 
 
-def test_lines_are_read_or_told_to_be_unreadable(tmp_path):
+def test_lines_are_read_or_reported_as_unreadable(tmp_path):
     (tmp_path / "a.txt").write_bytes("a ä\r\nb\r\n".encode("utf-16"))
     assert read_lines(tmp_path / "a.txt") == ["a ä", "b"]
     with pytest.raises(UserError, match=r"b\.txt cannot be read \(No such file"):

@@ -47,7 +47,7 @@ class AlexNet(nn.Module):
       fully_convolutional: whether fc6 and fc7 run over the whole map; the stage `fc7`
         holds what they give.
       fc_features: channels of fc6 and fc7.
-      dropout_rate: share of activations dropped behind fc6 and fc7.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """

@@ -70,7 +70,7 @@ class GoogLeNet(nn.Module):
 
     Attributes:
       num_classes: classes of the classifier; None leaves it away.
-      norm: what stands in place of every bias, of the kind "batch"; None is nothing.
+      norm: what stands in place of every bias, of the kind "batch"; None for nothing.
       lrn: whether local response normalisation follows the first pooling and the third
         convolution.
       wide_kernel: side of the widest kernel of each block, 5 or 3.
@@ -82,7 +82,7 @@ class GoogLeNet(nn.Module):
       width: factor on all channels of the trunk, for small networks.
       output_stride: input pixels per output pixel of the last stage; 32.
       first_padding: rows of zeros that the first convolution adds on each side.
-      dropout_rate: share of the means that is dropped before the classifier.
+      dropout_rate: fraction of the means that is dropped before the classifier.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """

@@ -29,7 +29,7 @@ class Unit(nn.Module):
       kernel: side of the kernel, odd.
       stride: output pixels are this many input pixels apart.
       padding: rows of zeros on each side; None is half of the kernel.
-      norm: what stands in place of the bias; None is nothing.
+      norm: what stands in place of the bias; None for nothing.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """

@@ -58,7 +58,7 @@ class MobileNetV2(nn.Module):
       width: factor on the channels, which are rounded to multiples of 8.
       last_features: channels of the 1x1 convolution at the end, at least; None leaves
         it out, as DeepLab's release does.
-      dropout_rate: share of the means dropped before the classifier.
+      dropout_rate: fraction of the means dropped before the classifier.
       norm: what follows each convolution.
       dtype: dtype of the computation; the classifier's logits are always float32.
       param_dtype: dtype in which parameters are stored.

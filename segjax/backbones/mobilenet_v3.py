@@ -72,7 +72,7 @@ class MobileNetV3(nn.Module):
         map holds the strided one, pixel for pixel.
       width: factor on the channels, which are rounded to multiples of 8.
       classifier_features: channels between the two layers of the classifier.
-      dropout_rate: share of them dropped.
+      dropout_rate: fraction of them dropped.
       norm: what follows each convolution.
       dtype: dtype of the computation; the classifier's logits are always float32.
       param_dtype: dtype in which parameters are stored.

@@ -191,7 +191,7 @@ class ResNet(nn.Module):
         """
         last, plan, dilation = self.stride_on == "last", {}, 1
         for stage, count in enumerate(BLOCKS[self.depth], 2):
-            # The block from which on maps are coarser, and the stride that it leads to.
+            # The block from which maps are coarser, and the stride that it leads to.
             crossing, target = (count - 1, stage + 1) if last else (0, stage)
             units = []
             for i in range(count):

@@ -48,7 +48,7 @@ class VGG(nn.Module):
       num_classes: classes of the classifier fc8; None leaves it away.
       features: channels of each stack.
       norm: what follows each 3x3 convolution, of the kind "batch" (torchvision's
-        `vgg16_bn` has `Norm()`); None is nothing.
+        `vgg16_bn` has `Norm()`); None for nothing.
       output_stride: input pixels per output pixel of the last stage: 32, 16 or 8.
       first_padding: rows of zeros that conv1_1 adds on each side; FCN takes 100.
       padding: the same of all other 3x3 convolutions, 1 or 0; they add as many times
@@ -58,7 +58,7 @@ class VGG(nn.Module):
       fully_convolutional: whether fc6 and fc7 run over the whole map; the stage `fc7`
         holds what they give.
       fc_features: channels of fc6 and fc7.
-      dropout_rate: share of activations dropped behind fc6 and fc7.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """

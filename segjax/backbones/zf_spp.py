@@ -44,7 +44,7 @@ class ZFSPP(nn.Module):
         it there in one row and one column of the level of 2.
       output_stride: input pixels per output pixel of the last stage; 16.
       fc_features: channels of fc6 and fc7.
-      dropout_rate: share of activations dropped behind fc6 and fc7.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """

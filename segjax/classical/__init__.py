@@ -1,4 +1,4 @@
-"""What needs no network: thresholds and watersheds, to measure trained networks against."""
+"""Methods without a network: thresholds and watersheds, to measure trained networks against."""
 
 from segjax.lazy import exports
 

@@ -1,4 +1,4 @@
-"""What a verb prints for programs."""
+"""The result that a verb prints for programs."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __getattr__, __dir__ = exports(__name__)
 
 
 class _Entry(NamedTuple):
-    """What is known of a data set before its module is imported.
+    """Facts about a data set that are known before its module is imported.
 
     Attributes:
       module: where its function is.

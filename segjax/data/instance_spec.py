@@ -1,4 +1,4 @@
-"""What the objects of a data set are: their numbers in COCO's files, and their joints."""
+"""The objects of a data set: their numbers in COCO's files, and their joints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COCO_SIGMAS = (
     0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107,
     0.107, 0.087, 0.087, 0.089, 0.089,
 )  # fmt: skip
-"""How far people's clicks on the 17 points of COCO's persons spread, as shares of the
+"""How far people's clicks on the 17 points of COCO's persons spread, as fractions of the
 square root of the person's area (cocodataset.org, "Keypoint Evaluation")."""
 
 DEFAULT_SIGMA = 0.07
@@ -75,7 +75,7 @@ class KeypointSpec:
 
 @dataclass(frozen=True)
 class InstanceSpec:
-    """What a data set of objects says beyond the names of its classes.
+    """The description of a data set of objects, beyond the names of its classes.
 
     Attributes:
       category_ids: number of each class in COCO's files, from class 1 on.

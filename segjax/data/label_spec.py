@@ -1,4 +1,4 @@
-"""What the values in a label file mean: said once, printed at start, and checked."""
+"""The meaning of values in a label file: stated once, printed at start, and checked."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class LabelSpec:
           Class ids, uint8 `[H, W]`; `IGNORE_LABEL` where a pixel does not count.
 
         Raises:
-          UserError: a value that the spec does not know, or values that are no integers.
+          UserError: a value that the spec does not know, or values that are not integers.
         """
         if raw.dtype.kind not in "biu":
             raise UserError(

@@ -170,7 +170,7 @@ def stored_scale(method: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def require_normalization(method: str, channels: int | None = None) -> None:
-    """Checks a method by its name, and whether it can be of images of so many channels.
+    """Checks a method by its name, and whether it suits images of that number of channels.
 
     Raises:
       ValueError: it does not exist, or is for colours and the images have none.

@@ -116,7 +116,7 @@ def _step(
 
 @functools.cache
 def minimum_side(coarse: Path, targets: tuple[Path, ...], aligned: bool = True) -> int:
-    """The side of an image from which on every side is covered by its scores.
+    """The least side of an image from which every side is covered by its scores.
 
     Args:
       coarse: layers from the image to the coarsest map.

@@ -21,7 +21,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer does to one axis of its input.
+    """The geometry of one layer along one axis of its input.
 
     Pointwise layers need no mention. A crop is a layer of negative padding: taking 4
     pixels off both sides is `Layer("crop", padding=-4)`, and a crop that keeps what
@@ -87,7 +87,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What one output pixel sees, in input pixels.
+    """The receptive field of one output pixel, in input pixels.
 
     Attributes:
       size: input pixels from the first to the last that an output pixel depends on;

@@ -33,7 +33,7 @@ One tile of the 64-feature U-Net in float32 takes about 1.1 GB at this size.
 """
 
 SIDE_STEPS = 4
-"""Free tile sides are rounded up to so many strides, to compile fewer shapes."""
+"""Number of strides that free tile sides are rounded up to, to compile fewer shapes."""
 
 
 @dataclasses.dataclass(frozen=True)

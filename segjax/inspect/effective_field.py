@@ -1,4 +1,4 @@
-"""What an output pixel really sees, measured by its gradient with respect to the image.
+"""The effective field of an output pixel, measured by its gradient with respect to the image.
 
 Luo, Li, Urtasun, Zemel, NeurIPS 2016, arXiv 1701.04128: the receptive field that follows
 from the layers is an upper bound, of which the effective one fills the middle.
@@ -132,12 +132,12 @@ def seen_side(field: np.ndarray) -> int:
     return int(np.max(np.ptp(found, axis=0)) + 1) if len(found) else 0
 
 
-def central_side(field: np.ndarray, share: float = 0.95) -> int:
+def central_side(field: np.ndarray, fraction: float = 0.95) -> int:
     """The side of the square around the middle of the gradient that holds most of it.
 
     Args:
       field: `[H, W]`, not negative.
-      share: how much of the sum it has to hold, 0 to 1.
+      fraction: how much of the sum it has to hold, 0 to 1.
 
     Returns:
       Pixels, an odd number.
@@ -146,7 +146,7 @@ def central_side(field: np.ndarray, share: float = 0.95) -> int:
       ValueError: if the field is 0 everywhere.
 
     Example:
-      >>> central_side(np.eye(9), share=0.5)
+      >>> central_side(np.eye(9), fraction=0.5)
       5
     """
     total = field.sum(dtype=np.float64)
@@ -157,7 +157,7 @@ def central_side(field: np.ndarray, share: float = 0.95) -> int:
     column = round(float(field.sum(0, dtype=np.float64) @ columns / total))
     away = np.maximum(np.abs(rows - row)[:, None], np.abs(columns - column)[None])
     held = np.bincount(away.ravel(), field.ravel().astype(np.float64)).cumsum()
-    return 2 * int(np.searchsorted(held, share * total * (1 - 1e-9))) + 1
+    return 2 * int(np.searchsorted(held, fraction * total * (1 - 1e-9))) + 1
 
 
 def _not_training(module: nn.Module) -> dict[str, Any]:

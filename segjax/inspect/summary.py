@@ -1,4 +1,4 @@
-"""What a network is, without training it: layers, sizes, cost, receptive field."""
+"""The description of an untrained network: layers, sizes, cost, receptive field."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ RATES_STRIDE = 16
 """The output stride for which `rates` are given, as in the paper."""
 
 SCORE_INIT = normal(0.01)
-"""Initial weights of what gives the logits, as in the release."""
+"""Initial weights of the layer that gives the logits, as in the release."""
 
 
 def scaled_rates(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ class ASPP(nn.Module):
       features: channels of each branch and of the result.
       separable: whether the 3x3 branches are separable (Chen et al. 2018, arXiv
         1802.02611, section 3.1).
-      dropout_rate: share of the result dropped in training; 0.1 is the release's.
+      dropout_rate: fraction of the result dropped in training; 0.1 is the release's.
       norm: what follows each convolution.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.

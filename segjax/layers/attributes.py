@@ -83,5 +83,5 @@ def check_stage(name: str, value: str, backbone: nn.Module) -> None:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is an integer of at least 1; a bool is none."""
+    """Whether a value is an integer of at least 1; a bool is not."""
     return is_integer(value) and value >= 1

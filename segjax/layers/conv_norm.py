@@ -18,13 +18,13 @@ Activation = Callable[[Array], Array]
 
 
 def norm_options(module: Any) -> dict[str, Any]:
-    """What a module with norms hands on to the parts that have them.
+    """The options that a module with norms hands on to the parts that have them.
 
     Args:
       module: with the attributes `norm`, `dtype` and `param_dtype`.
 
     Returns:
-      Arguments of `ConvNorm`, and of what is made of it.
+      Arguments of `ConvNorm`, and of modules that are made of it.
     """
     return {
         "norm": module.norm,
@@ -44,7 +44,7 @@ class ConvNorm(nn.Module):
         whatever the dilation (the kernel's side has to be odd).
       dilation: spacing of the kernel's taps, in pixels.
       groups: groups of channels that do not see each other.
-      activation: what follows the norm; None is nothing.
+      activation: what follows the norm; None for nothing.
       norm: what follows the convolution; with None it has a bias instead.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.

@@ -24,7 +24,7 @@ class DenseCRF(nn.Module):
     Parameters: `appearance_weight` and `smoothness_weight`, numbers; `compatibility`,
     `[K]` or `[K, K]`, penalties that start as Potts; with `learn_widths` also
     `log_sigma_alpha`, `log_sigma_beta`, `log_sigma_gamma`. The loss reads the refined
-    logits as it reads those of any network, and gradients go on to what is below.
+    logits as it reads those of any network, and gradients flow on to the network.
 
     Source: Zheng et al., *Conditional Random Fields as Recurrent Neural Networks*, 2015,
     arXiv 1502.03240; widths and steps in training are theirs, the weights at the start

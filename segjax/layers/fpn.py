@@ -1,4 +1,4 @@
-"""Feature pyramid: maps of all strides with one number of channels, each with meaning.
+"""Feature pyramid: maps of all strides with one number of channels, all semantic.
 
 Lin, Dollár, Girshick, He, Hariharan, Belongie, CVPR 2017, arXiv 1612.03144, section 3.
 """
@@ -21,12 +21,12 @@ class FPN(nn.Module):
 
     The coarser sum is enlarged to the size of the finer map by copying pixels. A last
     map is every other pixel of the coarsest one: the level at which region proposals
-    are largest. Nothing is rectified.
+    are largest. There is no ReLU.
 
     Attributes:
       features: channels of every map.
       extra_level: whether the last map is added.
-      norm: what follows each convolution; None is nothing.
+      norm: what follows each convolution; None for nothing.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """

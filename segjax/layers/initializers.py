@@ -27,7 +27,7 @@ def he_normal(fan_in: int | None = None) -> Initializer:
         kernel `[kh, kw, C, F]`, the product of all axes but the last.
 
     Returns:
-      A function of key, shape and dtype, as Flax wants it.
+      A function of key, shape and dtype, as Flax expects it.
     """
 
     def init(key: Array, shape: tuple[int, ...], dtype: Dtype = np.float32) -> Array:
@@ -59,7 +59,7 @@ def normal(std: float) -> Initializer:
 
 
 def zeros() -> Initializer:
-    """Weights of 0, with which FCN begins its score layers.
+    """Zeros, with which FCN initialises its score layers.
 
     Returns:
       A function of key, shape and dtype.

@@ -24,7 +24,7 @@ def divisible(channels: float, divisor: int = 8) -> int:
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by what the means of all channels say.
+    """Scales each channel by a gate computed from the means of all channels.
 
     Hu, Shen, Sun, CVPR 2018, arXiv 1709.01507, with the hard sigmoid of MobileNet v3.
 
@@ -62,7 +62,7 @@ class InvertedResidual(nn.Module):
       stride: of the depthwise convolution.
       dilation: of the depthwise convolution.
       is_residual: whether the input is added.
-      squeezed: channels in the middle of the squeeze and excitation; None is without.
+      squeezed: channels in the middle of the squeeze and excitation; None for none.
       activation: after the first and the depthwise convolution; nothing follows the last.
       norm: what follows each convolution.
       dtype: dtype of the computation.

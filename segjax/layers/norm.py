@@ -15,21 +15,21 @@ KINDS = ("batch", "group")
 """How channels are normalised: over the batch, or in groups within each image."""
 
 BATCH = ("batch",)
-"""What networks allow whose logits depend on the pixels around alone."""
+"""Kinds for networks whose logits may depend on nearby pixels alone."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
     """How channels are normalised; networks and layers take one, or None for no norm.
 
-    In a config it is a group, and what is left out there is as the network has it:
+    In a config it is a group, whose missing keys keep the network's defaults:
 
         "backbone": {"name": "resnet", "norm": {"momentum": 0.95}}
 
     Attributes:
       kind: "batch" (Ioffe, Szegedy 2015, arXiv 1502.03167), or "group" (Wu, He 2018,
-        arXiv 1803.08494), which wants no batch.
-      momentum: share of the old running statistics that each step keeps; PyTorch's 0.1
+        arXiv 1803.08494), which needs no batch.
+      momentum: fraction of the old running statistics that each step keeps; PyTorch's 0.1
         is 0.9 here. Of the kind "batch".
       epsilon: added to the variance.
       frozen: whether the running statistics are used and kept in training, too; scale
@@ -108,7 +108,7 @@ class BatchNorm(nn.Module):
     are the same; the backward pass is written out.
 
     Attributes:
-      momentum: share of the old running statistics that each step keeps; PyTorch's
+      momentum: fraction of the old running statistics that each step keeps; PyTorch's
         0.1 is 0.9 here.
       epsilon: added to the variance.
       param_dtype: dtype in which scale and bias are stored.

@@ -25,8 +25,8 @@ class PyramidPooling(nn.Module):
     Bins are PyTorch's adaptive ones, as in the authors' second release (semseg). Where
     the bins divide the map's side they are those of the first release, in Caffe.
 
-    Batch normalisation of a single bin sees one value an image and channel, so training
-    wants more than one image a batch.
+    Batch normalisation of a single bin sees one value per image and channel, so training needs
+    more than one image per batch.
 
     Attributes:
       bins: bins along each side of each grid; the result holds the map, then the grids

@@ -25,7 +25,7 @@ class SeparableConvNorm(nn.Module):
       stride: output pixels are this many input pixels apart.
       padding: as in `ConvNorm`; None keeps the size at stride 1.
       dilation: spacing of the depthwise kernel's taps, in pixels.
-      activation: what follows both norms; None is nothing.
+      activation: what follows both norms; None for nothing.
       norm: what follows both convolutions.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.

@@ -19,7 +19,7 @@ _ARGUMENTS = """
 
 
 def with_auxiliary(loss: Loss) -> Loss:
-    """Adds to a loss of `logits` the same loss of what a network answers on the way.
+    """Adds to a loss of `logits` the same loss of a network's intermediate outputs.
 
     `loss(logits) + aux_weight loss(aux_logits) + sum_s side_weights[s] loss(side_logits[s])`:
     the auxiliary head of PSPNet (Zhao et al. 2017, arXiv 1612.01105, section 3.3, weight

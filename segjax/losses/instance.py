@@ -2,8 +2,8 @@
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870, section 3: the sum of the
 losses of proposals, of classes and boxes, of masks, and of keypoints. Every mean is over
-what was drawn in the whole batch, as in torchvision. Nothing drawn costs nothing, and
-its gradient is 0.
+what was sampled in the whole batch, as in torchvision. Where nothing was, the loss and
+its gradient are 0.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ def rpn_loss(
 ) -> tuple[Array, Array]:
     """Losses of region proposals: is there an object, and where.
 
-    Binary cross-entropy of the anchors that were drawn, and smooth L1 of the deltas of
-    the positive ones among them, both divided by the number drawn.
+    Binary cross-entropy of the anchors that were sampled, and smooth L1 of the deltas of
+    the positive ones among them, both divided by the number sampled.
 
     Args:
       logits: of an object at each anchor, `[..., N]`.
       deltas: `[..., N, 4]`.
       targets: deltas of the object that each anchor answers for, `[..., N, 4]`.
       positive: `[..., N]` bool.
-      weights: `[..., N]`, 1 for anchors that were drawn, else 0.
+      weights: `[..., N]`, 1 for anchors that were sampled, else 0.
       beta: of `smooth_l1`.
 
     Returns:
@@ -93,15 +93,15 @@ def box_loss(
 ) -> tuple[Array, Array]:
     """Losses of regions: of which class, and where exactly.
 
-    Cross-entropy of the regions that were drawn, and smooth L1 of the deltas that
-    belong to the class of the positive ones, both divided by the number drawn.
+    Cross-entropy of the regions that were sampled, and smooth L1 of the deltas that
+    belong to the class of the positive ones, both divided by the number sampled.
 
     Args:
       logits: of the classes of each region, `[..., S, K]`, background first.
       deltas: `[..., S, K, 4]`, or `[..., S, 1, 4]` if they are the same for all classes.
       classes: `[..., S]` int, 0 for background.
       targets: deltas of the object of each region, `[..., S, 4]`.
-      weights: `[..., S]`, 1 for regions that were drawn, else 0.
+      weights: `[..., S]`, 1 for regions that were sampled, else 0.
       beta: of `smooth_l1`.
 
     Returns:
@@ -128,7 +128,7 @@ def mask_loss(logits: Array, targets: Array, weights: Array) -> Array:
 
     Args:
       logits: of the class that the region has, `[..., M, m, m]`.
-      targets: shares of the object `[..., M, m, m]`, in [0, 1].
+      targets: fraction of each cell that the object covers, `[..., M, m, m]`, in [0, 1].
       weights: `[..., M]`, 1 for regions that are positive, else 0.
 
     Returns:
@@ -180,7 +180,7 @@ def mask_rcnn_loss(
         and `mask_targets` `[B, M, m, m]`, `mask_weights` `[B, M]`, and
         `keypoint_logits` `[B, M, s, s, P]`, `keypoint_cells`, `keypoint_valid`
         `[B, M, P]`.
-      batch: not looked at: the model has drawn and attached the targets.
+      batch: not used: the model has sampled and attached the targets.
       rpn_beta: of `smooth_l1`, for proposals.
       box_beta: of `smooth_l1`, for regions.
       rpn_weight: factor of both losses of proposals.

@@ -24,7 +24,7 @@ def lovasz_softmax(
     Berman, Triki, Blaschko, CVPR 2018, arXiv 1705.08790, equations 8 to 11. The error
     of a pixel for class c is `m = |[c is true] - p_c|`; the pixels are ranked by it, the
     worst first, and each weighs what it takes from the class's IoU when it joins those
-    before it. These weights are the gradient by m: the ranking itself has none.
+    before it. These weights are the gradient with respect to m; the ranking has none.
 
     A pixel of weight w is w equal pixels. Each step of the IoU is computed on its own
     and not as a difference of two IoUs, where float32 would lose most of it.
@@ -40,7 +40,7 @@ def lovasz_softmax(
       The loss in [0, 1], a float32 scalar.
 
     Raises:
-      ValueError: if classes is another word or names a class that there is not.
+      ValueError: if classes is another word or names a class that does not exist.
     """
     logits, label, counts = unpack(outputs, batch)
     images, num_classes = logits.shape[0], logits.shape[-1]
@@ -66,7 +66,7 @@ def lovasz_softmax(
 
 
 def jaccard_steps(error: Array, truth: Array, weight: Array) -> Array:
-    """What each pixel takes from the IoU of a class, as errors join from the worst on.
+    """The IoU that a class loses with each pixel, as errors join in order, the worst first.
 
     Args:
       error: how wrong each pixel is, `[N]`, from 0.
@@ -98,7 +98,7 @@ def jaccard_steps(error: Array, truth: Array, weight: Array) -> Array:
 
 
 def _chosen(classes: str | tuple[int, ...], num_classes: int) -> tuple[int, ...]:
-    """The numbers of the classes that are looked at."""
+    """The numbers of the classes that are averaged."""
     if classes in ("present", "all"):
         return tuple(range(num_classes))
     if (

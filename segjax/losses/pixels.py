@@ -1,4 +1,4 @@
-"""What losses of pixels share: which count, the score of the true class, class weights."""
+"""Parts that losses of pixels share: which count, the true class's score, class weights."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from segjax.losses.pixels import class_factors, reduce_pixels, select, unpack
 from segjax.types import Array
 
 _LEAST_MISS = 1e-7
-"""Under it `1 - p` is rounding; its powers below 1 have no finite slope at 0."""
+"""Below it `1 - p` is rounding; its powers below 1 have no finite slope at 0."""
 
 
 def cross_entropy(
@@ -36,7 +36,7 @@ def cross_entropy(
     Args:
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
-      class_weights: one factor a class, on top of the pixels' weights.
+      class_weights: one factor per class, on top of the pixels' weights.
       reduction: "mean", divided by the number of pixels that count (not by the sum of
         their weights, so that weights keep their meaning), or "sum".
 
@@ -70,7 +70,7 @@ def focal(
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
       gamma: at least 0; 0 is the cross-entropy.
-      class_weights: one factor a class, on top of the pixels' weights.
+      class_weights: one factor per class, on top of the pixels' weights.
       reduction: "mean", divided by the number of pixels that count, or "sum".
 
     Returns:
@@ -94,16 +94,16 @@ def hard_cross_entropy(
     outputs: Mapping[str, Array],
     batch: Mapping[str, Array],
     *,
-    share: float = 1 / 16,
+    fraction: float = 1 / 16,
     threshold: float | None = 0.7,
     minimum: int = 0,
     class_weights: tuple[float, ...] | None = None,
 ) -> Array:
     """Mean cross-entropy of the hard pixels of a batch: online hard example mining.
 
-    Shrivastava, Gupta, Girshick, CVPR 2016, arXiv 1604.03540, of pixels in the place of
+    Shrivastava, Gupta, Girshick, CVPR 2016, arXiv 1604.03540, for pixels instead of
     regions. A pixel is hard if the probability of its true class is below `threshold`,
-    or if it is one of the hardest: the `share` of those that count, and at least
+    or if it is one of the hardest: the `fraction` of those that count, and at least
     `minimum` of them. The defaults are those of BiSeNet (Yu et al. 2018, arXiv
     1808.00897); `threshold=None` takes the hardest alone. Which pixels are
     hard is decided over the whole batch, by probability alone, and has no gradient;
@@ -112,10 +112,10 @@ def hard_cross_entropy(
     Args:
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
-      share: of the pixels that count, in [0, 1], rounded up.
+      fraction: of the pixels that count, in [0, 1], rounded up.
       threshold: probability in (0, 1], or None.
       minimum: pixels of the batch.
-      class_weights: one factor a class, on top of the pixels' weights.
+      class_weights: one factor per class, on top of the pixels' weights.
 
     Returns:
       The loss, a float32 scalar.
@@ -123,11 +123,11 @@ def hard_cross_entropy(
     Raises:
       ValueError: if an argument is out of its range, or nothing would be hard.
     """
-    _check_hard(share, threshold, minimum)
+    _check_hard(fraction, threshold, minimum)
     logits, label, counts = unpack(outputs, batch)
     loss = -select(jax.nn.log_softmax(logits), label)
     hardness = lax.stop_gradient(jnp.where(counts, loss, -1.0))
-    hardest = jnp.maximum(jnp.ceil(share * counts.sum()).astype(jnp.int32), minimum)
+    hardest = jnp.maximum(jnp.ceil(fraction * counts.sum()).astype(jnp.int32), minimum)
     ranked = jnp.sort(hardness.ravel(), descending=True)
     limit = ranked[jnp.clip(hardest, 1, ranked.size) - 1]
     hard = counts & (hardness >= limit) & (hardest > 0)
@@ -137,16 +137,16 @@ def hard_cross_entropy(
     return reduce_pixels(loss * batch["weight"], hard, "mean")
 
 
-def _check_hard(share: float, threshold: float | None, minimum: int) -> None:
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must be in [0, 1], got {share}")
+def _check_hard(fraction: float, threshold: float | None, minimum: int) -> None:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must be in [0, 1], got {fraction}")
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"threshold must be in (0, 1], or None, got {threshold}")
     if type(minimum) is not int or minimum < 0:
         raise ValueError(f"minimum is a number of pixels, at least 0, got {minimum!r}")
-    if threshold is None and not share and not minimum:
+    if threshold is None and not fraction and not minimum:
         raise ValueError(
-            "share must be above 0 where threshold is None and minimum is 0: no pixel "
+            "fraction must be above 0 where threshold is None and minimum is 0: no pixel "
             "would be hard"
         )
 
@@ -166,7 +166,7 @@ def dice(
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
       smoothing: added to numerator and denominator, in pixels; a class that is neither
-        there nor predicted then costs nothing.
+        present nor predicted then costs nothing.
 
     Returns:
       The loss in [0, 1], a float32 scalar.
@@ -191,7 +191,7 @@ def jaccard(
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
       smoothing: added to numerator and denominator, in pixels; a class that is neither
-        there nor predicted then costs nothing.
+        present nor predicted then costs nothing.
 
     Returns:
       The loss in [0, 1], a float32 scalar.

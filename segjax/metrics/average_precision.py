@@ -39,7 +39,7 @@ Objects = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Scores:
-    """What `AveragePrecision` has measured.
+    """The result of `AveragePrecision`.
 
     Attributes:
       stats: COCO's numbers by name: AP, AP50, AP75, AP_small, AP_medium, AP_large, AR_1,
@@ -245,7 +245,7 @@ class AveragePrecision:
 
 
 def _areas(objects: Objects, known: Mapping[str, Any]) -> np.ndarray:
-    """Areas of objects, from what tells most about them."""
+    """Areas of objects, from the most precise source there is."""
     if "areas" in objects:
         return np.asarray(objects["areas"], np.float64)
     if "masks" in known:

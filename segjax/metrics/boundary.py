@@ -17,7 +17,7 @@ from segjax.metrics.confusion import semantic_metrics
 from segjax.types import IGNORE_LABEL
 
 TOLERANCE = 0.0075
-"""Share of the image's diagonal by which a boundary may be off."""
+"""Fraction of the image's diagonal by which a boundary may be off."""
 
 _ROUNDING = 1e-9
 """By which a distance that is computed may exceed the one that is meant."""
@@ -37,8 +37,8 @@ def boundary_counts(
     segmentation?), as SegNet reports it (Badrinarayanan et al. 2017, arXiv 1511.00561,
     section 4.2). The boundary of a class is made of its pixels that touch, by an edge,
     a pixel of another class; the rim of the image and ignored pixels make none.
-    Precision is the share of the predicted boundary that lies within the tolerance of
-    the true one, recall the share of the true one within that of the predicted. Their
+    Precision is the fraction of the predicted boundary that lies within the tolerance of
+    the true one, recall the fraction of the true one within that of the predicted. Their
     harmonic mean is averaged over the classes in the image's truth: a class that is
     not predicted counts 0, one that fills truth and prediction alike has no boundary
     and does not count.
@@ -51,7 +51,7 @@ def boundary_counts(
       label: true class of each pixel, integers `[H, W]`.
       prediction: class given to each pixel, integers `[H, W]`.
       num_classes: number of classes, K.
-      tolerance: distance, as a share of the image's diagonal in pixels.
+      tolerance: distance, as a fraction of the image's diagonal in pixels.
       ignore_label: label of pixels that do not count.
 
     Returns:
@@ -234,7 +234,7 @@ def _edges(classes: np.ndarray, counted: np.ndarray) -> np.ndarray:
 
 
 def _near(points: np.ndarray, others: np.ndarray, reach: float) -> float:
-    """Share of points `[N, 2]` with one of the others at most `reach` away."""
+    """Fraction of points `[N, 2]` with one of the others at most `reach` away."""
     if not len(points) or not len(others):
         return 0.0
     bound = reach + _ROUNDING

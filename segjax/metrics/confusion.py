@@ -181,7 +181,7 @@ def semantic_metrics(
 def without_nan(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Replaces NaN, which JSON does not know, by None, which it writes as null.
 
-    Values that are no floats stay as they are.
+    Values that are not floats stay as they are.
 
     Example:
       >>> without_nan({"iou/cell": 0.5, "iou/membrane": float("nan")})

@@ -16,7 +16,7 @@ LOWER_IS_BETTER = frozenset(
 NEITHER = frozenset(
     {"classes_absent", "sections", "rand_threshold", "warping_threshold"}
 )
-"""What is reported beside the metrics and says nothing of how good a network is."""
+"""Names reported beside the metrics that say nothing of how good a network is."""
 
 
 def score(metrics: Mapping[str, float | None], name: str) -> float:

@@ -38,11 +38,11 @@ EM_COLUMNS = (
     "rand_recall",
     "warping_error",
 )
-"""What a row of `em_metrics` holds; every column may be added up over sections."""
+"""The columns of a row of `em_metrics`; each may be added up over sections."""
 
 
 def pixel_error(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Share of pixels on which two maps disagree.
+    """Fraction of pixels on which two maps disagree.
 
     Arganda-Carreras et al. 2015 (Frontiers in Neuroanatomy 9:142): the
     squared distance of two binary maps, over the number of pixels.

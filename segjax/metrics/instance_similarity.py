@@ -2,7 +2,7 @@
 
 Each function gives a matrix `[D, G]` in [0, 1] of D detections and G objects of the truth.
 Where an object is a crowd, a region of many that are not told apart, the overlap is the
-share of the detection that lies in it, as COCO has it.
+fraction of the detection that lies in it, as COCO has it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from segjax.rle import Rle, boxes_of, decode, encode, intersections
 
-BOUNDARY_SHARE = 0.02
-"""Width of a mask's boundary as a share of the image's diagonal."""
+BOUNDARY_FRACTION = 0.02
+"""Width of a mask's boundary as a fraction of the image's diagonal."""
 
 
 def box_overlap(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> np.ndarray:
@@ -73,18 +73,18 @@ def boundary_overlap(
     return np.minimum(whole, mask_overlap(mine, theirs, crowd))
 
 
-def boundary(rle: Rle, share: float = BOUNDARY_SHARE) -> Rle:
+def boundary(rle: Rle, fraction: float = BOUNDARY_FRACTION) -> Rle:
     """The pixels of a mask that are near what is not in it.
 
     Args:
       rle: the mask; beyond the image nothing is in it.
-      share: width of the boundary as a share of the image's diagonal, at least a pixel.
+      fraction: width of the boundary as a fraction of the image's diagonal, at least a pixel.
 
     Returns:
       The mask of these pixels: those with a pixel outside of the mask in the square of
       `2 * width + 1` pixels around them.
     """
-    width = max(round(share * math.hypot(*rle.size)), 1)
+    width = max(round(fraction * math.hypot(*rle.size)), 1)
     top, left, bottom, right = boxes_of([rle])[0].astype(int)
     window = np.pad(decode(rle)[top:bottom, left:right], 1)
     if not window.any():
@@ -113,7 +113,7 @@ def keypoint_similarity(
       truth: `[G, P, 3]`, `(y, x, visibility)`; 0 is not labelled.
       boxes: of the truth `[G, 4]`.
       areas: of the truth `[G]`, pixels.
-      sigmas: spread of each point as a share of the root of the area.
+      sigmas: spread of each point as a fraction of the root of the area.
 
     Returns:
       float64 `[D, G]` in [0, 1].

@@ -16,11 +16,11 @@ _NEIGHBOURS = tuple(
 
 
 def warping_error(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Share of pixels on which a prediction differs from the truth in its topology.
+    """Fraction of pixels on which a prediction differs from the truth in its topology.
 
     Jain et al. 2010 (Boundary Learning by Optimization with Topological Constraints,
     CVPR, doi 10.1109/CVPR.2010.5539950); Arganda-Carreras et al. 2015. The truth is warped
-    towards the prediction by `warp`; the error is the share of pixels
+    towards the prediction by `warp`; the error is the fraction of pixels
     that still differ. A membrane that is thicker, thinner, or lies beside the true one
     costs nothing; a gap in it (a merger), a membrane too many (a split), an invented or a
     lost cell do. Only pixels that differ are ever flipped, as in the sources, so

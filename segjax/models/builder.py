@@ -20,9 +20,9 @@ from segjax.models.groups import merge, with_values
 BACKBONE = "backbone"
 """The key of config.model that is a group itself: a name of `BACKBONES`, arguments."""
 NETWORK = "network"
-"""The key of a model around another: a name of `MODELS`, arguments but the classes."""
+"""The key of a model around another: a name of `MODELS`, its arguments except `num_classes`."""
 CRF = "crf"
-"""The key of a model with a CRF: arguments of `DenseCRF` but the classes."""
+"""The key of a model with a CRF: arguments of `DenseCRF` except `num_classes`."""
 SCALE, OFFSET = "image_scale", "image_offset"
 """Arguments of models that undo the normalisation of their images."""
 

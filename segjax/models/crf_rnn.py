@@ -25,9 +25,9 @@ class CRFRNN(nn.Module):
     """A network whose logits a CRF refines, trained end to end.
 
     The paper's own is `CRFRNN(21, FCN(21, skips=("stage4", "stage3")), DenseCRF(21,
-    compatibility="full"))`, which has 443 parameters more than the FCN-8s: two weights
-    and the compatibility of 21 labels. The authors give each label a weight in each
-    kernel besides; their product with the compatibility is what counts.
+    compatibility="full"))`, which has 443 more parameters than the FCN-8s: two weights
+    and the compatibility of 21 labels. The authors also give each label a weight in
+    each kernel; only the product with the compatibility matters.
 
     The kernels compare colours on a scale of 0 to 255, and the network is given a
     normalised image, so its normalisation is undone here: `image * image_scale +
@@ -82,7 +82,7 @@ class CRFRNN(nn.Module):
     def __call__(self, image: Array, *, train: bool) -> Outputs:
         """Maps an image `[B, H, W, C]` to refined logits `[B, H, W, K]`.
 
-        What else the network gives in training, such as `aux_logits`, is passed on.
+        Other outputs of the network in training, such as `aux_logits`, are passed on.
 
         Raises:
           ValueError: if the network does not take the size, or scale and offset are
@@ -112,7 +112,7 @@ class CRFRNN(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """That of the network, but without tiles, and from two pixels a side on."""
+        """That of the network, but without tiles, and with sides of at least two pixels."""
         network: Any = self.network
         geometry: Geometry = network.geometry
         return dataclasses.replace(

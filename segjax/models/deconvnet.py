@@ -53,7 +53,7 @@ class FullyConnectedTranspose(nn.Module):
 
 
 def _sum_moved(maps: Array, *, axis: int) -> Array:
-    """InstanceMetrics maps `[taps, ...]`, of which map t is moved by t pixels along an axis."""
+    """Sums maps `[taps, ...]`, of which map t is moved by t pixels along an axis."""
     taps = maps.shape[0]
     rest = [(0, 0)] * (maps.ndim - 2 - axis)
 
@@ -70,8 +70,8 @@ class DeconvNet(nn.Module):
     """Convolutions, pooling, unpooling with the same indices, convolutions.
 
     The paper's own: `DeconvNet(num_classes=21)`, 251,805,653 parameters for RGB. The
-    transposed convolutions 3x3 of the release are convolutions with the kernel turned
-    about, and are written as such. Larger images give fc6 and fc7 more than one
+    transposed convolutions 3x3 of the release are convolutions with the kernel
+    flipped, and are written as such. Larger images give fc6 and fc7 more than one
     position; then each sees a crop of 224x224, and their windows add up. The shifts of
     batch normalisation start at 0 (0.001 in the release).
 

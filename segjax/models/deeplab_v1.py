@@ -1,8 +1,8 @@
 """DeepLab v1: VGG-16 at output stride 8, its fully connected layer dilated.
 
-Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062; what the paper
-leaves open is that of the authors' definitions of DeepLab-LargeFOV. The paper goes on
-with a fully connected conditional random field, which is not part of the network.
+Chen, Papandreou, Kokkinos, Murphy, Yuille, ICLR 2015, arXiv 1412.7062; details
+that the paper leaves open follow the authors' definitions of DeepLab-LargeFOV. The paper
+adds a fully connected conditional random field, which is not part of the network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from segjax.ops.resizing.resize import resize_bilinear
 from segjax.types import Array, Dtype, Outputs
 
 SIDE_STAGES = ("stage1", "stage2", "stage3", "stage4")
-"""What the multi-scale form reads besides the image: the first four poolings."""
+"""Stages that the multi-scale form reads besides the image: the first four poolings."""
 
 SIDE_FEATURES = 128
 
@@ -49,7 +49,7 @@ class DeepLabV1(nn.Module):
       average_pool: whether a 3x3 average pooling of stride 1 precedes fc6 (pool5a).
       multi_scale: whether the image and the first four poolings are seen, too, each
         through two convolutions of 128 channels, beside fc7 (the paper's MSc).
-      dropout_rate: share of activations dropped behind fc6 and fc7, and in MSc.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7, and in MSc.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """

@@ -1,7 +1,7 @@
 """DeepLab v2: atrous spatial pyramid pooling as a sum, on VGG-16 and ResNet-101.
 
-Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915; what the paper
-leaves open is that of the authors' definitions. The paper goes on with a fully connected
+Chen, Papandreou, Kokkinos, Murphy, Yuille, TPAMI 2017, arXiv 1606.00915; details
+that the paper leaves open follow the authors' definitions. The paper adds a fully connected
 conditional random field, which is not part of the network.
 """
 
@@ -25,7 +25,7 @@ from segjax.types import Array, Dtype, Outputs
 
 HE_NORMAL = he_normal()
 MOST_STEPS = 16
-"""Strides within which a side is looked for that all scales divide."""
+"""Strides within which to search for a side that all scales divide."""
 
 
 class Branch(nn.Module):
@@ -35,7 +35,7 @@ class Branch(nn.Module):
       num_classes: channels of the scores, K.
       rate: spacing of the taps, in pixels of the map.
       fc_features: channels of fc6 and fc7 before the scores; None scores directly.
-      dropout_rate: share of activations dropped behind fc6 and fc7.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -103,7 +103,7 @@ class DeepLabV2(nn.Module):
         (ResNet-101).
       scales: factors by which the image is resized; the scores of all are fused by
         their maximum. In training those of each scale are `side_logits`.
-      dropout_rate: share of activations dropped behind fc6 and fc7.
+      dropout_rate: fraction of activations dropped behind fc6 and fc7.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
     """

@@ -33,10 +33,11 @@ class DeepLabV3(nn.Module):
     The paper's own: `ResNet(depth=101, output_stride=16, multi_grid=(1, 2, 4),
     stride_on="last")`, 58,040,661 parameters for 21 classes, evaluated with the same
     weights at `output_stride=8`. The blocks of its last stage have rates 2, 4, 8 (and 4,
-    8, 16); with `stride_on="3x3"`, which torchvision's weights want, the first block
-    keeps the rate of the stage before: 1, 4, 8 (and 2, 8, 16). torchvision's `deeplabv3_resnet50`: output stride 8, no
-    multi-grid, `refine=True`, `align_corners=False`, `dropout_rate=0.5`, and
-    `aux_stage="stage4"` where it was trained with the auxiliary loss.
+    8, 16); with `stride_on="3x3"`, which torchvision's weights need, the first block
+    keeps the rate of the stage before: 1, 4, 8 (and 2, 8, 16). torchvision's
+    `deeplabv3_resnet50`: output stride 8, no multi-grid, `refine=True`,
+    `align_corners=False`, `dropout_rate=0.5`, and `aux_stage="stage4"` where it was
+    trained with the auxiliary loss.
 
     Attributes:
       num_classes: channels of the logits, K.
@@ -48,7 +49,7 @@ class DeepLabV3(nn.Module):
       refine: whether a 3x3 convolution follows ASPP, as in torchvision.
       aux_stage: where given, the map that an auxiliary classifier reads in training.
       align_corners: how the logits are interpolated.
-      dropout_rate: share of ASPP's result dropped in training.
+      dropout_rate: fraction of ASPP's result dropped in training.
       norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
@@ -121,7 +122,7 @@ class DeepLabV3(nn.Module):
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions, up to the logits at the image's size.
 
-        The branch of image-level features, which sees everything, is left aside.
+        The branch of image-level features, which sees everything, is left out.
         Interpolation is written for sides of one more than a multiple of the output
         stride.
         """

@@ -51,7 +51,7 @@ class DeepLabV3Plus(nn.Module):
       decoder_features: channels of each 3x3 convolution of the decoder.
       separable: whether the 3x3 convolutions of ASPP and decoder are separable.
       align_corners: how maps are interpolated.
-      dropout_rate: share of ASPP's result dropped in training.
+      dropout_rate: fraction of ASPP's result dropped in training.
       norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
@@ -126,7 +126,7 @@ class DeepLabV3Plus(nn.Module):
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions, up to the logits at the image's size.
 
-        The branch of image-level features, which sees everything, is left aside.
+        The branch of image-level features, which sees everything, is left out.
         Interpolation is written for sides of one more than a multiple of the output
         stride.
         """

@@ -1,7 +1,7 @@
 """Multi-scale context aggregation by dilated convolutions: front end and context module.
 
-Yu & Koltun, ICLR 2016, arXiv 1511.07122; what the paper leaves open is that of the
-authors' release (Dilation7, 8 and 10). The convolutions of the front end are not padded:
+Yu & Koltun, ICLR 2016, arXiv 1511.07122; details that the paper leaves open follow
+the authors' release (Dilation7, 8 and 10). The convolutions of the front end are not padded:
 the image is, by 186 mirrored pixels on each side, which prediction does by itself.
 """
 
@@ -31,21 +31,21 @@ WIDTHS = {"basic": (1, 1, 1, 1, 1, 1, 1), "large": (2, 2, 4, 8, 16, 32, 32)}
 PADDINGS = ("first", "each")
 UPSAMPLING = ("fixed", "learned")
 NOISE = 0.01
-"""Standard deviation of what the identity's zeros are replaced by, in a wide layer."""
+"""Standard deviation of the noise that replaces the identity's zeros, in a wide layer."""
 
 
 def identity(num_classes: int) -> Initializer:
-    """Kernels that pass on what they get, group by group (equations 4 and 5).
+    """Kernels that pass their input on, group by group (equations 4 and 5).
 
-    Maps belong to the classes in turn, in equal shares. An output map starts as the mean
-    of the input maps of its class, times what keeps the sum over a class; where a class
+    Maps belong to the classes in turn, in equal parts. An output map starts as the mean
+    of the input maps of its class, scaled to keep the sum over a class; where a class
     has several maps, noise tells them apart.
 
     Args:
       num_classes: groups of maps, C; it divides the channels before and after.
 
     Returns:
-      A function of key, shape `[kh, kw, C_in, C_out]` and dtype, as Flax wants it.
+      A function of key, shape `[kh, kw, C_in, C_out]` and dtype, as Flax expects it.
     """
 
     def init(key: Array, shape: tuple[int, ...], dtype: Dtype = np.float32) -> Array:
@@ -67,7 +67,7 @@ def identity(num_classes: int) -> Initializer:
 
 
 class Context(nn.Module):
-    """3x3 convolutions whose dilation grows, so that scores see each other from afar.
+    """3x3 convolutions whose dilation grows, so that distant scores see each other.
 
     Attributes:
       num_classes: channels before and after, C.
@@ -143,7 +143,7 @@ class DilatedNet(nn.Module):
     Attributes:
       num_classes: channels of the logits, K.
       backbone: image -> named maps, of which "fc7" is used.
-      context: width of the context module, "basic" or "large"; None is none.
+      context: width of the context module, "basic" or "large"; None for none.
       dilations: of its 3x3 convolutions.
       context_padding: "each" or "first", see `Context`.
       upsampling: "fixed", bilinear, or "learned": a transposed convolution of each class
@@ -249,7 +249,7 @@ class DilatedNet(nn.Module):
 
 @functools.cache
 def _geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
-    """Looked for once for each network: a model asks each time that it is traced."""
+    """Searched for once per network: a model asks each time that it is traced."""
     minimum = next(n for n in range(1, 4096) if _is_accepted(layers, n))
     margin = (minimum - output_size(layers, minimum)) // 2
     first, last = input_window(layers, 0, stride)
@@ -259,7 +259,7 @@ def _geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
 
 
 def _is_accepted(layers: tuple[Layer, ...], side: int) -> bool:
-    """Whether something is left of the image, and every pooled size is even."""
+    """Whether any of the image remains, and every pooled size is even."""
     for layer in layers:
         if layer.operation == "pool" and side % 2:
             return False

@@ -38,8 +38,8 @@ class FCN(nn.Module):
     fully_convolutional=True)` and for 21 classes: FCN-32s has 134,346,581 parameters,
     FCN-16s with `skips=("stage4",)` 134,357,354, FCN-8s with `skips=("stage4",
     "stage3")` 134,362,751. The three share the names of their parameters, so that one
-    starts the next; score layers start at zero, so that it starts where the other ended.
-    FCN-8s at once adds `skip_scales=(0.01, 0.0001)`.
+    can initialise the next; score layers start at zero, so that it starts where the other ended.
+    FCN-8s trained all at once adds `skip_scales=(0.01, 0.0001)`.
 
     FCN-AlexNet stands on `AlexNet(first_padding=100, fully_convolutional=True)`,
     FCN-GoogLeNet on `GoogLeNet(first_padding=100)` with a dropout of 0.4; it has no
@@ -54,13 +54,13 @@ class FCN(nn.Module):
       backbone: image -> named maps; the map "fc7" is scored if the backbone is fully
         convolutional, else "stage5".
       skips: finer maps whose scores are added, from coarse to fine.
-      skip_scales: what each of them is multiplied by before it is scored; empty is 1.
+      skip_scales: factor of each of them before it is scored; empty for 1.
       upsampling: "fixed" is bilinear by transposed convolutions, as released; "paper"
         learns all of them but the last, "learned" all; "resize" interpolates to the
         size that is needed (corners not aligned), as torchvision.
       head: "score" is one 1x1 convolution; "conv" puts a 3x3 one before it, with a
         quarter of the channels, batch normalisation and a ReLU.
-      dropout_rate: share of activations dropped before the scores. VGG and AlexNet have
+      dropout_rate: fraction of activations dropped before the scores. VGG and AlexNet have
         their own dropout behind fc6 and fc7.
       zero_scores: whether score layers start at zero; else as other convolutions do.
       aux_stage: where given, the map that an auxiliary classifier reads in training.
@@ -217,7 +217,7 @@ class FCN(nn.Module):
 
     @property
     def geometry(self) -> Geometry:
-        """Every size from the smallest one on is accepted."""
+        """Every size of at least the smallest one is accepted."""
         coarse, targets = self._paths
         stride = int(receptive_field(coarse).stride)
         minimum = minimum_side(coarse, targets, self.upsampling != "resize")

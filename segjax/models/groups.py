@@ -1,7 +1,7 @@
 """Groups of a network's config that have no name, and the values that they become.
 
-Such a group is the arguments of one dataclass; what it leaves out is as the network that it
-belongs to has it.
+Such a group holds the arguments of one dataclass; those that it leaves out keep the defaults
+of its network.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class LRASPP(nn.Module):
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions, up to the logits at the image's size.
 
-        The mean, which sees everything, is left aside. Interpolation is written for
+        The mean, which sees everything, is left out. Interpolation is written for
         aligned corners and sides of one more than a multiple of the output stride.
         """
         low = self.backbone.layers(self.low_level_stage)

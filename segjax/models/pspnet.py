@@ -1,4 +1,4 @@
-"""PSPNet: a dilated ResNet, and what its last map holds in parts of the whole scene.
+"""PSPNet: a dilated ResNet, and its last map pooled over parts of the whole scene.
 
 Zhao, Shi, Qi, Wang, Jia, CVPR 2017, "Pyramid scene parsing network", arXiv 1612.01105;
 details that the paper leaves open are those of the authors' two releases, in Caffe
@@ -28,7 +28,7 @@ class PSPNet(nn.Module):
     The paper's own, for 150 classes: 46,782,550 parameters, and 49,180,908 with the
     auxiliary classifier, on `ResNet(depth=50, output_stride=8, stem="deep",
     stem_pool="ceil", stride_on="1x1", dilate_first_block=True)`. The release in PyTorch
-    differs by `stem_pool="floor"` and `stride_on="3x3"`.
+    differs in `stem_pool="floor"` and `stride_on="3x3"`.
 
     Sides of one more than a multiple of the output stride, such as 473 and 713, are
     resized pixel on pixel; at those two, the bins also divide the map's side.
@@ -41,9 +41,9 @@ class PSPNet(nn.Module):
       pooling: "average" or "max", of each bin.
       reduce: whether each grid is reduced to `1 / len(bins)` of the map's channels.
       features: channels of the convolution that reads map and pyramid.
-      aux_stage: the map that the auxiliary classifier reads in training; None is none.
+      aux_stage: the map that the auxiliary classifier reads in training; None for none.
       align_corners: how grids and logits are interpolated.
-      dropout_rate: share dropped in training before each of the two classifiers.
+      dropout_rate: fraction dropped in training before each of the two classifiers.
       norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.
@@ -119,7 +119,7 @@ class PSPNet(nn.Module):
     def layers(self) -> tuple[Layer, ...]:
         """The longest path of convolutions, up to the logits at the image's size.
 
-        The pyramid, which sees everything, is left aside. Interpolation is written for
+        The pyramid, which sees everything, is left out. Interpolation is written for
         sides of one more than a multiple of the output stride.
         """
         path = [*prefixed("backbone", self.backbone.layers("stage5"))]

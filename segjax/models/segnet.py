@@ -21,7 +21,7 @@ from segjax.layers.unpool import pool, unpool
 from segjax.types import Array, Dtype, Outputs
 
 FIRST_DROPOUT = 3
-"""Level from which on Bayesian SegNet drops activations."""
+"""The first level at which Bayesian SegNet drops activations."""
 
 
 class SegNet(nn.Module):
@@ -35,8 +35,8 @@ class SegNet(nn.Module):
       num_classes: channels of the logits, K.
       features: channels of each level, from full resolution down.
       depths: convolutions of each level.
-      dropout_rate: share of activations dropped behind the encoders and decoders from
-        level 3 on; 0.5 is Bayesian SegNet.
+      dropout_rate: fraction of activations dropped behind the encoders and decoders from
+        level 3 onwards; 0.5 is Bayesian SegNet.
       sample: whether dropout acts in evaluation, too: then each pass with another key
         "dropout" is one sample of Bayesian SegNet.
       norm: what follows each convolution, of the kind "batch". The authors measure the
@@ -110,7 +110,7 @@ class SegNet(nn.Module):
         return nn.relu(normalize(x, self.norm, train=train, **types))
 
     def _dropout(self, x: Array, level: int, name: str, train: bool) -> Array:
-        """Drops activations from level 3 on."""
+        """Drops activations from level 3 onwards."""
         if level < FIRST_DROPOUT:
             return x
         acts = train or self.sample

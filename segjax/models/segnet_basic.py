@@ -34,17 +34,17 @@ UP_KERNEL = 8
 """Side of the kernels that learn to enlarge by 2."""
 
 FIRST_DROPOUT = 3
-"""Level from which on Bayesian SegNet-Basic drops activations."""
+"""The first level at which Bayesian SegNet-Basic drops activations."""
 
 
 class Decoder(NamedTuple):
-    """What a row of table 1 does to go from one resolution to the next.
+    """The way from one resolution to the next in a row of table 1.
 
     Attributes:
       upsampling: "indices" (unpooling, then a convolution), "learned" (a transposed
         convolution) or "bilinear" (fixed).
       adds: whether the encoder's map is added.
-      reduces: whether all maps are reduced to one channel a class before.
+      reduces: whether all maps are reduced to one channel per class before.
       single_channel: whether the convolution sees each channel by itself.
     """
 
@@ -113,8 +113,8 @@ class SegNetBasic(nn.Module):
       num_classes: channels of the logits, K.
       features: channels of each level, from full resolution down.
       decoder: a row of table 1, one of `DECODERS`.
-      dropout_rate: share of activations dropped behind the encoders and decoders from
-        level 3 on; 0.5 is Bayesian SegNet-Basic.
+      dropout_rate: fraction of activations dropped behind the encoders and decoders from
+        level 3 onwards; 0.5 is Bayesian SegNet-Basic.
       sample: whether dropout acts in evaluation, too (see `SegNet`).
       norm: what follows each convolution, of the kind "batch". The authors measure the
         statistics anew after training, and add 1e-9 to the variance.
@@ -206,7 +206,7 @@ class SegNetBasic(nn.Module):
         return x
 
     def _reduce(self, x: Array, name: str) -> Array:
-        """One channel a class."""
+        """One channel per class."""
         return Conv(
             self.num_classes,
             (1, 1),
@@ -231,7 +231,7 @@ class SegNetBasic(nn.Module):
         return normalize(x, self.norm, train=train, **types)
 
     def _dropout(self, x: Array, level: int, name: str, train: bool) -> Array:
-        """Drops activations from level 3 on."""
+        """Drops activations from level 3 onwards."""
         if level < FIRST_DROPOUT:
             return x
         acts = train or self.sample

@@ -1,4 +1,4 @@
-"""Every pixel is classified by the patch around it: the naive way, and the same at once.
+"""Each pixel classified by the patch around it: patch by patch, or all in one pass.
 
 Ciresan, Giusti, Gambardella, Schmidhuber, NIPS 2012, "Deep neural networks segment
 neuronal membranes in electron microscopy images". Run patch by patch, the network
@@ -24,7 +24,7 @@ from segjax.types import Array, Dtype, Outputs
 FORMS = ("dense", "patches")
 
 AT_ONCE = 256
-"""Patches up to which all of them are one batch; more are done row by row."""
+"""The most patches that are one batch; more are done row by row."""
 
 
 class PatchClassifier(nn.Module):
@@ -36,7 +36,7 @@ class PatchClassifier(nn.Module):
       features: channels of each convolution.
       fc_features: channels of the first fully connected layer.
       window: side of the map that it sees.
-      norm: what follows each pooling but the last, of the kind "batch"; None is
+      norm: what follows each pooling but the last, of the kind "batch"; None for
         nothing.
       dense: whether the poolings move by one pixel, and what follows is dilated.
       dtype: dtype of the computation.
@@ -90,7 +90,7 @@ class SlidingWindow(nn.Module):
     parameters for one input channel. N3, after the re-implementation of
     mjpekala/bio-segmentation: `SlidingWindow(2, kernels=(5, 5, 5), patch=65,
     norm=Norm(momentum=0.95))`. The activations are ReLUs in both. The patches are not
-    padded: whoever predicts mirrors the image at its border.
+    padded: prediction mirrors the image at its border.
 
     Attributes:
       num_classes: channels of the logits, K.
@@ -98,7 +98,7 @@ class SlidingWindow(nn.Module):
       features: channels of each convolution.
       fc_features: channels of the fully connected layer before the logits.
       patch: side of a patch in pixels, odd.
-      norm: what follows each pooling but the last, of the kind "batch"; None is
+      norm: what follows each pooling but the last, of the kind "batch"; None for
         nothing.
       form: "dense" (one pass over the image) or "patches" (patch by patch). Both take
         the same parameters and give the same logits.

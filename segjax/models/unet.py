@@ -34,7 +34,7 @@ class DoubleConv(nn.Module):
     Attributes:
       features: output channels of both.
       padding: "VALID" or "SAME".
-      norm: what follows each convolution, of the kind "batch"; None is nothing.
+      norm: what follows each convolution, of the kind "batch"; None for nothing.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -74,8 +74,8 @@ class UNet(nn.Module):
       num_classes: channels of the logits, K.
       features: channels of each level, from full resolution to the bottom.
       padding: "VALID" (the paper: the output is smaller than the input) or "SAME".
-      norm: what follows each convolution, of the kind "batch"; None is nothing.
-      dropout_rate: share of activations dropped at the last level with a skip and at
+      norm: what follows each convolution, of the kind "batch"; None for nothing.
+      dropout_rate: fraction of activations dropped at the last level with a skip and at
         the bottom.
       dtype: dtype of the computation; the logits are always float32.
       param_dtype: dtype in which parameters are stored.

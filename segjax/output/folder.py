@@ -186,7 +186,7 @@ class Outputs:
                 )
 
     def _lying_at(self, names: Iterable[str]) -> list[Path]:
-        """What lies where files are planned, under a name that some disk takes for theirs."""
+        """Paths that lie where files are planned, under a name that some disk takes for theirs."""
         entries: dict[Path, dict[str, list[str]]] = {}
         found = []
         for name in names:
@@ -256,7 +256,7 @@ class Outputs:
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
-    """What changes with a file or its content; None where there is none."""
+    """Identity, size and times of a file, which change with it; None where there is none."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -275,7 +275,7 @@ def _longest_name(folder: Path) -> int:
 
 
 def _identities(path: Path) -> Iterator[object]:
-    """What two names of one file have in common, however they are written."""
+    """Identities that two names of one file have in common, however they are written."""
     yield os.path.realpath(path)
     with contextlib.suppress(OSError):
         found = os.stat(path)

@@ -1,4 +1,4 @@
-"""What segjax wrote into a folder: a hidden list of names and digests.
+"""The manifest of what segjax wrote into a folder: a hidden list of names and digests.
 
 After a header, each line is JSON with the name of a file and the SHA-256 of its content. A
 line is appended before the file takes its place, and none is ever removed. So a process
@@ -58,7 +58,7 @@ class Manifest:
         self.read()
 
     def read(self) -> None:
-        """Reads it again, as other processes may have written; damaged lines tell nothing."""
+        """Reads it again, as other processes may have written; damaged lines count for nothing."""
         self._completed: dict[str, str] = {}
         self._since: dict[str, list[str]] = {}
         content = self._content()
@@ -132,7 +132,7 @@ class Manifest:
         self._since = {}
 
     def _content(self) -> bytes | None:
-        """What it holds; None where something else lies in its place."""
+        """Its content; None where something else lies in its place."""
         if not os.path.lexists(self.path):
             return b""
         with contextlib.suppress(OSError):

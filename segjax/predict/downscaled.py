@@ -1,10 +1,10 @@
 """Networks that were trained on smaller images than the files: there and back again.
 
-Where `config.data.downscale` made training images smaller, objects of a photograph are
-that much too large for the network. It is shown the photograph smaller by the same
-factor, and what it says is enlarged to the size of the photograph. A reduced pixel stands
-for its block, whose middle is its place; labels of training, which take one pixel of each
-block, are at most half a pixel of the photograph away from there.
+Where `config.data.downscale` made training images smaller, the objects of a full-size
+photograph are too large for the network by that factor. So the photograph is reduced by the
+same factor, and the output is enlarged to the size of the photograph. A reduced pixel lies
+at the middle of its block; the labels of training, which take one pixel of each block, are
+at most half a pixel of the photograph away from there.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def enlarged(
       outputs: keys of `segjax.predict.tiled.OUTPUTS`.
 
     Returns:
-      An array `[H, W]` or `[H, W, K]` by form.
+      An array `[H, W]` or `[H, W, K]` for each output.
     """
     height, width = size
     answer = _answer(page["logits"], factor, (height, width), tuple(outputs))

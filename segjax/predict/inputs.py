@@ -1,4 +1,4 @@
-"""The image files that are predicted: looked at before the first, read page by page."""
+"""Input files of a prediction: all checked before the first one, then read page by page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHANNEL_NAMES = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
 
 @dataclass(frozen=True)
 class Source:
-    """An input file that was looked at.
+    """An input file that was checked.
 
     Attributes:
       path: where it lies.
@@ -49,7 +49,7 @@ class Source:
 def look_at_all(
     input: str | Path, paths: Sequence[Path], channels: int
 ) -> list[Source]:
-    """Looks at all files, and logs what is left out and what is converted.
+    """Checks all files, and logs what is left out and what is converted.
 
     Args:
       input: the folder or file that was asked for.
@@ -57,7 +57,7 @@ def look_at_all(
       channels: that the network was trained on.
 
     Returns:
-      What was seen, in the order of `paths`.
+      The sources, in the order of `paths`.
 
     Raises:
       UserError: a file is damaged, or has other channels.
@@ -85,7 +85,7 @@ def look_at(path: Path, channels: int) -> Source:
 
 
 def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, None]:
-    """Reads the pages of a file one after the other; none is held on to.
+    """Reads the pages of a file one after the other; none is kept in memory.
 
     Args:
       source: the file.

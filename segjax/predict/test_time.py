@@ -1,8 +1,8 @@
 """Predicting as the papers test: scales, mirror images, and crops that overlap.
 
-`segjax.predict.tiled` gives exactly what one pass over the whole image gives. What is
-here gives more than that: the mean of the class probabilities of several passes, over
-resized and mirrored images and over crops that overlap. DeepLab v2 and v3 (Chen et al.,
+`segjax.predict.tiled` gives exactly what one pass over the whole image gives. This
+module gives the mean of the class probabilities of several passes, over resized and
+mirrored images and over crops that overlap. DeepLab v2 and v3 (Chen et al.,
 arXiv 1606.00915, section 4.1; arXiv 1706.05587, section 4.1) resize and mirror, PSPNet
 (Zhao et al. 2017, arXiv 1612.01105) also slides a crop by two thirds of its side.
 """
@@ -29,14 +29,14 @@ _COLUMNS = 2
 
 @dataclasses.dataclass(frozen=True)
 class TestTimeAugmentation:
-    """What is averaged for one image.
+    """The passes that are averaged for one image.
 
     Attributes:
       scales: factors by which the image is resized; its sides are rounded.
       flip: whether each pass is repeated on the mirror image (left and right).
       crop: height and width in pixels of crops of the resized image; None takes it
         whole. Smaller images are filled up with 0, the mean of the normalised image.
-      crop_stride: distance of neighbouring crops, as a share of their side.
+      crop_stride: distance of neighbouring crops, as a fraction of their side.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -61,7 +61,7 @@ class TestTimeAugmentation:
             )
         if not 0 < self.crop_stride <= 1:
             raise ValueError(
-                "crop_stride is a share of the crop's side, more than 0 and at most 1, "
+                "crop_stride is a fraction of the crop's side, more than 0 and at most 1, "
                 f"got {self.crop_stride}"
             )
 
@@ -128,7 +128,7 @@ class AveragedPredictor:
           outputs: keys of `segjax.predict.tiled.OUTPUTS`; `logits` are log-probabilities.
 
         Yields:
-          for each image, in order, an array over its pixels by form.
+          for each image, in order, an array over its pixels for each output.
         """
         for block in self.blocks(images, outputs):
             yield block.values
@@ -208,7 +208,7 @@ def crop_starts(side: int, crop: int, stride: float) -> list[int]:
     Args:
       side: pixels of the image, at least `crop`.
       crop: pixels of a crop.
-      stride: distance of two crops as a share of `crop`, rounded up to whole pixels;
+      stride: distance of two crops as a fraction of `crop`, rounded up to whole pixels;
         the last crop ends with the image.
 
     Returns:

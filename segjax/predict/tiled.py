@@ -1,7 +1,7 @@
 """Predicting one image, or a stream of them, tile by tile.
 
 Tiled output equals the output for the whole image (`segjax.geometry.tiles`), so the tile
-decides about memory and speed and about nothing else. Neither the mirrored image nor
+decides memory and speed and nothing else. Neither the mirrored image nor
 the output of a whole image ever exists on the device: tiles are cut from the image by
 index, and what comes back is only the part of each tile that counts.
 """
@@ -26,11 +26,11 @@ OUTPUTS: dict[str, Callable[[Array], Array]] = {
     "probabilities": lambda logits: jax.nn.softmax(logits.astype(jnp.float32)),
     "labels": lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
 }
-"""What can be asked for, each made of the logits `[B, H, W, K]` on the device."""
+"""The outputs that can be asked for, each made from logits `[B, H, W, K]` on the device."""
 
 
 def select_outputs(logits: Array, outputs: Sequence[str]) -> dict[str, Array]:
-    """Logits `[..., K]` in each form that is asked for, by keys of `OUTPUTS`; traceable."""
+    """Makes each output that is asked for of logits `[..., K]`; traceable."""
     return {name: OUTPUTS[name](logits) for name in outputs}
 
 
@@ -42,7 +42,7 @@ class Block:
       page: position of the image in the stream, from 0.
       rows: its rows in the image.
       columns: its columns in the image.
-      values: what was asked for, by form: `labels` uint8 `[h, w]`, `logits` and
+      values: the outputs that were asked for, by name: `labels` uint8 `[h, w]`, `logits` and
         `probabilities` float32 `[h, w, K]`.
     """
 
@@ -131,7 +131,7 @@ class Predictor:
           outputs: keys of `OUTPUTS`.
 
         Yields:
-          for each image, in order, an array over its pixels by form.
+          for each image, in order, an array over its pixels for each output.
         """
         sides: collections.deque[tuple[int, int]] = collections.deque()
 

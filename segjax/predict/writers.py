@@ -16,7 +16,7 @@ from segjax.output.folder import Outputs
 from segjax.viz import palette
 
 Write = Callable[..., None]
-"""Adds one page; what else it takes is said by the function that makes it."""
+"""Adds one page; its other arguments are documented by the function that makes it."""
 
 Colors = Sequence[tuple[int, int, int]]
 
@@ -47,7 +47,7 @@ def plan_outputs(
       overwrite: whether files of the user are replaced.
 
     Returns:
-      What writes them.
+      The writer of these files.
 
     Raises:
       UserError: two inputs have one stem, the folder is that of an input or cannot be

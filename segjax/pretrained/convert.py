@@ -45,7 +45,7 @@ LISTED = 4
 
 @dataclasses.dataclass
 class _Report:
-    """What did not fit."""
+    """The names and values that did not fit."""
 
     unused: list[str] = dataclasses.field(default_factory=list)
     missing: list[str] = dataclasses.field(default_factory=list)
@@ -84,8 +84,8 @@ def convert(
       state: foreign tensors by name.
       names: the module of the model that each foreign module is.
       target: collections of the model, arrays or `jax.ShapeDtypeStruct`.
-      optional: tells of a module's path, as "logits", whether the result may lack its
-        leaves where no tensor is for them.
+      optional: for a module's path, such as "logits", whether leaves without a tensor may
+        be missing from the result.
       source: what the weights are called, for messages.
       hint: a last sentence for messages.
 

@@ -32,7 +32,7 @@ from segjax.pretrained.npz import (
 from segjax.text_files import require_content
 
 POINTER_START = 64
-"""Bytes of a file that tell whether it is a git-LFS pointer."""
+"""Bytes of a file that show whether it is a git-LFS pointer."""
 
 LONGEST_HEADER = 100_000_000
 """Bytes of a safetensors header; its library takes no longer one."""
@@ -197,7 +197,7 @@ READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
     ".pth": _pth,
     ".pt": _pth,
 }
-"""What reads a file, by its ending."""
+"""The readers of files, by ending."""
 
 
 def _array(path: Path, name: Any, value: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 SUFFIX = ".npy"
 
 PACKED = 20
-"""Contents may be so many times as large as their file. Weights hardly get smaller by
+"""Contents may be this many times as large as their file. Weights hardly get smaller by
 packing, and zeros, which do, are few."""
 
 DEFLATED = 1032

@@ -18,7 +18,7 @@ from segjax.models.builder import build_model
 from segjax.pretrained.convert import Names, State, modules_of
 
 IMAGE_SHAPE = (1, 224, 224, 3)
-"""What parameters are shaped by; their shapes depend on the channels alone."""
+"""The shape that parameters are initialised with; theirs depend on the channels alone."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ SECOND = {
         "box_features": (1024,),
     },
 }
-"""What differs in the second version of the detectors, after Li et al., 2021, arXiv
+"""The attributes of the second version of the detectors, after Li et al., 2021, arXiv
 2111.11429."""
 
 

@@ -27,7 +27,7 @@ def evaluate_run(
       split: the split; by default the one that is evaluated during training.
       best: whether the best checkpoint is measured instead of the newest.
       tile: output side of a tile in pixels; None for that of the config.
-      baseline: whether what needs no network is measured, too: Otsu's threshold for
+      baseline: whether baselines without a network are measured, too: Otsu's threshold for
         cells in grey images, that and a watershed for objects, elsewhere the
         commonest class at each place.
       crf: whether `config.crf` of the run refines the predictions.

@@ -1,7 +1,7 @@
-"""The experiments that networks which others have trained stand for.
+"""Experiments for networks that others have trained.
 
-Weights come without one. What is written here lets a run's folder be evaluated, be used
-for prediction, and be trained on.
+Weights come without an experiment. With one of these, a run's folder can be evaluated, used
+for prediction, and trained further.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Imported(NamedTuple):
     Attributes:
       config: the experiment.
       label_spec: names and colours of its classes.
-      instances: what the objects are that it finds, where it finds objects.
+      instances: the description of its objects, where it finds objects.
     """
 
     config: ml_collections.ConfigDict
@@ -49,7 +49,7 @@ class Imported(NamedTuple):
 
 
 def experiment(group: dict[str, Any], normalization: str) -> Imported:
-    """The experiment that imported weights stand for.
+    """Makes the experiment that belongs to imported weights.
 
     Args:
       group: its group `model`.

@@ -56,7 +56,7 @@ class Initialization:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """What a run begins with.
+    """The weights that a run begins with.
 
     Attributes:
       variables: collections of the model, without what is random.
@@ -158,7 +158,7 @@ def _check_epsilon(entry: Source, named: Initialization, model: nn.Module) -> No
 
 
 def abstract(model: nn.Module, channels: int) -> Mapping[str, Any]:
-    """Shapes of a model's collections for images of so many channels."""
+    """Shapes of a model's collections for images of a number of channels."""
     side = model.geometry.next_accepted(224)
     image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
     init = lambda image: model.init(jax.random.key(0), image, train=False)

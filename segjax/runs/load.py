@@ -1,4 +1,4 @@
-"""A network that was trained: what evaluation and prediction start from."""
+"""A trained network, from which evaluation and prediction start."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TrainedModel:
       label_spec: names and colours of the classes.
       step: the step of the checkpoint.
       parameters_sha256: hash of its parameters.
-      instances: what the objects are that it finds, where it finds objects.
+      instances: the description of its objects, where it finds objects.
       max_intensity: the largest value that training images of 16 bits can have, by
         their bit depth; None for 8 bits, or where the checkpoint does not know it.
     """
@@ -50,7 +50,7 @@ class TrainedModel:
     max_intensity: int | None = None
 
     def refinement(self) -> CRF:
-        """What `--crf` does to predictions, with the range of the training images.
+        """The CRF of `--crf`, with the range of the training images.
 
         Raises:
           UserError: if the config has no group `crf`, or the network finds objects.
@@ -69,14 +69,14 @@ class TrainedModel:
         Args:
           image: as it is stored, uint8 or uint16 `[H, W, C]`; it is normalised as those
             were that the network was trained on.
-          downscale: factor by which it is made smaller before; None: as they were.
+          downscale: factor by which it is made smaller before; None: that of training.
 
         Returns:
           Class ids, uint8 `[H, W]`.
 
         Raises:
           ValueError: if the image is of another shape or type.
-          UserError: if the network finds objects, for which `finder` is.
+          UserError: if the network finds objects; `finder` is for those.
         """
         task = require(self.task, "labels", "labels")
         wanted = (np.uint8, np.uint16)
@@ -92,7 +92,7 @@ class TrainedModel:
         return task.label_image(self._predictor, image, downscale)
 
     def finder(self, *, tile: int | None = None) -> Any:
-        """Makes what finds objects in images of any size.
+        """Makes a function that finds objects in images of any size.
 
         Args:
           tile: side of a tile in pixels of the image, 0 for whole images; None chooses
@@ -102,7 +102,7 @@ class TrainedModel:
           A function of an image; see `segjax.tasks.instance.files.InstancePredictor`.
 
         Raises:
-          UserError: if the network labels pixels, for which `labels` is.
+          UserError: if the network labels pixels; `labels` is for those.
         """
         task = require(self.task, "instances", "finder")
         return task.finder(self.variables, tile=tile)
@@ -120,10 +120,10 @@ def load_trained(
     Args:
       workdir: the folder of the run.
       best: whether the checkpoint with the best metric is wanted.
-      step: the step of the checkpoint that is wanted, if it is neither.
+      step: the step of the checkpoint that is wanted, if neither of those.
 
     Returns:
-      The network with all that it takes to use it.
+      The network with everything needed to use it.
 
     Raises:
       UserError: if there is no run, no whole checkpoint, or its values are not finite.

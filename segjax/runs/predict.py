@@ -10,7 +10,7 @@ from segjax.training.task import PageProgress, PredictOptions, require
 
 
 def page_progress() -> PageProgress:
-    """Makes what shows how many pages are done, and how long the others will take."""
+    """Makes the display of how many pages are done, and how long the others will take."""
     bars: list[Progress] = []
 
     def show(done: int, total: int, name: str) -> None:
@@ -40,7 +40,7 @@ def predict_run(
     """Labels image files with a checkpoint of a run.
 
     Of a network that finds objects the label files number them, and `results.json`
-    tells them in COCO's form (`segjax.tasks.instance.files`). Where the data set of the run
+    lists them in COCO's form (`segjax.tasks.instance.files`). Where the data set of the run
     made images smaller, so are these, by the same factor, and their labels enlarged again.
 
     Args:

@@ -1,4 +1,4 @@
-"""What helps where a machine or its accelerator has not enough memory."""
+"""Remedies where a machine or its accelerator does not have enough memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segjax.training.workdir import read_config
 
 
 def for_training(config: ml_collections.ConfigDict) -> str:
-    """Names the keys of a config that make a step of training smaller.
+    """Names the keys of a config that reduce the memory of a training step.
 
     Example:
       >>> for_training(ml_collections.ConfigDict({
@@ -34,7 +34,7 @@ def for_training(config: ml_collections.ConfigDict) -> str:
 
 
 def for_images(workdir: Path, verb: str, tile: int | None) -> str:
-    """Names the flags that make what is evaluated or predicted at once smaller.
+    """Names the flags that reduce how much is evaluated or predicted at once.
 
     Args:
       workdir: the folder of the run.

@@ -1,4 +1,4 @@
-"""Weights of one of our own runs, for the beginning of another."""
+"""Weights of one of our own runs, for the start of another."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ of one of its checkpoints, as `runs/a/checkpoints/200`."""
 def weights_of_run(
     path: Path, skip: Sequence[str], target: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Takes from a run, parameter by parameter, what a network has by the same name.
+    """Takes from a run the parameters that a network has by the same names.
 
-    This is how FCN is trained in stages: the network with one skip more has all
-    parameters of the one before, and samples those that are new.
+    This is how FCN is trained in stages: the network with one more skip takes over
+    all parameters of the one before, and initialises those that are new.
 
     Args:
       path: folder of the run, whose newest checkpoint counts, or of one checkpoint.
@@ -39,15 +39,15 @@ def weights_of_run(
       from, JSON.
 
     Raises:
-      UserError: if there is no such run, or it has parameters that the network has not.
+      UserError: if there is no such run, or it has parameters that the network lacks.
     """
     is_one = path.parent.name == CHECKPOINTS and path.name.isdecimal()
     run, step = (path.parent.parent, int(path.name)) if is_one else (path, None)
     try:
         trained = load_trained(run, step=step)
     except UserError as error:
-        told = str(error).replace(f"--workdir={run}", str(run))
-        raise UserError(f"config.initialization.input: {told}") from error
+        message = str(error).replace(f"--workdir={run}", str(run))
+        raise UserError(f"config.initialization.input: {message}") from error
     theirs = {
         collection: {
             name: leaf

@@ -1,4 +1,4 @@
-"""What the network of an experiment is, without training it."""
+"""The description of an experiment's network, without training it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def summarize(config: ml_collections.ConfigDict) -> dict[str, Any]:
       config: the experiment.
 
     Returns:
-      JSON: `model`, its name, and what `describe` says of it on one crop.
+      JSON: `model`, its name, and the result of `describe` on one crop.
     """
     task = make_task(config)
     size = (*task.input_size, channels_of(config.data))

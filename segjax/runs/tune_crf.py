@@ -55,7 +55,7 @@ def tune_run(
     Raises:
       UserError: for anything that the user can put right; before the search, where
         `save` is wanted and the run cannot be written. A training may go on meanwhile;
-        if it is there at the end, what was found is told and not kept.
+        if it is there at the end, what was found is reported and not kept.
     """
     workdir = Path(workdir)
     if save:
@@ -69,7 +69,7 @@ def tune_run(
 
 
 def _save(workdir: Path, crf: dict[str, Any]) -> None:
-    """Writes what was found into the config of a run, or tells what it was."""
+    """Writes what was found into the config of a run, or reports it."""
     try:
         with lock(workdir):
             config = read_config(workdir)

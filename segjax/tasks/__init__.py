@@ -1,1 +1,1 @@
-"""What differs between labelling pixels and finding instances: one folder for each."""
+"""The tasks, labelling pixels and finding instances: one folder for each."""

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: the config, and of which data it was trained on."""
+"""The description in a checkpoint: the config, and the data that it was trained on."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from segjax.errors import UserError
 from segjax.types import Record
 
 RANGE_IMAGES = 32
-"""So many training images, evenly spread, tell the range of those of 16 bits."""
+"""Number of training images, evenly spread, that show the range of those of 16 bits."""
 
 
 def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint says of itself; JSON.
+    """The description that is kept in a checkpoint; JSON.
 
-    Predicting needs no data set but this. `records` tells changed data: of each split
+    Predicting needs no data set but this. `records` reveals changed data: of each split
     how many records there are, and a hash of three of them. `max_intensity` is for the
     CRF, see `TrainedModel`.
     """
@@ -47,11 +47,11 @@ def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, 
 def check_data(
     saved: Mapping[str, Any], now: Mapping[str, Any], splits: Iterable[str]
 ) -> None:
-    """Checks that a run goes on with the data that it began with.
+    """Checks that a run continues with the data that it began with.
 
     Args:
-      saved: what the checkpoint says of itself.
-      now: what a checkpoint of now would say.
+      saved: the description in the checkpoint.
+      now: the description that a new checkpoint would get.
       splits: those that matter to the run.
 
     Raises:

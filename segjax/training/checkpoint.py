@@ -156,7 +156,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
-        """Tells in a sentence why a checkpoint could not be written."""
+        """Reports in one sentence why a checkpoint could not be written."""
         try:
             yield
         except MemoryError:
@@ -179,7 +179,7 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step of the best checkpoint; None where none was evaluated.
 
-        A damaged one is said and passed over.
+        A damaged one is logged and skipped.
 
         Raises:
           UserError: if one cannot be read for a reason that may pass, such as rights.
@@ -237,7 +237,7 @@ class Checkpoints:
     def restore_newest(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Restores the newest checkpoint that is whole.
 
-        A damaged one is said and passed over.
+        A damaged one is logged and skipped.
 
         Args:
           abstract: a tree like the state, of `jax.ShapeDtypeStruct` with shardings.
@@ -298,7 +298,7 @@ class Checkpoints:
         return state, about
 
     def _difference(self, step: int, abstract: TrainState) -> str:
-        """What tells the network of a checkpoint from that of an edited config, if anything."""
+        """The first difference between a checkpoint's network and the config's, "" if unknown."""
         try:
             saved = self._manager.item_metadata(step).state["params"]
             return first_difference(saved, abstract.params)

@@ -1,4 +1,4 @@
-"""Losses that leave their range, and which checkpoint is from before."""
+"""Losses that leave their range, and the checkpoint from before that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ slow for one that ends in infinity, is out of this range within six lines.
 
 
 class LossRange:
-    """What the losses of a run were, and so where the next is expected.
+    """The losses of a run so far, and the range in which the next is expected.
 
     Example:
       >>> losses = LossRange([0.75, 0.5, 0.25])

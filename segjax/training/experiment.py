@@ -1,4 +1,4 @@
-"""What experiments of every kind read from their config in the same way."""
+"""Readers of the config that experiments of every kind have in common."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def records_of(dataset: Dataset, split: str, remedy: str = "") -> Sequence[Recor
       The records, one or more.
 
     Raises:
-      UserError: if there is no such split, or it is empty; those that there are
+      UserError: if there is no such split, or it is empty; those that exist
         are named.
     """
     if split not in dataset.splits or not len(dataset.splits[split]):

@@ -36,7 +36,7 @@ from segjax.training.writer import Writer, read_rows
 log = logging.getLogger("segjax")
 
 INITIALIZATION = "initialization"
-"""The key of a config, and of what checkpoints say of themselves, for initial weights."""
+"""The key for initial weights, in a config and in the description in checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,11 +157,11 @@ class CompiledStep:
         return self.by_size[size](state, batch)
 
     def cost_analysis(self) -> Any:
-        """What the compiler counts of the first program."""
+        """The compiler's counts for the first program."""
         return self.first.cost_analysis()
 
     def memory_analysis(self) -> Any:
-        """What memory the first program takes."""
+        """The memory that the first program takes."""
         return self.first.memory_analysis()
 
 
@@ -191,7 +191,7 @@ class _Run:
         self.report: Report | None = None
 
     def open_log(self, stack: contextlib.ExitStack) -> None:
-        """Opens what is written to until the stack is left; all processes call it."""
+        """Opens the log until the stack is left; all processes call it."""
         stack.callback(self.progress.close)
         with sharding.fail_together():
             rows = read_rows(self.workdir / LOG)
@@ -201,7 +201,7 @@ class _Run:
                 stack.callback(self.writer.close)
 
     def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
-        """Trains to the last step, or to where it is told to stop, and saves there."""
+        """Trains to the last step, or until it is asked to stop, and saves there."""
         config, step = self.task.config, self.start
         self.logged_at = step, time.monotonic()
         stopped = stop.requested
@@ -352,7 +352,7 @@ def _initial_or_restored(
 def compile_step(
     task: Task, dataset: Dataset, devices: Devices, state: TrainState
 ) -> Any:
-    """Compiles the step ahead of time, so that the preflight can tell what it costs.
+    """Compiles the step ahead of time, so that the preflight can report its cost.
 
     Batches of other sizes, which experiments with objects can have, are compiled for
     when the first of them comes.

@@ -29,7 +29,7 @@ def with_multipliers(
     and its gradient counts nowhere, not even in the norm that clipping looks at.
 
     Args:
-      optimizer: what makes an update of a gradient.
+      optimizer: turns gradients into updates.
       multipliers: pairs of a pattern and a factor from 0. A pattern is matched
         against the whole path of a parameter, such as "classifier/conv/kernel"; `*` stands
         for anything, slashes too (`fnmatch`). Where several match, their factors
@@ -39,7 +39,7 @@ def with_multipliers(
       The optimizer; its state is that of the one that was given.
 
     Raises:
-      ValueError: if the pairs are none; later, from `init`, if a pattern matches no
+      ValueError: if they are not such pairs; later, from `init`, if a pattern matches no
         parameter.
 
     Example:
@@ -84,7 +84,7 @@ def factors(params: optax.Params, multipliers: Multipliers) -> Any:
       A float for each parameter, in the same nesting.
 
     Raises:
-      ValueError: if a pattern matches no parameter; some that there are are named.
+      ValueError: if a pattern matches no parameter; some existing ones are named.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     paths = [

@@ -65,7 +65,7 @@ def multistep(
     Args:
       learning_rate: the first rate.
       num_steps: steps of the run.
-      milestones: steps from which on the rate is lower, rising.
+      milestones: steps at which the rate drops, ascending.
       gamma: what a drop multiplies the rate by.
 
     Returns:
@@ -166,7 +166,7 @@ def sgd(
 
     Args:
       schedule: the rate by step.
-      momentum: share of the velocity that a step keeps.
+      momentum: fraction of the velocity that a step keeps.
       nesterov: whether the gradient is taken ahead (Nesterov 1983).
       weight_decay: factor of the L2 term, on kernels alone.
       clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
@@ -237,7 +237,7 @@ def adamw(
       b1: decay of the mean of the gradients.
       b2: decay of the mean of their squares.
       eps: added to the root of that mean.
-      weight_decay: share of a kernel that a step takes away, times the rate.
+      weight_decay: fraction of a kernel that a step takes away, times the rate.
       clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
       multipliers: factors of the rate of some parameters, see `with_multipliers`.
       accumulate: batches whose mean gradient makes one update (Caffe's `iter_size`); the

@@ -25,10 +25,10 @@ _OF_THE_DISK = (
     "EPERM",
     "EMFILE",
 )
-"""Errors whose names in words TensorStore hides in paragraphs of its own."""
+"""Errors whose plain message TensorStore hides in paragraphs of its own."""
 
 _PASSING = re.compile("PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE|Too many open")
-"""What TensorStore and XLA call errors that are not the checkpoint's own."""
+"""Names that TensorStore and XLA give to errors that are not the checkpoint's own."""
 
 
 def let_orbax_finish() -> None:
@@ -111,7 +111,7 @@ def reason(error: BaseException) -> str:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether an error is one of rights, disk, network or memory, and of no content.
+    """Whether an error is one of rights, disk, network or memory, and not of content.
 
     Example:
       >>> is_passing(OSError(errno.EIO, "a disk")), is_passing(FileNotFoundError())

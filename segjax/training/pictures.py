@@ -30,7 +30,7 @@ def are_plotted(workdir: Path) -> bool:
 
 
 def plan_pictures(workdir: Path, task: Task, dataset: Dataset) -> Outputs:
-    """Names the pictures of a run and checks that they can be plotted; none is yet.
+    """Names the pictures of a run and checks that they can be plotted; plots none.
 
     Args:
       workdir: folder of the run.
@@ -38,7 +38,7 @@ def plan_pictures(workdir: Path, task: Task, dataset: Dataset) -> Outputs:
       dataset: its data.
 
     Returns:
-      What writes them, into `workdir/pictures`.
+      The writer of these files, into `workdir/pictures`.
 
     Raises:
       UserError: the folder cannot be written to, or a picture there belongs to the user.

@@ -113,19 +113,19 @@ def describe_dataset(dataset: Dataset) -> str:
     splits = ", ".join(
         f"{name} {len(records)}" for name, records in dataset.splits.items()
     )
-    shares = [
+    fractions = [
         f"{name} {counts[i] / counted:.1%}"
         + ("" if counts[i] else "  <- never seen: is that right?")
         for i, name in enumerate(spec.names)
     ]
     if counts[IGNORE_LABEL]:
-        shares.append(f"ignored {counts[IGNORE_LABEL] / counts.sum():.1%} of all")
+        fractions.append(f"ignored {counts[IGNORE_LABEL] / counts.sum():.1%} of all")
     labels = "\n".join("           " + line for line in spec.describe().splitlines())
     return "\n".join(
         [
             f"Data       {dataset.name}: {splits}",
             f"Images     {_shown(sizes, len(train))}",
-            f"Labels     {', '.join(shares)}",
+            f"Labels     {', '.join(fractions)}",
             labels,
         ]
     )

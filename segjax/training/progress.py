@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on."""
+"""The progress of a run, for the user to watch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Progress:
     Args:
       total: steps of the whole run.
       start: steps that were done before.
-      stream: where it is drawn.
+      stream: where it is shown.
       unit: what is counted.
     """
 
@@ -80,7 +80,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Writes a time for people.
+    """Formats a duration for people.
 
     Example:
       >>> duration(42), duration(125), duration(7500)
@@ -95,7 +95,7 @@ def duration(seconds: float) -> str:
 
 
 def in_gflop(gflops: float) -> str:
-    """Writes a cost so that a tiny network's is not 0.
+    """Formats a cost so that a tiny network's is not 0.
 
     Example:
       >>> in_gflop(1301.26), in_gflop(0.012345)

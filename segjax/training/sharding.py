@@ -42,12 +42,12 @@ class Devices:
 
     @property
     def kind(self) -> str:
-        """What the devices are called."""
+        """The name of the devices' kind."""
         return str(self.mesh.devices.flat[0].device_kind)
 
     @property
     def compiler_options(self) -> dict[str, str | bool]:
-        """What XLA is asked for when a training step is compiled.
+        """Options of XLA for the compilation of a training step.
 
         On CPUs LLVM's first level instead of its third: the step of `make demo` is
         there 5 s earlier (17 s after the command instead of 22), and runs as fast within
@@ -73,7 +73,7 @@ class Devices:
             )
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
-        """Hands this process's share of a batch to its devices."""
+        """Hands this process's part of a batch to its devices."""
         return {
             name: jax.make_array_from_process_local_data(self.batch, value)
             for name, value in batch.items()
@@ -155,7 +155,7 @@ def barrier(name: str) -> None:
 
 @contextlib.contextmanager
 def fail_together() -> Iterator[None]:
-    """Ends the work of all processes where it has failed in one, instead of waiting.
+    """Ends the work of all processes when it has failed in one, instead of waiting.
 
     The work itself must not wait for other processes.
 
@@ -177,8 +177,8 @@ def agree(failure: Exception | None) -> None:
       failure: of this process.
     """
     if jax.process_count() > 1:
-        told = "" if failure is None else f"Process {process_index()}: {failure}"
-        sentences = gather_texts(told)
+        message = "" if failure is None else f"Process {process_index()}: {failure}"
+        sentences = gather_texts(message)
         if failure is None and any(sentences):
             raise UserError(next(filter(None, sentences)))
     if failure is not None:
@@ -216,7 +216,7 @@ def gather_texts(text: str, size: int = 1000) -> list[str]:
 
 
 def any_process_wants_to_stop(step: int) -> bool:
-    """Whether a process was told to stop (SIGTERM), in the same step for all of them."""
+    """Whether a process was asked to stop (SIGTERM), in the same step for all of them."""
     from jax.experimental import multihost_utils
 
     return multihost_utils.reached_preemption_sync_point(step)

@@ -1,4 +1,4 @@
-"""All that a run is, between two steps."""
+"""The complete state of a run between two steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segjax.types import Array
 
 @flax.struct.dataclass
 class TrainState:
-    """What training reads and writes; what is not in here does not survive a restart.
+    """The state of training; what is not in here does not survive a restart.
 
     Attributes:
       step: int32 scalar, the number of steps done.
@@ -78,7 +78,7 @@ def first_difference(saved: Any, wanted: Any) -> str:
       wanted: those of the network by the config.
 
     Returns:
-      The end of a sentence; nothing where there is no difference.
+      The end of a sentence; empty where there is no difference.
     """
     theirs, ours = _shapes(saved), _shapes(wanted)
     for name in sorted(theirs.keys() | ours.keys()):

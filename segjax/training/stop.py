@@ -55,11 +55,11 @@ class StopSignal:
 
     @property
     def requested(self) -> bool:
-        """Whether this process was told to stop; False in a run of many processes."""
+        """Whether this process was asked to stop; False in a run of many processes."""
         return bool(self._received)
 
     def at(self, step: int) -> bool:
-        """Whether all processes stop after this step; each asks it once a step."""
+        """Whether all processes stop after this step; each asks it once per step."""
         if sharding.process_count() > 1:
             return sharding.any_process_wants_to_stop(step)
         return self.requested

@@ -1,7 +1,7 @@
-"""What the training program, the commands and the pictures may ask of a task.
+"""Protocols of a task, for the training program, the commands and the pictures.
 
-A task is what differs between labelling pixels and finding instances. Each protocol is what
-one room asks for, and no more; a task is whatever has all three.
+A task holds what differs between labelling pixels and finding instances. Each protocol is
+what one room needs, and no more; a task is whatever has all three.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Report(Protocol):
 
 
 class Evaluation(Protocol):
-    """What the config says of evaluation."""
+    """The settings of evaluation that every task has."""
 
     @property
     def split(self) -> str:
@@ -51,7 +51,7 @@ class Evaluation(Protocol):
 
 
 class TrainingTask(Protocol):
-    """What the loop asks for.
+    """A task as the training loop sees it.
 
     Attributes:
       config: the experiment.
@@ -71,7 +71,7 @@ class TrainingTask(Protocol):
 
     @property
     def evaluation(self) -> Evaluation:
-        """What is measured, and when."""
+        """The settings of evaluation."""
         ...
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
@@ -83,7 +83,7 @@ class TrainingTask(Protocol):
         ...
 
     def prepare(self, dataset: Dataset) -> None:
-        """Counts what the loss has to know of the data, before it is traced."""
+        """Counts what the loss needs to know about the data, before it is traced."""
         ...
 
     def batches(self, dataset: Dataset, start_step: int) -> AbstractContextManager[Any]:
@@ -103,7 +103,7 @@ class TrainingTask(Protocol):
         ...
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
-        """Shapes and dtypes of a batch of so many examples."""
+        """Shapes and dtypes of a batch of a number of examples."""
         ...
 
     def evaluate(
@@ -131,7 +131,7 @@ class TrainingTask(Protocol):
 
 
 class PlottingTask(Protocol):
-    """What the pictures of a finished run ask for.
+    """A task as the pictures of a finished run see it.
 
     Attributes:
       pictures: names of those that are plotted of a report, beside curves and examples.
@@ -161,7 +161,7 @@ class PlottingTask(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class PredictOptions:
-    """What `predict` can be asked for beside its input and output.
+    """Options of `predict` besides its input and output.
 
     Attributes:
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
@@ -185,7 +185,7 @@ class PredictOptions:
 
 
 class LoadedWeights(Protocol):
-    """What a prediction is made with."""
+    """The weights of a prediction, and the facts that come with them."""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -204,12 +204,12 @@ class LoadedWeights(Protocol):
 
     @property
     def instances(self) -> InstanceSpec | None:
-        """What the instances are, where the network finds any."""
+        """The data set's description of its instances, where the network finds any."""
         ...
 
 
 class PredictingTask(Protocol):
-    """What `predict`, `evaluate`, `prepare` and `tune crf` ask for.
+    """A task as `predict`, `evaluate`, `prepare` and `tune crf` see it.
 
     Attributes:
       capabilities: what the task can do of "labels", "instances", "probabilities", "crf" and
@@ -231,7 +231,7 @@ class PredictingTask(Protocol):
         ...
 
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Measures what needs no network; names begin with that of the baseline."""
+        """Measures a baseline without a network; names begin with that of the baseline."""
         ...
 
     def export(
@@ -267,7 +267,7 @@ class Task(TrainingTask, PlottingTask, PredictingTask, Protocol):
 
 
 class InitialWeights(Protocol):
-    """What a run begins with instead of random weights."""
+    """Weights that a run begins with instead of random ones."""
 
     @property
     def about(self) -> dict[str, str]:

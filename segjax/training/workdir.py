@@ -30,7 +30,7 @@ CONFIG_FILE = "config.json"
 LOG = "metrics.jsonl"
 
 _OF_A_RUN = (CONFIG_FILE, checkpoint.CHECKPOINTS, LOG, "tensorboard", "pictures")
-"""Files and folders of a run that are written, and so must be no links."""
+"""Files and folders of a run that are written, and so must not be links."""
 
 
 def make_workdir(workdir: Path) -> None:
@@ -80,7 +80,7 @@ def check_lock(workdir: Path) -> None:
     """Checks that the folder of a run can be locked, now or when its holder is done.
 
     Raises:
-      UserError: if there can be no lock.
+      UserError: if it cannot be locked.
     """
     with (
         writing(workdir),
@@ -95,7 +95,7 @@ def lock(workdir: Path) -> Iterator[None]:
     """Holds a workdir for this process; the lock dies with the process.
 
     Raises:
-      UserError: if another process trains here, or there can be no lock.
+      UserError: if another process trains here, or it cannot be locked.
     """
     with contextlib.ExitStack() as stack:
         with writing(workdir):
@@ -113,7 +113,7 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     """Reads the config that a run was started with.
 
     Where the file is damaged, the config beside the newest checkpoint takes its place,
-    and that is said.
+    and that is logged.
 
     Raises:
       UserError: if the folder is missing or is not a workdir, or there is no such config.
@@ -134,16 +134,16 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except (UserError, ValueError) as error:
-        told = str(error) if isinstance(error, UserError) else f"{path}: {error}."
+        message = str(error) if isinstance(error, UserError) else f"{path}: {error}."
         for about in checkpoint.abouts_on_disk(workdir):
             log.warning(
                 "%s The config of the checkpoint of step %d is taken.",
-                told,
+                message,
                 about["step"],
             )
             return config_lib.from_dict(about["config"])
         raise UserError(
-            f"{told} No checkpoint keeps a copy of it: without a whole file, remove this "
+            f"{message} No checkpoint keeps a copy of it: without a whole file, remove this "
             "workdir and train again."
         ) from error
     try:
@@ -154,7 +154,7 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
 
 
 def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes the config, whole or not at all; leaves a file that says the same alone.
+    """Writes the config, whole or not at all; leaves a file of the same content alone.
 
     Raises:
       UserError: naming the folder and what stands in the way.
@@ -180,7 +180,7 @@ def write_or_check_config(workdir: Path, config: ml_collections.ConfigDict) -> N
 
 
 def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Refuses changes of what the state depends on; says the others."""
+    """Refuses changes of what the state depends on; logs the others."""
     changes = config_lib.differences(read_config(workdir), config)
     refused = {k: v for k, v in changes.items() if not config_lib.is_changeable(k)}
     if refused:
@@ -202,7 +202,7 @@ def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 @contextlib.contextmanager
 def writing(workdir: Path) -> Iterator[None]:
-    """Tells in a sentence that the folder of a run cannot be written.
+    """Reports in one sentence that the folder of a run cannot be written.
 
     Raises:
       UserError: naming the folder and what stands in the way.

@@ -1,4 +1,4 @@
-"""What a run leaves behind for programs: JSON lines, and the same for TensorBoard."""
+"""The metrics of a run for other programs: JSON lines, and the same for TensorBoard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Writer:
     step from which a run resumes are dropped, as the resumed run writes them anew; all
     other lines stay as they are.
 
-    All is written by the caller's thread, so that a full disk is the caller's to hear of:
+    All is written by the caller's thread, so that the caller learns of a full disk:
     the `SummaryWriter` of tensorboardX loses it in a thread of its own.
 
     Raises:
@@ -82,7 +82,7 @@ class Writer:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Reads a log; lines that are no rows, such as a last one cut short, are left out.
+    """Reads a log; lines that are not rows, such as a last one cut short, are left out.
 
     Raises:
       UserError: if the file may not be read.
@@ -116,7 +116,7 @@ def _parsed(line: bytes) -> Any:
 
 
 def _is_after(line: bytes, step: int) -> bool:
-    """Whether a line tells of a later step."""
+    """Whether a line reports a later step."""
     row = _parsed(line)
     own: Any = row.get("step") if isinstance(row, dict) else None
     return type(own) in (int, float) and own > step

@@ -1,4 +1,4 @@
-"""What an output pixel sees: as a tree of taps, and as a picture of gradients."""
+"""The receptive field of an output pixel: as a tree of taps, and as a picture of gradients."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def plot_fields(
     """Plots gradients with the computed rectangle over them.
 
     Brightness is the square root of the gradient, of its largest value; pixels without
-    any gradient are grey, so that holes can be told from what is merely dark.
+    any gradient are grey, so that holes differ from what is merely dark.
 
     Args:
       fields: the panels.
       columns: panels in a row.
-      margin: what is shown around the rectangle, as a share of its side.
+      margin: what is shown around the rectangle, as a fraction of its side.
       side: of a panel in inches.
       dpi: dots in an inch.
 

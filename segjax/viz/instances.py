@@ -13,7 +13,7 @@ COLORS = (
 )
 """Of objects, in turn: Okabe and Ito's palette."""
 
-SHARE = 0.45
+OPACITY = 0.45
 """How much of a mask's colour covers the image."""
 
 
@@ -57,7 +57,9 @@ def plot_instances(
         # The first, which is the best, is plotted last.
         for color, mask in reversed(list(zip(colors, masks, strict=True))):
             pixels = np.where(
-                mask[..., None], (1 - SHARE) * pixels + SHARE * np.array(color), pixels
+                mask[..., None],
+                (1 - OPACITY) * pixels + OPACITY * np.array(color),
+                pixels,
             )
     picture = Image.fromarray(pixels.round().astype(np.uint8))
     picture = picture.resize((zoom * picture.width, zoom * picture.height))

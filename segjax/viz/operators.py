@@ -76,8 +76,8 @@ def origin_colors(weights: np.ndarray, hues: np.ndarray = HUES) -> np.ndarray:
     if len(weights) > len(hues):
         raise ValueError(f"weights are of {len(weights)} pixels, but hues {len(hues)}")
     total = weights.sum(0)
-    shares = weights / np.where(total > 0, total, 1.0)
-    mixed = np.einsum("nhw,nc->hwc", shares, hues[: len(weights)])
+    fractions = weights / np.where(total > 0, total, 1.0)
+    mixed = np.einsum("nhw,nc->hwc", fractions, hues[: len(weights)])
     most = total.max() if total.max() > 0 else 1.0
     strength = np.where(total > 0, 0.45 + 0.4 * total / most, 0.0)[..., None]
     return np.rint(255 * (1 - strength) + mixed * strength).astype(np.uint8)

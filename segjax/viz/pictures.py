@@ -1,7 +1,7 @@
 """Labels in colour, overlays, errors, side by side.
 
-The colours of right and wrong are reported
-apart by people who do not tell red from green (Okabe and Ito's palette).
+The colours of right and wrong are distinct also for people who do not distinguish red from
+green (Okabe and Ito's palette).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from segjax.types import IGNORE_LABEL
 Color = Sequence[int]
 
 IGNORE_COLOR = (224, 224, 192)
-"""What does not count, in the colour that PASCAL VOC has for it."""
+"""The colour of pixels that do not count, as in PASCAL VOC."""
 
 MISSED = (0, 114, 178)
 INVENTED = (213, 94, 0)
@@ -234,8 +234,8 @@ def comparison(
     if label is not None:
         counted = np.asarray(label) != IGNORE_LABEL
         wrong = np.mean(np.asarray(label)[counted] != np.asarray(prediction)[counted])
-        share = f"error: {wrong:.1%} of the pixels" if counted.any() else "error"
-        panels.append((share, error_map(label, prediction)))
+        caption = f"error: {wrong:.1%} of the pixels" if counted.any() else "error"
+        panels.append((caption, error_map(label, prediction)))
         if len(names) == 2:
             legend += _directions(names)
         else:

@@ -33,7 +33,7 @@ def plot_curves(
     """Plots what a run logged over its steps: loss, rate, metrics.
 
     Args:
-      rows: lines of the log: `step`, `split` ("train" if it is not said), and
+      rows: lines of the log: `step`, `split` ("train" if it is not given), and
         numbers by name; None and what is not finite number are gaps. `iou/<class>` is plotted
         beside `mean_iou`. Six quantities are plotted: the best known first.
       path: PNG, PDF or SVG to write; a file that is open becomes a PNG.
@@ -160,7 +160,7 @@ def _dress(ax: Axes, title: str) -> None:
 def plot_confusion(
     counts: np.ndarray, names: Sequence[str], path: str | Path | IO[bytes]
 ) -> None:
-    """Plots a confusion matrix: the share of each true class, and the counts.
+    """Plots a confusion matrix: the fraction of each true class, and the counts.
 
     Up to six classes have their counts in each field; with more, each row says how many
     pixels it has. A class that is not in the truth has an empty row.
@@ -178,18 +178,18 @@ def plot_confusion(
     if counts.shape != (k, k):
         raise ValueError(f"counts must be [{k}, {k}] like names, got {counts.shape}")
     truth = counts.sum(1)
-    shares = counts / np.maximum(truth, 1)[:, None]
+    fractions = counts / np.maximum(truth, 1)[:, None]
     few = k <= 6
     cell = 1.25 if few else 0.44
     figure = _figure(cell * k + 2.4, cell * k + 1.7)
     ax = figure.subplots()
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ax.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(k, k):
-        if not truth[i] or (not few and shares[i, j] < 0.005):
+        if not truth[i] or (not few and fractions[i, j] < 0.005):
             continue
-        text = f"{shares[i, j]:.1%}" if few else f"{100 * shares[i, j]:.0f}"
+        text = f"{fractions[i, j]:.1%}" if few else f"{100 * fractions[i, j]:.0f}"
         text += f"\n{int(counts[i, j]):,}" if few else ""
-        color = "white" if shares[i, j] > 0.55 else _INK
+        color = "white" if fractions[i, j] > 0.55 else _INK
         ax.text(
             j, i, text, ha="center", va="center", color=color, fontsize=9 if few else 7
         )
@@ -207,7 +207,7 @@ def plot_confusion(
     ax.spines[:].set_visible(False)
     ax.set_xlabel("predicted", color=_INK)
     ax.set_ylabel("true" if few else "true, with pixels", color=_INK)
-    unit = "share of each true class" if few else "percent of each true class"
+    unit = "fraction of each true class" if few else "percent of each true class"
     ax.set_title(unit, loc="left", fontsize=11, color=_INK, fontweight="bold")
     figure.savefig(path)
 

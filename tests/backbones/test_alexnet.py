@@ -46,7 +46,7 @@ def run(model, variables, image):
 
 
 @functools.cache
-def drawn(model, side, seed=0):
+def random_case(model, side, seed=0):
     image = np.random.default_rng(seed).normal(size=(1, side, side, 3))
     image = jnp.asarray(image, jnp.float32)
     init = jax.jit(functools.partial(model.init, train=False))
@@ -96,7 +96,7 @@ def test_sizes_of_an_image_of_500_pixels_are_those_of_fcn():
 
 def test_groups_do_not_see_each_other():
     model = AlexNet(**NARROW, lrn=False)
-    image, variables = drawn(model, 99)
+    image, variables = random_case(model, 99)
     params = variables["params"]
     kernel = params["conv1"]["kernel"].at[..., :2].set(0.0)
     cut = params | {"conv1": params["conv1"] | {"kernel": kernel}}
@@ -108,7 +108,7 @@ def test_groups_do_not_see_each_other():
 
 def test_normalisation_comes_between_pooling_and_convolution():
     model = AlexNet(**NARROW)
-    image, variables = drawn(model, 99)
+    image, variables = random_case(model, 99)
     stages = run(model, variables, 100 * image)
     x = local_response_norm(max_pool(stages["stage2"], window=3, stride=2))
     params = variables["params"]["conv2"]
@@ -125,7 +125,7 @@ def test_normalisation_comes_between_pooling_and_convolution():
 
 def test_one_window_is_scored_alike_by_both_forms():
     dense = AlexNet(**NARROW, num_classes=3)
-    image, variables = drawn(dense, 227)
+    image, variables = random_case(dense, 227)
     expected = run(dense, variables, image)["logits"]
     found = run(dense.clone(fully_convolutional=True), variables, image)["logits"]
     assert found.shape == (1, 1, 1, 3)

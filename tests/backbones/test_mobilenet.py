@@ -33,17 +33,17 @@ def count(tree):
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-def drawn_variables(model, seed=0):
+def random_weights(model, seed=0):
     rng = np.random.default_rng(seed)
 
-    def draw(path, leaf):
+    def sample(path, leaf):
         if path[-1].key == "kernel":
             std = np.sqrt(2 / np.prod(leaf.shape[:-1]))
             return jnp.asarray(std * rng.normal(size=leaf.shape), jnp.float32)
         low, high = (0.5, 1.0) if path[-1].key in ("scale", "var") else (-0.3, 0.3)
         return jnp.asarray(rng.uniform(low, high, leaf.shape), jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes(model)[1])
+    return jax.tree_util.tree_map_with_path(sample, shapes(model)[1])
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_layers_are_named_as_kernels(model):
 
 @functools.cache
 def at_output_stride(name, output_stride):
-    variables = drawn_variables(SMALL[name])
+    variables = random_weights(SMALL[name])
     image = np.random.default_rng(1).normal(size=(1, 97, 65, 3)).astype(np.float32)
     model = SMALL[name].clone(output_stride=output_stride)
     forward = functools.partial(model.apply, train=False)
@@ -152,12 +152,12 @@ def test_configs_find_them_by_name(name):
         ),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(model, options, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(model, options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         model(**options)
 
 
-def test_unknown_stage_is_told():
+def test_unknown_stage_is_reported():
     with pytest.raises(ValueError, match="or stage2_first to stage5_first, got 'C5'"):
         MobileNetV3().layers("C5")
 

@@ -34,11 +34,11 @@ def count(tree):
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-def drawn_variables(model, seed=0):
+def random_weights(model, seed=0):
     """Weights and statistics such that each kernel, bias and zero of padding matters."""
     rng = np.random.default_rng(seed)
 
-    def draw(path, leaf):
+    def sample(path, leaf):
         name = path[-1].key
         if name == "kernel":
             std = np.sqrt(2 / np.prod(leaf.shape[:-1]))
@@ -46,7 +46,7 @@ def drawn_variables(model, seed=0):
         low, high = (0.5, 1.0) if name in ("scale", "var") else (-0.3, 0.3)
         return jnp.asarray(rng.uniform(low, high, leaf.shape), jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes(model)[1])
+    return jax.tree_util.tree_map_with_path(sample, shapes(model)[1])
 
 
 def apply(model, variables, image):
@@ -177,7 +177,7 @@ def test_layers_are_named_as_the_kernels_of_the_longest_path(depth):
 def at_output_stride(output_stride, depth, options):
     """All stages of one network on an image of odd sides."""
     model = ResNet(depth, features=4, **dict(options))
-    variables = drawn_variables(model)
+    variables = random_weights(model)
     image = np.random.default_rng(1).normal(size=(1, 97, 65, 3)).astype(np.float32)
     return apply(model.clone(output_stride=output_stride), variables, image)
 
@@ -246,7 +246,7 @@ def test_first_block_keeps_the_previous_dilation_as_in_torchvision():
 @functools.cache
 def trained_once(**options):
     model = ResNet(18, num_classes=3, features=4, **options)
-    variables = drawn_variables(model)
+    variables = random_weights(model)
     image = jnp.asarray(
         np.random.default_rng(0).normal(size=(2, 48, 33, 3)), jnp.float32
     )
@@ -334,12 +334,12 @@ def test_configs_find_it_by_name():
         ),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(options, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         ResNet(**options)
 
 
-def test_unknown_stage_is_told():
+def test_unknown_stage_is_reported():
     with pytest.raises(ValueError, match="stage is one of stage1 to stage5, got 'C5'"):
         ResNet(50).layers("C5")
 

@@ -30,7 +30,7 @@ def run(model, variables, image):
     return jax.jit(functools.partial(model.apply, train=False))(variables, image)
 
 
-def drawn(model, shape, seed=0):
+def random_case(model, shape, seed=0):
     image = jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
     init = jax.jit(functools.partial(model.init, train=False))
     return image, init(jax.random.key(seed), image)
@@ -115,7 +115,7 @@ def test_the_front_end_of_dilated_networks_sees_380_pixels():
 def test_the_dense_maps_hold_the_strided_ones():
     """A pooling of 3x3 at stride 1 reads, at every other place, what stride 2 reads."""
     dense = VGG(**NARROW, pool_window=3, output_stride=8)
-    image, variables = drawn(dense, (1, 65, 49, 3))
+    image, variables = random_case(dense, (1, 65, 49, 3))
     maps = {
         stride: run(dense.clone(output_stride=stride), variables, image)
         for stride in (8, 16, 32)
@@ -137,7 +137,7 @@ def test_fully_convolutional_scores_are_those_of_each_window():
         **NARROW, num_classes=3, padding=0, first_padding=0, fully_convolutional=True
     )
     side = receptive_field(model.layers("fc7")).size
-    image, variables = drawn(model, (1, side, side + 32, 3))
+    image, variables = random_case(model, (1, side, side + 32, 3))
     scores = run(model, variables, image)["logits"]
     assert scores.shape == (1, 1, 2, 3)
     window = run(model, variables, image[:, :, 32:])["logits"]
@@ -147,7 +147,7 @@ def test_fully_convolutional_scores_are_those_of_each_window():
 
 def test_one_window_is_scored_alike_by_both_forms():
     dense = VGG(**NARROW, num_classes=3)
-    image, variables = drawn(dense, (2, 224, 224, 3))
+    image, variables = random_case(dense, (2, 224, 224, 3))
     convolutional = dense.clone(fully_convolutional=True)
     found = run(convolutional, variables, image)["logits"]
     expected = run(dense, variables, image)["logits"]
@@ -183,7 +183,7 @@ def test_dense_weights_of_another_layout_are_refused(shape, sentence):
 
 def test_frozen_norms_keep_their_statistics_in_training():
     model = VGG(depth=11, norm=Norm(), **NARROW)
-    image, variables = drawn(model, (1, 33, 33, 3))
+    image, variables = random_case(model, (1, 33, 33, 3))
     for frozen in (False, True):
         _, changed = model.clone(norm=Norm(frozen=frozen)).apply(
             variables, image, train=True, mutable=["batch_stats"]

@@ -91,14 +91,14 @@ def test_layers_are_named_as_kernels():
 def at_output_stride(output_stride):
     rng = np.random.default_rng(0)
 
-    def draw(path, leaf):
+    def sample(path, leaf):
         if path[-1].key == "kernel":
             std = np.sqrt(2 / np.prod(leaf.shape[:-1]))
             return jnp.asarray(std * rng.normal(size=leaf.shape), jnp.float32)
         low, high = (0.5, 1.0) if path[-1].key in ("scale", "var") else (-0.3, 0.3)
         return jnp.asarray(rng.uniform(low, high, leaf.shape), jnp.float32)
 
-    variables = jax.tree_util.tree_map_with_path(draw, shapes(SMALL)[1])
+    variables = jax.tree_util.tree_map_with_path(sample, shapes(SMALL)[1])
     image = jnp.asarray(rng.normal(size=(1, 97, 65, 3)), jnp.float32)
     model = SMALL.clone(output_stride=output_stride)
     forward = functools.partial(model.apply, train=False)
@@ -138,6 +138,6 @@ def test_configs_find_it_by_name():
         ({"num_classes": 0}, "num_classes is an integer of at least 1, got 0"),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(options, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         Xception(**options)

@@ -31,7 +31,7 @@ def count(params):
 
 
 @functools.cache
-def drawn(model, side):
+def random_case(model, side):
     image = np.random.default_rng(0).normal(size=(2, side, side, 3))
     image = jnp.asarray(100 * image, jnp.float32)
     init = jax.jit(functools.partial(model.init, train=False))
@@ -93,7 +93,7 @@ def test_receptive_fields_grow_by_the_normalisations(
 
 def test_one_set_of_weights_classifies_images_of_two_sizes():
     model = ZFSPP(num_classes=3, **NARROW)
-    image, variables = drawn(model, 63)
+    image, variables = random_case(model, 63)
     smaller = run(model, variables, image[:, :47, :55])
     larger = run(model, variables, image)
     assert smaller["pyramid"].shape == larger["pyramid"].shape == (2, 15)
@@ -106,7 +106,7 @@ def test_one_set_of_weights_classifies_images_of_two_sizes():
 @pytest.mark.parametrize("lrn", [True, False])
 def test_stages_are_those_of_the_layers_one_by_one(lrn):
     model = ZFSPP(num_classes=3, **NARROW, lrn=lrn)
-    image, variables = drawn(ZFSPP(num_classes=3, **NARROW), 63)
+    image, variables = random_case(ZFSPP(num_classes=3, **NARROW), 63)
     params = variables["params"]
     # Biases, which start at zero, and more than the release's alpha can show.
     params = jax.tree.map(lambda x: x + 0.01 if x.ndim == 1 else x, params)
@@ -144,7 +144,7 @@ def test_stages_are_those_of_the_layers_one_by_one(lrn):
 
 
 def test_normalisation_quietens_the_loud():
-    image, variables = drawn(ZFSPP(num_classes=3, **NARROW), 63)
+    image, variables = random_case(ZFSPP(num_classes=3, **NARROW), 63)
     loud, plain = (
         run(ZFSPP(**NARROW, lrn=lrn), variables, image)["stage1"]
         for lrn in (True, False)
@@ -155,7 +155,7 @@ def test_normalisation_quietens_the_loud():
 
 def test_dropout_is_there_in_training_alone():
     model = ZFSPP(num_classes=3, **NARROW)
-    image, variables = drawn(model, 63)
+    image, variables = random_case(model, 63)
     train = jax.jit(
         lambda key: model.apply(variables, image, train=True, rngs={"dropout": key})
     )
@@ -166,7 +166,7 @@ def test_dropout_is_there_in_training_alone():
 
 def test_weights_in_caffes_order_score_caffes_vector_alike():
     model = ZFSPP(num_classes=3, **NARROW)
-    image, variables = drawn(model, 63)
+    image, variables = random_case(model, 63)
     stages = run(model, variables, image)
     x = np.asarray(stages["stage4"]).transpose(0, 3, 1, 2)
     caffe = np.concatenate(

@@ -40,15 +40,15 @@ def test_an_image_of_one_value_has_no_objects():
 
 
 @pytest.mark.parametrize(
-    ("image", "arguments", "said"),
+    ("image", "arguments", "sentence"),
     [
         (np.zeros(4), {}, r"\[H, W\] or \[H, W, C\], got shape \(4,\)"),
         (np.zeros((4, 4)), {"sigma": -1}, "sigma must not be negative, got -1"),
         (np.zeros((4, 4)), {"spacing": -1}, "spacing must not be negative"),
     ],
 )
-def test_what_cannot_be_parted_is_told(image, arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_parted_is_reported(image, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
         watershed_baseline(image, **arguments)
 
 

@@ -30,8 +30,8 @@ def test_sigmas_are_those_of_coco_for_its_seventeen_points():
 
 def test_a_spec_comes_back_from_json_as_it_was():
     spec = InstanceSpec((1, 44), KeypointSpec(NAMES, ((0, 1), (0, 2))))
-    told = json.loads(json.dumps(dataclasses.asdict(spec)))
-    again = InstanceSpec(**told)
+    stored = json.loads(json.dumps(dataclasses.asdict(spec)))
+    again = InstanceSpec(**stored)
     assert again == spec
     assert hash(again) == hash(spec)
     assert spec.class_of == {1: 1, 44: 2}
@@ -39,7 +39,7 @@ def test_a_spec_comes_back_from_json_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         ({"names": ()}, "named nothing; each needs a name"),
         ({"names": ("a", "a")}, "named a, a; each needs a name"),
@@ -48,6 +48,6 @@ def test_a_spec_comes_back_from_json_as_it_was():
         ({"names": NAMES, "sigmas": (0.1, 0.1, 0.0)}, "one above 0 for each"),
     ],
 )
-def test_parts_that_contradict_each_other_are_told(arguments, said):
-    with pytest.raises(UserError, match=said):
+def test_parts_that_contradict_each_other_are_reported(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
         KeypointSpec(**arguments)

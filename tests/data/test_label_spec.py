@@ -12,7 +12,7 @@ COLORS = ((0, 0, 0), (255, 255, 255))
 NAMES = ("membrane", "cell")
 
 
-def test_values_are_class_ids_where_nothing_else_is_said():
+def test_values_are_class_ids_where_nothing_else_is_stated():
     spec = LabelSpec(NAMES, COLORS)
     raw = np.array([[0, 1], [255, 0]], np.uint8)
     ids = spec.to_ids(raw, "a.png")
@@ -53,7 +53,7 @@ def test_the_arguments_may_come_from_json_as_lists():
     assert hash(spec)
 
 
-def test_an_unknown_value_is_told_with_file_pixels_and_remedy():
+def test_an_unknown_value_is_reported_with_file_pixels_and_remedy():
     raw = np.zeros((10, 10), np.uint8)
     raw[0, :3], raw[5, 5] = 200, 7
     with pytest.raises(UserError) as caught:
@@ -142,7 +142,7 @@ def test_of_many_values_no_pair_for_each_is_asked(remap):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         ({"names": ("one",), "colors": COLORS[:1]}, "1 given"),
         ({"colors": COLORS[:1]}, "1 colours for 2 names"),
@@ -157,10 +157,10 @@ def test_of_many_values_no_pair_for_each_is_asked(remap):
         ({"remap": ((1, 0),)}, "stands for 'cell' (class 1)"),
     ],
 )
-def test_a_spec_that_contradicts_itself_is_refused(arguments, said):
+def test_a_spec_that_contradicts_itself_is_refused(arguments, sentence):
     with pytest.raises(UserError) as caught:
         LabelSpec(**({"names": NAMES, "colors": COLORS} | arguments))
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
 
 
 def test_the_description_lists_every_class_and_what_is_ignored():

@@ -76,8 +76,8 @@ KINDS = {
 def main() -> None:
     """Prints how three inputs of each reader ended, and whether they come again."""
     run.TARGETS.update({f.__name__: f for f in KINDS})
-    run.SHARES.clear()
-    run.SHARES.update(dict.fromkeys(KINDS, 1))
+    run.FREQUENCIES.clear()
+    run.FREQUENCIES.update(dict.fromkeys(KINDS, 1))
     run.CUT_IS_DAMAGE = ("taken_as_whole",)
     run.SECONDS, run.COMMAND_EVERY = 3.0, 10**9
     some = [

@@ -4,7 +4,7 @@
     python tests/fuzz/run.py --seed=0 --only=1234        one input, its files kept
     python tests/fuzz/run.py --checkout=OTHER            the segjax of another folder
 
-An input ends well if it is accepted or told wrong in a sentence of a `UserError`. All
+An input ends well if it is accepted or refused in a sentence of a `UserError`. All
 else is a fault: an exception of another kind, a crash, more than 10 s, more than 1 GB, a
 sentence that cannot be read or names no file, a cut file taken as whole. The number of
 an input and the seed decide all that chance decides.
@@ -36,7 +36,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import numpy as np
 from mutators import damaged, pick
 from seeds import Seed, all_seeds, train
-from targets import NO_FILE, SHARES, TARGETS, WITH_JAX, Wrong, fingerprint
+from targets import FREQUENCIES, NO_FILE, TARGETS, WITH_JAX, Wrong, fingerprint
 
 HERE = Path(__file__).resolve().parent
 SECONDS, BYTES, LONGEST = 10.0, 2**30, 800
@@ -90,8 +90,10 @@ def make_input(seeds: Sequence[Seed], number: int, seed: int) -> Input:
         target = "command_line"
         reader = pick(rng, ("image", "folder", "renamed", "trained"))
     else:
-        shares = np.array([*SHARES.values()])
-        target = [*SHARES][rng.choice(len(shares), p=shares / shares.sum())].__name__
+        frequencies = np.array([*FREQUENCIES.values()])
+        target = [*FREQUENCIES][
+            rng.choice(len(frequencies), p=frequencies / frequencies.sum())
+        ].__name__
         reader = target
     chosen = pick(rng, [s for s in seeds if s.target == reader])
     victim = "name" if chosen.target == "renamed" else chosen.victim
@@ -310,10 +312,10 @@ def outcomes(
                     worker.process.join(5)
                     fault = f"crash ({worker.process.exitcode})"
                 if fault:
-                    said = worker.replace()
+                    message = worker.replace()
                     if number < 0:
-                        raise RuntimeError(f"a worker did not start: {said}")
-                    yield Outcome(number, target, fault, said, damage)
+                        raise RuntimeError(f"a worker did not start: {message}")
+                    yield Outcome(number, target, fault, message, damage)
 
 
 def report(
@@ -325,8 +327,8 @@ def report(
         table[outcome.target][outcome.kind] += 1
         table["all"][outcome.kind] += 1
     for target, counts in table.items():
-        told = ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
-        print(f"{target:16} {counts.total():6}: {told}")
+        totals = ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
+        print(f"{target:16} {counts.total():6}: {totals}")
     alike = collections.defaultdict(list)
     for fault in (o for o in found if o.is_fault):
         alike[fault.target, fault.kind, fault.what.partition(": ")[0][:60]].append(

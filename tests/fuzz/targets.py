@@ -113,12 +113,12 @@ def coco(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     yield lambda: _records("coco", root, **options)
 
 
-def _mask(make: Callable[..., Any], told: Any) -> Any:
+def _mask(make: Callable[..., Any], given: Any) -> Any:
     from segjax import rle
     from segjax.errors import UserError
 
     try:
-        found = make(told, SIZE)
+        found = make(given, SIZE)
     except ValueError as error:
         if not str(error).startswith("points "):
             raise
@@ -233,8 +233,8 @@ def command_line(path: Path, root: Path, rng: np.random.Generator) -> Calls:
         mine = f"--config={configs}/unet_folder.py:smoke"
         arguments = ["prepare", mine, f"--data_root={root}", f"--cache_dir={root}/data"]
     else:
-        told = (f"--workdir={run}/run", f"--input={path}", f"--output={root}/out")
-        arguments = ["predict", *told]
+        flags = (f"--workdir={run}/run", f"--input={path}", f"--output={root}/out")
+        arguments = ["predict", *flags]
     yield functools.partial(_command, arguments)
 
 
@@ -269,14 +269,14 @@ def fingerprint(value: Any) -> Any:
     return repr(value)
 
 
-SHARES: dict[Callable[..., Calls], int] = {
+FREQUENCIES: dict[Callable[..., Calls], int] = {
     image: 400, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
     voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, weights: 60,
     config: 40, rows: 20, prepared: 35, trained: 18, resumed: 7,
 }  # fmt: skip
 """Of a thousand inputs, how many each target takes."""
 
-TARGETS = {target.__name__: target for target in (*SHARES, command_line)}
+TARGETS = {target.__name__: target for target in (*FREQUENCIES, command_line)}
 
 WITH_JAX = ("trained", "resumed")
 """Targets that start JAX, which a process must not do before it forks."""

@@ -23,7 +23,7 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_damaged_file_is_accepted_or_told_in_a_sentence(tmp_path):
+def test_every_damaged_file_is_accepted_or_reported_in_a_sentence(tmp_path):
     ended = run(
         "run.py",
         f"--inputs={INPUTS}",

@@ -107,7 +107,7 @@ def test_grids_that_cannot_meet_are_refused(coarse, finer, sentence):
         align(coarse, finer)
 
 
-def test_pooling_that_drops_rows_is_told_to_keep_them():
+def test_pooling_that_drops_rows_is_advised_to_keep_them():
     backbone = VGG()
     with pytest.raises(ValueError, match="ceil_mode=True"):
         minimum_side(backbone.layers(), targets(backbone, "stage4", "stage3"))

@@ -1,7 +1,7 @@
-"""Makes `instances.npz`: what torchvision's Mask R-CNN finds with drawn weights.
+"""Makes `instances.npz`: what torchvision's Mask R-CNN finds with random weights.
 
 Of each detector the names and shapes of its tensors; of Mask R-CNN the detections in one
-small drawn image. Weights and image are drawn again in the tests, from names and shapes
+small random image. Weights and image are sampled again in the tests, from names and shapes
 (`tests/pretrained/random_weights.py`, `random_instances.py`), so only the answer is stored.
 
     python tests/golden/make_instances.py
@@ -33,12 +33,12 @@ def shapes_of(network):
     return {key: tuple(x.shape) for key, x in network.state_dict().items()}
 
 
-def found(network, drawn, calm):
+def found(network, random_weights, calm):
     """What a detector finds, with the image at its own size."""
-    state = calm["calmed"](drawn["state_dict"](shapes_of(network)))
+    state = calm["calmed"](random_weights["state_dict"](shapes_of(network)))
     network.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
     network.transform.min_size, network.transform.max_size = (min(SIZE),), max(SIZE)
-    image = calm["image"](*SIZE, drawn["uniform"])[0]
+    image = calm["image"](*SIZE, random_weights["uniform"])[0]
     with torch.no_grad():
         answer = network.eval()([torch.from_numpy(image.transpose(2, 0, 1))])[0]
     return {
@@ -52,7 +52,7 @@ def found(network, drawn, calm):
 def main():
     reference = runpy.run_path(str(TESTS / "torchvision_reference.py"))
     detection = reference["torchvision"]().models.detection
-    drawn = runpy.run_path(str(TESTS / "pretrained" / "random_weights.py"))
+    random_weights = runpy.run_path(str(TESTS / "pretrained" / "random_weights.py"))
     calm = runpy.run_path(str(TESTS / "pretrained" / "random_instances.py"))
     arrays = {}
     for name in DETECTORS:
@@ -61,7 +61,7 @@ def main():
         key = f"torchvision/{name} shapes"
         arrays[key] = np.frombuffer(text.encode(), np.uint8)
         if name == "maskrcnn_resnet50_fpn":
-            arrays |= found(network, drawn, calm)
+            arrays |= found(network, random_weights, calm)
     np.savez_compressed(Path(__file__).parent / "instances.npz", **arrays)
 
 

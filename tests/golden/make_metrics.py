@@ -1,4 +1,4 @@
-"""Makes metrics.npz: Rand errors of drawn cell maps by scikit-image 0.26.
+"""Makes metrics.npz: Rand errors of random cell maps by scikit-image 0.26.
 
 Run in this folder: python make_metrics.py (wants scikit-image, scipy, numpy).
 """
@@ -13,7 +13,7 @@ from skimage.metrics import adapted_rand_error
 SIDE = 64
 
 
-def draw_cells(rng: np.random.Generator) -> np.ndarray:
+def random_cells(rng: np.random.Generator) -> np.ndarray:
     """Cells nearest to random seeds, membrane where two meet."""
     seeds = rng.uniform(0, SIDE, (12, 2))
     rows, columns = np.mgrid[:SIDE, :SIDE]
@@ -25,7 +25,7 @@ def draw_cells(rng: np.random.Generator) -> np.ndarray:
 
 def main() -> None:
     rng = np.random.default_rng(2012)
-    cells = draw_cells(rng)
+    cells = random_cells(rng)
     score = ndimage.gaussian_filter((cells > 0) + rng.normal(0, 0.8, cells.shape), 1)
     predictions = {
         "the_truth": cells,
@@ -34,7 +34,7 @@ def main() -> None:
         "one_segment": np.ones_like(cells),
         "all_membrane": np.zeros_like(cells),
         "split_in_half": np.where(cells, cells + 20 * (np.arange(SIDE) > 30), 0),
-        "other_cells": draw_cells(rng),
+        "other_cells": random_cells(rng),
         "thick_membrane": np.where(ndimage.minimum_filter(cells > 0, 5), cells, 0),
         "noisy_low": ndimage.label(score > 0.4)[0],
         "noisy_high": ndimage.label(score > 0.8)[0],

@@ -1,7 +1,7 @@
-"""Makes `pretrained.npz`: what torchvision's networks answer on drawn weights.
+"""Makes `pretrained.npz`: what torchvision's networks answer on random weights.
 
 Of each source the names and shapes of its tensors, and a sample of its answer on a small
-drawn image. Weights and image are drawn again in the tests, from names and shapes
+random image. Weights and image are sampled again in the tests, from names and shapes
 (`tests/pretrained/random_weights.py`), so only the sample is stored.
 
     python tests/golden/make_pretrained.py
@@ -54,12 +54,12 @@ def networks(torchvision):
 
 def main():
     torchvision = runpy.run_path(str(TESTS / "torchvision_reference.py"))
-    drawn = runpy.run_path(str(TESTS / "pretrained" / "random_weights.py"))
-    image = drawn["image"](*SIZE)
+    random_weights = runpy.run_path(str(TESTS / "pretrained" / "random_weights.py"))
+    image = random_weights["image"](*SIZE)
     arrays = {}
     for name, network in networks(torchvision["torchvision"]()):
         shapes = {key: tuple(x.shape) for key, x in network.state_dict().items()}
-        state = drawn["state_dict"](shapes)
+        state = random_weights["state_dict"](shapes)
         network.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
         with torch.no_grad():
             answer = network.eval()(torch.from_numpy(image.transpose(0, 3, 1, 2)))

@@ -51,7 +51,7 @@ def test_random_weights_are_no_identity_and_repeat():
 
 
 class Normed(nn.Module):
-    """A norm, whose answer tells its variables."""
+    """A norm, whose answer shows its variables."""
 
     @nn.compact
     def __call__(self, x, *, train):
@@ -69,7 +69,8 @@ def test_sides_of_a_field():
     assert seen_side(field) == 0
     field[4, 4], field[4, 6] = 0.9, 0.1
     assert seen_side(field) == 3
-    assert [central_side(field, share) for share in (0.85, 0.95, 1.0)] == [1, 5, 5]
+    fractions = (0.85, 0.95, 1.0)
+    assert [central_side(field, fraction) for fraction in fractions] == [1, 5, 5]
 
 
 def test_a_field_without_gradient_has_no_centre():

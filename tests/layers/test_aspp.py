@@ -31,16 +31,16 @@ def test_parameter_counts_are_those_of_the_release(separable, expected):
 
 
 @functools.cache
-def drawn(separable=False, rates=(1, 2)):
+def random_case(separable=False, rates=(1, 2)):
     module = ASPP(rates, features=3, separable=separable, dropout_rate=0.0)
     rng = np.random.default_rng(0)
-    draw = lambda leaf: jnp.asarray(rng.uniform(0.2, 1.0, leaf.shape), jnp.float32)
-    variables = jax.tree.map(draw, shapes(module, 4))
+    sample = lambda leaf: jnp.asarray(rng.uniform(0.2, 1.0, leaf.shape), jnp.float32)
+    variables = jax.tree.map(sample, shapes(module, 4))
     return module, variables, jnp.asarray(rng.normal(size=(2, 6, 7, 4)), jnp.float32)
 
 
 def test_it_is_the_projection_of_its_branches():
-    module, variables, x = drawn()
+    module, variables, x = random_case()
 
     def unit(name, x, **options):
         params, stats = (variables[k]["aspp"][name] for k in ("params", "batch_stats"))
@@ -66,7 +66,7 @@ def test_it_is_the_projection_of_its_branches():
 
 @pytest.mark.parametrize("separable", [False, True])
 def test_layers_see_what_the_largest_rate_sees(separable):
-    module, variables, _ = drawn(separable, rates=(2, 1))
+    module, variables, _ = random_case(separable, rates=(2, 1))
     assert receptive_field(module.layers()).size == 5
     owners = {
         jax.tree_util.keystr(path[:-1], simple=True, separator="/")
@@ -89,11 +89,11 @@ def test_separable_convolution_is_its_two_steps():
     assert params["depthwise"]["conv"]["kernel"].shape == (3, 3, 1, 4)
     assert params["pointwise"]["conv"]["kernel"].shape == (1, 1, 4, 5)
     rng = np.random.default_rng(0)
-    draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
+    sample = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 5, 5, 4)), train=False)
-    variables = {**variables, "params": jax.tree.map(draw, params)}
+    variables = {**variables, "params": jax.tree.map(sample, params)}
     norms = variables["params"]
-    x = draw(jnp.zeros((1, 6, 5, 4)))
+    x = sample(jnp.zeros((1, 6, 5, 4)))
     factor = 1 / np.sqrt(1 + 1e-5)
     y = conv(x, norms["depthwise"]["conv"]["kernel"], padding=2, dilation=2, groups=4)
     for name in ("depthwise", "pointwise"):

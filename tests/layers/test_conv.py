@@ -72,6 +72,6 @@ def test_kernels_have_the_variance_of_he(layer, fan_in):
 
 def test_initial_weights_follow_from_the_key_alone():
     init, shape = he_normal(), (3, 3, 2, 4)
-    draw = lambda seed: init(jax.random.key(seed), shape, jnp.float32)
-    np.testing.assert_array_equal(draw(0), jax.jit(draw, static_argnums=0)(0))
-    assert (draw(0) != draw(1)).all()
+    sample = lambda seed: init(jax.random.key(seed), shape, jnp.float32)
+    np.testing.assert_array_equal(sample(0), jax.jit(sample, static_argnums=0)(0))
+    assert (sample(0) != sample(1)).all()

@@ -10,7 +10,7 @@ from segjax.layers.norm import Norm
 from segjax.ops.convolution.convolve import conv
 
 
-def drawn(module, stages, seed=0):
+def random_weights(module, stages, seed=0):
     init = lambda stages: module.init(jax.random.key(0), stages, train=False)
     shapes = jax.eval_shape(init, stages)
     rng = np.random.default_rng(seed)
@@ -28,7 +28,7 @@ def stages():
 
 def test_each_map_is_its_lateral_plus_the_coarser_sum_copied_and_convolved(stages):
     module = FPN(features=3)
-    variables = drawn(module, stages)
+    variables = random_weights(module, stages)
 
     def unit(name, x, padding):
         params = variables["params"][name]["conv"]

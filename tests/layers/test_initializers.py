@@ -17,8 +17,10 @@ def test_he_normal_draws_what_it_always_drew():
     """Checkpoints and measurements of earlier versions rest on these very bits."""
     found = np.asarray(he_normal()(KEY, (3, 3, 2, 2), jnp.float32)).ravel()
     seed = np.random.SeedSequence(np.asarray(jax.random.key_data(KEY)).tolist())
-    drawn = np.random.Generator(np.random.Philox(seed)).standard_normal(36, np.float32)
-    np.testing.assert_array_equal(found, drawn * np.float32(np.sqrt(2.0 / 18)))
+    sampled = np.random.Generator(np.random.Philox(seed)).standard_normal(
+        36, np.float32
+    )
+    np.testing.assert_array_equal(found, sampled * np.float32(np.sqrt(2.0 / 18)))
     first = [float(x).hex() for x in found[:2]]
     assert first == FIRST
 
@@ -34,10 +36,10 @@ def test_weights_have_the_spread_that_is_asked_for(initializer, std):
     np.testing.assert_allclose(weights.mean(), 0.0, atol=0.02 * std)
 
 
-def test_two_keys_give_two_draws():
-    draw = lambda seed: normal(1.0)(jax.random.key(seed), (8,), jnp.float32)
-    np.testing.assert_array_equal(draw(1), draw(1))
-    assert (draw(1) != draw(2)).all()
+def test_two_keys_give_two_samples():
+    sample = lambda seed: normal(1.0)(jax.random.key(seed), (8,), jnp.float32)
+    np.testing.assert_array_equal(sample(1), sample(1))
+    assert (sample(1) != sample(2)).all()
 
 
 @pytest.mark.parametrize("initializer", [he_normal(), normal(0.1), zeros(), bilinear()])

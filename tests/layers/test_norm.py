@@ -21,7 +21,7 @@ from segjax.layers.norm import BATCH, KINDS, Norm, check_norm
         ({"groups": 0}, "groups is an integer of at least 1, got 0"),
     ],
 )
-def test_bad_values_are_told_in_one_sentence(values, sentence):
+def test_bad_values_are_reported_in_one_sentence(values, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         Norm(**values)
 
@@ -34,7 +34,7 @@ def test_bad_values_are_told_in_one_sentence(values, sentence):
         (Norm("group"), (*BATCH, None), 'norm is a Norm of the kind "batch" or None'),
     ],
 )
-def test_what_a_module_cannot_do_is_told_in_one_sentence(norm, allowed, sentence):
+def test_what_a_module_cannot_do_is_reported_in_one_sentence(norm, allowed, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
         check_norm(norm, allowed)
 

@@ -91,7 +91,7 @@ def test_grids_keep_the_order_of_bins():
     np.testing.assert_array_equal(jnp.concatenate([x, *grids[::-1]], -1), back)
 
 
-def test_too_few_channels_for_the_grids_are_told():
+def test_too_few_channels_for_the_grids_are_reported():
     sentence = r"bins \(1, 2, 3, 6\) are 4 grids, too many to share the 3 channels"
     with pytest.raises(ValueError, match=sentence):
         PyramidPooling().init(jax.random.key(0), jnp.zeros((1, 6, 6, 3)), train=False)

@@ -23,7 +23,7 @@ def of(logits, **arguments):
     return float(cross_entropy({"logits": logits}, BATCH, **arguments))
 
 
-def test_the_auxiliary_head_weighs_as_in_pspnet_unless_said_otherwise():
+def test_the_auxiliary_head_weighs_as_in_pspnet_unless_stated_otherwise():
     outputs = {"logits": LOGITS, "aux_logits": AUX}
     assert float(LOSS(outputs, BATCH)) == pytest.approx(of(LOGITS) + 0.4 * of(AUX))
     found = LOSS(outputs, BATCH, aux_weight=2.0, class_weights=(1.0, 3.0))

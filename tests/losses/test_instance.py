@@ -13,7 +13,7 @@ LOGITS = ("rpn_logits", "class_logits", "mask_logits", "keypoint_logits")
 ANSWERS = (*LOGITS, "rpn_deltas", "box_deltas")
 
 
-def drawn(seed=0, agnostic=False):
+def random_outputs(seed=0, agnostic=False):
     rng = np.random.default_rng(seed)
     normal = lambda *shape: 2 * rng.normal(size=shape)
     kinds = 1 if agnostic else K
@@ -111,7 +111,7 @@ gradient = jax.jit(derive)
 
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_every_part_is_the_sum_that_defines_it(agnostic):
-    outputs = drawn(agnostic=agnostic)
+    outputs = random_outputs(agnostic=agnostic)
     total, parts = loss(outputs)
     expected = by_hand(outputs)
     assert parts.keys() == expected.keys()
@@ -122,7 +122,7 @@ def test_every_part_is_the_sum_that_defines_it(agnostic):
 
 
 def test_a_batch_without_objects_trains_the_background_alone():
-    outputs = drawn()
+    outputs = random_outputs()
     for name in ("rpn_positive", "class_targets", "mask_weights", "keypoint_valid"):
         outputs[name] = np.zeros_like(outputs[name])
     # What stands in the targets of slots that nobody drew does not matter.
@@ -136,7 +136,7 @@ def test_a_batch_without_objects_trains_the_background_alone():
 
 
 def test_a_batch_of_nothing_costs_nothing():
-    outputs = drawn()
+    outputs = random_outputs()
     for name in ("rpn_weights", "box_weights", "mask_weights", "keypoint_valid"):
         outputs[name] = np.zeros_like(outputs[name])
     for name in ("rpn_targets", "box_targets", "mask_targets"):
@@ -147,7 +147,7 @@ def test_a_batch_of_nothing_costs_nothing():
 
 
 def test_extreme_logits_cost_what_they_should_and_have_a_slope():
-    outputs = drawn()
+    outputs = random_outputs()
     for name in LOGITS:
         outputs[name] = 1e4 * np.sign(outputs[name])
     value, slopes = gradient(outputs)
@@ -156,7 +156,7 @@ def test_extreme_logits_cost_what_they_should_and_have_a_slope():
 
 
 def test_the_gradient_is_the_slope_of_the_definition():
-    outputs = drawn(seed=3)
+    outputs = random_outputs(seed=3)
     _, slopes = gradient(outputs)
     rng = np.random.default_rng(0)
     for name in ANSWERS:
@@ -171,7 +171,7 @@ def test_the_gradient_is_the_slope_of_the_definition():
 
 
 def test_parts_can_be_left_out_and_weighed():
-    outputs = drawn()
+    outputs = random_outputs()
     _, parts = loss(outputs)
     alone = {k: v for k, v in outputs.items() if not k.startswith(("mask", "keypoint"))}
     total, found = mask_rcnn_loss(alone, {}, rpn_weight=2.0, box_weight=0.5)
@@ -190,7 +190,7 @@ def test_smooth_l1_is_a_square_then_a_line():
 
 
 def test_what_cannot_be_is_refused():
-    outputs = drawn()
+    outputs = random_outputs()
     with pytest.raises(
         ValueError, match="deltas are of 3 classes; allowed are 1, or 4"
     ):

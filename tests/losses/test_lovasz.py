@@ -11,7 +11,7 @@ from segjax.types import IGNORE_LABEL
 CLASSES = 4
 
 
-def drawn(shape=(2, 5, 6), seed=0):
+def random_case(shape=(2, 5, 6), seed=0):
     """Class 3 is nowhere in the truth, class 2 in the first image alone."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 3, shape)
@@ -63,13 +63,13 @@ _loss = jax.jit(lovasz_softmax, static_argnames=("classes", "per_image"))
     [("present", "present"), ("all", (0, 1, 2, 3)), ((3, 1), (3, 1))],
 )
 def test_the_loss_is_the_extension_of_the_jaccard_loss(classes, expected):
-    logits, label = drawn()
+    logits, label = random_case()
     found = loss_of(logits, label, classes=classes)
     assert float(found) == pytest.approx(by_hand(logits, label, expected), rel=1e-5)
 
 
 def test_per_image_is_the_mean_over_images_each_with_its_own_classes():
-    logits, label = drawn()
+    logits, label = random_case()
     images = [by_hand(logits[i], label[i], "present") for i in range(2)]
     found = loss_of(logits, label, per_image=True)
     assert float(found) == pytest.approx(np.mean(images), rel=1e-5)
@@ -77,7 +77,7 @@ def test_per_image_is_the_mean_over_images_each_with_its_own_classes():
 
 
 def test_an_image_without_labels_is_no_image():
-    logits, label = drawn()
+    logits, label = random_case()
     alone = loss_of(logits[:1], label[:1], per_image=True, classes="all")
     label[1] = IGNORE_LABEL
     both = loss_of(logits, label, per_image=True, classes="all")
@@ -85,7 +85,7 @@ def test_an_image_without_labels_is_no_image():
 
 
 def test_the_gradient_is_the_slope_of_the_definition():
-    logits, label = drawn()
+    logits, label = random_case()
     gradient = np.asarray(jax.grad(loss_of)(jnp.asarray(logits, jnp.float32), label))
     assert not gradient[label == IGNORE_LABEL].any()
     rng = np.random.default_rng(1)
@@ -106,7 +106,7 @@ def test_a_certain_answer_costs_one_minus_its_mean_iou():
 
 
 def test_a_weight_of_three_is_three_pixels():
-    logits, label = drawn(shape=(1, 1, 7), seed=3)
+    logits, label = random_case(shape=(1, 1, 7), seed=3)
     weight = np.ones(label.shape)
     weight[..., 2], weight[..., 4] = 3, 0
     times = weight[0, 0].astype(int)
@@ -131,4 +131,4 @@ def test_steps_of_a_large_image_are_exact_to_float32():
 @pytest.mark.parametrize("classes", ["some", (), (0, 4), (-1,), (0.0,)])
 def test_classes_that_there_are_not_are_refused(classes):
     with pytest.raises(ValueError, match="numbers from 0 to 3, got"):
-        loss_of(*drawn(), classes=classes)
+        loss_of(*random_case(), classes=classes)

@@ -163,7 +163,7 @@ def test_labels_of_another_size_are_refused():
         cross_entropy(QUARTER, batch_of([[0, 1], [0, 1]]))
 
 
-def drawn(num_classes=5, shape=(2, 7, 9), seed=0):
+def random_case(num_classes=5, shape=(2, 7, 9), seed=0):
     """Logits and a batch with ignored pixels."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, num_classes, shape)
@@ -182,7 +182,7 @@ def nll(outputs, batch):
 
 
 def test_focal_of_gamma_zero_is_the_cross_entropy():
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     weights = (0.1, 1.0, 2.0, 3.0, 0.5)
     found = focal(outputs, batch, gamma=0, class_weights=weights)
     expected = cross_entropy(outputs, batch, class_weights=weights)
@@ -191,7 +191,7 @@ def test_focal_of_gamma_zero_is_the_cross_entropy():
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_focal_is_cross_entropy_times_a_power_of_what_is_missing(gamma):
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     loss = nll(outputs, batch)
     expected = (loss * (1 - np.exp(-loss)) ** gamma).sum()
     found = focal(outputs, batch, gamma=gamma, reduction="sum")
@@ -220,31 +220,31 @@ def test_jaccard_of_a_certain_answer_is_one_minus_its_mean_iou():
     assert float(loss) == pytest.approx(1 - (1 / 2 + 2 / 3) / 2, rel=1e-6)
 
 
-@pytest.mark.parametrize("share", [1 / 16, 0.3, 1.0])
-def test_the_share_of_the_hardest_pixels_is_taken(share):
-    outputs, batch = drawn()
+@pytest.mark.parametrize("fraction", [1 / 16, 0.3, 1.0])
+def test_the_fraction_of_the_hardest_pixels_is_taken(fraction):
+    outputs, batch = random_case()
     loss = np.sort(nll(outputs, batch))[::-1]
-    kept = int(np.ceil(share * loss.size))
-    found = hard_cross_entropy(outputs, batch, share=share, threshold=None)
+    kept = int(np.ceil(fraction * loss.size))
+    found = hard_cross_entropy(outputs, batch, fraction=fraction, threshold=None)
     assert float(found) == pytest.approx(loss[:kept].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("minimum", [0, 60, 10**6])
 def test_pixels_below_the_threshold_are_hard_and_at_least_the_minimum(minimum):
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     loss = np.sort(nll(outputs, batch))[::-1]
     below = int((np.exp(-loss) < 0.15).sum())
     assert 0 < below < 60 < loss.size
     found = hard_cross_entropy(
-        outputs, batch, share=0.0, threshold=0.15, minimum=minimum
+        outputs, batch, fraction=0.0, threshold=0.15, minimum=minimum
     )
     kept = min(max(below, minimum), loss.size)
     assert float(found) == pytest.approx(loss[:kept].mean(), rel=1e-5)
 
 
 def test_easy_pixels_have_no_gradient():
-    outputs, batch = drawn()
-    loss = lambda x: hard_cross_entropy(x, batch, share=0.25, threshold=None)
+    outputs, batch = random_case()
+    loss = lambda x: hard_cross_entropy(x, batch, fraction=0.25, threshold=None)
     gradient = np.abs(jax.grad(loss)(outputs)["logits"]).sum(-1)
     kept = int(np.ceil(0.25 * nll(outputs, batch).size))
     assert np.count_nonzero(gradient) == kept
@@ -254,7 +254,7 @@ def test_hardness_does_not_look_at_the_weights():
     """The pixel of p = 1/4 is the harder one, whatever it weighs."""
     batch = batch_of([[0, 1]], weight=[[0.01, 5.0]])
     loss = hard_cross_entropy(
-        QUARTER, batch, share=0.5, threshold=None, class_weights=(3.0, 7.0)
+        QUARTER, batch, fraction=0.5, threshold=None, class_weights=(3.0, 7.0)
     )
     assert float(loss) == pytest.approx(0.01 * 3 * np.log(4), rel=1e-5)
 
@@ -268,10 +268,18 @@ def test_hardness_does_not_look_at_the_weights():
             "gamma must be a finite number of at least 0, got -1.0",
         ),
         (focal, {"reduction": "avg"}, '"mean" or "sum", got \'avg\''),
-        (hard_cross_entropy, {"share": 1.5}, r"share must be in \[0, 1\], got 1.5"),
+        (
+            hard_cross_entropy,
+            {"fraction": 1.5},
+            r"fraction must be in \[0, 1\], got 1.5",
+        ),
         (hard_cross_entropy, {"threshold": 0.0}, "threshold must be .* got 0.0"),
         (hard_cross_entropy, {"minimum": 0.5}, "minimum is a number of pixels"),
-        (hard_cross_entropy, {"share": 0, "threshold": None}, "no pixel would be hard"),
+        (
+            hard_cross_entropy,
+            {"fraction": 0, "threshold": None},
+            "no pixel would be hard",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_refused(loss, arguments, sentence):
@@ -283,7 +291,7 @@ def test_arguments_out_of_range_are_refused(loss, arguments, sentence):
 @pytest.mark.parametrize("class_weights", [None, (0.3, 1.0, 2.0, 0.5, 7.0)])
 def test_cross_entropy_and_its_gradient_equal_those_of_torch(class_weights):
     torch = pytest.importorskip("torch")
-    outputs, batch = drawn()
+    outputs, batch = random_case()
     found, gradient = jax.value_and_grad(
         lambda x: cross_entropy(x, batch, class_weights=class_weights, reduction="sum")
     )(outputs)
@@ -305,7 +313,7 @@ def test_cross_entropy_and_its_gradient_equal_those_of_torch(class_weights):
 @pytest.mark.parity
 def test_focal_of_two_classes_equals_the_sigmoid_form_of_torchvision(torchvision):
     torch = pytest.importorskip("torch")
-    outputs, batch = drawn(num_classes=2)
+    outputs, batch = random_case(num_classes=2)
     weights = (1 - 0.25, 0.25)  # the paper's alpha
     found, gradient = jax.value_and_grad(
         lambda x: focal(x, batch, gamma=2.0, class_weights=weights, reduction="sum")

@@ -180,7 +180,7 @@ def test_boundaries_see_what_areas_hide():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "found", "said"),
+    ("arguments", "found", "sentence"),
     [
         ({"kind": "outlines"}, {}, "kind must be one of boxes, masks"),
         ({"kind": "keypoints"}, {}, "sigmas must be given"),
@@ -194,8 +194,8 @@ def test_boundaries_see_what_areas_hide():
         ),
     ],
 )
-def test_what_does_not_fit_is_told(arguments, found, said):
+def test_what_does_not_fit_is_reported(arguments, found, sentence):
     given = {"boxes": [square(0, 0)], "scores": [0.5], "keypoints": np.zeros((1, 2, 3))}
     truth = {"boxes": [square(0, 0)], "keypoints": np.zeros((1, 3, 3))}
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=sentence):
         scored(truth, given | found, **arguments)

@@ -19,7 +19,7 @@ CLASSES = 4
 WIDTHS = (1, 2, 3.5, 40)
 
 
-def drawn(seed, shape=(19, 23)):
+def random_case(seed, shape=(19, 23)):
     """Blocky labels, the prediction shifted and spoilt; some pixels are ignored."""
     rng = np.random.default_rng(seed)
     blocks = np.kron(rng.integers(0, 3, (6, 6)), np.ones((4, 4), int))
@@ -49,7 +49,7 @@ def boundary_by_hand(classes, counted, k):
     return np.array(found).reshape(-1, 2)
 
 
-def share_near(points, others, reach):
+def fraction_near(points, others, reach):
     if not len(points) or not len(others):
         return 0.0
     squares = ((points[:, None] - others[None]) ** 2).sum(-1).min(1)
@@ -63,7 +63,7 @@ def f1_by_hand(label, prediction, tolerance):
     for k in set(label[counted].tolist()):
         true = boundary_by_hand(label, counted, k)
         given = boundary_by_hand(prediction, counted, k)
-        p, r = share_near(given, true, reach), share_near(true, given, reach)
+        p, r = fraction_near(given, true, reach), fraction_near(true, given, reach)
         scores[k] = 2 * p * r / (p + r) if p + r else 0.0
     return scores
 
@@ -71,7 +71,7 @@ def f1_by_hand(label, prediction, tolerance):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("tolerance", [0.0, 0.05, 0.1])
 def test_f1_is_that_of_all_pairs_of_boundary_pixels(seed, tolerance):
-    label, prediction = drawn(seed)
+    label, prediction = random_case(seed)
     scores = f1_by_hand(label, prediction, tolerance)
     sums = boundary_counts(label, prediction, num_classes=CLASSES, tolerance=tolerance)
     expected = np.zeros((CLASSES + 1, 2))
@@ -132,7 +132,7 @@ def test_a_class_that_fills_the_image_has_no_boundary():
 
 
 def test_images_are_averaged_after_their_classes():
-    images = [drawn(seed) for seed in range(3)]
+    images = [random_case(seed) for seed in range(3)]
     sums = sum(boundary_counts(*image, num_classes=CLASSES) for image in images)
     names = ("a", "b", "c", "d")
     metrics = boundary_metrics(sums, names)
@@ -145,7 +145,7 @@ def test_images_are_averaged_after_their_classes():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_bands_are_those_of_the_distances_of_all_pairs(seed):
-    label, prediction = drawn(seed, shape=(13, 15))
+    label, prediction = random_case(seed, shape=(13, 15))
     found = trimap_counts(label, prediction, num_classes=CLASSES, widths=WIDTHS)
     assert found.dtype == np.int64
     everywhere = pixels(np.ones(label.shape, bool))

@@ -16,7 +16,7 @@ from segjax.types import IGNORE_LABEL
 LECTURE = np.array([[50, 5, 5], [10, 20, 0], [0, 2, 8]])
 
 
-def draw(num_classes, shape=(2, 30, 41), seed=0):
+def random_case(num_classes, shape=(2, 30, 41), seed=0):
     rng = np.random.default_rng(seed)
     label = rng.integers(0, num_classes, shape)
     prediction = np.where(
@@ -37,7 +37,7 @@ def count_by_hand(label, prediction, num_classes):
 @pytest.mark.parametrize("num_classes", [1, 2, 11, 21])
 @pytest.mark.parametrize("jitted", [False, True])
 def test_counts_are_those_counted_by_hand(num_classes, jitted):
-    label, prediction = draw(num_classes)
+    label, prediction = random_case(num_classes)
     count = lambda t, p: confusion_counts(t, p, num_classes=num_classes)
     counts = (jax.jit(count) if jitted else count)(label, prediction)
     assert counts.dtype == jnp.int32
@@ -47,7 +47,7 @@ def test_counts_are_those_counted_by_hand(num_classes, jitted):
 @pytest.mark.parametrize("size", [7, confusion._BLOCK, confusion._BLOCK + 1])
 @pytest.mark.parametrize("form", ["_counts_by_bins", "_counts_by_products"])
 def test_the_form_of_each_backend_counts_the_same(form, size):
-    label, prediction = draw(5, (size,))
+    label, prediction = random_case(5, (size,))
     expected = np.histogram2d(label, prediction, bins=[np.arange(6) - 0.5] * 2)[0]
     masked = jnp.where(label == IGNORE_LABEL, 5, label)
     counts = getattr(confusion, form)(masked, jnp.asarray(prediction), 5)
@@ -64,14 +64,14 @@ def test_counts_are_exact_beyond_the_integers_of_float32(form):
 
 
 def test_counts_under_vmap_are_those_of_each_image():
-    label, prediction = draw(3)
+    label, prediction = random_case(3)
     count = lambda t, p: confusion_counts(t, p, num_classes=3)
     each = jax.vmap(count)(jnp.asarray(label), jnp.asarray(prediction))
     np.testing.assert_array_equal(each[1], count_by_hand(label[1], prediction[1], 3))
 
 
 def test_counts_of_batches_add_up_to_the_count_of_the_set():
-    label, prediction = draw(4)
+    label, prediction = random_case(4)
     parts = sum(
         confusion_counts(t, p, num_classes=4)
         for t, p in zip(label, prediction, strict=True)
@@ -123,7 +123,7 @@ def test_dice_is_twice_the_iou_over_one_plus_the_iou():
     assert metrics["mean_dice"] == pytest.approx(np.mean(dice))
 
 
-def test_an_absent_class_is_left_out_and_told():
+def test_an_absent_class_is_left_out_and_reported():
     padded = np.zeros((4, 4), int)
     padded[:3, :3] = LECTURE
     metrics = semantic_metrics(padded, ("a", "b", "c", "absent"))

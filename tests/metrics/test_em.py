@@ -27,7 +27,7 @@ def label_of_two_cells(side=12):
     return label
 
 
-def draw_sections(count=3, seed=0):
+def random_sections(count=3, seed=0):
     """Probabilities and labels of sections with gaps at some thresholds."""
     rng = np.random.default_rng(seed)
     label = (
@@ -122,7 +122,7 @@ def test_the_best_threshold_is_that_of_the_mean_over_sections():
 
 
 def test_summary_is_the_mean_of_the_sections_at_the_best_threshold():
-    probability, label = draw_sections()
+    probability, label = random_sections()
     cells = np.stack([connected_cells(section == 1) for section in label])
     means = rand_error_over_thresholds(probability, cells)
     best = means[:, 0].argmin()
@@ -141,7 +141,7 @@ def test_summary_is_the_mean_of_the_sections_at_the_best_threshold():
 
 
 def test_sections_measured_apart_add_up_to_the_same_summary():
-    probability, label = draw_sections(4)
+    probability, label = random_sections(4)
     rows = [em_metrics(*section) for section in zip(probability, label, strict=True)]
     nothing = np.zeros_like(rows[0])
     whole = summarize(rows)
@@ -152,7 +152,7 @@ def test_sections_measured_apart_add_up_to_the_same_summary():
 
 
 def test_ignored_pixels_change_nothing():
-    probability, label = draw_sections(1)
+    probability, label = random_sections(1)
     label[0, :, :9] = IGNORE_LABEL
     spoiled = probability.copy()
     spoiled[0, :, :9] = 0
@@ -164,7 +164,7 @@ def test_ignored_pixels_change_nothing():
 
 
 def test_a_section_without_cells_has_pixels_but_no_part_in_the_rand_error():
-    probability, label = draw_sections(1)
+    probability, label = random_sections(1)
     rows = [em_metrics(probability[0], label[0])]
     empty = em_metrics(np.zeros((40, 44)), np.zeros((40, 44), int))
     assert np.isfinite(empty).all()

@@ -61,7 +61,7 @@ def test_images_are_added_up_but_the_score_of_the_bowl_is_a_mean_of_images():
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "sentence"),
     [
         (lambda: matching_counts(LABEL, LABEL[:5]), "one shape"),
         (lambda: matching_counts(LABEL, -LABEL), "must not be negative"),
@@ -69,8 +69,8 @@ def test_images_are_added_up_but_the_score_of_the_bowl_is_a_mean_of_images():
         (lambda: matching_metrics(np.zeros((2, 3, 4))), r"\[I, 10, 4\]"),
     ],
 )
-def test_what_does_not_fit_is_told(call, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_does_not_fit_is_reported(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
         call()
 
 

@@ -74,8 +74,8 @@ def test_warping_is_that_of_a_slow_sequential_reference(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_warping_keeps_the_number_of_cells_and_of_membranes(seed):
     rng = np.random.default_rng(seed)
-    draw = lambda: ndimage.gaussian_filter(rng.normal(size=(60, 70)), 2) > 0
-    truth, prediction = draw(), draw()
+    random_blobs = lambda: ndimage.gaussian_filter(rng.normal(size=(60, 70)), 2) > 0
+    truth, prediction = random_blobs(), random_blobs()
     warped = warp(truth, prediction)
     assert components(warped) == components(truth)
     assert np.sum(warped != prediction) < np.sum(truth != prediction)

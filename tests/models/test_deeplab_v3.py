@@ -137,10 +137,10 @@ def test_norms_of_the_head_are_those_of_the_release():
 # One set of weights at two output strides
 
 
-def drawn(model, seed=0, image_branch=True):
+def random_weights(model, seed=0, image_branch=True):
     rng = np.random.default_rng(seed)
 
-    def draw(path, leaf):
+    def sample(path, leaf):
         names = [entry.key for entry in path]
         if names[-1] == "kernel":
             if not image_branch and ("image" in names or "scale" in names):
@@ -150,7 +150,7 @@ def drawn(model, seed=0, image_branch=True):
             return jnp.zeros(leaf.shape)
         return jnp.ones(leaf.shape)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes(model)[1])
+    return jax.tree_util.tree_map_with_path(sample, shapes(model)[1])
 
 
 @pytest.mark.parametrize("model", SMALL.values(), ids=SMALL)
@@ -164,7 +164,7 @@ def test_output_stride_8_takes_the_variables_of_16(model):
 def test_rates_double_so_that_dense_logits_hold_the_strided_ones():
     """Without the mean over the image, which at another stride is over other pixels."""
     model = SMALL["v3"]
-    variables = drawn(model, image_branch=False)
+    variables = random_weights(model, image_branch=False)
     image = np.random.default_rng(1).uniform(size=(1, 65, 97, 3)).astype(np.float32)
     strided = apply(model, variables, image)[:, ::16, ::16]
     dense_model = model.clone(backbone=model.backbone.clone(output_stride=8))
@@ -180,7 +180,7 @@ def test_rates_double_so_that_dense_logits_hold_the_strided_ones():
 def responses(name):
     """The model with symmetric weights, as a function of the image alone."""
     model = SMALL[name]
-    variables = drawn(model, image_branch=False)
+    variables = random_weights(model, image_branch=False)
 
     def symmetric(leaf):
         if leaf.ndim != 4:
@@ -252,6 +252,6 @@ def test_logits_lie_on_what_they_see_whatever_the_size_of_the_image(name):
         ),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(make, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(make, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         make()

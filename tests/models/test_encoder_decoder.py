@@ -33,7 +33,7 @@ def applied(model):
     return jax.jit(lambda v, x: model.apply(v, x, train=False)["logits"])
 
 
-def drawn_image(height=16, width=16, size=1):
+def random_image(height=16, width=16, size=1):
     rng = np.random.default_rng(0)
     return jnp.asarray(rng.normal(size=(size, height, width, 3)), jnp.float32)
 
@@ -93,7 +93,7 @@ def test_every_size_is_legal_and_kept(upsampling):
 
 def test_before_training_the_transposed_convolution_interpolates_bilinearly():
     """Away from the border, where zeros leak in."""
-    image = drawn_image(48, 48)
+    image = random_image(48, 48)
     found, expected = (
         applied(small(upsampling=name))(initialised(small(upsampling=name)), image)
         for name in ("transposed", "bilinear")
@@ -151,7 +151,7 @@ def test_every_skip_matters():
     """With the upsampled half of a convolution cut off, its level is seen all the same."""
     model = small(upsampling="bilinear", skip=True)
     variables = initialised(model)
-    image = drawn_image()
+    image = random_image()
 
     @jax.jit
     @jax.grad
@@ -179,7 +179,7 @@ def test_an_input_pixel_changes_no_outputs_but_those_that_the_layers_say(upsampl
     model = small(upsampling=upsampling)
     side = 64
     variables = initialised(model)
-    base = drawn_image(side, 8, 1)
+    base = random_image(side, 8, 1)
     rows = range(20, 28)
     moved = jnp.concatenate([base] + [base.at[:, row].add(3.0) for row in rows])
     logits = np.asarray(applied(model)(variables, moved)).sum((2, 3))

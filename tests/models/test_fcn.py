@@ -51,19 +51,19 @@ def initialised(model, shape, seed=0):
     return init(jax.random.key(seed), jnp.zeros(shape))
 
 
-def drawn(model, shape, seed=0):
+def random_weights(model, shape, seed=0):
     """Variables as they could be after training; nothing is compiled."""
     shapes = jax.eval_shape(
         functools.partial(model.init, train=False), jax.random.key(0), jnp.zeros(shape)
     )
     rng = np.random.default_rng(seed)
 
-    def draw(leaf):
+    def sample(leaf):
         inputs = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 100
         values = rng.normal(size=leaf.shape) * np.sqrt(2 / inputs)
         return jnp.asarray(values, jnp.float32)
 
-    return jax.tree.map(draw, shapes)
+    return jax.tree.map(sample, shapes)
 
 
 def logits(model):
@@ -237,7 +237,7 @@ def test_the_release_is_what_the_code_of_the_release_does():
     """FCN-8s written out: plain transposed convolutions, and its own offsets."""
     model = FCN(2, vgg(), STAGES["8s"], (0.01, 0.0001), zero_scores=False)
     image = jnp.asarray(picture(1, 70, 45, 3))
-    variables = drawn(model, image.shape)
+    variables = random_weights(model, image.shape)
     stages = jax.jit(lambda v, x: vgg().apply(v, x, train=False))(
         {"params": variables["params"]["backbone"]}, image
     )
@@ -273,7 +273,7 @@ def test_scores_start_at_zero_and_so_do_the_logits():
 def test_a_coarser_net_starts_the_next_which_begins_where_it_ended():
     """All names fit; with the new score at zero, what is learned is still there."""
     image = picture(1, 64, 64, 3)
-    trained = drawn(FCN(3, vgg(depth=11)), image.shape)["params"]
+    trained = random_weights(FCN(3, vgg(depth=11)), image.shape)["params"]
     before = logits(FCN(3, vgg(depth=11)))({"params": trained}, image)
     assert float(jnp.abs(before).max()) > 1e-3
     for name in ("16s", "8s"):
@@ -294,7 +294,7 @@ def test_a_coarser_net_starts_the_next_which_begins_where_it_ended():
 def test_every_skip_matters(upsampling):
     model = FCN(2, SMALL, STAGES["8s"], upsampling=upsampling)
     image = picture(1, 161, 161, 3)
-    params = drawn(model, image.shape)["params"]
+    params = random_weights(model, image.shape)["params"]
     upsampling = {key: x for key, x in params.items() if "upsample" in key}
     for key, value in upsampling.items():
         kernel = bilinear_kernel(value["kernel"].shape[0], channels=2)
@@ -324,7 +324,7 @@ def test_learned_upsampling_begins_as_the_fixed_one():
 def test_dropout_acts_in_training_alone():
     model = FCN(2, SMALL, dropout_rate=0.5, zero_scores=False)
     image = picture(1, 16, 16, 3)
-    variables = drawn(model, image.shape)
+    variables = random_weights(model, image.shape)
     apply = jax.jit(model.apply, static_argnames="train")
     found = lambda train, key: apply(
         variables, image, train=train, rngs={"dropout": jax.random.key(key)}
@@ -340,7 +340,7 @@ def test_dropout_acts_in_training_alone():
 def test_tiles_give_what_the_whole_image_gives(skips):
     model = FCN(2, vgg(depth=11), skips, zero_scores=False)
     image = picture(577, 41, 3)
-    variables = drawn(model, (1, 33, 33, 3))
+    variables = random_weights(model, (1, 33, 33, 3))
     apply = Partial(logits(model), variables)
     expected = np.asarray(apply(image[None]))[0]
     predictor = Predictor(apply, model.geometry, tile=33)
@@ -354,7 +354,7 @@ def test_tiles_of_a_side_that_is_no_multiple_of_the_stride_are_the_whole_image_t
     """They end anywhere within a stride, so the halo is that of the farthest pixel."""
     model = FCN(2, vgg(depth=11), STAGES["8s"], zero_scores=False)
     image = picture(590, 9, 3)
-    variables = drawn(model, (1, 33, 33, 3))
+    variables = random_weights(model, (1, 33, 33, 3))
     apply = Partial(logits(model), variables)
     expected = np.asarray(apply(image[None]))[0]
     found = Predictor(apply, model.geometry, tile=33).logits(image)
@@ -374,7 +374,7 @@ def test_the_halo_is_what_the_pixel_that_looks_farthest_needs():
 def test_logits_are_not_rounded_where_the_computation_is_in_bfloat16(upsampling):
     model = FCN(2, SMALL, upsampling=upsampling, zero_scores=False, dtype=jnp.bfloat16)
     image = picture(1, 64, 9, 3)
-    found = logits(model)(drawn(model, image.shape), image)
+    found = logits(model)(random_weights(model, image.shape), image)
     assert found.dtype == jnp.float32
     rounded = found.astype(jnp.bfloat16).astype(jnp.float32)
     assert (rounded != found).mean() > 0.2

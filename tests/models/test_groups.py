@@ -73,7 +73,7 @@ def test_changes_of_an_evaluation_reach_into_groups():
         ),
     ],
 )
-def test_mistakes_are_told_with_the_path_of_the_group(changes, sentence):
+def test_mistakes_are_reported_with_the_path_of_the_group(changes, sentence):
     with pytest.raises(UserError) as caught:
         made(DETECTOR | changes)
     assert str(caught.value).startswith(sentence)
@@ -90,7 +90,7 @@ def test_mistakes_are_told_with_the_path_of_the_group(changes, sentence):
         ({"norm": "batch"}, "test.norm is 'batch'; it must be a group, dict(...)."),
     ],
 )
-def test_mistakes_in_overrides_of_weights_are_told_too(overrides, sentence):
+def test_mistakes_in_overrides_of_weights_are_reported_too(overrides, sentence):
     with pytest.raises(UserError) as caught:
         build({"name": "resnet", **overrides}, "test")
     assert str(caught.value).startswith(sentence)

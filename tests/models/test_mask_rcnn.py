@@ -60,7 +60,7 @@ def variables():
     shapes = jax.eval_shape(init, image)
     rng = np.random.default_rng(0)
 
-    def draw(path, leaf):
+    def sample(path, leaf):
         name = path[-1].key
         if name == "scale":
             return jnp.ones(leaf.shape)
@@ -70,7 +70,7 @@ def variables():
         values = rng.normal(0, np.sqrt(2 / fan_in), leaf.shape)
         return jnp.asarray(values, jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(sample, shapes)
 
 
 @functools.cache
@@ -350,7 +350,7 @@ def test_models_are_hashable_so_that_jit_can_hold_them():
         ),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(attributes, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(attributes, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         SMALL.clone(**attributes)
 
@@ -369,7 +369,7 @@ def test_bad_attributes_are_told_in_one_sentence(attributes, sentence):
         ),
     ],
 )
-def test_bad_targets_are_told_in_one_sentence(change, sentence):
+def test_bad_targets_are_reported_in_one_sentence(change, sentence):
     targets = objects()
     change(targets)
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
@@ -384,7 +384,7 @@ def test_bad_targets_are_told_in_one_sentence(change, sentence):
         )
 
 
-def test_images_of_other_channels_or_sizes_are_told_in_one_sentence():
+def test_images_of_other_channels_or_sizes_are_reported_in_one_sentence():
     with pytest.raises(ValueError, match=r"^image is \(1, 64, 64, 1\); allowed is \["):
         SMALL.apply(variables(), jnp.zeros((1, 64, 64, 1)), train=False)
     with pytest.raises(
@@ -397,9 +397,9 @@ def test_images_of_other_channels_or_sizes_are_told_in_one_sentence():
 
 def test_each_region_gets_the_mask_that_the_convolution_gives_its_class():
     rng = np.random.default_rng(3)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    x, classes = draw(5, 4, 4, 6), jnp.array([0, 2, 1, 2, 0])
-    params = {"params": {"kernel": draw(1, 1, 6, 3), "bias": draw(3)}}
+    sample = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    x, classes = sample(5, 4, 4, 6), jnp.array([0, 2, 1, 2, 0])
+    params = {"params": {"kernel": sample(1, 1, 6, 3), "bias": sample(3)}}
     every = Conv(3, (1, 1)).apply(params, x)
     expected = jnp.take_along_axis(every, classes[:, None, None, None], -1)[..., 0]
     found = SelectClassMask(3).apply(params, x, classes)

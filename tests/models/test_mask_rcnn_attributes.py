@@ -39,7 +39,7 @@ from segjax.models.mask_rcnn.attributes import RPN, PostProcessing, RoIHeads, Ro
         (PostProcessing, {"nms_thresh": 1.5}, "nms_thresh is from 0 to 1, got 1.5"),
     ],
 )
-def test_bad_settings_are_told_in_one_sentence(group, values, sentence):
+def test_bad_settings_are_reported_in_one_sentence(group, values, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         group(**values)
 

@@ -30,14 +30,14 @@ def suppressed(boxes, scores, threshold):
     return kept
 
 
-def drawn_boxes(rng, count):
+def random_boxes(rng, count):
     corners = rng.uniform(0, 40, (count, 2))
     return np.concatenate([corners, corners + rng.uniform(5, 25, (count, 2))], 1)
 
 
 def test_proposals_are_the_best_of_all_levels_without_duplicates_within_one():
     rng = np.random.default_rng(0)
-    anchors = [drawn_boxes(rng, n).astype(np.float32) for n in (30, 12)]
+    anchors = [random_boxes(rng, n).astype(np.float32) for n in (30, 12)]
     logits = [rng.normal(size=(1, len(a))).astype(np.float32) for a in anchors]
     deltas = [rng.normal(0, 0.1, (1, len(a), 4)).astype(np.float32) for a in anchors]
     run = functools.partial(propose, candidates=20, count=15, iou_threshold=0.5)
@@ -73,7 +73,7 @@ def test_detections_are_those_of_a_loop_over_classes(candidates):
     regions, classes = 25, 4
     logits = rng.normal(0, 2, (1, regions, classes)).astype(np.float32)
     deltas = rng.normal(0, 0.5, (1, regions, classes, 4)).astype(np.float32)
-    proposals = drawn_boxes(rng, regions).astype(np.float32)[None]
+    proposals = random_boxes(rng, regions).astype(np.float32)[None]
     valid = np.arange(regions)[None] < 20
     run = functools.partial(
         detect,

@@ -44,7 +44,7 @@ def test_nothing_answers_for_empty_slots_or_crowds_and_background_in_crowds_is_l
     assert found.tolist() == [0, -2, -2, -1]
 
 
-def test_anchors_are_drawn_up_to_the_number_and_point_at_their_objects():
+def test_anchors_are_sampled_up_to_the_number_and_point_at_their_objects():
     batch = objects([[8, 8, 24, 24]], [1])
     grid = np.arange(0, 48, 4, dtype=np.float32)
     corners = np.stack(np.meshgrid(grid, grid, indexing="ij"), -1).reshape(-1, 2)
@@ -65,14 +65,14 @@ def test_anchors_are_drawn_up_to_the_number_and_point_at_their_objects():
     )
 
 
-def sampled(proposals, batch, count=8, share=0.25):
+def sampled(proposals, batch, count=8, fraction=0.25):
     boxes = jnp.asarray(proposals, jnp.float32)[None]
     return jax.jit(
         functools.partial(
             sample_regions,
             iou=0.5,
             count=count,
-            positive_fraction=share,
+            positive_fraction=fraction,
             weights=(10.0, 10.0, 5.0, 5.0),
         )
     )(boxes, jnp.ones(boxes.shape[:2], bool), batch, KEY)

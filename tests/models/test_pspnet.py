@@ -199,7 +199,7 @@ def test_auxiliary_scores_appear_in_training_only():
         ({"dropout_rate": 1.0}, "dropout_rate is at least 0 and less than 1, got 1.0"),
     ],
 )
-def test_bad_attributes_are_told_in_one_sentence(options, sentence):
+def test_bad_attributes_are_reported_in_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         PSPNet(**{"num_classes": 2, "backbone": Given()} | options)
 

@@ -22,7 +22,7 @@ SMALL = {
 
 
 @functools.cache
-def drawn(model):
+def random_weights(model):
     """Variables with statistics and scales that are not 0 and 1."""
     image = jnp.zeros((1, model.patch, model.patch, 2))
     variables = model.init(jax.random.key(0), image, train=False)
@@ -74,7 +74,7 @@ def test_patches_are_seen_as_far_as_poolings_reach():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_all_forms_give_the_logits_of_patches_cut_by_hand(name):
-    model, variables = SMALL[name], drawn(SMALL[name])
+    model, variables = SMALL[name], random_weights(SMALL[name])
     size = (2, model.patch + 6, model.patch + 3, 2)
     image = np.random.default_rng(1).normal(size=size).astype(np.float32)
     expected = patchwise(model, variables, image)
@@ -88,8 +88,8 @@ def test_many_patches_are_done_row_by_row_with_the_same_result():
     model = SMALL["N3-like, with a rest"]
     size = (1, model.patch + 19, model.patch + 16, 2)
     image = np.random.default_rng(1).normal(size=size).astype(np.float32)
-    dense = apply(model, drawn(model), image)
-    rows = apply(model.clone(form="patches"), drawn(model), image)
+    dense = apply(model, random_weights(model), image)
+    rows = apply(model.clone(form="patches"), random_weights(model), image)
     assert dense.shape == (1, 20, 17, 3)
     np.testing.assert_allclose(rows, dense, rtol=1e-4, atol=1e-4)
 
@@ -104,7 +104,7 @@ def test_both_forms_have_the_same_gradient():
             logits = model.clone(form=form).apply(variables, image, train=True)
             return (logits["logits"] ** 2).sum()
 
-        return jax.jit(jax.grad(total))(drawn(model))
+        return jax.jit(jax.grad(total))(random_weights(model))
 
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-2),
@@ -117,12 +117,12 @@ def test_pixels_at_the_border_are_classified_by_mirrored_patches():
     model = SMALL["N3-like, with a rest"]
     image = np.random.default_rng(1).normal(size=(9, 12, 2)).astype(np.float32)
     predict = jax.tree_util.Partial(
-        lambda v, x: model.apply(v, x, train=False)["logits"], drawn(model)
+        lambda v, x: model.apply(v, x, train=False)["logits"], random_weights(model)
     )
     found = Predictor(predict, model.geometry).logits(image)
     half = model.patch // 2
     mirrored = np.pad(image, ((half, half), (half, half), (0, 0)), mode="reflect")
-    expected = patchwise(model, drawn(model), mirrored[None])[0]
+    expected = patchwise(model, random_weights(model), mirrored[None])[0]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 

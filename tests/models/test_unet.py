@@ -338,7 +338,7 @@ def test_shifts_by_the_stride_shift_the_output():
     )  # fmt: skip
 
 
-def test_summary_of_the_paper_tells_its_figures():
+def test_summary_of_the_paper_reports_its_figures():
     from pathlib import Path
 
     from segjax import config

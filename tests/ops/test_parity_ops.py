@@ -1,4 +1,4 @@
-"""Pooling and resizing beside PyTorch, live, on drawn shapes and options."""
+"""Pooling and resizing beside PyTorch, live, on random shapes and options."""
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,14 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 TOLERANCE = {"float32": 1e-5, "bfloat16": 2**-7}
 
 
-def drawn_map(rng, ties=False):
+def random_map(rng, ties=False):
     shape = (rng.integers(1, 3), *rng.integers(5, 24, 2), rng.integers(1, 4))
     if ties:
         return rng.integers(-1, 2, shape).astype(np.float32)
     return rng.normal(size=shape).astype(np.float32)
 
 
-def drawn_windows(rng):
+def random_windows(rng):
     window = rng.integers(1, 5, 2)
     return {
         "stride": tuple(rng.integers(1, 5, 2).tolist()),
@@ -49,7 +49,7 @@ def to_numpy(x):
 
 
 def assert_same(ours, theirs, x, dtype="float32"):
-    """Compares values, and gradients along a drawn cotangent."""
+    """Compares values, and gradients along a random cotangent."""
     value, pullback = jax.vjp(jax.jit(ours), jnp.asarray(x, DTYPES[dtype]))
     reference = to_torch(x, dtype).requires_grad_()
     expected = theirs(reference)
@@ -69,8 +69,8 @@ def assert_same(ours, theirs, x, dtype="float32"):
 @pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
 def test_max_pooling_indices_and_unpooling_are_those_of_torch(seed, ties):
     rng = np.random.default_rng(seed)
-    x = drawn_map(rng, ties)
-    options, window = drawn_windows(rng)
+    x = random_map(rng, ties)
+    options, window = random_windows(rng)
     assert_same(
         lambda x: max_pool_with_indices(x, window=window, **options)[0],
         lambda x: functional.max_pool2d(x, window, **options),
@@ -127,8 +127,8 @@ def test_nan_is_where_torch_has_it(options):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_average_pooling_is_that_of_torch(seed, dtype):
     rng = np.random.default_rng(seed)
-    x = drawn_map(rng)
-    options, window = drawn_windows(rng)
+    x = random_map(rng)
+    options, window = random_windows(rng)
     options["count_include_pad"] = bool(seed % 2)
     assert_same(
         lambda x: avg_pool(x, window=window, **options),
@@ -141,7 +141,7 @@ def test_average_pooling_is_that_of_torch(seed, dtype):
 @pytest.mark.parametrize("seed", range(4))
 def test_adaptive_pooling_is_that_of_torch(seed):
     rng = np.random.default_rng(seed)
-    x = drawn_map(rng)
+    x = random_map(rng)
     size = tuple(rng.integers(1, 8, 2).tolist())
     for ours, theirs in (
         (adaptive_avg_pool, functional.adaptive_avg_pool2d),
@@ -156,7 +156,7 @@ def test_adaptive_pooling_is_that_of_torch(seed):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_resizing_is_that_of_torch(seed, dtype):
     rng = np.random.default_rng(seed)
-    x = drawn_map(rng)
+    x = random_map(rng)
     size = tuple(rng.integers(1, 60, 2).tolist())
     assert_same(
         lambda x: resize_nearest(x, size=size),

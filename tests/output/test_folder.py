@@ -33,7 +33,7 @@ def test_what_segjax_wrote_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "sentence"),
     [
         (["a.png"], r"a\.png would be .* it has been changed since\. .* replace it\."),
         (["a.png", "b.png"], r"a\.png and 1 other file would be .* replace them\."),
@@ -44,11 +44,11 @@ def test_what_segjax_wrote_is_replaced(tmp_path):
     ],
 )
 def test_files_of_the_user_are_refused_before_anything_is_written(
-    tmp_path, names, said
+    tmp_path, names, sentence
 ):
     for name in names:
         (tmp_path / name).write_bytes(b"by hand")
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=sentence) as caught:
         write(tmp_path, dict.fromkeys(["new.png", *names], b"2"))
     assert "Give another --output, or --overwrite" in str(caught.value)
     assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"by hand"}
@@ -317,7 +317,7 @@ def test_a_change_that_keeps_size_and_time_is_seen(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == b"2"
 
 
-def test_only_errors_of_its_own_are_told_as_those_of_a_file(tmp_path):
+def test_only_errors_of_its_own_are_reported_as_those_of_a_file(tmp_path):
     outputs = Outputs(tmp_path, [("a.png", "x")])
     with pytest.raises(FileNotFoundError), outputs.file("a.png"):
         (tmp_path.parent / "next_input.png").read_bytes()

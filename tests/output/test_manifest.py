@@ -1,4 +1,4 @@
-"""The list of what was written: what it tells, and what it is when it was damaged."""
+"""The list of what was written: what it states, and what it is when it was damaged."""
 
 import io
 import json
@@ -59,7 +59,7 @@ def test_a_name_that_is_not_text_is_listed(tmp_path):
     ],
     ids=["cut short", "no JSON", "other JSON"],
 )
-def test_damaged_lines_tell_nothing_and_the_others_are_read(tmp_path, damage):
+def test_damaged_lines_count_for_nothing_and_the_others_are_read(tmp_path, damage):
     path = listed(tmp_path, "a.png", b"labels")
     lines = (tmp_path / NAME).read_bytes().splitlines()
     (tmp_path / NAME).write_bytes(b"\n".join(damage(lines)))

@@ -30,14 +30,14 @@ def network(padding, features=(4, 8, 8)):
     )
     generator = np.random.default_rng(0)
 
-    def drawn(shape):
+    def sample(shape):
         inputs = max(1, math.prod(shape.shape[:-1]))
         values = generator.standard_normal(shape.shape) * math.sqrt(2 / inputs)
         return jnp.asarray(
             values if len(shape.shape) > 1 else 0.1 * values, jnp.float32
         )
 
-    variables = jax.tree.map(drawn, shapes)
+    variables = jax.tree.map(sample, shapes)
 
     def apply(variables, image):
         return model.apply(variables, image, train=False)["logits"]
@@ -62,7 +62,7 @@ def whole(apply, geometry, image):
     return logits[: image.shape[0], : image.shape[1]]
 
 
-def drawn_case(padding, case):
+def random_case(padding, case):
     """A random size of image and of tile."""
     generator = np.random.default_rng([case, len(padding)])
     height, width = (int(n) for n in generator.integers(90, 240, 2))
@@ -73,7 +73,7 @@ def drawn_case(padding, case):
 @pytest.mark.parametrize("case", range(12))
 def test_tiled_equals_whole(padding, case, record_property):
     apply, geometry = network(padding)
-    image, tile = drawn_case(padding, case)
+    image, tile = random_case(padding, case)
     expected = whole(apply, geometry, image)
     found = Predictor(apply, geometry, tile=tile, batch_size=3).logits(image)
     assert found.dtype == np.float32

@@ -1,4 +1,4 @@
-"""Weights that are drawn alike everywhere, for the tests of this folder."""
+"""Random weights that are alike everywhere, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def drawn() -> types.SimpleNamespace:
+def random_weights() -> types.SimpleNamespace:
     """The functions of `random_weights.py`."""
     path = Path(__file__).with_name("random_weights.py")
     return types.SimpleNamespace(**runpy.run_path(str(path)))

@@ -1,7 +1,7 @@
 """Drawn weights of detectors, with heads that are as sure as trained ones are.
 
 `random_weights.py` keeps the scale of activations from layer to layer. Scores would then
-be 0 or 1, and boxes many times as large as the image: heads are drawn smaller here.
+be 0 or 1, and boxes many times as large as the image: heads are made smaller here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ONE_CLASS = np.array([0, 9], np.float32)
 
 
 def calmed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Multiplies the heads of a drawn state dict by `FACTORS`."""
+    """Multiplies the heads of a random state dict by `FACTORS`."""
     calm = {
         name: tensor * np.float32(FACTORS[name]) if name in FACTORS else tensor
         for name, tensor in state.items()

@@ -1,4 +1,4 @@
-"""Weights that every machine draws alike, from the names and shapes of tensors.
+"""Random weights that are alike on every machine, from the names and shapes of tensors.
 
 The words of PCG64 are the same in every version of NumPy, the distributions on top of
 them need not be; so the values are made of the words.

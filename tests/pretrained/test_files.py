@@ -93,7 +93,7 @@ def test_pth_is_read_where_pytorch_is_installed(tmp_path):
         read_state(tmp_path / "e.pth")
 
 
-def test_tensors_that_numpy_does_not_take_are_taken_or_told(tmp_path):
+def test_tensors_that_numpy_does_not_take_are_taken_or_reported(tmp_path):
     torch = pytest.importorskip("torch")
     path = tmp_path / "a.pth"
     layer = torch.nn.Linear(2, 3)
@@ -102,13 +102,13 @@ def test_tensors_that_numpy_does_not_take_are_taken_or_told(tmp_path):
         read_state(path), {k: v.detach().numpy() for k, v in layer.state_dict().items()}
     )
     one = torch.ones(1, dtype=torch.bfloat16)
-    for value, said in (
+    for value, sentence in (
         (torch.eye(3).to_sparse(), 'holds under "a" a tensor that NumPy cannot take'),
         (torch.ones(3, device="meta"), 'holds under "a" a tensor that NumPy cannot'),
         (one.expand(10**6, 10**6), "claim to hold 2,000,000,000,000"),
     ):
         torch.save({"a": value}, path)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=sentence):
             read_state(path)
 
 
@@ -250,11 +250,11 @@ def test_each_flipped_byte_is_a_sentence_or_other_values(suffix, tmp_path):
     else:
         safetensors.numpy.save_file(STATE, path)
     whole = path.read_bytes()
-    drawn = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     refused = 0
     for place in range(len(whole)):
         changed = bytearray(whole)
-        changed[place] ^= int(drawn.integers(1, 256))
+        changed[place] ^= int(rng.integers(1, 256))
         path.write_bytes(changed)
         try:
             read_state(path)
@@ -263,7 +263,7 @@ def test_each_flipped_byte_is_a_sentence_or_other_values(suffix, tmp_path):
     assert refused > len(whole) / 10
 
 
-def test_bfloat16_in_npz_is_told_and_float32_is_read(tmp_path):
+def test_bfloat16_in_npz_is_reported_and_float32_is_read(tmp_path):
     array = np.asarray(jnp.ones(3, jnp.bfloat16))
     np.savez(tmp_path / "a.npz", a=array)
     with pytest.raises(UserError, match=r"V2 values in a\.npy.*array as float32"):
@@ -281,8 +281,8 @@ def test_an_array_that_packs_well_is_read(tmp_path):
 def test_an_archive_that_packs_too_well_is_answered_with_a_way_that_works(tmp_path):
     zeros = {"a": np.zeros(70_000_000, np.float32)}
     np.savez_compressed(tmp_path / "a.npz", **zeros)
-    said = r"unpacks to 280,000,1\d\d bytes, .* Save it with np\.savez, which"
-    with pytest.raises(UserError, match=said):
+    sentence = r"unpacks to 280,000,1\d\d bytes, .* Save it with np\.savez, which"
+    with pytest.raises(UserError, match=sentence):
         read_state(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", **zeros)
     assert read_state(tmp_path / "a.npz")["a"].shape == (70_000_000,)
@@ -315,7 +315,7 @@ def test_a_pipe_is_not_waited_for(suffix, tmp_path):
         read_state(tmp_path / f"a{suffix}")
 
 
-def test_what_is_no_file_of_weights_is_told(tmp_path):
+def test_what_is_not_a_file_of_weights_is_reported(tmp_path):
     with pytest.raises(UserError, match="There is no file"):
         read_state(tmp_path / "none.npz")
     with pytest.raises(UserError, match="is a folder"):

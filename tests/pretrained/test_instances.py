@@ -136,10 +136,10 @@ def test_numbers_of_classes_and_keypoints_are_read_from_the_weights(hollow):
 
 
 @pytest.mark.slow
-def test_detections_are_those_of_torchvision(golden, shapes_of, drawn, calm):
+def test_detections_are_those_of_torchvision(golden, shapes_of, random_weights, calm):
     """For an image whose sides 32 does not divide; others are in the parity tests."""
     height, width = 199, 301
-    state = calm["calmed"](drawn.state_dict(shapes_of(MASK)))
+    state = calm["calmed"](random_weights.state_dict(shapes_of(MASK)))
     model, variables = pretrained.load(
         MASK, state, backbone={"norm": {"epsilon": 1e-5}}
     )
@@ -147,7 +147,7 @@ def test_detections_are_those_of_torchvision(golden, shapes_of, drawn, calm):
     apply = jax.jit(
         lambda v, x: model.apply(v, x, train=False), compiler_options=options
     )
-    image = calm["image"](height, width, drawn.uniform)
+    image = calm["image"](height, width, random_weights.uniform)
     outputs = {k: np.asarray(v[0]) for k, v in apply(variables, image).items()}
     count = len(golden["boxes"])
     assert int(outputs["valid"].sum()) == count

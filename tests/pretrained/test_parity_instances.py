@@ -1,4 +1,4 @@
-"""Detectors beside torchvision itself, stage by stage, on the same drawn weights."""
+"""Detectors beside torchvision itself, stage by stage, on the same random weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRAINED = {"norm": {"epsilon": 1e-5}}
 
 SIZES = ((256, 320), (199, 301))
 TOLERANCE = 1e-4
-"""The largest difference, as a share of the largest value."""
+"""The largest difference, as a fraction of the largest value."""
 BOX_TOLERANCE = 0.05
 """Pixels."""
 SWAP = [1, 0, 3, 2]
@@ -42,22 +42,28 @@ def both(request, torchvision):
     if not torchvision.extension._has_ops():
         pytest.skip("needs torchvision's compiled operators: a C compiler, or CUDA")
     folder = Path(__file__).parent
-    drawn = runpy.run_path(str(folder / "random_weights.py"))
+    random_weights = runpy.run_path(str(folder / "random_weights.py"))
     calm = runpy.run_path(str(folder / "random_instances.py"))
     name = request.param.partition("/")[2]
     detection = torchvision.models.detection
     theirs = vars(detection)[name](weights=None, weights_backbone=None).eval()
     shapes = {key: tuple(x.shape) for key, x in theirs.state_dict().items()}
-    state = calm["calmed"](drawn["state_dict"](shapes))
+    state = calm["calmed"](random_weights["state_dict"](shapes))
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
     # Without published weights, torchvision's norms have this epsilon.
     model, variables = pretrained.load(request.param, state, backbone=TRAINED)
     apply = jax.jit(
         lambda v, x: model.apply(v, x, train=False, mutable=["intermediates"])
     )
-    draw = lambda height, width: calm["image"](height, width, drawn["uniform"])
+    random_image = lambda height, width: calm["image"](
+        height, width, random_weights["uniform"]
+    )
     return types.SimpleNamespace(
-        theirs=theirs, model=model, variables=variables, apply=apply, draw=draw
+        theirs=theirs,
+        model=model,
+        variables=variables,
+        apply=apply,
+        random_image=random_image,
     )
 
 
@@ -162,7 +168,7 @@ def assert_detections_agree(outputs, found):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_all_stages_and_the_detections_are_those_of_torchvision(both, size):
-    image = both.draw(*size)
+    image = both.random_image(*size)
     found, seen = answers(both.theirs, image)
     outputs, parts = both.apply(both.variables, image)
     parts = parts["intermediates"]
@@ -201,14 +207,14 @@ def test_the_published_epsilon_is_that_of_torchvision(torchvision):
         backbone_name="resnet50", weights=None
     )
     theirs = detection.MaskRCNN(frozen, num_classes=91).eval()
-    drawn = runpy.run_path(str(Path(__file__).with_name("random_weights.py")))
+    random_weights = runpy.run_path(str(Path(__file__).with_name("random_weights.py")))
     shapes = {key: tuple(x.shape) for key, x in theirs.state_dict().items()}
-    state = drawn["state_dict"](shapes)
+    state = random_weights["state_dict"](shapes)
     name = "backbone.body.layer1.0.bn1.running_var"
     state[name] = np.full_like(state[name], 2e-5)  # half of which would be epsilon
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
     detection._utils.overwrite_eps(theirs, 0.0)
-    image = drawn["image"](64, 96)
+    image = random_weights["image"](64, 96)
     with torch.no_grad():
         expected = theirs.backbone.body(
             torch.from_numpy(np.array(image.transpose(0, 3, 1, 2)))

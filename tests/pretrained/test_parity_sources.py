@@ -1,4 +1,4 @@
-"""Every source beside torchvision itself, on the same drawn weights."""
+"""Every source beside torchvision itself, on the same random weights."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from segjax import pretrained
 
 SIZES = ((129, 97), (256, 320))
 TOLERANCE = 1e-4
-"""The largest difference, as a share of the largest value."""
+"""The largest difference, as a fraction of the largest value."""
 
 TORCHVISION = sorted(
     name
@@ -34,17 +34,17 @@ def reference(torchvision, source):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("source", TORCHVISION)
-def test_outputs_are_those_of_torchvision(source, torchvision, drawn):
+def test_outputs_are_those_of_torchvision(source, torchvision, random_weights):
     torch = pytest.importorskip("torch")
     theirs = reference(torchvision, source)
     shapes = {name: tuple(x.shape) for name, x in theirs.state_dict().items()}
-    state = drawn.state_dict(shapes)
+    state = random_weights.state_dict(shapes)
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
     model, variables = pretrained.load(source, state)
     # Weights as an argument: as constants they would be folded for minutes.
     apply = jax.jit(lambda v, x: model.apply(v, x, train=False)["logits"])
     for size in SIZES:
-        image = drawn.image(*size)
+        image = random_weights.image(*size)
         with torch.no_grad():
             expected = theirs(torch.from_numpy(image.transpose(0, 3, 1, 2)))
         if isinstance(expected, dict):

@@ -94,13 +94,15 @@ def test_every_tensor_of_torchvision_has_its_place(source, hollow):
 
 
 @pytest.mark.parametrize("source", RUN)
-def test_logits_are_those_of_torchvision(source, golden, shapes_of, drawn):
-    model, variables = pretrained.load(source, drawn.state_dict(shapes_of(source)))
+def test_logits_are_those_of_torchvision(source, golden, shapes_of, random_weights):
+    model, variables = pretrained.load(
+        source, random_weights.state_dict(shapes_of(source))
+    )
     options = {"xla_backend_optimization_level": 0}
     apply = jax.jit(
         lambda v, x: model.apply(v, x, train=False)["logits"], compiler_options=options
     )
-    flat = np.asarray(apply(variables, drawn.image(*SIZE))).ravel()
+    flat = np.asarray(apply(variables, random_weights.image(*SIZE))).ravel()
     chosen = np.linspace(0, flat.size - 1, min(flat.size, SAMPLES)).astype(int)
     expected = golden[f"{source} logits"]
     assert np.std(expected) > 0.05 * np.abs(expected).max()
@@ -116,8 +118,8 @@ def test_segmentations_have_an_auxiliary_head_if_their_weights_have_one(hollow):
     assert match(entry, without).keys() < match(entry, state).keys()
 
 
-def test_a_backbone_has_a_classifier_if_its_weights_have_one(shapes_of, drawn):
-    state = drawn.state_dict(shapes_of("torchvision/resnet18"))
+def test_a_backbone_has_a_classifier_if_its_weights_have_one(shapes_of, random_weights):
+    state = random_weights.state_dict(shapes_of("torchvision/resnet18"))
     with_classes, _ = pretrained.load("torchvision/resnet18", state)
     assert with_classes.num_classes == 1000
     model, variables = pretrained.load("torchvision/resnet18", state, skip=("fc",))
@@ -143,9 +145,11 @@ def test_attributes_are_overridden_those_of_the_backbone_one_by_one(hollow):
     assert model.dtype == "bfloat16"
 
 
-def test_another_number_of_classes_is_refused_unless_asked_for(shapes_of, drawn):
+def test_another_number_of_classes_is_refused_unless_asked_for(
+    shapes_of, random_weights
+):
     source = "torchvision/lraspp_mobilenet_v3_large"
-    state = drawn.state_dict(shapes_of(source))
+    state = random_weights.state_dict(shapes_of(source))
     with pytest.raises(UserError, match="have 21 classes, num_classes is 5"):
         pretrained.load(source, state, num_classes=5)
     model, old = pretrained.load(source, state, num_classes=21)
@@ -166,9 +170,9 @@ def test_another_number_of_classes_is_refused_unless_asked_for(shapes_of, drawn)
     "source", ["torchvision/lraspp_mobilenet_v3_large", "torchvision/resnet18"]
 )
 def test_weights_without_a_classifier_get_one_as_the_sentence_advises(
-    source, shapes_of, drawn
+    source, shapes_of, random_weights
 ):
-    state = drawn.state_dict(shapes_of(source))
+    state = random_weights.state_dict(shapes_of(source))
     entry = pretrained.SOURCES[source]
     if not entry.is_backbone:
         with pytest.raises(
@@ -231,7 +235,7 @@ def test_weights_that_pytorch_has_averaged_are_loaded(outer, hollow):
     assert list(found) == list(state)
 
 
-def test_what_stands_beside_a_wrapped_network_alone_is_told(hollow):
+def test_what_stands_beside_a_wrapped_network_alone_is_reported(hollow):
     """Counts of other programs' averages, for example."""
     state = hollow("torchvision/resnet18")
     averaged = {f"model.{name}": x for name, x in state.items()}
@@ -241,8 +245,8 @@ def test_what_stands_beside_a_wrapped_network_alone_is_told(hollow):
     assert pretrained.load("torchvision/resnet18", averaged, skip=["decay"])
 
 
-def test_a_wrapped_state_dict_is_loaded_in_python(shapes_of, drawn):
-    state = drawn.state_dict(shapes_of("torchvision/alexnet"))
+def test_a_wrapped_state_dict_is_loaded_in_python(shapes_of, random_weights):
+    state = random_weights.state_dict(shapes_of("torchvision/alexnet"))
     wrapped = {f"net.module.{name}": x for name, x in state.items()}
     wrapped["criterion.weight"] = np.ones(3, np.float32)
     more = ("criterion", "classifier")
@@ -288,8 +292,8 @@ def test_transposed_dense_weights_are_recognized(hollow):
     ) in sentence
 
 
-def test_values_that_are_not_finite_are_refused(shapes_of, drawn):
-    state = drawn.state_dict(shapes_of("torchvision/resnet18"))
+def test_values_that_are_not_finite_are_refused(shapes_of, random_weights):
+    state = random_weights.state_dict(shapes_of("torchvision/resnet18"))
     state["fc.weight"] = state["fc.weight"] * np.nan
     with pytest.raises(UserError, match=r"1 not finite: fc\.weight"):
         pretrained.load("torchvision/resnet18", state)
@@ -341,16 +345,16 @@ def test_caffes_names_of_blobs_are_understood(weight, bias, hollow):
 
 def test_two_tensors_of_one_place_are_refused_by_both_names():
     state = {"conv1_1.weight": np.zeros(1), "conv1_1/0": np.ones(1)}
-    told = r'hold "conv1_1\.weight" and "conv1_1/0", which are both conv1_1\.weight'
-    with pytest.raises(UserError, match=told):
+    sentence = r'hold "conv1_1\.weight" and "conv1_1/0", which are both conv1_1\.weight'
+    with pytest.raises(UserError, match=sentence):
         pretrained.load("caffe/vgg16", state)
 
 
-def test_caffes_weights_answer_as_torchvisions_for_bgr(shapes_of, drawn):
+def test_caffes_weights_answer_as_torchvisions_for_bgr(shapes_of, random_weights):
     """Both layouts are the same, but for the order of the first kernel's colours."""
     shapes = shapes_of("torchvision/vgg16")
     state = {
-        name: drawn.tensor(name, shape)
+        name: random_weights.tensor(name, shape)
         for name, shape in shapes.items()
         if name.startswith("features")
     }
@@ -363,7 +367,7 @@ def test_caffes_weights_answer_as_torchvisions_for_bgr(shapes_of, drawn):
     }
     ours, bgr = pretrained.load("caffe/vgg16", renamed)
     assert ours.ceil_mode
-    image = drawn.image(64, 32)  # where rounding up or down is the same
+    image = random_weights.image(64, 32)  # where rounding up or down is the same
 
     def stage(model, variables, image):
         return model.apply(variables, image, train=False)["stage3"]

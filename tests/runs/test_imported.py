@@ -82,7 +82,7 @@ def test_a_detector_is_evaluated_on_annotations_of_coco(source, shared_data):
     assert points[0] == points[1]
 
 
-def test_what_would_be_overwritten_is_told_before_weights_are_read(
+def test_what_would_be_overwritten_is_reported_before_weights_are_read(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(imported_module, "read_state", None)
@@ -121,13 +121,13 @@ def test_of_two_imports_into_one_folder_at_a_time_the_later_one_stops(
 
 def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
     source = "torchvision/lraspp_mobilenet_v3_large"
-    drawn = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))
+    random_weights = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))
     heads = SOURCES[source].classifier
     shapes = {
         name: (1, *shape[1:]) if name.startswith(heads) else shape
         for name, shape in shapes_of(source).items()
     }
-    state = drawn["state_dict"](shapes)
+    state = random_weights["state_dict"](shapes)
     np.savez(tmp_path / "one.npz", **state)
     arguments = ("import", f"--source={source}", f"--workdir={tmp_path / 'run'}")
     ended = main(*arguments, f"--weights={tmp_path / 'one.npz'}")
@@ -162,18 +162,18 @@ def test_classes_without_names_have_numbers():
 
 @pytest.mark.slow
 def test_an_imported_detector_finds_objects_and_names_them(main, tmp_path):
-    drawn = TESTS / "pretrained"
-    state = runpy.run_path(str(drawn / "random_weights.py"))["state_dict"](
+    random_weights = TESTS / "pretrained"
+    state = runpy.run_path(str(random_weights / "random_weights.py"))["state_dict"](
         shapes_of(MASK)
     )
-    calmed = runpy.run_path(str(drawn / "random_instances.py"))["calmed"]
+    calmed = runpy.run_path(str(random_weights / "random_instances.py"))["calmed"]
     safetensors.numpy.save_file(calmed(state), tmp_path / "weights.safetensors")
     run = f"--workdir={tmp_path / 'run'}"
     file = f"--weights={tmp_path / 'weights.safetensors'}"
     ended = main("import", f"--source={MASK}", file, run)
     assert ended.code == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    assert (told["model"], told["parameters"]) == ("mask_rcnn", 44_454_513)
+    result = json.loads(ended.stdout)
+    assert (result["model"], result["parameters"]) == ("mask_rcnn", 44_454_513)
 
     # The paper's buckets take half a minute on two cores.
     path = tmp_path / "run/config.json"

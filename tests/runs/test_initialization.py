@@ -23,28 +23,28 @@ from segjax.training import checkpoint, loop
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "torchvision/alexnet"
 LRASPP = "torchvision/lraspp_mobilenet_v3_large"
-DRAWN = runpy.run_path(str(ROOT / "tests/pretrained/random_weights.py"))
+RANDOM_WEIGHTS = runpy.run_path(str(ROOT / "tests/pretrained/random_weights.py"))
 
 
-def drawn(source, keep=""):
+def random_state_dict(source, keep=""):
     """Weights with torchvision's names, those that begin with some word."""
     with np.load(ROOT / "tests/golden/pretrained.npz") as arrays:
         shapes = json.loads(arrays[f"{source} shapes"].tobytes())
     chosen = {k: tuple(v) for k, v in shapes.items() if k.startswith(keep)}
-    return DRAWN["state_dict"](chosen)
+    return RANDOM_WEIGHTS["state_dict"](chosen)
 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
     """AlexNet's convolutions without its classifier, in a file."""
     path = tmp_path_factory.mktemp("weights") / "alexnet.npz"
-    np.savez(path, **drawn(SOURCE, "features"))
+    np.savez(path, **random_state_dict(SOURCE, "features"))
     return path
 
 
 @pytest.fixture
 def config(features):
-    """FCN on AlexNet, two steps on drawn images, from that file."""
+    """FCN on AlexNet, two steps on synthetic images, from that file."""
     config = config_lib.load(str(ROOT / "configs" / "fcn_camvid.py:smoke"))
     backbone = {"name": "alexnet", **pretrained.SOURCES[SOURCE].group}
     config.model = ml_collections.ConfigDict(
@@ -114,7 +114,7 @@ def read(config, tmp_path, channels=3):
 def test_of_a_classifier_what_has_no_place_is_passed_over(config, wrapper):
     """Dense layers of zeros that share one byte, so that the file's size is none."""
     shapes = {"classifier.1": (4096, 9216), "classifier.6": (1000, 4096)}
-    state = drawn(SOURCE, "features")
+    state = random_state_dict(SOURCE, "features")
     for module, shape in shapes.items():
         state[f"{module}.weight"] = np.broadcast_to(np.float32(0), shape)
         state[f"{module}.bias"] = np.broadcast_to(np.float32(0), shape[:1])
@@ -127,7 +127,7 @@ def test_of_a_classifier_what_has_no_place_is_passed_over(config, wrapper):
 
 
 def test_weights_of_the_whole_model_need_its_classes(config, tmp_path):
-    state = drawn(LRASPP)
+    state = random_state_dict(LRASPP)
     config.model = ml_collections.ConfigDict(
         pretrained.SOURCES[LRASPP].group_of(state) | {"num_classes": 5}
     )
@@ -145,7 +145,7 @@ def test_weights_of_the_whole_model_need_its_classes(config, tmp_path):
     assert params.keys() == {"backbone", "project", "scale"}
 
 
-def test_images_normalised_for_other_weights_are_said(config, tmp_path, caplog):
+def test_images_normalised_for_other_weights_are_reported(config, tmp_path, caplog):
     config.pipeline.normalization = "range"
     with caplog.at_level(logging.WARNING, "segjax"):
         read(config, tmp_path)
@@ -154,7 +154,7 @@ def test_images_normalised_for_other_weights_are_said(config, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         ({"source": "torchvision/alexnets"}, 'Did you mean "torchvision/alexnet"'),
         ({"input": "nowhere.npz"}, "config.initialization.input is nowhere.npz"),
@@ -164,11 +164,11 @@ def test_images_normalised_for_other_weights_are_said(config, tmp_path, caplog):
         ({"source": "torchvision/resnet18"}, "those of torchvision/alexnet"),
     ],
 )
-def test_a_group_that_cannot_be_is_one_sentence(config, tmp_path, change, told):
+def test_a_group_that_cannot_be_is_one_sentence(config, tmp_path, change, sentence):
     config.initialization = {**config.initialization.to_dict(), **change}
     with pytest.raises(UserError) as caught:
         read(config, tmp_path / "run")
-    assert told in str(caught.value)
+    assert sentence in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -177,7 +177,7 @@ def test_images_of_other_channels_do_not_fit(config, tmp_path):
         read(config, tmp_path, channels=1)
 
 
-def test_a_model_without_backbone_is_told(config, tmp_path, smoke):
+def test_a_model_without_backbone_is_reported(config, tmp_path, smoke):
     config.model = smoke.model
     with pytest.raises(UserError, match=r"config\.model has none"):
         read(config, tmp_path)
@@ -206,8 +206,8 @@ def test_a_network_with_a_skip_more_begins_where_the_coarser_one_ended(coarse_ru
     task = SemanticTask(staged(("stage4",), input=str(coarse_run)))
     weights = initialization.read(task.config, task.model, 3, coarse_run / "new")
     trained = load_trained(coarse_run)
-    drawn = jax.jit(lambda: task.init_state(3))()
-    begun = weights.initialize(drawn)
+    random_state_dict = jax.jit(lambda: task.init_state(3))()
+    begun = weights.initialize(random_state_dict)
     assert begun.params["score"]["kernel"].any()
     assert not begun.params["score_stage4"]["kernel"].any()
     np.testing.assert_array_equal(

@@ -12,7 +12,7 @@ from segjax.runs import initialization
 FEATURES = (2, 3, 4, 5, 6)
 
 
-def drawn(source, features=FEATURES, window=7, fc_features=8):
+def random_state_dict(source, features=FEATURES, window=7, fc_features=8):
     """Tensors of a narrow VGG-16 with torchvision's names."""
     rng = np.random.default_rng(0)
     state, channels = {}, 3
@@ -46,7 +46,7 @@ def theirs_of(source):
 
 def test_the_encoder_of_segnet_is_that_of_vgg16_with_norms():
     source = "torchvision/vgg16_bn"
-    state = drawn(source)
+    state = random_state_dict(source)
     found, target = fit(source, SegNet(5, FEATURES), state)
     theirs = theirs_of(source)
     encoder = {name for name in target["params"] if not name.endswith("_D")}
@@ -67,9 +67,9 @@ def test_the_encoder_of_segnet_is_that_of_vgg16_with_norms():
     np.testing.assert_array_equal(found["params"]["conv5_3"]["bias"], bias)
 
 
-def test_norms_that_the_classifier_has_not_are_drawn():
+def test_norms_that_the_classifier_lacks_are_random():
     source = "torchvision/vgg16"
-    found, _ = fit(source, SegNet(5, FEATURES), drawn(source))
+    found, _ = fit(source, SegNet(5, FEATURES), random_state_dict(source))
     assert len(found["params"]) == 13
     assert all(name.startswith("conv") for name in found["params"])
     assert "batch_stats" not in found
@@ -78,7 +78,7 @@ def test_norms_that_the_classifier_has_not_are_drawn():
 def test_deconvnet_takes_the_dense_layers_too():
     source = "torchvision/vgg16"
     model = DeconvNet(5, FEATURES, fc_features=8)
-    state = drawn(source)
+    state = random_state_dict(source)
     found, _ = fit(source, model, state)
     assert found["params"].keys() >= {"conv5_3", "fc6", "fc7"}
     assert "fc8" not in found["params"]
@@ -87,9 +87,9 @@ def test_deconvnet_takes_the_dense_layers_too():
     np.testing.assert_array_equal(found["params"]["fc6"]["kernel"], kernel)
 
 
-def test_layers_of_another_width_and_missing_ones_are_told():
+def test_layers_of_another_width_and_missing_ones_are_reported():
     source = "torchvision/vgg16_bn"
-    state = drawn(source)
+    state = random_state_dict(source)
     with pytest.raises(
         UserError, match=r"features\.1\.running_mean is \[2\], expected"
     ):
@@ -101,7 +101,7 @@ def test_layers_of_another_width_and_missing_ones_are_told():
         fit(source, SegNet(5, FEATURES), state)
 
 
-def test_a_network_without_any_of_the_layers_is_told():
+def test_a_network_without_any_of_the_layers_is_reported():
     source = "torchvision/resnet18"
     with pytest.raises(UserError, match=r"config\.model has none"):
         fit(source, SegNet(5, FEATURES), {"conv1.weight": jnp.zeros((1,))})

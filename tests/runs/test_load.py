@@ -35,11 +35,11 @@ def run(tmp_path_factory, cache_dir):
     root = Path(__file__).resolve().parents[2]
     smoke = config.load(f"{root}/configs/unet_em.py:smoke")
     smoke.num_steps, smoke.eval_every = 3, 2
-    draw, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
+    plot_run, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
     try:
         return workdir, train(smoke, workdir, cache_dir)
     finally:
-        loop.plot_run = draw
+        loop.plot_run = plot_run
 
 
 def test_the_newest_checkpoint_is_loaded(run):
@@ -91,13 +91,13 @@ def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
     ],
     ids=["grey without an axis", "colour", "batch", "normalised"],
 )
-def test_arrays_that_are_no_stored_image_are_told(run, image):
+def test_arrays_that_are_not_a_stored_image_are_reported(run, image):
     with pytest.raises(ValueError, match=r"image is .*; allowed are uint8 and uint16"):
         load_trained(run[0]).labels(image)
 
 
 @pytest.mark.parametrize("factor", [0, 1.5, "2", None])
-def test_a_downscale_that_is_none_is_told(run, factor, tmp_path):
+def test_an_impossible_downscale_is_reported(run, factor, tmp_path):
     kept = shutil.copytree(run[0], tmp_path / "run")
     config = json.loads((kept / "config.json").read_text())
     config["data"]["downscale"] = factor
@@ -126,12 +126,12 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
     use = f"--workdir={kept}"
     asked = f"--cache_dir={cache_dir}"
     input, output = f"--input={tmp_path / 'a.png'}", f"--output={tmp_path / 'out'}"
-    told = [
+    results = [
         main("predict", use, input, output),
         main("evaluate", use, asked),
         main("tune", "crf", use, asked),
     ]
-    for ended in told:
+    for ended in results:
         assert ended.code == 1
         assert "that of step 4, whose values are not finite" in ended.stderr
         assert ended.stderr.count("\n") == 1
@@ -151,13 +151,13 @@ def test_parameters_that_are_not_finite_stop_whatever_would_use_them(
     assert again.sentence.endswith("with a lower learning rate.")
 
 
-def test_an_evaluation_tells_the_crf_that_refined(run, cache_dir, tmp_path):
+def test_an_evaluation_reports_the_crf_that_refined(run, cache_dir, tmp_path):
     kept = shutil.copytree(run[0], tmp_path / "run")
     config = json.loads((kept / "config.json").read_text())
     config["crf"] = {"w1": 2.5, "num_iterations": 1}
     (kept / "config.json").write_text(json.dumps(config))
-    told = evaluate_run(kept, crf=True, cache_dir=cache_dir)["crf"]
-    assert (told["w1"], told["num_iterations"], told["sigma_alpha"]) == (2.5, 1, 49)
+    crf = evaluate_run(kept, crf=True, cache_dir=cache_dir)["crf"]
+    assert (crf["w1"], crf["num_iterations"], crf["sigma_alpha"]) == (2.5, 1, 49)
     assert "crf" not in evaluate_run(kept, cache_dir=cache_dir)
 
 
@@ -194,8 +194,8 @@ def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
     trained = dataclasses.replace(load_trained(kept), max_intensity=4095)
     for module in ("segjax.runs.evaluate", "segjax.runs.predict"):
         monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: trained)
-    told = evaluate_run(kept, crf=True, cache_dir=cache_dir)["crf"]
-    assert told["max_intensity"] == 4095
+    crf = evaluate_run(kept, crf=True, cache_dir=cache_dir)["crf"]
+    assert crf["max_intensity"] == 4095
     seen = []
     monkeypatch.setattr(
         CRF,

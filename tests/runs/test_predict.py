@@ -60,11 +60,13 @@ def test_a_run_with_objects_writes_label_images_and_results(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "sentence"),
     [("probabilities", "--probabilities is for"), ("crf", "--crf is for networks")],
 )
-def test_options_for_pixels_are_refused_for_objects(trained, tmp_path, option, said):
-    with pytest.raises(UserError, match=said):
+def test_options_for_pixels_are_refused_for_objects(
+    trained, tmp_path, option, sentence
+):
+    with pytest.raises(UserError, match=sentence):
         predict.predict_run(tmp_path, tmp_path, tmp_path / "out", **{option: True})
     assert not (tmp_path / "out").exists()
 

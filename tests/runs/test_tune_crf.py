@@ -43,8 +43,8 @@ class Specks:
         for _ in images:
             rows, columns = np.mgrid[:10, :12]
             wrong = (rows * 5 + columns * 3) % 7 == 0
-            said = np.where(wrong, 1 - self.label, self.label)
-            yield {"logits": np.eye(2, dtype=np.float32)[said]}
+            label = np.where(wrong, 1 - self.label, self.label)
+            yield {"logits": np.eye(2, dtype=np.float32)[label]}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_search_on_few_images_says_that_they_are_few(
     monkeypatch.setattr(crf_search, "fine", lambda *_: [])
     with caplog.at_level("WARNING", logger="segjax"):
         tune(scenes, SPEC, START)
-        assert "2 images: so few tell little" in caplog.text
+        assert "2 images: so few are weak evidence" in caplog.text
         caplog.clear()
         monkeypatch.setattr(crf_search, "FEW_IMAGES", 2)
         tune(scenes, SPEC, START)
@@ -101,7 +101,7 @@ def test_candidates_measured_together_are_those_measured_alone(world, method) ->
 
 
 def test_the_search_finds_what_mends_the_image(world, monkeypatch) -> None:
-    monkeypatch.setattr(crf_search, "COARSE_SHARES", (0.5,))
+    monkeypatch.setattr(crf_search, "COARSE_FRACTIONS", (0.5,))
     monkeypatch.setattr(crf_search, "COARSE_WEIGHTS", (5.0,))
     monkeypatch.setattr(crf_search, "COARSE_COLORS", (12.0,))
     monkeypatch.setattr(crf_search, "FINE_ALPHA", (1.0,))
@@ -146,7 +146,7 @@ def test_one_image_without_room_is_enough(world, monkeypatch) -> None:
 def test_a_run_is_tuned_and_then_refined(
     main, smoke, cache_dir, tmp_path, monkeypatch
 ) -> None:
-    for name in ("COARSE_SHARES", "COARSE_COLORS", "COARSE_WEIGHTS"):
+    for name in ("COARSE_FRACTIONS", "COARSE_COLORS", "COARSE_WEIGHTS"):
         monkeypatch.setattr(crf_search, name, getattr(crf_search, name)[-1:])
     for name in ("FINE_ALPHA", "FINE_BETA", "FINE_W1", "FINE_W2"):
         monkeypatch.setattr(crf_search, name, (1.0,))
@@ -174,7 +174,7 @@ def test_a_run_is_tuned_and_then_refined(
     assert result["mean_iou"] == pytest.approx(found["tuned/mean_iou"], abs=1e-3)
 
 
-def test_a_config_without_the_group_is_told_how_to_get_it(smoke) -> None:
+def test_a_config_without_the_group_gets_advice_how_to_add_it(smoke) -> None:
     with pytest.raises(UserError, match=r"--crf needs a group config\.crf, .* --save"):
         SemanticTask(smoke).refinement()
     smoke.crf = {"sigma": 3.0}
@@ -189,7 +189,7 @@ def full(folder):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_what_could_not_be_kept_is_told_before_the_search(
+def test_what_could_not_be_kept_is_reported_before_the_search(
     smoke, tmp_path, monkeypatch
 ) -> None:
     def search(*_, **__):

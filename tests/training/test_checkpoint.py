@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, what is said, what is refused."""
+"""Checkpoints: what is kept, what is logged, what is refused."""
 
 import errno
 import os
@@ -88,7 +88,7 @@ def test_the_arrays_may_be_overwritten_once_save_returns(tmp_path, abstract):
     jax.tree.map(np.testing.assert_array_equal, restored, state_at(1))
 
 
-def test_nothing_to_load_is_said(tmp_path, abstract):
+def test_nothing_to_load_is_reported(tmp_path, abstract):
     with (
         Checkpoints(tmp_path) as checkpoints,
         pytest.raises(UserError, match="There is no checkpoint"),

@@ -30,7 +30,7 @@ def test_a_loss_on_its_way_to_infinity_is_out_of_range(growth, steps):
     assert not any(found[steps + 6 :])
 
 
-def test_losses_of_checkpoints_that_do_not_tell_are_unknown():
+def test_losses_of_checkpoints_that_do_not_state_them_are_unknown():
     assert not is_in_range(None)
 
 

@@ -50,7 +50,7 @@ def test_logs_evaluations_and_checkpoints_come_when_they_should(
     ("place", "name"),
     [(loop, "read_rows"), (writer.Writer, "__init__"), (writer.Writer, "write")],
 )
-def test_what_fails_for_one_process_alone_is_told_to_the_others(
+def test_what_fails_for_one_process_alone_is_reported_to_the_others(
     place, name, smoke, cache_dir, tmp_path, monkeypatch
 ):
     """Else they wait for it for ever: only process 0 writes the log."""
@@ -58,17 +58,17 @@ def test_what_fails_for_one_process_alone_is_told_to_the_others(
     def fail(*_, **__):
         raise UserError("The log is gone.")
 
-    told, agree = [], sharding.agree
+    failures, agree = [], sharding.agree
 
     def noted(failure):
-        told.append(failure)
+        failures.append(failure)
         agree(failure)
 
     monkeypatch.setattr(place, name, fail)
     monkeypatch.setattr(sharding, "agree", noted)
     with pytest.raises(UserError, match="The log is gone") as caught:
         train(smoke, tmp_path, cache_dir)
-    assert told[-1] is caught.value
+    assert failures[-1] is caught.value
 
 
 @pytest.fixture
@@ -216,8 +216,8 @@ def test_a_split_that_is_not_there_is_refused_before_training(
 @pytest.mark.parametrize("steps", [-1, 2, 5])
 def test_warmup_must_fit_into_the_run(smoke, steps):
     smoke.schedule.warmup_steps = steps
-    said = f"warmup_steps is {steps}: .* --config.schedule.warmup_steps=\\d"
-    with pytest.raises(UserError, match=said):
+    sentence = f"warmup_steps is {steps}: .* --config.schedule.warmup_steps=\\d"
+    with pytest.raises(UserError, match=sentence):
         SemanticTask(smoke)
 
 

@@ -49,16 +49,16 @@ def test_steps_of_drops_rise(at):
 def test_poly_follows_its_formula():
     schedule = optim.poly(learning_rate=0.5, num_steps=40, power=0.9, end=0.01)
     for step in (0, 1, 17, 39, 40, 100):
-        share = min(step, 40) / 40
-        expected = (0.5 - 0.01) * (1 - share) ** 0.9 + 0.01
+        fraction = min(step, 40) / 40
+        expected = (0.5 - 0.01) * (1 - fraction) ** 0.9 + 0.01
         assert float(schedule(step)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_cosine_follows_its_formula():
     schedule = optim.cosine(learning_rate=0.5, num_steps=40, end=0.1)
     for step in (0, 1, 20, 39, 40, 100):
-        share = min(step, 40) / 40
-        expected = 0.1 + 0.4 * (1 + np.cos(np.pi * share)) / 2
+        fraction = min(step, 40) / 40
+        expected = 0.1 + 0.4 * (1 + np.cos(np.pi * fraction)) / 2
         assert float(schedule(step)) == pytest.approx(expected, rel=1e-5)
 
 

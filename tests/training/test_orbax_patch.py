@@ -31,8 +31,8 @@ def state(shape=(64, 64)):
 
 
 @pytest.fixture
-def said(monkeypatch):
-    """Calls an action a few times; gives what Python and asyncio said of leftovers."""
+def leftovers(monkeypatch):
+    """Calls an action a few times; returns what Python and asyncio reported of leftovers."""
     messages = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda found: messages.append(repr(found.exc_value))
@@ -70,17 +70,17 @@ def restore(workdir, shape=(64, 64)):
 
 
 @pytest.mark.parametrize("size", [0, 100], ids=["empty", "cut"])
-def test_a_damaged_checkpoint_leaves_no_reads_behind(saved, said, size):
+def test_a_damaged_checkpoint_leaves_no_reads_behind(saved, leftovers, size):
     for path in saved.rglob("d/*"):
         os.truncate(path, min(size, path.stat().st_size))
-    assert said(lambda: restore(saved)) == []
+    assert leftovers(lambda: restore(saved)) == []
 
 
-def test_a_foreign_checkpoint_leaves_no_reads_behind(saved, said):
-    assert said(lambda: restore(saved, (3, 3))) == []
+def test_a_foreign_checkpoint_leaves_no_reads_behind(saved, leftovers):
+    assert leftovers(lambda: restore(saved, (3, 3))) == []
 
 
-def test_a_full_disk_leaves_no_writes_behind(tmp_path, said):
+def test_a_full_disk_leaves_no_writes_behind(tmp_path, leftovers):
     """A limit on the size of files stands for the disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     large = state((256, 256))
@@ -100,10 +100,10 @@ def test_a_full_disk_leaves_no_writes_behind(tmp_path, said):
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    assert said(fail) == []
+    assert leftovers(fail) == []
 
 
-def test_all_tasks_end_and_the_first_failure_is_told():
+def test_all_tasks_end_and_the_first_failure_is_reported():
     ended = []
 
     async def work(seconds, error=None):

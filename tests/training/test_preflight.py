@@ -29,7 +29,7 @@ def dataset_of(*labels):
     return Dataset("mine", SPEC, 1, {"train": records, "validation": records[:1]})
 
 
-def test_shares_sizes_and_splits_are_said():
+def test_fractions_sizes_and_splits_are_reported():
     text = describe_dataset(dataset_of([[0, 0], [1, 255]], [[0, 1, 1, 0]]))
     assert "mine: train 2, validation 1" in text
     assert "1 of 1x4x1, 1 of 2x2x1" in text
@@ -49,7 +49,7 @@ def test_nothing_but_ignored_pixels_is_refused():
         describe_dataset(dataset_of([[255, 255]], [[255, 255]]))
 
 
-def test_network_data_and_devices_are_said(smoke, cache_dir):
+def test_network_data_and_devices_are_reported(smoke, cache_dir):
     task = SemanticTask(smoke)
     dataset = task.open_dataset(cache_dir, None)
     text = describe_experiment(task, dataset, Devices())
@@ -58,7 +58,7 @@ def test_network_data_and_devices_are_said(smoke, cache_dir):
 
 
 class Compiled:
-    """What XLA tells of a step."""
+    """The memory analysis that XLA gives of a step."""
 
     def cost_analysis(self):
         return {"flops": 2e9}

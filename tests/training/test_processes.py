@@ -48,7 +48,7 @@ Half of the runs stay within 2e-7. In the others an activation lies so near the 
 ReLU, or to another one in its window of a maximum, that the last bit decides which way a
 gradient goes. Measured, largest of all steps: 3.3e-5 between one, two and four
 devices (12 seeds, AVX-512, AVX2 and SSE4.2); 5.0e-5 where the last bit of each parameter
-was drawn anew at each step (8 seeds, 16 draws each). An example that is seen twice instead
+was sampled anew at each step (8 seeds, 16 samples each). An example that is seen twice instead
 of its neighbour changes a loss by 5.8e-3 at least (8 seeds).
 """
 

@@ -58,7 +58,7 @@ def test_a_bar_is_not_redrawn_all_the_time(clock):
     assert stream.getvalue().count("\r") < 8
 
 
-def test_the_last_step_is_always_drawn(clock):
+def test_the_last_step_is_always_shown(clock):
     stream = Terminal()
     bar = Progress(3, 0, stream)
     for step in (1, 2, 3):

@@ -55,11 +55,11 @@ def fast(monkeypatch, compiled):
         return compiled[key]
 
     monkeypatch.setattr(loop, "compile_step", once)
-    monkeypatch.setattr(loop, "plot_run", draw)
+    monkeypatch.setattr(loop, "plot_run", plot_nothing)
 
 
-def draw(workdir, *_):
-    """Draws nothing, but leaves the file behind that says that it is done."""
+def plot_nothing(workdir, *_):
+    """Plots nothing, but leaves the file behind that says that it is done."""
     curves = workdir / "pictures" / "curves.png"
     curves.parent.mkdir(exist_ok=True)
     curves.write_bytes(b"")
@@ -173,7 +173,7 @@ def stopped_at_four(config, cache_dir, tmp_path, monkeypatch):
     return workdir
 
 
-def test_a_changed_config_is_refused_and_the_difference_said(
+def test_a_changed_config_is_refused_and_the_difference_is_reported(
     config, cache_dir, stopped_at_four
 ):
     config.model.features = (4, 16)
@@ -187,7 +187,7 @@ def test_a_changed_config_is_refused_and_the_difference_said(
     assert (stopped_at_four / "config.json").read_bytes() == before
 
 
-def test_intervals_may_change_and_that_is_said(
+def test_intervals_may_change_and_that_is_reported(
     config, cache_dir, stopped_at_four, caplog, straight
 ):
     end, _ = straight(config)
@@ -228,7 +228,7 @@ def test_a_run_killed_before_its_pictures_is_completed(
     assert (tmp_path / "pictures" / "curves.png").exists()
 
 
-def test_a_finished_run_tells_its_metrics_again(config, cache_dir, tmp_path):
+def test_a_finished_run_reports_its_metrics_again(config, cache_dir, tmp_path):
     first = train(config, tmp_path, cache_dir)
     again = train(config, tmp_path, cache_dir)
     assert again.metrics.keys() == first.metrics.keys()

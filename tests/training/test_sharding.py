@@ -1,4 +1,4 @@
-"""Devices: even shares, batches and states where they belong."""
+"""Devices: even parts, batches and states where they belong."""
 
 import jax
 import numpy as np

@@ -126,7 +126,7 @@ def test_steps_decrease_the_loss(name):
     assert losses[-1] < 0.95 * losses[0]
 
 
-def test_metrics_tell_rate_and_norm_before_clipping():
+def test_metrics_report_rate_and_norm_before_clipping():
     schedule = optim.with_warmup(optim.constant(learning_rate=1.0, num_steps=8), 4)
     model = small()
     optimizer = optim.sgd(schedule=schedule, clip_norm=1e-6)

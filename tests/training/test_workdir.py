@@ -136,17 +136,17 @@ def test_a_damaged_config_without_checkpoints_is_named(tmp_path, content):
         read_config(tmp_path)
 
 
-def test_a_config_with_a_wrong_key_or_type_is_told_with_its_file(tmp_path, smoke):
+def test_a_config_with_a_wrong_key_or_type_is_reported_with_its_file(tmp_path, smoke):
     write_config(tmp_path, smoke)
     path = tmp_path / "config.json"
     whole = json.loads(path.read_text())
-    for key, value, told in (
+    for key, value, sentence in (
         ("model", 3, r"config\.model is 3; it must be a group"),
         ("seed", "x", r"config\.seed must be an integer"),
         ("modell", {}, 'unknown key "modell"'),
     ):
         path.write_text(json.dumps(whole | {key: value}))
-        with pytest.raises(UserError, match=rf"config\.json: .*{told}"):
+        with pytest.raises(UserError, match=rf"config\.json: .*{sentence}"):
             read_config(tmp_path)
 
 

@@ -1,9 +1,9 @@
-"""Objects drawn onto their image."""
+"""Objects rendered onto their image."""
 
 import numpy as np
 import pytest
 
-from segjax.viz.instances import COLORS, SHARE, plot_instances
+from segjax.viz.instances import COLORS, OPACITY, plot_instances
 
 
 def test_masks_are_tinted_and_boxes_outlined_where_they_are():
@@ -13,13 +13,13 @@ def test_masks_are_tinted_and_boxes_outlined_where_they_are():
     picture = np.asarray(
         plot_instances(image, np.array([[20, 30, 30, 50]]), [1], ("", ""), masks=mask)
     )
-    expected = (1 - SHARE) * 100 + SHARE * np.array(COLORS[0])
+    expected = (1 - OPACITY) * 100 + OPACITY * np.array(COLORS[0])
     np.testing.assert_allclose(picture[25, 40], expected, atol=1)
     assert tuple(picture[20, 35]) == COLORS[0]
     assert (picture[:19] == 100).all()
 
 
-def test_points_that_are_not_labelled_are_not_drawn():
+def test_points_that_are_not_labelled_are_not_plotted():
     image = np.zeros((40, 40, 1), np.uint8)
     points = np.array([[[10, 10, 2], [30, 30, 0]]], np.float32)
     box = np.array([[0, 0, 39, 39]])

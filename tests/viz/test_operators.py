@@ -88,7 +88,7 @@ def test_maps_are_side_by_side_with_crisp_pixels():
     assert has(grey, (128, 128, 128), 3) > 2500
 
 
-@pytest.mark.parametrize("draw", [plot_grids, plot_fields, plot_maps, plot_trees])
-def test_nothing_to_draw_is_said(draw):
+@pytest.mark.parametrize("plot", [plot_grids, plot_fields, plot_maps, plot_trees])
+def test_nothing_to_plot_is_reported(plot):
     with pytest.raises(ValueError, match=r"hold (nothing|no grid) to plot"):
-        draw([])
+        plot([])

@@ -171,14 +171,14 @@ def test_errors_of_many_classes_are_all_of_one_color():
 def test_the_legend_names_errors_after_what_is_looked_for(
     monkeypatch, names, missed, invented
 ):
-    drawn = []
+    entries = []
     lay_out = pictures._lay_out
     monkeypatch.setattr(
-        pictures, "_lay_out", lambda *a: drawn.extend(a[1]) or lay_out(*a)
+        pictures, "_lay_out", lambda *a: entries.extend(a[1]) or lay_out(*a)
     )
     image = np.zeros((8, 8), np.uint8)
     comparison(image, halves(), 1 - halves(), COLORS, names)
-    legend = {name: tuple(color) for name, color in drawn}
+    legend = {name: tuple(color) for name, color in entries}
     # The error map's pixels where class 0, and where class 1, was overlooked.
     overlooked = error_map(np.array([[0, 1]]), np.array([[1, 0]]))[0].tolist()
     for name, class_id in (missed, invented):

@@ -54,13 +54,13 @@ def test_curves_are_written_as_a_picture(tmp_path):
 
 def test_training_and_evaluation_have_a_line_each(tmp_path, figures):
     plot_curves(log(), tmp_path / "curves.png")
-    drawn = panels(figures[0])
-    assert list(drawn) == ["loss", "mean IoU", "pixel error", "learning rate"]
-    loss = drawn["loss"]
+    plotted = panels(figures[0])
+    assert list(plotted) == ["loss", "mean IoU", "pixel error", "learning rate"]
+    loss = plotted["loss"]
     assert {"train, smoothed", "validation"} <= set(labels(loss))
     raw = max(loss.lines, key=lambda line: len(line.get_xdata()))
     np.testing.assert_allclose(raw.get_ydata(), 1 / np.arange(1, 41))
-    assert {"membrane", "cell", "validation"} == set(labels(drawn["mean IoU"]))
+    assert {"membrane", "cell", "validation"} == set(labels(plotted["mean IoU"]))
 
 
 @pytest.mark.parametrize(("steps", "marker"), [(10, "o"), (20, "None")])
@@ -80,13 +80,13 @@ def test_gaps_in_the_log_are_gaps_in_the_curves(tmp_path, figures):
     assert ax.lines[0].get_xdata().tolist() == [0, 3]
 
 
-def test_no_more_than_six_quantities_are_drawn(tmp_path, figures):
+def test_no_more_than_six_quantities_are_plotted(tmp_path, figures):
     rows = [{"step": s, **{f"metric_{i}": s * i for i in range(12)}} for s in (1, 2)]
     plot_curves(rows, tmp_path / "curves.png")
     assert len(panels(figures[0])) == 6
 
 
-def test_a_log_of_one_step_can_be_drawn(tmp_path):
+def test_a_log_of_one_step_can_be_plotted(tmp_path):
     plot_curves([{"step": 1, "loss": 0.5}], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
@@ -101,7 +101,7 @@ def test_smoothing_neither_lags_at_the_start_nor_moves_a_constant():
     assert smooth(np.array([5.0, 1.0]))[0] == 5
 
 
-def test_the_confusion_of_two_classes_shows_shares_and_counts(tmp_path, figures):
+def test_the_confusion_of_two_classes_shows_fractions_and_counts(tmp_path, figures):
     counts = np.array([[300_000, 100_000], [0, 1_000_000]])
     plot_confusion(counts, ("membrane", "cell"), tmp_path / "confusion.png")
     texts = {text.get_text() for text in figures[0].axes[0].texts}

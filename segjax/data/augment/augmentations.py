@@ -59,7 +59,7 @@ from segjax.errors import UserError, shown, suggestion
 from segjax.types import Example
 
 Augmentations = Sequence[tuple[str, Mapping[str, Any]]]
-"""What a configuration says: `(name, arguments)` in the order of application."""
+"""Augmentations of a config: `(name, arguments)` in the order of application."""
 
 AUGMENTATIONS: dict[str, Callable[..., Example]] = {
     "flip": flip,

@@ -162,7 +162,7 @@ class Framing:
     mirrored: bool = True
 
     def sample(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
-        """Samples the view of an image of so many pixels, `(height, width)`."""
+        """Samples the view of an image of a size `(height, width)`, pixels."""
         zoom = 1.0 if self.scale is None else sample_scale(rng, **self.scale)
         angle = 0.0 if self.rotation is None else sample_angle(rng, **self.rotation)
         return View(shape, magnified(shape, zoom), angle, self.mirrored)

@@ -24,7 +24,7 @@ LARGEST_BLUR = 100.0
 """Standard deviation, pixels."""
 
 LUMA = (0.2989, 0.587, 0.114)
-"""Shares of red, green and blue in the grey of a colour, as torchvision has them."""
+"""Weights of red, green and blue in the grey of a colour, as torchvision has them."""
 
 
 def brightness_contrast(
@@ -196,7 +196,7 @@ def turn_hue(image: np.ndarray, turn: float) -> np.ndarray:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    red, green, blue = (np.float32(share) for share in LUMA)
+    red, green, blue = (np.float32(weight) for weight in LUMA)
     return image[..., 0] * red + image[..., 1] * green + image[..., 2] * blue
 
 

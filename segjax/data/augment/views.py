@@ -30,7 +30,7 @@ from segjax.types import Example
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What is seen of an image, before it is fitted into a bucket.
+    """The part of an image that is seen, before it is fitted into a bucket.
 
     Attributes:
       size: `(height, width)` of the image, pixels; exchanged where it is transposed.
@@ -59,7 +59,7 @@ class View:
 
 
 def whole(size: tuple[int, int]) -> View:
-    """Sees all of an image of so many pixels, `(height, width)`."""
+    """Sees all of an image of a size `(height, width)`, pixels."""
     return View(size, False, 0, 0, *size)
 
 
@@ -139,7 +139,7 @@ def crop(
     view: View,
     rng: np.random.Generator,
     *,
-    share: Sequence[float] = (0.5, 1.0),
+    fraction: Sequence[float] = (0.5, 1.0),
     probability: float = 0.5,
 ) -> View:
     """Sees a random window; objects that it cuts are clipped, or dropped.
@@ -147,7 +147,7 @@ def crop(
     Args:
       view: the view.
       rng: source of randomness.
-      share: range of the window's sides as shares of what was seen before, one sampled
+      fraction: range of the window's sides as fractions of what was seen before, one sampled
         uniformly for each side.
       probability: how often there is a window at all.
 
@@ -157,7 +157,7 @@ def crop(
     Raises:
       ValueError: when the range is not `(low, high)`, or a number is out of its range.
     """
-    low, high = interval("share", share, 0.01, 1.0)
+    low, high = interval("fraction", fraction, 0.01, 1.0)
     cut = rng.random() < number("probability", probability, 0, 1)
     if not cut:
         return view
@@ -208,7 +208,7 @@ def check(augment: Augmentations) -> None:
 def sample(
     augment: Augmentations, size: tuple[int, int], rng: np.random.Generator
 ) -> View:
-    """Samples the view of an image of so many pixels, `(height, width)`."""
+    """Samples the view of an image of a size `(height, width)`, pixels."""
     view = whole(size)
     for name, arguments in sorted(augment, key=lambda step: step[0] != "transpose"):
         if name in PLACES:

@@ -142,7 +142,7 @@ def between_rows_and_columns(
 def _neighbours(
     at: np.ndarray, length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels on both sides of coordinates, and the share of the second."""
+    """Pixels on both sides of coordinates, and the weight of the second."""
     at = np.clip(at, 0, length - 1)
     before = at.astype(np.intp)
     return before, np.minimum(before + 1, length - 1), at - before.astype(np.float32)

@@ -73,7 +73,7 @@ def camvid(
       cache_dir: where the prepared data set lies or goes; None is TFDS's own folder.
       data_root: folder with `train.txt`, `val.txt` and `test.txt`, and the folders of
         images and annotations that they name; needed the first time only, and where
-        it is given later its files must be those of then. Of a path in a list, the
+        it is given later its files must be the original ones. Of a path in a list, the
         last two parts count, so SegNet's own absolute ones are fine.
       downscale: whole factor by which images (averaged) and labels (nearest) are made
         smaller: 2 gives 180 x 240.

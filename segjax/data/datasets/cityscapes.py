@@ -57,7 +57,7 @@ SPECS = {
     ),
     "labelTrainIds": LabelSpec(tuple(CLASSES), _COLORS),
 }
-"""What the two kinds of label files hold; 255 is ignored in both."""
+"""The classes of the two kinds of label files; 255 is ignored in both."""
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _IMAGE = "_leftImg8bit"

@@ -58,11 +58,11 @@ def folder(
     """Returns the images and labels of a folder, one record per image or page.
 
     Without sub-folders `train`, `validation` and `test`, images are ordered by a hash of
-    their stem and the shares are cut off that order: the same files always give the
+    their stem and the fractions are cut off that order: the same files always give the
     same splits, wherever they lie. The pages of a stack stay in blocks, since
     neighbouring sections look alike: its first pages train, then come those of
-    validation, the last are for test. A share above 0 takes at least one image, and one
-    page of every stack. With `train` but without `validation`, that share is cut off
+    validation, the last are for test. A fraction above 0 takes at least one image, and one
+    page of every stack. With `train` but without `validation`, that fraction is cut off
     `train`.
 
     Args:
@@ -157,14 +157,14 @@ def _spec(
 
 
 def _require_fractions(validation_fraction: float, test_fraction: float) -> None:
-    for key, share in (
+    for key, fraction in (
         ("validation_fraction", validation_fraction),
         ("test_fraction", test_fraction),
         ("validation_fraction + test_fraction", validation_fraction + test_fraction),
     ):
-        if not 0 <= share < 1:
+        if not 0 <= fraction < 1:
             raise UserError(
-                f"config.data.{key} is {share}; give a part from 0 to below 1."
+                f"config.data.{key} is {fraction}; give a fraction of at least 0 and below 1."
             )
 
 

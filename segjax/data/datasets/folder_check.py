@@ -37,7 +37,7 @@ _RULES = 3
 
 
 class Facts(NamedTuple):
-    """What is remembered of a good pair.
+    """Facts that are remembered about a good pair.
 
     Attributes:
       pages: of its files.
@@ -138,7 +138,7 @@ def remembered(
 
 
 def _remembered(path: Path) -> dict[str, Facts]:
-    """Reads what `_write` wrote; a memory that is damaged is no worse than none."""
+    """Reads what `_write` wrote; a damaged memory counts as none."""
     try:
         digest, _, facts = read_bytes(path).partition(b"\n")
     except OSError:

@@ -39,7 +39,7 @@ _CHANNELS = 3
 
 @dataclass(frozen=True)
 class Layout:
-    """What the files of a data set mean.
+    """The meaning of the files of a data set.
 
     Attributes:
       name: key in `DATASETS`.

@@ -61,7 +61,7 @@ _COLORS = ((40, 44, 52), (90, 190, 110))
 _ALIASES = {"val": "validation", "valid": "validation"}
 _DELIMITERS = ",;\t"
 _DELIMITER = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
-"""A first line by which Excel is told the delimiter."""
+"""A first line that declares the delimiter to Excel."""
 _WHITE = 255
 _NUMBER_THEM = "Number the objects, for example with scipy.ndimage.label"
 
@@ -84,9 +84,9 @@ def instance_folder(
       data_root: the folder with `images` and `labels`, and `index.csv` where there is a
         split.
       class_name: what the objects are called.
-      validation_fraction: share of the images, evenly by name, to choose by, where there is
+      validation_fraction: fraction of the images, evenly by name, to choose by, where there is
         no `index.csv`; of each stack it is a block of pages.
-      test_fraction: share of those held out.
+      test_fraction: fraction of those held out.
 
     Returns:
       The data set "instance_folder" with 3 channels; grey images are repeated.
@@ -98,13 +98,13 @@ def instance_folder(
         train on.
     """
     del cache_dir
-    for key, share in (
+    for key, fraction in (
         ("validation_fraction", validation_fraction),
         ("test_fraction", test_fraction),
     ):
-        if not 0 <= share < 1 or validation_fraction + test_fraction >= 1:
+        if not 0 <= fraction < 1 or validation_fraction + test_fraction >= 1:
             raise UserError(
-                f"config.data.{key} is {share!r}; both shares must be at least 0 and "
+                f"config.data.{key} is {fraction!r}; both fractions must be at least 0 and "
                 "less than 1 together."
             )
     root = _require_root(data_root)
@@ -278,10 +278,10 @@ def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
 def _index_rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
     """Yields line, id and split of the rows, whichever way a spreadsheet wrote them."""
     lines = read_lines(path)
-    told = _DELIMITER.fullmatch(lines[0]) if lines else None
-    skipped = 0 if told is None else 1
+    declared = _DELIMITER.fullmatch(lines[0]) if lines else None
+    skipped = 0 if declared is None else 1
     first = lines[skipped] if len(lines) > skipped else ""
-    delimiter = max(_DELIMITERS, key=first.count) if told is None else told[1]
+    delimiter = max(_DELIMITERS, key=first.count) if declared is None else declared[1]
     rows = csv.reader(lines[skipped:], delimiter=delimiter)
     try:
         columns = [cell.strip().lower() for cell in next(rows, [])]
@@ -301,7 +301,7 @@ def _index_rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
 def _cut(
     pages: Sequence[Page], validation: float, test: float
 ) -> dict[str, list[Page]]:
-    """Takes shares of single images, spread evenly by name, and blocks of stacks."""
+    """Takes fractions of single images, spread evenly by name, and blocks of stacks."""
     splits: dict[str, list[Page]] = {split: [] for split in SPLITS}
     quota = {"validation": 0.5, "test": 0.5}
     for place, page in enumerate(pages):

@@ -53,7 +53,7 @@ def isbi_em(*, cache_dir: str | None, data_root: str | None) -> Dataset:
       cache_dir: where the prepared data set lies or goes; None is TFDS's own folder.
       data_root: folder with `train-volume.tif`, `train-labels.tif` and
         `test-volume.tif`; needed the first time only, and where it is given later its
-        files must be those of then.
+        files must be the original ones.
 
     Returns:
       A `Dataset` with "train", "validation" (slices 12 to 14 and 27 to 29) and "test"

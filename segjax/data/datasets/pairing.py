@@ -38,7 +38,7 @@ class Page:
         return stem if self.count == 1 else f"{stem}/{self.index:03d}"
 
     def where(self, path: Path) -> str:
-        """What to call the page of a file in a message."""
+        """The name of a file's page in a message."""
         return page_name(path, self.index, self.count)
 
 
@@ -149,9 +149,9 @@ def folders_in(root: Path) -> list[Path]:
 def block_cut(
     pages: Sequence[Page], validation_fraction: float, test_fraction: float
 ) -> dict[str, Sequence[Page]]:
-    """Cuts shares off the end of a sequence: first pages train, the last are for test.
+    """Cuts fractions off the end of a sequence: first pages train, the last are for test.
 
-    A share above 0 takes at least one page. Neighbouring sections of a stack look alike, so
+    A fraction above 0 takes at least one page. Neighbouring sections of a stack look alike, so
     blocks of them are held out and not single ones.
     """
     validation = _quota(len(pages), validation_fraction)
@@ -188,8 +188,8 @@ def require_train(
     )
 
 
-def _quota(count: int, share: float) -> int:
-    return max(1, round(count * share)) if share > 0 and count > 0 else 0
+def _quota(count: int, fraction: float) -> int:
+    return max(1, round(count * fraction)) if fraction > 0 and count > 0 else 0
 
 
 def _pages(count: int) -> str:

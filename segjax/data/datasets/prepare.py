@@ -154,7 +154,7 @@ def prepare(
                     _remove_leftovers(target)
                     _build(builder, data_root)
     _read_info(builder, target)
-    # One that was prepared before this was kept tells nothing.
+    # A data set that was prepared before this was kept states nothing.
     known = (builder.info.metadata or {}).get(SOURCES)
     if sources and known and known != sources:
         raise UserError(
@@ -271,9 +271,9 @@ def _damage_as_user_error(target: Path) -> Iterator[None]:
                 raise unreadable(what, reason) from error
         # TFDS and ArrayRecord have errors of many kinds, and long ones.
         kind = type(error).__name__
-        told = str(error) if type(error) is ValueError else kind
+        message = str(error) if type(error) is ValueError else kind
         raise UserError(
-            f"The prepared data set in {target} is damaged ({told[:100]}). Remove this "
+            f"The prepared data set in {target} is damaged ({message[:100]}). Remove this "
             "folder; it is built again at the next start."
         ) from error
 

@@ -10,7 +10,7 @@ from segjax.data.datasets.prepare import tfds
 def description(builder: tfds.core.DatasetBuilder, text: str) -> tfds.core.DatasetInfo:
     """Describes records of `image` uint8 `[H, W, 3]`, `label` uint8 `[H, W]` and `name`.
 
-    They are kept in the order in which they are written, and can tell what they were
+    They are kept in the order in which they are written, and can state what they were
     made from.
     """
     features = {

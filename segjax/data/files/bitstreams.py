@@ -1,7 +1,7 @@
-"""What compressed bytes say of themselves: whether they keep values, and their size.
+"""Facts in the headers of compressed bytes: whether they keep values, and their size.
 
 Labels must come back as they were; what cannot be decided is as bad as a loss. The functions
-take the first bytes of a bitstream; they return None where something cannot be told.
+take the first bytes of a bitstream; they return None where something cannot be decided.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _JPEG_LOSSY = (0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE)
 _JPEG_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SCAN = b"\xff\xda"
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""What ends a scan: a marker that is neither stuffing nor one that restarts."""
+"""The end of a scan: a marker that is neither stuffing nor one that restarts."""
 
 _FILLER = b"".join(
     restart + bytes(range(1, 255, 4))
@@ -143,7 +143,7 @@ def jpeg2000_keeps_values(data: bytes) -> bool | None:
 
     The 9/7 wavelet rounds, the 5/3 wavelet with quantisation style 0 does not
     (ITU-T T.800, tables A.20 and A.28). A codestream of the latter that was cut to a rate,
-    which no common program does to labels, is not told from a whole one.
+    which no common program does to labels, is not distinguished from a whole one.
     """
     start = data.find(b"\xff\x4f\xff\x51")
     if start < 0:
@@ -213,7 +213,7 @@ SIZES: dict[str, Callable[[bytes], tuple[int, int] | None]] = {
     **dict.fromkeys(_JPEG2000_NAMES, _jpeg2000_size),
     "PNG": _png_size,
 }
-"""What tells height and width of a strip or tile, by the name of a TIFF's compression: where
+"""Readers of the height and width of a strip or tile, by the name of a TIFF's compression: where
 the decoder would make room for whatever the bytes claim."""
 
 _FAX = ("CCITTRLE", "CCITTFAX3", "CCITTFAX4", "CCIRLEW")
@@ -233,5 +233,5 @@ def loss_of(subject: str, kept: bool | None) -> str:
     if kept:
         return ""
     if kept is None:
-        return f"{subject}, of which it cannot be told whether values are kept"
+        return f"{subject}, for which it cannot be decided whether values are kept"
     return f"{subject}, which changes values near edges"

@@ -65,7 +65,7 @@ class _Bounded(io.BufferedReader):
         super().__init__(io.FileIO(path))
 
     def read(self, size: int | None = -1) -> bytes:
-        """Reads so many bytes, or those that are left."""
+        """Reads a number of bytes, or those that are left."""
         if size is not None and size > io.DEFAULT_BUFFER_SIZE:
             size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
         return super().read(size)

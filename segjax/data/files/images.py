@@ -4,7 +4,7 @@ PNG, JPEG, WebP, TIFF, BMP and GIF; grey or RGB; 8 or 16 bit; turned as viewers 
 multi-page TIFF is a stack, read one page at a time, so memory is that of a page; who stops
 half way closes the generator (`contextlib.closing`), and with it the file. Nothing is
 converted silently: a file that would have to be guessed at ends in a `UserError` that says
-what to do with it. Which files of a folder are images is said by `segjax.data.files.listing`.
+what to do with it. Which files of a folder are images is decided by `segjax.data.files.listing`.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def read_palette(path: str | Path) -> np.ndarray | None:
 def grey_pages_hint(where: str, found: int, wanted: int) -> str:
     """Says what to do with 3 grey pages that were written as one page in colour.
 
-    That is what tifffile makes of an array `[3, H, W]` if it is not told otherwise.
+    That is what tifffile makes of an array `[3, H, W]` unless instructed otherwise.
 
     Args:
       where: the file, and the page if there are several.
@@ -285,7 +285,7 @@ def _require_finite(values: np.ndarray, where: str, remedy: str) -> None:
 
 
 def _require_opaque(stored: Stored, where: str) -> None:
-    """Refuses what is seen through in parts, and channels of which nobody said what."""
+    """Refuses what is seen through in parts, and channels of unknown meaning."""
     if stored.kind == "extra":
         count = stored.values.shape[-1]
         which = "of which the fourth" if count == 4 else "of which one after the third"

@@ -16,7 +16,7 @@ LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 """Those among them that labels may have: JPEG changes values."""
 
 _SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
-"""What Windows and macOS put into folders by themselves, besides hidden files."""
+"""Entries that Windows and macOS put into folders by themselves, besides hidden files."""
 
 _SHOWN = 5
 

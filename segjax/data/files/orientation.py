@@ -58,7 +58,7 @@ def exif_orientation(exif: bytes) -> int:
       exif: what a JPEG, PNG or WebP holds, with or without the word "Exif" in front.
 
     Returns:
-      1 to 8; 1 where nothing is said.
+      1 to 8; 1 where nothing is stated.
 
     Example:
       >>> exif_orientation(b"MM\\0*" + bytes.fromhex("00000008 0001 0112000300000001 0006"))

@@ -104,7 +104,7 @@ def require_palette(
         meant = meaning.get((red, green, blue), value)
         if meant != value:
             raise UserError(
-                f"{path} is a palette picture whose values are no class ids: value "
+                f"{path} is a palette picture whose values are not class ids: value "
                 f"{value} has the colour {found}, which is that of class id {meant}. Save "
                 "it with the palette of the data set, or as grey PNG with one class id "
                 "per pixel."

@@ -120,7 +120,7 @@ class PillowPages:
         """Decodes the pixels, and raises where some of them are not there.
 
         Where data end too soon but in good order, Pillow leaves rows as they were. So the
-        last row is marked before; if it looks as marked afterwards, another mark tells
+        last row is marked before; if it looks as marked afterwards, another mark shows
         whether that was its colour.
         """
         image = self._image

@@ -23,7 +23,7 @@ SMALL_BYTES = 1 << 28
 """Bytes for which nobody asks whether the memory suffices."""
 
 EXTRA_CODECS = "pip install segjax[tiff]"
-"""What brings the decoders of rarer compressions."""
+"""The command that installs the decoders of rarer compressions."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Stored:
       palette: `[n, 3]` uint8, the colours that the values of a palette picture stand
         for, where the format says so.
       always_palette: the format has no other way of storing colours, so that a palette
-        does not tell labels from images.
+        does not distinguish labels from images.
       orientation: tag of EXIF or TIFF, 1 to 8 (`segjax.data.files.orientation`).
     """
 

@@ -1,4 +1,4 @@
-"""What the description in a TIFF states of its pages: how many there are, how many channels.
+"""The description in a TIFF of its pages: how many there are, how many channels.
 
 OME's XML, ImageJ's lines and tifffile's JSON are read from the file itself; other files that
 they name are never opened.
@@ -19,12 +19,12 @@ _MOST_TEXT = 1 << 25
 
 @dataclass
 class Stated:
-    """What a description states.
+    """The statements of a description.
 
     Attributes:
       program: whose form it has.
-      values: numbers in all planes together; 0 where nothing is said.
-      planes: of all images of the file, as grey or RGB pages; 0 where nothing is said.
+      values: numbers in all planes together; 0 where nothing is stated.
+      planes: of all images of the file, as grey or RGB pages; 0 where nothing is stated.
       channels: that are pages of their own.
       files: names of the files that planes lie in, by their UUID or name.
     """

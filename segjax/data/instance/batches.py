@@ -135,7 +135,7 @@ def instance_batches(
       resize: "fit" resizes each image until it just fits its bucket, "shrink" does so
         only where it is too large, "keep" never does and shows a random part.
       mask_size: side of the masks, m.
-      min_visibility: share of an object's pixels that must be left where the edge of what
+      min_visibility: fraction of an object's pixels that must be left where the edge of what
         is seen cuts it; less, and it is dropped. Regions of many objects always stay.
       keypoint_swap: which keypoint each one becomes in a mirror
         (`segjax.data.instance_spec.KeypointSpec.swap`).

@@ -30,7 +30,7 @@ class InstanceExampleMaker:
       augment: names of `segjax.data.augment.views`, with their arguments.
       resize: how an image meets its bucket (`segjax.data.instance.buckets.RESIZES`).
       mask_size: side of the masks, each cropped to its box.
-      min_visibility: share of an object that must be left for it to be kept.
+      min_visibility: fraction of an object that must be left for it to be kept.
       keypoint_swap: which keypoint each one becomes in a mirror.
 
     Raises:
@@ -109,8 +109,8 @@ class InstanceExampleMaker:
         limit = np.array([*frame.size, *frame.size], np.float64)
         inside = np.clip(box, 0, limit)
         if np.abs(inside - box).max() > _TOUCH:
-            left, share = _seen(mask, frame)
-            if left is None or (share < self.min_visibility and not crowd):
+            left, fraction = _seen(mask, frame)
+            if left is None or (fraction < self.min_visibility and not crowd):
                 return None
             # What is left of the mask may reach less far than the clipped box.
             inside = np.concatenate(
@@ -199,12 +199,12 @@ def crop_mask(mask: np.ndarray, box: np.ndarray, frame: Frame, size: int) -> np.
 def _between(values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Interpolates rows of `[N + 1, ...]` linearly at places in `[0, N]`."""
     before = np.minimum(at.astype(np.intp), len(values) - 2)
-    share = (at - before)[:, None]
-    return values[before] + share * (values[before + 1] - values[before])
+    fraction = (at - before)[:, None]
+    return values[before] + fraction * (values[before + 1] - values[before])
 
 
 def _seen(mask: np.ndarray, frame: Frame) -> tuple[np.ndarray | None, float]:
-    """Box, in the example, of what is seen of a mask, and the share of it that is."""
+    """Box, in the example, of what is seen of a mask, and the fraction of it that is."""
     total = np.count_nonzero(mask)
     whole = np.array([[0, 0, *frame.size]], np.float64)
     bounds = np.clip(frame.unplace_boxes(whole)[0], 0, (*mask.shape, *mask.shape))
@@ -215,5 +215,5 @@ def _seen(mask: np.ndarray, frame: Frame) -> tuple[np.ndarray | None, float]:
     if not total or not len(rows):
         return None, 0.0
     box = [top + rows[0], left + columns[0], top + rows[-1] + 1, left + columns[-1] + 1]
-    share = np.count_nonzero(window) / total
-    return frame.place_boxes(np.array([box]))[0], share
+    fraction = np.count_nonzero(window) / total
+    return frame.place_boxes(np.array([box]))[0], fraction

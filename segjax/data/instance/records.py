@@ -41,7 +41,7 @@ _TENSORS: Mapping[str, tuple[tuple[int | None, ...], type]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of records without reading them again.
+    """Facts about records that are known without reading them again.
 
     Attributes:
       sizes: `(height, width)` of each image, int64 `[R, 2]`.

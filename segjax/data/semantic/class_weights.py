@@ -45,7 +45,7 @@ def median_frequency(records: Sequence[Record], label_spec: LabelSpec) -> np.nda
 
 
 def enet(records: Sequence[Record], label_spec: LabelSpec) -> np.ndarray:
-    """Balances classes by `1 / ln(1.02 + p)` of their share p of all labelled pixels.
+    """Balances classes by `1 / ln(1.02 + p)` of their fraction p of all labelled pixels.
 
     So weights lie between 1.4 and 50.5. Adam Paszke et al., ENet, arXiv 1606.02147,
     section 5.2. Arguments, result and errors as of `median_frequency`.

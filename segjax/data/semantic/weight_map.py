@@ -25,7 +25,7 @@ LARGEST = 1e5
 """Of `w0` and `sigma`."""
 
 NEGLIGIBLE = 1e-4
-"""Where the second term of the weight is smaller than this, 0 may be said instead."""
+"""Where the second term of the weight is smaller than this, it may be taken as 0."""
 
 
 def border_weight(
@@ -192,7 +192,7 @@ def _border(mask: np.ndarray) -> np.ndarray:
 
 def _class_weight(mask: np.ndarray) -> np.ndarray:
     """Weights that give the two classes the same sum, and the mean 1."""
-    share = mask.mean() if mask.size else 0
-    if share in (0, 1):
+    fraction = mask.mean() if mask.size else 0
+    if fraction in (0, 1):
         return np.ones(mask.shape, np.float32)
-    return np.where(mask, 0.5 / share, 0.5 / (1 - share)).astype(np.float32)
+    return np.where(mask, 0.5 / fraction, 0.5 / (1 - fraction)).astype(np.float32)

@@ -23,9 +23,9 @@ class RPN:
       anchor_ratios: heights over widths of the anchors.
       depth: 3x3 convolutions of the head.
       bg_iou_thresh: overlap below which an anchor is background.
-      fg_iou_thresh: overlap from which on an anchor answers for an object.
-      batch_size_per_image: anchors of each image that are trained.
-      positive_fraction: largest share of objects among them.
+      fg_iou_thresh: least overlap with which an anchor answers for an object.
+      batch_size_per_image: anchors of each image that are trained on.
+      positive_fraction: largest fraction of objects among them.
       pre_nms_top_n: boxes of each level that compete, in training and in inference.
       post_nms_top_n: those of them that stay, of all levels, in training and in inference.
       nms_thresh: of proposals that overlap by more, the best stays.
@@ -106,16 +106,16 @@ class RoIHeads:
       box_conv_features: channels of 3x3 convolutions before the dense layers.
       box_features: channels of the dense layers.
       bbox_reg_weights: factors of dy, dx, dh, dw.
-      fg_iou_thresh: overlap from which on a region answers for an object.
-      batch_size_per_image: regions of each image that are trained.
-      positive_fraction: largest share of objects among them.
-      masks: whether there is a head of masks.
+      fg_iou_thresh: least overlap with which a region answers for an object.
+      batch_size_per_image: regions of each image that are trained on.
+      positive_fraction: largest fraction of objects among them.
+      masks: whether there is a mask head.
       class_agnostic: whether all classes share one mask.
       mask_size: bins along each side of a region for masks and keypoints; masks have
         twice, maps of keypoints four times as many.
-      mask_features: channels of the head of masks.
-      keypoints: P, where there is a head of keypoints.
-      keypoint_features: channels of the head of keypoints.
+      mask_features: channels of the mask head.
+      keypoints: P, where there is a keypoint head.
+      keypoint_features: channels of the keypoint head.
     """
 
     box_size: int = 7
@@ -150,7 +150,7 @@ class RoIHeads:
 
 @dataclasses.dataclass(frozen=True)
 class PostProcessing:
-    """What becomes of the scores of regions: which of them are detections.
+    """The selection of detections from scored regions.
 
     Attributes:
       score_thresh: least probability of a detection.
@@ -171,7 +171,7 @@ class PostProcessing:
 
 
 def check_attributes(model: Any) -> None:
-    """Checks what is not a group's, and what belongs together; names are checked elsewhere.
+    """Checks attributes without a group, and combinations; names are checked elsewhere.
 
     Args:
       model: the network.
@@ -208,7 +208,7 @@ def check_attributes(model: Any) -> None:
 
 
 def _freeze(group: Any) -> None:
-    """Makes tuples of lists, which could not be hashed."""
+    """Turns lists, which cannot be hashed, into tuples."""
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
         if isinstance(value, list):

@@ -13,7 +13,7 @@ from segjax.ops.regions.suppression import class_nms
 from segjax.types import Array
 
 SMALLEST_DETECTION = 1e-2
-"""Sides of detections have at least so many pixels."""
+"""The least side of a detection, in pixels."""
 
 
 class Detections(NamedTuple):
@@ -57,7 +57,7 @@ def detect(
       sizes: height and width of each image without its padding, `[B, 2]`.
       weights: of the deltas.
       score_threshold: least probability (exclusive).
-      iou_threshold: overlap from which on (exclusive) the worse is dropped.
+      iou_threshold: overlap above which the worse is dropped.
       candidates: pairs of region and class that are looked at, the best by score.
       count: slots, D.
 

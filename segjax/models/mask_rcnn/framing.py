@@ -20,17 +20,17 @@ def normalize_and_pad(
     mean: tuple[float, ...],
     deviation: tuple[float, ...],
 ) -> tuple[Array, Array]:
-    """Normalises images, and pads them with what is 0 then.
+    """Normalises images, and pads them with 0.
 
     Args:
       image: `[B, H, W, C]` in 0 to 1.
       sizes: height and width of each image, `[B, 2]`; what lies beyond is set to the
-        mean colour. None is the whole of it.
+        mean colour. None: the whole image.
       mean: of each channel; subtracted.
       deviation: of each channel; divided by.
 
     Returns:
-      The images `[B, H', W', C]` with sides that 32 divides, and their sizes `[B, 2]`.
+      The images `[B, H', W', C]` with sides divisible by 32, and their sizes `[B, 2]`.
 
     Raises:
       ValueError: if a shape is another one.

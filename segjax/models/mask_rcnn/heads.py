@@ -1,4 +1,4 @@
-"""What is done to each region: class and box, mask, keypoints.
+"""Heads for each region: class and box, mask, keypoints.
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870, figure 4 (right) and section
 5; the box head is that of Lin et al., CVPR 2017, arXiv 1612.03144, section 4.2.
@@ -28,7 +28,7 @@ class FlatDense(nn.Module):
     """A dense layer on all of a map: a convolution as large as the map.
 
     Its kernel is `[h, w, C, features]`, so that the order in which other programs
-    flatten a map is told by the kernel's axes.
+    flatten a map can be seen from the kernel's axes.
 
     Attributes:
       features: output channels.
@@ -59,7 +59,7 @@ class BoxHead(nn.Module):
       num_classes: K, of which 0 is the background.
       conv_features: channels of 3x3 convolutions before the dense layers.
       features: channels of the dense layers.
-      norm: what follows each convolution; None is nothing.
+      norm: what follows each convolution; None for nothing.
       dtype: dtype of the computation; logits and deltas are float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -134,7 +134,7 @@ class MaskHead(nn.Module):
     Attributes:
       num_masks: masks that a region could have: K, or 1 where all classes share one.
       features: channels of the 3x3 convolutions; the transposed one has the last.
-      norm: what follows each convolution; None is nothing.
+      norm: what follows each convolution; None for nothing.
       dtype: dtype of the computation; logits are float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -173,7 +173,7 @@ def _scores(head: MaskHead, x: Array, classes: Array) -> Array:
 
 
 class KeypointHead(nn.Module):
-    """A map of each keypoint over each region, whose highest place is the point.
+    """A heatmap of each keypoint over each region, whose maximum is the point.
 
     Convolutions, a transposed one, and bilinear interpolation, each to twice the size.
 
@@ -219,7 +219,7 @@ class KeypointHead(nn.Module):
 def of_filled(
     head: nn.Module, filled: Array, *slots: Array, **arguments: bool
 ) -> Array:
-    """What a head says of regions, on a CPU of no more than there are.
+    """Outputs of a head for regions; on a CPU empty slots are not computed.
 
     Args:
       head: bound to a network.

@@ -1,8 +1,8 @@
 """Mask R-CNN: boxes, masks and keypoints of each object, one framework for all three.
 
 He, Gkioxari, Dollar, Girshick, ICCV 2017, arXiv 1703.06870, on a feature pyramid (Lin et
-al., CVPR 2017, arXiv 1612.03144). Every shape is static: what there may be more or less
-of stands in a fixed number of slots, and `valid` tells which are taken.
+al., CVPR 2017, arXiv 1612.03144). Every shape is static: whatever varies in number
+stands in a fixed number of slots, and `valid` says which are taken.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class MaskRCNN(nn.Module):
 
     The defaults are the paper's with a pyramid, with the geometry of Detectron2
     (`aligned`). torchvision's `maskrcnn_resnet50_fpn` has `RoIPooling(aligned=False)`;
-    its second version besides `norm=Norm()`, `RPN(depth=2)` and
+    its second version also `norm=Norm()`, `RPN(depth=2)` and
     `RoIHeads(box_conv_features=(256,) * 4, box_features=(1024,))`. Faster R-CNN is
-    `RoIHeads(masks=False)`; R-CNN of keypoints is `RoIHeads(masks=False, keypoints=17)`.
+    `RoIHeads(masks=False)`; Keypoint R-CNN is `RoIHeads(masks=False, keypoints=17)`.
 
     Attributes:
       num_classes: K, of which 0 is the background.
@@ -62,10 +62,10 @@ class MaskRCNN(nn.Module):
       fpn_features: channels of the pyramid.
       rpn: anchors and region proposals.
       roi_pooling: how regions are brought to one size.
-      roi_heads: what is said of each region: class and box, mask, keypoints.
+      roi_heads: the predictions for each region: class and box, mask, keypoints.
       post_processing: which regions are detections.
       norm: what follows the convolutions of pyramid, box head and mask head, not of the
-        backbone; None is nothing.
+        backbone; None for nothing.
       mean: of the images, by channel; subtracted.
       deviation: of the images, by channel; divided by.
       dtype: dtype of the computation; boxes, scores and logits are float32.
@@ -104,12 +104,12 @@ class MaskRCNN(nn.Module):
         train: bool,
         targets: Mapping[str, Array] | None = None,
     ) -> Outputs:
-        """Finds the objects of images, or prepares what the loss is made of.
+        """Finds the objects of images, or prepares the inputs of the loss.
 
         Args:
           image: `[B, H, W, C]` in 0 to 1, not normalised.
           sizes: height and width of each image, `[B, 2]`; what is beyond is padding.
-          train: whether losses are wanted; draws from the stream "sampling".
+          train: whether losses are wanted; samples with the stream "sampling".
           targets: in training, a batch with `boxes` `[B, G, 4]`, `classes` (0 is an
             empty slot) and `crowd` `[B, G]`, with masks also `masks` `[B, G, m, m]`,
             each cropped to its box, with keypoints also `keypoints` `[B, G, P, 3]`.
@@ -184,7 +184,7 @@ class MaskRCNN(nn.Module):
         return outputs | self._trained(pyramid, extent, proposals, targets)
 
     def _pool(self, pyramid: tuple[Array, ...], extent: tuple[int, int]) -> Pool:
-        """What pools boxes; the additional level of the pyramid is left out."""
+        """The pooling of boxes; the additional level of the pyramid is left out."""
         return functools.partial(
             pool_regions,
             pyramid[: len(self.levels)],
@@ -199,7 +199,7 @@ class MaskRCNN(nn.Module):
         proposals: Proposals,
         sizes: Array,
     ) -> Outputs:
-        """Detections, and what the other heads say of each."""
+        """Detections, with the outputs of the other heads for each."""
         pool = self._pool(pyramid, extent)
         logits, deltas = self._boxes(
             pool(proposals.boxes, self.roi_heads.box_size), train=False
@@ -236,7 +236,7 @@ class MaskRCNN(nn.Module):
         proposals: Proposals,
         batch: Mapping[str, Array],
     ) -> Outputs:
-        """What the heads say of regions that are drawn, and what they ought to say."""
+        """Outputs of the heads for sampled regions, and their targets."""
         pool, heads = self._pool(pyramid, extent), self.roi_heads
         regions = sample_regions(
             proposals.boxes,
@@ -311,7 +311,7 @@ class MaskRCNN(nn.Module):
 
     @property
     def keypoints(self) -> int | None:
-        """How many keypoints each object has, P; None where they are not looked for."""
+        """How many keypoints each object has, P; None where none are predicted."""
         return self.roi_heads.keypoints
 
     @property

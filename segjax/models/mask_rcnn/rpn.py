@@ -1,4 +1,4 @@
-"""The region proposal network's head, and the proposals that are made of its answer.
+"""The region proposal network's head, and the proposals that are made from its outputs.
 
 Ren, He, Girshick, Sun, NIPS 2015, arXiv 1506.01497, section 3; one head for all levels of
 a pyramid is Lin et al., CVPR 2017, arXiv 1612.03144, section 4.1.
@@ -21,7 +21,7 @@ from segjax.ops.regions.suppression import nms
 from segjax.types import Array, Dtype
 
 SMALLEST_PROPOSAL = 1e-3
-"""Sides of proposals have at least so many pixels."""
+"""The least side of a proposal, in pixels."""
 
 
 class RPNHead(nn.Module):
@@ -96,8 +96,8 @@ def propose(
 ) -> Proposals:
     """Chooses proposals: the best of each level, without duplicates, the best of all.
 
-    Boxes are ranked by their logits, which a sigmoid in float32 would make equal from
-    about 17 on. No gradient flows back.
+    Boxes are ranked by their logits, which a sigmoid in float32 would make equal above
+    about 17. No gradient flows back.
 
     Args:
       logits: of each level `[B, n]`.

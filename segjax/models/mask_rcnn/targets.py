@@ -1,4 +1,4 @@
-"""What anchors and regions are trained to answer, drawn anew at each step.
+"""Targets for anchors and regions, which are sampled anew at each step.
 
 Ren, He, Girshick, Sun, NIPS 2015, arXiv 1506.01497, section 3.1.2, and Girshick, ICCV
 2015, arXiv 1504.08083, section 2.3. Objects stand in G slots, of which those of class 0
@@ -32,7 +32,7 @@ def check_targets(batch: Batch, *, masks: bool, keypoints: int | None) -> None:
     """Checks that a batch has the objects that the heads are trained on.
 
     Raises:
-      ValueError: naming what is missing, or of another count of keypoints.
+      ValueError: naming what is missing, or a wrong number of keypoints.
     """
     needed = ["boxes", "classes", "crowd"]
     needed += ["masks"] * masks + ["keypoints"] * bool(keypoints)
@@ -57,8 +57,8 @@ def matched(
     Args:
       candidates: `[N, 4]`.
       objects: `boxes` `[G, 4]`, `classes` and `crowd` `[G]`.
-      high: IoU from which on a box answers for an object.
-      low: IoU under which it is background.
+      high: least IoU with which a box answers for an object.
+      low: IoU below which it is background.
       low_quality: whether the best box of every object answers in any case.
 
     Returns:
@@ -81,15 +81,15 @@ def anchor_targets(
     count: int,
     positive_fraction: float,
 ) -> dict[str, Array]:
-    """Draws the anchors that are trained, and says what they are to answer.
+    """Samples the anchors to train on, with their targets.
 
     Args:
       anchors: of all levels, `[N, 4]`.
       batch: `boxes` `[B, G, 4]`, `classes` and `crowd` `[B, G]`.
-      key: of the draw.
-      iou: overlaps below which an anchor is background, and from which on an object.
-      count: anchors that are drawn in each image.
-      positive_fraction: largest share of objects among them.
+      key: of the random choice.
+      iou: overlaps below which an anchor is background, and at which it is an object.
+      count: anchors sampled in each image.
+      positive_fraction: largest fraction of objects among them.
 
     Returns:
       `rpn_targets` `[B, N, 4]`, `rpn_positive` and `rpn_weights` `[B, N]`.
@@ -114,7 +114,7 @@ def anchor_targets(
 
 
 class Regions(NamedTuple):
-    """Regions that are trained, in S slots: objects first, then background, then none.
+    """Regions to train on, in S slots: objects first, then background, then none.
 
     Attributes:
       boxes: `[B, S, 4]`.
@@ -142,16 +142,16 @@ def sample_regions(
     positive_fraction: float,
     weights: Weights,
 ) -> Regions:
-    """Draws regions from the proposals and the objects themselves.
+    """Samples regions from the proposals and the objects themselves.
 
     Args:
       proposals: `[B, R, 4]`.
       valid: `[B, R]` bool.
       batch: `boxes` `[B, G, 4]`, `classes` and `crowd` `[B, G]`.
-      key: of the draw.
-      iou: overlap from which on a region answers for an object.
+      key: of the random choice.
+      iou: least overlap with which a region answers for an object.
       count: slots of each image, S.
-      positive_fraction: largest share of objects among them.
+      positive_fraction: largest fraction of objects among them.
       weights: of the deltas.
 
     Returns:
@@ -164,17 +164,17 @@ def sample_regions(
         valid = jnp.concatenate([valid, real])
         found = matched(boxes, objects, high=iou, low=iou, low_quality=False)
         found = jnp.where(valid, found, -2)
-        drawn = sample(
+        picked = sample(
             found, priorities, num=count, positive_fraction=positive_fraction
         )
-        chosen = boxes[drawn.index]
-        own = jnp.where(drawn.positive, found[drawn.index], 0)
+        chosen = boxes[picked.index]
+        own = jnp.where(picked.positive, found[picked.index], 0)
         return Regions(
-            boxes=jnp.where(drawn.valid[:, None], chosen, 0),
+            boxes=jnp.where(picked.valid[:, None], chosen, 0),
             matched=own,
-            classes=jnp.where(drawn.positive, objects["classes"][own], 0),
+            classes=jnp.where(picked.positive, objects["classes"][own], 0),
             targets=encode(objects["boxes"][own], chosen, weights=weights),
-            weights=drawn.valid.astype(jnp.float32),
+            weights=picked.valid.astype(jnp.float32),
         )
 
     objects = {name: batch[name] for name in ("boxes", "classes", "crowd")}
@@ -184,7 +184,7 @@ def sample_regions(
 
 
 def mask_targets(regions: Regions, batch: Batch, *, size: int) -> Array:
-    """Crops the mask of the object of each region to the region.
+    """Crops the mask of each region's object to the region.
 
     Args:
       regions: of which only those of objects matter.
@@ -192,8 +192,8 @@ def mask_targets(regions: Regions, batch: Batch, *, size: int) -> Array:
       size: cells along each side of the result.
 
     Returns:
-      Shares of the object, `[B, S, size, size]` float32; of no meaning where a region
-      has no object.
+      Fraction of each cell that the object covers, `[B, S, size, size]` float32; without
+      meaning where a region has no object.
     """
     pixels = (batch["masks"].shape[-2], batch["masks"].shape[-1])
 
@@ -213,7 +213,7 @@ def mask_targets(regions: Regions, batch: Batch, *, size: int) -> Array:
 def keypoint_targets(
     regions: Regions, batch: Batch, *, size: int
 ) -> tuple[Array, Array]:
-    """Finds the cell of each keypoint of the object of each region.
+    """Finds the cell of each keypoint of each region's object.
 
     Args:
       regions: of which only those of objects matter.

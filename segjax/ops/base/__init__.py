@@ -1,1 +1,1 @@
-"""What several subjects of `segjax.ops` stand on."""
+"""Foundations of several subjects of `segjax.ops`."""

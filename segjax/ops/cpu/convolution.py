@@ -45,7 +45,7 @@ def conv(x: Array, kernel: Array, options: Options) -> Array:
 def _fast_form(
     x: Array, kernel: Array, options: Options
 ) -> Callable[[Array, Array], Array]:
-    """What gives the same numbers soonest."""
+    """The fastest form that gives the same numbers."""
     if is_depthwise(kernel, options):
         return partial(depthwise, options=options)
     if is_pointwise(kernel, options):

@@ -108,7 +108,7 @@ def _images_together(batch: int, image_bytes: int) -> int:
 
     Args:
       batch: images.
-      image_bytes: of one image's share of a block, unfolded.
+      image_bytes: of one image's part of a block, unfolded.
 
     Returns:
       A divisor of the batch.

@@ -1,6 +1,6 @@
 """Convolution of a map cut into strips that lie side by side, for XLA's CPU backend.
 
-That backend (jaxlib 0.10.2) shares a convolution out by rows, and rows of fewer than
+That backend (jaxlib 0.10.2) splits a convolution by rows, and rows of fewer than
 about 16,000 numbers are all computed by one thread.
 """
 
@@ -12,7 +12,7 @@ from segjax.ops.base.lax_conv import Options, stock_conv
 from segjax.types import Array
 
 _ROW = 16384
-"""Numbers in a row from which on several threads take part."""
+"""Least numbers in a row with which several threads take part."""
 _CHANNELS = range(32, 64)
 """With fewer, copying costs what threads gain; with more, there was no gain either."""
 _LARGE_MAP = 128 * 128

@@ -19,8 +19,8 @@ from segjax.ops.base.dtypes import wide_dtype
 from segjax.ops.base.lax_conv import Options
 from segjax.types import Array
 
-_SHARE = 0.8
-"""Share of all products above which the stock form is quicker."""
+_FRACTION = 0.8
+"""Fraction of all products above which the stock form is quicker."""
 _FEW_CHANNELS = 64
 """Channels below which a product of matrices is not fast."""
 
@@ -72,12 +72,12 @@ def is_sparse(x: Array, kernel: Array, options: Options) -> bool:
         or min(kernel.shape[2:]) < _FEW_CHANNELS
     ):
         return False
-    shares = []
+    fractions = []
     for axis in (0, 1):
         seen = [part.outer for part in _ranges(x, kernel, options, axis)]
         pixels = sum(max(part.stop - part.start, 0) for part in seen)
-        shares.append(pixels / (_outputs(x, kernel, options, axis) * len(seen)))
-    return shares[0] * shares[1] <= _SHARE
+        fractions.append(pixels / (_outputs(x, kernel, options, axis) * len(seen)))
+    return fractions[0] * fractions[1] <= _FRACTION
 
 
 def seen_taps_conv(x: Array, kernel: Array, options: Options) -> Array:
@@ -173,7 +173,7 @@ def _outputs(x: Array, kernel: Array, options: Options, axis: int) -> int:
 
 
 def _ranges(x: Array, kernel: Array, options: Options, axis: int) -> list[_Range]:
-    """What each tap along an axis sees; empty where it reads padding alone."""
+    """The range that each tap along an axis reads; empty where it reads padding alone."""
     size, outputs = x.shape[1 + axis], _outputs(x, kernel, options, axis)
     ranges = []
     for tap in range(kernel.shape[axis]):

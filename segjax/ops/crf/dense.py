@@ -41,7 +41,7 @@ Output: TypeAlias = Literal["marginals", "logits"]
 OUTPUTS: tuple[Output, ...] = ("marginals", "logits")
 
 _ROUNDING = 1e-3
-"""What is nearer to an integer is not a fraction: black, computed in floats."""
+"""Distance from an integer below which a value counts as one: black, computed in floats."""
 
 
 def dense_crf(

@@ -1,4 +1,4 @@
-"""What the kernels of a CRF compare: positions and colours, divided by their widths.
+"""Features that the kernels of a CRF compare: positions and colours, divided by their widths.
 
 The order of the features is (x, y, channels), as in pydensecrf. It means nothing to an
 exact filter, but fixes how a lattice lies in feature space.

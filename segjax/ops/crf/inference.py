@@ -47,7 +47,7 @@ class Kernel:
     compatibility: Array
 
     def penalty(self, marginals: Array) -> Array:
-        """What this kernel adds to the energy of each label `[N, K]`."""
+        """The energy that this kernel adds to each label `[N, K]`."""
         return compatible(self.filter(marginals), self.compatibility)
 
 
@@ -163,7 +163,7 @@ def free_energy(
 
 
 class MeanField(NamedTuple):
-    """What `mean_field` found.
+    """The result of `mean_field`.
 
     Attributes:
       logits: `[N, K]`; their softmax are the marginals. A constant for each pixel is

@@ -23,7 +23,7 @@ from segjax.ops.cpu.materialization import materialize
 from segjax.types import Array
 
 SPLAT_VALUES = 3 << 14
-"""Values times a share that a processor's second cache holds; more are computed by all
+"""Values times a weight that a processor's second cache holds; more are computed by all
 its cores, which costs more than it saves where one core adds them up."""
 
 PAIRED_CHANNELS = range(14, 32)
@@ -68,7 +68,7 @@ class LatticeFilter:
 
     Attributes:
       index: vertices of each pixel `[N, d + 1]`, int32.
-      weights: their barycentric shares `[N, d + 1]`, times what `scaled` put on both
+      weights: their barycentric weights `[N, d + 1]`, times what `scaled` put on both
         sides; NaN when the capacity was too small, so that no result can be mistaken
         for one.
       neighbors: vertices before and after along each axis `[d + 1, 2, M + 1]`; where
@@ -77,7 +77,7 @@ class LatticeFilter:
       cells: of the box of its vertices, float32.
       ok: whether the capacity was enough.
       before: factor of each pixel ahead of the splat, `[N, 1]`; None: 1. It costs
-        nothing, as part of the shares.
+        nothing, as part of the weights.
       after: the same behind the slice.
     """
 
@@ -102,7 +102,7 @@ class LatticeFilter:
     def scaled(self, before: Array | None, after: Array | None) -> LatticeFilter:
         """See `segjax.ops.crf.gaussian.Filter`."""
         if before is not None and before is after:
-            # One product of the shares, which splat and slice have in common.
+            # One product of the weights, which splat and slice have in common.
             return dataclasses.replace(self, weights=self.weights * before)
         before, after = _product(self.before, before), _product(self.after, after)
         return dataclasses.replace(self, before=before, after=after)
@@ -114,8 +114,8 @@ def _product(one: Array | None, other: Array | None) -> Array | None:
     return one * other
 
 
-def _shares(lattice: LatticeFilter, factor: Array | None) -> Array:
-    """Shares of vertices, times the factor of each pixel `[N, 1]`."""
+def _weights(lattice: LatticeFilter, factor: Array | None) -> Array:
+    """Weights of vertices, times the factor of each pixel `[N, 1]`."""
     return lattice.weights if factor is None else lattice.weights * factor
 
 
@@ -124,8 +124,8 @@ def splat(lattice: LatticeFilter, values: Array) -> Array:
 
     On a CPU pixel by pixel, in parts that stay in a core's cache.
     """
-    shares = _shares(lattice, lattice.before)
-    (pixels, corners), channels = shares.shape, values.shape[1]
+    weights = _weights(lattice, lattice.before)
+    (pixels, corners), channels = weights.shape, values.shape[1]
     most = pixels
     if is_fast_on_cpu():
         most = max(1, SPLAT_VALUES // max(1, corners * channels))
@@ -133,20 +133,20 @@ def splat(lattice: LatticeFilter, values: Array) -> Array:
     size = -(-pixels // parts)
 
     def add(part: Array, total: Array) -> Array:
-        # The last part begins among the pixels of the one before, whose share is 0 here.
+        # The last part begins among the pixels of the one before, whose weight is 0 here.
         begin = jnp.minimum(part * size, pixels - size)
         fresh = begin + jnp.arange(size) >= part * size
-        index, share, x = (
+        index, weight, x = (
             lax.dynamic_slice_in_dim(rows, begin, size)
-            for rows in (lattice.index, shares, values)
+            for rows in (lattice.index, weights, values)
         )
         # All corners of a pixel before the next one, whose vertices are often the same:
         # an addition would wait for the one before.
-        given = jnp.where(fresh[:, None], share, 0)[:, :, None] * x[:, None]
+        given = jnp.where(fresh[:, None], weight, 0)[:, :, None] * x[:, None]
         given = given.reshape(size * corners, channels)
         return total.at[index.reshape(-1)].add(given, **_IN_BOUNDS)
 
-    kind = jnp.result_type(shares, values)
+    kind = jnp.result_type(weights, values)
     start = jnp.zeros((lattice.max_vertices + 1, channels), kind)
     return lax.fori_loop(0, parts, add, start)
 
@@ -207,10 +207,10 @@ def _blur(lattice: LatticeFilter, vertices: Array, reverse: bool) -> Array:
 
 
 def _slice(lattice: LatticeFilter, vertices: Array) -> Array:
-    shares = _shares(lattice, lattice.after)
+    weights = _weights(lattice, lattice.after)
     corners = [
-        shares[:, k, None] * _read(vertices, lattice.index[:, k])
-        for k in range(shares.shape[1])
+        weights[:, k, None] * _read(vertices, lattice.index[:, k])
+        for k in range(weights.shape[1])
     ]
     alpha = 1 / (1 + 2.0 ** (1 - len(corners)))
     return alpha * functools.reduce(jnp.add, corners)

@@ -1,7 +1,7 @@
 """The permutohedral lattice: Gaussian filtering in five dimensions in linear time.
 
 Features `[N, d]` are mapped to a hyperplane of `d + 1` dimensions, tiled by simplices.
-Each pixel gives its values to the `d + 1` vertices of its simplex in barycentric shares
+Each pixel gives its values to the `d + 1` vertices of its simplex in barycentric weights
 (splat), the vertices are blurred along the `d + 1` axes of the lattice, and each pixel
 reads its vertices back (slice). Cost: `(d + 1) (N + M) C` for `M` vertices.
 
@@ -53,7 +53,7 @@ class CapacityError(ValueError):
 
 
 class LatticeSize(NamedTuple):
-    """What an image needs.
+    """The size of a lattice that an image needs.
 
     Attributes:
       vertices: M, at most `(d + 1) N`.
@@ -99,7 +99,7 @@ def rounded_capacity(count: int) -> int:
     """How many vertices a program is made for.
 
     A program takes seconds to compile. Vertices beyond those in use cost next to nothing
-    while all of them fit into a processor's cache, and their share of the time beyond.
+    while all of them fit into a processor's cache, and time in proportion beyond.
     """
     return _rounded_up(count, 2 if count <= CACHED_VERTICES else 8)
 

@@ -125,7 +125,7 @@ def _window(window: _Window, values: Array, features: Array) -> Array:
     padded, padded_features = window.padded(values), window.padded(features)
 
     def add(total: Array, offset: Array) -> tuple[Array, None]:
-        # Outside of the image values are zero, so what the features are is no matter.
+        # Outside of the image values are zero, so the features do not matter.
         kernel = window.kernel(features, window.shifted(padded_features, offset))
         return total + kernel * window.shifted(padded, offset), None
 

@@ -40,7 +40,7 @@ from segjax.types import Array
 MOST_CELLS = 2.0**31 - 2.0**8
 """Cells that 32 bits number, in float32."""
 _LARGEST = 2.0**24
-"""Coordinates from which on float32 does not tell neighbouring vertices apart."""
+"""Coordinates from which float32 does not distinguish neighbouring vertices."""
 
 _NO_KEY = np.iinfo(np.int32).max
 _BITS = 32
@@ -58,7 +58,7 @@ class Places:
 
     Attributes:
       keys: of its vertices `[d + 1, N]`, int32; row `k` has remainder `k`.
-      weights: barycentric shares `[d + 1, N]`.
+      weights: barycentric weights `[d + 1, N]`.
       low: least `u_j` `[d]`.
       radix: number of values of `u_j` `[d]`.
       cells: product of the radices and `d + 1`, float32, so that it cannot wrap.
@@ -87,7 +87,7 @@ def _elevate(features: Array) -> list[Array]:
 
 
 def _simplex(elevated: list[Array]) -> tuple[list[Array], list[Array], Array]:
-    """The nearest point of remainder 0 in units of `d + 1`, ranks, and shares."""
+    """The nearest point of remainder 0 in units of `d + 1`, ranks, and weights."""
     number = len(elevated)
     down = np.float32(1 / number)
     # Half goes to even, and of equal differences the later coordinate ranks higher.
@@ -120,9 +120,9 @@ def _simplex(elevated: list[Array]) -> tuple[list[Array], list[Array], Array]:
     # Barycentric coordinates are the gaps between the shifts v_0 > v_1 > .. > v_d, by rank,
     # and what is left of 1: the vertex of remainder 0 gets 1 - (v_0 - v_d), that of
     # remainder k the gap v_(d - k) - v_(d + 1 - k).
-    shares = [by_rank[-1] + (1 - by_rank[0])]
-    shares += [by_rank[-1 - k] - by_rank[-k] for k in range(1, number)]
-    return points, ranks, jnp.stack(shares)
+    weights = [by_rank[-1] + (1 - by_rank[0])]
+    weights += [by_rank[-1 - k] - by_rank[-k] for k in range(1, number)]
+    return points, ranks, jnp.stack(weights)
 
 
 def _divided(points: list[Array]) -> tuple[list[Array], list[Array]]:
@@ -158,7 +158,7 @@ def _corner(
 
 
 def _left(digits: list[Array]) -> list[Array]:
-    """What the divisions in `u_1 .. u_d` leave, from `u_1 .. u_d` themselves."""
+    """Remainders of the divisions in `u_1 .. u_d`, from `u_1 .. u_d` themselves."""
     result, above = [], jnp.zeros_like(digits[0])
     for j in range(len(digits), 0, -1):
         quotient = jnp.floor_divide(above, j + 1)
@@ -181,7 +181,7 @@ def place(features: Array) -> Places:
       features: `[N, d]` float32.
 
     Returns:
-      Keys and shares of its vertices.
+      Keys and weights of its vertices.
     """
     d = features.shape[1]
     elevated = _elevate(features)

@@ -100,7 +100,7 @@ def _masked_maxima_jvp(
 def _look(
     x: Array, axis: int, start: Array, stop: Array, level: int
 ) -> tuple[Array, Array]:
-    """What each bin sees, `[level, H, W, C]`, -inf elsewhere, and its first pixel."""
+    """The pixels of each bin, `[level, H, W, C]`, -inf elsewhere, and its first pixel."""
     bins = np.arange(level).reshape(-1, 1, 1, 1)
     shape = [1, 1, 1, 1]
     shape[1 + axis] = -1

@@ -2,7 +2,7 @@
 
 A bin is the sum of weighted rows of the table: four for each sample. The gradient,
 written by hand, adds the cotangent of the bins back to the same rows. On a GPU the order
-of these additions is not fixed, unless XLA is told to be deterministic.
+of these additions is not fixed, unless XLA's flags make it deterministic.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Regions(NamedTuple):
 
 
 class Sampling(NamedTuple):
-    """What is static: bins along both axes, and samples of a bin along each (0: adaptive)."""
+    """The static sizes: bins along both axes, and samples of a bin along each (0: adaptive)."""
 
     size: tuple[int, int]
     ratio: int
@@ -73,9 +73,9 @@ def _corners(position: Array, size: Array) -> tuple[Array, Array]:
     inside = (position >= -1) & (position <= size)
     position = jnp.clip(position, 0, size - 1)
     low = jnp.floor(position)
-    share = position - low
+    fraction = position - low
     cells = jnp.stack([low, jnp.minimum(low + 1, size - 1)], -1).astype(jnp.int32)
-    weights = jnp.stack([1 - share, share], -1)
+    weights = jnp.stack([1 - fraction, fraction], -1)
     return jnp.maximum(cells, 0), jnp.where(inside[..., None], weights, 0)
 
 

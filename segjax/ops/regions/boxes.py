@@ -104,7 +104,7 @@ def pairwise_iou(boxes: Array, others: Array) -> Array:
 
 
 def pairwise_intersection_over(boxes: Array, others: Array) -> Array:
-    """Share of each box's own area that lies in each of the others.
+    """Fraction of each box's own area that lies in each of the others.
 
     This is what COCO compares with regions of a crowd, which may be much larger.
 

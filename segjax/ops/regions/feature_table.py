@@ -68,7 +68,7 @@ def flatten(features: Sequence[Array], levels: Array) -> tuple[Array, Array, Arr
 def split(count: int, most: int) -> tuple[int, int]:
     """Number of chunks, two at least, and regions of each.
 
-    One chunk would be no loop, and XLA would fuse its body into whatever reads it: many
+    One chunk would not be a loop, and XLA would fuse its body into whatever reads it: many
     times slower, and with all samples in memory.
     """
     chunks = max(2, math.ceil(count / most))

@@ -68,7 +68,7 @@ def encode_keypoints(
 
 
 def locate_keypoints(heatmaps: Array, boxes: Array) -> Array:
-    """What `decode_keypoints` finds, under `jit` and on every device.
+    """The keypoints of `decode_keypoints`, under `jit` and on every device.
 
     Maps are resized block by block, as many as the box has, so that shapes are static
     and the work is that of the boxes there are.
@@ -128,12 +128,12 @@ def _bicubic_rows(count: int, length: Array, rows: Array) -> Array:
     scale = jnp.float32(count) / length.astype(jnp.float32)
     position = (rows.astype(jnp.float32) + 0.5) * scale - 0.5
     low = jnp.floor(position)
-    share = position - low
+    fraction = position - low
     pixels = jnp.arange(count)[None]
     weights = jnp.zeros((rows.size, count), jnp.float32)
     for tap in (-1, 0, 1, 2):
         pixel = jnp.clip(low.astype(jnp.int32) + tap, 0, count - 1)[:, None]
-        weight = _cubic(jnp.abs(share - tap), jnp)[:, None]
+        weight = _cubic(jnp.abs(fraction - tap), jnp)[:, None]
         weights += jnp.where(pixel == pixels, weight, 0)
     return weights
 
@@ -195,12 +195,12 @@ def _bicubic(count: int, length: int) -> np.ndarray:
     scale = np.float32(count / length)
     position = (np.arange(length, dtype=np.float32) + 0.5) * scale - 0.5
     low = np.floor(position)
-    share = (position - low).astype(np.float32)
+    fraction = (position - low).astype(np.float32)
     weights = np.zeros((length, count), np.float32)
     row = np.arange(length)
     for tap in (-1, 0, 1, 2):
         pixel = np.clip(low.astype(np.int64) + tap, 0, count - 1)
-        np.add.at(weights, (row, pixel), _cubic(np.abs(share - tap)))
+        np.add.at(weights, (row, pixel), _cubic(np.abs(fraction - tap)))
     return weights
 
 

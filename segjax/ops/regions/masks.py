@@ -37,7 +37,7 @@ def crop_and_resize_masks(
         ends there, as all do in masks that were cropped to their box.
 
     Returns:
-      `[N, *size]` float32: shares of the mask, 0 outside of it. Not rounded.
+      `[N, *size]` float32: means of the mask over each bin, 0 outside of it. Not rounded.
 
     Raises:
       ValueError: if a shape is another one.
@@ -83,7 +83,7 @@ def _crop(
 def _bin_weights(
     start: Array, stop: Array, bins: int, pixels: int, aligned: bool, zero_padded: bool
 ) -> Array:
-    """What each pixel of an axis gives to each bin, `[N, bins, pixels]`."""
+    """Weight of each pixel of an axis in each bin, `[N, bins, pixels]`."""
     extent = stop - start
     if aligned:
         start = start - 0.5
@@ -192,7 +192,7 @@ def paste_masks(
       masks: probabilities `[R, m, m]`.
       boxes: `[R, 4]` in pixels of the image.
       size: height and width of the image.
-      threshold: probability from which on a pixel belongs to the object, or None.
+      threshold: least probability of a pixel of the object, or None.
 
     Returns:
       `[R, *size]` bool, or probabilities float32 without a threshold.
@@ -246,9 +246,9 @@ def _interpolation(first: int, last: int, pixels: slice, count: int) -> np.ndarr
     scale = np.float32(count / number)
     position = np.maximum((index.astype(np.float32) + 0.5) * scale - 0.5, 0)
     low = np.minimum(position.astype(np.int64), count - 1)
-    share = position - low.astype(np.float32)
+    fraction = position - low.astype(np.float32)
     weights = np.zeros((len(index), count), np.float32)
     row = np.arange(len(index))
-    weights[row, low] = 1 - share
-    weights[row, np.minimum(low + 1, count - 1)] += share
+    weights[row, low] = 1 - fraction
+    weights[row, np.minimum(low + 1, count - 1)] += fraction
     return weights

@@ -15,7 +15,7 @@ from jax import lax
 from segjax.types import Array
 
 NEGATIVE, IGNORED = -1, -2
-"""What `match` says of boxes that answer for no object: background, and neither."""
+"""Results of `match` for boxes without an object: background, and neither."""
 
 
 def match(
@@ -31,7 +31,7 @@ def match(
 
     Args:
       iou: `[G, N]` of objects and boxes.
-      high: IoU from which on a box answers for an object.
+      high: least IoU with which a box answers for an object.
       low: IoU under which it is background; at most `high`.
       low_quality: whether the best box of every object answers for some object.
       valid: `[G]` bool; empty slots and crowds are False, and nothing answers for them.
@@ -79,10 +79,10 @@ def ignore_crowds(
 
     Args:
       matched: `[N]`, as from `match`.
-      inside: `[N, G]`, share of each box that lies in each object, as from
+      inside: `[N, G]`, fraction of each box that lies in each object, as from
         `boxes.pairwise_intersection_over`.
       crowd: `[G]` bool.
-      limit: share from which on a box is left out.
+      limit: least such fraction of a box that is left out.
 
     Returns:
       `[N]` int32: `matched`, with -2 for background in a crowd.
@@ -123,7 +123,7 @@ class Sample:
 def sample(
     matched: Array, priorities: Array, *, num: int, positive_fraction: float
 ) -> Sample:
-    """Samples `num` boxes, at most a share of them positive, the rest background.
+    """Samples `num` boxes, at most a fraction of them positive, the rest background.
 
     Those of the highest priority are sampled: `jax.random.uniform(key, [N])` for a sample
     by chance, `-jnp.arange(N)` for the first ones. Missing positives are made up for by
@@ -135,7 +135,7 @@ def sample(
         not sampled.
       priorities: `[N]`, finite; of equal ones the first comes first.
       num: slots.
-      positive_fraction: largest share of positives, in [0, 1].
+      positive_fraction: largest fraction of positives, in [0, 1].
 
     Returns:
       The slots.
@@ -189,7 +189,7 @@ def sample_weights(
       matched: as in `sample`, and so are the other arguments.
       priorities: `[N]`, finite.
       num: boxes to sample.
-      positive_fraction: largest share of positives, in [0, 1].
+      positive_fraction: largest fraction of positives, in [0, 1].
 
     Returns:
       `[N]` float32, 1 for what is sampled, else 0.

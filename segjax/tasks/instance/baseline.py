@@ -1,4 +1,4 @@
-"""What can be had of objects without a network, measured as the network is."""
+"""Baselines that find objects without a network, measured as the network is."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def evaluate_watershed(
     if dataset.instances is None or dataset.label_spec.num_classes != 2:
         raise UserError(
             f'The data set "{dataset.name}" has {dataset.label_spec.num_classes - 1} '
-            "classes; a watershed tells objects of one class from the background."
+            "classes; a watershed separates objects of one class from the background."
         )
     if split not in dataset.splits:
         raise UserError(
@@ -83,7 +83,7 @@ def evaluate_watershed(
 
 
 def truth_label(record: Record) -> np.ndarray:
-    """Numbers the objects of a record that are no crowds, int32 `[H, W]`."""
+    """Numbers the objects of a record that are not crowds, int32 `[H, W]`."""
     return label_image(instance_masks(record), record["image"].shape[:2])
 
 

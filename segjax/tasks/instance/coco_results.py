@@ -17,7 +17,7 @@ PIXEL_CENTER = 0.5
 def coco_results(
     found: Mapping[str, Any], *, image_id: int, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Tells the objects of an image as rows of COCO's result files.
+    """Lists the objects of an image as rows of COCO's result files.
 
     Args:
       found: `boxes` `[N, 4]`, `scores` and `classes` `[N]`, and where there are any

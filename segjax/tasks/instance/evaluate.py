@@ -29,7 +29,7 @@ PREFIXES = {
     "boundaries": "boundary",
     "keypoints": "keypoint",
 }
-"""What is compared, and how its metrics begin: "box_AP", "mask_AP50", ..."""
+"""The kinds that are compared, and how their metrics begin: "box_AP", "mask_AP50", ..."""
 
 Detect = Callable[[Mapping[str, np.ndarray]], Mapping[str, Array]]
 """From a batch with `image` and `sizes` to what `MaskRCNN` answers."""
@@ -37,7 +37,7 @@ Detect = Callable[[Mapping[str, np.ndarray]], Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class InstanceEvaluation:
-    """What an experiment with objects measures.
+    """The settings of evaluation of an experiment with objects.
 
     Attributes:
       split: the split that is evaluated during training.
@@ -51,7 +51,7 @@ class InstanceEvaluation:
       keep_score: of the objects in that label image, as in prediction.
       max_detections: detections of an image and class that count for the average
         precision; None is COCO's number, 100, of keypoints 20.
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
     """
 
     split: str = "validation"
@@ -75,7 +75,7 @@ class InstanceEvaluation:
                 raise ValueError(f"{name} is between 0 and 1, got {value!r}")
 
     def kinds(self, model: Any, dataset: Dataset) -> tuple[str, ...]:
-        """What is compared: what the network answers, and the data set has."""
+        """The kinds that are compared: those that the network answers and the data set has."""
         spec = dataset.instances
         points = bool(model.keypoints) and spec is not None and spec.keypoints
         kinds = ["boxes", *["masks"] * model.masks]
@@ -97,7 +97,7 @@ class InstanceEvaluation:
 
 
 def limits(most: int | None, kind: str) -> tuple[int, ...]:
-    """Numbers of detections that `AveragePrecision` tells apart, the largest last.
+    """Numbers of detections that `AveragePrecision` distinguishes, the largest last.
 
     Example:
       >>> limits(400, "masks"), limits(5, "boxes"), limits(30, "keypoints")
@@ -121,7 +121,7 @@ class InstanceReport:
 
 
 class InstanceMetrics:
-    """What was measured of the images so far."""
+    """The metrics of the images so far."""
 
     def __init__(self, evaluation: InstanceEvaluation, model: Any, dataset: Dataset):
         """Begins with no image."""
@@ -190,7 +190,7 @@ def evaluate_instances(
       batch_size: images that are predicted at a time.
       buckets: sizes that images are padded to.
       resize: how they meet their bucket.
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
 
     Returns:
       The metrics.
@@ -233,7 +233,7 @@ def predictions(
       batch_size: images that are predicted at a time.
       buckets: sizes that images are padded to.
       resize: how they meet their bucket.
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
     """
     for batch in evaluation_batches(
         records, batch_size=batch_size, buckets=buckets, resize=resize
@@ -262,7 +262,7 @@ def to_image_coordinates(
       outputs: of the network, of one image.
       ratios: pixels of the record for one of the network, along y and x, `[2]`.
       size: height and width of the record.
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
 
     Returns:
       `boxes` `[D, 4]`, `scores` and `classes` `[D]`, and where there are any `masks`
@@ -287,7 +287,7 @@ def to_image_coordinates(
 
 
 def instance_masks(record: Record) -> np.ndarray:
-    """Masks of the objects of a record that are no crowds, bool `[N, H, W]`."""
+    """Masks of the objects of a record that are not crowds, bool `[N, H, W]`."""
     size = record["image"].shape[:2]
     kept = [
         decode(rle)

@@ -28,7 +28,7 @@ log = logging.getLogger("segjax")
 
 RESULTS = "results.json"
 OVERLAP = 0.25
-"""Share of a tile's shorter side that neighbours have in common."""
+"""Fraction of a tile's shorter side that neighbours have in common."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class InstancePredictor:
       batch_size: rows that it takes.
       buckets: sizes that it is compiled for.
       resize: how images meet them (`segjax.data.instance.buckets.RESIZES`).
-      mask_threshold: probability from which on a pixel is in a mask.
+      mask_threshold: least probability of a pixel in a mask.
       keep_score: objects of a lower score are left out.
       tile: side of a tile in pixels of the image; 0 takes images whole; None cuts into
         tiles only what is larger than every bucket where images keep their size.
@@ -113,7 +113,7 @@ def predict_instance_files(
     For `STEM.*` there is `STEM.png` (of a TIFF `STEM.tif`, page by page) with 16 bits a
     pixel: 0 where there is no object, then 1, 2, ..., the best one first; and on
     demand `STEM_overlay.png` (of a stack, with the number of the page) with boxes, names,
-    masks and skeletons. `results.json` tells all objects in COCO's form, each with
+    masks and skeletons. `results.json` lists all objects in COCO's form, each with
     `category_name`, `file_name`, `page` and `label`, its number in the label image.
     `image_id` is the number that each file is named by, as COCO's are; where a stem is
     no number, two have the same, or a file has pages, images are numbered from 1 in

@@ -1,4 +1,4 @@
-"""What a network that finds objects is used with: the half of the task that needs no data."""
+"""Prediction with a network that finds objects: the half of the task that needs no data."""
 
 from __future__ import annotations
 

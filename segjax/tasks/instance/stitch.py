@@ -17,7 +17,7 @@ import numpy as np
 from segjax.rle import Rle, encode
 
 AGREEMENT = 0.5
-"""IoU, within what two tiles share, from which on two detections are one object."""
+"""Least IoU, within what two tiles share, of two detections that are one object."""
 
 Rect = tuple[int, int, int, int]
 """`(y0, x0, y1, x1)` in whole pixels of the image, the end exclusive."""
@@ -25,7 +25,7 @@ Rect = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class _Piece:
-    """What one tile has seen of an object, in pixels of the image."""
+    """The part of an object that one tile has seen, in pixels of the image."""
 
     tile: int
     box: np.ndarray
@@ -39,7 +39,7 @@ class _Piece:
 def tile_rects(
     size: tuple[int, int], tile: tuple[int, int], overlap: int
 ) -> list[Rect]:
-    """Covers an image by tiles of one size, which overlap by at least so many pixels.
+    """Covers an image by tiles of one size, which overlap by at least `overlap` pixels.
 
     Args:
       size: `(height, width)` of the image.

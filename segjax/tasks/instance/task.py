@@ -55,7 +55,7 @@ _NAMED = 10
 """Of classes in an error."""
 
 OBJECTS = ("boxes", "classes", "crowd", "masks", "keypoints")
-"""What a batch tells of its objects."""
+"""Keys of a batch that describe its objects."""
 
 
 class InstanceTask(InstancePrediction):
@@ -127,7 +127,7 @@ class InstanceTask(InstancePrediction):
         """The records of a split.
 
         Raises:
-          UserError: if there is no such split, or it is empty; those that there are
+          UserError: if there is no such split, or it is empty; those that exist
             are named.
         """
         return records_of(dataset, split)
@@ -149,7 +149,7 @@ class InstanceTask(InstancePrediction):
         """The loss has nothing to count."""
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
-        """Opens this process's share of the training batches, from a step on."""
+        """Opens this process's part of the training batches, from a step on."""
         points = dataset.instances.keypoints if dataset.instances else None
         return config_lib.call(
             instance_batches,
@@ -194,7 +194,7 @@ class InstanceTask(InstancePrediction):
         return step(state, batch)
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
-        """Shapes and dtypes of a batch of so many examples, in the first bucket."""
+        """Shapes and dtypes of a batch of a number of examples, in the first bucket."""
         pipeline = self.config.pipeline
         objects = (size, pipeline.max_objects)
         side = config_lib.argument(instance_batches, pipeline, "mask_size")
@@ -292,7 +292,7 @@ class InstanceTask(InstancePrediction):
 def forward_instances(
     model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
 ) -> tuple[NetworkOutputs, Any]:
-    """The forward pass of a network that is told the objects in training."""
+    """The forward pass of a network that is given the objects in training."""
     return model.apply(
         variables,
         batch["image"],

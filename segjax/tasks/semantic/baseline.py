@@ -1,4 +1,4 @@
-"""What can be had without a network: the baselines that a trained one has to beat."""
+"""Baselines without a network, which a trained one has to beat."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ class PositionPredictor:
         """Yields `labels` and `probabilities` of each image `[H, W, C]`."""
         del outputs
         labels = self.counts.argmax(0).astype(np.uint8)
-        shares = self.counts / np.maximum(self.counts.sum(0), 1)
-        shares = np.moveaxis(shares, 0, -1).astype(np.float32)
+        fractions = self.counts / np.maximum(self.counts.sum(0), 1)
+        fractions = np.moveaxis(fractions, 0, -1).astype(np.float32)
         for image in images:
             size = image.shape[:2]
             yield {
                 "labels": _stretched(labels, size),
-                "probabilities": _stretched(shares, size),
+                "probabilities": _stretched(fractions, size),
             }
 
 

@@ -37,7 +37,7 @@ log = logging.getLogger("segjax")
 
 @dataclasses.dataclass(frozen=True)
 class CRF:
-    """What is done to a prediction; the group `config.crf` of an experiment.
+    """The CRF that refines a prediction; the group `config.crf` of an experiment.
 
     Fields and their meaning are those of `segjax.ops.crf.dense.dense_crf`. The defaults are
     the published values of DeepLab v2's script `run_densecrf.sh`; they are for images of

@@ -22,15 +22,15 @@ from segjax.tasks.semantic.crf_scores import Scene, mean_iou_alone, mean_ious
 
 log = logging.getLogger("segjax")
 
-COARSE_SHARES = (0.015, 0.03, 0.06, 0.12, 0.2)
-"""`sigma_alpha` as a share of the longer side; the papers search 0.06 to 0.2."""
+COARSE_FRACTIONS = (0.015, 0.03, 0.06, 0.12, 0.2)
+"""`sigma_alpha` as a fraction of the longer side; the papers search 0.06 to 0.2."""
 COARSE_COLORS = (3.0, 6.0, 12.0)
 COARSE_WEIGHTS = (1.0, 2.5, 5.0, 10.0)
 COARSE_IMAGES = 4
-"""The coarse search looks at one image in so many."""
+"""The coarse search looks at one image in this many."""
 
 FEW_IMAGES = 10
-"""With fewer, what is best on them may be worse on others, and that is said."""
+"""With fewer, what is best on them may be worse on others, and that is logged."""
 
 FINE_ALPHA = (0.8, 1.0, 1.25)
 FINE_BETA = (0.75, 1.0, 1.33)
@@ -39,7 +39,7 @@ FINE_W2 = (0.5, 1.0, 2.0)
 
 
 class Tuned(NamedTuple):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
       crf: the best values.
@@ -65,7 +65,7 @@ def coarse(start: CRF, side: int) -> list[CRF]:
       The start, and a grid of weights and widths.
     """
     grid = itertools.product(
-        [_rounded(share * side) for share in COARSE_SHARES],
+        [_rounded(fraction * side) for fraction in COARSE_FRACTIONS],
         COARSE_COLORS,
         COARSE_WEIGHTS,
         (0.0, start.w2 or 3.0),
@@ -110,7 +110,7 @@ def tune(scenes: Sequence[Scene], spec: LabelSpec, start: CRF) -> Tuned:
     names = spec.names
     if len(scenes) < FEW_IMAGES:
         log.warning(
-            "%s: so few tell little; the values found may do worse on others. The papers "
+            "%s: so few are weak evidence; the values found may do worse on others. The papers "
             "search on 100.",
             _images(scenes),
         )

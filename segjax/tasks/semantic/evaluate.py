@@ -36,7 +36,7 @@ from segjax.types import Record
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an experiment measures.
+    """The settings of evaluation; the group `config.evaluation` of an experiment.
 
     Attributes:
       split: the split that is evaluated during training.
@@ -57,7 +57,7 @@ class Evaluation:
       flip: whether those of the mirror image (left and right) are averaged in.
       crop: height and width in pixels of crops that slide over the image, where it is
         not taken whole.
-      crop_stride: distance of neighbouring crops as a share of their side.
+      crop_stride: distance of neighbouring crops as a fraction of their side.
       model_overrides: arguments of config.model that differ in evaluation and prediction, such
         as `{"backbone": {"output_stride": 8}}`; the parameters are the same.
     """
@@ -104,7 +104,7 @@ class Evaluation:
 
     @property
     def passes(self) -> TestTimeAugmentation:
-        """What is averaged for one image."""
+        """The passes that are averaged for one image."""
         return TestTimeAugmentation(self.scales, self.flip, self.crop, self.crop_stride)
 
     def check(self, label_spec: LabelSpec) -> None:
@@ -194,7 +194,7 @@ class Report:
 
 
 class Pages(Protocol):
-    """What can be evaluated: `segjax.predict.tiled.Predictor`, or a baseline.
+    """A predictor that can be evaluated: `segjax.predict.tiled.Predictor`, or a baseline.
 
     What is refined by a CRF has to give `logits` `[H, W, K]`, too.
     """

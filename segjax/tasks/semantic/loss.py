@@ -28,7 +28,7 @@ class LossFromConfig:
 
     Everything about it is checked when it is made. Where `config.loss.class_weights` is
     the name of a rule, such as "median_frequency", the weights are those of the training
-    split, and the loss can be called once it was told of them.
+    split, and the loss can be called once it has been given them.
     """
 
     def __init__(self, group: ml_collections.ConfigDict, num_classes: int):

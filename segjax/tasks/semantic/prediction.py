@@ -1,4 +1,4 @@
-"""What a network that labels pixels is used with: the half of the task that needs no data."""
+"""Prediction with a network that labels pixels: the half of the task that needs no data."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ class SemanticPrediction:
         return flags
 
     def refinement(self) -> CRF:
-        """What `--crf` does to predictions; a `UserError` where the config lacks it."""
+        """The CRF of `--crf`; a `UserError` where the config has none."""
         return required(self.crf)
 
     @property

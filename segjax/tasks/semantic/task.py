@@ -152,7 +152,7 @@ class SemanticTask(SemanticPrediction):
         """The records of a split.
 
         Raises:
-          UserError: if there is no such split, or it is empty; those that there are
+          UserError: if there is no such split, or it is empty; those that exist
             are named.
         """
         fraction, remedy = f"{split}_fraction", ""
@@ -196,7 +196,7 @@ class SemanticTask(SemanticPrediction):
         self.loss.fit_class_weights(dataset.splits["train"], dataset.label_spec)
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
-        """Opens this process's share of the training batches, from a step on."""
+        """Opens this process's part of the training batches, from a step on."""
         return config_lib.call(
             train_batches,
             self.config.pipeline,
@@ -234,7 +234,7 @@ class SemanticTask(SemanticPrediction):
         return step(state, batch)
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
-        """Shapes and dtypes of a batch of so many examples."""
+        """Shapes and dtypes of a batch of a number of examples."""
         label = (size, *self.output_size)
         shapes = {
             "image": ((size, *self.input_size, channels), np.float32),

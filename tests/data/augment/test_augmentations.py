@@ -133,7 +133,7 @@ def test_brightness_and_contrast_move_mean_and_spread_within_their_ranges():
     assert 0.9 < np.exp(np.log(factors).mean()) < 1.1
 
 
-def test_noise_is_as_strong_as_drawn_and_never_stronger_than_said():
+def test_noise_is_as_strong_as_sampled_and_never_stronger_than_stated():
     zeros = {"image": np.zeros((64, 64, 1), np.float32)}
     spread = [
         run("gaussian_noise", zeros, s, std=0.3)["image"].std() for s in range(100)

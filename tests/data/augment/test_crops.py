@@ -153,11 +153,13 @@ def test_scales_are_uniform_in_their_range_or_one_of_the_steps():
     assert shapes == {(*side, 1) for side in sides}
 
 
-def test_rotation_happens_as_often_as_said_and_within_its_range():
+def test_rotation_happens_as_often_as_stated_and_within_its_range():
     example = position_example()
     turned = [run("random_rotation", example, s) for s in range(200)]
-    share = np.mean([not np.array_equal(x["image"], example["image"]) for x in turned])
-    assert share == pytest.approx(0.5, abs=0.12)
+    fraction = np.mean(
+        [not np.array_equal(x["image"], example["image"]) for x in turned]
+    )
+    assert fraction == pytest.approx(0.5, abs=0.12)
     lost = [np.mean(x["weight"] == 0) for x in turned]
     ten = View((40, 50), (40, 50), math.radians(10), mirrored=False).whole(example)
     assert 0 < max(lost) <= np.mean(ten["weight"] == 0) + 0.01
@@ -232,7 +234,7 @@ def test_scale_and_crop_come_first_wherever_they_are_listed():
 
 
 @pytest.mark.parametrize(
-    ("steps", "said"),
+    ("steps", "sentence"),
     [
         ((("random_scale", {"scale": (2, 1)}),), "'random_scale' cannot run: scale"),
         ((("random_scale", {"steps": 0.5}),), "'random_scale'.*steps must be a seq"),
@@ -248,8 +250,8 @@ def test_scale_and_crop_come_first_wherever_they_are_listed():
         ((("gaussian_blur", {"std": (3, 1)}),), "'gaussian_blur'.*std"),
     ],
 )
-def test_what_cannot_work_is_told(steps, said):
-    with pytest.raises(UserError, match=said):
+def test_what_cannot_work_is_reported(steps, sentence):
+    with pytest.raises(UserError, match=sentence):
         augmentations.check(steps)
 
 

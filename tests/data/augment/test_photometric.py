@@ -86,7 +86,7 @@ def test_changes_are_those_of_torchvision(torchvision, example, name, value):
     np.testing.assert_allclose(ours, theirs.numpy().transpose(1, 2, 0), atol=1e-5)
 
 
-def test_factors_are_drawn_within_their_ranges(example):
+def test_factors_are_sampled_within_their_ranges(example):
     flat = {"image": np.full((4, 4, 3), 0.4, np.float32)}
     levels = [
         jitter(flat, seed, brightness=(0.5, 2.0))["image"].mean() / 0.4

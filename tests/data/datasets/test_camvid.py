@@ -52,9 +52,9 @@ def few(shared_data, tmp_path):
 
 
 @pytest.fixture
-def drawn(tmp_path):
+def synthetic(tmp_path):
     """A folder in CamVid's form with one noisy frame for each split."""
-    root, rng = tmp_path / "drawn", np.random.default_rng(0)
+    root, rng = tmp_path / "synthetic", np.random.default_rng(0)
     for name in LISTS.values():
         split = name.removesuffix(".txt")
         image = rng.integers(0, 256, (360, 480, 3), dtype=np.uint8)
@@ -119,13 +119,15 @@ def test_half_the_size_is_an_average_of_the_image_and_a_pick_of_the_label(
     np.testing.assert_array_equal(again.splits["train"][1]["image"], record["image"])
 
 
-def test_the_absolute_paths_of_segnets_own_lists_are_found(drawn, tmp_path):
-    dataset = DATASETS["camvid"](cache_dir=str(tmp_path / "d"), data_root=str(drawn))
+def test_the_absolute_paths_of_segnets_own_lists_are_found(synthetic, tmp_path):
+    dataset = DATASETS["camvid"](
+        cache_dir=str(tmp_path / "d"), data_root=str(synthetic)
+    )
     (record,) = dataset.splits["test"]
     assert record["name"] == "test/a"
     assert record["image"].shape == (360, 480, 3)
     np.testing.assert_array_equal(
-        record["image"], np.array(Image.open(drawn / "test" / "a.png"))
+        record["image"], np.array(Image.open(synthetic / "test" / "a.png"))
     )
 
 
@@ -173,7 +175,7 @@ def test_lists_may_have_a_byte_order_mark(tmp_path, encoding):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "parts"),
     [
         (wrong_size, ["a.png is not of SegNet's form", "720 x 960", "360 x 480"]),
         (wrong_value, ["valannot/a.png", "31 (172800 pixels)", "'folder'"]),
@@ -185,13 +187,13 @@ def test_lists_may_have_a_byte_order_mark(tmp_path, encoding):
         (broken_link, ["a.png is a link to gone.png, which does not exist"]),
     ],
 )
-def test_files_that_are_not_camvid_are_told_and_nothing_is_left(
-    drawn, tmp_path, spoil, said
+def test_files_that_are_not_camvid_are_reported_and_nothing_is_left(
+    synthetic, tmp_path, spoil, parts
 ):
-    spoil(drawn)
+    spoil(synthetic)
     with pytest.raises(UserError) as caught:
-        DATASETS["camvid"](cache_dir=str(tmp_path / "d"), data_root=str(drawn))
-    for part in said:
+        DATASETS["camvid"](cache_dir=str(tmp_path / "d"), data_root=str(synthetic))
+    for part in parts:
         assert part in str(caught.value)
     assert not list((tmp_path / "d").glob("camvid/*/*"))
 
@@ -219,17 +221,17 @@ def opened(tmp_path):
 
 
 def test_a_folder_of_the_same_files_is_taken_wherever_it_lies(
-    drawn, opened, tmp_path, monkeypatch
+    synthetic, opened, tmp_path, monkeypatch
 ):
-    before = opened(str(drawn)).splits["train"][0]["image"]
-    moved = shutil.copytree(drawn, tmp_path / "elsewhere")
+    before = opened(str(synthetic)).splits["train"][0]["image"]
+    moved = shutil.copytree(synthetic, tmp_path / "elsewhere")
     monkeypatch.chdir(moved)
     for same in (None, str(moved), "."):
         np.testing.assert_array_equal(opened(same).splits["train"][0]["image"], before)
 
 
-def test_a_folder_that_is_named_later_must_be_there(drawn, opened, tmp_path):
-    opened(str(drawn))
+def test_a_folder_that_is_named_later_must_be_there(synthetic, opened, tmp_path):
+    opened(str(synthetic))
     with pytest.raises(
         UserError, match=r"train\.txt, .* are missing.*prepared already"
     ):
@@ -237,27 +239,27 @@ def test_a_folder_that_is_named_later_must_be_there(drawn, opened, tmp_path):
 
 
 @pytest.mark.parametrize("changed", ["another list", "other bytes, as many"])
-def test_a_folder_of_other_files_is_refused(drawn, opened, changed):
-    opened(str(drawn))
+def test_a_folder_of_other_files_is_refused(synthetic, opened, changed):
+    opened(str(synthetic))
     if changed == "another list":
-        shutil.copy(drawn / "train/a.png", drawn / "train/b.png")
-        with (drawn / "train.txt").open("a") as lines:
+        shutil.copy(synthetic / "train/a.png", synthetic / "train/b.png")
+        with (synthetic / "train.txt").open("a") as lines:
             lines.write("train/b.png trainannot/a.png\n")
     else:
-        path = drawn / "test/a.png"
+        path = synthetic / "test/a.png"
         path.write_bytes(path.read_bytes()[:-1] + b"?")
-    with pytest.raises(UserError, match=r"prepared from other files .*/drawn now"):
-        opened(str(drawn))
+    with pytest.raises(UserError, match=r"prepared from other files .*/synthetic now"):
+        opened(str(synthetic))
     assert opened(None).splits["train"][0]["image"].shape == (90, 120, 3)
 
 
 @pytest.mark.parametrize("left", [None, "{"], ids=["lost", "damaged"])
-def test_what_was_read_is_lost_or_damaged(drawn, opened, tmp_path, left):
-    opened(str(drawn))
+def test_what_was_read_is_lost_or_damaged(synthetic, opened, tmp_path, left):
+    opened(str(synthetic))
     (metadata,) = (tmp_path / "d").rglob("metadata.json")
     if left is None:
         metadata.unlink()
-        assert len(opened(str(drawn)).splits["train"]) == 1
+        assert len(opened(str(synthetic)).splits["train"]) == 1
         return
     metadata.write_text(left)
     with pytest.raises(UserError, match="is damaged"):

@@ -259,9 +259,9 @@ def test_grey_images_get_the_channels_of_the_config_and_the_log_says_so_once(
         caplog.clear()
         with caplog.at_level("INFO", logger="segjax"):
             dataset = read(root, channels=channels)
-        said = [m for m in caplog.messages if "2 files are" in m]
-        assert len(said) == 1
-        assert ("repeated" in said[0]) == (channels == 3)
+        logged = [m for m in caplog.messages if "2 files are" in m]
+        assert len(logged) == 1
+        assert ("repeated" in logged[0]) == (channels == 3)
     for records in dataset.splits.values():
         for record in records:
             values = image_values(int(record["name"].removeprefix("s")))
@@ -574,12 +574,12 @@ BAD_FOLDERS = {
         {},
         ["images/ and also train/", "Keep images/"],
     ),
-    "share of one": (
+    "fraction of one": (
         lambda root: None,
         {"validation_fraction": 1.0},
-        ["config.data.validation_fraction is 1.0", "from 0 to below 1"],
+        ["config.data.validation_fraction is 1.0", "at least 0 and below 1"],
     ),
-    "shares beyond one together": (
+    "fractions beyond one together": (
         lambda root: None,
         {"validation_fraction": 0.5, "test_fraction": 0.5},
         ["validation_fraction + test_fraction is 1.0", "below 1"],
@@ -599,40 +599,40 @@ BAD_FOLDERS = {
 
 @pytest.mark.parametrize("case", BAD_FOLDERS)
 def test_a_bad_folder_ends_in_file_value_and_remedy(make_folder, read, case):
-    spoil, arguments, said = BAD_FOLDERS[case]
+    spoil, arguments, parts = BAD_FOLDERS[case]
     root = make_folder(5)
     spoil(root)
     with pytest.raises(UserError) as caught:
         read(root, **arguments)
     message = str(caught.value)
-    for part in said:
+    for part in parts:
         assert part in message
     assert "\n" not in message
-    if not any(part.startswith("config.") or "fraction" in part for part in said):
+    if not any(part.startswith("config.") or "fraction" in part for part in parts):
         assert "cells" in message
 
 
 def test_one_image_alone_cannot_be_split(make_folder, read):
     root = make_folder(1)
-    for shares in ({}, {"test_fraction": 0.1}):
+    for fractions in ({}, {"test_fraction": 0.1}):
         with pytest.raises(UserError, match=r"too few images: .* Add images, or lower"):
-            read(root, **shares)
+            read(root, **fractions)
     data = read(root, validation_fraction=0)  # as it advises
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 1}
 
 
 @pytest.mark.parametrize(
-    ("data_root", "said"),
+    ("data_root", "sentence"),
     [(None, "with --data_root"), ("nowhere", "nowhere is not a folder")],
 )
-def test_a_missing_folder_is_told(tmp_path, data_root, said):
+def test_a_missing_folder_is_reported(tmp_path, data_root, sentence):
     with pytest.raises(UserError) as caught:
         folder(cache_dir=str(tmp_path), data_root=data_root)
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_may_not_be_read_is_told(make_folder, read, monkeypatch):
+def test_a_folder_that_may_not_be_read_is_reported(make_folder, read, monkeypatch):
     root = make_folder(2)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match=r"cells may not be read"):

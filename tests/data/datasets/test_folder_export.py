@@ -11,10 +11,10 @@ from segjax.output import manifest
 
 
 def record(name, dtype=np.uint8, seed=0):
-    drawn = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     return {
-        "image": drawn.integers(0, np.iinfo(dtype).max, (6, 5, 1)).astype(dtype),
-        "label": drawn.integers(0, 2, (6, 5)).astype(np.uint8),
+        "image": rng.integers(0, np.iinfo(dtype).max, (6, 5, 1)).astype(dtype),
+        "label": rng.integers(0, 2, (6, 5)).astype(np.uint8),
         "name": name,
     }
 
@@ -113,7 +113,7 @@ def test_labels_that_the_user_has_drawn_are_kept(data):
 
 
 @pytest.mark.parametrize("place", [".", "train", "link"])
-def test_the_folder_of_the_data_is_refused_whatever_is_said(data, place):
+def test_the_folder_of_the_data_is_refused_whatever_is_asked_for(data, place):
     (data / "link").symlink_to(".")
     source = data
     if place == "train":
@@ -165,7 +165,7 @@ def test_a_folder_within_that_is_a_link_is_not_written_through(data, part):
     assert contents(data) == before
 
 
-def test_folder_that_cannot_be_made_is_told(tmp_path):
+def test_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written to"):
         export([record("a")], tmp_path / "file" / "out")

@@ -1,4 +1,4 @@
-"""The layouts of PASCAL VOC, Cityscapes and ADE20K, in tiny drawn folders and for real."""
+"""The layouts of PASCAL VOC, Cityscapes and ADE20K, in tiny synthetic folders and for real."""
 
 import itertools
 import shutil
@@ -246,7 +246,7 @@ def endless_name(root):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "parts"),
     [
         (endless_name, ["lacks 2 of the 4 files", "train.txt", "JPEGImages/bbb"]),
         (missing_label, ["lacks 1 of the 4 files", "train.txt", "SegmentationClass/b"]),
@@ -263,11 +263,11 @@ def endless_name(root):
         (undecodable, ["train.txt is not text in UTF-8 (byte 2)"]),
     ],
 )
-def test_what_is_wrong_with_voc_is_told(voc, tmp_path, spoil, said):
+def test_what_is_wrong_with_voc_is_reported(voc, tmp_path, spoil, parts):
     spoil(voc)
     with pytest.raises(UserError) as caught:
         opened("voc", voc, tmp_path)
-    for part in said:
+    for part in parts:
         assert part in str(caught.value)
 
 
@@ -330,20 +330,20 @@ def test_cityscapes_train_ids_are_taken_as_they_are_and_made_smaller(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         ({"labels": "color"}, r"config\.data\.labels is 'color'.*labelIds, labelTrain"),
         ({"downscale": 5}, "downscale must be an integer.*divides 32 and 64"),
     ],
 )
-def test_arguments_of_cityscapes_that_cannot_be_are_told(
-    cityscapes, tmp_path, arguments, said
+def test_arguments_of_cityscapes_that_cannot_be_are_reported(
+    cityscapes, tmp_path, arguments, sentence
 ):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=sentence):
         opened("cityscapes", cityscapes, tmp_path, **arguments)
 
 
-def test_missing_labels_of_cityscapes_are_told(cityscapes, tmp_path):
+def test_missing_labels_of_cityscapes_are_reported(cityscapes, tmp_path):
     next((cityscapes / "gtFine" / "val").glob("*/*labelIds.png")).unlink()
     with pytest.raises(UserError, match=r"lacks 1 of the 2 files.*ulm.*labelIds"):
         opened("cityscapes", cityscapes, tmp_path)
@@ -394,7 +394,7 @@ def test_a_photograph_in_black_and_white_gets_three_equal_channels(
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
-def test_missing_annotations_of_ade20k_are_told(ade20k, tmp_path):
+def test_missing_annotations_of_ade20k_are_reported(ade20k, tmp_path):
     next((ade20k / "annotations" / "training").iterdir()).unlink()
     with pytest.raises(
         UserError, match=r"lacks 1 of the 2 files.*annotations/training"

@@ -41,7 +41,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_without_an_index_a_share_is_taken_evenly(folder):
+def test_without_an_index_a_fraction_is_taken_evenly(folder):
     data = DATASETS["instance_folder"](
         data_root=str(folder), validation_fraction=0.2, test_fraction=0.2
     )
@@ -148,7 +148,7 @@ def test_an_index_is_read_as_spreadsheets_write_it(folder, encoding, delimiter, 
 
 
 @pytest.mark.parametrize("mark", ["sep=;", '"sep=;"', "SEP=;"])
-def test_the_delimiter_that_excel_is_told_is_used(folder, mark):
+def test_the_delimiter_declared_for_excel_is_used(folder, mark):
     (folder / "index.csv").write_text(
         "\r\n".join(
             [mark, "note, if any, or none;id;split"]
@@ -162,7 +162,7 @@ def test_the_delimiter_that_excel_is_told_is_used(folder, mark):
 @pytest.mark.parametrize(
     ("head", "line"), [("", 7), ("sep=,\n", 8)], ids=["plain", "delimiter"]
 )
-def test_a_row_is_told_by_the_line_that_it_begins_at(folder, head, line):
+def test_a_row_is_named_by_the_line_that_it_begins_at(folder, head, line):
     rows = ['n0,train,"two\n\nlines"', "", "n1,dev,", "n2,train,"]
     text = head + "\n".join(['id,split,"a\nnote"', *rows])
     (folder / "index.csv").write_text(text)
@@ -206,7 +206,7 @@ def fill(folder, make, suffix="png"):
             Image.fromarray(make(label)).save(path)
 
 
-def test_one_object_in_several_parts_is_said(folder, caplog):
+def test_one_object_in_several_parts_is_reported(folder, caplog):
     fill(folder, lambda label: label.astype(np.uint16))
     with caplog.at_level("WARNING", logger="segjax"):
         data = DATASETS["instance_folder"](data_root=str(folder))
@@ -303,14 +303,14 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_with_a_folder_is_told(folder, change, said):
+@pytest.mark.parametrize(("change", "sentence"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_a_folder_is_reported(folder, change, sentence):
     change(folder)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=sentence):
         DATASETS["instance_folder"](data_root=str(folder))
 
 
-def test_a_stack_that_is_held_out_as_a_whole_is_told(stacks):
+def test_a_stack_that_is_held_out_as_a_whole_is_reported(stacks):
     for stem in "abd":
         for kind in ("images", "labels"):
             (path,) = (stacks / kind).glob(f"{stem}.*")
@@ -319,18 +319,18 @@ def test_a_stack_that_is_held_out_as_a_whole_is_told(stacks):
         path = stacks / kind / "c.tif"
         pages = tifffile.imread(path)[:2]
         tifffile.imwrite(path, pages, photometric="minisblack")
-    shares = {"validation_fraction": 0.3, "test_fraction": 0.3}
+    fractions = {"validation_fraction": 0.3, "test_fraction": 0.3}
     with pytest.raises(
         UserError, match=r"too few images: .* config\.data\.test_fraction: 0"
     ):
-        DATASETS["instance_folder"](data_root=str(stacks), **shares)
+        DATASETS["instance_folder"](data_root=str(stacks), **fractions)
     data = DATASETS["instance_folder"](
-        data_root=str(stacks), **(shares | {"test_fraction": 0})
+        data_root=str(stacks), **(fractions | {"test_fraction": 0})
     )
     assert {k: len(v) for k, v in data.splits.items()} == {"train": 1, "validation": 1}
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_shares_are_checked(folder, share):
-    with pytest.raises(UserError, match=f"validation_fraction is {share}"):
-        DATASETS["instance_folder"](data_root=str(folder), validation_fraction=share)
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_fractions_are_checked(folder, fraction):
+    with pytest.raises(UserError, match=f"validation_fraction is {fraction}"):
+        DATASETS["instance_folder"](data_root=str(folder), validation_fraction=fraction)

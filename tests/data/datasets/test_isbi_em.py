@@ -98,7 +98,7 @@ def wrong_value():
 
 
 @pytest.mark.parametrize(
-    ("replaced", "said"),
+    ("replaced", "parts"),
     [
         ({"train_volume": (20, 512, 512)}, ["train-volume.tif", "it has 20 pages"]),
         ({"test_volume": (30, 256, 256)}, ["test-volume.tif", "slice 0 is 256 x 256"]),
@@ -115,7 +115,7 @@ def wrong_value():
     ],
     ids=["pages", "size", "label size", "value", "depth", "damaged"],
 )
-def test_files_that_are_not_the_challenge_are_told(tmp_path, replaced, said):
+def test_files_that_are_not_the_challenge_are_reported(tmp_path, replaced, parts):
     for name, array in volumes(**replaced).items():
         path = tmp_path / name
         if isinstance(array, bytes):
@@ -130,7 +130,7 @@ def test_files_that_are_not_the_challenge_are_told(tmp_path, replaced, said):
         tifffile.imwrite(path, array, photometric="minisblack", compression="zlib")
     with pytest.raises(UserError) as caught:
         isbi_em(cache_dir=str(tmp_path / "d"), data_root=str(tmp_path))
-    for part in said:
+    for part in parts:
         assert part in str(caught.value)
     assert not list((tmp_path / "d").glob("isbi_em/*/*"))
 

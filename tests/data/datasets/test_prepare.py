@@ -191,7 +191,7 @@ def test_without_locks_the_slower_of_two_takes_what_is_there(
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "sentence"),
     [
         (lambda path: path.unlink(), "train.array_record-00000-of-00001 is missing"),
         (lambda path: (path.parent / "dataset_info.json").unlink(), "is damaged ("),
@@ -199,14 +199,16 @@ def test_without_locks_the_slower_of_two_takes_what_is_there(
     ],
     ids=["shard gone", "info gone", "info cut"],
 )
-def test_a_prepared_data_set_that_was_damaged_is_told(squares, tmp_path, spoil, said):
+def test_a_prepared_data_set_that_was_damaged_is_reported(
+    squares, tmp_path, spoil, sentence
+):
     builder = build(squares, tmp_path)
     prepare(builder)
     (shard,) = tmp_path.glob("squares/1.0.0/*train.array_record*")
     spoil(shard)
     with pytest.raises(UserError) as caught:
         prepare(builder)
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
     assert f"{tmp_path / 'squares' / '1.0.0'}" in str(caught.value)
     assert "Remove this folder" in str(caught.value)
 
@@ -222,21 +224,21 @@ def filled(path):
     return np.flatnonzero(np.frombuffer(path.read_bytes(), np.uint8))
 
 
-def test_any_bit_of_a_record_that_changed_is_told(squares, tmp_path):
+def test_any_bit_of_a_record_that_changed_is_reported(squares, tmp_path):
     prepare(build(squares, tmp_path))
     (shard,) = tmp_path.glob("squares/1.0.0/*train.array_record*")
     whole = shard.read_bytes()
-    told = []
+    accepted = []
     for at in filled(shard)[::7]:
         flip_a_bit(shard, at)
         with contextlib.suppress(UserError):
             builder = build(squares, tmp_path)
             prepare(builder)
             labels = [record["label"][0, 0] for record in records(builder, "train")]
-            told.append(labels == [0, 1, 2])
+            accepted.append(labels == [0, 1, 2])
         shard.write_bytes(whole)
-    assert all(told)
-    assert len(told) < 20
+    assert all(accepted)
+    assert len(accepted) < 20
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,9 @@ def test_any_bit_of_a_record_that_changed_is_told(squares, tmp_path):
     ],
     ids=["a record less", "one more", "null", "nested", "no object"],
 )
-def test_a_description_that_does_not_fit_the_records_is_told(squares, tmp_path, change):
+def test_a_description_that_does_not_fit_the_records_is_reported(
+    squares, tmp_path, change
+):
     prepare(build(squares, tmp_path))
     path = tmp_path / "squares/1.0.0/dataset_info.json"
     path.write_text(change(path.read_text()))
@@ -258,7 +262,7 @@ def test_a_description_that_does_not_fit_the_records_is_told(squares, tmp_path, 
         prepare(open_builder(squares, str(tmp_path)))
 
 
-def test_records_of_another_shape_are_told(squares, tmp_path):
+def test_records_of_another_shape_are_reported(squares, tmp_path):
     builder = build(squares, tmp_path)
     prepare(builder)
 
@@ -271,7 +275,7 @@ def test_records_of_another_shape_are_told(squares, tmp_path):
         records(builder, "train", refuse)[0]
 
 
-def test_a_fault_of_the_disk_is_not_told_as_damage(squares, tmp_path):
+def test_a_fault_of_the_disk_is_not_reported_as_damage(squares, tmp_path):
     builder = build(squares, tmp_path)
     prepare(builder)
 
@@ -293,7 +297,7 @@ def test_the_home_folder_may_be_written_as_a_tilde(squares, tmp_path, monkeypatc
     assert version_folders(tmp_path / "data") == ["1.0.0"]
 
 
-def test_a_data_folder_that_is_a_file_is_told(squares, tmp_path):
+def test_a_data_folder_that_is_a_file_is_reported(squares, tmp_path):
     path = tmp_path / "file"
     path.write_text("")
     with pytest.raises(UserError, match=r"file cannot take .*'squares'.*--cache_dir"):
@@ -303,7 +307,7 @@ def test_a_data_folder_that_is_a_file_is_told(squares, tmp_path):
 @pytest.mark.parametrize(
     ("number", "reason"), [(13, "Permission denied"), (30, "Read-only"), (28, "space")]
 )
-def test_a_folder_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     squares, tmp_path, monkeypatch, number, reason
 ):
     def fail(*arguments, **options):
@@ -337,7 +341,7 @@ def test_a_sentence_from_inside_the_builder_arrives_as_it_was(
     assert version_folders(tmp_path) == []
 
 
-def test_tfds_without_its_core_is_told_as_a_protobuf_matter():
+def test_tfds_without_its_core_is_reported_as_a_protobuf_matter():
     program = (
         "import sys, types\n"
         "sys.modules['tensorflow_datasets'] = types.ModuleType('tensorflow_datasets')\n"

@@ -76,23 +76,23 @@ LOST = {
     "lerc.tif": (tiff("lerc", tile=None, level=2.0), "is compressed as LERC"),
 }
 DOUBTFUL = {
-    "xr.tif": (tiff("jpegxr"), "as JPEGXR, of which it cannot be told"),
-    "xl.tif": (tiff("jpegxl"), "as JPEGXL, of which it cannot be told"),
+    "xr.tif": (tiff("jpegxr"), "as JPEGXR, for which it cannot be decided"),
+    "xl.tif": (tiff("jpegxl"), "as JPEGXL, for which it cannot be decided"),
     "lerc_zstd.tif": (
         tiff("lerc", tile=None, compression="zstd"),
-        "as LERC, of which it cannot be told",
+        "as LERC, for which it cannot be decided",
     ),
 }
 
 
 @pytest.mark.parametrize("name", LOST | DOUBTFUL)
 def test_labels_that_may_have_lost_values_are_refused(tmp_path, name):
-    make, said = (LOST | DOUBTFUL)[name]
+    make, sentence = (LOST | DOUBTFUL)[name]
     make(tmp_path / name)
     with pytest.raises(UserError) as caught:
         read_label(tmp_path / name)
     assert f"{name} " in str(caught.value)
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
     assert "anew from where they were drawn" in str(caught.value)
 
 
@@ -115,7 +115,7 @@ def test_one_tile_with_loss_among_others_without_is_found(tmp_path):
         read_label(tmp_path / "a.tif")
 
 
-def test_a_webp_without_pixels_is_told(tmp_path):
+def test_a_webp_without_pixels_is_reported(tmp_path):
     body = b"WEBP" + b"VP8X" + struct.pack("<I", 10) + bytes(10)
     (tmp_path / "a.webp").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
     with pytest.raises(UserError, match=r"a\.webp"):

@@ -59,7 +59,7 @@ def test_a_chunk_that_claims_four_gigabytes_gets_no_more_than_there_is(tmp_path)
     assert peak < 64 << 20
 
 
-def refused(path, *said, read=read_page):
+def refused(path, *parts, read=read_page):
     """Checks a refusal; of its memory what Python and NumPy take, Pillow's is not traced."""
     start = time.monotonic()
     tracemalloc.start()
@@ -68,7 +68,7 @@ def refused(path, *said, read=read_page):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert str(path) in str(caught.value)
-    for part in said:
+    for part in parts:
         assert part in str(caught.value)
     assert time.monotonic() - start < 5
     assert peak < 64 << 20
@@ -96,9 +96,9 @@ def test_a_png_with_fewer_rows_than_it_says_is_refused(
     assert (
         read_page(tmp_path / "whole.png") == value * (257 if bits == 16 else 1)
     ).all()
-    said = "rows of pixels are missing" if missing < 12 else "truncated"
+    sentence = "rows of pixels are missing" if missing < 12 else "truncated"
     for read in (read_page, read_label) if color == 0 else (read_page,):
-        refused(tmp_path / "cut.png", said, read=read)
+        refused(tmp_path / "cut.png", sentence, read=read)
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -214,10 +214,10 @@ LIES = {
 
 @pytest.mark.parametrize("case", LIES)
 def test_a_tiff_that_lies_about_its_pixels_is_refused(tmp_path, case):
-    changes, options, said = LIES[case]
+    changes, options, sentence = LIES[case]
     tampered(tmp_path / "a.tif", changes, **options)
-    refused(tmp_path / "a.tif", said)
-    refused(tmp_path / "a.tif", said, read=read_label)
+    refused(tmp_path / "a.tif", sentence)
+    refused(tmp_path / "a.tif", sentence, read=read_label)
 
 
 def claims_in_jpeg(raw):
@@ -294,9 +294,9 @@ def test_no_decoder_takes_memory_for_what_a_file_claims(tmp_path):
         text=True,
         check=True,
     )
-    told = dict(map(json.loads, ended.stdout.splitlines()))
-    assert told.keys() == {path.name for path in folder.iterdir()}
-    for name, sentence in told.items():
+    messages = dict(map(json.loads, ended.stdout.splitlines()))
+    assert messages.keys() == {path.name for path in folder.iterdir()}
+    for name, sentence in messages.items():
         assert str(folder / name) in sentence
         assert "memory" not in sentence.replace(str(folder), "").lower()
 
@@ -343,7 +343,7 @@ def test_an_imagej_stack_with_fewer_pages_than_it_says_is_refused(tmp_path):
         refused(tmp_path / "a.tif")
 
 
-def test_memory_that_does_not_suffice_is_told(tmp_path, monkeypatch):
+def test_memory_that_does_not_suffice_is_reported(tmp_path, monkeypatch):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     monkeypatch.setattr(plane, "SMALL_BYTES", 100)
     assert read_page(tmp_path / "a.png").shape == (48, 64, 1)
@@ -426,10 +426,10 @@ def taller(raw):
     return raw[:at] + struct.pack(">H", 1024) + raw[at + 2 :]
 
 
-def ended(raw, share):
-    """A JPEG that says to be at its end a share of its pixels later."""
+def ended(raw, fraction):
+    """A JPEG that says to be at its end a fraction of its pixels later."""
     start = raw.index(b"\xff\xda")
-    return raw[: start + 14 + int((len(raw) - start - 14) * share)] + b"\xff\xd9"
+    return raw[: start + 14 + int((len(raw) - start - 14) * fraction)] + b"\xff\xd9"
 
 
 @pytest.mark.parametrize("case", JPEGS)
@@ -469,15 +469,17 @@ def test_a_jpeg_that_ends_within_its_strip_is_refused(tmp_path, end):
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE])
-def test_a_fault_of_the_disk_is_not_told_as_damage(tmp_path, monkeypatch, name, number):
+def test_a_fault_of_the_disk_is_not_reported_as_damage(
+    tmp_path, monkeypatch, name, number
+):
     def fail(*_, **__):
         raise OSError(number, os.strerror(number))
 
     Image.fromarray(GREY).save(tmp_path / name)
     module = tifffile if name == "a.tif" else Image
     monkeypatch.setattr(module, "TiffFile" if name == "a.tif" else "open", fail)
-    told = refused(
+    message = refused(
         tmp_path / name, f"cannot be read ({os.strerror(number)})", "Try again"
     )
-    assert "emove" not in told
-    assert "damage" not in told
+    assert "emove" not in message
+    assert "damage" not in message

@@ -220,11 +220,11 @@ def noise(path):
     path.write_bytes(b"no image at all, but long enough to have a head")
 
 
-def shortened(share, write, *arguments, **options):
+def shortened(fraction, write, *arguments, **options):
     def make(path):
         write(path, *arguments, **options)
         whole = path.read_bytes()
-        path.write_bytes(whole[: int(len(whole) * share)])
+        path.write_bytes(whole[: int(len(whole) * fraction)])
 
     return make
 
@@ -505,7 +505,7 @@ def test_labels_with_opaque_transparency_are_grey(tmp_path):
     np.testing.assert_array_equal(read_page(tmp_path / "c.tif")[..., 0], IDS)
 
 
-def test_an_animation_without_loss_is_told_to_be_one(tmp_path):
+def test_an_animation_without_loss_is_reported_as_one(tmp_path):
     first, *others = (Image.fromarray(np.stack([v] * 3, -1)) for v in STACK)
     first.save(tmp_path / "a.webp", save_all=True, append_images=others, lossless=True)
     with pytest.raises(UserError, match=r"a\.webp is an animation of 5 pictures"):
@@ -613,7 +613,7 @@ def test_what_systems_put_into_folders_is_passed_over(tmp_path):
     assert other_files(tmp_path) == ""
 
 
-def test_a_link_that_leads_nowhere_is_told_when_a_folder_is_listed(tmp_path):
+def test_a_link_that_leads_nowhere_is_reported_when_a_folder_is_listed(tmp_path):
     picture(tmp_path / "a.png", GREY)
     (tmp_path / "b.png").symlink_to("gone/b.png")
     with pytest.raises(UserError, match=r"b\.png is a link to gone/b\.png, which does"):
@@ -624,7 +624,7 @@ def test_a_link_that_leads_nowhere_is_told_when_a_folder_is_listed(tmp_path):
         list_images(tmp_path)
 
 
-def test_a_missing_or_empty_folder_is_told(tmp_path):
+def test_a_missing_or_empty_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"nowhere does not exist"):
         list_images(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"is empty\. Put files"):
@@ -637,7 +637,7 @@ def test_a_missing_or_empty_folder_is_told(tmp_path):
         list_images(tmp_path)
 
 
-def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_may_not_be_read_is_reported(tmp_path, monkeypatch):
     def refuse(self):
         raise PermissionError(13, "Permission denied", str(self))
 
@@ -646,7 +646,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
         list_images(tmp_path)
 
 
-def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+def test_a_file_that_may_not_be_read_is_reported(tmp_path, monkeypatch):
     picture(tmp_path / "a.png", GREY)
 
     def refuse(*arguments, **options):

@@ -69,7 +69,7 @@ def test_channels_are_not_taken_for_sections(tmp_path, kind, axes, shape, channe
 
 @pytest.mark.parametrize("kind", [OME, IMAGEJ], ids=["ome", "imagej"])
 def test_the_axes_that_the_message_advises_for_sections_are_read(tmp_path, kind):
-    """tifffile states channels where nobody has said what the first axis is."""
+    """tifffile states channels where nobody has stated what the first axis is."""
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, STACK[:5], photometric="minisblack", **kind)
     if kind is IMAGEJ:
@@ -124,7 +124,9 @@ def alarm():
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_other_files_that_ome_names_are_said_and_never_opened(tmp_path, alarm, count):
+def test_other_files_that_ome_names_are_reported_and_never_opened(
+    tmp_path, alarm, count
+):
     os.mkfifo(tmp_path / "b.ome.tif")
     xml = pixels(z=2 * count, inside=planes_in("a.ome.tif", "b.ome.tif"))
     ome(tmp_path / "a.ome.tif", xml, STACK[:count])
@@ -132,14 +134,14 @@ def test_other_files_that_ome_names_are_said_and_never_opened(tmp_path, alarm, c
         read_page(tmp_path / "a.ome.tif")
 
 
-def test_planes_that_all_lie_elsewhere_are_said(tmp_path, alarm):
+def test_planes_that_all_lie_elsewhere_are_reported(tmp_path, alarm):
     os.mkfifo(tmp_path / "b.ome.tif")
     ome(tmp_path / "a.tif", pixels(inside=planes_in("b.ome.tif")), STACK[:1])
     with pytest.raises(UserError, match="one of several files"):
         read_page(tmp_path / "a.tif")
 
 
-def test_metadata_in_a_companion_are_said(tmp_path, alarm):
+def test_metadata_in_a_companion_are_reported(tmp_path, alarm):
     os.mkfifo(tmp_path / "x.companion.ome")
     ome(tmp_path / "a.tif", '<OME><BinaryOnly MetadataFile="x.companion.ome"/></OME>')
     with pytest.raises(UserError, match=r"'x\.companion\.ome', too"):
@@ -180,11 +182,11 @@ DAMAGED = {
 
 @pytest.mark.parametrize("case", DAMAGED)
 def test_damaged_metadata_of_ome_end_in_a_sentence(tmp_path, alarm, case):
-    xml, said = DAMAGED[case]
+    xml, sentence = DAMAGED[case]
     ome(tmp_path / "a.tif", xml)
     with pytest.raises(UserError) as caught:
         read_page(tmp_path / "a.tif")
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
     assert "a.tif" in str(caught.value)
 
 

@@ -21,14 +21,14 @@ EVERYTHING = (
     ("flip", {"vertical": True}),
     ("transpose", {}),
     ("scale", {"scale": (0.6, 1.6)}),
-    ("crop", {"share": (0.4, 1.0), "probability": 0.8}),
+    ("crop", {"fraction": (0.4, 1.0), "probability": 0.8}),
     ("color_jitter", {}),
 )
 SWAP = (0, 2, 1)
 GREY = 40
 
 
-def drawn_records(sizes=((40, 48), (40, 48), (52, 36)), objects=3, seed=0):
+def synthetic_records(sizes=((40, 48), (40, 48), (52, 36)), objects=3, seed=0):
     """Bright rectangles, the object's number in the image, a keypoint at each corner."""
     rng = np.random.default_rng(seed)
     records = []
@@ -50,7 +50,7 @@ def drawn_records(sizes=((40, 48), (40, 48), (52, 36)), objects=3, seed=0):
                 image,
                 masks[kept],
                 1 + np.arange(objects)[kept],
-                name=f"drawn {i}",
+                name=f"synthetic {i}",
                 image_id=i,
                 keypoints=keypoints[kept],
             )
@@ -82,7 +82,7 @@ def assert_same(left, right):
 
 @pytest.fixture(scope="module")
 def batches():
-    return take(drawn_records(), 10)
+    return take(synthetic_records(), 10)
 
 
 def test_batches_have_the_stated_shapes_and_dtypes(batches):
@@ -103,13 +103,13 @@ def test_batches_have_the_stated_shapes_and_dtypes(batches):
 
 @pytest.mark.parametrize("num_threads", [0, 3])
 def test_a_resumed_stream_goes_on_as_if_it_had_never_stopped(batches, num_threads):
-    resumed = take(drawn_records(), 3, start_step=7, num_threads=num_threads)
+    resumed = take(synthetic_records(), 3, start_step=7, num_threads=num_threads)
     assert_same(batches[7:], resumed)
 
 
 def test_processes_together_prepare_the_batch_of_one(batches):
     parts = [
-        take(drawn_records(), 4, process_index=i, process_count=2) for i in range(2)
+        take(synthetic_records(), 4, process_index=i, process_count=2) for i in range(2)
     ]
     joined = [
         {key: np.concatenate([part[key] for part in step]) for key in step[0]}
@@ -119,7 +119,7 @@ def test_processes_together_prepare_the_batch_of_one(batches):
 
 
 def test_every_step_lies_in_one_bucket_and_buckets_come_as_often_as_their_records():
-    records = drawn_records(sizes=((40, 48),) * 4 + ((52, 36),) * 2)
+    records = synthetic_records(sizes=((40, 48),) * 4 + ((52, 36),) * 2)
     found = take(records, 12, augment=(), batch_size=2)
     counts = np.zeros(6, int)
     for batch in found:
@@ -130,7 +130,9 @@ def test_every_step_lies_in_one_bucket_and_buckets_come_as_often_as_their_record
 
 
 def test_with_one_bucket_the_order_is_that_of_train_batches():
-    schedule = schedule_of(drawn_records(), seed=9, batch_size=2, buckets=((64, 64),))
+    schedule = schedule_of(
+        synthetic_records(), seed=9, batch_size=2, buckets=((64, 64),)
+    )
     for step in range(7):
         wanted = record_ids(3, seed=9, batch_size=2, step=step)
         np.testing.assert_array_equal(schedule.ids(step), wanted)
@@ -154,7 +156,7 @@ def covered(batch, row, slot):
 def test_image_boxes_and_masks_move_together():
     augment = tuple(a for a in EVERYTHING if a[0] != "color_jitter")
     objects, right, seen = 0, 0, 0
-    for batch in take(drawn_records(), 12, augment=augment, mask_size=56):
+    for batch in take(synthetic_records(), 12, augment=augment, mask_size=56):
         for row, slot in np.argwhere(batch["classes"] > 0):
             height, width = batch["sizes"][row]
             # Pixels at the rim of an object are mixed by the resampling.
@@ -172,7 +174,7 @@ def test_image_boxes_and_masks_move_together():
 
 
 def test_keypoints_stay_at_their_corners_and_change_places_in_a_mirror():
-    record = drawn_records(sizes=((40, 48),), objects=1)
+    record = synthetic_records(sizes=((40, 48),), objects=1)
     seen = set()
     for batch in take(record, 8, augment=(("flip", {"vertical": True}),)):
         for row in range(4):
@@ -196,22 +198,24 @@ def test_what_is_padded_is_black_and_what_is_empty_is_zero(batches):
 
 
 def test_an_image_without_objects_trains():
-    record = drawn_records(objects=0)
+    record = synthetic_records(objects=0)
     (batch,) = take(record, 1)
     assert not batch["classes"].any()
     assert batch["image"].shape[0] == 4
 
 
-def test_objects_beyond_the_capacity_are_told_and_counted(caplog):
-    records = drawn_records(objects=6)
+def test_objects_beyond_the_capacity_are_reported_and_counted(caplog):
+    records = synthetic_records(objects=6)
     with caplog.at_level(logging.INFO, logger="segjax"):
         batch = take(records, 1, max_objects=2, augment=())[0]
     assert (
         batch["num_dropped"] + 2 == [len(records[i]["boxes"]) for i in batch["record"]]
     ).all()
-    said = " ".join(r.getMessage() for r in caplog.records)
-    assert "3 of 3 training images have more than config.pipeline.max_objects=2" in said
-    assert "48 x 64: 2, 64 x 48: 1" in said
+    logged = " ".join(r.getMessage() for r in caplog.records)
+    assert (
+        "3 of 3 training images have more than config.pipeline.max_objects=2" in logged
+    )
+    assert "48 x 64: 2, 64 x 48: 1" in logged
 
 
 def test_a_cut_clips_objects_and_drops_those_of_which_little_is_left():
@@ -220,17 +224,17 @@ def test_a_cut_clips_objects_and_drops_those_of_which_little_is_left():
     record = from_masks(
         np.zeros((40, 40, 3), np.uint8), mask, [1], name="bar", image_id=1
     )
-    shares = {"kept": [], "dropped": []}
-    settings = {"augment": (("crop", {"share": (0.3, 0.6), "probability": 1.0}),)}
+    fractions = {"kept": [], "dropped": []}
+    settings = {"augment": (("crop", {"fraction": (0.3, 0.6), "probability": 1.0}),)}
     for batch in take([record], 12, resize="keep", min_visibility=0.5, **settings):
         for boxes, classes in zip(batch["boxes"], batch["classes"], strict=True):
             top, left, bottom, right = boxes[0]
-            shares["kept" if classes[0] else "dropped"].append(
+            fractions["kept" if classes[0] else "dropped"].append(
                 (bottom - top) * (right - left) / 300
             )
-    assert len(shares["dropped"]) > 3
-    assert len(shares["kept"]) > 3
-    assert 0.49 < min(shares["kept"]) < 0.9
+    assert len(fractions["dropped"]) > 3
+    assert len(fractions["kept"]) > 3
+    assert 0.49 < min(fractions["kept"]) < 0.9
 
 
 @pytest.mark.parametrize(
@@ -238,7 +242,7 @@ def test_a_cut_clips_objects_and_drops_those_of_which_little_is_left():
     [("fit", (48, 58), 40 / 48), ("shrink", (40, 48), 1.0), ("keep", (40, 48), 1.0)],
 )
 def test_images_meet_their_bucket_as_asked(resize, size, ratio):
-    record = drawn_records(sizes=((40, 48),))
+    record = synthetic_records(sizes=((40, 48),))
     (batch,) = evaluation_batches(
         record, batch_size=1, buckets=((48, 64),), resize=resize
     )
@@ -268,7 +272,7 @@ def test_a_fitted_image_is_as_large_as_the_recipe_of_coco_has_it(size, bucket):
 
 
 def test_evaluation_sees_every_image_once():
-    records = drawn_records(sizes=((40, 48),) * 5 + ((52, 36),) * 2)
+    records = synthetic_records(sizes=((40, 48),) * 5 + ((52, 36),) * 2)
     found = list(
         evaluation_batches(records, batch_size=3, buckets=((48, 64), (64, 48)))
     )
@@ -279,7 +283,7 @@ def test_evaluation_sees_every_image_once():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("arguments", "error", "sentence"),
     [
         ({"buckets": ()}, ValueError, "buckets must be different sizes"),
         ({"buckets": ((3, 4, 5),)}, ValueError, "pairs .height, width."),
@@ -308,6 +312,6 @@ def test_evaluation_sees_every_image_once():
         ),
     ],
 )
-def test_what_cannot_work_is_told(arguments, error, said):
-    with pytest.raises(error, match=said):
-        take(drawn_records(), 6, **arguments)
+def test_what_cannot_work_is_reported(arguments, error, sentence):
+    with pytest.raises(error, match=sentence):
+        take(synthetic_records(), 6, **arguments)

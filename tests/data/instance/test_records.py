@@ -1,4 +1,4 @@
-"""Prepared records of objects: read as they were written, and told where they are damaged."""
+"""Prepared records of objects: read as they were written, and reported where they are damaged."""
 
 from types import SimpleNamespace
 
@@ -75,7 +75,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_record_is_told(damage):
+def test_a_damaged_record_is_reported(damage):
     _, written = record_of()
     damage(written)
     with pytest.raises(UserError, match=r"sets/1\.0\.0 is damaged \(masks are not"):

@@ -18,7 +18,7 @@ EVERYTHING = (
 )
 
 
-def drawn_records(count=5, size=(60, 70), channels=1, dtype=np.uint8):
+def synthetic_records(count=5, size=(60, 70), channels=1, dtype=np.uint8):
     """Noise, labelled in blocks of ten pixels; every record has its own height."""
     rng = np.random.default_rng(0)
     top = np.iinfo(dtype).max
@@ -68,7 +68,7 @@ def row_records(length, count=1):
 def test_batches_have_the_stated_shapes_and_dtypes(
     dtype, channels, input_size, output_size
 ):
-    records = drawn_records(channels=channels, dtype=dtype)
+    records = synthetic_records(channels=channels, dtype=dtype)
     (batch,) = take(records, 1, input_size=input_size, output_size=output_size)
     inner = tuple(np.broadcast_to(input_size, 2).tolist())
     answered = tuple(np.broadcast_to(output_size, 2).tolist())
@@ -83,14 +83,14 @@ def test_batches_have_the_stated_shapes_and_dtypes(
 
 @pytest.mark.parametrize("num_threads", [1, 2, 5])
 def test_threads_do_not_change_the_stream(num_threads):
-    records = drawn_records()
+    records = synthetic_records()
     plain = take(records, 6, num_threads=0)
     assert_same(plain, take(records, 6, num_threads=num_threads))
 
 
 @pytest.mark.parametrize("process_count", [2, 4])
 def test_processes_together_prepare_the_batch_of_one(process_count):
-    records = drawn_records()
+    records = synthetic_records()
     parts = [
         take(records, 3, process_index=i, process_count=process_count)
         for i in range(process_count)
@@ -104,7 +104,7 @@ def test_processes_together_prepare_the_batch_of_one(process_count):
 
 @pytest.mark.parametrize("start_step", [1, 3])
 def test_a_resumed_stream_goes_on_as_if_it_had_never_stopped(start_step):
-    records = drawn_records()
+    records = synthetic_records()
     whole = take(records, 5)
     assert_same(
         whole[start_step:], take(records, 5 - start_step, start_step=start_step)
@@ -112,7 +112,7 @@ def test_a_resumed_stream_goes_on_as_if_it_had_never_stopped(start_step):
 
 
 def test_another_seed_gives_another_order_and_other_examples():
-    records = drawn_records()
+    records = synthetic_records()
     one, other = take(records, 3), take(records, 3, seed=8)
     assert any(
         (a["record"] != b["record"]).any() for a, b in zip(one, other, strict=True)
@@ -123,7 +123,7 @@ def test_another_seed_gives_another_order_and_other_examples():
 
 
 def test_every_epoch_holds_each_record_once_in_a_new_order():
-    records = drawn_records(count=6)
+    records = synthetic_records(count=6)
     ids = np.concatenate([b["record"] for b in take(records, 15, augment=())])
     epochs = ids.reshape(10, 6)
     np.testing.assert_array_equal(
@@ -133,18 +133,18 @@ def test_every_epoch_holds_each_record_once_in_a_new_order():
 
 
 def test_a_record_is_cropped_anew_every_time():
-    batches = take(drawn_records(count=1), 3, augment=(), batch_size=3)
+    batches = take(synthetic_records(count=1), 3, augment=(), batch_size=3)
     crops = np.concatenate([b["label"] for b in batches])
     assert len(np.unique(crops, axis=0)) == 9
 
 
 def test_fewer_records_than_the_batch_are_repeated():
-    (batch,) = take(drawn_records(count=3), 1, batch_size=8)
+    (batch,) = take(synthetic_records(count=3), 1, batch_size=8)
     assert sorted(batch["record"][:6].tolist()) == [0, 0, 1, 1, 2, 2]
 
 
 def test_record_ids_of_a_step_are_recomputed_without_the_records():
-    records = drawn_records()
+    records = synthetic_records()
     for step, batch in enumerate(take(records, 4)):
         ids = record_ids(len(records), seed=7, batch_size=4, step=step)
         np.testing.assert_array_equal(ids, batch["record"])
@@ -152,7 +152,7 @@ def test_record_ids_of_a_step_are_recomputed_without_the_records():
 
 
 def test_records_are_named_once_each_in_their_order():
-    records = [*drawn_records(), {"name": b"bytes"}]
+    records = [*synthetic_records(), {"name": b"bytes"}]
     names = record_names(records, np.array([3, 1, 3, 5]))
     assert names == ["section 3", "section 1", "bytes"]
 
@@ -191,7 +191,7 @@ def test_an_image_smaller_than_the_crop_is_mirrored_as_often_as_it_takes():
 
 @pytest.mark.parametrize("normalization", ["range", "per_image"])
 def test_intensities_are_normalised_as_those_of_the_whole_image(normalization):
-    records = drawn_records(count=1, size=(32, 32))
+    records = synthetic_records(count=1, size=(32, 32))
     sizes = {"input_size": 32, "output_size": 32}
     (batch,) = take(records, 1, augment=(), normalization=normalization, **sizes)
     expected = normalize(records[0]["image"], normalization)
@@ -211,7 +211,7 @@ def test_warps_read_the_surroundings_of_the_crop_instead_of_its_mirror_image():
 
 
 def test_weight_is_one_or_that_of_the_borders_between_cells():
-    records = drawn_records(count=1, size=(32, 32))
+    records = synthetic_records(count=1, size=(32, 32))
     label = records[0]["label"]
     sizes = {"input_size": 32, "output_size": 32, "augment": ()}
     (plain,) = take(records, 1, border_weight=None, **sizes)
@@ -223,7 +223,7 @@ def test_weight_is_one_or_that_of_the_borders_between_cells():
 
 
 def test_records_are_never_written_into():
-    records = drawn_records(count=2)
+    records = synthetic_records(count=2)
     for record in records:
         record["image"].flags.writeable = False
         record["label"].flags.writeable = False
@@ -245,7 +245,7 @@ def test_records_are_never_written_into():
 )
 def test_settings_that_do_not_fit_are_refused_at_once(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
-        take(drawn_records(), 0, **arguments)
+        take(synthetic_records(), 0, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -262,12 +262,12 @@ def test_settings_that_do_not_fit_are_refused_at_once(arguments, sentence):
         ),
     ],
 )
-def test_mistakes_of_a_person_are_told_at_once(arguments, sentence):
+def test_mistakes_of_the_user_are_reported_at_once(arguments, sentence):
     with pytest.raises(UserError, match=sentence):
-        take(drawn_records(), 0, **arguments)
+        take(synthetic_records(), 0, **arguments)
 
 
-def test_no_records_no_label_and_a_label_of_another_size_are_told():
+def test_no_records_no_label_and_a_label_of_another_size_are_reported():
     with pytest.raises(UserError, match="no records"):
         take([], 1)
     unlabelled = [{"image": np.zeros((50, 50, 1), np.uint8), "name": "page 3"}]

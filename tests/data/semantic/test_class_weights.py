@@ -72,7 +72,7 @@ def test_a_config_names_the_method_and_gets_plain_numbers():
         class_weights("median", records, SPEC)
 
 
-def test_nothing_to_count_is_told():
+def test_nothing_to_count_is_reported():
     with pytest.raises(UserError, match="no pixel is labelled"):
         median_frequency(records_of([[255, 255]]), SPEC)
     with pytest.raises(UserError, match="has none"):

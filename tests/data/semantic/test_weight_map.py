@@ -197,6 +197,6 @@ def test_misspelt_argument_is_answered_with_a_suggestion():
 
 
 @pytest.mark.parametrize("sigma", [-4.0, np.inf, "wide"])
-def test_value_that_cannot_work_is_told_with_its_key(sigma):
+def test_value_that_cannot_work_is_reported_with_its_key(sigma):
     with pytest.raises(UserError, match=r"config\.pipeline\.border_weight: "):
         BorderWeights(sigma=sigma)

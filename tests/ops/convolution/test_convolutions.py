@@ -52,7 +52,7 @@ def line(operator, x, kernel, **options):
     return plane(operator, x[None], kernel[None], **pairs)[0]
 
 
-def drawn(*shape, seed=0, dtype=jnp.float32):
+def random_array(*shape, seed=0, dtype=jnp.float32):
     return jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
@@ -202,15 +202,15 @@ def test_lecture_examples_of_dilation(dilation, valid, same):
 @pytest.mark.parametrize("padding", [0, 2])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_both_operators_are_their_matrix(stride, padding, dilation):
-    kernel = drawn(3)
+    kernel = random_array(3)
     options = {"stride": stride, "padding": padding, "dilation": dilation}
-    x = drawn(11, seed=1)
+    x = random_array(11, seed=1)
     matrix = conv_matrix(kernel, 11, **options)
     np.testing.assert_allclose(
         line(conv, x, kernel, **options), matrix @ x, rtol=1e-5, atol=1e-5
     )
     more = max(stride, dilation) - 1
-    y = drawn(6, seed=2)
+    y = random_array(6, seed=2)
     matrix = conv_transpose_matrix(kernel, 6, output_padding=more, **options)
     np.testing.assert_allclose(
         line(conv_transpose, y, kernel, output_padding=more, **options),
@@ -224,10 +224,10 @@ def test_both_operators_are_their_matrix(stride, padding, dilation):
 @pytest.mark.parametrize("padding", [0, 1, ((0, 2), (1, 0))])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_transposed_convolution_is_the_adjoint(stride, padding, groups):
-    x = drawn(2, 9, 9, 4)
-    kernel = drawn(3, 3, 4 // groups, 6, seed=1)
+    x = random_array(2, 9, 9, 4)
+    kernel = random_array(3, 3, 4 // groups, 6, seed=1)
     options = {"stride": stride, "padding": padding, "groups": groups}
-    y = drawn(*conv(x, kernel, **options).shape, seed=2)
+    y = random_array(*conv(x, kernel, **options).shape, seed=2)
     back = conv_transpose(y, kernel, **options)
     back = jnp.pad(back, [(0, n - m) for n, m in zip(x.shape, back.shape, strict=True)])
     left = (conv(x, kernel, **options) * y).sum()
@@ -239,7 +239,7 @@ def test_transposed_convolution_is_the_adjoint(stride, padding, groups):
     "options", [{"padding": 1}, {"stride": 2, "dilation": 2, "padding": 2}]
 )
 def test_gradients_are_finite_differences(operator, options):
-    x, kernel = drawn(1, 5, 4, 2), drawn(2, 2, 2, 2, seed=1)
+    x, kernel = random_array(1, 5, 4, 2), random_array(2, 2, 2, 2, seed=1)
 
     def function(x, kernel):
         return operator(x, kernel, **options)
@@ -249,7 +249,7 @@ def test_gradients_are_finite_differences(operator, options):
 
 @pytest.mark.parametrize("operator", [conv, conv_transpose])
 def test_forward_mode_is_refused_and_not_wrong(operator):
-    x, kernel = drawn(1, 5, 5, 2), drawn(2, 2, 2, 2, seed=1)
+    x, kernel = random_array(1, 5, 5, 2), random_array(2, 2, 2, 2, seed=1)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(operator, (x, kernel), (x, kernel))
 
@@ -268,7 +268,7 @@ def test_blocks_give_the_stock_gradient(
     monkeypatch.setattr(kernel_gradients, "_CACHE", cache)
     monkeypatch.setattr(kernel_gradients, "_ROWS", 4)
     monkeypatch.setattr(kernel_gradients, "_FEW_CHANNELS", few)
-    x, kernel = drawn(batch, 23, 20, 3), drawn(3, 3, 3, 5, seed=1)
+    x, kernel = random_array(batch, 23, 20, 3), random_array(3, 3, 3, 5, seed=1)
     y, pullback = jax.vjp(lambda k: conv(x, k, **options), kernel)
     stock = Options(
         (options.get("stride", 1),) * 2,
@@ -277,7 +277,7 @@ def test_blocks_give_the_stock_gradient(
         1,
     )
     transpose = jax.linear_transpose(lambda k: stock_conv(x, k, stock), kernel)
-    cotangent = drawn(*y.shape, seed=2)
+    cotangent = random_array(*y.shape, seed=2)
     np.testing.assert_allclose(
         pullback(cotangent)[0], transpose(cotangent)[0], rtol=1e-4, atol=1e-4
     )
@@ -285,8 +285,8 @@ def test_blocks_give_the_stock_gradient(
 
 @pytest.mark.parametrize("side", [32, 80])
 def test_bfloat16_gradients_are_summed_in_float32(side):
-    x = drawn(2, side, side, 4, dtype=jnp.bfloat16)
-    kernel = drawn(3, 3, 4, 4, seed=1, dtype=jnp.bfloat16)
+    x = random_array(2, side, side, 4, dtype=jnp.bfloat16)
+    kernel = random_array(3, 3, 4, 4, seed=1, dtype=jnp.bfloat16)
 
     def gradient(x, kernel):
         def loss(kernel):
@@ -317,9 +317,9 @@ def test_a_block_has_images_of_every_device(own, images, monkeypatch):
 def test_a_sharded_batch_stays_where_it_is(side, channels, batch, cache, monkeypatch):
     monkeypatch.setattr(kernel_gradients, "_CACHE", cache)
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
-    x = drawn(batch, side, side, channels)
-    cotangent = drawn(batch, side, side, 5, seed=2)
-    kernel = drawn(3, 3, channels, 5, seed=1)
+    x = random_array(batch, side, side, channels)
+    cotangent = random_array(batch, side, side, 5, seed=2)
+    kernel = random_array(3, 3, channels, 5, seed=1)
 
     def gradients(x, kernel, cotangent):
         return jax.vjp(lambda x, k: conv(x, k, padding=1), x, kernel)[1](cotangent)
@@ -346,7 +346,7 @@ def test_a_sharded_batch_stays_where_it_is(side, channels, batch, cache, monkeyp
 
 
 def test_two_compilations_give_the_same_bits():
-    x, kernel = drawn(2, 80, 80, 8), drawn(3, 3, 8, 8, seed=1)
+    x, kernel = random_array(2, 80, 80, 8), random_array(3, 3, 8, 8, seed=1)
 
     def compiled_anew():
         def loss(x, kernel):
@@ -376,7 +376,7 @@ def test_two_compilations_give_the_same_bits():
     ],
 )
 def test_errors_of_conv_name_the_argument(options, message):
-    x, kernel = drawn(1, 8, 8, 4), drawn(3, 3, 4, 4)
+    x, kernel = random_array(1, 8, 8, 4), random_array(3, 3, 4, 4)
     with pytest.raises(ValueError, match=message):
         conv(x, kernel, **options)
 
@@ -391,7 +391,7 @@ def test_errors_of_conv_name_the_argument(options, message):
     ],
 )
 def test_errors_of_conv_transpose_name_the_argument(options, message):
-    x, kernel = drawn(1, 8, 8, 4), drawn(3, 3, 4, 4)
+    x, kernel = random_array(1, 8, 8, 4), random_array(3, 3, 4, 4)
     with pytest.raises(ValueError, match=message):
         conv_transpose(x, kernel, **options)
 
@@ -399,8 +399,8 @@ def test_errors_of_conv_transpose_name_the_argument(options, message):
 @pytest.mark.parametrize("operator", [conv, conv_transpose])
 def test_wrong_shapes_are_named(operator):
     with pytest.raises(ValueError, match="x must have 4 axes"):
-        operator(drawn(8, 8, 4), drawn(3, 3, 4, 4))
+        operator(random_array(8, 8, 4), random_array(3, 3, 4, 4))
     with pytest.raises(ValueError, match="kernel must have 4 axes"):
-        operator(drawn(1, 8, 8, 4), drawn(3, 3, 4))
+        operator(random_array(1, 8, 8, 4), random_array(3, 3, 4))
     with pytest.raises(ValueError, match=r"kernel .* reads"):
-        operator(drawn(1, 8, 8, 5), drawn(3, 3, 4, 4))
+        operator(random_array(1, 8, 8, 5), random_array(3, 3, 4, 4))

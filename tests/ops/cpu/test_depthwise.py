@@ -24,7 +24,7 @@ GEOMETRIES = [
 ]
 
 
-def drawn(*shape, seed=0, dtype=jnp.float32):
+def random_array(*shape, seed=0, dtype=jnp.float32):
     values = np.random.default_rng(seed).standard_normal(shape)
     return jnp.asarray(values, dtype)
 
@@ -37,14 +37,14 @@ def dense(kernel):
 @pytest.mark.parametrize("window", [(3, 3), (1, 5)])
 @pytest.mark.parametrize("options", GEOMETRIES)
 def test_values_and_gradients_are_those_of_the_dense_convolution(window, options):
-    x, kernel = drawn(2, 9, 12, 5), drawn(*window, 1, 5, seed=1)
+    x, kernel = random_array(2, 9, 12, 5), random_array(*window, 1, 5, seed=1)
 
     def both(kernel_of, groups):
         def apply(x, kernel):
             return conv(x, kernel_of(kernel), groups=groups, **options)
 
         y, pull = jax.vjp(apply, x, kernel)
-        return y, *pull(drawn(*y.shape, seed=2))
+        return y, *pull(random_array(*y.shape, seed=2))
 
     found = jax.jit(lambda: both(lambda k: k, 5))()
     expected = jax.jit(lambda: both(dense, 1))()
@@ -56,14 +56,14 @@ def test_values_and_gradients_are_those_of_the_dense_convolution(window, options
     "options", [{}, {"stride": 2, "padding": 1, "output_padding": 1}, {"stride": 3}]
 )
 def test_transposed_values_and_gradients_are_those_of_the_dense_one(options):
-    x, kernel = drawn(2, 5, 4, 3), drawn(3, 3, 1, 3, seed=1)
+    x, kernel = random_array(2, 5, 4, 3), random_array(3, 3, 1, 3, seed=1)
 
     def both(kernel_of, groups):
         def apply(x, kernel):
             return conv_transpose(x, kernel_of(kernel), groups=groups, **options)
 
         y, pull = jax.vjp(apply, x, kernel)
-        return y, *pull(drawn(*y.shape, seed=2))
+        return y, *pull(random_array(*y.shape, seed=2))
 
     found = jax.jit(lambda: both(lambda k: k, 3))()
     expected = jax.jit(lambda: both(dense, 1))()
@@ -72,14 +72,14 @@ def test_transposed_values_and_gradients_are_those_of_the_dense_one(options):
 
 
 def test_eager_and_vmap_are_the_same():
-    x, kernel = drawn(3, 2, 7, 6, 4), drawn(3, 3, 1, 4, seed=1)
+    x, kernel = random_array(3, 2, 7, 6, 4), random_array(3, 3, 1, 4, seed=1)
     apply = functools.partial(conv, kernel=kernel, padding=1, groups=4)
     expected = jnp.stack([apply(one) for one in x])
     np.testing.assert_allclose(jax.vmap(apply)(x), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_gradients_are_finite_differences():
-    x, kernel = drawn(1, 5, 4, 3), drawn(3, 3, 1, 3, seed=1)
+    x, kernel = random_array(1, 5, 4, 3), random_array(3, 3, 1, 3, seed=1)
     apply = functools.partial(conv, padding=1, stride=2, groups=3)
     jax.test_util.check_grads(apply, (x, kernel), order=1, modes="rev", rtol=2e-3)
 
@@ -102,15 +102,17 @@ def test_bfloat16_sums_are_float32():
 def test_one_image_in_each_part_of_a_sharded_batch_is_summed_once():
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.NamedSharding(mesh, jax.P("batch"))
-    x = jax.device_put(drawn(4, 6, 6, 3), spread)
-    kernel = jax.device_put(drawn(3, 3, 1, 3, seed=1), jax.NamedSharding(mesh, jax.P()))
+    x = jax.device_put(random_array(4, 6, 6, 3), spread)
+    kernel = jax.device_put(
+        random_array(3, 3, 1, 3, seed=1), jax.NamedSharding(mesh, jax.P())
+    )
     loss = lambda kernel, x: (conv(x, kernel, padding=1, groups=3) ** 2).sum()
     step = jax.jit(jax.grad(loss)).lower(kernel, x).compile()
     text = step.as_text()
     assert text.count(" all-reduce(") == 1
     assert " all-gather(" not in text
     np.testing.assert_allclose(
-        step(kernel, x), jax.grad(loss)(drawn(3, 3, 1, 3, seed=1), x), rtol=1e-5
+        step(kernel, x), jax.grad(loss)(random_array(3, 3, 1, 3, seed=1), x), rtol=1e-5
     )
 
 
@@ -131,8 +133,11 @@ def test_kernel_gradients_of_groups_are_the_stock_ones(
     channels, features, groups, stride
 ):
     options = Options((stride,) * 2, ((1, 1), (1, 1)), (1, 1), groups)
-    x, kernel = drawn(2, 8, 7, channels), drawn(3, 3, channels // groups, features)
-    cotangent = drawn(*stock_conv(x, kernel, options).shape, seed=2)
+    x, kernel = (
+        random_array(2, 8, 7, channels),
+        random_array(3, 3, channels // groups, features),
+    )
+    cotangent = random_array(*stock_conv(x, kernel, options).shape, seed=2)
     expected = jax.vjp(lambda k: stock_conv(x, k, options), kernel)[1](cotangent)[0]
     found = jax.jit(lambda: kernel_gradient(x, cotangent, kernel, options))()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

@@ -13,7 +13,7 @@ from segjax.ops.convolution.transposed import conv_transpose
 from segjax.ops.cpu.pointwise import is_pointwise
 
 
-def drawn(*shape: int, seed: int = 0) -> jax.Array:
+def random_array(*shape: int, seed: int = 0) -> jax.Array:
     rng = np.random.default_rng(seed)
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
@@ -22,12 +22,12 @@ def drawn(*shape: int, seed: int = 0) -> jax.Array:
 def test_values_and_gradients_are_those_of_the_stock_convolution(
     stride: tuple[int, int],
 ) -> None:
-    x, kernel = drawn(2, 7, 8, 5), drawn(1, 1, 5, 6, seed=1)
+    x, kernel = random_array(2, 7, 8, 5), random_array(1, 1, 5, 6, seed=1)
     options = Options(stride, ((0, 0), (0, 0)), (1, 1), 1)
 
     def both(apply):
         y, pull = jax.vjp(apply, x, kernel)
-        return y, *pull(drawn(*y.shape, seed=2))
+        return y, *pull(random_array(*y.shape, seed=2))
 
     found = jax.jit(lambda: both(lambda x, k: conv(x, k, stride=stride)))()
     expected = jax.jit(lambda: both(lambda x, k: stock_conv(x, k, options)))()
@@ -37,7 +37,7 @@ def test_values_and_gradients_are_those_of_the_stock_convolution(
 
 @pytest.mark.parametrize("extra", [0, 1])
 def test_the_transposed_convolution_spreads_its_pixels(extra: int) -> None:
-    x, kernel = drawn(1, 3, 4, 6), drawn(1, 1, 5, 6, seed=1)
+    x, kernel = random_array(1, 3, 4, 6), random_array(1, 1, 5, 6, seed=1)
     y = conv_transpose(x, kernel, stride=2, output_padding=extra)
     assert y.shape == (1, 5 + extra, 7 + extra, 5)
     np.testing.assert_allclose(
@@ -48,9 +48,9 @@ def test_the_transposed_convolution_spreads_its_pixels(extra: int) -> None:
 
 
 def test_padding_and_groups_are_left_to_the_stock_form() -> None:
-    kernel = drawn(1, 1, 4, 4)
+    kernel = random_array(1, 1, 4, 4)
     plain = Options((2, 2), ((0, 0), (0, 0)), (1, 1), 1)
     assert is_pointwise(kernel, plain)
     assert not is_pointwise(kernel, plain._replace(groups=2))
     assert not is_pointwise(kernel, plain._replace(pads=((0, 1), (0, 0))))
-    assert not is_pointwise(drawn(1, 3, 4, 4), plain)
+    assert not is_pointwise(random_array(1, 3, 4, 4), plain)

@@ -12,7 +12,7 @@ from segjax.ops.convolution.convolve import conv
 from segjax.ops.cpu.row_strips import strip_conv, strip_count
 
 
-def drawn(*shape: int) -> jax.Array:
+def random_array(*shape: int) -> jax.Array:
     rng = np.random.default_rng(0)
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
@@ -33,7 +33,7 @@ def test_strips_give_what_the_whole_map_gives(
     height: int,
     count: int,
 ) -> None:
-    x, kernel = drawn(2, height, 9, 3), drawn(3, 3, 3, 5)
+    x, kernel = random_array(2, height, 9, 3), random_array(3, 3, 3, 5)
     options = Options((1, 1), pads, dilation, 1)
     whole = stock_conv(x, kernel, options)
     strips = strip_conv(x, kernel, options, count)
@@ -63,7 +63,7 @@ def test_only_maps_with_short_rows_are_cut(
 
 
 def test_a_convolution_that_is_cut_keeps_its_values_and_gradients() -> None:
-    x, kernel = drawn(1, 128, 128, 32), drawn(3, 3, 32, 2)
+    x, kernel = random_array(1, 128, 128, 32), random_array(3, 3, 32, 2)
     options = Options((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
     assert strip_count(x, kernel, options) > 1
 

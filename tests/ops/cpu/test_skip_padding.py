@@ -16,7 +16,7 @@ CHANNELS = 64
 """As few as the fast form takes."""
 
 
-def drawn(*shape: int, seed: int = 0) -> jax.Array:
+def random_array(*shape: int, seed: int = 0) -> jax.Array:
     rng = np.random.default_rng(seed)
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
@@ -38,13 +38,16 @@ def test_values_and_gradients_are_those_of_the_stock_convolution(
     pads: tuple[tuple[int, int], tuple[int, int]],
     dilation: tuple[int, int],
 ) -> None:
-    x, kernel = drawn(2, 6, 8, CHANNELS), drawn(*window, CHANNELS, CHANNELS, seed=1)
+    x, kernel = (
+        random_array(2, 6, 8, CHANNELS),
+        random_array(*window, CHANNELS, CHANNELS, seed=1),
+    )
     options = Options((1, 1), pads, dilation, 1)
     assert is_sparse(x, kernel, options)
 
     def both(apply):
         y, pull = jax.vjp(apply, x, kernel)
-        return y, *pull(drawn(*y.shape, seed=2))
+        return y, *pull(random_array(*y.shape, seed=2))
 
     found = jax.jit(
         lambda: both(lambda x, k: conv(x, k, padding=pads, dilation=dilation))
@@ -55,8 +58,8 @@ def test_values_and_gradients_are_those_of_the_stock_convolution(
 
 
 def test_the_transposed_convolution_is_the_adjoint() -> None:
-    x, y = drawn(1, 6, 6, CHANNELS), drawn(1, 6, 6, CHANNELS, seed=1)
-    kernel = drawn(3, 3, CHANNELS, CHANNELS, seed=2)
+    x, y = random_array(1, 6, 6, CHANNELS), random_array(1, 6, 6, CHANNELS, seed=1)
+    kernel = random_array(3, 3, CHANNELS, CHANNELS, seed=2)
     geometry = {"padding": 4, "dilation": 4}
     there = jnp.vdot(conv(x, kernel, **geometry), y)
     back = jnp.vdot(x, conv_transpose(y, kernel, **geometry))
@@ -64,7 +67,10 @@ def test_the_transposed_convolution_is_the_adjoint() -> None:
 
 
 def test_batches_are_convolved_one_by_one() -> None:
-    x, kernel = drawn(2, 1, 6, 6, CHANNELS), drawn(3, 3, CHANNELS, CHANNELS, seed=1)
+    x, kernel = (
+        random_array(2, 1, 6, 6, CHANNELS),
+        random_array(3, 3, CHANNELS, CHANNELS, seed=1),
+    )
     alone = [conv(one, kernel, padding=5, dilation=5) for one in x]
     mapped = jax.vmap(lambda one: conv(one, kernel, padding=5, dilation=5))(x)
     np.testing.assert_allclose(mapped, jnp.stack(alone), rtol=1e-4, atol=1e-4)
@@ -74,7 +80,7 @@ def test_batches_are_convolved_one_by_one() -> None:
 def test_a_kernel_is_cropped_to_the_taps_that_see_the_map(
     stride: int, rows: int
 ) -> None:
-    x, kernel = drawn(1, 5, 7, 2), drawn(5, 3, 2, 2, seed=1)
+    x, kernel = random_array(1, 5, 7, 2), random_array(5, 3, 2, 2, seed=1)
     options = Options((stride, stride), ((8, 8), (8, 3)), (4, 8), 1)
     cropped, beside = drop_unseen_taps(x, kernel, options)
     assert cropped.shape[:2] == (rows, 1)
@@ -107,7 +113,7 @@ def test_only_sparse_convolutions_take_the_form(
 
 
 def test_half_precision_is_kept() -> None:
-    x = drawn(1, 6, 6, CHANNELS).astype(jnp.bfloat16)
-    kernel = drawn(3, 3, CHANNELS, CHANNELS, seed=1).astype(jnp.bfloat16)
+    x = random_array(1, 6, 6, CHANNELS).astype(jnp.bfloat16)
+    kernel = random_array(3, 3, CHANNELS, CHANNELS, seed=1).astype(jnp.bfloat16)
     options = Options((1, 1), ((4, 4), (4, 4)), (4, 4), 1)
     assert seen_taps_conv(x, kernel, options).dtype == jnp.bfloat16

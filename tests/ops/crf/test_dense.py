@@ -35,10 +35,10 @@ OPTIONS = {
 }
 METHODS = ["exact", "lattice", "lattice_separable", "window"]
 CAPACITY = LatticeSize(512, 4096)
-"""Room for the lattice of any grey image that is drawn here."""
+"""Room for the lattice of any grey image that is sampled here."""
 
 
-def drawn(seed: int = 0, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def random_case(seed: int = 0, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """An image of two halves with noise, and logits that know little of them."""
     generator = np.random.default_rng(seed)
     image = generator.normal(60, 20, (*SIZE, 3))
@@ -48,7 +48,7 @@ def drawn(seed: int = 0, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return image.clip(0, 255).astype(np.float32), logits.astype(np.float32)
 
 
-IMAGE, LOGITS = drawn()
+IMAGE, LOGITS = random_case()
 
 
 def picture(method: str, image: np.ndarray = IMAGE) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_without_weights_the_softmax_is_left_alone() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_jit_eager_and_a_batch_of_four_are_equal(method) -> None:
-    pairs = [drawn(seed) for seed in range(4)]
+    pairs = [random_case(seed) for seed in range(4)]
     pairs = [(picture(method, image), logits) for image, logits in pairs]
     images, logits = (jnp.stack(arrays) for arrays in zip(*pairs, strict=True))
     options = {**OPTIONS, "num_iterations": 3, "method": method, "capacity": CAPACITY}
@@ -162,7 +162,7 @@ def test_images_of_one_size_share_few_programs() -> None:
     options = {**OPTIONS, "num_iterations": 5, "method": "lattice"}
     counts, programs = set(), dense.refine._cache_size()
     for seed in range(4):
-        image, logits = drawn(seed)
+        image, logits = random_case(seed)
         image = jnp.asarray(picture("lattice", image))
         counts.add(crf_capacity(image, sigma_alpha=5.0, sigma_beta=30.0).vertices)
         found = dense_crf(image, logits, **options)
@@ -200,7 +200,7 @@ def test_a_turned_kernel_is_that_of_its_covariance() -> None:
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     transform = np.eye(3)
     transform[:2, :2] = np.diag([2.0, 0.5]) @ turn
-    image, logits = (jnp.asarray(a[: size[0], : size[1]]) for a in drawn())
+    image, logits = (jnp.asarray(a[: size[0], : size[1]]) for a in random_case())
     grey = image[..., :1]
     appearance, _ = crf_filters(
         grey, 3.0, 40.0, 1.0, method="exact", transform=jnp.asarray(transform)

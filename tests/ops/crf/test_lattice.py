@@ -35,8 +35,8 @@ def lattice_of(d: int) -> LatticeFilter:
 
 
 def values_of(channels: int = 2) -> np.ndarray:
-    drawn = np.random.default_rng(9).normal(size=(PIXELS, channels))
-    return drawn.astype(np.float32)
+    sampled = np.random.default_rng(9).normal(size=(PIXELS, channels))
+    return sampled.astype(np.float32)
 
 
 def lattice_by_definition(features: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def lattice_by_definition(features: np.ndarray, values: np.ndarray) -> np.ndarra
         elevation[:j, j - 1] = 1
         elevation[j, j - 1] = -j
         elevation[:, j - 1] *= np.sqrt(2 / 3) * (d + 1) / np.sqrt(j * (j + 1))
-    shares, sums = [], {}
+    weights, sums = [], {}
     for i in range(number):
         point = elevation @ features[i]
         origin = np.round(point / (d + 1)) * (d + 1)
@@ -68,7 +68,7 @@ def lattice_by_definition(features: np.ndarray, values: np.ndarray) -> np.ndarra
             key = tuple(corner.astype(int))
             corners.append((key, weight[k]))
             sums[key] = sums.get(key, 0) + weight[k] * values[i]
-        shares.append(corners)
+        weights.append(corners)
     for axis in range(d + 1):
         step = np.ones(d + 1, int)
         step[axis] = -d
@@ -78,7 +78,7 @@ def lattice_by_definition(features: np.ndarray, values: np.ndarray) -> np.ndarra
             blurred[key] = value + sum(0.5 * sums.get(k, 0) for k in near)
         sums = blurred
     alpha = 1 / (1 + 2.0**-d)
-    return np.stack([sum(alpha * w * sums[k] for k, w in c) for c in shares])
+    return np.stack([sum(alpha * w * sums[k] for k, w in c) for c in weights])
 
 
 @DIMENSIONS
@@ -162,7 +162,7 @@ def test_gradient_to_values_is_the_transpose() -> None:
 
 
 @pytest.mark.parametrize("same", [False, True])
-def test_factors_of_pixels_go_into_the_shares(same: bool) -> None:
+def test_factors_of_pixels_go_into_the_weights(same: bool) -> None:
     x, lattice = jnp.asarray(values_of()), lattice_of(3)
     rng = np.random.default_rng(9)
     before, after = jnp.asarray(rng.uniform(0.5, 2, (2, len(x), 1)), jnp.float32)

@@ -1,4 +1,4 @@
-"""The lattice as it is built: shares, tables of vertices, and the room that it is given."""
+"""The lattice as it is built: weights, tables of vertices, and the room that it is given."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def values_of() -> np.ndarray:
 
 
 @DIMENSIONS
-def test_shares_of_a_pixel_are_barycentric(d) -> None:
+def test_weights_of_a_pixel_are_barycentric(d) -> None:
     weights = np.asarray(lattice_of(d).weights)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
     assert weights.min() >= -1e-6
@@ -59,8 +59,8 @@ def test_bitmap_and_sorting_number_vertices_alike() -> None:
 @pytest.mark.parametrize("by", [1, 2, 3, 7, 100, 12_345, 2**20, 3 * 10**8])
 def test_division_of_keys_is_exact(by: int) -> None:
     most = 2**31 // 3  # Of two vertices each, in one dimension.
-    drawn = np.random.default_rng(by).integers(0, most, 10_000)
-    x = np.concatenate([drawn, range(100), most - np.arange(100)]).astype(np.int32)
+    sampled = np.random.default_rng(by).integers(0, most, 10_000)
+    x = np.concatenate([sampled, range(100), most - np.arange(100)]).astype(np.int32)
     quotient, rest = jax.jit(vertex_keys._divmod)(x, jnp.int32(by))
     np.testing.assert_array_equal(quotient, x // by)
     np.testing.assert_array_equal(rest, x % by)
@@ -105,8 +105,8 @@ def test_too_little_room_under_jit_is_nan_and_enough_is_not() -> None:
 
 @pytest.mark.parametrize("far", [3e9, 3e38])
 def test_features_too_far_out_for_whole_numbers_are_never_silent(far: float) -> None:
-    drawn = np.random.default_rng(0).uniform(-1, 1, (20, 2)) * far
-    features = jnp.asarray(drawn, jnp.float32)
+    sampled = np.random.default_rng(0).uniform(-1, 1, (20, 2)) * far
+    features = jnp.asarray(sampled, jnp.float32)
     with pytest.raises(CapacityError, match="cells; allowed are"):
         permutohedral_lattice(features)
 

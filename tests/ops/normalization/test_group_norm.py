@@ -11,14 +11,14 @@ import pytest
 from segjax.ops.normalization.channels import group_norm
 
 
-def drawn():
+def random_case():
     rng = np.random.default_rng(0)
     x = rng.normal(3.0, 2.0, (2, 5, 4, 6)).astype(np.float32)
     return x, *rng.normal(1, 0.3, (2, 6)).astype(np.float32)
 
 
 def test_it_is_that_of_flax_and_so_is_its_gradient():
-    x, scale, bias = drawn()
+    x, scale, bias = random_case()
     weight = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
     module = nn.GroupNorm(num_groups=3, epsilon=1e-5)
     params = {"params": {"scale": scale, "bias": bias}}
@@ -34,7 +34,7 @@ def test_it_is_that_of_flax_and_so_is_its_gradient():
 
 
 def test_images_of_a_batch_do_not_see_each_other():
-    x, scale, bias = drawn()
+    x, scale, bias = random_case()
     both = group_norm(jnp.asarray(x), scale, bias, groups=2)
     alone = group_norm(jnp.asarray(x[1:]), scale, bias, groups=2)
     np.testing.assert_allclose(both[1:], alone, rtol=1e-5, atol=1e-6)
@@ -42,7 +42,7 @@ def test_images_of_a_batch_do_not_see_each_other():
 
 @pytest.mark.parametrize("groups", [0, 4])
 def test_groups_that_do_not_divide_the_channels_are_refused(groups):
-    x, scale, bias = drawn()
+    x, scale, bias = random_case()
     sentence = f"groups is {groups} for 6 channels; allowed is a divisor of them"
     with pytest.raises(ValueError, match=re.escape(sentence)):
         group_norm(jnp.asarray(x), scale, bias, groups=groups)

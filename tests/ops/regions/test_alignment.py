@@ -18,7 +18,7 @@ EXAMPLES = np.array([[[1, 1, 3, 4], [2, 1, 8, 9]]], np.float32)
 """Two boxes of the worked example, section 18.13 of the facts, (y0, x0, y1, x1)."""
 
 
-def drawn(seed=0, regions=9):
+def random_case(seed=0, regions=9):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(2, 7, 9, 2)).astype(np.float32)
     ends = rng.uniform(-0.3, 1.3, (2, regions, 2, 2)) * [14, 18]
@@ -106,8 +106,8 @@ BY_HAND = {
 
 @pytest.fixture(scope="module", name="results", params=METHODS)
 def fixture_results(request):
-    """Name, value and gradient along a drawn cotangent, compiled once for all tests."""
-    features, boxes = drawn()
+    """Name, value and gradient along a random cotangent, compiled once for all tests."""
+    features, boxes = random_case()
     method = partial(METHODS[request.param], size=SIZE, scale=SCALE)
     cotangent = np.random.default_rng(5).normal(size=(2, 9, *SIZE, 2))
 
@@ -122,7 +122,7 @@ def fixture_results(request):
 
 def test_bins_are_those_of_the_definition(results):
     name, _, value, _, _ = results
-    expected = BY_HAND[name](*drawn(), SIZE, SCALE)
+    expected = BY_HAND[name](*random_case(), SIZE, SCALE)
     np.testing.assert_allclose(value, expected, atol=2e-5)
     assert np.abs(expected).max() > 0.5
 
@@ -130,7 +130,7 @@ def test_bins_are_those_of_the_definition(results):
 def test_the_gradient_is_the_transpose_of_the_definition(results):
     """Bins are linear in the map, or pick one cell: the change is the gradient's."""
     name, cotangent, _, gradient, by_boxes = results
-    features, boxes = drawn()
+    features, boxes = random_case()
     step = 1e-4 * np.random.default_rng(6).normal(size=features.shape)
     high, low = (
         BY_HAND[name](features.astype(float) + s, boxes, SIZE, SCALE)
@@ -143,7 +143,7 @@ def test_the_gradient_is_the_transpose_of_the_definition(results):
 
 @pytest.mark.parametrize("name", ["aligned, adaptive", "pooled"])
 def test_eager_jitted_and_mapped_are_one(name):
-    features, boxes = drawn(1)
+    features, boxes = random_case(1)
     method = partial(METHODS[name], size=SIZE, scale=SCALE)
     expected = jax.jit(method)(features, boxes)
     eager = method(jnp.asarray(features), jnp.asarray(boxes))
@@ -173,7 +173,7 @@ def test_bins_of_the_worked_example(method, scale, box, expected):
 
 
 def test_more_regions_than_one_chunk_are_each_their_own():
-    features, _ = drawn()
+    features, _ = random_case()
     rng = np.random.default_rng(2)
     boxes = rng.uniform(0, 12, (2, 67, 4)).astype(np.float32)
     boxes[..., 2:] = boxes[..., :2] + 1 + boxes[..., 2:] / 2
@@ -186,7 +186,7 @@ def test_more_regions_than_one_chunk_are_each_their_own():
 
 
 def test_no_region_at_all_is_an_empty_answer_with_a_gradient_of_zero():
-    features, boxes = drawn()
+    features, boxes = random_case()
     for method in (roi_align, roi_pool):
         of = partial(method, boxes=boxes[:, :0], size=SIZE, scale=SCALE)
         value, gradient = jax.jit(jax.value_and_grad(lambda x, f=of: f(x).sum()))(

@@ -19,7 +19,7 @@ from segjax.ops.regions.boxes import (
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
-def drawn(count, seed=0, high=60, wide=80):
+def random_boxes(count, seed=0, high=60, wide=80):
     rng = np.random.default_rng(seed)
     ends = rng.uniform(size=(count, 2, 2)) * [high, wide]
     return np.concatenate([ends.min(1), ends.max(1)], 1).astype(np.float32)
@@ -35,7 +35,7 @@ def counted_iou(a, b):
 
 
 def test_overlap_is_that_of_counted_pixels_under_jit_and_vmap():
-    boxes, others = np.round(drawn(24)), np.round(drawn(10, seed=1))
+    boxes, others = np.round(random_boxes(24)), np.round(random_boxes(10, seed=1))
     expected = [[counted_iou(a, b) for b in others] for a in boxes]
     found = jax.jit(pairwise_iou)(boxes, others)
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -56,7 +56,7 @@ def test_overlap_of_the_worked_examples(other, expected):
     assert float(found[0, 0]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_share_in_a_crowd_is_of_the_box_itself():
+def test_the_fraction_in_a_crowd_is_of_the_box_itself():
     boxes = jnp.array([[0.0, 0, 10, 10], [5, 5, 5, 9], [0, 0, 40, 40]])
     crowd = jnp.array([[5.0, 0.0, 40.0, 40.0]])
     found = pairwise_intersection_over(boxes, crowd)[:, 0]
@@ -86,7 +86,7 @@ def test_deltas_of_the_worked_example():
 
 
 def test_decoding_undoes_encoding():
-    boxes, anchors = drawn(50), drawn(50, seed=1)
+    boxes, anchors = random_boxes(50), random_boxes(50, seed=1)
     boxes[:, 2:] += 1
     anchors[:, 2:] += 1
 
@@ -107,7 +107,7 @@ def test_a_wild_answer_grows_a_box_62_times_at_most():
 
 
 def test_anchors_are_shared_by_all_images():
-    deltas, anchors = drawn(6).reshape(2, 3, 4) / 100, drawn(3, seed=1)
+    deltas, anchors = random_boxes(6).reshape(2, 3, 4) / 100, random_boxes(3, seed=1)
     found = decode(deltas, anchors)
     for one, image in zip(found, deltas, strict=True):
         np.testing.assert_allclose(one, decode(image, anchors), rtol=1e-6)

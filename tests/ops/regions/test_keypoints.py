@@ -26,12 +26,12 @@ BOXES = np.array(
 )
 
 
-def drawn(*shape: int) -> np.ndarray:
+def random_array(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def test_places_found_on_the_device_are_those_found_on_the_host() -> None:
-    heatmaps = drawn(len(BOXES), 14, 14, 5)
+    heatmaps = random_array(len(BOXES), 14, 14, 5)
     found = np.asarray(jax.jit(locate_keypoints)(heatmaps, BOXES))
     points, scores = decode_keypoints(heatmaps, BOXES)
     np.testing.assert_allclose(found[..., :2], points, atol=1e-4)

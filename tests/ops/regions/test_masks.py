@@ -81,7 +81,7 @@ def test_a_crop_of_a_crop_is_the_crop_of_the_image():
     assert ((found >= 0.5) == (expected >= 0.5)).mean() > 0.95
 
 
-def test_the_gradient_goes_to_the_mask_as_its_shares_do():
+def test_the_gradient_is_linear_in_the_mask():
     rng = np.random.default_rng(0)
     masks = rng.random((2, 5, 5)).astype(np.float32)
     boxes = np.array([[0, 0, 5, 4], [1, 1, 6, 7]], np.float32)
@@ -154,8 +154,8 @@ def test_no_keypoint_lies_in_a_box_of_no_area():
 def test_keypoints_come_back_to_a_cell_of_where_they_were():
     rng = np.random.default_rng(0)
     boxes = np.array([[10, 20, 75, 60], [0, 0, 30, 112]], np.float32)
-    share = rng.uniform(0.1, 0.9, (2, 5, 2))
-    points = boxes[:, None, :2] + share * (boxes[:, 2:] - boxes[:, :2])[:, None]
+    fraction = rng.uniform(0.1, 0.9, (2, 5, 2))
+    points = boxes[:, None, :2] + fraction * (boxes[:, 2:] - boxes[:, :2])[:, None]
     points = np.concatenate([points, np.ones((2, 5, 1))], -1).astype(np.float32)
     cells, valid = jax.jit(partial(encode_keypoints, size=28))(points, boxes)
     assert valid.all()

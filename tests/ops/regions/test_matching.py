@@ -1,4 +1,4 @@
-"""Which boxes answer for which objects, and which are drawn."""
+"""Which boxes answer for which objects, and which are sampled."""
 
 from functools import partial
 
@@ -59,16 +59,20 @@ def test_eager_jitted_and_mapped_are_one():
     iou = jnp.asarray(rng.random((2, 3, 20)), jnp.float32)
     priorities = jnp.asarray(rng.random((2, 20)), jnp.float32)
 
-    def draw(iou, priorities):
+    def matched_and_sampled(iou, priorities):
         matched = match(iou, **RULES, low_quality=True, valid=ALL)
         return matched, sample(matched, priorities, num=8, positive_fraction=0.25)
 
-    mapped = jax.jit(jax.vmap(draw))(iou, priorities)
+    mapped = jax.jit(jax.vmap(matched_and_sampled))(iou, priorities)
     for i in range(2):
-        jitted = jax.jit(draw)(iou[i], priorities[i])
+        jitted = jax.jit(matched_and_sampled)(iou[i], priorities[i])
         one = jax.tree.map(lambda x, i=i: x[i], mapped)
         jax.tree.map(np.testing.assert_array_equal, one, jitted)
-    jax.tree.map(np.testing.assert_array_equal, draw(iou[1], priorities[1]), jitted)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        matched_and_sampled(iou[1], priorities[1]),
+        jitted,
+    )
 
 
 def test_background_in_a_crowd_is_left_out():
@@ -78,16 +82,16 @@ def test_background_in_a_crowd_is_left_out():
     assert found.tolist() == [0, -2, -1, -2, -1]
 
 
-draw = jax.jit(sample, static_argnames=("num", "positive_fraction"))
+sample_jit = jax.jit(sample, static_argnames=("num", "positive_fraction"))
 
 
-def drawn(positives, negatives, others=5, num=16, fraction=0.25, seed=0):
-    """Slots of a drawn order of boxes, as (positive positions, negative ones)."""
+def random_sample(positives, negatives, others=5, num=16, fraction=0.25, seed=0):
+    """Slots of a random order of boxes, as (positive positions, negative ones)."""
     rng = np.random.default_rng(seed)
     matched = np.repeat([4, -1, -2], [positives, negatives, others])
     matched = rng.permutation(matched).astype(np.int32)
     priorities = rng.permutation(len(matched)).astype(np.float32)
-    found = draw(matched, priorities, num=num, positive_fraction=fraction)
+    found = sample_jit(matched, priorities, num=num, positive_fraction=fraction)
     return matched, priorities, jax.tree.map(np.asarray, found)
 
 
@@ -104,7 +108,7 @@ def drawn(positives, negatives, others=5, num=16, fraction=0.25, seed=0):
 def test_missing_positives_are_made_up_for_by_background(
     positives, negatives, expected
 ):
-    matched, priorities, found = drawn(positives, negatives)
+    matched, priorities, found = random_sample(positives, negatives)
     assert found.index.shape == (16,)
     first, second = expected
     np.testing.assert_array_equal(found.positive, np.arange(16) < first)
@@ -121,12 +125,12 @@ def test_missing_positives_are_made_up_for_by_background(
 
 def test_positives_never_leave_the_first_slots():
     for positives in (0, 3, 4, 9):
-        _, _, found = drawn(positives, 3)
+        _, _, found = random_sample(positives, 3)
         assert not found.positive[4:].any()
 
 
 def test_weights_name_the_same_boxes():
-    matched, priorities, found = drawn(9, 40)
+    matched, priorities, found = random_sample(9, 40)
     arguments = {"num": 16, "positive_fraction": 0.25}
     weights = np.asarray(sample_weights(matched, priorities, **arguments))
     np.testing.assert_array_equal(np.flatnonzero(weights), np.sort(found.index))
@@ -136,7 +140,7 @@ def test_weights_name_the_same_boxes():
 
 
 def test_more_slots_than_boxes_stay_empty():
-    matched, _, found = drawn(2, 3, others=1, num=16, fraction=0.5)
+    matched, _, found = random_sample(2, 3, others=1, num=16, fraction=0.5)
     assert found.valid.sum() == 5
     assert not found.index[5:].any()
     assert set(found.index[:5]) == set(np.flatnonzero(matched > -2))
@@ -150,8 +154,8 @@ def test_every_box_of_a_kind_is_as_likely():
         priorities = jax.random.uniform(key, matched.shape)
         return sample_weights(matched, priorities, num=6, positive_fraction=1 / 3)
 
-    share = np.asarray(jax.jit(jax.vmap(once))(keys).mean(0))
-    np.testing.assert_allclose(share, 0.5, atol=0.05)
+    fraction = np.asarray(jax.jit(jax.vmap(once))(keys).mean(0))
+    np.testing.assert_allclose(fraction, 0.5, atol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Region operators beside torchvision's, live, on drawn boxes."""
+"""Region operators beside torchvision's, live, on random boxes."""
 
 import functools
 
@@ -30,8 +30,8 @@ def fixture_ops(torchvision):
     return torchvision.ops
 
 
-def drawn_boxes(rng, count, high, wide, beyond=0.0):
-    """Boxes of all sizes; some reach out of the image by a share of it."""
+def random_boxes(rng, count, high, wide, beyond=0.0):
+    """Boxes of all sizes; some reach out of the image by a fraction of it."""
     ends = rng.uniform(-beyond, 1 + beyond, (count, 2, 2)) * [high, wide]
     return np.concatenate([ends.min(1), ends.max(1)], 1).astype(np.float32)
 
@@ -48,7 +48,7 @@ def test_overlaps_deltas_and_clipping_are_those_of_torchvision(ops):
     from torchvision.models.detection._utils import BoxCoder
 
     rng = np.random.default_rng(0)
-    boxes, anchors = drawn_boxes(rng, 60, 90, 70, 0.2), drawn_boxes(rng, 60, 90, 70)
+    boxes, anchors = random_boxes(rng, 60, 90, 70, 0.2), random_boxes(rng, 60, 90, 70)
     found = jax.jit(pairwise_iou)(boxes, anchors)
     expected = ops.box_iou(theirs(boxes), theirs(anchors))
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -116,7 +116,7 @@ def test_suppression_keeps_the_boxes_that_torchvision_keeps(ops, threshold):
 def test_aligned_regions_are_those_of_torchvision(ops, aligned, sampling_ratio):
     rng = np.random.default_rng(sampling_ratio)
     features = rng.normal(size=(2, 13, 17, 3)).astype(np.float32)
-    boxes = np.stack([drawn_boxes(rng, 30, 52, 68, 0.5) for _ in range(2)])
+    boxes = np.stack([random_boxes(rng, 30, 52, 68, 0.5) for _ in range(2)])
     boxes[0, :3] = [[0, 0, 0, 0], [-4, -4, -4, 72], [51.9, 67.9, 52, 68]]
     ours = functools.partial(
         roi_align,
@@ -147,7 +147,7 @@ def test_aligned_regions_are_those_of_torchvision(ops, aligned, sampling_ratio):
 def test_pooled_regions_are_those_of_torchvision(ops):
     rng = np.random.default_rng(0)
     features = rng.integers(-3, 4, size=(2, 13, 17, 3)).astype(np.float32)
-    boxes = np.stack([drawn_boxes(rng, 80, 52, 68, 0.5) for _ in range(2)])
+    boxes = np.stack([random_boxes(rng, 80, 52, 68, 0.5) for _ in range(2)])
     boxes[0, :2] = [[0, 0, 0, 0], [2, 6, 10, 14]]
     reference = to_torch(np.moveaxis(features, -1, 1)).requires_grad_()
     expected = ops.roi_pool(reference, [theirs(b) for b in boxes], (3, 5), 0.25)
@@ -172,7 +172,7 @@ def test_regions_of_a_pyramid_are_those_of_torchvision(ops):
     strides = (4, 8, 16, 32)
     maps = [rng.normal(size=(2, 512 // s, 640 // s, 2)) for s in strides]
     maps = [x.astype(np.float32) for x in maps]
-    boxes = np.stack([drawn_boxes(rng, 40, 512, 640) for _ in range(2)])
+    boxes = np.stack([random_boxes(rng, 40, 512, 640) for _ in range(2)])
     boxes[0, 0] = [0, 0, 112, 112]
     boxes[1, 0] = [10, 20, 458, 468]
     pooler = ops.MultiScaleRoIAlign(["0", "1", "2", "3"], 7, 2)
@@ -189,7 +189,7 @@ def test_regions_of_a_pyramid_are_those_of_torchvision(ops):
 def test_targets_of_masks_are_those_of_torchvision(ops, aligned):
     rng = np.random.default_rng(0)
     masks = (rng.random((40, 60, 80)) < 0.5).astype(np.float32)
-    boxes = drawn_boxes(rng, 40, 60, 80, 0.3)
+    boxes = random_boxes(rng, 40, 60, 80, 0.3)
     expected = ops.roi_align(
         to_torch(masks)[:, None], list(theirs(boxes)[:, None]), 28, 1.0, -1, aligned
     )
@@ -202,7 +202,7 @@ def test_pasted_masks_are_those_of_torchvision(torchvision):
 
     rng = np.random.default_rng(0)
     masks = rng.random((40, 28, 28)).astype(np.float32)
-    boxes = drawn_boxes(rng, 40, 100, 130, 0.1)
+    boxes = random_boxes(rng, 40, 100, 130, 0.1)
     expected = paste_masks_in_image(to_torch(masks)[:, None], theirs(boxes), (100, 130))
     found = paste_masks(masks, boxes, (100, 130), threshold=None)
     np.testing.assert_allclose(found, expected[:, 0], atol=1e-5)
@@ -214,7 +214,7 @@ def test_keypoints_are_those_of_torchvision(torchvision):
     from torchvision.models.detection import roi_heads
 
     rng = np.random.default_rng(0)
-    boxes = drawn_boxes(rng, 30, 100, 130)
+    boxes = random_boxes(rng, 30, 100, 130)
     points = rng.uniform(0, 1, (30, 17, 3)) * [100, 130, 3]
     points = points.astype(np.float32)
     points[..., 2] = np.floor(points[..., 2])

@@ -18,7 +18,7 @@ from segjax.ops.regions.suppression import (
 COUNT = 150
 
 
-def drawn(seed=0, count=COUNT):
+def random_case(seed=0, count=COUNT):
     """Boxes at whole pixels, so that overlaps tie with thresholds, and scores too."""
     rng = np.random.default_rng(seed)
     start, sides = rng.integers(0, 40, (count, 2)), rng.integers(0, 25, (count, 2))
@@ -56,7 +56,7 @@ by_class = jax.jit(class_nms, static_argnames="iou_threshold")
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5])
 def test_the_boxes_of_the_greedy_list_are_kept(threshold):
-    boxes, scores, classes, valid = drawn()
+    boxes, scores, classes, valid = random_case()
     found = plain(boxes, scores, iou_threshold=threshold, valid=valid)
     expected = greedy(boxes, scores, 0 * classes, threshold, valid)
     np.testing.assert_array_equal(found, expected)
@@ -68,7 +68,7 @@ def test_the_boxes_of_the_greedy_list_are_kept(threshold):
 
 def test_eager_jitted_and_mapped_are_one():
     boxes, scores, classes, valid = (
-        np.stack(x) for x in zip(drawn(1), drawn(2), strict=True)
+        np.stack(x) for x in zip(random_case(1), random_case(2), strict=True)
     )
     one = partial(class_nms, iou_threshold=0.4)
     mapped = jax.jit(jax.vmap(lambda b, s, c, v: one(b, s, c, valid=v)))
@@ -83,7 +83,7 @@ def test_eager_jitted_and_mapped_are_one():
 
 @pytest.mark.parametrize("block", [1, 32, 150, 512])
 def test_the_form_of_accelerators_keeps_the_same(block):
-    boxes, scores, classes, valid = drawn(3)
+    boxes, scores, classes, valid = random_case(3)
     order = np.argsort(-scores, kind="stable")
     arguments = [jnp.asarray(x[order]) for x in (boxes, classes, valid)]
     rows = jax.jit(partial(_keep_by_rows, threshold=_below(0.3)))
@@ -127,7 +127,7 @@ def test_memory_grows_with_the_number_of_boxes_alone():
 
 
 def test_there_is_no_gradient():
-    boxes, scores, _, _ = drawn(count=20)
+    boxes, scores, _, _ = random_case(count=20)
 
     def kept_scores(boxes, scores):
         return jnp.where(nms(boxes, scores, iou_threshold=0.3), scores, 0).sum()

@@ -49,7 +49,7 @@ def operator(case):
     return partial(functions[name], **options)
 
 
-def drawn(shape, seed=0):
+def random_array(shape, seed=0):
     values = np.random.default_rng(seed).normal(size=shape)
     return jnp.asarray(values, jnp.float32)
 
@@ -96,10 +96,10 @@ def test_gradient_is_the_transpose_of_the_matrix(name):
     shape = (1, 4, 5, 1)
     basis = jnp.eye(20).reshape(20, *shape)
     matrix = np.array(jax.jit(jax.vmap(function))(basis)).reshape(20, -1).T
-    x = drawn(shape)
+    x = random_array(shape)
     value, pullback = jax.vjp(function, x)
     np.testing.assert_allclose(matrix @ x.ravel(), value.ravel(), atol=1e-5)
-    g = drawn(value.shape, seed=1)
+    g = random_array(value.shape, seed=1)
     (gradient,) = pullback(g)
     np.testing.assert_allclose(matrix.T @ g.ravel(), gradient.ravel(), atol=2e-5)
     np.testing.assert_allclose(
@@ -111,7 +111,7 @@ def test_gradient_is_the_transpose_of_the_matrix(name):
 @pytest.mark.parametrize("name", LINEAR)
 def test_eager_jit_and_vmap_agree(name):
     function = LINEAR[name]
-    x = drawn((2, 1, 4, 5, 3))
+    x = random_array((2, 1, 4, 5, 3))
     eager = jnp.stack([function(part) for part in x])
     np.testing.assert_allclose(jax.jit(function)(x[0]), eager[0], atol=1e-6)
     np.testing.assert_allclose(jax.jit(jax.vmap(function))(x), eager, atol=1e-6)
@@ -171,7 +171,7 @@ def test_row_of_the_examples_is_interpolated(size, corners, expected):
 
 @pytest.mark.parametrize("function", [resize_bilinear, resize_nearest])
 def test_dtype_is_kept_and_rounded_once(function, half):
-    x = drawn((1, 5, 6, 2)).astype(half)
+    x = random_array((1, 5, 6, 2)).astype(half)
     resize = jax.jit(partial(function, size=(8, 4)))
     result = resize(x)
     assert result.dtype == half
@@ -180,7 +180,7 @@ def test_dtype_is_kept_and_rounded_once(function, half):
 
 
 def test_gradient_can_be_differentiated_again():
-    x = drawn((1, 3, 4, 1))
+    x = random_array((1, 3, 4, 1))
 
     def energy(x):
         return (resize_bilinear(x, size=(5, 6)) ** 3).sum()
@@ -238,7 +238,7 @@ def test_transposed_convolution_with_the_kernel_is_that_of_the_examples():
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
 def test_kernel_interpolates_as_bilinear_does_inside(factor):
-    x = drawn((1, 6, 5, 1))
+    x = random_array((1, 6, 5, 1))
     taps = 2 * factor - factor % 2
     padding = (taps - factor) // 2
     by_kernel = plane(transposed(x, bilinear_profile(taps), factor, padding))

@@ -42,7 +42,7 @@ def find(image):
     }
 
 
-def drawn(offset=0):
+def rendered(offset=0):
     image = np.zeros((24, 30), np.uint8)
     image[4:10, 5 + offset : 13 + offset] = 100
     image[14:20, 8:12] = 200
@@ -52,9 +52,9 @@ def drawn(offset=0):
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "in").mkdir()
-    Image.fromarray(drawn()).save(tmp_path / "in/a.png")
+    Image.fromarray(rendered()).save(tmp_path / "in/a.png")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in/b.png")
-    tifffile.imwrite(tmp_path / "in/c.tif", np.stack([drawn(), drawn(3)]))
+    tifffile.imwrite(tmp_path / "in/c.tif", np.stack([rendered(), rendered(3)]))
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def test_files_named_by_numbers_keep_them(folder, names, image_id):
 
 
 def test_label_images_results_and_pictures_are_written(folder):
-    told = []
+    calls = []
     files = predict_instance_files(
         find,
         folder / "in",
@@ -83,13 +83,13 @@ def test_label_images_results_and_pictures_are_written(folder):
         label_spec=SPEC,
         instances=OBJECTS,
         overlay=True,
-        progress=lambda *x: told.append(x),
+        progress=lambda *x: calls.append(x),
     )
     assert [f.name for f in files] == ["a.png", "b.png", "c.tif", "results.json"]
-    assert told[-1] == (4, 4, "c.tif")
+    assert calls[-1] == (4, 4, "c.tif")
     label = np.asarray(Image.open(folder / "out/a.png"))
     np.testing.assert_array_equal(
-        label, np.select([drawn() == 200, drawn() == 100], [1, 2])
+        label, np.select([rendered() == 200, rendered() == 100], [1, 2])
     )
     assert not np.asarray(Image.open(folder / "out/b.png")).any()
     pages = tifffile.imread(folder / "out/c.tif")
@@ -118,16 +118,16 @@ def test_label_images_results_and_pictures_are_written(folder):
     rle = from_string(
         first["segmentation"]["counts"], tuple(first["segmentation"]["size"])
     )
-    np.testing.assert_array_equal(decode(rle), drawn() == 100)
+    np.testing.assert_array_equal(decode(rle), rendered() == 100)
 
 
 @pytest.mark.parametrize("overlay", [False, True])
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 1), (3, 2), (3, 4)])
-def test_a_stack_that_grows_or_shrinks_meanwhile_is_told(
+def test_a_stack_that_grows_or_shrinks_meanwhile_is_reported(
     folder, before, after, overlay
 ):
     def write(pages):
-        stack = np.stack([drawn()] * pages)
+        stack = np.stack([rendered()] * pages)
         tifffile.imwrite(folder / "in/c.tif", stack, photometric="minisblack")
 
     def meanwhile(image):
@@ -136,17 +136,17 @@ def test_a_stack_that_grows_or_shrinks_meanwhile_is_told(
         return find(image)
 
     write(before)
-    told = rf"c\.tif had {before} pages at first and has another number now"
+    sentence = rf"c\.tif had {before} pages at first and has another number now"
     arguments = (meanwhile, folder / "in", folder / "out")
     options = {"label_spec": SPEC, "overlay": overlay}
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=sentence):
         predict_instance_files(*arguments, **options)
     assert not (folder / "out/c.tif").exists()
     assert not (folder / "out/results.json").exists()
 
 
 def test_results_are_measured_as_what_was_found():
-    found = find(drawn()[..., None])
+    found = find(rendered()[..., None])
     rows = coco_results(found, image_id=5, category_ids=(3, 44))
     class_of = OBJECTS.class_of
     again = {
@@ -162,9 +162,9 @@ def test_results_are_measured_as_what_was_found():
 def test_inputs_are_shown_upright_in_the_channels_of_the_network(folder, caplog):
     exif, seen = Image.Exif(), []
     exif[0x0112] = 6
-    turned = np.rot90(drawn())
+    turned = np.rot90(rendered())
     Image.fromarray(turned).save(folder / "in/d.jpg", exif=exif, quality=100)
-    Image.fromarray(np.stack([drawn()] * 3, -1)).save(folder / "in/e.bmp")
+    Image.fromarray(np.stack([rendered()] * 3, -1)).save(folder / "in/e.bmp")
     (folder / "in/notes.txt").write_text("x")
 
     def watched(image):
@@ -209,7 +209,7 @@ def test_the_photograph_behind_a_link_is_kept(folder, output):
 
 
 @pytest.mark.parametrize("name", ["a.png", "c_2_overlay.png", "results.json"])
-def test_files_of_the_user_are_kept_and_replaced_where_that_is_said(folder, name):
+def test_files_of_the_user_are_kept_and_replaced_where_that_is_asked_for(folder, name):
     (folder / "out").mkdir()
     (folder / "out" / name).write_bytes(b"mine")
     arguments = (find, folder / "in", folder / "out")
@@ -264,7 +264,7 @@ def test_a_finder_takes_images_whole_or_in_tiles():
 
 
 @pytest.mark.parametrize(
-    ("change", "output", "said"),
+    ("change", "output", "sentence"),
     [
         (lambda f: None, "in", "is the folder of the input"),
         (
@@ -276,10 +276,10 @@ def test_a_finder_takes_images_whole_or_in_tiles():
         (lambda f: (f / "out").write_text(""), "out", "out is a file"),
     ],
 )
-def test_what_cannot_be_written_is_told_before_anything_is(
-    folder, change, output, said
+def test_what_cannot_be_written_is_reported_before_anything_is(
+    folder, change, output, sentence
 ):
     change(folder)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=sentence):
         predict_instance_files(find, folder / "in", folder / output, label_spec=SPEC)
     assert not list(folder.glob("out/*.png"))

@@ -42,8 +42,8 @@ def smoke_of(**changes):
 
 
 def state_and_step(task, dataset, devices):
-    draw = lambda: task.init_state(dataset.channels)
-    state = devices.put_replicated(jax.device_get(jax.jit(draw)()))
+    initialize = lambda: task.init_state(dataset.channels)
+    state = devices.put_replicated(jax.device_get(jax.jit(initialize)()))
     return state, loop.compile_step(task, dataset, devices, state)
 
 
@@ -80,23 +80,23 @@ def test_one_program_for_each_bucket_and_the_same_losses_on_four_devices(cache_d
     task = make_task(smoke_of())
     dataset = task.open_dataset(cache_dir, None)
     with task.batches(dataset, 0) as batches:
-        drawn = [next(batches) for _ in range(2)]
-    wide = dict(drawn[0])
+        first = [next(batches) for _ in range(2)]
+    wide = dict(first[0])
     wide["image"] = np.pad(wide["image"], ((0, 0), (0, 0), (0, 32), (0, 0)))
     losses = []
     for count in (1, 4):
         devices = Devices(jax.devices()[:count])
         state, step = state_and_step(task, dataset, devices)
         found = []
-        for batch in drawn:
+        for batch in first:
             state, metrics = step(state, devices.put_batch(batch))
             found.append([float(metrics[name]) for name in sorted(PARTS)])
         assert len(step.by_size) == 1
         losses.append(found)
-    # Measured: 3.3e-7, and 1.2e-6 where the last bit of each parameter was drawn anew
+    # Measured: 3.3e-7, and 1.2e-6 where the last bit of each parameter was sampled anew
     # ten times: at these steps no proposal lies near a threshold.
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
-    for batch in (wide, drawn[1], wide):
+    for batch in (wide, first[1], wide):
         state, metrics = step(state, devices.put_batch(batch))
     assert np.isfinite(float(metrics["loss"]))
     assert len(step.by_size) == 2
@@ -105,7 +105,7 @@ def test_one_program_for_each_bucket_and_the_same_losses_on_four_devices(cache_d
 # From the network to the record
 
 
-def test_what_was_found_is_told_in_pixels_of_the_record():
+def test_detections_are_in_pixels_of_the_record():
     outputs = {
         "boxes": np.array([[4, 2, 20, 10], [0, 0, 0, 0]], np.float32),
         "scores": np.array([0.9, 0], np.float32),
@@ -201,7 +201,7 @@ def test_the_task_is_semantic_unless_the_config_says_otherwise(smoke):
         ),
     ],
 )
-def test_mistakes_in_the_config_are_told_before_any_data_is_read(changes, sentence):
+def test_mistakes_in_the_config_are_reported_before_any_data_is_read(changes, sentence):
     with pytest.raises(UserError) as caught:
         make_task(smoke_of(**changes))
     assert str(caught.value).startswith(sentence)
@@ -233,14 +233,16 @@ def test_mistakes_in_the_config_are_told_before_any_data_is_read(changes, senten
         ),
     ],
 )
-def test_networks_and_data_that_do_not_fit_are_told(changes, sentence, cache_dir):
+def test_networks_and_data_that_do_not_fit_are_reported(changes, sentence, cache_dir):
     task = make_task(smoke_of(**changes))
     with pytest.raises(UserError) as caught:
         task.open_dataset(cache_dir, None)
     assert str(caught.value).startswith(sentence)
 
 
-def test_a_folder_that_drawn_data_do_not_read_is_told(cache_dir, tmp_path, caplog):
+def test_a_folder_that_synthetic_data_do_not_read_is_reported(
+    cache_dir, tmp_path, caplog
+):
     with caplog.at_level("WARNING", "segjax"):
         make_task(smoke_of()).open_dataset(cache_dir, str(tmp_path))
     assert f"--data_root={tmp_path} is not read" in caplog.text

@@ -24,7 +24,7 @@ OPTIONS = {"label_spec": SPEC, "channels": 3, "normalization": "imagenet"}
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A light square on dark ground, drawn with noise, and its label."""
+    """A light square on dark ground, rendered with noise, and its label."""
     label = np.zeros((12, 16), np.uint8)
     label[3:9, 4:12] = 1
     noise = np.random.default_rng(0).integers(-15, 16, (12, 16, 3))

@@ -1,4 +1,4 @@
-"""Evaluation: every image once, absent classes said, the right sentence without labels."""
+"""Evaluation: every image once, absent classes reported, the right sentence without labels."""
 
 import numpy as np
 import pytest

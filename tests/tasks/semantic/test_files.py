@@ -122,7 +122,7 @@ def test_pages_of_one_stack_may_differ_in_size(tmp_path):
         np.testing.assert_array_equal(found, expected(page))
 
 
-def test_folder_gives_one_file_each_and_tells_of_each_page(tmp_path):
+def test_folder_gives_one_file_each_and_reports_each_page(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     pictures = {"s10.png": grey(20, 35), "s2.png": grey(64, 30, seed=1)}
@@ -131,17 +131,17 @@ def test_folder_gives_one_file_each_and_tells_of_each_page(tmp_path):
     stack = grey(3, 18, 18, seed=2)
     write_stack(images / "t.tif", stack)
     (images / "notes.txt").write_text("no image")
-    told = []
+    calls = []
     out = tmp_path / "out"
     paths = predict_files(
-        PREDICTOR, images, out, **GREY, progress=lambda *what: told.append(what)
+        PREDICTOR, images, out, **GREY, progress=lambda *what: calls.append(what)
     )
     assert [path.name for path in paths] == ["s2.png", "s10.png", "t.tif"]
     for name, picture in pictures.items():
         np.testing.assert_array_equal(read_label(out / name), expected(picture))
     np.testing.assert_array_equal(tifffile.imread(out / "t.tif"), expected(stack))
-    assert [what[0] for what in told] == [1, 2, 3, 4, 5]
-    assert told[0] == (1, 5, "s2.png")
+    assert [what[0] for what in calls] == [1, 2, 3, 4, 5]
+    assert calls[0] == (1, 5, "s2.png")
     assert names(out) == ["s10.png", "s2.png", "t.tif"]
 
 
@@ -283,9 +283,9 @@ def test_grey_images_get_the_channels_of_the_network_and_the_log_says_so(
         np.testing.assert_array_equal(
             read_label(tmp_path / "out" / name), expected(picture)
         )
-    said = [m for m in caplog.messages if "1 file is" in m]
-    assert len(said) == 1
-    assert ("channel is repeated" in said[0]) == (expects is RGB)
+    logged = [m for m in caplog.messages if "1 file is" in m]
+    assert len(logged) == 1
+    assert ("channel is repeated" in logged[0]) == (expects is RGB)
 
 
 def test_pages_that_differ_from_the_first_are_converted_and_the_log_says_so(
@@ -299,8 +299,8 @@ def test_pages_that_differ_from_the_first_are_converted_and_the_log_says_so(
             file.write(colors, photometric="rgb", metadata=None)
     with caplog.at_level("INFO", logger="segjax"):
         predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **GREY)
-    (said,) = (m for m in caplog.messages if "RGB with three equal" in m)
-    assert f"In {tmp_path / 'a.tif'}, 2 pages are RGB" in said
+    (logged,) = (m for m in caplog.messages if "RGB with three equal" in m)
+    assert f"In {tmp_path / 'a.tif'}, 2 pages are RGB" in logged
 
 
 def test_labels_lie_on_a_turned_photograph_as_viewers_show_it(tmp_path):
@@ -312,7 +312,7 @@ def test_labels_lie_on_a_turned_photograph_as_viewers_show_it(tmp_path):
     np.testing.assert_array_equal(read_label(path), expected(picture))
 
 
-def test_what_is_left_out_of_a_folder_is_said(tmp_path, caplog):
+def test_what_is_left_out_of_a_folder_is_reported(tmp_path, caplog):
     (tmp_path / "in" / "older").mkdir(parents=True)
     Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.bmp")
     for name in ("b.PDF", "notes.txt", ".hidden", "Thumbs.db"):
@@ -400,7 +400,7 @@ def test_a_hard_link_of_an_input_is_not_overwritten(linked, overwrite):
     assert names(linked / "out") == ["b.png"]
 
 
-def test_labels_of_the_user_are_overwritten_where_that_is_said(linked):
+def test_labels_of_the_user_are_overwritten_where_that_is_asked_for(linked):
     (linked / "out").mkdir()
     (linked / "out/b.png").write_bytes(b"drawn by hand")
     with pytest.raises(UserError, match=r"out/b\.png would be .* or --overwrite to"):
@@ -463,7 +463,7 @@ def test_output_without_permission_is_refused(tmp_path):
         predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.png")
 
@@ -477,7 +477,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     assert names(tmp_path / "out") == []
 
 
-def test_a_truncated_file_is_told_before_anything_is_written(tmp_path):
+def test_a_truncated_file_is_reported_before_anything_is_written(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):
         Image.fromarray(grey(99, 99)).save(tmp_path / "in" / name)
@@ -488,7 +488,7 @@ def test_a_truncated_file_is_told_before_anything_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stack_that_grows_meanwhile_is_told(tmp_path, monkeypatch):
+def test_a_stack_that_grows_meanwhile_is_reported(tmp_path, monkeypatch):
     write_stack(tmp_path / "a.tif", grey(3, 20, 30))
     look_at = segjax.predict.inputs.look_at
 

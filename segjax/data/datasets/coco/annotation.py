@@ -1,4 +1,4 @@
-"""One annotation of COCO's files, checked: what is wrong with it is told in a sentence."""
+"""One annotation of COCO's files, checked: what is wrong with it is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -152,14 +152,14 @@ def _segmentation(given: Any, size: tuple[int, int]) -> Any:
 
 
 def _run_lengths(given: Mapping[str, Any], size: tuple[int, int]) -> Any:
-    told, counts = given.get("size"), given.get("counts")
-    if type(told) is not list or len(told) != 2:
+    declared, counts = given.get("size"), given.get("counts")
+    if type(declared) is not list or len(declared) != 2:
         raise UserError(
-            f"its run lengths have the size {shown(told)}, where [height, width] belongs."
+            f"its run lengths have the size {shown(declared)}, where [height, width] belongs."
         )
-    if tuple(map(integer, told)) != size:
+    if tuple(map(integer, declared)) != size:
         raise UserError(
-            f"its run lengths are those of {shown(told[0])} x {shown(told[1])} pixels, "
+            f"its run lengths are those of {shown(declared[0])} x {shown(declared[1])} pixels, "
             f"but its image is {size[0]} high and {size[1]} wide."
         )
     if isinstance(counts, str):

@@ -1,8 +1,8 @@
-"""COCO's annotation files: read, checked, and told as arrays.
+"""COCO's annotation files: read, checked, and returned as arrays.
 
-Every entry that cannot be right is told in a sentence that names it. Files that people
+Every entry that cannot be right is reported in a sentence that names it. Files that people
 use hold some (COCO's own a handful of boxes without area), so they can be left out
-instead, which is said and counted.
+instead, which is logged and counted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CocoImage:
       boxes: float32 `[N, 4]`, `(y0, x0, y1, x1)`.
       category_ids: int64 `[N]`.
       crowd: bool `[N]`.
-      areas: float32 `[N]`; NaN where the file tells none.
+      areas: float32 `[N]`; NaN where the file states none.
       segmentations: polygons as arrays, run lengths, or None, N of them.
       keypoints: float32 `[N, P, 3]`, `(y, x, visibility)`; None where none are wanted.
     """
@@ -76,7 +76,7 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """What a file says.
+    """The content of a file.
 
     Attributes:
       images: in the order of their numbers.

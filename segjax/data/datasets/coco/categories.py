@@ -62,7 +62,7 @@ PERSON = KeypointSpec(
 def coco_specs(
     num_classes: int, keypoints: int | None = None
 ) -> tuple[InstanceClasses, InstanceSpec]:
-    """Names of the classes of weights, as far as their number tells them.
+    """Names of the classes of weights, as far as their number determines them.
 
     Args:
       num_classes: with the background. 91 are COCO's category ids, gaps included; 81

@@ -67,13 +67,13 @@ def coco(
       train_images: folder of the images of `train`.
       validation_images: that of `validation`.
       test_images: that of `test`.
-      validation_fraction: share of the images of `train` that are taken, evenly by their
+      validation_fraction: fraction of the images of `train` that are taken, evenly by their
         ids, to validate, where `validation` is None.
       masks: whether objects need a segmentation; False fills their boxes instead.
       keypoints: whether keypoints are wanted.
       raw_ids: whether class ids are the category ids, gaps included, as in weights that
         were trained on all 91 of COCO.
-      skip_invalid: whether wrong annotations, images and categories are left out, said and
+      skip_invalid: whether wrong annotations, images and categories are left out, logged and
         counted, instead of being refused; COCO itself has a handful of boxes without area.
       allow_unlisted: whether the folders may hold images that no file lists.
 
@@ -180,13 +180,13 @@ def _say_converted(folder: Path) -> None:
     log.info("In %s, some files are grey; their channel is repeated.", folder)
 
 
-def _cut(images: list[CocoImage], share: float) -> dict[str, list[CocoImage]]:
-    """Takes a share of images to validate, spread evenly."""
-    places = np.floor(np.arange(len(images) + 1) * share + 0.5)
+def _cut(images: list[CocoImage], fraction: float) -> dict[str, list[CocoImage]]:
+    """Takes a fraction of images to validate, spread evenly."""
+    places = np.floor(np.arange(len(images) + 1) * fraction + 0.5)
     taken = np.diff(places) > 0
     if not taken.any():
         raise UserError(
-            f"config.data.validation_fraction is {share}, which of {len(images)} images is "
+            f"config.data.validation_fraction is {fraction}, which of {len(images)} images is "
             "none. Raise it."
         )
     return {
@@ -246,18 +246,20 @@ def _placed(
     return images
 
 
-def _other_size(path: Path, found: tuple[int, int], said: tuple[int, int]) -> UserError:
+def _other_size(
+    path: Path, found: tuple[int, int], declared: tuple[int, int]
+) -> UserError:
     """The error for an image of another size, `(height, width)`, than its file says."""
     with opened(path, scan=False) as pages:
         stored = pages.page(0).values.shape[:2]
-    if stored == said:
+    if stored == declared:
         return UserError(
-            f"{path} is stored {said[0]} high x {said[1]} wide, as its annotation file "
+            f"{path} is stored {declared[0]} high x {declared[1]} wide, as its annotation file "
             f"says, but its orientation tag turns it to {found[0]} x {found[1]}, and so it "
             "is shown. Annotate it as it is shown, or remove the tag if the annotations "
             "fit the stored pixels."
         )
     return UserError(
         f"{path} is {found[0]} high x {found[1]} wide pixels, but its annotation file "
-        f"says {said[0]} x {said[1]}. Put the image there that was annotated."
+        f"says {declared[0]} x {declared[1]}. Put the image there that was annotated."
     )

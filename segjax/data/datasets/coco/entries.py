@@ -79,12 +79,12 @@ class Faults:
         """
         if not self.count:
             return
-        told = f"{self.count} of {total} {self.key} are wrong and left out"
+        message = f"{self.count} of {total} {self.key} are wrong and left out"
         if not left:
             raise UserError(
-                f"{told}, so none is left. The first: {self.first} Correct them."
+                f"{message}, so none is left. The first: {self.first} Correct them."
             )
-        log.warning("%s. The first: %s", told, self.first)
+        log.warning("%s. The first: %s", message, self.first)
 
 
 _ONE = {"images": "image", "annotations": "annotation", "categories": "category"}

@@ -10,7 +10,7 @@ _EXACT = 1 << 53
 """Below it each integer is a float of its own."""
 
 _DIGITS = 18
-"""Of an integer that is written as text; any of so many fits int64."""
+"""The most digits of an integer that is written as text; as many fit int64."""
 
 _FALSE, _TRUE = (array("d", [value]).tobytes() for value in (False, True))
 
@@ -30,7 +30,7 @@ def integer(value: Any) -> int | None:
 
 
 def identity(value: Any) -> int | str | None:
-    """What ids are compared by: numbers as integers, also as text, and other text.
+    """The key that ids are compared by: numbers as integers, also as text, and other text.
 
     Example:
       >>> identity(3), identity(3.0), identity("3"), identity("scan_a"), identity(None)

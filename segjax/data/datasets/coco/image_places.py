@@ -134,7 +134,7 @@ class ImageFolder:
         return self._files[folder]
 
     def _advice(self, name: str) -> str:
-        """What to do about an image that is not there."""
+        """Advice about an image that is not there."""
         path = posixpath.normpath(name.replace("\\", "/"))
         if _ADDRESS.match(name):
             return (

@@ -5,7 +5,7 @@ that drifts and a radius that swells, shrinks and may end. A pixel belongs to th
 of smallest power distance `|x - centre|^2 - radius^2`, measured after a smooth warp of
 the plane that itself changes from section to section. So a section is a plane through
 one and the same set of bodies, membranes shift by a few pixels between sections, and how
-far they shift tells how obliquely the section cuts them.
+far they shift shows how obliquely the section cuts them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Organelles of rendered EM cells: dark lines and rings that are no cell membrane."""
+"""Organelles of rendered EM cells: dark lines and rings that are not cell membranes."""
 
 from __future__ import annotations
 

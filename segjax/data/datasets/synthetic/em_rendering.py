@@ -1,10 +1,10 @@
-"""What a rendered EM section looks like: membranes, organelles, stain, optics, noise.
+"""The look of a rendered EM section: membranes, organelles, stain, optics, noise.
 
 Grey levels are those of the ISBI 2012 stack (4 nm pixels, sections of 50 nm; Arganda-
 Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for
 connectomics", Frontiers in Neuroanatomy 9:142, 2015): cytoplasm about 150, membrane
 about 60 before the noise. A membrane that the section cuts at a slant is wide and faint.
-What must be told from membrane by its surroundings: the outline and cristae of
+What must be distinguished from membrane by its surroundings: the outline and cristae of
 mitochondria, vesicles, reticulum, microtubules, granules, folds.
 """
 
@@ -87,7 +87,7 @@ def render_volume(
 
 
 class _Tissue:
-    """What the stain makes of the cells: the grey levels before the microscope.
+    """The stained cells: the grey levels before the microscope.
 
     Args:
       generator: Where the randomness comes from; later sections render from it again.

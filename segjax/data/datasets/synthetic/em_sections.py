@@ -29,7 +29,7 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclass(kw_only=True)
 class EmSectionsConfig(tfds.core.BuilderConfig):
-    """Everything that the rendered pictures depend on; the name tells it all.
+    """Everything that the rendered pictures depend on; its name states them all.
 
     Attributes:
       size: Side of a section in pixels.

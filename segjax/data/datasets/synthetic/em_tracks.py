@@ -11,7 +11,7 @@ from segjax.data.datasets.synthetic.em_noise import uniform
 MARGIN = 48
 """Seeds are also placed this far outside of the picture, in pixels."""
 
-# Share of the area, smallest and largest radius in pixels: bodies, neurites, twigs.
+# Fraction of the area, smallest and largest radius in pixels: bodies, neurites, twigs.
 _SIZES = ((0.28, 34.0, 58.0), (0.40, 16.0, 30.0), (0.17, 7.5, 12.0))
 
 
@@ -50,9 +50,9 @@ def _place(
                 generator,
                 low,
                 high,
-                max(2, int(share * area / (0.8 * (low + high) ** 2))),
+                max(2, int(fraction * area / (0.8 * (low + high) ** 2))),
             )
-            for share, low, high in _SIZES
+            for fraction, low, high in _SIZES
         ]
     )
     centers = np.zeros((len(radii), 2), np.float32)

@@ -22,11 +22,11 @@ SHAPES = ("disc", "square", "triangle")
 """Kinds of objects, by class id from 1."""
 
 RADII = (0.085, 0.2)
-"""Of objects, as shares of the scene's side: squares and triangles have the area of a
+"""Of objects, as fractions of the scene's side: squares and triangles have the area of a
 disc of this radius."""
 
 LEAST_VISIBLE = 0.4
-"""Share of every object that stays visible."""
+"""Fraction of every object that stays visible."""
 
 _TRIES = 12
 """Places that are tried for an object before the scene goes without it."""
@@ -86,8 +86,8 @@ class Canvas:
           color: `[3]` or `[H, W, 3]`.
         """
         inside = distance < 0
-        share = np.clip(np.float32(0.5) - distance, 0, 1)[..., None]
-        self.color += share * (color - self.color)
+        coverage = np.clip(np.float32(0.5) - distance, 0, 1)[..., None]
+        self.color += coverage * (color - self.color)
         self.owner[inside] = len(self.areas)
         self.areas.append(int(inside.sum()))
 

@@ -46,7 +46,7 @@ _DRAW: dict[str, Callable[..., InstanceScene]] = {
 
 @dataclass(kw_only=True)
 class InstanceShapesConfig(tfds.core.BuilderConfig):
-    """Everything that the rendered pictures depend on; the name tells it all.
+    """Everything that the rendered pictures depend on; its name states them all.
 
     Attributes:
       subject: "shapes" or "figures".

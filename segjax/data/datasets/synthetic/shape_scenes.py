@@ -1,6 +1,6 @@
 """Coloured scenes of four kinds of objects before an uneven background.
 
-What tells the kinds apart is outline and texture: discs are plain, boxes striped,
+The kinds differ in outline and texture: discs are plain, boxes striped,
 triangles chequered, rings speckled. Their colours overlap, every scene has its own light,
 and everything is noisy, so neither a colour nor a place alone is enough. The same number
 renders the same bits on every machine (see `em_noise`).
@@ -86,8 +86,8 @@ def _plot_instance(
     distance = _distance(KINDS[kind], x, y, radius)
     inside, border = distance < -_BORDER, np.abs(distance) <= _BORDER
     color = _tint(generator, kind) + 0.12 * _texture(kind, x, y, generator)[..., None]
-    share = np.clip(np.float32(0.5) - distance, 0, 1)[..., None]
-    image += share * (color - image)
+    coverage = np.clip(np.float32(0.5) - distance, 0, 1)[..., None]
+    image += coverage * (color - image)
     label[inside] = kind
     label[border] = IGNORE_LABEL
 

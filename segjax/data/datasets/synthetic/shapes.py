@@ -32,7 +32,7 @@ SMALLEST = 16
 
 @dataclass(kw_only=True)
 class ShapesConfig(tfds.core.BuilderConfig):
-    """Everything that the rendered pictures depend on; the name tells it all.
+    """Everything that the rendered pictures depend on; its name states them all.
 
     Attributes:
       size: Side of a scene in pixels.

@@ -1,7 +1,7 @@
 """Stick figures with joints on a textured ground, for keypoints.
 
 Figures stand upright, tilted a little, and face the one who looks: their left is at the
-right of the picture, and nothing else tells left from right. Angles are rendered as tangents
+right of the picture, and nothing else sets left apart from right. Angles are rendered as tangents
 of half angles, so no sine is needed (see `em_noise` for why that matters).
 """
 
@@ -40,11 +40,11 @@ BONES = (
 )
 
 SIGMA = 0.08
-"""Spread of a joint as a share of the square root of a figure's area, for OKS: less than
+"""Spread of a joint as a fraction of the square root of a figure's area, for OKS: less than
 half the width of a limb."""
 
 HEIGHTS = (0.4, 0.7)
-"""Of figures, as shares of the scene's side."""
+"""Of figures, as fractions of the scene's side."""
 
 _TRIES = 12
 _HEAD = 0.11  # radius of the head, limbs and joints below, in heights of the figure

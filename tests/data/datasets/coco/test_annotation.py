@@ -1,4 +1,4 @@
-"""One annotation: every field of every type is read as it is meant, or told in a sentence."""
+"""One annotation: every field of every type is read as it is meant, or reported in a sentence."""
 
 import json
 
@@ -105,10 +105,10 @@ CASES = [(key, value) for key, values in WRONG.items() for value in values]
 @pytest.mark.parametrize(
     ("key", "value"), CASES, ids=[f"{key}-{n}" for n, (key, _) in enumerate(CASES)]
 )
-def test_a_wrong_field_is_told_and_can_be_left_out(read, key, value):
-    with pytest.raises(UserError) as told:
+def test_a_wrong_field_is_reported_and_can_be_left_out(read, key, value):
+    with pytest.raises(UserError) as caught:
         read(**{key: value})
-    sentence = str(told.value)
+    sentence = str(caught.value)
     assert "a.json, annotation 11: " in sentence
     assert "leave such annotations out by config.data.skip_invalid=True." in sentence
     assert len(sentence) < 500
@@ -118,7 +118,7 @@ def test_a_wrong_field_is_told_and_can_be_left_out(read, key, value):
 
 
 @pytest.mark.parametrize("value", [None, 7, "x", [], [GOOD], True, DEEP], ids=repr)
-def test_what_is_not_an_object_of_json_is_told_by_its_place(tmp_path, value):
+def test_what_is_not_an_object_of_json_is_named_by_its_place(tmp_path, value):
     content = {
         "images": [{"id": 4, "file_name": "a.png", "height": 10, "width": 20}],
         "categories": [{"id": 7, "name": "cat"}],
@@ -181,7 +181,7 @@ def test_an_outline_may_overhang_by_the_size_of_a_larger_object(read):
     assert mask.sum() == 80
 
 
-def test_an_annotation_that_is_listed_twice_is_told(read):
+def test_an_annotation_that_is_listed_twice_is_reported(read):
     with pytest.raises(UserError, match=r"annotation 12: it is listed twice\."):
         read(id=12)
     assert read(id=12, skip_invalid=True).num_invalid == 1

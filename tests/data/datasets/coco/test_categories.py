@@ -50,7 +50,7 @@ def test_points_and_bones_of_a_person_are_those_of_the_annotation_files(shared_d
         (3, None, {1: "class1", 2: "class2"}, 0),
     ],
 )
-def test_classes_are_named_where_their_number_tells_them(
+def test_classes_are_named_where_their_number_determines_them(
     num_classes, keypoints, names, points
 ):
     spec, objects = coco_specs(num_classes, keypoints)
@@ -76,7 +76,7 @@ def test_category_ids_need_not_fit_a_byte():
 
 
 @pytest.mark.parametrize(
-    ("named", "raw_ids", "said"),
+    ("named", "raw_ids", "sentence"),
     [
         (
             {0: "cat", 1: "dog"},
@@ -95,8 +95,10 @@ def test_category_ids_need_not_fit_a_byte():
         ),
     ],
 )
-def test_categories_without_room_for_their_class_ids_are_told(named, raw_ids, said):
-    with pytest.raises(UserError, match=said):
+def test_categories_without_room_for_their_class_ids_are_reported(
+    named, raw_ids, sentence
+):
+    with pytest.raises(UserError, match=sentence):
         category_specs(named, None, raw_ids=raw_ids)
 
 

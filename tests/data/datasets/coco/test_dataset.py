@@ -1,4 +1,4 @@
-"""COCO's files: real ones read as they are meant, and wrong ones told in a sentence."""
+"""COCO's files: real ones read as they are meant, and wrong ones reported in a sentence."""
 
 import gc
 import json
@@ -50,14 +50,14 @@ def test_real_images_have_their_objects(real, shared_data):
         assert name == names[annotation["category_id"]]
 
 
-def test_drawn_masks_have_the_annotated_areas_and_boxes(real):
+def test_rendered_masks_have_the_annotated_areas_and_boxes(real):
     off, crowds = 0, 0
     for record in real.splits["train"]:
         areas = np.array([rle.area for rle in record["masks"]])
         off += (abs(areas - record["areas"]) > np.maximum(0.08 * areas, 15)).sum()
         crowds += record["crowd"].sum()
-        drawn = boxes_of(record["masks"])
-        assert np.median(abs(drawn - record["boxes"])) < 0.6
+        tight = boxes_of(record["masks"])
+        assert np.median(abs(tight - record["boxes"])) < 0.6
     assert off <= 3
     assert crowds == 3
 
@@ -175,8 +175,8 @@ def test_a_small_file_is_read_with_its_empty_image(made):
 def test_run_lengths_are_read_as_lists_and_as_text(made, compressed):
     mask = np.zeros((10, 20), bool)
     mask[3:7, 2:7] = True
-    told = encode(mask)
-    counts = to_string(told) if compressed else told.counts.tolist()
+    encoded = encode(mask)
+    counts = to_string(encoded) if compressed else encoded.counts.tolist()
     segmentation = {"size": [10, 20], "counts": counts}
     data = DATASETS["coco"](
         data_root=made(also=True, segmentation=segmentation, iscrowd=1), **MADE
@@ -208,10 +208,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG)
-def test_a_wrong_annotation_is_told(made, change, said, caplog):
+@pytest.mark.parametrize(("change", "sentence"), WRONG.values(), ids=WRONG)
+def test_a_wrong_annotation_is_reported(made, change, sentence, caplog):
     folder = made(also=True, **change)
-    with pytest.raises(UserError, match=rf"a\.json, annotation 11: .*{said}"):
+    with pytest.raises(UserError, match=rf"a\.json, annotation 11: .*{sentence}"):
         DATASETS["coco"](data_root=folder, keypoints=True, **MADE)
     with caplog.at_level(logging.WARNING, logger="segjax"):
         data = DATASETS["coco"](
@@ -228,7 +228,7 @@ def test_without_masks_objects_fill_their_boxes(made):
     assert mask.sum() == 20
 
 
-def test_images_that_are_missing_or_not_listed_are_told(made, tmp_path):
+def test_images_that_are_missing_or_not_listed_are_reported(made, tmp_path):
     folder = made()
     (tmp_path / "images/a.png").rename(tmp_path / "images/c.png")
     with pytest.raises(UserError, match=r"lacks 1 of the 2 images .* listed: a\.png"):
@@ -245,7 +245,7 @@ def test_images_that_are_missing_or_not_listed_are_told(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         ({"data_root": None}, "name their folder with --data_root"),
         ({"train": "b.json"}, r"b\.json does not exist"),
@@ -254,12 +254,12 @@ def test_images_that_are_missing_or_not_listed_are_told(made, tmp_path):
         ({"train": "images/a.png"}, "a.png is not text in UTF-8"),
     ],
 )
-def test_a_folder_that_is_not_as_said_is_told(made, arguments, said):
-    with pytest.raises(UserError, match=said):
+def test_a_folder_that_is_not_as_declared_is_reported(made, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
         DATASETS["coco"](**{"data_root": made(), **MADE, **arguments})
 
 
-def test_files_of_other_categories_are_told(made, tmp_path):
+def test_files_of_other_categories_are_reported(made, tmp_path):
     folder = made()
     other = json.loads((tmp_path / "a.json").read_text())
     other["categories"] = [{"id": 7, "name": "cat"}]
@@ -354,6 +354,6 @@ def test_grey_images_are_converted_and_the_log_says_so_once(made, caplog):
         for record in records:
             assert record["image"].shape == (10, 20, 3)
             assert (record["image"] == 7).all()
-    said = [m for m in caplog.messages if "some files are grey" in m]
-    assert len(said) == 1
-    assert f"{Path(folder) / 'images'}" in said[0]
+    logged = [m for m in caplog.messages if "some files are grey" in m]
+    assert len(logged) == 1
+    assert f"{Path(folder) / 'images'}" in logged[0]

@@ -53,7 +53,7 @@ WRONG_IMAGES = [
 
 
 @pytest.mark.parametrize("changes", WRONG_IMAGES, ids=lambda c: str(c)[:30])
-def test_a_wrong_image_is_told_and_can_be_left_out(write, changes):
+def test_a_wrong_image_is_reported_and_can_be_left_out(write, changes):
     first = changed(IMAGE | {"id": 2, "file_name": "b.png"}, changes)
     path = write(images=[first, IMAGE])
     with pytest.raises(
@@ -67,7 +67,7 @@ def test_a_wrong_image_is_told_and_can_be_left_out(write, changes):
 
 
 @pytest.mark.parametrize("number", [10**20, 2**63, -(2**63) - 1, HUGE])
-def test_an_id_that_int64_does_not_hold_is_told_and_can_be_left_out(write, number):
+def test_an_id_that_int64_does_not_hold_is_reported_and_can_be_left_out(write, number):
     path = write(images=[IMAGE | {"id": number, "file_name": "b.png"}, IMAGE])
     with pytest.raises(UserError, match=r"its id is .* at most 64 bits .*skip_invalid"):
         read_coco(path)
@@ -83,7 +83,7 @@ def test_an_id_that_int64_does_not_hold_is_told_and_can_be_left_out(write, numbe
 
 @pytest.mark.parametrize("entry", [None, 7, "a.png", [], True])
 @pytest.mark.parametrize("key", ["images", "categories"])
-def test_an_entry_that_is_not_an_object_is_told_by_its_place(write, key, entry):
+def test_an_entry_that_is_not_an_object_is_named_by_its_place(write, key, entry):
     good = {"images": IMAGE, "categories": CATEGORY}[key]
     path = write(**{key: [good, entry]})
     with pytest.raises(UserError, match=r"at place 2 of the list: it is .* an object"):
@@ -98,7 +98,7 @@ WRONG_CATEGORIES = [
 
 
 @pytest.mark.parametrize("changes", WRONG_CATEGORIES, ids=lambda c: str(c)[:30])
-def test_a_wrong_category_is_told_and_can_be_left_out(write, changes):
+def test_a_wrong_category_is_reported_and_can_be_left_out(write, changes):
     path = write(categories=[changed({"id": 3, "name": "dog"}, changes), CATEGORY])
     with pytest.raises(UserError, match=r"a\.json, category .*: its .*belongs"):
         read_coco(path)
@@ -171,9 +171,9 @@ LISTS = {
 }
 
 
-@pytest.mark.parametrize(("lists", "said"), LISTS.values(), ids=LISTS)
-def test_what_cannot_be_left_out_is_told(write, lists, said):
-    with pytest.raises(UserError, match=said):
+@pytest.mark.parametrize(("lists", "sentence"), LISTS.values(), ids=LISTS)
+def test_what_cannot_be_left_out_is_reported(write, lists, sentence):
+    with pytest.raises(UserError, match=sentence):
         read_coco(write(**lists), skip_invalid=True)
 
 
@@ -192,14 +192,14 @@ def test_files_of_editors_on_windows_are_read(write, encode):
     assert read_coco(path).categories == {7: "Katze ä"}
 
 
-def test_a_file_nested_beyond_pythons_depth_is_told(write):
+def test_a_file_nested_beyond_pythons_depth_is_reported(write):
     path = write()
     path.write_text("[" * 100_000 + "]" * 100_000)
     with pytest.raises(UserError, match=r"a\.json is not JSON \(.* too deeply"):
         read_coco(path)
 
 
-def test_annotations_of_deep_and_long_values_are_told_shortly(write):
+def test_annotations_of_deep_and_long_values_are_reported_briefly(write):
     deep = json.loads("[" * 900 + "]" * 900)
     for value in (
         deep,
@@ -208,9 +208,9 @@ def test_annotations_of_deep_and_long_values_are_told_shortly(write):
         {str(i): i for i in range(999)},
     ):
         for key in ANNOTATION:
-            with pytest.raises(UserError) as told:
+            with pytest.raises(UserError) as caught:
                 read_coco(write(annotations=[ANNOTATION | {key: value}]))
-            assert len(str(told.value)) < 600
+            assert len(str(caught.value)) < 600
 
 
 KEYPOINTS = [
@@ -224,7 +224,7 @@ KEYPOINTS = [
 
 
 @pytest.mark.parametrize("changes", KEYPOINTS, ids=lambda c: str(c)[:30])
-def test_keypoints_of_another_form_are_told(write, changes):
+def test_keypoints_of_another_form_are_reported(write, changes):
     points = {"keypoints": ["head", "hip"], "skeleton": [[1, 2]]}
     path = write(categories=[CATEGORY | points])
     assert read_coco(path, keypoints=True).keypoints.skeleton == ((0, 1),)

@@ -1,4 +1,4 @@
-"""Names of images as tools of all systems write them: found, or told where they lead."""
+"""Names of images as tools of all systems write them: found, or reported with their place."""
 
 import unicodedata
 from pathlib import Path
@@ -80,18 +80,18 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize(("name", "said"), TOLD.values(), ids=TOLD)
-def test_a_name_that_is_not_in_the_folder_is_told(folder, name, said):
-    with pytest.raises(UserError, match=said):
+@pytest.mark.parametrize(("name", "sentence"), TOLD.values(), ids=TOLD)
+def test_a_name_that_is_not_in_the_folder_is_reported(folder, name, sentence):
+    with pytest.raises(UserError, match=sentence):
         ImageFolder(folder).places([name, "b.png"], Path("x.json"))
 
 
-def test_an_absolute_path_of_a_file_elsewhere_is_told(folder):
+def test_an_absolute_path_of_a_file_elsewhere_is_reported(folder):
     with pytest.raises(UserError, match="is a path outside of this folder"):
         ImageFolder(folder).places([str(folder.parent / "out.png")], Path("x.json"))
 
 
-def test_one_file_under_two_names_is_told(folder):
+def test_one_file_under_two_names_is_reported(folder):
     with pytest.raises(UserError, match=r"x\.json lists the image \./a\.png twice"):
         ImageFolder(folder).places(["a.png", "./a.png"], Path("x.json"))
 
@@ -105,7 +105,7 @@ def test_images_beside_those_listed_are_named(folder):
 
 
 @pytest.mark.parametrize("name", ["gone.png", "img\\gone.png", "sub/gone.png"])
-def test_a_link_that_leads_nowhere_is_told(folder, name):
+def test_a_link_that_leads_nowhere_is_reported(folder, name):
     for place in (folder, folder / "sub"):
         (place / "gone.png").symlink_to("/not/mounted/gone.png")
     with pytest.raises(

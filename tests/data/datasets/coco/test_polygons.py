@@ -1,4 +1,4 @@
-"""Outlines as COCO draws them: against the drawing of every point, and within their image."""
+"""Outlines as COCO renders them: against the rendering of every point, and within their image."""
 
 import tracemalloc
 
@@ -10,7 +10,7 @@ from segjax.data.datasets.coco.polygons import polygon_to_rle, polygons_to_rle
 from segjax.rle import decode, from_positions
 
 
-def drawn_point_by_point(points, size):
+def rendered_point_by_point(points, size):
     """The plain definition (`rleFrPoly`): every point of the outline, one after the other."""
     height, width = size
     corners = np.asarray(points, np.float64).reshape(-1, 2)
@@ -53,7 +53,7 @@ def test_the_mask_is_that_of_all_points_of_the_outline(kind, part, monkeypatch):
     for _ in range(150):
         size = tuple(rng.integers(1, 60, 2).tolist())
         points = KINDS[kind](rng, int(rng.integers(3, 20))).ravel()
-        expected = drawn_point_by_point(points, size).counts.tolist()
+        expected = rendered_point_by_point(points, size).counts.tolist()
         assert polygon_to_rle(points, size).counts.tolist() == expected
 
 

@@ -1,4 +1,4 @@
-"""The drawn EM sections: same on every machine, like the real ones, hard enough."""
+"""The rendered EM sections: same on every machine, like the real ones, hard enough."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _digest(arrays: list[np.ndarray]) -> str:
 
 
 def test_a_volume_has_the_same_bits_on_every_machine() -> None:
-    """A drawing that changes needs new values here and a new VERSION of the builder."""
+    """A rendering that changes needs new values here and a new VERSION of the builder."""
     sections = list(render_volume((1, 2), sections=3, height=96, width=128))
     assert _digest([s.label for s in sections]) == "688ce90a76feacb5"
     assert _digest([s.cells.astype("<u2") for s in sections]) == "e9089bd5bfb2f08f"
@@ -57,12 +57,12 @@ def test_shapes_and_types(volume: list[Section]) -> None:
 
 
 def test_about_a_fifth_is_membrane() -> None:
-    shares = []
+    fractions = []
     for seed in range(4):
         (section,) = render_volume((seed,), sections=1, height=320, width=320)
-        shares.append((section.label == 0).mean())
-    assert 0.17 < np.mean(shares) < 0.26
-    assert max(shares) < 0.33
+        fractions.append((section.label == 0).mean())
+    assert 0.17 < np.mean(fractions) < 0.26
+    assert max(fractions) < 0.33
 
 
 def test_membrane_is_where_no_cell_is_and_parts_all_cells(
@@ -96,7 +96,7 @@ def test_cells_appear_and_end(volume: list[Section]) -> None:
 
 def test_slanted_membranes_are_labelled_wider_and_look_fainter() -> None:
     greys: dict[bool, list[float]] = {True: [], False: []}
-    shares: dict[bool, list[float]] = {True: [], False: []}
+    fractions: dict[bool, list[float]] = {True: [], False: []}
     for seed in range(4):
         generator = generator_of(seed)
         tracks = sample_tracks(generator, 1, 256, 256)
@@ -106,9 +106,9 @@ def test_slanted_membranes_are_labelled_wider_and_look_fainter() -> None:
         middle = plane.distance < 0.7
         for slanted, where in ((True, plane.shift > 5), (False, plane.shift < 1)):
             greys[slanted].append(section.image[middle & where].mean())
-            shares[slanted].append((section.label[near & where] == 0).mean())
+            fractions[slanted].append((section.label[near & where] == 0).mean())
     assert np.mean(greys[True]) > np.mean(greys[False]) + 5
-    assert np.mean(shares[True]) > 0.5 > 0.2 > np.mean(shares[False])
+    assert np.mean(fractions[True]) > 0.5 > 0.2 > np.mean(fractions[False])
 
 
 def test_grey_levels_are_like_those_of_the_isbi_stack() -> None:
@@ -180,15 +180,15 @@ def test_records_come_in_order_by_name_and_read_only(tmp_path: Path) -> None:
     }
     names = [r["name"] for split in dataset.splits.values() for r in split]
     assert names[:4] == ["train/000", "train/001", "train/002", "validation/000"]
-    drawn = list(render_volume((0, 2, 0), sections=2, height=64, width=64))
+    rendered = list(render_volume((0, 2, 0), sections=2, height=64, width=64))
     record = dataset.splits["test"][1]
-    np.testing.assert_array_equal(record["image"][..., 0], drawn[1].image)
-    np.testing.assert_array_equal(record["label"], drawn[1].label)
-    np.testing.assert_array_equal(record["cells"], drawn[1].cells)
+    np.testing.assert_array_equal(record["image"][..., 0], rendered[1].image)
+    np.testing.assert_array_equal(record["label"], rendered[1].label)
+    np.testing.assert_array_equal(record["cells"], rendered[1].cells)
     assert not record["image"].flags.writeable
 
 
-def test_it_is_drawn_once_and_says_nothing(
+def test_it_is_rendered_once_and_prints_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def written() -> dict[str, int]:
@@ -242,13 +242,13 @@ def test_illegal_arguments_end_in_a_sentence(
 
 
 def _start(cache_dir: Path, size: int, pause: float = 0) -> subprocess.Popen[bytes]:
-    """Starts another process that draws the data set and pauses after each section."""
+    """Starts another process that renders the data set and pauses after each section."""
     code = (
         "import time\n"
         "from segjax.data.datasets.synthetic import em_sections as builder\n"
-        "draw = builder.render_volume\n"
+        "render = builder.render_volume\n"
         "def slowly(*arguments, **options):\n"
-        "    for section in draw(*arguments, **options):\n"
+        "    for section in render(*arguments, **options):\n"
         "        yield section\n"
         f"        time.sleep({pause})\n"
         "builder.render_volume = slowly\n"

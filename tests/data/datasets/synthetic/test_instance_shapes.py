@@ -1,4 +1,4 @@
-"""Drawn objects: the same everywhere, visible enough, and written as they were drawn."""
+"""Rendered objects: the same everywhere, visible enough, and written as they were rendered."""
 
 import hashlib
 
@@ -26,7 +26,7 @@ def digest(scene):
 
 
 def test_scenes_have_the_same_bits_on_every_machine():
-    """A drawing that changes needs new values here and a new VERSION of the builder."""
+    """A rendering that changes needs new values here and a new VERSION of the builder."""
     assert digest(render_shapes((1, 2), 64)) == [
         "bc1fc5707c2d",
         "09cde08eb270",
@@ -40,7 +40,7 @@ def test_scenes_have_the_same_bits_on_every_machine():
     ]
 
 
-def test_every_kind_is_drawn_one_to_five_at_a_time(scenes):
+def test_every_kind_is_rendered_one_to_five_at_a_time(scenes):
     counts = [len(scene.classes) for scene in scenes]
     assert set(counts) == {1, 2, 3, 4, 5}
     kinds = np.concatenate([scene.classes for scene in scenes])
@@ -75,7 +75,7 @@ def test_visible_joints_lie_on_their_figure_and_left_is_at_the_right():
     assert seen > 100
 
 
-def test_the_data_sets_hold_what_was_drawn(cache_dir):
+def test_the_data_sets_hold_what_was_rendered(cache_dir):
     shapes = DATASETS["instance_shapes"](cache_dir=cache_dir, **FEW)
     assert shapes.label_spec.names == ("background", "disc", "square", "triangle")
     assert shapes.instances.category_ids == (1, 2, 3)
@@ -110,7 +110,7 @@ def test_stick_figures_have_joints_that_change_places_in_a_mirror(cache_dir):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "sentence"),
     [
         (
             "instance_shapes",
@@ -126,7 +126,7 @@ def test_stick_figures_have_joints_that_change_places_in_a_mirror(cache_dir):
         ("stick_figures", {"seed": 0.5}, r"seed is 0\.5"),
     ],
 )
-def test_illegal_numbers_are_named(tmp_path, name, arguments, said):
-    with pytest.raises(UserError, match=f"config.data.{said}"):
+def test_illegal_numbers_are_named(tmp_path, name, arguments, sentence):
+    with pytest.raises(UserError, match=f"config.data.{sentence}"):
         DATASETS[name](cache_dir=str(tmp_path), **arguments)
     assert not list(tmp_path.iterdir())

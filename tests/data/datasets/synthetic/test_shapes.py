@@ -1,4 +1,4 @@
-"""The drawn scenes: the same everywhere, balanced enough, and not to be had by colour."""
+"""The rendered scenes: the same everywhere, balanced enough, and not separable by colour."""
 
 import hashlib
 import time
@@ -20,7 +20,7 @@ def scenes():
 
 
 def test_a_scene_has_the_same_bits_on_every_machine():
-    """A drawing that changes needs new values here and a new VERSION of the builder."""
+    """A rendering that changes needs new values here and a new VERSION of the builder."""
     scene = render_scene((1, 2), 64)
     digests = [hashlib.sha256(a.tobytes()).hexdigest()[:16] for a in scene]
     assert digests == ["4f93bf0a013c086a", "ef51c70337295c98"]
@@ -63,7 +63,7 @@ def test_the_colour_of_a_pixel_is_not_enough(scenes):
     assert 0.25 < (right[0] / right[1]).mean() < 0.6
 
 
-def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
+def test_the_data_set_is_rendered_at_once_and_once(tmp_path):
     start = time.process_time()
     dataset = DATASETS["shapes"](cache_dir=str(tmp_path), **TINY)
     assert time.process_time() - start < 5
@@ -77,10 +77,10 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
     names = [r["name"] for split in dataset.splits.values() for r in split]
     assert len(set(names)) == 8
     record = dataset.splits["validation"][1]
-    drawn = render_scene((0, 1, 1), 64)
+    rendered = render_scene((0, 1, 1), 64)
     assert record["name"] == "validation/0001"
-    np.testing.assert_array_equal(record["image"], drawn.image)
-    np.testing.assert_array_equal(record["label"], drawn.label)
+    np.testing.assert_array_equal(record["image"], rendered.image)
+    np.testing.assert_array_equal(record["label"], rendered.label)
     written = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*array_record*"))
     DATASETS["shapes"](cache_dir=str(tmp_path), **TINY)
     assert written == sorted(
@@ -89,7 +89,7 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         ({"size": 8}, "config.data.size is 8; it must be an integer of at least 16"),
         ({"train": 0}, "config.data.train is 0; it must be an integer of at least 1"),
@@ -97,7 +97,7 @@ def test_the_data_set_is_drawn_at_once_and_once(tmp_path):
         ({"test": 1.5}, "config.data.test is 1.5"),
     ],
 )
-def test_illegal_numbers_are_named(tmp_path, arguments, said):
-    with pytest.raises(UserError, match=said):
+def test_illegal_numbers_are_named(tmp_path, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
         DATASETS["shapes"](cache_dir=str(tmp_path), **arguments)
     assert not list(tmp_path.iterdir())
