@@ -2,8 +2,8 @@
 
 A mask `[H, W]` is read column by column, `y + H * x`, and stored as the lengths of its
 runs of 0 and of 1 in turn, the first one of 0. COCO writes these counts as a list, or as
-text: each count from the fourth on is written as the difference to the one before the last,
-in groups of five bits, each in a character (`cocodataset/cocoapi`, `maskApi.c`).
+text, in groups of five bits, each a character: every count from the fourth on as its difference
+to the one before the last (`cocodataset/cocoapi`, `maskApi.c`).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def padded_geometry(
       minimum: smallest side in pixels.
 
     Returns:
-      Legal sides, and the pixels at a cut that see its padding.
+      Accepted sides, and the pixels at a cut that see its padding.
 
     Example:
       >>> pool, up = Layer("pool", 2, 2), Layer("up", 4, 2, padding=1, transposed=True)
@@ -49,7 +49,7 @@ def aligned_geometry(layers: tuple[Layer, ...], stride: int) -> Geometry:
       stride: pixels from one score to the next.
 
     Returns:
-      Legal sides, and the pixels at a cut that see its padding.
+      Accepted sides, and the pixels at a cut that see its padding.
 
     Example:
       >>> from segjax.geometry.paths import interpolation

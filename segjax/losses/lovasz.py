@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.losses.pixels import unpack
+from segjax.losses.pixel_weights import unpack
 from segjax.types import Array
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.losses.pixels import class_factors, reduce_pixels, select, unpack
+from segjax.losses.pixel_weights import class_factors, reduce_pixels, select, unpack
 from segjax.types import Array
 
 _LEAST_MISS = 1e-7
@@ -32,6 +32,7 @@ def cross_entropy(
 
     U-Net (Ronneberger et al. 2015, arXiv 1505.04597, equation 1, where the minus sign is
     missing) sums over pixels; the mean makes the learning rate independent of the crop.
+    It is `focal` with gamma 0.
 
     Args:
       outputs: `logits` `[B, H, W, K]`.

@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # for type checkers it is True; importing `typing` takes 
 if TYPE_CHECKING:
     from segjax.runs.evaluate import evaluate_run as evaluate_run
     from segjax.runs.imported import import_weights as import_weights
-    from segjax.runs.load import TrainedModel as Trained
+    from segjax.runs.load import TrainedModel as TrainedModel
     from segjax.runs.load import load_trained as load_trained
     from segjax.runs.predict import predict_run as predict_run
     from segjax.runs.summary import summarize as summarize

@@ -1,4 +1,10 @@
-"""Checkpoints of a run: the state, sealed by hashes, and JSON beside it."""
+"""Checkpoints of a run: the state, sealed by hashes, and JSON beside it.
+
+A checkpoint holds the state (`segjax.training.state.TrainState`: step, parameters, batch
+statistics, optimizer) and, as JSON, the config, the classes and the data that it was trained
+on (`segjax.training.about.about_run`), its step, the metrics of the evaluation at that step,
+and the hashes of the parameters, the state and the JSON itself.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ continued by mirroring, the pixel at the edge not repeated; with `random_crop` o
 `random_rotation` among the augmentations, what lies beyond does not count instead.
 
 Those that move pixels are in `geometric`, those of grey values and colours in
-`photometric`, those that choose the part of the record in `framing`. In a pipeline the
+`photometric`, those that choose the part of the record in `crops`. In a pipeline the
 last of these come first, wherever they are listed, as one resampling of the record; then
 `color_jitter`, which needs colours as they are seen; then the normalisation; then all
 others in their order. So the usual recipe for photographs is

@@ -1,1 +1,1 @@
-"""Data sets by name, each from its own files; `synthetic` ones need none."""
+"""Data sets, each from its own files; `synthetic` ones need none. `segjax.data` names them."""

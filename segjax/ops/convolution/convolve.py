@@ -15,8 +15,8 @@ from segjax.ops.convolution.arguments import (
     check_ranks,
     read_padding,
 )
+from segjax.ops.convolution.unseen_taps import drop_unseen_taps
 from segjax.ops.cpu import convolution as cpu
-from segjax.ops.cpu.skip_padding import drop_unseen_taps
 from segjax.types import Array
 
 

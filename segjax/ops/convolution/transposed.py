@@ -1,4 +1,8 @@
-"""Transposed convolution: the adjoint of `conv`.
+"""Transposed convolution: the adjoint of `conv`, as the lecture has it ("not deconvolution").
+
+Here its arguments are checked and its form is chosen. The plain definition is that of XLA,
+`segjax.ops.base.lax_conv.stock_conv_transpose`; as the transpose of a matrix that one can
+print, `segjax.ops.convolution.toeplitz`.
 
 Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep
 learning", 2016, arXiv:1603.07285.

@@ -3,8 +3,8 @@
 XLA's CPU backend has no fast form of a grouped convolution: a depthwise 3x3 takes
 several times as long as the dense one. Here a tap is a shifted copy of the map times one
 number a channel, and a convolution is the sum over its taps, which compilers fuse into
-one loop. `ops/convolution/convolve.py` takes these forms on a CPU where `groups` equals the channels of
-image and output; accelerators keep the stock form.
+one loop. `segjax.ops.cpu.convolution` takes these forms where `groups` equals the channels
+of image and output.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from segjax.ops.base.lax_conv import Options, stock_conv
 from segjax.ops.convolution.convolve import conv
 from segjax.ops.convolution.transposed import conv_transpose
-from segjax.ops.cpu.skip_padding import drop_unseen_taps, is_sparse, seen_taps_conv
+from segjax.ops.cpu.skip_padding import is_sparse, seen_taps_conv
 
 CHANNELS = 64
 """As few as the fast form takes."""
@@ -74,22 +74,6 @@ def test_batches_are_convolved_one_by_one() -> None:
     alone = [conv(one, kernel, padding=5, dilation=5) for one in x]
     mapped = jax.vmap(lambda one: conv(one, kernel, padding=5, dilation=5))(x)
     np.testing.assert_allclose(mapped, jnp.stack(alone), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(("stride", "rows"), [(1, 3), (2, 3), (3, 2)])
-def test_a_kernel_is_cropped_to_the_taps_that_see_the_map(
-    stride: int, rows: int
-) -> None:
-    x, kernel = random_array(1, 5, 7, 2), random_array(5, 3, 2, 2, seed=1)
-    options = Options((stride, stride), ((8, 8), (8, 3)), (4, 8), 1)
-    cropped, beside = drop_unseen_taps(x, kernel, options)
-    assert cropped.shape[:2] == (rows, 1)
-    np.testing.assert_allclose(
-        stock_conv(x, cropped, beside),
-        stock_conv(x, kernel, options),
-        rtol=1e-5,
-        atol=1e-5,
-    )
 
 
 @pytest.mark.parametrize(
