@@ -15,7 +15,7 @@ _MIDDLE = _FINENESS // 2
 """Of a column of pixels, in these steps: the last one left of its centre."""
 
 _LARGEST = 1e9
-"""Coordinates below it are reported apart exactly in these steps."""
+"""Coordinates below it are distinguished exactly in these steps."""
 
 _PART = 1 << 20
 """Columns crossed by as many lines as are handled at once."""
