@@ -8,7 +8,7 @@ runs both once; the ratio is the median over rounds, above 1 segjax is faster. "
 from pixels to marginals, one call of `dense_crf`, "steps" without the building of lattices
 and norms. The lattice of positions is built once for images of one size, by pydensecrf for
 each image. Compiling is not counted: it happens once for images of one size. Wall time and
-processor time of all threads. The image is drawn so that its lattices are those of
+processor time of all threads. The image is rendered so that its lattices are those of
 photographs: 24,248, 193,903 and 441,981 vertices at the three pairs of widths, where five
 of PASCAL VOC have 25,930, 173,089 and 277,989 in the middle.
 """
@@ -43,7 +43,7 @@ CASES = (
 WEIGHTS = (4.0, 3.0)
 
 
-def drawn(height: int, width: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
+def random_case(height: int, width: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
     """An image `[H, W, 3]` uint8, and logits `[H, W, K]` of blobs."""
     generator = np.random.default_rng(0)
     regions = gaussian_filter(generator.normal(size=(height, width, 3)), (25, 25, 0))
@@ -129,7 +129,7 @@ def wait_for_quiet(most: float, patience: float) -> None:
 
 def measure(case: tuple, steps: int, arguments: argparse.Namespace) -> dict[str, Any]:
     *size, labels, alpha, beta, gamma = case
-    image, logits = drawn(*size, labels)
+    image, logits = random_case(*size, labels)
     programs = {
         "pydensecrf": peer(image, logits, (alpha, beta, gamma)),
         "segjax": ours(image, logits, (alpha, beta, gamma)),
@@ -172,7 +172,7 @@ def measure(case: tuple, steps: int, arguments: argparse.Namespace) -> dict[str,
 def peak_memory(case: tuple) -> float:
     """Megabytes of the process after one call for the image of a case."""
     height, width, labels, alpha, beta, gamma = case
-    _, _, whole = ours(*drawn(height, width, labels), (alpha, beta, gamma))
+    _, _, whole = ours(*random_case(height, width, labels), (alpha, beta, gamma))
     whole(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

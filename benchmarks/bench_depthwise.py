@@ -44,7 +44,7 @@ TOLERANCE = 1e-4
 Step = Callable[[], np.ndarray]
 
 
-def drawn(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def random_case(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image, kernel, and cotangent of the result."""
     rng = np.random.default_rng(0)
     side = (case.side - 1) // case.stride + 1
@@ -75,7 +75,7 @@ def jax_steps(case: Case, stock: bool) -> dict[str, Step]:
     )
     if stock:
         apply = partial(stock_conv, options=options)
-    x, kernel, cotangent = map(jnp.asarray, drawn(case))
+    x, kernel, cotangent = map(jnp.asarray, random_case(case))
     forward = jax.jit(apply)
     image = jax.jit(lambda x, k, g: jax.vjp(lambda x: apply(x, k), x)[1](g)[0])
     taps = jax.jit(lambda x, k, g: jax.vjp(lambda k: apply(x, k), k)[1](g)[0])
@@ -90,7 +90,7 @@ def torch_steps(case: Case) -> dict[str, Step]:
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    x, kernel, cotangent = drawn(case)
+    x, kernel, cotangent = random_case(case)
 
     def channels_last(array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array.transpose(0, 3, 1, 2))

@@ -29,7 +29,7 @@ CLASSES, OBJECTS, MASK_SIZE = 91, 8, 28
 ALLOWED = 1e-3
 """Relative difference of the sums of scores."""
 RATE = 1e-8
-DRAWN = Path(__file__).resolve().parent.parent / "tests" / "pretrained"
+PRETRAINED = Path(__file__).resolve().parent.parent / "tests" / "pretrained"
 
 
 class Case(NamedTuple):
@@ -45,18 +45,21 @@ CASES = (Case("predict", 1, 512, 512), Case("train", 2, 256, 320))
 SMOKE = (Case("predict", 1, 64, 96), Case("train", 2, 64, 96))
 
 
-def drawn(name: str) -> dict[str, Any]:
-    return runpy.run_path(str(DRAWN / f"{name}.py"))
+def functions_of(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(PRETRAINED / f"{name}.py"))
 
 
-def drawn_images(case: Case) -> np.ndarray:
+def random_images(case: Case) -> np.ndarray:
     """`[B, H, W, 3]` in 0 to 1."""
-    uniform, image = drawn("random_weights")["uniform"], drawn("random_instances")
+    uniform, image = (
+        functions_of("random_weights")["uniform"],
+        functions_of("random_instances"),
+    )
     one = image["image"](case.height, case.width, uniform)
     return np.concatenate([one[:, :, :: 1 - 2 * (i % 2)] for i in range(case.batch)])
 
 
-def drawn_objects(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def random_objects(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Boxes in whole pixels and classes; each object is an ellipse that fills its box."""
     rng = np.random.default_rng(0)
     image = np.array([case.height, case.width])
@@ -88,7 +91,7 @@ def segjax_run(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
         source, dict(np.load(weights)), backbone={"norm": {"epsilon": 1e-5}}
     )
     variables = jax.tree.map(jnp.asarray, dict(variables))
-    images = jnp.asarray(drawn_images(case))
+    images = jnp.asarray(random_images(case))
     detect = jax.jit(lambda variables, x: model.apply(variables, x, train=False))
 
     def predict() -> float:
@@ -102,7 +105,7 @@ def segjax_run(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     scores = predict()
     if case.what == "predict":
         return predict, scores
-    boxes, classes = drawn_objects(case)
+    boxes, classes = random_objects(case)
     mask = np.broadcast_to(
         ellipse(MASK_SIZE, MASK_SIZE), (case.batch, OBJECTS, MASK_SIZE, MASK_SIZE)
     )
@@ -163,7 +166,7 @@ def torch_run(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     model = torch_model(case)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in np.load(weights).items()})
     model = model.to(memory_format=torch.channels_last).eval()
-    images = [torch.from_numpy(x.transpose(2, 0, 1)) for x in drawn_images(case)]
+    images = [torch.from_numpy(x.transpose(2, 0, 1)) for x in random_images(case)]
 
     def predict() -> float:
         with torch.inference_mode():
@@ -178,7 +181,7 @@ def torch_run(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=0.9)
     targets = []
-    for boxes, classes in zip(*drawn_objects(case), strict=True):
+    for boxes, classes in zip(*random_objects(case), strict=True):
         masks = np.zeros((OBJECTS, case.height, case.width), np.uint8)
         for mask, (y0, x0, y1, x1) in zip(masks, boxes.astype(int), strict=True):
             mask[y0:y1, x0:x1] = ellipse(y1 - y0, x1 - x0)
@@ -204,8 +207,8 @@ RUNS = {"segjax": segjax_run, "torch": torch_run}
 def write_weights(path: Path) -> None:
     state = torch_model(CASES[0]).state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    arrays = drawn("random_weights")["state_dict"](shapes)
-    np.savez(path, **drawn("random_instances")["calmed"](arrays))
+    arrays = functions_of("random_weights")["state_dict"](shapes)
+    np.savez(path, **functions_of("random_instances")["calmed"](arrays))
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_reading.py --against=../older/segjax --output=benchmarks/results
 
-Files are drawn. Both checkouts run the same reading in processes of their own, in turn,
+Files are synthetic. Both checkouts run the same reading in processes of their own, in turn,
 and the median of the pairs' ratios counts (this checkout / the other one). Without
 `--against` the seconds of this checkout alone are printed.
 """

@@ -52,7 +52,7 @@ CASES = (
 SMOKE = (Case("nms", 300), *(Case(what, 20, 20, 27, 8) for what in WHATS[1:]))
 
 
-def drawn_boxes(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def random_boxes(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Boxes in pixels and scores: crowded around objects, as proposals are."""
     rng = np.random.default_rng(0)
     image = np.array([case.height, case.width]) * STRIDE
@@ -67,7 +67,7 @@ def drawn_boxes(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return boxes, rng.random(case.regions).astype(np.float32)
 
 
-def drawn_map(case: Case) -> np.ndarray:
+def random_map(case: Case) -> np.ndarray:
     shape = (1, case.height, case.width, case.channels)
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
@@ -81,7 +81,7 @@ def segjax_run(case: Case) -> tuple[Callable[[], Any], float]:
     from segjax.ops.regions.pooling import roi_pool
     from segjax.ops.regions.suppression import nms
 
-    boxes, scores = map(jnp.asarray, drawn_boxes(case))
+    boxes, scores = map(jnp.asarray, random_boxes(case))
     if case.what == "nms":
         keep = jax.jit(lambda boxes, scores: nms(boxes, scores, iou_threshold=0.7))
         run = lambda: keep(boxes, scores).block_until_ready()
@@ -99,7 +99,7 @@ def segjax_run(case: Case) -> tuple[Callable[[], Any], float]:
         return pullback(result)[0]
 
     wanted = jax.jit(gradient if "gradient" in case.what else regions)
-    features = jnp.asarray(drawn_map(case))
+    features = jnp.asarray(random_map(case))
     run = lambda: wanted(features, boxes).block_until_ready()
     return run, float(jnp.abs(run()).sum())
 
@@ -114,13 +114,13 @@ def torch_run(case: Case) -> tuple[Callable[[], Any], float]:
         raise SystemExit("torchvision's operators did not load: a C compiler is needed")
     ops = ops.ops
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    arrays = drawn_boxes(case)
+    arrays = random_boxes(case)
     boxes, scores = torch.from_numpy(arrays[0][:, [1, 0, 3, 2]].copy()), arrays[1]
     if case.what == "nms":
         keep = lambda: ops.nms(boxes, torch.from_numpy(scores), 0.7)
         return keep, float(len(keep()))
     # The operator wants its own order of axes; to bring maps into it is not timed.
-    features = torch.from_numpy(drawn_map(case).transpose(0, 3, 1, 2).copy())
+    features = torch.from_numpy(random_map(case).transpose(0, 3, 1, 2).copy())
     of_gradient = "gradient" in case.what
     features.requires_grad_(of_gradient)
     name = case.what.split()[0]

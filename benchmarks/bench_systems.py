@@ -30,7 +30,7 @@ class System(NamedTuple):
     """One network in both libraries.
 
     Attributes:
-      torch: makes the module of PyTorch, with drawn weights.
+      torch: makes the module of PyTorch, with random weights.
       segjax: makes our module and its variables from the arrays of PyTorch's.
     """
 
@@ -133,7 +133,7 @@ SYSTEMS = {
 }
 
 
-def drawn_batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
+def random_batch(case: Case) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     shape = (case.batch, case.side, case.side)
     image = rng.normal(size=(*shape, 3)).astype(np.float32)
@@ -150,7 +150,7 @@ def segjax_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
 
     model, variables = SYSTEMS[case.system].segjax(dict(np.load(weights)))
     variables = jax.tree.map(jnp.asarray, dict(variables))
-    image, label = map(jnp.asarray, drawn_batch(case))
+    image, label = map(jnp.asarray, random_batch(case))
     optimizer = optax.sgd(1e-3, momentum=0.9)
 
     def predict(variables: Any, image: jax.Array) -> jax.Array:
@@ -203,7 +203,7 @@ def torch_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     state = {k: torch.from_numpy(v) for k, v in np.load(weights).items()}
     model.load_state_dict(state)
     model = model.to(memory_format=torch.channels_last).eval()
-    images, labels = drawn_batch(case)
+    images, labels = random_batch(case)
     image = torch.from_numpy(images.transpose(0, 3, 1, 2))
     image = image.contiguous(memory_format=torch.channels_last)
     label = torch.from_numpy(labels).long()
@@ -230,7 +230,7 @@ STEPS = {"segjax": segjax_step, "torch": torch_step}
 
 
 def write_weights(system: str, path: Path) -> None:
-    """PyTorch's own draw, with biases and statistics that are not 0 and 1."""
+    """PyTorch's own random weights, with biases and statistics that are not 0 and 1."""
     import torch
 
     torch.manual_seed(0)

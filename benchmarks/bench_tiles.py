@@ -2,7 +2,7 @@
 
     python benchmarks/bench_tiles.py --output=benchmarks/results
 
-The networks are a padded U-Net of 16 features and the same unpadded; weights are drawn,
+The networks are a padded U-Net of 16 features and the same unpadded; weights are random,
 since speed does not depend on them. Sizes take turns; the median of the rounds counts.
 """
 

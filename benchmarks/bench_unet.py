@@ -43,7 +43,7 @@ CASES = {
 }
 
 
-def drawn_batch(case: Case, label_side: int) -> tuple[np.ndarray, np.ndarray]:
+def random_batch(case: Case, label_side: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     image = rng.normal(size=(case.batch, case.side, case.side, 1))
     label = rng.integers(0, CLASSES, (case.batch, label_side, label_side))
@@ -70,7 +70,7 @@ def segjax_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     params = unflatten_dict(dict(np.load(weights)), sep="/")
     params = jax.tree.map(jnp.asarray, params)
     image, label = map(
-        jnp.asarray, drawn_batch(case, case.side - 2 * model.geometry.margin)
+        jnp.asarray, random_batch(case, case.side - 2 * model.geometry.margin)
     )
     optimizer = optax.sgd(1e-3, momentum=0.9)
 
@@ -116,13 +116,13 @@ def torch_step(case: Case, weights: Path) -> tuple[Callable[[], Any], float]:
     model = UNet(CLASSES, case.features, 1 if case.padding == "SAME" else 0)
     model.load(np.load(weights))
     model = model.to(device, memory_format=torch.channels_last)
-    image = torch.from_numpy(drawn_batch(case, 1)[0].transpose(0, 3, 1, 2))
+    image = torch.from_numpy(random_batch(case, 1)[0].transpose(0, 3, 1, 2))
     image = image.to(device).contiguous(memory_format=torch.channels_last)
     forward = torch.compile(model) if gpu else model
     mixed = torch.autocast(device, torch.bfloat16, enabled=gpu)
     with torch.inference_mode(), mixed:
         label_side = model(image[:1]).shape[-1]
-    label = torch.from_numpy(drawn_batch(case, label_side)[1]).long().to(device)
+    label = torch.from_numpy(random_batch(case, label_side)[1]).long().to(device)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
 
     def loss_of() -> torch.Tensor:
@@ -171,7 +171,7 @@ def compared(
 
 
 def write_weights(case: Case, path: Path) -> None:
-    """He-normal kernels and small biases, by name; drawn without either library."""
+    """He-normal kernels and small biases, by name; sampled without either library."""
     rng = np.random.default_rng(1)
     arrays = {}
 

@@ -120,8 +120,8 @@ def experiment() -> ml_collections.ConfigDict:
 
 @contextlib.contextmanager
 def fast() -> Iterator[None]:
-    """Compiles once for all trainings, and draws no pictures."""
-    compile_step, time_step, draw = loop._compile, loop._time_step, loop.plot_run
+    """Compiles once for all trainings, and plots no pictures."""
+    compile_step, time_step, plot = loop._compile, loop._time_step, loop.plot_run
     programs: list[object] = []
 
     def once(*arguments: object) -> object:
@@ -134,7 +134,7 @@ def fast() -> Iterator[None]:
     try:
         yield
     finally:
-        loop._compile, loop._time_step, loop.plot_run = compile_step, time_step, draw
+        loop._compile, loop._time_step, loop.plot_run = compile_step, time_step, plot
 
 
 def make_run(workdir: Path, cache_dir: str) -> dict[int, str]:

@@ -37,7 +37,7 @@ def main() -> None:
     result = results.environment("cpu")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.safetensors"
-        safetensors.numpy.save_file(drawn(options.source), file)
+        safetensors.numpy.save_file(random_state_dict(options.source), file)
         result |= {"source": options.source, "file_bytes": file.stat().st_size}
         result |= measure(options.source, file, Path(folder) / "run")
     result |= {"seconds_allowed": SECONDS, "gigabytes_allowed": GIGABYTES}
@@ -47,13 +47,13 @@ def main() -> None:
         sys.exit("more than an import may take")
 
 
-def drawn(source: str) -> dict[str, np.ndarray]:
+def random_state_dict(source: str) -> dict[str, np.ndarray]:
     """Weights of the names and shapes that torchvision gives."""
     tests = ROOT / "tests"
     with np.load(tests / "golden" / "pretrained.npz") as arrays:
         shapes = json.loads(arrays[f"{source} shapes"].tobytes())
-    draw = runpy.run_path(str(tests / "pretrained" / "random_weights.py"))["state_dict"]
-    return draw({name: tuple(shape) for name, shape in shapes.items()})
+    make = runpy.run_path(str(tests / "pretrained" / "random_weights.py"))["state_dict"]
+    return make({name: tuple(shape) for name, shape in shapes.items()})
 
 
 def measure(source: str, file: Path, workdir: Path) -> dict[str, float]:

@@ -4,7 +4,7 @@
 
 Twelve random sizes of image and tile for the padded U-Net and twelve for the unpadded
 one, each beside a single pass over the mirrored image; then one large page, with the
-peak memory of the process before and after. Weights are drawn.
+peak memory of the process before and after. Weights are random.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALLOWED = 1e-5
 CASES = 12
 
 
-def drawn_network(padding: str, features: tuple[int, ...]) -> tuple[Any, UNet]:
+def random_network(padding: str, features: tuple[int, ...]) -> tuple[Any, UNet]:
     """A U-Net with random kernels and biases, so that each pixel of its view counts."""
     model = UNet(num_classes=2, features=features, padding=padding)
     start = jnp.zeros((1, model.geometry.minimum, model.geometry.minimum, 1))
@@ -37,7 +37,7 @@ def drawn_network(padding: str, features: tuple[int, ...]) -> tuple[Any, UNet]:
     )
     generator = np.random.default_rng(0)
 
-    def drawn(leaf: Any) -> jax.Array:
+    def sample(leaf: Any) -> jax.Array:
         inputs = max(1, math.prod(leaf.shape[:-1]))
         scale = math.sqrt(2 / inputs) if leaf.ndim > 1 else 0.1
         return jnp.asarray(scale * generator.standard_normal(leaf.shape), jnp.float32)
@@ -45,7 +45,7 @@ def drawn_network(padding: str, features: tuple[int, ...]) -> tuple[Any, UNet]:
     apply = jax.jit(
         lambda variables, image: model.apply(variables, image, train=False)["logits"]
     )
-    return jax.tree_util.Partial(apply, jax.tree.map(drawn, shapes)), model
+    return jax.tree_util.Partial(apply, jax.tree.map(sample, shapes)), model
 
 
 def whole(apply: Any, model: UNet, image: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def whole(apply: Any, model: UNet, image: np.ndarray) -> np.ndarray:
 
 def compare(padding: str) -> list[dict[str, Any]]:
     """One row for each random size."""
-    apply, model = drawn_network(padding, (8, 16, 32))
+    apply, model = random_network(padding, (8, 16, 32))
     generator = np.random.default_rng(len(padding))
     rows = []
     for case in range(CASES):
@@ -95,7 +95,7 @@ def peak_mib() -> float:
 
 def large_page(side: int, tile: int) -> dict[str, Any]:
     """Predicts one page; memory is that of the whole process."""
-    apply, model = drawn_network("SAME", (16, 32, 64, 128))
+    apply, model = random_network("SAME", (16, 32, 64, 128))
     predictor = Predictor(apply, model.geometry, tile=tile)
     image = np.random.default_rng(0).standard_normal((side, side, 1), np.float32)
     before, begin = peak_mib(), time.perf_counter()

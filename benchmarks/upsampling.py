@@ -1,7 +1,7 @@
 """Trains one encoder with each way back to full resolution, and writes the table.
 
     python benchmarks/upsampling.py --data_root=FOLDER --output=benchmarks/results
-    python benchmarks/upsampling.py --variant=drawn     # without CamVid
+    python benchmarks/upsampling.py --variant=synthetic # without CamVid
     python benchmarks/upsampling.py --variant=smoke     # does it run?
 
 FOLDER holds CamVid in SegNet's form. The experiments are those of
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data_root", help="folder of CamVid")
     parser.add_argument(
-        "--variant", choices=("camvid", "drawn", "smoke"), default="camvid"
+        "--variant", choices=("camvid", "synthetic", "smoke"), default="camvid"
     )
     parser.add_argument("--operators", nargs="+", choices=operators, default=operators)
     parser.add_argument("--steps", type=int, help="by default those of the config")

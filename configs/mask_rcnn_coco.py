@@ -95,7 +95,7 @@ def smoke() -> dict:
         },
         "post_processing": {"detections_per_image": 4},
     }
-    drawn = {"size": 32, "max_instances": 2, "train": 4, "validation": 2, "test": 1}
+    data = {"size": 32, "max_instances": 2, "train": 4, "validation": 2, "test": 1}
     settings = {key: value for key, value in config.items() if key != "initialization"}
     return settings | {
         "num_steps": 2,
@@ -103,7 +103,7 @@ def smoke() -> dict:
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,
-        "data": {"name": "instance_shapes", **drawn},
+        "data": {"name": "instance_shapes", **data},
         "pipeline": config["pipeline"]
         | {"buckets": ((32, 32),), "max_objects": 3, "mask_size": 14},
         "model": config["model"] | tiny,

@@ -131,13 +131,13 @@ def smoke() -> dict:
         },
         "post_processing": {"pre_nms_top_n": 1000, "detections_per_image": 4},
     }
-    drawn = {"size": 32, "max_instances": 2, "train": 4, "validation": 2, "test": 1}
+    data = {"size": 32, "max_instances": 2, "train": 4, "validation": 2, "test": 1}
     return config | {
         "num_steps": 2,
         "log_every": 1,
         "eval_every": 2,
         "checkpoint_every": 1,
-        "data": {"name": "instance_shapes", "num_kinds": 1, **drawn},
+        "data": {"name": "instance_shapes", "num_kinds": 1, **data},
         "pipeline": config["pipeline"]
         | {"buckets": ((32, 32),), "max_objects": 3, "mask_size": 14},
         "model": MODEL | tiny,

@@ -21,7 +21,7 @@ The encoder can begin as VGG-16 with batch normalisation, trained on ImageNet:
         --config.initialization.input=vgg16_bn.pth --data_root=FOLDER
 
 vgg16_bn.pth is torchvision's. The paper's VGG-16 has no norms and is Caffe's; torchvision's
-plain one, `--config.initialization.source=torchvision/vgg16`, leaves the norms as drawn.
+plain one, `--config.initialization.source=torchvision/vgg16`, keeps the random norms.
 
 Presets, as `--config=configs/segnet_camvid.py:PRESET`:
 

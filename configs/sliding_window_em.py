@@ -7,7 +7,7 @@ neuronal membranes in electron microscopy images"; the network is N3 (patches of
     python -m segjax.main --config=configs/sliding_window_em.py --workdir=runs/sliding_window
 
 Each example is one patch, and its label that of its middle pixel, as in the paper;
-patches are drawn evenly over the sections, and class weights stand in for the paper's
+patches are sampled evenly over the sections, and class weights stand in for the paper's
 equal number of membrane and other pixels. Evaluation takes the dense form, which gives
 the numbers of all patches at once (benchmarks/sliding_window.py measures by how much).
 

@@ -18,8 +18,8 @@ Presets, as `--config=configs/upsampling_camvid.py:PRESET`:
     nearest, bilinear, bed_of_nails, index_unpooling, transposed: the operator
     skip             bilinear, and the encoder's maps concatenated
     (none)           index_unpooling
-    nearest_drawn, bilinear_drawn, bed_of_nails_drawn, index_unpooling_drawn,
-    transposed_drawn, skip_drawn: the same on synthetic shapes, without any download
+    nearest_synthetic, bilinear_synthetic, bed_of_nails_synthetic, index_unpooling_synthetic,
+    transposed_synthetic, skip_synthetic: the same on synthetic shapes, without any download
     nearest_smoke, bilinear_smoke, bed_of_nails_smoke, index_unpooling_smoke,
     transposed_smoke, skip_smoke: seconds: a tiny network, two steps, tiny synthetic data
     smoke            index_unpooling_smoke
@@ -77,7 +77,7 @@ def laptop(operator: str = "index_unpooling") -> dict:
     }
 
 
-def drawn(operator: str) -> dict:
+def synthetic(operator: str) -> dict:
     config = laptop(operator)
     return config | {
         "data": {
@@ -94,7 +94,7 @@ def drawn(operator: str) -> dict:
 
 
 def smoke(operator: str = "index_unpooling") -> dict:
-    config = drawn(operator)
+    config = synthetic(operator)
     return config | {
         "num_steps": 2,
         "batch_size": 4,
@@ -114,6 +114,6 @@ get_config = presets(
     **{
         f"{operator}{ending}": functools.partial(make, operator)
         for operator in OPERATORS
-        for ending, make in (("", laptop), ("_drawn", drawn), ("_smoke", smoke))
+        for ending, make in (("", laptop), ("_synthetic", synthetic), ("_smoke", smoke))
     },
 )

@@ -3,7 +3,7 @@
     python docs/make_pictures.py --workdir=runs/demo
 
 Writes `docs/unet_em.png`: a held-out section, its label, what the network says, and
-where it is wrong. Every pixel was drawn by `segjax/data/datasets/synthetic/em_rendering.py`, so
+where it is wrong. Every pixel was rendered by `segjax/data/datasets/synthetic/em_rendering.py`, so
 there is no micrograph in the repository.
 """
 

@@ -251,7 +251,7 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
     bits = np.frombuffer(raw, np.uint8).astype(np.int64) - _FIRST
     if len(bits) and (bits.min() < 0 or bits.max() >= 64 or bits[-1] & _MORE):
         raise UserError(
-            f"A mask's run lengths are reported as {shown(text)}, which is not a text of "
+            f"A mask's run lengths are given as {shown(text)}, which is not a text of "
             "COCO's form; give the counts as a list or as this text."
         )
     last = bits & _MORE == 0
@@ -266,7 +266,7 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
         numbers -= np.where(negative, np.int64(1) << (shift[ends] + _BITS), 0)
     if len(bits) and (place.max() >= _CHARACTERS or np.abs(numbers).max() > total):
         raise UserError(
-            f"A mask's run lengths are reported as {shown(text)}, which holds a number "
+            f"A mask's run lengths are given as {shown(text)}, which holds a number "
             f"too large for an image of {size[0]} x {size[1]}; give the mask in the size "
             "of its image."
         )

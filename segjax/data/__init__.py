@@ -1,4 +1,4 @@
-"""Images and labels: reading, checking, drawing, augmenting, batching.
+"""Images and labels: reading, checking, rendering, augmenting, batching.
 
 `DATASETS[name](cache_dir=..., data_root=..., **arguments)` gives a `Dataset`. A module
 is imported when its data set is asked for, so `import segjax.data` costs nothing.
@@ -30,30 +30,30 @@ class _Entry(NamedTuple):
     Attributes:
       module: where its function is.
       channels: of its images; None where an argument of that name says it.
-      drawn: whether it is drawn, so that it needs no files of yours.
+      synthetic: whether it is rendered by segjax, so that it needs no files of yours.
     """
 
     module: str
     channels: int | None = 3
-    drawn: bool = False
+    synthetic: bool = False
 
 
 _ENTRIES = {
     "em_sections": _Entry(
-        "segjax.data.datasets.synthetic.em_sections", channels=1, drawn=True
+        "segjax.data.datasets.synthetic.em_sections", channels=1, synthetic=True
     ),
     "isbi_em": _Entry("segjax.data.datasets.isbi_em", channels=1),
     "folder": _Entry("segjax.data.datasets.folder", channels=None),
-    "shapes": _Entry("segjax.data.datasets.synthetic.shapes", drawn=True),
+    "shapes": _Entry("segjax.data.datasets.synthetic.shapes", synthetic=True),
     "camvid": _Entry("segjax.data.datasets.camvid"),
     "voc": _Entry("segjax.data.datasets.voc"),
     "cityscapes": _Entry("segjax.data.datasets.cityscapes"),
     "ade20k": _Entry("segjax.data.datasets.ade20k"),
     "instance_shapes": _Entry(
-        "segjax.data.datasets.synthetic.instance_shapes", drawn=True
+        "segjax.data.datasets.synthetic.instance_shapes", synthetic=True
     ),
     "stick_figures": _Entry(
-        "segjax.data.datasets.synthetic.instance_shapes", drawn=True
+        "segjax.data.datasets.synthetic.instance_shapes", synthetic=True
     ),
     "coco": _Entry("segjax.data.datasets.coco.dataset"),
     "instance_folder": _Entry("segjax.data.datasets.instance_folder"),
@@ -81,13 +81,13 @@ DATASETS: Mapping[str, Callable[..., Dataset]] = _Datasets()
 
 
 def is_synthetic(name: str) -> bool:
-    """Whether a data set is drawn, so that it needs no files of yours.
+    """Whether a data set is synthetic, so that it needs no files of yours.
 
     Example:
       >>> is_synthetic("shapes"), is_synthetic("camvid")
       (True, False)
     """
-    return name in _ENTRIES and _ENTRIES[name].drawn
+    return name in _ENTRIES and _ENTRIES[name].synthetic
 
 
 def channels_of(group: Mapping[str, Any]) -> int:

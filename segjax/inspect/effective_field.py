@@ -31,7 +31,7 @@ def random_variables(
       module: a network, backbone or block; `train` is False where it takes one.
       size: height and width in pixels of an image that it takes.
       channels: of that image.
-      seed: number of the drawing.
+      seed: of the random weights.
 
     Returns:
       The collections of the module.
@@ -42,13 +42,13 @@ def random_variables(
     )
     rng = np.random.default_rng(seed)
 
-    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    def sample(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if len(leaf.shape) > 1:
             std = np.sqrt(2.0 / np.prod(leaf.shape[:-1]))
             return (std * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
         return np.full(leaf.shape, path[-1].key in ("scale", "var"), leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(sample, shapes)
 
 
 def applied(
@@ -91,7 +91,7 @@ def effective_field(
       size: height and width of the image in pixels.
       channels: of the image.
       images: how many are averaged.
-      seed: number of the drawing.
+      seed: of the random weights.
 
     Returns:
       float32 `[H, W]`. The output's pixel is `(h // 2, w // 2)`.

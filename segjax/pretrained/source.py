@@ -80,7 +80,7 @@ class Source:
             raise UserError(
                 f"The number of classes is not known, as {self.classifier[0]}.bias is "
                 "missing or not a vector: give weights with a classifier. In Python, "
-                "segjax.pretrained.load(..., num_classes=N, reinitialize=True) draws one."
+                "segjax.pretrained.load(..., num_classes=N, reinitialize=True) makes one."
             )
         present = modules_of(state)
         group = dict(self.group) | {"num_classes": num_classes}

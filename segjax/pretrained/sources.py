@@ -82,9 +82,9 @@ def load(
         put before all names, such as "module." or "model.", is taken off.
       num_classes: the classes that are wanted; None takes those of the weights.
       reinitialize: whether another number of classes than that of the weights is meant:
-        the classifiers are then drawn anew, everything else is loaded.
+        the classifiers are then random, everything else is loaded.
       skip: foreign modules that are left out, as "fc": a backbone needs no classifier.
-      seed: of the classifiers that are drawn.
+      seed: of the random classifiers.
       **overrides: attributes of the model that are to differ, as `dtype`, or
         `backbone={"output_stride": 16}`, or `backbone={"norm": {"epsilon": 1e-5}}` for a
         detector that was trained by torchvision's scripts: `torchvision/*_fpn` (not
@@ -117,7 +117,7 @@ def load(
             if found is None:
                 theirs, instead = f"have no {entry.classifier[0]}", ""
             raise UserError(
-                f"{what} {theirs}, num_classes is {num_classes}: {instead}draw a new "
+                f"{what} {theirs}, num_classes is {num_classes}: {instead}make a new "
                 "classifier with reinitialize=True."
             )
         heads = [m for m in entry.classifier if f"{m}.bias" in state]

@@ -212,7 +212,7 @@ def test_the_experiments_differ_in_the_operator_alone():
     def load(preset):
         return config.load(f"{ROOT}/configs/upsampling_camvid.py:{preset}").to_dict()
 
-    for ending in ("", "_drawn", "_smoke"):
+    for ending in ("", "_synthetic", "_smoke"):
         found = {name: load(f"{name}{ending}") for name in (*OPERATORS, "skip")}
         operators = {
             name: (group["model"].pop("upsampling"), group["model"].pop("skip"))

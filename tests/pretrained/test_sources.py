@@ -176,10 +176,10 @@ def test_weights_without_a_classifier_get_one_as_the_sentence_advises(
     entry = pretrained.SOURCES[source]
     if not entry.is_backbone:
         with pytest.raises(
-            UserError, match=r"In Python, .*num_classes=N, reinitialize=True\) draws"
+            UserError, match=r"In Python, .*num_classes=N, reinitialize=True\) makes"
         ):
             pretrained.load(source, state, skip=entry.classifier)
-    with pytest.raises(UserError, match=r"have no .*, num_classes is 5: draw"):
+    with pytest.raises(UserError, match=r"have no .*, num_classes is 5: make"):
         pretrained.load(source, state, skip=entry.classifier, num_classes=5)
     model, variables = pretrained.load(
         source, state, skip=entry.classifier, num_classes=5, reinitialize=True

@@ -1,6 +1,6 @@
 """Convolutions along one axis, written out as the matrices that they are.
 
-What a textbook draws: the rows of the matrix of a convolution hold the kernel, moved by
+As textbooks show them: the rows of the matrix of a convolution hold the kernel, moved by
 the stride from row to row; its transpose is the matrix of the transposed convolution.
 For reading, and as an independent check of `ops.convolution.convolve`; nothing here is meant to be fast.
 """

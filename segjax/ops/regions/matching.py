@@ -183,7 +183,7 @@ def _first(wanted: Array, priorities: Array, most: int) -> tuple[Array, Array]:
 def sample_weights(
     matched: Array, priorities: Array, *, num: int, positive_fraction: float
 ) -> Array:
-    """Samples as `sample` does, and says it as a weight of every box.
+    """Samples as `sample` does, and returns it as a weight of every box.
 
     Args:
       matched: as in `sample`, and so are the other arguments.

@@ -97,7 +97,7 @@ def evaluate_baseline(
 ) -> tuple[str, Report]:
     """Measures what a network has to beat on a split, as the network is measured.
 
-    Where cells in grey images are reported from what is between them, that is Otsu's
+    Where cells in grey images are separated from what is between them, that is Otsu's
     threshold, "otsu", with the smoothing that has the best mean IoU on the training
     split. Elsewhere it is the commonest class at each place, "position".
 

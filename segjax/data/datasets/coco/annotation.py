@@ -197,7 +197,7 @@ def _polygon(given: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def _flat(points: Sequence[Any]) -> list[Any]:
-    """Numbers of a polygon that is reported as pairs."""
+    """Numbers of a polygon that is written as pairs."""
     if any(type(point) is not list or len(point) != 2 for point in points):
         raise UserError(
             f"a polygon of it is {shown(points)}, where x and y of each point belong."

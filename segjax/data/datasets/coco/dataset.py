@@ -150,13 +150,13 @@ def _read(
         raise _other_size(path, (pixels.shape[0], pixels.shape[1]), image.size)
     masks = image.masks()
     known = np.isfinite(image.areas)
-    drawn = np.array([rle.area for rle in masks], np.float32)
+    counted = np.array([rle.area for rle in masks], np.float32)
     record = {
         "image": _in_color(pixels, folder),
         "boxes": image.boxes,
         "classes": np.array([class_of[int(c)] for c in image.category_ids], np.int32),
         "crowd": image.crowd,
-        "areas": np.where(known, image.areas, drawn).astype(np.float32),
+        "areas": np.where(known, image.areas, counted).astype(np.float32),
         "masks": masks,
         "name": Path(image.file_name).stem,
         "image_id": image.image_id,

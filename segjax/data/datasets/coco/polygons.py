@@ -1,4 +1,4 @@
-"""Outlines as COCO draws them: from polygons to the pixels that they enclose."""
+"""Outlines as COCO renders them: from polygons to the pixels that they enclose."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from segjax.rle import Rle, from_positions, union
 
 _FINENESS = 5
-"""Steps of a pixel in which an outline is drawn."""
+"""Steps of a pixel in which an outline is rendered."""
 
 _MIDDLE = _FINENESS // 2
 """Of a column of pixels, in these steps: the last one left of its centre."""
 
 _LARGEST = 1e9
-"""Coordinates below it are reported apart exactly in these steps."""
+"""Coordinates below it are distinguished exactly in these steps."""
 
 _PART = 1 << 20
 """Columns crossed by as many lines as are handled at once."""
@@ -24,7 +24,7 @@ _PART = 1 << 20
 def polygon_to_rle(points: Sequence[float], size: tuple[int, int]) -> Rle:
     """Fills a polygon, pixel by pixel as COCO's own tools do (`rleFrPoly`).
 
-    The outline is drawn by straight lines on a grid that is five times finer; where it
+    The outline is rendered as straight lines on a grid that is five times finer; where it
     crosses the middle of a column of pixels, the column changes from outside to inside
     at the first pixel whose centre lies below.
 
@@ -87,7 +87,7 @@ def _columns(
 def _changes(starts: np.ndarray, ends: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Where straight lines between whole points cross the centres of columns.
 
-    A line is drawn from the smaller end of its longer axis, whichever it starts from,
+    A line is rendered from the smaller end of its longer axis, whichever it starts from,
     so that it has the same points in both directions.
 
     Args:

@@ -30,7 +30,7 @@ class CellPlane:
       cell: Cell number of at least 1, int32.
       distance: To the nearest boundary of another cell, in pixels.
       shift: How far that boundary moves to the next section, in pixels.
-      y: Warped coordinates, in which the tracks are reported.
+      y: Warped coordinates, in which the tracks are given.
       x: As `y`.
     """
 

@@ -1,6 +1,6 @@
 """Scenes of overlapping discs, squares and triangles on a textured ground.
 
-Kinds are reported apart by their outline alone: colours and textures are rendered for each object
+Kinds differ in their outline alone: colours and textures are rendered for each object
 anew. Later objects hide earlier ones, and masks are what is left to see. The same number
 renders the same bits on every machine (see `em_noise`).
 """
