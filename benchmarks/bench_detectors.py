@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from results import environment, save
+from results import commit_of, environment, save
 from turns import beside, compare, in_words, peak_megabytes, print_peak, serve
 
 CLASSES, OBJECTS, MASK_SIZE = 91, 8, 28
@@ -243,8 +243,8 @@ def main() -> None:
             row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
             rows.append({**case._asdict(), **row})
             print(f"{tuple(case)}: {in_words(row)}", flush=True)
-    what = "detectors" if arguments.against is None else "detectors_against"
-    save(what, {**found, "rows": rows}, arguments.output)
+    found["against"] = arguments.against and commit_of(arguments.against)
+    save("detectors", {**found, "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

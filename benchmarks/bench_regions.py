@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from results import environment, save
+from results import commit_of, environment, save
 from turns import beside, compare, in_words, peak_megabytes, serve
 
 STRIDE, BINS = 4, 7
@@ -185,8 +185,8 @@ def main() -> None:
         row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
         rows.append({**case._asdict(), **row})
         print(f"{tuple(case)}: {in_words(row)}", flush=True)
-    what = "regions" if arguments.against is None else "regions_against"
-    save(what, {**found, "rows": rows}, arguments.output)
+    found["against"] = arguments.against and commit_of(arguments.against)
+    save("regions", {**found, "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from results import environment, save
+from results import commit_of, environment, save
 from turns import beside, compare, in_words, serve
 
 CLASSES = 21
@@ -283,8 +283,8 @@ def main() -> None:
                 )
                 rows.append(row)
                 print(f"{system} {what}: {in_words(row)}", flush=True)
-    what = "systems" if arguments.against is None else "systems_against"
-    save(what, {**found, "rows": rows}, arguments.output)
+    found["against"] = arguments.against and commit_of(arguments.against)
+    save("systems", {**found, "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

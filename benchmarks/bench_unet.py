@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from results import environment, save
+from results import commit_of, environment, save
 from turns import beside, compare, in_words, serve
 
 CLASSES = 2
@@ -232,8 +232,8 @@ def main() -> None:
             row = compared(case, weights, arguments)
             rows.append(row)
             print(f"{case.what} batch {case.batch}: {in_words(row)}", flush=True)
-    what = "unet" if arguments.against is None else "unet_against"
-    save(what, {**found, "rows": rows}, arguments.output)
+    found["against"] = arguments.against and commit_of(arguments.against)
+    save("unet", {**found, "rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,13 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
+def commit_of(checkout: str) -> str:
+    """The commit of a checkout of segjax; the name of its folder where git knows none."""
+    command = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return found.stdout.strip() or Path(checkout).resolve().name
+
+
 def version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -47,7 +54,13 @@ def gpu_name() -> str:
 
 
 def save(what: str, result: dict[str, Any], output: str | None) -> None:
-    """Writes `<date>-<what>-<hardware>.json` into the folder `output`."""
+    """Writes `<date>-<what>-<hardware>.json` into the folder `output`.
+
+    What was measured beside another checkout of segjax (`result["against"]`) is no row of
+    the tables, and is named `<what>_against`.
+    """
+    if result.get("against"):
+        what = f"{what}_against"
     result = {"what": what, **result, "load_after": list(os.getloadavg())}
     if output is None:
         return

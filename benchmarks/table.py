@@ -40,6 +40,17 @@ def unet_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def against_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Rows of two checkouts of segjax."""
+    table = [["", "this one", "the other", "ratio (range)", "of processor time"]]
+    for row in rows:
+        names = [str(row[key]) for key in ("system", "what", "batch") if key in row]
+        times = [f"{1e3 * seconds:.1f} ms" for seconds in row["seconds"].values()]
+        cpu = f"{row['cpu_ratio']:.3f}"
+        table.append([", ".join(names), *times, ratio(row), cpu])
+    return table
+
+
 def tiles_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "image", "tile (output side)", "megapixels/s"]]
     for row in rows:
@@ -96,6 +107,24 @@ def detectors_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
         return f"{row['what']}, batch {row['batch']}, {size}"
 
     return with_peaks(rows, name, "s")
+
+
+def forms_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    head = ["form", "network", "with it", "without", "gain (range)"]
+    table = [[*head, "largest difference"]]
+    for row in rows:
+        low, high = row["gain_range"]
+        table.append(
+            [
+                row["form"],
+                row["network"],
+                f"{row['cpu_seconds']:.2f} s",
+                f"{row['cpu_seconds_without']:.2f} s",
+                f"**{row['gain']:.2f}** ({low:.2f} to {high:.2f})",
+                f"{row['difference']:.0e}",
+            ]
+        )
+    return table
 
 
 def sliding_window_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -174,6 +203,7 @@ def reading_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 TABLES = {
+    "forms": forms_rows,
     "reading": reading_rows,
     "crf": crf_rows,
     "import_weights": import_rows,
@@ -193,7 +223,8 @@ def section(path: Path) -> str:
     result = json.loads(path.read_text(encoding="utf-8"))
     versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items() if v)
     before, after = (result[f"load_{when}"][0] for when in ("before", "after"))
-    head, *body = TABLES[result["what"]](result.get("rows", [result]))
+    rows_of = against_rows if result.get("against") else TABLES[result["what"]]
+    head, *body = rows_of(result.get("rows", [result]))
     lines = [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (

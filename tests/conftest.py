@@ -15,6 +15,12 @@ from pathlib import Path
 
 # Before jax is imported: tests are about numbers, and numbers are compared on the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most programs of tests run once, so they are compiled soon instead of well. Where the
+# variable is set, be it to nothing, programs are compiled as users' are.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+)
 
 import jax
 import jax.numpy as jnp

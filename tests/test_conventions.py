@@ -303,6 +303,7 @@ def test_every_config_states_command_and_presets(path: Path) -> None:
     assert [name for name in sorted(named) if name not in docstring] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda x: Path(x).name)
 def test_parameter_names_are_chosen_not_counted(experiment: str) -> None:
     names = parameter_names(make_task(config_lib.load(experiment)))

@@ -73,6 +73,7 @@ def test_the_unet_notebook_runs(small_world: Path) -> None:
     assert (small_world / "run" / "checkpoints" / "2").is_dir()
 
 
+@pytest.mark.slow
 def test_the_upsampling_notebook_runs(
     small_world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +89,7 @@ def test_the_upsampling_notebook_runs(
         assert (small_world / "run" / name / "checkpoints" / "2").is_dir()
 
 
+@pytest.mark.slow
 def test_the_receptive_field_notebook_runs(small_world: Path) -> None:
     notebook = executed("03_receptive_field.ipynb")
     assert "rates 2, 2, 2, 2: 28% of the pixels" in printed(notebook)
@@ -96,6 +98,7 @@ def test_the_receptive_field_notebook_runs(small_world: Path) -> None:
     assert pictures(notebook) == 7
 
 
+@pytest.mark.slow
 def test_the_instances_notebook_runs(small_world: Path) -> None:
     notebook = executed("04_instances.ipynb")
     for line in (
@@ -117,6 +120,7 @@ def test_the_instances_notebook_runs(small_world: Path) -> None:
     assert (small_world / "run" / "shapes" / "checkpoints" / "2").is_dir()
 
 
+@pytest.mark.slow
 def test_the_crf_notebook_runs(small_world: Path) -> None:
     notebook = executed("05_crf.ipynb")
     for line in (

@@ -200,6 +200,7 @@ def test_paths_in_code_style_exist(page: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", make_tables().PAGES, ids=name)
 def test_tables_are_what_the_script_writes(page: Path) -> None:
     assert make_tables().updated(page) == read(page), "run: python docs/make_tables.py"

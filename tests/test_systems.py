@@ -21,6 +21,7 @@ UNPUBLISHED = {"crf_rnn", "encoder_decoder", "mask_rcnn"}
 of those are in `tests/models/test_mask_rcnn.py`."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda row: row["system"])
 def test_every_system_has_its_published_figures(system):
     published = {key: system[key] for key in TABLES.FIGURES}

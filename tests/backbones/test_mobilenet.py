@@ -95,6 +95,7 @@ def at_output_stride(name, output_stride):
     return jax.jit(forward, compiler_options=QUICK)(variables, image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stages"), [("v2", STAGES), ("v3", STAGES[:3])])
 def test_dense_maps_hold_the_strided_maps_up_to_the_border(name, stages):
     """Squeeze and excitation takes means of maps, so v3 agrees up to the first stride."""

@@ -182,6 +182,7 @@ def at_output_stride(output_stride, depth, options):
     return apply(model.clone(output_stride=output_stride), variables, image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "options", "output_strides"),
     [

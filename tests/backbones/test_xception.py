@@ -105,6 +105,7 @@ def at_output_stride(output_stride):
     return jax.jit(forward, compiler_options=QUICK)(variables, image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_dense_maps_hold_the_strided_maps_up_to_the_border(output_stride):
     strided, dense = at_output_stride(32), at_output_stride(output_stride)

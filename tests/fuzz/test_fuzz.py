@@ -7,9 +7,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-INPUTS, SEED = 1000, 1
+INPUTS, SEED = 600, 1
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,6 +37,7 @@ def test_every_damaged_file_is_accepted_or_reported_in_a_sentence(tmp_path):
     assert f"{INPUTS} inputs in" in ended.stdout
 
 
+@pytest.mark.slow
 def test_the_suite_finds_planted_faults_of_every_kind_and_goes_on():
     ended = run("planted.py")
     assert ended.returncode == 0, ended.stderr

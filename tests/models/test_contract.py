@@ -482,6 +482,7 @@ def test_every_parameter_gets_a_gradient(case):
     assert silent == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EACH)
 def test_plain_and_fast_forms_agree(case):
     _, plain, of_plain = trained(case, "plain")

@@ -71,6 +71,7 @@ def test_scores_of_all_rates_are_added():
     assert np.abs(parts[1]).max() > 0
 
 
+@pytest.mark.slow
 def test_scores_of_all_scales_are_fused_by_their_maximum():
     model = DeepLabV2(3, SMALL, rates=(1,), scales=(1.0, 0.75, 0.5))
     rng = np.random.default_rng(0)

@@ -252,6 +252,7 @@ def test_what_stands_in_empty_slots_does_not_matter():
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.slow
 def test_plain_and_fast_forms_agree():
     inputs = step_inputs(objects())
     fast = trained(objects())
@@ -265,6 +266,7 @@ def test_plain_and_fast_forms_agree():
         np.testing.assert_allclose(a, b, rtol=0, atol=allowed)
 
 
+@pytest.mark.slow
 def test_detections_of_plain_and_fast_forms_agree(found):
     with forms("plain"):
         plain = predict()(variables(), image_of(), sizes_of((64, 64), (50, 40)))

@@ -93,6 +93,7 @@ def test_every_tensor_of_torchvision_has_its_place(source, hollow):
     assert len(set(matched.values())) == len(matched)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", RUN)
 def test_logits_are_those_of_torchvision(source, golden, shapes_of, random_weights):
     model, variables = pretrained.load(

@@ -202,6 +202,7 @@ def staged(skips, **initialization):
     return config
 
 
+@pytest.mark.slow
 def test_a_network_with_a_skip_more_begins_where_the_coarser_one_ended(coarse_run):
     task = SemanticTask(staged(("stage4",), input=str(coarse_run)))
     weights = initialization.read(task.config, task.model, 3, coarse_run / "new")

@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "rounds", [2, pytest.param(8, marks=pytest.mark.slow)], ids=str
+    "rounds", [1, pytest.param(8, marks=pytest.mark.slow)], ids=str
 )
 def test_killed_runs_end_as_the_run_that_was_not(
     rounds, cache_dir, tmp_path, run_benchmark

@@ -69,6 +69,7 @@ def restore(workdir, shape=(64, 64)):
         checkpoints.restore(1, abstract)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 100], ids=["empty", "cut"])
 def test_a_damaged_checkpoint_leaves_no_reads_behind(saved, leftovers, size):
     for path in saved.rglob("d/*"):
@@ -76,10 +77,12 @@ def test_a_damaged_checkpoint_leaves_no_reads_behind(saved, leftovers, size):
     assert leftovers(lambda: restore(saved)) == []
 
 
+@pytest.mark.slow
 def test_a_foreign_checkpoint_leaves_no_reads_behind(saved, leftovers):
     assert leftovers(lambda: restore(saved, (3, 3))) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_writes_behind(tmp_path, leftovers):
     """A limit on the size of files stands for the disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

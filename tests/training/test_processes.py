@@ -123,6 +123,7 @@ def first_gradient(task, dataset, batch, count):
     return float(metrics["loss"]), np.concatenate([np.ravel(x) for x in moment])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_first_gradient_is_that_of_one_device(
     count, config, cache_dir, monkeypatch
@@ -289,6 +290,7 @@ def test_what_stops_one_process_stops_the_other(
         assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_written_any_more_ends_both_processes(
     cache_dir, run_with_a_log, start_segjax, patience
 ):

@@ -318,6 +318,7 @@ def test_changed_data_are_refused(
         train(config, stopped_at_four, cache_dir)
 
 
+@pytest.mark.slow
 def test_a_fresh_compilation_gives_the_same_bits(
     config, cache_dir, stopped_at_four, monkeypatch, straight
 ):

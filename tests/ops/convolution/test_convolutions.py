@@ -345,6 +345,7 @@ def test_a_sharded_batch_stays_where_it_is(side, channels, batch, cache, monkeyp
         np.testing.assert_allclose(ours, one_device, rtol=1e-5, atol=allowed)
 
 
+@pytest.mark.slow
 def test_two_compilations_give_the_same_bits():
     x, kernel = random_array(2, 80, 80, 8), random_array(3, 3, 8, 8, seed=1)
 

@@ -34,6 +34,10 @@ OPTIONS = {
     "w2": 2.0,
 }
 METHODS = ["exact", "lattice", "lattice_separable", "window"]
+SOME_METHODS = [
+    *METHODS[:2],
+    *(pytest.param(method, marks=pytest.mark.slow) for method in METHODS[2:]),
+]
 CAPACITY = LatticeSize(512, 4096)
 """Room for the lattice of any grey image that is sampled here."""
 
@@ -140,7 +144,7 @@ def test_without_weights_the_softmax_is_left_alone() -> None:
     np.testing.assert_allclose(found, jax.nn.softmax(LOGITS), atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SOME_METHODS)
 def test_jit_eager_and_a_batch_of_four_are_equal(method) -> None:
     pairs = [random_case(seed) for seed in range(4)]
     pairs = [(picture(method, image), logits) for image, logits in pairs]
@@ -248,7 +252,7 @@ def test_lattice_capacity_may_be_just_enough_and_may_be_too_small() -> None:
         dense_crf(image, LOGITS, **options)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SOME_METHODS)
 def test_gradients_by_finite_differences(method) -> None:
     generator = np.random.default_rng(5)
     probe = jnp.asarray(generator.normal(size=LOGITS.shape), jnp.float32)
