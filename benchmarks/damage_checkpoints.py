@@ -134,7 +134,11 @@ def fast() -> Iterator[None]:
     try:
         yield
     finally:
-        loop.compile_step, loop._time_step, loop.plot_run = compile_step, time_step, plot
+        loop.compile_step, loop._time_step, loop.plot_run = (
+            compile_step,
+            time_step,
+            plot,
+        )
 
 
 def make_run(workdir: Path, cache_dir: str) -> dict[int, str]:

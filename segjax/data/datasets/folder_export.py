@@ -14,7 +14,7 @@ from PIL import Image
 from segjax.data.datasets.folder import SPLITS
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.output.manifest import Manifest
+from segjax.output.manifest import Manifest, folded
 from segjax.types import Record
 
 PARTS = {"images": "image", "labels": "label"}
@@ -46,14 +46,17 @@ def export(
 
     Raises:
       UserError: if two names would become one file, the folder is that of the data set
-        or cannot be written, or a file would be replaced that belongs to the user.
+        or cannot be written, holds images or labels of something else, or a file would be
+        replaced that belongs to the user.
     """
     if source is not None:
         _require_another_folder(folder, Path(source))
     inputs = () if source is None else _files_below(Path(source), besides=folder)
+    planned = list(_planned(records))
+    _require_no_others(folder, {folded(name) for name, _ in planned})
     outputs = Outputs(
         folder,
-        _planned(records),
+        planned,
         inputs=inputs,
         flag="--write_images",
         overwrite=overwrite,
@@ -83,6 +86,23 @@ def _require_another_folder(folder: Path, source: Path) -> None:
                 f"--write_images={folder} is the folder of the data set, whose files would be "
                 "overwritten or mixed with others. Give another folder."
             )
+
+
+def _require_no_others(folder: Path, planned: set[str]) -> None:
+    """Refuses a folder that holds another split, which `folder` would read together with this."""
+    manifest = Manifest(folder)
+    others = [
+        path
+        for part in PARTS
+        for path in sorted((folder / part).glob("*"))
+        if folded(f"{part}/{path.name}") not in planned and manifest.knows(path)
+    ]
+    if others:
+        count = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
+        raise UserError(
+            f"{others[0]}{count} of an earlier export and not of this split: they would be "
+            "mixed. Give each split a folder of its own, with --write_images."
+        )
 
 
 def _files_below(source: Path, besides: Path) -> Iterator[Path]:

@@ -54,6 +54,18 @@ def test_records_without_label_give_an_image_only(tmp_path):
     assert names(tmp_path) == ["images/bare.png"]
 
 
+def test_splits_are_not_mixed_in_one_folder(tmp_path):
+    export([record("train/1"), record("train/2")], tmp_path)
+    before = names(tmp_path)
+    with pytest.raises(
+        UserError,
+        match=r"train_1\.png and 3 more are of an earlier export",
+    ):
+        export([record("test/1")], tmp_path, overwrite=True)
+    assert names(tmp_path) == before
+    export([record("train/1"), record("train/2")], tmp_path)
+
+
 def test_two_names_of_one_file_are_refused_before_anything_is_there(tmp_path):
     records = [record("b"), record("a/001"), record("a_001")]
     with pytest.raises(
