@@ -251,7 +251,7 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
     bits = np.frombuffer(raw, np.uint8).astype(np.int64) - _FIRST
     if len(bits) and (bits.min() < 0 or bits.max() >= 64 or bits[-1] & _MORE):
         raise UserError(
-            f"A mask's run lengths are given as {shown(text)}, which is not a text of "
+            f"a mask's run lengths are given as {shown(text)}, which is not a text of "
             "COCO's form; give the counts as a list or as this text."
         )
     last = bits & _MORE == 0
@@ -266,7 +266,7 @@ def from_string(text: str | bytes, size: tuple[int, int]) -> Rle:
         numbers -= np.where(negative, np.int64(1) << (shift[ends] + _BITS), 0)
     if len(bits) and (place.max() >= _CHARACTERS or np.abs(numbers).max() > total):
         raise UserError(
-            f"A mask's run lengths are given as {shown(text)}, which holds a number "
+            f"a mask's run lengths are given as {shown(text)}, which holds a number "
             f"too large for an image of {size[0]} x {size[1]}; give the mask in the size "
             "of its image."
         )
@@ -295,18 +295,18 @@ def from_counts(counts: Any, size: tuple[int, int]) -> Rle:
     values, total = _integers(counts), height * width
     if values is None:
         raise UserError(
-            f"A mask's run lengths are {shown(counts)}, where a list of integers belongs."
+            f"a mask's run lengths are {shown(counts)}, where a list of integers belongs."
         )
     if len(values) and values.min() < 0:
         raise UserError(
-            f"A mask's run lengths hold {values.min()}; each must be at least 0."
+            f"a mask's run lengths hold {values.min()}; each must be at least 0."
         )
     # No sum can wrap unseen: the first one that is too large is less than twice `total`.
     fits = not len(values) or values.max() <= total < 1 << 62
     edges = values.cumsum() if fits else values
     if not fits or edges.max(initial=0) != total or edges[-1:].sum() != total:
         raise UserError(
-            f"A mask's run lengths add up to {sum(values.tolist())} pixels, but an image "
+            f"a mask's run lengths add up to {sum(values.tolist())} pixels, but an image "
             f"of {height} x {width} has {total}; give the mask in the size of its image."
         )
     return Rle((height, width), values)

@@ -53,7 +53,7 @@ STAGES = {
 AUXILIARY = {"inception4a": "aux1", "inception4d": "aux2"}
 AUXILIARY_FEATURES = (128, 1024)
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of torchvision's inputs, channels in [0, 1]."""
 
 
@@ -230,9 +230,9 @@ class GoogLeNet(nn.Module):
         return max(1, round(self.width * features))
 
     def _transformed(self, image: Array) -> Array:
-        mean, deviation = (jnp.asarray(x, image.dtype) for x in (MEAN, DEVIATION))
+        mean, std = (jnp.asarray(x, image.dtype) for x in (MEAN, STD))
         scale, shift = (
-            (2 * deviation)[None, None, None],
+            (2 * std)[None, None, None],
             (2 * mean - 1)[None, None, None],
         )
         return image * scale + shift

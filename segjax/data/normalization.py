@@ -1,7 +1,7 @@
 """Images on the scale on which networks compute: one method for each family of weights.
 
 Weights belong to the colour order, the range and the mean that they were trained with.
-Every method is, channel by channel, `(x / unit - mean) / deviation`, so it can be applied
+Every method is, channel by channel, `(x / unit - mean) / std`, so it can be applied
 to any part of an image.
 """
 
@@ -20,20 +20,20 @@ _BGR = "BGR"
 
 @dataclass(frozen=True)
 class Scale:
-    """`(x / unit - mean) / deviation`, of channels in RGB or in BGR order.
+    """`(x / unit - mean) / std`, of channels in RGB or in BGR order.
 
     Attributes:
       unit: stored intensity that becomes 1.
       mean: subtracted afterwards, one value or one per channel in `order`; empty for
         none.
-      deviation: divided by afterwards, likewise.
+      std: divided by afterwards, likewise.
       order: "RGB" or "BGR" of the result; empty where channels stay as they are, grey
         or not.
     """
 
     unit: float
     mean: tuple[float, ...] = ()
-    deviation: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     order: str = ""
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -45,14 +45,14 @@ class Scale:
             scaled /= np.float32(self.unit)
         if self.mean:
             scaled -= np.asarray(self.mean, np.float32)
-        if self.deviation:
-            scaled /= np.asarray(self.deviation, np.float32)
+        if self.std:
+            scaled /= np.asarray(self.std, np.float32)
         return scaled
 
 
 _GREY_LEVELS = 1.0
 _COLOURS: dict[str, Scale] = {
-    # torchvision: RGB in [0, 1], mean and deviation of ImageNet.
+    # torchvision: RGB in [0, 1], mean and standard deviation of ImageNet.
     "imagenet": Scale(255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _RGB),
     # Caffe models of Berkeley, UCLA, POSTECH: FCN, DeepLab v1 and v2, DeconvNet.
     "caffe_vgg": Scale(_GREY_LEVELS, (104.00699, 116.66877, 122.67892), (), _BGR),
@@ -84,7 +84,7 @@ def normalize(image: np.ndarray, method: str) -> np.ndarray:
     | method | order | result |
     |---|---|---|
     | range | as stored | in [0, 1]: divided by the largest value of the type |
-    | per_image | as stored | mean 0, deviation 1 over all pixels and channels of the image |
+    | per_image | as stored | mean 0, std 1 over all pixels and channels of the image |
     | imagenet | RGB | torchvision: [0, 1] minus .485 .456 .406, over .229 .224 .225 |
     | caffe_vgg | BGR | 0 to 255 minus 104.00699 116.66877 122.67892: FCN, DeepLab v1, v2 |
     | caffe_bgr | BGR | 0 to 255: SegNet |
@@ -130,8 +130,8 @@ def scale_of(image: np.ndarray, method: str) -> Scale:
         return Scale(largest)
     if method == "per_image":
         mean = image.mean(dtype=np.float64)
-        deviation = image.std(dtype=np.float64)
-        return Scale(1.0, (float(mean),), (float(deviation or 1.0),))
+        std = image.std(dtype=np.float64)
+        return Scale(1.0, (float(mean),), (float(std or 1.0),))
     scale = _COLOURS[method]
     return replace(scale, unit=scale.unit * largest / 255)
 
@@ -164,7 +164,7 @@ def stored_scale(method: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return (255.0,), (0.0,)
     scale = _COLOURS[method]
     return (
-        tuple(d * scale.unit for d in scale.deviation or (1.0,)),
+        tuple(d * scale.unit for d in scale.std or (1.0,)),
         tuple(m * scale.unit for m in scale.mean or (0.0,)),
     )
 

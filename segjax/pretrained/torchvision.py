@@ -1,7 +1,7 @@
 """The names of torchvision's models, 0.28 (github.com/pytorch/vision), module by module.
 
 Figures of the networks: https://docs.pytorch.org/vision/stable/models.html. Images are
-RGB, normalised by ImageNet's mean and deviation.
+RGB, normalised by ImageNet's mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def googlenet() -> Source:
     """GoogLeNet with batch normalisation, and its auxiliary classifiers where given.
 
     torchvision's own weights want images in [-1, 1]. Its model brings images that are
-    normalised by ImageNet's mean and deviation there if `transform_input` is set; so
+    normalised by ImageNet's mean and standard deviation there if `transform_input` is set; so
     does ours.
     """
     units = {"conv1": "conv1", "conv2": "conv2_reduce", "conv3": "conv2"}

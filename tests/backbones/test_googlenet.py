@@ -103,9 +103,9 @@ def test_auxiliary_scores_are_there_in_training_alone():
 def test_transformed_inputs_lie_between_minus_one_and_one():
     """Black and white, normalised as by torchvision, become -1 and 1."""
     model = GoogLeNet(width=0.05)
-    deviation = np.float32([0.229, 0.224, 0.225])
+    std = np.float32([0.229, 0.224, 0.225])
     mean = np.float32([0.485, 0.456, 0.406])
-    colours = np.stack([(value - mean) / deviation for value in (0.0, 1.0)])
+    colours = np.stack([(value - mean) / std for value in (0.0, 1.0)])
     images = jnp.broadcast_to(colours[:, None, None], (2, 33, 33, 3))
     plain = jnp.broadcast_to(jnp.float32([-1, 1])[:, None, None, None], (2, 33, 33, 3))
     init = jax.jit(functools.partial(model.init, train=False))

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 
 
-def uniform(name: str, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+def uniform(name: str, shape: tuple[int, ...], std: float) -> np.ndarray:
     """Draws values of mean 0 and this standard deviation, evenly, as float32."""
     count = math.prod(shape)
     words = np.random.PCG64(zlib.crc32(name.encode())).random_raw(-(-count // 4))
     values = words.astype("<u8").view("<u2")[:count].astype(np.float32) - 32767.5
-    values *= np.float32(deviation * math.sqrt(3) / 32768)
+    values *= np.float32(std * math.sqrt(3) / 32768)
     return values.reshape(shape)
 
 
@@ -29,11 +29,11 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.ones(shape, np.int64)
     if len(shape) > 1:
         return uniform(name, shape, math.sqrt(2 / math.prod(shape[1:])))
-    middle, deviation = {
+    middle, std = {
         "weight": (0.8, 0.2),
         "running_var": (1.0, 0.2),
     }.get(leaf, (0.0, 0.1))
-    return uniform(name, shape, deviation) + np.float32(middle)
+    return uniform(name, shape, std) + np.float32(middle)
 
 
 def state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

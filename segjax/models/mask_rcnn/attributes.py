@@ -200,10 +200,10 @@ def check_attributes(model: Any) -> None:
             "rpn.anchor_sizes is one number a level and one more for an additional "
             f"level, got {sizes} for the levels {model.levels}"
         )
-    if len(model.mean) != len(model.deviation) or min(model.deviation) <= 0:
+    if len(model.mean) != len(model.std) or min(model.std) <= 0:
         raise ValueError(
-            f"mean and deviation are one number a channel, the latter above 0, got "
-            f"{model.mean} and {model.deviation}"
+            f"mean and std are one number a channel, the latter above 0, got "
+            f"{model.mean} and {model.std}"
         )
 
 

@@ -9,7 +9,7 @@ from segjax.types import Array
 DIVISOR = 32
 """Images are padded to multiples of it, below and on the right."""
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's images, red, green and blue, in 0 to 1."""
 
 
@@ -18,7 +18,7 @@ def normalize_and_pad(
     sizes: Array | None,
     *,
     mean: tuple[float, ...],
-    deviation: tuple[float, ...],
+    std: tuple[float, ...],
 ) -> tuple[Array, Array]:
     """Normalises images, and pads them with 0.
 
@@ -27,7 +27,7 @@ def normalize_and_pad(
       sizes: height and width of each image, `[B, 2]`; what lies beyond is set to the
         mean colour. None: the whole image.
       mean: of each channel; subtracted.
-      deviation: of each channel; divided by.
+      std: of each channel; divided by.
 
     Returns:
       The images `[B, H', W', C]` with sides divisible by 32, and their sizes `[B, 2]`.
@@ -37,7 +37,7 @@ def normalize_and_pad(
 
     Example:
       >>> image = jnp.ones((1, 20, 40, 1))
-      >>> x, sizes = normalize_and_pad(image, None, mean=(0.5,), deviation=(0.25,))
+      >>> x, sizes = normalize_and_pad(image, None, mean=(0.5,), std=(0.25,))
       >>> x.shape, float(x[0, 0, 0, 0]), float(x[0, 20, 0, 0]), sizes.tolist()
       ((1, 32, 64, 1), 2.0, 0.0, [[20, 40]])
     """
@@ -46,9 +46,7 @@ def normalize_and_pad(
     batch, height, width, _ = image.shape
     if sizes is not None and sizes.shape != (batch, 2):
         raise ValueError(f"sizes is {sizes.shape}; allowed is [B, 2], B {batch} here")
-    colour, scale = (
-        jnp.asarray(x, jnp.float32)[None, None, None] for x in (mean, deviation)
-    )
+    colour, scale = (jnp.asarray(x, jnp.float32)[None, None, None] for x in (mean, std))
     x = (image.astype(jnp.float32) - colour) / scale
     if sizes is None:
         sizes = jnp.broadcast_to(jnp.array([[height, width]]), (batch, 2))

@@ -94,8 +94,8 @@ class BoxHead(nn.Module):
                 )
             )
             x = nn.relu(layer(x))
-        dense = lambda count, deviation, name: nn.Dense(
-            count, kernel_init=normal(deviation), **types, name=name
+        dense = lambda count, std, name: nn.Dense(
+            count, kernel_init=normal(std), **types, name=name
         )
         logits = dense(self.num_classes, 0.01, "logits")(x)
         deltas = dense(4 * self.num_classes, 0.001, "deltas")(x)
@@ -204,8 +204,8 @@ class KeypointHead(nn.Module):
             x = nn.relu(conv(x))
         shape = (4, 4, self.num_keypoints, x.shape[-1])
         incoming = 4 * x.shape[-1]
-        deviation = math.sqrt(1 / incoming)
-        kernel = self.param("kernel", normal(deviation), shape, self.param_dtype)
+        std = math.sqrt(1 / incoming)
+        kernel = self.param("kernel", normal(std), shape, self.param_dtype)
         zeros = nn.initializers.zeros_init()
         bias = self.param("bias", zeros, shape[2:3], self.param_dtype)
         x = conv_transpose(

@@ -30,7 +30,7 @@ from segjax.models.mask_rcnn.attributes import (
     check_attributes,
 )
 from segjax.models.mask_rcnn.detections import detect
-from segjax.models.mask_rcnn.framing import DEVIATION, MEAN, normalize_and_pad
+from segjax.models.mask_rcnn.framing import MEAN, STD, normalize_and_pad
 from segjax.models.mask_rcnn.heads import BoxHead, KeypointHead, MaskHead, of_filled
 from segjax.models.mask_rcnn.pooling import Pool, pool_regions
 from segjax.models.mask_rcnn.rpn import Proposals, RPNHead, propose
@@ -67,7 +67,7 @@ class MaskRCNN(nn.Module):
       norm: what follows the convolutions of pyramid, box head and mask head, not of the
         backbone; None for nothing.
       mean: of the images, by channel; subtracted.
-      deviation: of the images, by channel; divided by.
+      std: of the images, by channel; divided by.
       dtype: dtype of the computation; boxes, scores and logits are float32.
       param_dtype: dtype in which parameters are stored.
     """
@@ -82,7 +82,7 @@ class MaskRCNN(nn.Module):
     post_processing: PostProcessing = PostProcessing()
     norm: Norm | None = None
     mean: tuple[float, ...] = MEAN
-    deviation: tuple[float, ...] = DEVIATION
+    std: tuple[float, ...] = STD
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -125,9 +125,7 @@ class MaskRCNN(nn.Module):
         Raises:
           ValueError: if a shape is another one, or the targets lack something.
         """
-        image, sizes = normalize_and_pad(
-            image, sizes, mean=self.mean, deviation=self.deviation
-        )
+        image, sizes = normalize_and_pad(image, sizes, mean=self.mean, std=self.std)
         stages = self.backbone(image.astype(self.dtype), train=train)
         self.sow("intermediates", "stages", tuple(stages[x] for x in self.levels))
         fpn = FPN(

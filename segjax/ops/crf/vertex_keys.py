@@ -76,11 +76,11 @@ class Places:
 def _elevate(features: Array) -> list[Array]:
     """Coordinates on the hyperplane, `d + 1` times `[N]`; sums as in pydensecrf."""
     d = features.shape[1]
-    deviation = np.sqrt(2 / 3) * (d + 1)
+    std = np.sqrt(2 / 3) * (d + 1)
     total = jnp.zeros(features.shape[:1], features.dtype)
     result = []
     for j in range(d, 0, -1):
-        scaled = features[:, j - 1] * np.float32(deviation / np.sqrt(j * (j + 1)))
+        scaled = features[:, j - 1] * np.float32(std / np.sqrt(j * (j + 1)))
         result.append(total - j * scaled)
         total = total + scaled
     return [total, *reversed(result)]

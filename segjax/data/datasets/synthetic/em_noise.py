@@ -11,7 +11,7 @@ import numpy as np
 
 Plane = np.ndarray
 
-# One axis of cubic B-spline weights keeps 0.69 of the deviation of white values.
+# One axis of cubic B-spline weights keeps 0.69 of the standard deviation of white values.
 _SPLINE_DEVIATION = 0.69
 
 

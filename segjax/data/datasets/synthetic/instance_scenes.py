@@ -163,6 +163,6 @@ def _color(generator: np.random.Generator, x: Plane, y: Plane) -> np.ndarray:
 
 
 def field(generator: np.random.Generator, size: int, spacing: float) -> Plane:
-    """A smooth random field `[size, size]` of deviation 1."""
+    """A smooth random field `[size, size]` of standard deviation 1."""
     noise = SmoothNoise(generator, (1, size, size), spacing=spacing, depth=1)
     return noise.section(0)
