@@ -1,6 +1,6 @@
 # On a fresh machine with python3 (3.11 or newer) and make:
 #   make demo    trains a small U-Net on embedded data, measures it, predicts, draws
-#   make test    runs all tests
+#   make test    runs the tests, but for the slow ones
 #   make fuzz    gives 20,000 damaged files to every reader; 10 minutes on 2 cores
 #   make lint    formatting, style, types
 #   make clean   removes .venv; runs stay

@@ -243,6 +243,7 @@ def main() -> None:
             row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
             rows.append({**case._asdict(), **row})
             print(f"{tuple(case)}: {in_words(row)}", flush=True)
+    found["commit"] = commit_of(Path(__file__).parent)
     found["against"] = arguments.against and commit_of(arguments.against)
     save("detectors", {**found, "rows": rows}, arguments.output)
 

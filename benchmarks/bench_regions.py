@@ -16,11 +16,14 @@ import json
 import os
 import resource
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from results import commit_of, environment, save
 from turns import beside, compare, in_words, peak_megabytes, serve
+
+from segjax.training.malloc import keep_freed_memory
 
 STRIDE, BINS = 4, 7
 ALLOWED = 1e-3
@@ -141,6 +144,7 @@ RUNS = {"segjax": segjax_run, "torch": torch_run}
 
 
 def measure_peak(library: str, case: Case) -> float:
+    keep_freed_memory()
     used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     RUNS[library](Case(case.what, 20, 20, 27, 8))  # Imports and compilers.
     before = used()
@@ -185,6 +189,7 @@ def main() -> None:
         row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
         rows.append({**case._asdict(), **row})
         print(f"{tuple(case)}: {in_words(row)}", flush=True)
+    found["commit"] = commit_of(Path(__file__).parent)
     found["against"] = arguments.against and commit_of(arguments.against)
     save("regions", {**found, "rows": rows}, arguments.output)
 

@@ -283,6 +283,7 @@ def main() -> None:
                 )
                 rows.append(row)
                 print(f"{system} {what}: {in_words(row)}", flush=True)
+    found["commit"] = commit_of(Path(__file__).parent)
     found["against"] = arguments.against and commit_of(arguments.against)
     save("systems", {**found, "rows": rows}, arguments.output)
 

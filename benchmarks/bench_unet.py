@@ -232,6 +232,7 @@ def main() -> None:
             row = compared(case, weights, arguments)
             rows.append(row)
             print(f"{case.what} batch {case.batch}: {in_words(row)}", flush=True)
+    found["commit"] = commit_of(Path(__file__).parent)
     found["against"] = arguments.against and commit_of(arguments.against)
     save("unet", {**found, "rows": rows}, arguments.output)
 

@@ -27,9 +27,9 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def commit_of(checkout: str) -> str:
+def commit_of(checkout: str | Path) -> str:
     """The commit of a checkout of segjax; the name of its folder where git knows none."""
-    command = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
     found = subprocess.run(command, capture_output=True, text=True)
     return found.stdout.strip() or Path(checkout).resolve().name
 
@@ -56,8 +56,8 @@ def gpu_name() -> str:
 def save(what: str, result: dict[str, Any], output: str | None) -> None:
     """Writes `<date>-<what>-<hardware>.json` into the folder `output`.
 
-    What was measured beside another checkout of segjax (`result["against"]`) is no row of
-    the tables, and is named `<what>_against`.
+    A comparison with another checkout of segjax (`result["against"]`) is named
+    `<what>_against`.
     """
     if result.get("against"):
         what = f"{what}_against"

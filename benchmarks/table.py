@@ -44,7 +44,9 @@ def against_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Rows of two checkouts of segjax."""
     table = [["", "this one", "the other", "ratio (range)", "of processor time"]]
     for row in rows:
-        names = [str(row[key]) for key in ("system", "what", "batch") if key in row]
+        known = ("seconds", "fastest_seconds", "cpu_seconds", "first_run_seconds")
+        known += ("loss", "ratio", "ratio_range", "cpu_ratio", "peak_megabytes")
+        names = [f"{key} {value}" for key, value in row.items() if key not in known]
         times = [f"{1e3 * seconds:.1f} ms" for seconds in row["seconds"].values()]
         cpu = f"{row['cpu_ratio']:.3f}"
         table.append([", ".join(names), *times, ratio(row), cpu])
@@ -110,7 +112,14 @@ def detectors_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def forms_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    head = ["form", "network", "with it", "without", "gain (range)"]
+    head = [
+        "form",
+        "network",
+        "with it",
+        "without",
+        "gain (range)",
+        "gain by the clock",
+    ]
     table = [[*head, "largest difference"]]
     for row in rows:
         low, high = row["gain_range"]
@@ -118,9 +127,10 @@ def forms_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
             [
                 row["form"],
                 row["network"],
-                f"{row['cpu_seconds']:.2f} s",
+                f"{row['cpu_seconds']:.2f} s of processor",
                 f"{row['cpu_seconds_without']:.2f} s",
                 f"**{row['gain']:.2f}** ({low:.2f} to {high:.2f})",
+                f"{row['gain_by_the_clock']:.2f}",
                 f"{row['difference']:.0e}",
             ]
         )
@@ -227,6 +237,9 @@ def section(path: Path) -> str:
     head, *body = rows_of(result.get("rows", [result]))
     lines = [head, ["---"] * len(head), *body]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    against = result.get("against")
+    if against:
+        versions += f"; {result['commit']} beside {against}"
     return (
         f"### {result['what']}, {result['date']}, {result['hardware']}, "
         f"{result['cores']} cores\n\n"

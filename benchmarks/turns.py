@@ -61,8 +61,18 @@ def peak_megabytes(command: Sequence[str]) -> float:
         check=True,
         capture_output=True,
         text=True,
+        env=environment_of(command),
     )
     return float(found.stdout.splitlines()[-1])
+
+
+def environment_of(command: Sequence[str]) -> dict[str, str]:
+    """The environment of a worker, which imports segjax from its program's checkout."""
+    checkout = Path(command[0]).resolve().parent.parent
+    return os.environ | {
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "PYTHONPATH": str(checkout),
+    }
 
 
 def in_words(row: Mapping[str, Any]) -> str:
@@ -84,6 +94,8 @@ def beside(
 ) -> dict[str, Sequence[str]]:
     """Lets segjax of another checkout take the place of the other library, if asked to.
 
+    Each checkout runs its own benchmark program, since modules may have moved.
+
     Args:
       commands: of the two workers, by library; each begins with the program's file.
       other: folder of the other checkout; None: the library stays.
@@ -99,17 +111,12 @@ class Worker:
     """A process that runs `serve`."""
 
     def __init__(self, command: Sequence[str]):
-        checkout = Path(command[0]).resolve().parent.parent
         self.process = subprocess.Popen(
             [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ
-            | {
-                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-                "PYTHONPATH": str(checkout),
-            },
+            env=environment_of(command),
         )
         self.start = json.loads(self.answer())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 # Before jax is imported: tests are about numbers, and numbers are compared on the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most programs of tests run once, so they are compiled soon instead of well. Where the
+# Most programs of tests run once, so they are compiled quickly, not well. Where the
 # variable is set, be it to nothing, programs are compiled as users' are.
 os.environ.setdefault(
     "XLA_FLAGS",

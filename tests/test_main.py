@@ -338,7 +338,10 @@ def test_things_are_flags_that_need_no_name(main, tmp_path):
 
 
 def test_a_verb_that_wants_a_noun_says_which(main):
-    assert main("tune").sentence == 'segjax: "tune" wants a noun: tune crf.'
+    assert (
+        main("tune").sentence
+        == 'segjax: "tune" needs a noun, such as: segjax tune crf.'
+    )
 
 
 def test_help_loads_neither_jax_nor_tensorflow():

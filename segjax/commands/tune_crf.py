@@ -27,7 +27,11 @@ def define(values: Flags) -> None:
     define_split(values, "the one that is evaluated during training")
     define_checkpoint(values)
     flags.DEFINE_integer(
-        "num_images", 100, "Of how many images.", lower_bound=1, flag_values=values
+        "num_images",
+        100,
+        "Number of images to search on.",
+        lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_bool(
         "save", False, "Puts the values into the run's config.", flag_values=values

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from segjax.ops.base.forms import platform
 from segjax.types import IGNORE_LABEL, Array
 
 _BLOCK = 1 << 16
@@ -70,14 +70,8 @@ def confusion_counts(
     counted = (label != ignore_label) & (label >= 0) & (label < num_classes)
     counted &= (prediction >= 0) & (prediction < num_classes)
     label = jnp.where(counted, label, num_classes)
-
-    def by_bins(label: Array, prediction: Array) -> Array:
-        return _counts_by_bins(label, prediction, num_classes)
-
-    def by_products(label: Array, prediction: Array) -> Array:
-        return _counts_by_products(label, prediction, num_classes)
-
-    return lax.platform_dependent(label, prediction, cpu=by_bins, default=by_products)
+    count = _counts_by_bins if platform() == "cpu" else _counts_by_products
+    return count(label, prediction, num_classes)
 
 
 def _counts_by_bins(label: Array, prediction: Array, num_classes: int) -> Array:

@@ -102,7 +102,9 @@ def build(group: Mapping[str, Any], source: str) -> nn.Module:
     Raises:
       UserError: if an attribute is unknown or refused.
     """
-    return build_model(group, table={**MODELS, **BACKBONES}, where=source)
+    return build_model(
+        group, table={**MODELS, **BACKBONES}, where=f"the network of {source}"
+    )
 
 
 def abstract_variables(model: nn.Module) -> Mapping[str, Any]:

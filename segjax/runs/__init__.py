@@ -1,4 +1,4 @@
-"""Whole runs, for the command line and for Python: load, evaluate, predict, import, tune."""
+"""Whole runs, for the command line and for Python: train, load, evaluate, predict, import, tune, summary."""
 
 from segjax.lazy import exports
 

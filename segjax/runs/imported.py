@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from segjax import config as config_lib
 from segjax.errors import UserError
@@ -22,8 +21,8 @@ from segjax.runs.imported_experiment import CHANNELS, DETECTOR, experiment
 from segjax.tasks.table import make_task
 from segjax.training import checkpoint
 from segjax.training.loop import INITIALIZATION
-from segjax.training.state import TrainState, parameters_sha256
-from segjax.training.task import Task
+from segjax.training.state import parameters_sha256
+from segjax.training.step import state_of
 from segjax.training.workdir import CONFIG_FILE, check_workdir, lock, make_workdir
 
 log = logging.getLogger("segjax")
@@ -74,7 +73,8 @@ def import_weights(
     group = entry.group_of(tensors)
     del state_dict, tensors
     config, spec, objects = experiment(group, entry.normalization)
-    state = _state(make_task(config), variables)
+    optimizer = make_task(config).optimizer
+    state = jax.jit(state_of, static_argnums=1)(variables, optimizer)
     sha256 = file_sha256(path)
     about = {
         "config": json.loads(config_lib.to_json(config)),
@@ -123,14 +123,4 @@ def _require_two_classes(entry: Source, state: State, path: str | Path) -> None:
         "segjax wants one for each of two classes or more. A background of zeros gives "
         "the same labels and probabilities: save weight and bias of each as "
         "np.concatenate([np.zeros_like(x), x]), and import that file."
-    )
-
-
-def _state(task: Task, variables: dict[str, Any]) -> TrainState:
-    params = variables["params"]
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=jax.jit(task.optimizer.init)(params),
     )

@@ -49,9 +49,11 @@ class Initialization:
         """Checks the kinds of the values."""
         for name in ("source", "input"):
             if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is text, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be text, got {getattr(self, name)!r}")
         if not isinstance(self.skip, tuple):
-            raise ValueError(f'skip is a tuple, as ("fc",), got {self.skip!r}')
+            raise ValueError(
+                f'skip must be a tuple, such as ("fc",), got {self.skip!r}'
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ def open_data(
     if data_root is not None and is_synthetic(str(config.data.get("name"))):
         log.warning(
             'The data set "%s" is synthetic: --data_root=%s is not read. Your own files '
-            "want another preset, or another config.",
+            "need another preset, or another config.",
             config.data.name,
             data_root,
         )

@@ -332,10 +332,8 @@ def _initial_or_restored(
 ) -> TrainState:
     init = lambda: task.init_state(about["channels"])
     if not checkpoints.steps():
-        plotted = jax.device_get(jax.jit(init)())
-        return devices.put_replicated(
-            weights.initialize(plotted) if weights else plotted
-        )
+        fresh = jax.device_get(jax.jit(init)())
+        return devices.put_replicated(weights.initialize(fresh) if weights else fresh)
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)

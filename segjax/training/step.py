@@ -42,6 +42,13 @@ def init_state(
     """
     image = jnp.zeros((1, *image_shape[1:]))
     variables = model.init(jax.random.key(seed), image, train=False)
+    return state_of(variables, optimizer)
+
+
+def state_of(
+    variables: Mapping[str, Any], optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state at step 0 of a network with these variables; traceable."""
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -159,7 +159,7 @@ def test_images_normalised_for_other_weights_are_reported(config, tmp_path, capl
         ({"source": "torchvision/alexnets"}, 'Did you mean "torchvision/alexnet"'),
         ({"input": "nowhere.npz"}, "config.initialization.input is nowhere.npz"),
         ({"inputs": "a.npz"}, 'unknown key "inputs"'),
-        ({"skip": "fc"}, "config.initialization: skip is a tuple"),
+        ({"skip": "fc"}, "config.initialization: skip must be a tuple"),
         ({"skip": ("head",)}, 'have no tensor of "head" to skip'),
         ({"source": "torchvision/resnet18"}, "those of torchvision/alexnet"),
     ],
@@ -207,8 +207,8 @@ def test_a_network_with_a_skip_more_begins_where_the_coarser_one_ended(coarse_ru
     task = SemanticTask(staged(("stage4",), input=str(coarse_run)))
     weights = initialization.read(task.config, task.model, 3, coarse_run / "new")
     trained = load_trained(coarse_run)
-    random_state_dict = jax.jit(lambda: task.init_state(3))()
-    begun = weights.initialize(random_state_dict)
+    initial = jax.jit(lambda: task.init_state(3))()
+    begun = weights.initialize(initial)
     assert begun.params["score"]["kernel"].any()
     assert not begun.params["score_stage4"]["kernel"].any()
     np.testing.assert_array_equal(

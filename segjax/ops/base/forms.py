@@ -8,7 +8,8 @@ numbers to rounding lives in `segjax.ops.cpu`, and the op asks here which is wan
 
 The choice is part of the key under which JAX keeps what it traced and compiled, so a function
 that was jitted once is traced anew in another context. This is the one place of `segjax.ops`
-that asks which backend there is.
+that asks which backend there is. Pooling and resampling have one form, which is fast and has
+gradients in a fixed order on every backend.
 """
 
 from __future__ import annotations

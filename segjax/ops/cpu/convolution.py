@@ -1,4 +1,4 @@
-"""Convolution and its adjoint in the forms that XLA's CPU backend does soonest.
+"""Convolution and its adjoint in the forms that XLA's CPU backend does fastest.
 
 Left to itself it is slow at kernel gradients, at channels by themselves, at kernels of one
 pixel, and at taps that see nothing but padding. Which form a convolution takes is chosen

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.base.forms import is_fast_on_cpu
 from segjax.ops.regions.boxes import area, check_boxes
 from segjax.types import Array
 
@@ -114,13 +115,8 @@ def _kept(
 ) -> Array:
     order = jnp.argsort(jnp.where(valid, -scores, jnp.inf), stable=True)
     boxes = lax.stop_gradient(boxes[order])
-    kept = lax.platform_dependent(
-        boxes,
-        classes[order],
-        valid[order],
-        cpu=partial(_keep_by_rows, threshold=threshold),
-        default=partial(_keep_by_blocks, threshold=threshold),
-    )
+    keep = _keep_by_rows if is_fast_on_cpu() else _keep_by_blocks
+    kept = keep(boxes, classes[order], valid[order], threshold=threshold)
     return jnp.zeros(valid.shape, bool).at[order].set(kept, unique_indices=True)
 
 

@@ -61,7 +61,7 @@ def test_jit_traces_anew_in_another_context():
         ((3, 3, 8, 4), {"padding": 12, "dilation": 12}),
         ((3, 3, 8, 4), {"padding": 1, "stride": 2}),
     ],
-    ids=["pointwise", "depthwise", "sparse", "strided"],
+    ids=["pointwise", "depthwise", "dilated", "strided"],
 )
 @pytest.mark.parametrize("op", [conv, conv_transpose])
 def test_both_forms_of_a_convolution_agree(op, kernel, options):

@@ -1,7 +1,7 @@
 """Stick figures with joints on a textured ground, for keypoints.
 
 Figures stand upright, tilted a little, and face the one who looks: their left is at the
-right of the picture, and nothing else sets left apart from right. Angles are rendered as tangents
+right of the picture, and nothing else distinguishes left from right. Angles are sampled as tangents
 of half angles, so no sine is needed (see `em_noise` for why that matters).
 """
 
@@ -119,7 +119,7 @@ def _pose(generator: np.random.Generator, size: int) -> tuple[np.ndarray, np.flo
 def _angle(
     generator: np.random.Generator, low: float, high: float, side: int = 1
 ) -> tuple[np.float32, np.float32]:
-    """Cosine and sine of a rendered angle, of which the range is that of half its tangent."""
+    """Cosine and sine of a sampled angle, of which the range is that of half its tangent."""
     t = np.float32(side) * uniform(generator, low, high, 1)[0]
     square = 1 + t * t
     return (1 - t * t) / square, 2 * t / square
