@@ -30,3 +30,8 @@ IGNORE_LABEL = 255
 def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value is an integer; a bool is not."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer of at least 1."""
+    return is_integer(value) and value >= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.types import Dtype, is_integer
+from segjax.types import Dtype, is_count
 
 
 def check_counts(**values: object) -> None:
@@ -80,8 +80,3 @@ def check_stage(name: str, value: str, backbone: nn.Module) -> None:
         backbone.layers(value)
     except ValueError as error:
         raise ValueError(f"{name} names no map of the backbone: {error}") from error
-
-
-def is_count(value: object) -> bool:
-    """Whether a value is an integer of at least 1; a bool is not."""
-    return is_integer(value) and value >= 1

@@ -12,17 +12,12 @@ import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, input_window, output_size
 from segjax.geometry.input_sizes import Geometry
-from segjax.layers.attributes import (
-    check_counts,
-    check_dtypes,
-    check_fractions,
-    is_count,
-)
+from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv, UpConv
 from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.ops.pooling.windowed import max_pool
 from segjax.ops.resizing.resize import center_crop
-from segjax.types import Array, Dtype, Outputs
+from segjax.types import Array, Dtype, Outputs, is_count
 
 MARGINS = {"VALID": 0, "SAME": 1}
 """Rows of zeros that each side of a 3x3 convolution gets."""

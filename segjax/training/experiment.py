@@ -14,7 +14,7 @@ from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.training import optim
-from segjax.types import Record
+from segjax.types import Record, is_integer
 
 log = logging.getLogger("segjax")
 
@@ -91,7 +91,7 @@ def schedule_from(config: ml_collections.ConfigDict) -> Any:
     """
     group = config.schedule.to_dict()
     warmup_steps = group.pop("warmup_steps", 0)
-    if not isinstance(warmup_steps, int) or not 0 <= warmup_steps < config.num_steps:
+    if not is_integer(warmup_steps) or not 0 <= warmup_steps < config.num_steps:
         raise UserError(
             f"config.schedule.warmup_steps is {warmup_steps}: it must be an integer, "
             f"at least 0 and less than config.num_steps, {config.num_steps}. Give, for "

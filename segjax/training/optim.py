@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segjax.layers.attributes import is_count
 from segjax.training.lr_multipliers import Multipliers, with_multipliers
-from segjax.types import Array
+from segjax.types import Array, is_count
 
 
 def constant(*, learning_rate: float, num_steps: int) -> optax.Schedule:
@@ -45,7 +44,7 @@ def step(
     """
     del num_steps
     _check_rate("learning_rate", learning_rate)
-    if not isinstance(every, int) or every < 1:
+    if not is_count(every):
         raise ValueError(
             f"every is an integer number of steps, at least 1, got {every!r}"
         )
@@ -276,7 +275,7 @@ def _assembled(
     first batch of each update, so a run ends with the same rate, however many it
     accumulates.
     """
-    if type(accumulate) is not int or accumulate < 1:
+    if not is_count(accumulate):
         raise ValueError(
             f"accumulate is an integer number of batches, at least 1, got {accumulate!r}"
         )

@@ -292,7 +292,7 @@ def _build(builder: Any, data_root: str | Path | None) -> None:
             )
     except OSError as error:
         # Where locks do not work (some network folders) another process may have been
-        # quicker; TFDS then cannot rename its folder, and need not.
+        # faster; TFDS then cannot rename its folder, and need not.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         if not Path(builder.data_dir).exists():

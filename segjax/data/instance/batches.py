@@ -24,7 +24,7 @@ from segjax.data.instance.buckets import Bucket, bucket_of, check_buckets, fit_t
 from segjax.data.instance.examples import InstanceExampleMaker, padded, read_image
 from segjax.data.instance.records import facts_of
 from segjax.data.semantic.batches import Batches, check_stream, endless, record_ids
-from segjax.types import Record
+from segjax.types import Record, is_count
 
 log = logging.getLogger("segjax")
 
@@ -162,7 +162,7 @@ def instance_batches(
     )
     buckets = check_buckets(buckets, resize)
     for name, value in (("max_objects", max_objects), ("mask_size", mask_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_count(value):
             raise ValueError(f"{name} must be an integer above 0, got {value!r}")
     if not 0 <= min_visibility <= 1:
         raise ValueError(f"min_visibility must be from 0 to 1, got {min_visibility!r}")

@@ -216,14 +216,12 @@ class KeypointHead(nn.Module):
         return x.reshape(*regions.shape[:2], *x.shape[1:])
 
 
-def of_filled(
-    head: nn.Module, filled: Array, *slots: Array, **arguments: bool
-) -> Array:
+def on_valid(head: nn.Module, valid: Array, *slots: Array, **arguments: bool) -> Array:
     """Outputs of a head for regions; on a CPU empty slots are not computed.
 
     Args:
       head: bound to a network.
-      filled: whether there is a region, `[B, R]`.
+      valid: whether there is a region, `[B, R]`.
       *slots: what the head takes of each region, `[B, R, ...]`.
       **arguments: of the head.
 
@@ -237,7 +235,7 @@ def of_filled(
     alone: Any = head.clone(parent=None, name=None)
     variables = {"params": head.variables["params"]}
     apply = functools.partial(alone.apply, variables, **arguments)
-    return on_valid_slots(apply, filled, *slots)
+    return on_valid_slots(apply, valid, *slots)
 
 
 def together(regions: Array) -> Array:

@@ -31,7 +31,7 @@ from segjax.models.mask_rcnn.attributes import (
 )
 from segjax.models.mask_rcnn.detections import detect
 from segjax.models.mask_rcnn.framing import MEAN, STD, normalize_and_pad
-from segjax.models.mask_rcnn.heads import BoxHead, KeypointHead, MaskHead, of_filled
+from segjax.models.mask_rcnn.heads import BoxHead, KeypointHead, MaskHead, on_valid
 from segjax.models.mask_rcnn.pooling import Pool, pool_regions
 from segjax.models.mask_rcnn.rpn import Proposals, RPNHead, propose
 from segjax.models.mask_rcnn.targets import (
@@ -260,17 +260,17 @@ class MaskRCNN(nn.Module):
         slots = max(int(heads.batch_size_per_image * heads.positive_fraction), 1)
         regions = jax.tree.map(lambda x: x[:, :slots], regions)
         maps = pool(regions.boxes, heads.mask_size)
-        filled = regions.classes > 0
+        valid = regions.classes > 0
         if self.masks:
             outputs |= {
-                "mask_logits": self._masks(maps, regions.classes, filled, train=True),
+                "mask_logits": self._masks(maps, regions.classes, valid, train=True),
                 "mask_targets": mask_targets(regions, batch, size=2 * heads.mask_size),
-                "mask_weights": filled.astype(jnp.float32),
+                "mask_weights": valid.astype(jnp.float32),
             }
         if self.keypoints:
             cells, valid = keypoint_targets(regions, batch, size=4 * heads.mask_size)
             outputs |= {
-                "keypoint_logits": self._points(maps, filled),
+                "keypoint_logits": self._points(maps, valid),
                 "keypoint_cells": cells,
                 "keypoint_valid": valid,
             }
@@ -287,20 +287,20 @@ class MaskRCNN(nn.Module):
         return head(regions, train=train)
 
     def _masks(
-        self, regions: Array, classes: Array, filled: Array, *, train: bool
+        self, regions: Array, classes: Array, valid: Array, *, train: bool
     ) -> Array:
         number = 1 if self.roi_heads.class_agnostic else self.num_classes
         head = MaskHead(
             number, self.roi_heads.mask_features, **norm_options(self), name="mask_head"
         )
-        return of_filled(head, filled, regions, classes, train=train)
+        return on_valid(head, valid, regions, classes, train=train)
 
-    def _points(self, regions: Array, filled: Array) -> Array:
+    def _points(self, regions: Array, valid: Array) -> Array:
         types = (self.dtype, self.param_dtype)
         features = self.roi_heads.keypoint_features
         number = self.keypoints or 0
         head = KeypointHead(number, features, *types, name="keypoint_head")
-        return of_filled(head, filled, regions)
+        return on_valid(head, valid, regions)
 
     @property
     def masks(self) -> bool:

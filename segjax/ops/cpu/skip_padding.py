@@ -20,13 +20,13 @@ from segjax.ops.base.lax_conv import Options
 from segjax.types import Array
 
 _FRACTION = 0.8
-"""Fraction of all products above which the stock form is quicker."""
+"""Fraction of all products above which the stock form is faster."""
 _FEW_CHANNELS = 64
 """Channels below which a product of matrices is not fast."""
 
 
 def is_sparse(x: Array, kernel: Array, options: Options) -> bool:
-    """Whether `seen_taps_conv` is quicker than the stock form, on a CPU."""
+    """Whether `seen_taps_conv` is faster than the stock form, on a CPU."""
     if (
         options.dilation == (1, 1)
         or options.stride != (1, 1)

@@ -21,49 +21,49 @@ what a gradient unfolds of them stays in cache and the last group is hardly empt
 
 
 def on_valid_slots(
-    function: Callable[..., Array], filled: Array, *slots: Array
+    function: Callable[..., Array], valid: Array, *slots: Array
 ) -> Array:
     """Applies a function to slots; of empty ones the result is 0.
 
-    On a CPU the filled slots of all images are put side by side, as if they were those
+    On a CPU the valid slots of all images are put side by side, as if they were those
     of one image, and done in groups; groups that are empty are left out. Where a batch
     lies on several CPU devices, each does the groups of all of them.
 
     Args:
       function: of slots `[B, r, ...]`, for any B and r, each slot by itself;
         differentiable.
-      filled: whether there is something in a slot, bool `[B, R]`.
+      valid: whether there is something in a slot, bool `[B, R]`.
       *slots: what the function takes, each `[B, R, ...]`.
 
     Returns:
       What the function gives, `[B, R, ...]`.
 
     Raises:
-      ValueError: if `filled` does not belong to the slots.
+      ValueError: if `valid` does not belong to the slots.
 
     Example:
-      >>> x, filled = jnp.ones((1, 3)), jnp.array([[True, False, True]])
-      >>> on_valid_slots(lambda x: x + 1, filled, x).tolist()
+      >>> x, valid = jnp.ones((1, 3)), jnp.array([[True, False, True]])
+      >>> on_valid_slots(lambda x: x + 1, valid, x).tolist()
       [[2.0, 0.0, 2.0]]
     """
     for x in slots:
-        if filled.shape != x.shape[:2]:
+        if valid.shape != x.shape[:2]:
             raise ValueError(
-                f"filled has the shape {list(filled.shape)} and slots have "
+                f"valid has the shape {list(valid.shape)} and slots have "
                 f"{list(x.shape)}; allowed are [B, R] and [B, R, ...]"
             )
     in_groups = is_fast_on_cpu()
-    y = _in_groups(function, filled, slots) if in_groups else function(*slots)
-    return jnp.where(jnp.expand_dims(filled, tuple(range(2, y.ndim))), y, 0)
+    y = _in_groups(function, valid, slots) if in_groups else function(*slots)
+    return jnp.where(jnp.expand_dims(valid, tuple(range(2, y.ndim))), y, 0)
 
 
 def _in_groups(
-    function: Callable[..., Array], filled: Array, slots: tuple[Array, ...]
+    function: Callable[..., Array], valid: Array, slots: tuple[Array, ...]
 ) -> Array:
-    total = filled.size
+    total = valid.size
     size = min(total, ROWS)
     count = -(-total // size)
-    order = jnp.argsort(~filled.ravel(), stable=True)
+    order = jnp.argsort(~valid.ravel(), stable=True)
 
     def grouped(x: Array) -> Array:
         rows = _rows(x.reshape(total, *x.shape[2:]), order)
@@ -78,9 +78,9 @@ def _in_groups(
         nothing = lambda *_: jnp.zeros(result.shape, result.dtype)
         return lax.cond(some, function, nothing, *rows)
 
-    y = lax.map(of_group, (size * jnp.arange(count) < filled.sum(), groups))
+    y = lax.map(of_group, (size * jnp.arange(count) < valid.sum(), groups))
     y = y.reshape(count * size, *y.shape[3:])
-    return _rows(y, jnp.argsort(order)).reshape(*filled.shape, *y.shape[1:])
+    return _rows(y, jnp.argsort(order)).reshape(*valid.shape, *y.shape[1:])
 
 
 def _rows(x: Array, order: Array) -> Array:

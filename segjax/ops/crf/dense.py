@@ -35,7 +35,7 @@ from segjax.ops.crf.unary import logits_from_labels as logits_from_labels
 from segjax.ops.crf.unary import (
     logits_from_probabilities as logits_from_probabilities,
 )
-from segjax.types import Array
+from segjax.types import Array, is_integer
 
 Output: TypeAlias = Literal["marginals", "logits"]
 OUTPUTS: tuple[Output, ...] = ("marginals", "logits")
@@ -279,7 +279,7 @@ def _check_choices(
             raise ValueError(
                 f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}"
             )
-    if isinstance(num_iterations, bool) or not isinstance(num_iterations, int):
+    if not is_integer(num_iterations):
         raise ValueError(
             f"num_iterations is {num_iterations!r}; allowed is an integer, which is "
             "static under jit"

@@ -299,7 +299,7 @@ class ExactFilter(SummingFilter):
       distance: see `pair_kernel`.
       form: "differences" subtracts features before squaring them and is exact to a few
         roundings; "attention" is a matrix product (see `attention_heads`), for
-        accelerators, which are many times quicker at these. "auto": the second on an
+        accelerators, which are many times faster at these. "auto": the second on an
         accelerator, the first elsewhere, and for the Chebyshev distance.
       self_included: whether the sum has the pixel itself, as in every implementation,
         or leaves it out, as in the paper's equation.

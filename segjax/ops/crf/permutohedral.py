@@ -42,7 +42,7 @@ from segjax.ops.crf.vertex_keys import (
 from segjax.types import Array
 
 LARGEST_BITMAP = 1 << 27
-"""Cells up to which a bitmap finds vertices quicker than sorting does."""
+"""Cells up to which a bitmap finds vertices faster than sorting does."""
 
 CACHED_VERTICES = 1 << 17
 """Vertices whose values a processor's cache holds."""
@@ -158,7 +158,7 @@ def permutohedral_lattice(
       features: `[N, d]` float32, divided by their widths.
       max_vertices: vertices to make room for; blurring costs as much whether they are
         used or not.
-      table_size: cells of a bitmap, which finds vertices quickly where cells are few
+      table_size: cells of a bitmap, which finds vertices fast where cells are few
         (1 byte each while it is built); None under `jit`: sorting.
 
     Returns:

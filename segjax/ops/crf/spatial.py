@@ -43,7 +43,7 @@ class SeparableFilter(SummingFilter):
     """The Gaussian of positions alone, along columns and then along rows.
 
     Cost: `N (H + W) C` as two matrix products, exact to a few roundings; with a
-    `radius` `N radius C` of shifted sums, which is quicker on a CPU for small widths.
+    `radius` `N radius C` of shifted sums, which is faster on a CPU for small widths.
     Cut at 4 widths the error is 5e-5, at 3 it is 3e-3. It is symmetric; outside of the
     image there is nothing. Gradients reach the values and the width.
 

@@ -19,7 +19,7 @@ from jax import lax
 from segjax.ops.base.arguments import check_maps
 from segjax.ops.pooling.adaptive import adaptive_bins
 from segjax.ops.pooling.windowed import max_pool
-from segjax.types import Array
+from segjax.types import Array, is_count
 
 MODES = ("adaptive", "paper", "released", "caffe")
 
@@ -69,7 +69,7 @@ def spp_bins(
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}; allowed is one of {', '.join(MODES)}")
     for name, value in (("side", side), ("level", level)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_count(value):
             raise ValueError(f"{name} is {value!r}; allowed are integers of at least 1")
     if mode == "adaptive":
         return tuple(adaptive_bins(side, level))

@@ -200,7 +200,7 @@ def max_unpool(
       size: height and width of the result.
       window: a promise that pooling was with this window at this stride, without
         padding, on a map of `size`. Then there is nothing to scatter: each block
-        compares its own positions with the index, which is many times quicker. An
+        compares its own positions with the index, which is many times faster. An
         index outside of its block is left out.
 
     Returns:

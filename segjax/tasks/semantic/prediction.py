@@ -18,7 +18,6 @@ from segjax.data import downscale_of
 from segjax.data.files.images import normalize
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
-from segjax.layers.attributes import is_count
 from segjax.models.builder import build_model
 from segjax.predict.dihedral import Apply, over_dihedral
 from segjax.predict.downscaled import enlarged, reduced
@@ -31,7 +30,7 @@ from segjax.tasks.semantic.files import predict_files
 from segjax.training import sharding
 from segjax.training.state import local_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
-from segjax.types import Array
+from segjax.types import Array, is_count
 
 log = logging.getLogger("segjax")
 

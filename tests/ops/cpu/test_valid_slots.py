@@ -21,7 +21,7 @@ def function(x, kernel=KERNEL):
     return jnp.tanh(x @ kernel)
 
 
-def filled_of(*counts):
+def valid_of(*counts):
     return jnp.arange(SLOTS)[None] < jnp.array(counts)[:, None]
 
 
@@ -29,24 +29,22 @@ SCATTERED = jnp.asarray(np.random.default_rng(2).random((IMAGES, SLOTS)) < 0.3)
 
 
 @pytest.mark.parametrize(
-    "filled",
-    [*(filled_of(*x) for x in [(0, 0), (1, 0), (5, 20), (37, 36)]), SCATTERED],
+    "valid",
+    [*(valid_of(*x) for x in [(0, 0), (1, 0), (5, 20), (37, 36)]), SCATTERED],
     ids=["none", "one", "some", "nearly all", "scattered"],
 )
-def test_values_and_gradients_are_those_of_all_slots_at_once(filled) -> None:
+def test_values_and_gradients_are_those_of_all_slots_at_once(valid) -> None:
     def total(x, kernel, whole):
         apply = lambda x: function(x, kernel)
-        y = apply(x) if whole else on_valid_slots(apply, filled, x)
-        return jnp.sum(jnp.where(filled[..., None], y, 0) ** 2), y
+        y = apply(x) if whole else on_valid_slots(apply, valid, x)
+        return jnp.sum(jnp.where(valid[..., None], y, 0) ** 2), y
 
     run = jax.jit(jax.grad(total, (0, 1), has_aux=True), static_argnums=2)
     found, y = run(X, KERNEL, False)
     expected, _ = run(X, KERNEL, True)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(
-        y, np.where(filled[..., None], function(X), 0), atol=1e-6
-    )
+    np.testing.assert_allclose(y, np.where(valid[..., None], function(X), 0), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -60,22 +58,22 @@ def test_groups_with_nothing_in_them_are_left_out(counts, expected) -> None:
         jax.debug.callback(lambda: seen.append(x.shape))
         return function(x)
 
-    jax.jit(lambda x, filled: on_valid_slots(watched, filled, x))(X, filled_of(*counts))
+    jax.jit(lambda x, valid: on_valid_slots(watched, valid, x))(X, valid_of(*counts))
     jax.effects_barrier()
     assert seen == [(1, ROWS, FEATURES)] * expected
 
 
 def test_a_slot_may_have_more_than_one_array() -> None:
-    filled = SCATTERED
+    valid = SCATTERED
     kinds = jnp.arange(IMAGES * SLOTS).reshape(IMAGES, SLOTS) % 5
     apply = lambda x, kinds: jnp.take_along_axis(function(x), kinds[..., None], -1)
-    expected = jnp.where(filled[..., None], apply(X, kinds), 0)
-    found = on_valid_slots(apply, filled, X, kinds)
+    expected = jnp.where(valid[..., None], apply(X, kinds), 0)
+    found = on_valid_slots(apply, valid, X, kinds)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_an_accelerator_does_all_slots_at_once(monkeypatch) -> None:
-    expected = on_valid_slots(function, filled_of(3, 9), X)
+    expected = on_valid_slots(function, valid_of(3, 9), X)
     shapes = []
 
     def noted(x):
@@ -83,10 +81,10 @@ def test_an_accelerator_does_all_slots_at_once(monkeypatch) -> None:
         return function(x)
 
     monkeypatch.setattr(valid_slots.jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(on_valid_slots(noted, filled_of(3, 9), X), expected)
+    np.testing.assert_allclose(on_valid_slots(noted, valid_of(3, 9), X), expected)
     assert shapes == [X.shape]
 
 
 def test_bad_input_is_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"filled has the shape \[2, 3\] and slots"):
+    with pytest.raises(ValueError, match=r"valid has the shape \[2, 3\] and slots"):
         on_valid_slots(function, jnp.ones((2, 3), bool), X)

@@ -14,6 +14,7 @@ import numpy as np
 
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.prepare import open_builder, prepare, records, tfds
+from segjax.data.datasets.synthetic.arguments import SPLITS, check_integer
 from segjax.data.datasets.synthetic.em_rendering import render_volume
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
@@ -24,7 +25,8 @@ LABEL_SPEC = LabelSpec(
 """Class 0 is membrane and 1 the inside of a cell, as in the ISBI 2012 challenge."""
 
 _VOLUME_SECTIONS = 12
-_SPLITS = ("train", "validation", "test")
+SMALLEST = 64
+"""Smallest side of a section, pixels."""
 
 
 @dataclass(kw_only=True)
@@ -71,11 +73,11 @@ class EmSections(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # nothing to download
-        return {name: self._generate_examples(name) for name in _SPLITS}
+        return {name: self._generate_examples(name) for name in SPLITS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
-        number = _SPLITS.index(split)
+        number = SPLITS.index(split)
         count = config.counts[number]
         for start in range(0, count, _VOLUME_SECTIONS):
             sections = render_volume(
@@ -128,12 +130,13 @@ def em_sections(
     """
     del data_root
     counts = (train, validation, test)
-    for name, count in zip(_SPLITS, counts, strict=True):
-        _check(f"data.{name}", count, count >= 1, "at least 1")
-    _check("data.seed", seed, seed >= 0, "at least 0")
-    accepted = size >= 64 and size % 8 == 0
-    _check("data.size", size, accepted, "a multiple of 8, at least 64")
-    shown = "_".join(f"{s}{n}" for s, n in zip(_SPLITS, counts, strict=True))
+    for name, count in zip(SPLITS, counts, strict=True):
+        check_integer(name, count, 1)
+    check_integer("seed", seed, 0)
+    check_integer("size", size, SMALLEST)
+    if size % 8:
+        raise UserError(f"config.data.size is {size}; it must be a multiple of 8.")
+    shown = "_".join(f"{s}{n}" for s, n in zip(SPLITS, counts, strict=True))
     config = EmSectionsConfig(
         name=f"{size}x{size}_{shown}_seed{seed}", size=size, counts=counts, seed=seed
     )
@@ -143,10 +146,5 @@ def em_sections(
         name="em_sections",
         label_spec=LABEL_SPEC,
         channels=1,
-        splits={name: records(builder, name) for name in _SPLITS},
+        splits={name: records(builder, name) for name in SPLITS},
     )
-
-
-def _check(key: str, value: int, accepted: bool, allowed: str) -> None:
-    if not accepted:
-        raise UserError(f"config.{key} is {value}; it must be {allowed}.")

@@ -8,12 +8,12 @@ from typing import Any
 
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.prepare import open_builder, prepare, tfds
+from segjax.data.datasets.synthetic.arguments import SPLITS, check_integer
 from segjax.data.datasets.synthetic.instance_scenes import (
     SHAPES,
     InstanceScene,
     render_shapes,
 )
-from segjax.data.datasets.synthetic.shapes import check_integer
 from segjax.data.datasets.synthetic.stick_figures import (
     BONES,
     JOINTS,
@@ -25,7 +25,6 @@ from segjax.data.instance.records import description, from_masks, records, store
 from segjax.data.instance_spec import InstanceSpec, KeypointSpec
 from segjax.data.label_spec import LabelSpec
 
-SPLITS = ("train", "validation", "test")
 SMALLEST = 32
 LARGEST_COUNT = 100
 """Of objects in a scene; they hardly fit beyond."""

@@ -8,11 +8,10 @@ from typing import Any
 
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.prepare import open_builder, prepare, records, tfds
+from segjax.data.datasets.synthetic.arguments import SPLITS, check_integer
 from segjax.data.datasets.synthetic.shape_scenes import KINDS, render_scene
 from segjax.data.datasets.tensors import description
 from segjax.data.label_spec import LabelSpec
-from segjax.errors import UserError, shown
-from segjax.types import is_integer
 
 LABEL_SPEC = LabelSpec(
     names=KINDS,
@@ -26,7 +25,6 @@ LABEL_SPEC = LabelSpec(
 )
 """Class 0 is the background; the outlines of objects are ignored."""
 
-SPLITS = ("train", "validation", "test")
 SMALLEST = 16
 
 
@@ -112,17 +110,3 @@ def shapes(
     prepare(builder)
     splits = {name: records(builder, name) for name in SPLITS}
     return Dataset("shapes", LABEL_SPEC, channels=3, splits=splits)
-
-
-def check_integer(
-    key: str, value: object, lowest: int, highest: int | None = None
-) -> None:
-    """Raises UserError where a value of `config.data` is not an integer in a range."""
-    if is_integer(value) and lowest <= value <= (highest or value):
-        return
-    allowed = (
-        f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
-    )
-    raise UserError(
-        f"config.data.{key} is {shown(value)}; it must be an integer {allowed}."
-    )

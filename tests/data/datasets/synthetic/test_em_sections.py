@@ -229,8 +229,11 @@ def test_no_picture_is_in_two_splits(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"size": 100}, r"config\.data\.size is 100; it must be a multiple of 8"),
-        ({"test": 0}, r"config\.data\.test is 0; it must be at least 1"),
-        ({"seed": -1}, r"config\.data\.seed is -1; it must be at least 0"),
+        ({"test": 0}, r"config\.data\.test is 0; it must be an integer of at least 1"),
+        (
+            {"seed": -1},
+            r"config\.data\.seed is -1; it must be an integer of at least 0",
+        ),
     ],
 )
 def test_illegal_arguments_end_in_a_sentence(
