@@ -27,6 +27,24 @@ class Options(NamedTuple):
     dilation: tuple[int, int]
     groups: int
 
+    def reach(self, taps: int, axis: int) -> int:
+        """Pixels from the first of `taps` to the last, along an axis."""
+        return self.dilation[axis] * (taps - 1)
+
+    def num_outputs(self, inputs: int, taps: int, axis: int) -> int:
+        """Output pixels of `inputs` pixels, which `pads` are put around."""
+        last = inputs + sum(self.pads[axis]) - self.reach(taps, axis) - 1
+        return last // self.stride[axis] + 1
+
+    def num_inputs(self, outputs: int, taps: int, axis: int) -> int:
+        """Padded input pixels that `outputs` pixels read."""
+        return (outputs - 1) * self.stride[axis] + self.reach(taps, axis) + 1
+
+    def seen(self, tap: int, outputs: int, axis: int) -> slice:
+        """The padded input pixels that one tap reads for `outputs` pixels."""
+        start, step = tap * self.dilation[axis], self.stride[axis]
+        return slice(start, start + (outputs - 1) * step + 1, step)
+
 
 def stock_conv(x: Array, kernel: Array, options: Options) -> Array:
     """Convolves `[B, H, W, C]` with `[kh, kw, C / groups, F]`, as XLA does it."""

@@ -27,13 +27,12 @@ def is_depthwise(kernel: Array, options: Options) -> bool:
 
 def depthwise(x: Array, kernel: Array, options: Options) -> Array:
     """Convolves `[B, H, W, C]` with `[kh, kw, 1, C]`: a sum of shifted products."""
-    size = [
-        (x.shape[1 + axis] + sum(options.pads[axis]) - _extent(kernel, options, axis))
-        // options.stride[axis]
-        + 1
+    height, width = (
+        options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis)
         for axis in (0, 1)
-    ]
-    padded = pad_to(x, options.pads, _reaches(size, kernel, options))
+    )
+    size = height, width
+    padded = pad_to(x, options.pads, _padded_size(size, kernel, options))
     return _sum_of_taps(padded, kernel, size, options).astype(x.dtype)
 
 
@@ -47,7 +46,7 @@ def depthwise_transpose(
     """
     config = [(0, 0, 0)] * 4
     for axis, (low, _) in enumerate(options.pads):
-        before = _extent(kernel, options, axis) - 1 - low
+        before = options.reach(kernel.shape[axis], axis) - low
         spread = (x.shape[1 + axis] - 1) * options.stride[axis] + 1
         after = size[axis] + low - spread
         config[1 + axis] = (before, after, options.stride[axis] - 1)
@@ -66,7 +65,7 @@ def depthwise_kernel_gradient(
     images are summed at the end, so that a sharded batch takes one sum over devices.
     """
     batch, h, w, channels = cotangent.shape
-    padded = pad_to(x, options.pads, _reaches((h, w), kernel, options))
+    padded = pad_to(x, options.pads, _padded_size((h, w), kernel, options))
     padded = lax.optimization_barrier(padded)
     wide = wide_dtype(x)
 
@@ -79,7 +78,7 @@ def depthwise_kernel_gradient(
             start = row * options.stride[0] + u * options.dilation[0]
             line = lax.dynamic_index_in_dim(padded, start, 1, keepdims=False)
             for v in range(kernel.shape[1]):
-                seen = line[:, _span(v, w, options, 1)].astype(wide)
+                seen = line[:, options.seen(v, w, 1)].astype(wide)
                 sums.append(totals[len(sums)] + seen * part)
         return tuple(sums), None
 
@@ -92,7 +91,7 @@ def depthwise_kernel_gradient(
 
 
 def _sum_of_taps(
-    padded: Array, kernel: Array, size: tuple[int, int] | list[int], options: Options
+    padded: Array, kernel: Array, size: tuple[int, int], options: Options
 ) -> Array:
     """Adds up, for `size` outputs, each tap times the pixels that it sees."""
     # Written out once: fused with the padding, each tap would ask where the border is.
@@ -101,28 +100,16 @@ def _sum_of_taps(
     taps = kernel[:, :, 0].astype(wide)
     total = jnp.zeros((), wide)[None, None, None, None]
     for u in range(kernel.shape[0]):
-        rows = _span(u, size[0], options, 0)
+        rows = options.seen(u, size[0], 0)
         for v in range(kernel.shape[1]):
-            seen = padded[:, rows, _span(v, size[1], options, 1)]
+            seen = padded[:, rows, options.seen(v, size[1], 1)]
             total = total + seen.astype(wide) * taps[u, v][None, None, None]
     return total
 
 
-def _span(tap: int, count: int, options: Options, axis: int) -> slice:
-    """The pixels of the padded map that a tap sees, for `count` outputs of an axis."""
-    start, step = tap * options.dilation[axis], options.stride[axis]
-    return slice(start, start + (count - 1) * step + 1, step)
-
-
-def _extent(kernel: Array, options: Options, axis: int) -> int:
-    return options.dilation[axis] * (kernel.shape[axis] - 1) + 1
-
-
-def _reaches(
-    size: tuple[int, int] | list[int], kernel: Array, options: Options
+def _padded_size(
+    size: tuple[int, int], kernel: Array, options: Options
 ) -> tuple[int, int]:
-    """Padded pixels that `size` outputs read along both axes."""
-    down, across = (
-        (size[i] - 1) * options.stride[i] + _extent(kernel, options, i) for i in (0, 1)
-    )
+    """The size of the padded map that an output of `size` reads."""
+    down, across = (options.num_inputs(size[i], kernel.shape[i], i) for i in (0, 1))
     return down, across

@@ -40,18 +40,13 @@ def kernel_gradient(
     return jnp.concatenate(parts, 3).astype(kernel.dtype)
 
 
-def _reach(size: int, taps: int, options: Options, axis: int) -> int:
-    """Padded input pixels that `size` output pixels read along an axis."""
-    return (size - 1) * options.stride[axis] + options.dilation[axis] * (taps - 1) + 1
-
-
 def _products(
     x: Array, cotangent: Array, shape: tuple[int, ...], options: Options
 ) -> Array:
     """Adds up the products of blocks: some images, of large maps some rows of them.
 
     Two blocks of a large map, 16 rows of cotangent each, with a 3x3 kernel at stride 1:
-    the rows of `x` that they read overlap by `d (kh - 1)`, which `_reach` counts.
+    the rows of `x` that they read overlap by `d (kh - 1)`, the reach of the kernel.
 
         cotangent   | 0 .. 15 | 16 .. 31 |
         x           | 0 ..... 17 |
@@ -66,10 +61,10 @@ def _products(
     taps = shape[1] * shape[2] + shape[0] * shape[3]
     together = _images_together(batch, rows * w * taps * x.dtype.itemsize)
     turns = batch // together
-    span = _reach(rows, shape[0], options, 0)
+    span = options.num_inputs(rows, shape[0], 0)
     size = (
-        _reach(blocks * rows, shape[0], options, 0),
-        _reach(w, shape[1], options, 1),
+        options.num_inputs(blocks * rows, shape[0], 0),
+        options.num_inputs(w, shape[1], 1),
     )
     x = pad_to(x, options.pads, size)
     unfold = _all_taps
@@ -121,12 +116,6 @@ def _images_together(batch: int, image_bytes: int) -> int:
     return devices * max(fitting, default=1)
 
 
-def _columns(x: Array, v: int, width: int, options: Options) -> Array:
-    """The columns that tap `v` of each row of the kernel sees, for `width` outputs."""
-    start, step = v * options.dilation[1], options.stride[1]
-    return x[:, :, start : start + (width - 1) * step + 1 : step]
-
-
 def _all_taps(
     x: Array, cotangent: Array, form: str, shape: tuple[int, ...], options: Options
 ) -> Array:
@@ -143,12 +132,10 @@ def _all_taps(
     """
     height, width, channels, features = shape
     _, h, w, _ = cotangent.shape
-    step = options.stride[0]
     patches = []
     for u in range(height):
-        start = u * options.dilation[0]
-        lines = x[:, start : start + (h - 1) * step + 1 : step]
-        patches += [_columns(lines, v, w, options) for v in range(width)]
+        lines = x[:, options.seen(u, h, 0)]
+        patches += [lines[:, :, options.seen(v, w, 1)] for v in range(width)]
     product = _product(form, jnp.concatenate(patches, -1), cotangent)
     return product.reshape(*product.shape[:-2], height, width, channels, features)
 
@@ -172,8 +159,8 @@ def _taps_on_both_sides(
     """
     height, width, channels, features = shape
     _, h, w, _ = cotangent.shape
-    reach = (height - 1) * options.dilation[0]
-    left = [_columns(x, v, w, options) for v in range(width)]
+    reach = options.reach(height, 0)
+    left = [x[:, :, options.seen(v, w, 1)] for v in range(width)]
     padded = jnp.pad(cotangent, ((0, 0), (reach, reach), (0, 0), (0, 0)))
     starts = [reach - u * options.dilation[0] for u in range(height)]
     right = [padded[:, start : start + h + reach] for start in starts]

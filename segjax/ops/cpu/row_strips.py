@@ -31,7 +31,7 @@ def strip_count(x: Array, kernel: Array, options: Options) -> int:
       A power of two that divides the height of the output.
     """
     height, width = (
-        x.shape[1 + axis] + sum(options.pads[axis]) - _reach(kernel, options, axis)
+        options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis)
         for axis in (0, 1)
     )
     gains = (
@@ -71,18 +71,13 @@ def strip_conv(x: Array, kernel: Array, options: Options, count: int) -> Array:
     rows, (left, right) = options.pads
     width, gap = x.shape[2], left + right
     padded = jnp.pad(x, ((0, 0), rows, (0, gap), (0, 0)))
-    reach = _reach(kernel, options, 0)
+    reach = options.reach(kernel.shape[0], 0)
     height = (padded.shape[1] - reach) // count
     starts = range(0, count * height, height)
     strips = [padded[:, start : start + height + reach] for start in starts]
     joined = jnp.concatenate(strips, 2)[:, :, : count * (width + gap) - gap]
     # Columns are padded by the convolution itself, which is faster than one without.
     y = stock_conv(joined, kernel, options._replace(pads=((0, 0), (left, right))))
-    w = width + gap - _reach(kernel, options, 1)
+    w = width + gap - options.reach(kernel.shape[1], 1)
     starts = range(0, count * (width + gap), width + gap)
     return jnp.concatenate([y[:, :, start : start + w] for start in starts], 1)
-
-
-def _reach(kernel: Array, options: Options, axis: int) -> int:
-    """Pixels from the first tap of the kernel to its last, along an axis."""
-    return options.dilation[axis] * (kernel.shape[axis] - 1)

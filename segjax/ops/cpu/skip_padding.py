@@ -38,7 +38,13 @@ def is_sparse(x: Array, kernel: Array, options: Options) -> bool:
     for axis in (0, 1):
         seen = [part.outer for part in _ranges(x, kernel, options, axis)]
         pixels = sum(max(part.stop - part.start, 0) for part in seen)
-        fractions.append(pixels / (_outputs(x, kernel, options, axis) * len(seen)))
+        fractions.append(
+            pixels
+            / (
+                options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis)
+                * len(seen)
+            )
+        )
     return fractions[0] * fractions[1] <= _FRACTION
 
 
@@ -53,7 +59,10 @@ def seen_taps_conv(x: Array, kernel: Array, options: Options) -> Array:
     Returns:
       `[B, h, w, F]`.
     """
-    height, width = (_outputs(x, kernel, options, axis) for axis in (0, 1))
+    height, width = (
+        options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis)
+        for axis in (0, 1)
+    )
     total = jnp.zeros((x.shape[0], height, width, kernel.shape[3]), wide_dtype(x))
     for tap, inner, outer in _seen(x, kernel, options):
         part = jnp.einsum(
@@ -128,15 +137,12 @@ class _Range(NamedTuple):
     outer: slice
 
 
-def _outputs(x: Array, kernel: Array, options: Options, axis: int) -> int:
-    """Pixels of the output along an axis."""
-    reach = options.dilation[axis] * (kernel.shape[axis] - 1)
-    return x.shape[1 + axis] + sum(options.pads[axis]) - reach
-
-
 def _ranges(x: Array, kernel: Array, options: Options, axis: int) -> list[_Range]:
     """The range that each tap along an axis reads; empty where it reads padding alone."""
-    size, outputs = x.shape[1 + axis], _outputs(x, kernel, options, axis)
+    size, outputs = (
+        x.shape[1 + axis],
+        options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis),
+    )
     ranges = []
     for tap in range(kernel.shape[axis]):
         shift = tap * options.dilation[axis] - options.pads[axis][0]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from segjax.ops.base.lax_conv import Options, stock_conv
 from segjax.ops.convolution.convolve import conv
@@ -81,7 +82,7 @@ def test_eager_and_vmap_are_the_same():
 def test_gradients_are_finite_differences():
     x, kernel = random_array(1, 5, 4, 3), random_array(3, 3, 1, 3, seed=1)
     apply = functools.partial(conv, padding=1, stride=2, groups=3)
-    jax.test_util.check_grads(apply, (x, kernel), order=1, modes="rev", rtol=2e-3)
+    check_grads(apply, (x, kernel), order=1, modes="rev", rtol=2e-3)
 
 
 def test_bfloat16_sums_are_float32():
