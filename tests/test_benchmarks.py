@@ -1,0 +1,19 @@
+"""Programs in benchmarks/ whose rows could be void without anybody noticing."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.mark.slow
+def test_every_form_is_taken_by_its_network(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    with jax.numpy_rank_promotion("allow"):
+        program = runpy.run_path(str(FOLDER / "bench_forms.py"))
+        rows = program["FORMS"]
+        assert [row.name for row in rows if not program["is_taken"](row)] == []
