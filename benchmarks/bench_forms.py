@@ -216,12 +216,17 @@ def traced(work: Work) -> Any:
     return jax.jit(step).trace(*arguments)
 
 
+@functools.cache
+def own_program(network: str) -> str:
+    """The program of a network's step, as users run it."""
+    return str(traced(NETWORKS[network]()).jaxpr)
+
+
 def is_taken(form: Form) -> bool:
     """Whether the form's network has another program without it."""
-    work = NETWORKS[form.network]()
-    own = str(traced(work).jaxpr)
+    own = own_program(form.network)
     with without(form):
-        return str(traced(work).jaxpr) != own
+        return str(traced(NETWORKS[form.network]()).jaxpr) != own
 
 
 def compiled(work: Work) -> Callable[[], Any]:
