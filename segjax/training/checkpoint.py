@@ -25,7 +25,12 @@ from segjax.output.files import free_name
 from segjax.text_files import parse_json
 from segjax.training import sharding
 from segjax.training.divergence import is_in_range
-from segjax.training.orbax_patch import is_passing, let_orbax_finish, reason
+from segjax.training.orbax_patch import (
+    is_passing,
+    let_orbax_finish,
+    reason,
+    silence_orbax,
+)
 from segjax.training.state import (
     TrainState,
     about_sha256,
@@ -94,8 +99,7 @@ class Checkpoints:
             `segjax.metrics.direction.score`; none where nothing is evaluated.
           read_only: whether nothing may be kept or deleted.
         """
-        for noisy in ("absl", "orbax"):
-            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        silence_orbax()
         let_orbax_finish()
         self._directory = workdir.resolve() / CHECKPOINTS
         self._best_metric = best_metric

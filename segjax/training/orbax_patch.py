@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import re
 from collections.abc import Coroutine
@@ -29,6 +30,20 @@ _OF_THE_DISK = (
 
 _PASSING = re.compile("PERMISSION_DENIED|RESOURCE_EXHAUSTED|UNAVAILABLE|Too many open")
 """Names that TensorStore and XLA give to errors that are not the checkpoint's own."""
+
+
+def silence_orbax() -> None:
+    """Drops the log of Orbax, whose threads write pages about errors that are raised as well.
+
+    It logs as absl, whose level others set again while its threads are at work.
+    """
+    for name in ("absl", "orbax"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).addFilter(_is_not_of_orbax)
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname
 
 
 def let_orbax_finish() -> None:

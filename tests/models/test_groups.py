@@ -82,12 +82,15 @@ def test_mistakes_are_reported_with_the_path_of_the_group(changes, sentence):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ({"norm": {"eps": 0.1}}, 'test.norm has an unknown key "eps".'),
+        ({"norm": {"eps": 0.1}}, 'the network of test.norm has an unknown key "eps".'),
         (
             {"norm": {"epsilon": -1.0}},
-            "test.norm: epsilon is a number of at least 0, got -1.0.",
+            "the network of test.norm: epsilon is a number of at least 0, got -1.0.",
         ),
-        ({"norm": "batch"}, "test.norm is 'batch'; it must be a group, dict(...)."),
+        (
+            {"norm": "batch"},
+            "the network of test.norm is 'batch'; it must be a group, dict(...).",
+        ),
     ],
 )
 def test_mistakes_in_overrides_of_weights_are_reported_too(overrides, sentence):

@@ -127,3 +127,12 @@ def test_all_tasks_end_and_the_first_failure_is_reported():
     with pytest.raises(OSError, match="first"):
         asyncio.run(orbax_patch.to_the_end(together()))
     assert ended == [0.0, 0.015, 0.02]
+
+
+def test_errors_that_orbax_logs_are_dropped_whatever_the_level_of_absl(caplog):
+    orbax_patch.silence_orbax()
+    absl = logging.getLogger("absl")
+    for path, shown in (("/lib/orbax/checkpoint/future.py", 0), ("/lib/jax/a.py", 1)):
+        absl.setLevel(logging.ERROR)
+        absl.handle(absl.makeRecord("absl", logging.ERROR, path, 1, "x", (), None))
+        assert len(caplog.records) == shown

@@ -268,11 +268,11 @@ class MaskRCNN(nn.Module):
                 "mask_weights": valid.astype(jnp.float32),
             }
         if self.keypoints:
-            cells, valid = keypoint_targets(regions, batch, size=4 * heads.mask_size)
+            cells, labelled = keypoint_targets(regions, batch, size=4 * heads.mask_size)
             outputs |= {
                 "keypoint_logits": self._points(maps, valid),
                 "keypoint_cells": cells,
-                "keypoint_valid": valid,
+                "keypoint_valid": labelled,
             }
         return outputs
 
