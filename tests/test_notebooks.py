@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
+import re
 import runpy
 from pathlib import Path
 
@@ -130,6 +132,21 @@ def test_the_crf_notebook_runs(small_world: Path) -> None:
     ):
         assert line in printed(notebook)
     assert pictures(notebook) == 6
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_notebooks_import_what_is_there(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    lines = re.findall(r"^from (segjax\S*) import (?:\(([^)]*)\)|(.+))$", code, re.M)
+    assert lines
+    for module, several, one in lines:
+        for name in re.findall(r"(\w+)(?: as \w+)?,?", several or one):
+            found = importlib.import_module(module)
+            if not hasattr(found, name):
+                importlib.import_module(f"{module}.{name}")
 
 
 def test_the_upsampling_notebook_knows_all_experiments_of_its_config() -> None:
