@@ -26,7 +26,7 @@ from segjax import ending
 from segjax.errors import UserError
 from segjax.runs import load
 from segjax.runs.train import train
-from segjax.training import checkpoint, loop
+from segjax.training import checkpoint_files, loop
 from segjax.training.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -250,7 +250,7 @@ def test_ctrl_c_before_the_first_step_leaves_at_once(start_segjax, cache_dir, tm
     assert "Traceback" not in stderr
     assert stdout == ""
     assert time.monotonic() - began < ending.PATIENCE + 8
-    assert not checkpoint.steps_on_disk(tmp_path)
+    assert not checkpoint_files.steps_on_disk(tmp_path)
 
 
 def test_the_first_ctrl_c_of_a_training_saves_and_leaves(
@@ -265,7 +265,7 @@ def test_the_first_ctrl_c_of_a_training_saves_and_leaves(
     assert "again to stop at once" in stderr
     result = json.loads(stdout)
     assert result["interrupted"]
-    (about,) = checkpoint.abouts_on_disk(tmp_path)
+    (about,) = checkpoint_files.abouts_on_disk(tmp_path)
     assert about["step"] == result["step"] >= 2
     assert about["parameters_sha256"] == result["parameters_sha256"]
 
@@ -467,7 +467,7 @@ def test_a_full_disk_is_a_sentence_and_costs_no_checkpoint(
     def fill(self, step):
         update(self, step)
         if step == at:
-            while step > 4 and not checkpoint.steps_on_disk(workdir):
+            while step > 4 and not checkpoint_files.steps_on_disk(workdir):
                 time.sleep(0.01)  # the checkpoint of step 4 is being written
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
 
@@ -486,8 +486,8 @@ def test_a_full_disk_is_a_sentence_and_costs_no_checkpoint(
     assert str(workdir) in ended.sentence
     assert "Traceback" not in ended.stderr
     assert ended.stderr.count("segjax:") == 1
-    steps = [about["step"] for about in checkpoint.abouts_on_disk(workdir)]
-    assert steps == checkpoint.steps_on_disk(workdir)
+    steps = [about["step"] for about in checkpoint_files.abouts_on_disk(workdir)]
+    assert steps == checkpoint_files.steps_on_disk(workdir)
     assert steps == ([4] if at == 5 else [])
     if steps:
         assert "of step 4" in ended.sentence

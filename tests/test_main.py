@@ -17,7 +17,7 @@ from PIL import Image
 from segjax.commands.program import Program
 from segjax.main import VERBS
 from segjax.output import manifest
-from segjax.training import checkpoint, loop
+from segjax.training import checkpoint_files, loop
 
 EM_SMOKE = "configs/unet_em.py:smoke"
 EM = f"--config={EM_SMOKE}"
@@ -215,7 +215,7 @@ def test_import_makes_a_folder_that_predicts(main, tmp_path):
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["data"] == {"name": "voc"}
     assert config["pipeline"]["normalization"] == "imagenet"
-    (about,) = checkpoint.abouts_on_disk(tmp_path / "run")
+    (about,) = checkpoint_files.abouts_on_disk(tmp_path / "run")
     assert about["step"] == 0
     assert about["label_spec"]["names"][15] == "person"
     assert about["initialization"]["source"] == source

@@ -19,7 +19,7 @@ from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.imported_experiment import CHANNELS, DETECTOR, experiment
 from segjax.tasks.table import make_task
-from segjax.training import checkpoint
+from segjax.training import checkpoint, checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.state import parameters_sha256
 from segjax.training.step import state_of
@@ -107,7 +107,7 @@ def import_weights(
 
 
 def _require_no_run(workdir: Path) -> None:
-    if checkpoint.steps_on_disk(workdir):
+    if checkpoint_files.steps_on_disk(workdir):
         raise UserError(
             f"--workdir={workdir} holds a run already: choose another folder."
         )

@@ -22,7 +22,7 @@ from segjax.pretrained import convert, sources
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.run_weights import RUN, weights_of_run
-from segjax.training import checkpoint
+from segjax.training import checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.state import TrainState
 
@@ -117,7 +117,7 @@ def read(
     Raises:
       UserError: if the file cannot be read, or does not fit the model.
     """
-    if INITIALIZATION not in config or checkpoint.steps_on_disk(workdir):
+    if INITIALIZATION not in config or checkpoint_files.steps_on_disk(workdir):
         return None
     named = check(config)
     assert named is not None

@@ -12,7 +12,7 @@ from flax import traverse_util
 
 from segjax.errors import UserError
 from segjax.runs.load import load_trained
-from segjax.training.checkpoint import CHECKPOINTS
+from segjax.training.checkpoint_files import CHECKPOINTS
 
 log = logging.getLogger("segjax")
 

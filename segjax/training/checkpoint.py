@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +21,13 @@ import orbax.checkpoint as ocp
 from segjax.errors import UserError
 from segjax.metrics.direction import score
 from segjax.output.files import free_name
-from segjax.text_files import parse_json
 from segjax.training import sharding
+from segjax.training.checkpoint_files import (
+    CHECKPOINTS,
+    abouts_on_disk,
+    read_about,
+    steps_on_disk,
+)
 from segjax.training.divergence import is_in_range
 from segjax.training.orbax_patch import (
     is_passing,
@@ -40,45 +44,6 @@ from segjax.training.state import (
 )
 
 log = logging.getLogger("segjax")
-
-CHECKPOINTS = "checkpoints"
-
-
-def steps_on_disk(workdir: Path) -> list[int]:
-    """The steps of the checkpoints in a workdir, newest first."""
-    found = (workdir / CHECKPOINTS).glob("[0-9]*")
-    names = (path.name for path in found if path.is_dir())
-    return sorted((int(x) for x in names if x.isascii() and x.isdigit()), reverse=True)
-
-
-def abouts_on_disk(workdir: Path) -> Iterator[dict[str, Any]]:
-    """The JSON beside the checkpoints of a workdir, newest first, damaged ones left out.
-
-    It reads files and nothing else, so one process of many may call it.
-    """
-    for step in steps_on_disk(workdir):
-        with contextlib.suppress(OSError, UserError):
-            yield _read_about(workdir / CHECKPOINTS / str(step))
-
-
-def _read_about(folder: Path) -> dict[str, Any]:
-    """Reads the JSON beside a checkpoint.
-
-    Raises:
-      OSError: if it cannot be read.
-      UserError: if it is not what was saved, or the checkpoint has other than files.
-    """
-    # Whoever reads a pipe waits for ever, as Orbax would.
-    for path in folder.rglob("*"):
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise UserError(f"{path.name} is not a regular file")
-    raw = (folder / "about" / "metadata").read_bytes()
-    with contextlib.suppress(UserError):
-        about = parse_json(raw, folder)
-        if isinstance(about, dict) and about.get("about_sha256") == about_sha256(about):
-            return about
-    raise UserError("what it says of itself has changed")
 
 
 class Checkpoints:
@@ -213,7 +178,7 @@ class Checkpoints:
         for step in steps:
             if step not in self._metrics:
                 try:
-                    about = _read_about(self._directory / str(step))
+                    about = read_about(self._directory / str(step))
                     self._metrics[step] = about.get("metrics")
                 except (OSError, UserError) as error:
                     unread[step] = error
@@ -239,7 +204,7 @@ class Checkpoints:
         """
         for step in self.steps():
             try:
-                return _read_about(self._directory / str(step))
+                return read_about(self._directory / str(step))
             except (OSError, UserError) as error:  # damaged: the one before will do
                 self._raise_if_passing(step, error)
         raise self._nothing_to_load(self.steps())
@@ -297,7 +262,7 @@ class Checkpoints:
             )
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         try:
-            about = _read_about(self._directory / str(step))
+            about = read_about(self._directory / str(step))
             state = self._manager.restore(step, args=arguments).state
             if about["state_sha256"] != tree_sha256(state):
                 raise UserError("its arrays have changed")

@@ -22,14 +22,14 @@ from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.output.files import locked, require_writable, whole_file
 from segjax.text_files import parse_json, read_bytes
-from segjax.training import checkpoint
+from segjax.training import checkpoint_files
 
 log = logging.getLogger("segjax")
 
 CONFIG_FILE = "config.json"
 LOG = "metrics.jsonl"
 
-_OF_A_RUN = (CONFIG_FILE, checkpoint.CHECKPOINTS, LOG, "tensorboard", "pictures")
+_OF_A_RUN = (CONFIG_FILE, checkpoint_files.CHECKPOINTS, LOG, "tensorboard", "pictures")
 """Files and folders of a run that are written, and so must not be links."""
 
 
@@ -54,7 +54,7 @@ def check_workdir(workdir: Path) -> None:
     with writing(workdir):
         require_writable(workdir)
     paths = [workdir / name for name in _OF_A_RUN]
-    for path in (*paths, *(workdir / checkpoint.CHECKPOINTS).glob("*")):
+    for path in (*paths, *(workdir / checkpoint_files.CHECKPOINTS).glob("*")):
         if path.is_symlink():
             raise UserError(
                 f"{path} is a link, through which nothing is written. Put the "
@@ -64,14 +64,16 @@ def check_workdir(workdir: Path) -> None:
             raise UserError(
                 f"{path} is a file, where the folder of a checkpoint would be. Move it."
             )
-    there = all((workdir / x).exists() for x in (CONFIG_FILE, checkpoint.CHECKPOINTS))
-    if there or any(True for _ in checkpoint.abouts_on_disk(workdir)):
+    there = all(
+        (workdir / x).exists() for x in (CONFIG_FILE, checkpoint_files.CHECKPOINTS)
+    )
+    if there or any(True for _ in checkpoint_files.abouts_on_disk(workdir)):
         return
     found = workdir / LOG
     if found.exists() and (found.stat().st_size or not found.is_file()):
         raise UserError(
             f"{found} is not the log of a run, as {CONFIG_FILE} or "
-            f"{checkpoint.CHECKPOINTS} is missing beside it. Move it, or choose another "
+            f"{checkpoint_files.CHECKPOINTS} is missing beside it. Move it, or choose another "
             "--workdir."
         )
 
@@ -135,7 +137,7 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except (UserError, ValueError) as error:
         message = str(error) if isinstance(error, UserError) else f"{path}: {error}."
-        for about in checkpoint.abouts_on_disk(workdir):
+        for about in checkpoint_files.abouts_on_disk(workdir):
             log.warning(
                 "%s The config of the checkpoint of step %d is taken.",
                 message,
@@ -189,7 +191,7 @@ def _compare(workdir: Path, config: ml_collections.ConfigDict) -> None:
             f"--workdir={workdir} holds a run with another config: {what}. Use the same "
             "values to resume it, or another --workdir."
         )
-    saved = max(checkpoint.steps_on_disk(workdir), default=0)
+    saved = max(checkpoint_files.steps_on_disk(workdir), default=0)
     if config.num_steps < saved:
         raise UserError(
             f"config.num_steps is {config.num_steps}, but --workdir={workdir} holds a "

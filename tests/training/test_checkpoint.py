@@ -15,8 +15,8 @@ from segjax.training.checkpoint import (
     Checkpoints,
     DamagedError,
     abstract_like,
-    steps_on_disk,
 )
+from segjax.training.checkpoint_files import steps_on_disk
 from segjax.training.divergence import LossRange
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256, tree_sha256
@@ -181,14 +181,14 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_deleted(
 ):
     """Its metrics are read again at the next save, and it may be the best."""
     kept_after(tmp_path, [0.9, 0.5, 0.4])
-    read, failing = checkpoint._read_about, [error]
+    read, failing = checkpoint.read_about, [error]
 
     def read_about(folder):
         if folder.name == "1" and failing:
             raise failing.pop()
         return read(folder)
 
-    monkeypatch.setattr(checkpoint, "_read_about", read_about)
+    monkeypatch.setattr(checkpoint, "read_about", read_about)
     with Checkpoints(tmp_path, "mean_iou") as checkpoints:
         checkpoints.save(state_at(4), ABOUT, {"mean_iou": 0.3})
         checkpoints.wait()
@@ -202,7 +202,7 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_deleted(
 
 def test_the_best_is_not_chosen_while_one_cannot_be_read(tmp_path, monkeypatch):
     kept_after(tmp_path, [0.9, 0.5, 0.4])
-    read = checkpoint._read_about
+    read = checkpoint.read_about
 
     def read_about(folder):
         if folder.name == "1":
@@ -211,7 +211,7 @@ def test_the_best_is_not_chosen_while_one_cannot_be_read(tmp_path, monkeypatch):
 
     with Checkpoints(tmp_path, "mean_iou", read_only=True) as checkpoints:
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "_read_about", read_about)
+            patch.setattr(checkpoint, "read_about", read_about)
             with pytest.raises(UserError, match=r"step 1 .*\(Permission denied\)"):
                 checkpoints.best_step()
         assert checkpoints.best_step() == 1

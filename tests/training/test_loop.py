@@ -11,7 +11,7 @@ from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop, sharding, writer
+from segjax.training import checkpoint, checkpoint_files, loop, sharding, writer
 from segjax.training.writer import read_rows
 
 
@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_records(
     for name in task.records_of_step(dataset, step - 1):
         assert name in sentence
     assert "config.schedule.learning_rate" in sentence
-    assert all(saved < step for saved in checkpoint.steps_on_disk(tmp_path))
+    assert all(saved < step for saved in checkpoint_files.steps_on_disk(tmp_path))
 
 
 def test_no_checkpoint_is_named_where_there_is_none(diverging, cache_dir, tmp_path):
@@ -161,8 +161,8 @@ def test_the_checkpoint_that_is_named_can_be_gone_on_from(
         f"    {line}\n    return config\n"
     )
     train(config_lib.load(str(tmp_path / "config.py")), tmp_path / "other", cache_dir)
-    (about,) = checkpoint.abouts_on_disk(tmp_path / "other")
-    saved = {a["step"]: a for a in checkpoint.abouts_on_disk(tmp_path / "run")}
+    (about,) = checkpoint_files.abouts_on_disk(tmp_path / "other")
+    saved = {a["step"]: a for a in checkpoint_files.abouts_on_disk(tmp_path / "run")}
     assert saved.keys() == {2, 3}
     assert about["initialization"]["sha256"] == saved[2]["parameters_sha256"]
 
@@ -185,7 +185,7 @@ def test_parameters_that_are_not_finite_are_not_saved(
     monkeypatch.setattr(loop.CompiledStep, "__call__", overflowing)
     with pytest.raises(UserError, match="parameters after step 4 are not finite"):
         train(smoke, tmp_path, cache_dir)
-    assert checkpoint.steps_on_disk(tmp_path) == [2]
+    assert checkpoint_files.steps_on_disk(tmp_path) == [2]
 
 
 def test_records_of_a_step_are_those_of_its_batch(smoke, cache_dir):

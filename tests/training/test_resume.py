@@ -15,7 +15,7 @@ from segjax.runs import train as runs_train
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop, sharding
+from segjax.training import checkpoint, checkpoint_files, loop, sharding
 from segjax.training import workdir as workdir_lib
 from segjax.training.progress import Progress
 from segjax.training.writer import read_rows
@@ -434,7 +434,7 @@ def test_a_file_where_a_checkpoint_would_be_is_kept(
 ):
     path = stopped_at_four / "checkpoints" / name
     path.write_text("mine")
-    assert checkpoint.steps_on_disk(stopped_at_four) == [4, 3]
+    assert checkpoint_files.steps_on_disk(stopped_at_four) == [4, 3]
     with pytest.raises(UserError, match=f"{name} is a file.* Move it"):
         train(config, stopped_at_four, cache_dir)
     assert path.read_text() == "mine"

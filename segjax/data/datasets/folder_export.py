@@ -46,7 +46,7 @@ def export(
 
     Raises:
       UserError: if two names would become one file, the folder is that of the data set
-        or cannot be written, holds images or labels of something else, or a file would be
+        or cannot be written, holds an earlier export of something else, or a file would be
         replaced that belongs to the user.
     """
     if source is not None:
