@@ -55,10 +55,10 @@ OBJECTS = 8
 Work = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def pixelwise(model: Any, batch: int, side: int, channels: int = 3) -> Work:
+def pixelwise(model: Any, batch: int, side: int) -> Work:
     """Loss and gradients of a network that labels pixels, and its arguments."""
     rng = np.random.default_rng(0)
-    image = jnp.asarray(rng.normal(size=(batch, side, side, channels)), jnp.float32)
+    image = jnp.asarray(rng.normal(size=(batch, side, side, 3)), jnp.float32)
     init = functools.partial(model.init, jax.random.key(0), train=False)
     variables = jax.jit(init)(image)
     size = model.geometry.output_side(side)

@@ -31,10 +31,15 @@ class Options(NamedTuple):
         """Pixels from the first of `taps` to the last, along an axis."""
         return self.dilation[axis] * (taps - 1)
 
-    def num_outputs(self, inputs: int, taps: int, axis: int) -> int:
-        """Output pixels of `inputs` pixels, which `pads` are put around."""
-        last = inputs + sum(self.pads[axis]) - self.reach(taps, axis) - 1
-        return last // self.stride[axis] + 1
+    def output_size(self, x: Array, kernel: Array) -> tuple[int, int]:
+        """Height and width of the convolution of `[B, H, W, C]` with `[kh, kw, ..]`."""
+        height, width = (
+            (size + sum(self.pads[axis]) - self.reach(kernel.shape[axis], axis) - 1)
+            // self.stride[axis]
+            + 1
+            for axis, size in enumerate(x.shape[1:3])
+        )
+        return height, width
 
     def num_inputs(self, outputs: int, taps: int, axis: int) -> int:
         """Padded input pixels that `outputs` pixels read."""

@@ -33,11 +33,10 @@ def drop_unseen_taps(
       (1, 3, 1, 1)
     """
     pads = list(options.pads)
-    for axis in (0, 1):
+    for axis, outputs in enumerate(options.output_size(x, kernel)):
         taps, apart = kernel.shape[axis], options.dilation[axis]
         low, high = pads[axis]
-        last = x.shape[1 + axis] + low + high - apart * (taps - 1) - 1
-        last -= last % options.stride[axis]
+        last = (outputs - 1) * options.stride[axis]
         seen = [
             tap
             for tap in range(taps)

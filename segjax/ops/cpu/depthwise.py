@@ -27,11 +27,7 @@ def is_depthwise(kernel: Array, options: Options) -> bool:
 
 def depthwise(x: Array, kernel: Array, options: Options) -> Array:
     """Convolves `[B, H, W, C]` with `[kh, kw, 1, C]`: a sum of shifted products."""
-    height, width = (
-        options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis)
-        for axis in (0, 1)
-    )
-    size = height, width
+    size = options.output_size(x, kernel)
     padded = pad_to(x, options.pads, _padded_size(size, kernel, options))
     return _sum_of_taps(padded, kernel, size, options).astype(x.dtype)
 

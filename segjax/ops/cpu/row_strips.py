@@ -30,10 +30,7 @@ def strip_count(x: Array, kernel: Array, options: Options) -> int:
     Returns:
       A power of two that divides the height of the output.
     """
-    height, width = (
-        options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis)
-        for axis in (0, 1)
-    )
+    height, width = options.output_size(x, kernel)
     gains = (
         x.dtype == jnp.float32
         and x.shape[3] in _CHANNELS

@@ -35,16 +35,10 @@ def is_sparse(x: Array, kernel: Array, options: Options) -> bool:
     ):
         return False
     fractions = []
-    for axis in (0, 1):
+    for axis, size in enumerate(options.output_size(x, kernel)):
         seen = [part.outer for part in _ranges(x, kernel, options, axis)]
         pixels = sum(max(part.stop - part.start, 0) for part in seen)
-        fractions.append(
-            pixels
-            / (
-                options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis)
-                * len(seen)
-            )
-        )
+        fractions.append(pixels / (size * len(seen)))
     return fractions[0] * fractions[1] <= _FRACTION
 
 
@@ -59,10 +53,7 @@ def seen_taps_conv(x: Array, kernel: Array, options: Options) -> Array:
     Returns:
       `[B, h, w, F]`.
     """
-    height, width = (
-        options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis)
-        for axis in (0, 1)
-    )
+    height, width = options.output_size(x, kernel)
     total = jnp.zeros((x.shape[0], height, width, kernel.shape[3]), wide_dtype(x))
     for tap, inner, outer in _seen(x, kernel, options):
         part = jnp.einsum(
@@ -139,10 +130,7 @@ class _Range(NamedTuple):
 
 def _ranges(x: Array, kernel: Array, options: Options, axis: int) -> list[_Range]:
     """The range that each tap along an axis reads; empty where it reads padding alone."""
-    size, outputs = (
-        x.shape[1 + axis],
-        options.num_outputs(x.shape[1 + axis], kernel.shape[axis], axis),
-    )
+    size, outputs = x.shape[1 + axis], options.output_size(x, kernel)[axis]
     ranges = []
     for tap in range(kernel.shape[axis]):
         shift = tap * options.dilation[axis] - options.pads[axis][0]
