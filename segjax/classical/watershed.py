@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 from scipy import ndimage
 
@@ -81,27 +79,6 @@ def _parted(inside: np.ndarray, spacing: int) -> np.ndarray:
     pieces, total = ndimage.label(inside)
     lone = np.setdiff1d(np.arange(1, total + 1), pieces[peaks])
     seeds = np.where(np.isin(pieces, lone), count + pieces, seeds)
-    return _flooded(smooth, seeds.astype(np.int32), inside)
+    from skimage.segmentation import watershed
 
-
-def _flooded(height: np.ndarray, seeds: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Grows seeds within a mask, highest pixels first, until they meet."""
-    wide = height.shape[1] + 2
-    label = np.pad(seeds, 1).ravel()
-    rank = np.pad(-height, 1).ravel()
-    free = np.pad(inside, 1).ravel() & (label == 0)
-    steps = (-wide, -1, 1, wide)
-    border = [
-        p for p in np.flatnonzero(label).tolist() if any(free[p + s] for s in steps)
-    ]
-    queue = [(rank[p], p) for p in border]
-    heapq.heapify(queue)
-    while queue:
-        _, place = heapq.heappop(queue)
-        for step in steps:
-            other = place + step
-            if free[other]:
-                free[other] = False
-                label[other] = label[place]
-                heapq.heappush(queue, (rank[other], other))
-    return label.reshape(-1, wide)[1:-1, 1:-1]
+    return watershed(-smooth, seeds, mask=inside).astype(np.int32)
