@@ -165,13 +165,10 @@ class LabelSpec:
     def _remedy(self, values: Sequence[int]) -> str:
         """Says what to do about stored values that are not in the spec."""
         if len(values) > _MANY_VALUES:
-            first, last = (
-                _stored_values(self)[k][0] for k in (0, self.num_classes - 1)
-            )
             return (
-                "So many values are either numbers of objects: find those with the data "
-                f"set 'instance_folder', or save numpy.where(label > 0, {last}, {first}) to "
-                "tell objects from the rest. Or they are edges that were smoothed or "
+                "So many values are either numbers of objects, which "
+                'config.data.labels="instances" makes classes of. Or they are edges that '
+                "were smoothed or "
                 "compressed with loss: save the labels anew without that."
             )
         pairs = (*self.remap, *((value, self.num_classes - 1) for value in values))

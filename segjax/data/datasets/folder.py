@@ -8,6 +8,7 @@
         ├── a.png
         └── stack.tif
 
+With `index.csv` (columns `id` and `split`) beside `images/`, that names the splits.
 Files are read where they lie; nothing is copied. Every file is decoded and checked once
 before training, and the result is remembered until a file changes.
 """
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segjax.data.dataset import Dataset, LazyRecords
-from segjax.data.datasets.folder_check import check_pairs, remembered
+from segjax.data.datasets.folder_check import Meaning, check_pairs, remembered
 from segjax.data.datasets.pairing import (
     SPLITS,
     Page,
@@ -34,12 +35,17 @@ from segjax.data.datasets.pairing import (
     require_train,
     stem_of,
 )
+from segjax.data.datasets.split_index import index_of, listed_splits
 from segjax.data.files.images import conversion, read_label, read_page, with_channels
+from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.types import IGNORE_LABEL, Record
+from segjax.types import IGNORE_LABEL, Record, is_count
 
 log = logging.getLogger("segjax")
+
+LABELS = ("classes", "instances", "instances_with_border")
+"""What the numbers in label files are: class ids, or numbers of objects."""
 
 BLACK_AND_WHITE = (("membrane", (0, 0, 0)), ("cell", (255, 255, 255)))
 
@@ -52,6 +58,8 @@ def folder(
     ignore: int | None = IGNORE_LABEL,
     remap: Sequence[tuple[int, int]] = (),
     channels: int = 1,
+    labels: str = "classes",
+    border_width: int = 1,
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
 ) -> Dataset:
@@ -73,6 +81,11 @@ def folder(
       remap: pairs (stored value, class id), such as `((255, 1),)` for masks.
       channels: 1 (grey) or 3 (RGB), the same for all images. Where 3 are wanted, grey
         images are repeated; where 1 is, RGB images that are grey are taken for such.
+      labels: one of `LABELS`. "instances": label files number the objects, 0 is none;
+        classes are background and object. "instances_with_border": a third class is the
+        outline of each object, which tells touching ones apart. Records then have
+        `cells` `[H, W]`, the numbers.
+      border_width: of the outline, pixels.
       validation_fraction: part of the images for validation, in [0, 1).
       test_fraction: part of the images for test, in [0, 1).
 
@@ -93,8 +106,9 @@ def folder(
     root = _require_root(data_root)
     found = _find_splits(root)
     every_pair = [pair for pairs in found.values() for pair in pairs]
-    with remembered(cache_dir, root, spec, channels) as known:
-        facts = check_pairs(every_pair, spec, channels, known)
+    meaning = _meaning(spec, labels, border_width)
+    with remembered(cache_dir, root, meaning, channels) as known:
+        facts = check_pairs(every_pair, meaning, channels, known)
 
     if converted := sum(f.converted for f in facts.values()):
         log.info("In %s, %s", root, conversion(converted, channels))
@@ -103,7 +117,10 @@ def folder(
     def counted(split: str) -> list[tuple[Pair, int]]:
         return [(pair, facts[pair.image].pages) for pair in found.get(split, ())]
 
-    if "train" not in found:
+    index = index_of(root)
+    if index is not None and "all" in found:
+        parts = listed_splits(index, _every_page(counted("all")))
+    elif "train" not in found:
         parts = _cut(counted("all"), validation_fraction, test_fraction)
     else:
         parts = {name: _every_page(counted(name)) for name in SPLITS}
@@ -112,17 +129,17 @@ def folder(
             parts |= {"train": cut["train"], "validation": cut["validation"]}
     splits = {
         name: LazyRecords(
-            functools.partial(_read_record, part, spec, channels), range(len(part))
+            functools.partial(_read_record, part, meaning, channels), range(len(part))
         )
         for name, part in parts.items()
         if part
     }
-    require_train(splits, root)
+    require_train(splits, root, index)
     return Dataset("folder", spec, channels, splits)
 
 
 def _read_record(
-    pages: Sequence[Page], spec: LabelSpec, channels: int, index: int
+    pages: Sequence[Page], meaning: Meaning, channels: int, index: int
 ) -> Record:
     page = pages[index]
     image = with_channels(read_page(page.pair.image, page.index), channels)
@@ -134,7 +151,9 @@ def _read_record(
     record = {"image": image, "name": page.name}
     if (label := page.pair.label) is not None:
         raw = read_label(label, page.index)
-        record["label"] = spec.to_ids(raw, page.where(label))
+        record["label"] = meaning.to_ids(raw, page.where(label))
+        if isinstance(meaning, InstanceLabels):
+            record["cells"] = raw
     return record
 
 
@@ -154,6 +173,27 @@ def _spec(
             "value, class id), as in (255, 1)."
         ) from error
     return LabelSpec(names, colors, ignore, pairs)
+
+
+def _meaning(spec: LabelSpec, labels: str, border_width: int) -> Meaning:
+    """What turns stored values into class ids."""
+    if labels not in LABELS:
+        raise UserError(
+            f"config.data.labels is {labels!r}; use one of {', '.join(LABELS)}."
+        )
+    if labels == "classes":
+        return spec
+    names = ["background", "object", "border"][: LABELS.index(labels) + 1]
+    if spec.num_classes != len(names):
+        raise UserError(
+            f"config.data.labels is {labels!r}, which makes {len(names)} classes, but "
+            f"config.data.classes has {spec.num_classes}: name {', '.join(names)}."
+        )
+    if not is_count(border_width):
+        raise UserError(
+            f"config.data.border_width is an integer of at least 1, got {border_width!r}."
+        )
+    return InstanceLabels(spec, border_width if labels == LABELS[2] else 0)
 
 
 def _require_fractions(validation_fraction: float, test_fraction: float) -> None:

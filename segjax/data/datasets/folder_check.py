@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from segjax.data.files.images import (
     read_pages,
     with_channels,
 )
-from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.output.files import whole_file
 from segjax.text_files import read_bytes
@@ -34,6 +33,14 @@ _THREADS = 4
 _MANY = 1000
 _RULES = 3
 """Raise it when a check is added, so that what was remembered is looked at again."""
+
+
+class Meaning(Protocol):
+    """What stored values mean: a `LabelSpec`, or `InstanceLabels`."""
+
+    def to_ids(self, raw: np.ndarray, where: str) -> np.ndarray:
+        """Turns stored values `[H, W]` into class ids, uint8 `[H, W]`."""
+        ...
 
 
 class Facts(NamedTuple):
@@ -52,7 +59,7 @@ class Facts(NamedTuple):
 
 def check_pairs(
     pairs: Sequence[Pair],
-    spec: LabelSpec,
+    spec: Meaning,
     channels: int,
     known: MutableMapping[str, Facts],
 ) -> dict[Path, Facts]:
@@ -113,7 +120,7 @@ def checked(
 
 @contextlib.contextmanager
 def remembered(
-    cache_dir: str | None, root: Path, spec: LabelSpec, channels: int | str
+    cache_dir: str | None, root: Path, spec: Meaning, channels: int | str
 ) -> Iterator[MutableMapping[str, Facts]]:
     """Opens the memory of what was found good in a folder under a spec.
 
@@ -167,7 +174,7 @@ def _state(pair: Pair) -> str:
     return json.dumps(facts)
 
 
-def _check_pair(pair: Pair, spec: LabelSpec, channels: int) -> Facts:
+def _check_pair(pair: Pair, spec: Meaning, channels: int) -> Facts:
     """Checks the pages of one pair."""
     count = count_pages_of(pair)
     classes: set[int] = set()
@@ -199,7 +206,7 @@ def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
 
 
 def _label_classes(
-    raw: np.ndarray, where: str, image: np.ndarray, name: str, spec: LabelSpec
+    raw: np.ndarray, where: str, image: np.ndarray, name: str, spec: Meaning
 ) -> set[int]:
     """Checks a label against its image and returns the class ids that occur."""
     if raw.shape != image.shape[:2]:

@@ -12,12 +12,9 @@ Nuclei of the 2018 Data Science Bowl come so (Caicedo et al. 2019, Nature Method
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import logging
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,8 +32,8 @@ from segjax.data.datasets.pairing import (
     require_train,
     stem_of,
 )
+from segjax.data.datasets.split_index import index_of, listed_splits
 from segjax.data.files.images import (
-    SUFFIXES,
     conversion,
     read_label,
     read_label_pages,
@@ -45,25 +42,19 @@ from segjax.data.files.images import (
     with_channels,
 )
 from segjax.data.instance.records import Facts, FactualRecords, from_masks
+from segjax.data.instance_labels import NUMBER_THEM, require_numbers
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.rle import encode_label
-from segjax.text_files import read_lines
 from segjax.types import Record
 
 log = logging.getLogger("segjax")
 
-INDEX = "index.csv"
 CHANNELS = 3
 _THREADS = 4
 _COLORS = ((40, 44, 52), (90, 190, 110))
-_ALIASES = {"val": "validation", "valid": "validation"}
-_DELIMITERS = ",;\t"
-_DELIMITER = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
-"""A first line that declares the delimiter to Excel."""
 _WHITE = 255
-_NUMBER_THEM = "Number the objects, for example with scipy.ndimage.label"
 
 
 def instance_folder(
@@ -117,16 +108,9 @@ def instance_folder(
     _require_objects(root, table)
     if converted := sum(r[0][_CONVERTED] for r in rows.values()):
         log.info("In %s, %s", root, conversion(converted, CHANNELS))
-    index = root / INDEX if (root / INDEX).is_file() else None
+    index = index_of(root)
     if index is not None:
-        files: dict[str, list[Page]] = {}
-        for page in every:
-            files.setdefault(stem_of(page.pair.image), []).append(page)
-        listed = _read_index(index, list(files))
-        splits = {
-            split: [page for name in names for page in files[name]]
-            for split, names in listed.items()
-        }
+        splits = listed_splits(index, every)
     else:
         splits = _cut(every, validation_fraction, test_fraction)
     require_train(splits, root, index)
@@ -176,7 +160,7 @@ def _look(pair: Pair) -> list[tuple[int, ...]]:
     ):
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             where = Page(pair, index, count).where(pair.label)
-            _require_numbers(label, where)
+            require_numbers(label, where)
             if label.shape != image.shape[:2]:
                 raise UserError(
                     f"{where} is {label.shape[0]} high x {label.shape[1]} wide pixels, but "
@@ -187,20 +171,6 @@ def _look(pair: Pair) -> list[tuple[int, ...]]:
             found = len(encode_label(label))
             rows.append((*label.shape, found, grey, int(label.max(initial=0))))
     return rows
-
-
-def _require_numbers(label: np.ndarray, where: str) -> None:
-    if label.dtype.kind not in "iu":
-        raise UserError(
-            f"{where} holds {label.dtype} values, where the numbers of objects belong, 0 "
-            f"for none. {_NUMBER_THEM}, and save them with 16 bits."
-        )
-    if negative := int((label < 0).sum()):
-        raise UserError(
-            f"{where} has negative values ({negative} pixels, the least is {label.min()}), "
-            "which mark the background in some programs and what does not count in "
-            "others. Save 0 where there is no object."
-        )
 
 
 def _require_objects(root: Path, table: Mapping[Page, tuple[int, ...]]) -> None:
@@ -224,7 +194,7 @@ def _require_objects(root: Path, table: Mapping[Page, tuple[int, ...]]) -> None:
         )
         if table[page][_VALUE] == _WHITE:
             raise UserError(
-                f"{found}: a mask, in which objects are not told apart. {_NUMBER_THEM}; or "
+                f"{found}: a mask, in which objects are not told apart. {NUMBER_THEM}; or "
                 "train on masks with the data set 'folder'."
             )
         log.warning("%s, which count as one object.", found)
@@ -240,62 +210,6 @@ def _require_root(data_root: str | None) -> Path:
         if not (root / name).is_dir():
             raise UserError(f"{needs} in {root}, where {name}/ is missing.")
     return root
-
-
-def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """Images of each split, in the order of the file."""
-    splits: dict[str, list[str]] = {}
-    known, seen = set(names), set()
-    for number, (listed, split) in _index_rows(path):
-        split = _ALIASES.get(split, split)
-        if split not in SPLITS:
-            raise UserError(
-                f"{path}, line {number}: the split is {split!r}; it must be one of "
-                f"{', '.join(SPLITS)}."
-            )
-        name = unicodedata.normalize("NFC", listed)
-        stem, _, ending = name.rpartition(".")
-        if name not in known and f".{ending.lower()}" in SUFFIXES:
-            name = stem
-        if name not in known:
-            raise UserError(
-                f"{path}, line {number}: {listed} is listed, but there is no such "
-                "image in images/. Put it there, or remove the line."
-            )
-        if name in seen:
-            raise UserError(f"{path}, line {number}: {name} is listed twice.")
-        seen.add(name)
-        splits.setdefault(split, []).append(name)
-    unlisted = sorted(known - seen)
-    if unlisted:
-        raise UserError(
-            f"images/ holds {unlisted[0]}, one of {len(unlisted)} images that {path} does "
-            "not list. Add a line for each, or remove them."
-        )
-    return {split: splits[split] for split in SPLITS if split in splits}
-
-
-def _index_rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yields line, id and split of the rows, whichever way a spreadsheet wrote them."""
-    lines = read_lines(path)
-    declared = _DELIMITER.fullmatch(lines[0]) if lines else None
-    skipped = 0 if declared is None else 1
-    first = lines[skipped] if len(lines) > skipped else ""
-    delimiter = max(_DELIMITERS, key=first.count) if declared is None else declared[1]
-    rows = csv.reader(lines[skipped:], delimiter=delimiter)
-    try:
-        columns = [cell.strip().lower() for cell in next(rows, [])]
-        if not {"id", "split"} <= set(columns):
-            raise UserError(f"{path} needs a first line with the columns id and split.")
-        places = columns.index("id"), columns.index("split")
-        line = skipped + rows.line_num + 1
-        for row in rows:
-            if any(cell.strip() for cell in row):
-                name, split = (row[i].strip() if i < len(row) else "" for i in places)
-                yield line, (name, split if split in SPLITS else split.lower())
-            line = skipped + rows.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path} is not a table ({error}). Save it as CSV.") from None
 
 
 def _cut(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 from segjax.data import DATASETS
 from segjax.data.datasets import folder_check
@@ -685,3 +686,57 @@ def test_names_that_are_not_utf_8_have_their_places_among_the_splits(make_folder
         os.rename(path, os.fsencode(path.parent) + b"/\xe7" + os.fsencode(path.name))
     dataset = read(root, validation_fraction=0.25)
     assert [len(dataset.splits[name]) for name in ("train", "validation")] == [3, 1]
+
+
+def number_cells(root):
+    cells = np.zeros((16, 16), np.uint16)
+    cells[2:8, 2:8], cells[8:14, 2:8] = 7, 900
+    for name in ("a", "b", "c"):
+        for kind, pixels in (("images", np.uint8(cells > 0)), ("labels", cells)):
+            (root / kind).mkdir(exist_ok=True)
+            tifffile.imwrite(root / kind / f"{name}.tif", pixels)
+    return cells
+
+
+def test_numbers_of_objects_are_foreground_by_one_word(tmp_path):
+    cells = number_cells(tmp_path)
+    opened = folder(
+        cache_dir=str(tmp_path), data_root=str(tmp_path), labels="instances"
+    )
+    record = opened.splits["train"][0]
+    assert np.array_equal(record["label"], cells > 0)
+    assert np.array_equal(record["cells"], cells)
+
+
+def test_a_third_class_parts_cells_that_touch(tmp_path):
+    number_cells(tmp_path)
+    opened = folder(
+        cache_dir=str(tmp_path),
+        data_root=str(tmp_path),
+        classes=(("none", (0, 0, 0)), ("cell", (9, 9, 9)), ("border", (0, 9, 0))),
+        labels="instances_with_border",
+    )
+    label = opened.splits["train"][0]["label"]
+    assert ndimage.label(label == 1)[1] == 2
+
+
+def test_index_csv_names_the_splits(tmp_path):
+    number_cells(tmp_path)
+    (tmp_path / "index.csv").write_text("id,split\na,test\nb,train\nc,val\n")
+    opened = folder(
+        cache_dir=str(tmp_path), data_root=str(tmp_path), labels="instances"
+    )
+    assert {k: v[0]["name"] for k, v in opened.splits.items()} == {
+        "train": "b", "validation": "c", "test": "a",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"labels": "ids"}, {"labels": "instances_with_border"}, {"border_width": 0}],
+)
+def test_labels_that_do_not_fit_are_a_sentence(tmp_path, arguments):
+    number_cells(tmp_path)
+    arguments = {"labels": "instances", **arguments}
+    with pytest.raises(UserError, match=r"config\.data\.(labels|border_width)"):
+        folder(cache_dir=str(tmp_path), data_root=str(tmp_path), **arguments)
