@@ -44,6 +44,7 @@ OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
+    "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
 }
 """The top-level keys that an experiment may have besides."""
 
@@ -53,8 +54,8 @@ GROUPS = ("data", "pipeline", "model", "loss", "optimizer", "schedule", "evaluat
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""
 
-CHANGEABLE_GROUPS = ("crf",)
-"""Groups that it may change, too: training does not know of them."""
+CHANGEABLE_GROUPS = ("crf", "objects")
+"""Groups that it may change, too: the steps of training do not know of them."""
 
 
 def presets(
@@ -212,7 +213,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key, meaning in KEYS.items():
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
-    for key in (*GROUPS, "initialization", "crf"):
+    for key in (*GROUPS, "initialization", *CHANGEABLE_GROUPS):
         _require_group(config.get(key, {}), f"config.{key}")
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
         if not is_integer(config[key]) or not 1 <= config[key] < 2**31:

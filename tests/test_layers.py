@@ -42,7 +42,8 @@ THEIRS: dict[str, set[str]] = {
     "layers": LINEN,
     "losses": ARRAYS | {"chex", "optax"},
     "metrics": ARRAYS | {"scipy"},
-    "classical": {"numpy", "scipy"},
+    "classical": {"numpy", "scipy", "skimage"},
+    "objects": {"numpy", "scipy", "skimage"},
     "data": {"numpy", "scipy", "PIL", "tifffile", "tensorstore", "grain", "etils"}
     | {"tensorflow_datasets", "absl"},
     "viz": {"numpy", "PIL", "matplotlib"},

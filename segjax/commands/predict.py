@@ -41,6 +41,19 @@ def define(values: Flags) -> None:
         "probabilities", False, "Writes probabilities, too.", flag_values=values
     )
     flags.DEFINE_bool("overlay", False, "Writes overlays, too.", flag_values=values)
+    flags.DEFINE_bool(
+        "instances",
+        False,
+        "Finds objects in the pixels: numbers them in label files of their own, and lists "
+        "them in objects.csv.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "link",
+        False,
+        "With --instances: objects of neighbouring pages that overlap are one.",
+        flag_values=values,
+    )
     define_crf(values)
 
 
@@ -60,6 +73,8 @@ def run(values: Flags) -> None:
         probabilities=values.probabilities,
         overlay=values.overlay,
         crf=values.crf,
+        instances=values.instances,
+        link=values.link,
         overwrite=values.overwrite,
         progress=page_progress(),
     )
@@ -67,4 +82,7 @@ def run(values: Flags) -> None:
     kinds = [f"label file{many}"]
     kinds += [f"file{many} of probabilities"] * values.probabilities
     kinds += [f"overlay{many}"] * values.overlay
+    kinds += [f"file{many} of instances"] * values.instances
     ending.say(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
+    if values.instances:
+        ending.say(f"The objects are listed in {output}/objects.csv")

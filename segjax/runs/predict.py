@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segjax.errors import UserError
 from segjax.runs.load import load_trained
 from segjax.training.progress import Progress
 from segjax.training.task import PageProgress, PredictOptions, require
@@ -33,6 +34,8 @@ def predict_run(
     probabilities: bool = False,
     overlay: bool = False,
     crf: bool = False,
+    instances: bool = False,
+    link: bool = False,
     downscale: int | None = None,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -52,6 +55,9 @@ def predict_run(
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: whether `config.crf` of the run refines the predictions.
+      instances: whether objects are found in the pixels, numbered in label files of their
+        own and listed in `objects.csv`.
+      link: whether objects of neighbouring pages that overlap are one.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
       overwrite: whether files are replaced that segjax did not write, or that were
@@ -72,12 +78,20 @@ def predict_run(
     ):
         if wanted:
             require(trained.task, flag, f"--{flag}")
+    if link and not instances:
+        raise UserError("--link joins objects through a stack: give --instances, too.")
+    separation = None
+    if instances:
+        task = require(trained.task, "objects", "--instances")
+        separation = task.separation_or_default()
     options = PredictOptions(
         tile=tile,
         downscale=downscale,
         probabilities=probabilities,
         overlay=overlay,
         crf=trained.refinement() if crf else None,
+        objects=separation,
+        link=link,
         overwrite=overwrite,
         progress=progress,
     )

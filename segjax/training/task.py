@@ -170,6 +170,8 @@ class PredictOptions:
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: what refines the predictions, if anything does.
+      objects: how the objects are found that are written, too, if any are.
+      link: whether objects of neighbouring pages that overlap are one.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
       progress: called after each finished page.
@@ -180,6 +182,8 @@ class PredictOptions:
     probabilities: bool = False
     overlay: bool = False
     crf: Any = None
+    objects: Any = None
+    link: bool = False
     overwrite: bool = False
     progress: PageProgress | None = None
 
@@ -212,8 +216,8 @@ class PredictingTask(Protocol):
     """A task as `predict`, `evaluate`, `prepare` and `tune crf` see it.
 
     Attributes:
-      capabilities: what the task can do of "labels", "instances", "probabilities", "crf" and
-        "downscale"; flags are accepted or refused by them.
+      capabilities: what the task can do of "labels", "instances", "probabilities", "crf",
+        "objects" and "downscale"; flags are accepted or refused by them.
       answers: what its networks do, for messages.
     """
 

@@ -28,8 +28,10 @@ from segjax.metrics import (
 )
 from segjax.metrics.boundary import check_widths
 from segjax.metrics.direction import NEITHER
+from segjax.objects.separation import Separation
 from segjax.predict.test_time import TestTimeAugmentation
 from segjax.tasks.semantic.crf import CRF
+from segjax.tasks.semantic.object_scores import ObjectScores, metric_names
 from segjax.training import sharding
 from segjax.types import Record
 
@@ -107,8 +109,12 @@ class Evaluation:
         """The passes that are averaged for one image."""
         return TestTimeAugmentation(self.scales, self.flip, self.crop, self.crop_stride)
 
-    def check(self, label_spec: LabelSpec) -> None:
+    def check(self, label_spec: LabelSpec, *, objects: bool = False) -> None:
         """Checks the class and the metric that are named.
+
+        Args:
+          label_spec: the classes of the data set.
+          objects: whether objects are measured, too.
 
         Raises:
           UserError: if the data set has no such class, or there is no such metric.
@@ -125,6 +131,7 @@ class Evaluation:
             known |= _summarize_cells(ones, classes).keys()
         extras = _Boundaries(label_spec, self.boundary_f1, self.trimap_widths)
         known |= extras.metrics().keys()
+        known |= metric_names() if objects else set()
         known -= NEITHER
         if self.best_metric in NEITHER:
             raise UserError(
@@ -217,6 +224,7 @@ def evaluate(
     boundary_f1: bool = False,
     trimap_widths: tuple[float, ...] = (),
     crf: CRF | None = None,
+    separation: Separation | None = None,
 ) -> Report:
     """Predicts each image of a split by overlap-tile and compares it with its label.
 
@@ -236,6 +244,9 @@ def evaluate(
       boundary_f1: whether the boundary F1 is measured, too.
       trimap_widths: widths of bands around boundaries that are measured, too.
       crf: where given, what refines each prediction.
+      separation: where given, and records number their objects, how objects are found:
+        F1 and the like over thresholds of IoU are then measured, too
+        (`segjax.metrics.matching_metrics`).
 
     Returns:
       The metrics and the confusion counts.
@@ -253,6 +264,7 @@ def evaluate(
     total = np.zeros((num_classes, num_classes), np.int64)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
     boundaries = _Boundaries(label_spec, boundary_f1, trimap_widths)
+    objects = ObjectScores(separation if "cells" in records[0] else None)
     mine = range(sharding.process_index(), len(records), sharding.process_count())
     labels: collections.deque[np.ndarray] = collections.deque()
     originals: collections.deque[np.ndarray] = collections.deque()
@@ -261,11 +273,13 @@ def evaluate(
         for i in mine:
             record = records[i]
             labels.append(np.asarray(record["label"]))
+            objects.expect(record)
             if crf is not None:
                 originals.append(record["image"])
             yield normalize(record["image"], normalization)
 
-    outputs = ("labels",) if cell_class is None else ("labels", "probabilities")
+    plain = cell_class is None and not objects.wanted
+    outputs = ("labels",) if plain else ("labels", "probabilities")
     predicted = outputs if crf is None else ("logits",)
     for number, page in enumerate(predictor.pages(images(), predicted), 1):
         label = labels.popleft()
@@ -276,6 +290,7 @@ def evaluate(
                 raise UserError(f"Image {number} of {len(mine)}: {error}") from error
         total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
         boundaries.add(label, page["labels"])
+        objects.add(page)
         if cell_class is not None:
             cells = page["probabilities"][..., cell_class]
             sections += em_metrics(cells, label, cell_class=cell_class)
@@ -285,7 +300,7 @@ def evaluate(
         everyone = sharding.gather(sections[None]).sum(0, keepdims=True)
         metrics |= _summarize_cells(everyone, num_classes)
     boundaries.gather()
-    return Report(metrics | boundaries.metrics(), counts)
+    return Report(metrics | boundaries.metrics() | objects.metrics(), counts)
 
 
 _counts = jax.jit(confusion_counts, static_argnames="num_classes")

@@ -18,6 +18,7 @@ from segjax import viz
 from segjax.data.files.images import list_images, normalize
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
+from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.inputs import Source, look_at_all, read_source
@@ -32,6 +33,7 @@ from segjax.predict.writers import (
     tiff_file,
 )
 from segjax.tasks.semantic.crf import CRF
+from segjax.tasks.semantic.object_files import OBJECTS, ObjectFiles
 from segjax.training.task import PageProgress
 
 
@@ -54,6 +56,8 @@ def predict_files(
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
+    separation: Separation | None = None,
+    link: bool = False,
     downscale: int = 1,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -67,6 +71,9 @@ def predict_files(
     - `STEM_probabilities.tif`: float32 pages, the classes of the first page, then
       those of the second; page `p * K + k` is the probability of class k on page p.
       This keeps a page of `4 * K` bytes per pixel in memory.
+    - `STEM_instances.png` or `.tif`: numbers of the objects, 0 where there is none, unique
+      in a stack, 16 or 32 bits; `objects.csv` lists those of all files, with their sizes,
+      places, shapes and intensities (`segjax.objects.properties.columns`).
     - `STEM_overlay.png` or `.tif`: the classes' colours over the image, RGB.
 
     A file appears when it is complete, and takes the place of an older one then, if that
@@ -83,6 +90,8 @@ def predict_files(
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
       crf: where given, what refines each page, once it is predicted as a whole.
+      separation: where given, how objects are found.
+      link: whether objects of neighbouring pages that overlap are one.
       downscale: whole factor by which images were made smaller in training; they are
         predicted, and refined, as small, and the result is enlarged to their size.
       overwrite: whether files are replaced that segjax did not write, or that were
@@ -100,18 +109,31 @@ def predict_files(
     """
     output = Path(output)
     paths = list_images(input)
-    results = {path: _result_names(path, probabilities, overlay) for path in paths}
+    kinds = {
+        "probabilities": probabilities,
+        "overlay": overlay,
+        "instances": separation is not None,
+    }
+    results = {path: _result_names(path, kinds) for path in paths}
     names = {path: result.values() for path, result in results.items()}
-    folder = plan_outputs(names, output, overwrite=overwrite)
+    also = [OBJECTS] if separation else []
+    folder = plan_outputs(names, output, also=also, overwrite=overwrite)
     sources = look_at_all(input, paths, channels)
-    outputs = ("labels", "probabilities") if probabilities else ("labels",)
+    asked = probabilities or separation is not None
+    outputs = ("labels", "probabilities") if asked else ("labels",)
+    objects = (
+        ObjectFiles(separation, label_spec.names, channels, link=link)
+        if separation
+        else None
+    )
     folder.make_folder()
 
     kept: collections.deque[_Kept] = collections.deque()
 
     def keep(image: np.ndarray, small: np.ndarray) -> None:
         size = (image.shape[0], image.shape[1])
-        kept.append(_Kept(size, small if crf else None, image if overlay else None))
+        shown = overlay or objects is not None
+        kept.append(_Kept(size, small if crf else None, image if shown else None))
 
     images = _images(sources, channels, normalization, downscale, keep)
     at_once = crf is None and downscale == 1
@@ -121,7 +143,9 @@ def predict_files(
         with contextlib.ExitStack() as files:
             writers = {
                 kind: files.enter_context(
-                    _writer(folder, name, kind, source, label_spec)
+                    objects.file(folder, name, source)
+                    if objects is not None and kind == "instances"
+                    else _writer(folder, name, kind, source, label_spec)
                 )
                 for kind, name in results[source.path].items()
             }
@@ -129,14 +153,16 @@ def predict_files(
                 page, seen = next(predicted), kept.popleft()
                 if not at_once:
                     page = _finished(page, seen, crf, downscale, outputs, source.path)
-                if seen.image is not None:
+                if overlay and seen.image is not None:
                     page["overlay"] = viz.overlay(
                         seen.image, page["labels"], label_spec.colors
                     )
-                _write_page(writers, page, number, label_spec.names)
+                _write_page(writers, page, seen.image, number, label_spec.names)
                 done += 1
                 if progress is not None:
                     progress(done, total, source.path.name)
+    if objects is not None:
+        objects.write_table(folder)
     return [output / result["labels"] for result in results.values()]
 
 
@@ -178,14 +204,14 @@ def _images(
             del image
 
 
-def _result_names(path: Path, probabilities: bool, overlay: bool) -> dict[str, str]:
-    """The files of an input, by what they hold."""
+def _result_names(path: Path, kinds: Mapping[str, bool]) -> dict[str, str]:
+    """The files of an input, by what they hold; `kinds` says what is wanted."""
     stem, suffix = path.stem, result_suffix(path)
     names = {"labels": f"{stem}{suffix}"}
-    if probabilities:
-        names["probabilities"] = f"{stem}_probabilities.tif"
-    if overlay:
-        names["overlay"] = f"{stem}_overlay{suffix}"
+    for kind, wanted in kinds.items():
+        ending = ".tif" if kind == "probabilities" else suffix
+        if wanted:
+            names[kind] = f"{stem}_{kind}{ending}"
     return names
 
 
@@ -204,12 +230,15 @@ def _writer(
 def _write_page(
     writers: dict[str, Write],
     page: dict[str, np.ndarray],
+    image: np.ndarray | None,
     number: int,
     names: Sequence[str],
 ) -> None:
     for kind, write in writers.items():
-        if kind != "probabilities":
+        if kind == "instances":
+            write(page, image)
+        elif kind == "probabilities":
+            for k, name in enumerate(names):
+                write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")
+        else:
             write(page[kind])
-            continue
-        for k, name in enumerate(names):
-            write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")

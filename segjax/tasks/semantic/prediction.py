@@ -19,6 +19,7 @@ from segjax.data.files.images import normalize
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.models.builder import build_model
+from segjax.objects.separation import Separation
 from segjax.predict.dihedral import Apply, over_dihedral
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.mc_dropout import over_samples
@@ -45,6 +46,8 @@ class SemanticPrediction:
       evaluation: what is measured.
       evaluated_model: the network with what differs in evaluation and prediction.
       crf: what refines predictions on demand; None where the config has no such group.
+      separation: how objects are found in predictions; None where the config has no group
+        `objects`.
       downscale: factor by which the data set makes images smaller.
     """
 
@@ -84,12 +87,26 @@ class SemanticPrediction:
         self.crf = (
             config_lib.call(CRF, config.crf, "config.crf") if "crf" in config else None
         )
+        self.separation = (
+            config_lib.call(Separation, config.objects, "config.objects")
+            if "objects" in config
+            else None
+        )
+        self._check_separation(config.model.num_classes)
         self.downscale: int = downscale_of(config.data)
         if not is_count(self.downscale):
             raise UserError(
                 "config.data.downscale is an integer of at least 1, got "
                 f"{self.downscale!r}."
             )
+
+    def _check_separation(self, num_classes: int) -> None:
+        if self.separation is None:
+            return
+        try:
+            self.separation.check_classes(num_classes)
+        except ValueError as error:
+            raise UserError(f"config.objects.{error}.") from error
 
     def predictor(
         self, variables: Mapping[str, Any], *, tile: int | None = None
@@ -209,6 +226,8 @@ class SemanticPrediction:
             probabilities=options.probabilities,
             overlay=options.overlay,
             crf=options.crf,
+            separation=options.objects,
+            link=options.link,
             downscale=factor,
             overwrite=options.overwrite,
             progress=options.progress,
@@ -225,6 +244,10 @@ class SemanticPrediction:
         if verb == "predict":
             flags.append(f"--downscale={2 * self.downscale}")
         return flags
+
+    def separation_or_default(self) -> Separation:
+        """How objects are found; where the config has no group `objects`, as usual."""
+        return self.separation or Separation()
 
     def refinement(self) -> CRF:
         """The CRF of `--crf`; a `UserError` where the config has none."""

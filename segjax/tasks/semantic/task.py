@@ -59,7 +59,7 @@ class SemanticTask(SemanticPrediction):
     is compiled or written.
     """
 
-    capabilities = frozenset({"labels", "probabilities", "crf", "downscale"})
+    capabilities = frozenset({"labels", "probabilities", "crf", "downscale", "objects"})
     answers = "labels pixels"
     headline = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")
     pictures = (CONFUSION,)
@@ -124,11 +124,18 @@ class SemanticTask(SemanticPrediction):
                 f'"{dataset.name}" has {dataset.label_spec.num_classes} classes '
                 f"({', '.join(dataset.label_spec.names)}): use that number."
             )
-        self.evaluation.check(dataset.label_spec)
+        self.evaluation.check(
+            dataset.label_spec, objects=self._measures_objects(dataset)
+        )
         self._check_evaluated_network(dataset.channels)
         check_multipliers(self.config, lambda: self.init_state(dataset.channels))
         self.batches(dataset, 0).close()
         return dataset
+
+    def _measures_objects(self, dataset: Dataset) -> bool:
+        """Whether objects are wanted, and the data set numbers them."""
+        split = dataset.splits.get(self.evaluation.split, ())
+        return self.separation is not None and len(split) > 0 and "cells" in split[0]
 
     def _check_evaluated_network(self, channels: int) -> None:
         """Checks that evaluation's changes to the network leave its parameters."""
@@ -280,6 +287,7 @@ class SemanticTask(SemanticPrediction):
             trimap_widths=self.evaluation.trimap_widths,
             normalization=self.normalization,
             crf=crf,
+            separation=self.separation,
         )
 
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:

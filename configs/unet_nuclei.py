@@ -1,0 +1,84 @@
+r"""U-Net on nuclei: pixels inside, on the border and outside of objects, then the objects.
+
+Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597: the gaps between touching cells
+weigh most; the classes inside, border and background as Caicedo et al. 2019, Cytometry A
+95(9), have them for nuclei. The images are those of the 2018 Data Science Bowl (Caicedo et
+al. 2019, Nature Methods 16), or any folder of that form:
+
+    python -m segjax.main --config=configs/unet_nuclei.py --workdir=runs/nuclei \
+        --data_root=FOLDER
+    python -m segjax.main predict runs/nuclei --input=IMAGES --output=OUT --instances
+
+FOLDER holds `images/` and `labels/` with the same names; 0 is background, and every other
+number an object. `index.csv` with columns `id` and `split` sets the splits.
+
+Presets, as `--config=configs/unet_nuclei.py:PRESET`:
+
+    (none)   about ten minutes on 2 cores
+    smoke    seconds: a tiny network, two steps
+"""
+
+from segjax.config import presets
+
+
+def default() -> dict:
+    return {
+        "seed": 0,
+        "num_steps": 800,
+        "batch_size": 8,
+        "log_every": 20,
+        "eval_every": 200,
+        "checkpoint_every": 100,
+        "data": {
+            "name": "folder",
+            "classes": (
+                ("background", (40, 44, 52)),
+                ("nucleus", (90, 190, 110)),
+                ("border", (255, 160, 0)),
+            ),
+            "labels": "instances_with_border",
+            "border_width": 1,
+            "channels": 3,
+        },
+        "pipeline": {
+            "input_size": (192, 192),
+            "normalization": "per_image",
+            "augment": (
+                ("flip", {}),
+                ("quarter_turn", {}),
+                ("brightness_contrast", {}),
+            ),
+            "border_weight": {"w0": 5.0, "sigma": 3.0},
+        },
+        "model": {
+            "name": "unet",
+            "num_classes": 3,
+            "features": (16, 32, 64, 128),
+            "padding": "SAME",
+            "norm": {"kind": "batch", "momentum": 0.95},
+            "dropout_rate": 0.0,
+            "dtype": "float32",
+        },
+        "loss": {"name": "cross_entropy"},
+        "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 50},
+        "evaluation": {"split": "validation", "best_metric": "mean_f1"},
+        "objects": {"border": 2},
+    }
+
+
+def smoke() -> dict:
+    config = default()
+    return config | {
+        "num_steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "eval_every": 2,
+        "checkpoint_every": 1,
+        "pipeline": config["pipeline"] | {"input_size": (32, 32)},
+        "model": config["model"] | {"features": (4, 8)},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
+    }
+
+
+get_config = presets(default, smoke)

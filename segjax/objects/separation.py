@@ -1,0 +1,144 @@
+"""Objects out of the probabilities of a network that labels pixels.
+
+Foreground is thresholded; what touches is parted where it is narrow or where the network
+sees a border, by a watershed (Vincent and Soille 1991, IEEE PAMI 13(6)) that begins at the
+middles; holes are filled and specks dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from segjax.types import is_count, is_integer
+
+_ROUNDING = 1e-6
+_SMOOTHING = 1.0
+"""Standard deviation in pixels of the smoothing of distances, which are whole along rows."""
+
+
+@dataclass(frozen=True)
+class Separation:
+    """The settings by which objects are found in what a network says of each pixel; the group `config.objects` of an experiment.
+
+    Attributes:
+      border: class of outlines, which belong to objects and part them; None where there is
+        none.
+      threshold: probability of all classes but the background, the class 0, from which on a
+        pixel belongs to an object.
+      inside_threshold: with a border: probability of all classes but these two, from which
+        on a pixel is inside of an object.
+      depth: how much narrower a neck is than the parts on both sides of it, where they are
+        two objects, pixels of half the width.
+      min_area: objects of fewer pixels are dropped.
+
+    Raises:
+      ValueError: if a value is out of its range.
+    """
+
+    border: int | None = None
+    threshold: float = 0.5
+    inside_threshold: float = 0.5
+    depth: float = 1.0
+    min_area: int = 20
+
+    def __post_init__(self) -> None:
+        if self.border is not None and not is_count(self.border):
+            raise ValueError(
+                f"border must be a class id of at least 1 or None, got {self.border!r}"
+            )
+        for name in ("threshold", "inside_threshold"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {value!r}")
+        if not self.depth > 0:
+            raise ValueError(f"depth must be above 0 pixels, got {self.depth!r}")
+        if not is_integer(self.min_area) or self.min_area < 0:
+            raise ValueError(
+                f"min_area must be an integer of at least 0, got {self.min_area!r}"
+            )
+
+    def check_classes(self, num_classes: int) -> None:
+        """Checks the border against the classes of a data set.
+
+        Raises:
+          ValueError: if there is no such class, or none is left for objects.
+        """
+        least = 2 if self.border is None else 3
+        if num_classes < least or (self.border or 0) >= num_classes:
+            raise ValueError(
+                f"border is {self.border}, but the classes are 0 to {num_classes - 1}; "
+                "background and border leave at least one class for objects"
+            )
+
+
+def separate(probabilities: np.ndarray, separation: Separation) -> np.ndarray:
+    """Numbers the objects of an image.
+
+    Args:
+      probabilities: of each class, `[H, W, K]`; class 0 is the background.
+      separation: the settings.
+
+    Returns:
+      Numbers of objects from 1, 0 where there is none, int32 `[H, W]`.
+
+    Example:
+      >>> inside = np.zeros((12, 20))
+      >>> inside[2:10, 2:10] = inside[2:10, 11:18] = inside[5:7, 10] = 1
+      >>> probabilities = np.stack([1 - inside, inside], -1)
+      >>> int(separate(probabilities, Separation()).max())
+      2
+    """
+    foreground = 1 - probabilities[..., 0] >= separation.threshold
+    if separation.border is None:
+        inside = foreground
+    else:
+        outline = probabilities[..., 0] + probabilities[..., separation.border]
+        inside = foreground & (1 - outline >= separation.inside_threshold)
+    if inside.all() or not inside.any():
+        return inside.astype(np.int32)
+    from skimage.segmentation import watershed
+
+    # The rim of the image is not an outline: an object that leaves it is not narrow there.
+    distance = ndimage.distance_transform_edt(inside)
+    distance = ndimage.gaussian_filter(distance, _SMOOTHING) * inside
+    numbers = watershed(
+        -distance, _seeds(distance, inside, separation), mask=foreground
+    )
+    return _cleaned(numbers.astype(np.int32), separation.min_area)
+
+
+def _seeds(
+    distance: np.ndarray, inside: np.ndarray, separation: Separation
+) -> np.ndarray:
+    """Numbers the middles, those that rise above the necks between them by the depth."""
+    from skimage.morphology import reconstruction
+
+    depth = separation.depth
+    dome = distance - reconstruction(np.maximum(distance - depth, 0), distance)
+    seeds, count = ndimage.label(dome > depth / 2, np.ones((3, 3)))
+    rise = ndimage.maximum(dome, seeds, np.arange(count + 1))
+    seeds[(rise < depth - _ROUNDING)[seeds]] = 0
+    # A piece too small to rise by the depth is an object of its own.
+    pieces, total = ndimage.label(inside)
+    lone = np.ones(total + 1, bool)
+    lone[pieces[seeds > 0]] = False
+    return np.where(lone[pieces] & (pieces > 0), count + pieces, seeds)
+
+
+def _cleaned(numbers: np.ndarray, min_area: int) -> np.ndarray:
+    """Fills the holes of each object, drops specks, and numbers the others anew."""
+    cleaned = np.zeros_like(numbers)
+    count = 0
+    for number, box in enumerate(ndimage.find_objects(numbers), 1):
+        if box is None:
+            continue
+        mask = numbers[box] == number
+        if mask.sum() < min_area:
+            continue
+        count += 1
+        filled = ndimage.binary_fill_holes(mask)
+        cleaned[box][filled & ((numbers[box] == 0) | mask)] = count
+    return cleaned
