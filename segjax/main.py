@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "segjax.commands.evaluate",
     "predict": "segjax.commands.predict",
     "tune crf": "segjax.commands.tune_crf",
+    "tune instances": "segjax.commands.tune_instances",
     "summary": "segjax.commands.summary",
     "prepare": "segjax.commands.prepare",
     "import": "segjax.commands.import_weights",

@@ -11,5 +11,6 @@ if TYPE_CHECKING:
     from segjax.runs.predict import predict_run as predict_run
     from segjax.runs.summary import summarize as summarize
     from segjax.runs.tune_crf import tune_run as tune_run
+    from segjax.runs.tune_instances import tune_instances_run as tune_instances_run
 
 __getattr__, __dir__ = exports(__name__)

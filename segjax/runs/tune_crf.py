@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import ml_collections
 import numpy as np
 
 from segjax.errors import UserError
 from segjax.runs.load import load_trained
+from segjax.runs.tuned_values import keep, require_writable
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.crf_scores import predict_scenes
 from segjax.tasks.semantic.crf_search import tune
 from segjax.training.task import require
-from segjax.training.workdir import (
-    CONFIG_FILE,
-    check_lock,
-    check_workdir,
-    lock,
-    read_config,
-    write_config,
-)
 
 
 def tune_run(
@@ -59,27 +50,11 @@ def tune_run(
     """
     workdir = Path(workdir)
     if save:
-        read_config(workdir)  # says what is wrong where there is no run
-        check_workdir(workdir)
-        check_lock(workdir)
+        require_writable(workdir)
     found = _search(workdir, split, best, num_images, cache_dir, data_root)
     if save:
-        _save(workdir, found["crf"])
+        keep(workdir, "crf", found["crf"])
     return found
-
-
-def _save(workdir: Path, crf: dict[str, Any]) -> None:
-    """Writes what was found into the config of a run, or reports it."""
-    try:
-        with lock(workdir):
-            config = read_config(workdir)
-            config.crf = ml_collections.ConfigDict(crf)
-            write_config(workdir, config)
-    except UserError as error:
-        raise UserError(
-            f"What was found is not kept: {error} Once that is done, put it into "
-            f'{workdir / CONFIG_FILE}: "crf": {json.dumps(crf)}'
-        ) from error
 
 
 def _search(

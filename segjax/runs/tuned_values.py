@@ -1,0 +1,48 @@
+"""Keeping what a search found in the config of a finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from segjax.errors import UserError
+from segjax.training.workdir import (
+    CONFIG_FILE,
+    check_lock,
+    check_workdir,
+    lock,
+    read_config,
+    write_config,
+)
+
+
+def require_writable(workdir: Path) -> None:
+    """Checks, before a search, that its result can be kept.
+
+    Raises:
+      UserError: there is no run, or it cannot be written.
+    """
+    read_config(workdir)  # says what is wrong where there is no run
+    check_workdir(workdir)
+    check_lock(workdir)
+
+
+def keep(workdir: Path, group: str, values: dict[str, Any]) -> None:
+    """Writes a group of the config of a run.
+
+    Raises:
+      UserError: it cannot be written; what was found is in the message.
+    """
+    try:
+        with lock(workdir):
+            config = read_config(workdir)
+            config[group] = ml_collections.ConfigDict(values)
+            write_config(workdir, config)
+    except UserError as error:
+        raise UserError(
+            f"What was found is not kept: {error} Once that is done, put it into "
+            f'{workdir / CONFIG_FILE}: "{group}": {json.dumps(values)}'
+        ) from error
