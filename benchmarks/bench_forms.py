@@ -177,7 +177,6 @@ POINTWISE = (convolution, "is_pointwise", never)
 FORMS = (
     Form("kernel_gradient", "unet", (STOCK,)),
     Form("kernel_gradient", "deeplab_v3", (STOCK,)),
-    Form("row_strips", "unet", ((convolution, "strip_count", lambda *_: 1),)),
     Form("pointwise", "deeplab_v3", (POINTWISE,)),
     Form("pointwise", "deeplab_v3plus", (POINTWISE,)),
     Form("depthwise", "deeplab_v3plus", ((convolution, "is_depthwise", never), STOCK)),
@@ -192,7 +191,6 @@ FORMS = (
     Form("resampling", "deeplab_v3", ((resize, "resample", resample.fun),)),
     Form("valid_slots", "mask_rcnn", ((valid_slots, "is_fast_on_cpu", never),)),
     Form("materialization", "crf", ((materialization, "is_fast_on_cpu", never),)),
-    Form("paired_blurs", "crf", ((lattice, "PAIRED_CHANNELS", ()),)),
     Form("splat_in_parts", "crf", ((lattice, "SPLAT_VALUES", 1 << 40),)),
     *(Form("all", network) for network in NETWORKS),
 )

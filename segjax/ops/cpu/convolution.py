@@ -27,7 +27,6 @@ from segjax.ops.cpu.depthwise import (
 )
 from segjax.ops.cpu.kernel_gradients import kernel_gradient
 from segjax.ops.cpu.pointwise import is_pointwise, pointwise, pointwise_transpose
-from segjax.ops.cpu.row_strips import strip_conv, strip_count
 from segjax.ops.cpu.skip_padding import (
     is_sparse,
     seen_taps_conv,
@@ -52,9 +51,6 @@ def _fast_form(
         return partial(pointwise, options=options)
     if is_sparse(x, kernel, options):
         return partial(seen_taps_conv, options=options)
-    count = strip_count(x, kernel, options)
-    if count > 1:
-        return partial(strip_conv, options=options, count=count)
     return partial(stock_conv, options=options)
 
 
