@@ -24,6 +24,7 @@ VERBS = {
     "predict": "segjax.commands.predict",
     "tune crf": "segjax.commands.tune_crf",
     "tune instances": "segjax.commands.tune_instances",
+    "export": "segjax.commands.export",
     "summary": "segjax.commands.summary",
     "prepare": "segjax.commands.prepare",
     "import": "segjax.commands.import_weights",
