@@ -340,7 +340,8 @@ def test_things_are_flags_that_need_no_name(main, tmp_path):
 def test_a_verb_that_wants_a_noun_says_which(main):
     assert (
         main("tune").sentence
-        == 'segjax: "tune" needs a noun, such as: segjax tune crf.'
+        == 'segjax: "tune" needs a noun, such as: segjax tune crf '
+        "or segjax tune instances."
     )
 
 
