@@ -19,7 +19,7 @@ from segjax.data.files.images import (
     read_pages,
     with_channels,
 )
-from segjax.data.files.listing import other_files
+from segjax.data.files.listing import list_images, other_files
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
@@ -46,6 +46,21 @@ class Source:
     converted: bool = False
 
 
+def list_inputs(input: str | Path) -> list[Path]:
+    """Lists the images of a file or folder, and of the folders below it.
+
+    Raises:
+      UserError: there are none, or labels are among them.
+    """
+    path = Path(input)
+    if all((path / name).is_dir() for name in ("images", "labels")):
+        raise UserError(
+            f"{path} holds labels besides images. Give the images alone, "
+            f"--input={path / 'images'}."
+        )
+    return list_images(path, nested=True)
+
+
 def look_at_all(
     input: str | Path, paths: Sequence[Path], channels: int
 ) -> list[Source]:
@@ -53,7 +68,7 @@ def look_at_all(
 
     Args:
       input: the folder or file that was asked for.
-      paths: the images in it (`list_images`).
+      paths: the images in it (`list_inputs`).
       channels: that the network was trained on.
 
     Returns:
@@ -63,7 +78,7 @@ def look_at_all(
       UserError: a file is damaged, or has other channels.
     """
     sources = [look_at(path, channels) for path in paths]
-    if others := other_files(input):
+    if others := other_files(input, paths):
         log.info("Left out: %s", others)
     if converted := sum(source.converted for source in sources):
         log.info("%s", conversion(converted, channels))

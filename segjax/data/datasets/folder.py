@@ -29,14 +29,20 @@ from segjax.data.datasets.pairing import (
     Page,
     Pair,
     block_cut,
-    by_stem,
+    by_name,
     find_pairs,
     folders_in,
+    pairs_beside,
     require_train,
-    stem_of,
 )
 from segjax.data.datasets.split_index import index_of, listed_splits
-from segjax.data.files.images import conversion, read_label, read_page, with_channels
+from segjax.data.files.images import (
+    SUFFIXES,
+    conversion,
+    read_label,
+    read_page,
+    with_channels,
+)
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
@@ -257,6 +263,8 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
         )
     if plain:
         return {"all": _find_pairs(root, labelled=True)}
+    if not named and (beside := _pairs_beside(root)):
+        return {"all": beside}
     if "train" not in named:
         raise UserError(
             f"{root} has neither images/ and labels/ nor train/. Make the first two, "
@@ -271,10 +279,19 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
 
 
 def _find_pairs(root: Path, *, labelled: bool) -> list[Pair]:
-    """Pairs images and labels by their stems."""
+    """Pairs images and labels by their names."""
+    if not (root / "images").is_dir() and (beside := _pairs_beside(root)):
+        return beside
     if labelled:
         return find_pairs(root / "images", root / "labels")
-    return [Pair(path, None) for path in by_stem(root / "images").values()]
+    images = by_name(root / "images")
+    return [Pair(path, None, name) for name, path in images.items()]
+
+
+def _pairs_beside(root: Path) -> list[Pair]:
+    """Pairs what lies in the folder itself; one without images is not searched through."""
+    found = any(path.suffix.lower() in SUFFIXES for path in root.iterdir())
+    return pairs_beside(root) if found else []
 
 
 def _every_page(counted: Sequence[tuple[Pair, int]]) -> list[Page]:
@@ -288,7 +305,7 @@ def _cut(
 ) -> dict[str, list[Page]]:
     """Cuts single images by the hash of their stem, and stacks into blocks of pages."""
     single = [Page(pair, 0, 1) for pair, count in counted if count == 1]
-    by_hash = sorted(single, key=lambda page: _hash(stem_of(page.pair.image)))
+    by_hash = sorted(single, key=lambda page: _hash(page.pair.name))
     stacks = [_every_page([entry]) for entry in counted if entry[1] > 1]
     parts: dict[str, list[Page]] = {name: [] for name in SPLITS}
     for pages in (by_hash, *stacks):
@@ -299,5 +316,5 @@ def _cut(
     return {name: sorted(part, key=place.__getitem__) for name, part in parts.items()}
 
 
-def _hash(stem: str) -> str:
-    return hashlib.sha256(os.fsencode(stem)).hexdigest()
+def _hash(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()

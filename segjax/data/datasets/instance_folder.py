@@ -30,7 +30,6 @@ from segjax.data.datasets.pairing import (
     count_pages_of,
     find_pairs,
     require_train,
-    stem_of,
 )
 from segjax.data.datasets.split_index import index_of, listed_splits
 from segjax.data.files.images import (
@@ -100,7 +99,7 @@ def instance_folder(
             )
     root = _require_root(data_root)
     pairs = find_pairs(root / "images", root / "labels")
-    pairs = sorted(pairs, key=lambda pair: stem_of(pair.image))
+    pairs = sorted(pairs, key=lambda pair: pair.name)
     with ThreadPoolExecutor(_THREADS) as pool:
         rows = dict(zip(pairs, pool.map(_look, pairs), strict=True))
     every = [Page(pair, i, len(r)) for pair, r in rows.items() for i in range(len(r))]

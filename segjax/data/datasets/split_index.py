@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from segjax.data.datasets.pairing import SPLITS, Page, stem_of
-from segjax.data.files.images import SUFFIXES
+from segjax.data.datasets.pairing import SPLITS, Page
+from segjax.data.files.listing import SUFFIXES, name_of
 from segjax.errors import UserError
 from segjax.text_files import read_lines
 
@@ -29,7 +29,7 @@ def listed_splits(path: Path, pages: Sequence[Page]) -> dict[str, list[Page]]:
     """Sorts pages into the splits that `index.csv` gives their images.
 
     Args:
-      path: a table with the columns `id`, the stem of an image, and `split`.
+      path: a table with the columns `id`, the name of an image, and `split`.
       pages: all pages of all images.
 
     Returns:
@@ -41,7 +41,7 @@ def listed_splits(path: Path, pages: Sequence[Page]) -> dict[str, list[Page]]:
     """
     files: dict[str, list[Page]] = {}
     for page in pages:
-        files.setdefault(stem_of(page.pair.image), []).append(page)
+        files.setdefault(page.pair.name, []).append(page)
     listed = _read_index(path, list(files))
     return {
         split: [page for name in names for page in files[name]]
@@ -61,9 +61,8 @@ def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
                 f"{', '.join(SPLITS)}."
             )
         name = unicodedata.normalize("NFC", listed)
-        stem, _, ending = name.rpartition(".")
-        if name not in known and f".{ending.lower()}" in SUFFIXES:
-            name = stem
+        if name not in known and Path(name).suffix.lower() in SUFFIXES:
+            name = name_of(Path(name), Path())
         if name not in known:
             raise UserError(
                 f"{path}, line {number}: {listed} is listed, but there is no such "

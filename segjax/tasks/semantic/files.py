@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax import viz
-from segjax.data.files.images import list_images, normalize
+from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced
-from segjax.predict.inputs import Source, look_at_all, read_source
+from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
@@ -29,6 +29,7 @@ from segjax.predict.writers import (
     Write,
     plan_outputs,
     png_file,
+    result_name,
     result_suffix,
     tiff_file,
 )
@@ -108,13 +109,13 @@ def predict_files(
         later page of a stack turned out to be damaged: files before it are complete.
     """
     output = Path(output)
-    paths = list_images(input)
+    paths = list_inputs(input)
     kinds = {
         "probabilities": probabilities,
         "overlay": overlay,
         "instances": separation is not None,
     }
-    results = {path: _result_names(path, kinds) for path in paths}
+    results = {path: _result_names(path, Path(input), kinds) for path in paths}
     names = {path: result.values() for path, result in results.items()}
     also = [OBJECTS] if separation else []
     folder = plan_outputs(names, output, also=also, overwrite=overwrite)
@@ -204,9 +205,9 @@ def _images(
             del image
 
 
-def _result_names(path: Path, kinds: Mapping[str, bool]) -> dict[str, str]:
+def _result_names(path: Path, root: Path, kinds: Mapping[str, bool]) -> dict[str, str]:
     """The files of an input, by what they hold; `kinds` says what is wanted."""
-    stem, suffix = path.stem, result_suffix(path)
+    stem, suffix = result_name(path, root), result_suffix(path)
     names = {"labels": f"{stem}{suffix}"}
     for kind, wanted in kinds.items():
         ending = ".tif" if kind == "probabilities" else suffix

@@ -25,6 +25,7 @@ from segjax.data.files.images import (
 )
 from segjax.data.files.listing import other_files
 from segjax.errors import UserError
+from segjax.output import manifest
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (13, 17), np.uint8)
@@ -600,8 +601,8 @@ def test_a_folder_is_listed_in_natural_order_without_other_files(tmp_path):
     names = [path.name for path in list_images(tmp_path)]
     assert names == ["b.webp", "s1.tif", "s2.PNG", "s10.png"]
     assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
-    assert other_files(tmp_path) == "1 file (.txt), 1 folder"
-    assert other_files(tmp_path / "s1.tif") == ""
+    assert other_files(tmp_path, list_images(tmp_path)) == "1 file (.txt)"
+    assert other_files(tmp_path / "s1.tif", [tmp_path / "s1.tif"]) == ""
 
 
 def test_what_systems_put_into_folders_is_passed_over(tmp_path):
@@ -610,7 +611,21 @@ def test_what_systems_put_into_folders_is_passed_over(tmp_path):
     for name in ("__MACOSX", ".ipynb_checkpoints"):
         (tmp_path / name).mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["a.png"]
-    assert other_files(tmp_path) == ""
+    assert other_files(tmp_path, list_images(tmp_path)) == ""
+
+
+def test_folders_below_are_entered_once_and_not_where_segjax_writes(tmp_path):
+    for name in ("plate10/a.png", "plate2/b.png", "c.png", "out/c.png", "note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "out" / manifest.NAME).write_bytes(b"x")
+    (tmp_path / "plate2" / "round").symlink_to(tmp_path)
+    (tmp_path / "plate2" / "again").symlink_to(tmp_path / "plate10")
+    found = list_images(tmp_path, nested=True)
+    names = [str(path.relative_to(tmp_path)) for path in found]
+    assert names == ["c.png", "plate2/b.png", "plate10/a.png"]
+    # The folder that segjax wrote, and two links that lead to what was listed.
+    assert other_files(tmp_path, found) == "1 file (.txt), 3 folders"
 
 
 def test_a_link_that_leads_nowhere_is_reported_when_a_folder_is_listed(tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -320,7 +321,31 @@ def test_what_is_left_out_of_a_folder_is_reported(tmp_path, caplog):
     with caplog.at_level("INFO", logger="segjax"):
         paths = predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
     assert [path.name for path in paths] == ["a.png"]
-    assert "Left out: 2 files (.pdf, .txt), 1 folder" in caplog.messages
+    assert "Left out: 2 files (.pdf, .txt)" in caplog.messages
+
+
+def test_folders_of_plates_are_mirrored_and_found_anew_without_the_results(tmp_path):
+    for name in ("plate1/a.png", "plate2/a.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        Image.fromarray(grey(9, 9)).save(tmp_path / "in" / name)
+    out = tmp_path / "in" / "predicted"
+    for _ in range(2):
+        paths = predict_files(PREDICTOR, tmp_path / "in", out, **GREY, overlay=True)
+        found = [str(path.relative_to(out)) for path in paths]
+        assert found == ["plate1/a.png", "plate2/a.png"]
+    assert names(out / "plate1") == ["a.png", "a_overlay.png"]
+    shutil.rmtree(out / "plate1")
+    (out / "plate1").symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"predicted/plate1 is a link, through which"):
+        predict_files(PREDICTOR, tmp_path / "in", out, **GREY)
+
+
+def test_labels_are_not_taken_for_images(tmp_path):
+    for name in ("images/a.png", "labels/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(grey(9, 9)).save(tmp_path / name)
+    with pytest.raises(UserError, match=r"labels besides images.*--input=.*images\."):
+        predict_files(PREDICTOR, tmp_path, tmp_path / "out", **GREY)
 
 
 def test_wrong_channels_of_a_later_page_leave_the_files_before(tmp_path):
