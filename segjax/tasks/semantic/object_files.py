@@ -10,6 +10,7 @@ import math
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class ObjectFiles:
         there are more objects; so they wait, compressed, until the last one is there.
         """
         numbering, count = Numbering(link=self._link), 0
+        file_name = (Path(name).parent / source.path.name).as_posix()
         pages: list[tuple[int, tuple[int, ...]]] = []
         largest = 0
         with tempfile.TemporaryFile() as waiting:
@@ -70,7 +72,7 @@ class ObjectFiles:
                     numbers,
                     image,
                     self._classes(page["probabilities"]),
-                    file=source.path.name,
+                    file=file_name,
                     page=count,
                     class_names=self._names,
                 )

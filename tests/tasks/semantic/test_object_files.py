@@ -86,3 +86,15 @@ def test_more_objects_than_16_bits_count_have_32(tmp_path, monkeypatch):
     numbers = tifffile.imread(tmp_path / "out" / "dots_instances.tif")
     assert numbers.dtype == np.uint32
     assert np.array_equal(numbers, many)
+
+
+def test_files_of_plates_are_told_apart(tmp_path):
+    for plate in ("one", "two"):
+        (tmp_path / "in" / plate).mkdir(parents=True)
+        image = np.zeros((40, 40), np.uint8)
+        image[5:20, 5:20] = 128
+        Image.fromarray(image).save(tmp_path / "in" / plate / "a.png")
+    predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **SETTINGS)
+    files = [row["file"] for row in table(tmp_path / "out")]
+    assert files == ["one/a.png", "two/a.png"]
+    assert (tmp_path / "out" / "two" / "a_instances.png").exists()
