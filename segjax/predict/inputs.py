@@ -15,10 +15,12 @@ from segjax.data.files.images import (
     count_pages,
     grey_pages_hint,
     page_name,
+    read_layout,
     read_page,
     read_pages,
     with_channels,
 )
+from segjax.data.files.layout import UNSTATED, Layout
 from segjax.data.files.listing import list_images, other_files
 from segjax.errors import UserError
 
@@ -37,6 +39,7 @@ class Source:
       height: rows of its first page, as viewers show it.
       width: columns of its first page.
       converted: whether the channels of its first page are not those of the network, but can be.
+      layout: what it states of its axes, channels and physical sizes.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class Source:
     height: int
     width: int
     converted: bool = False
+    layout: Layout = UNSTATED
 
 
 def list_inputs(input: str | Path) -> list[Path]:
@@ -96,7 +100,7 @@ def look_at(path: Path, channels: int) -> Source:
     pages = count_pages(path)
     in_channels(page_name(path, 0, pages), image, channels)
     height, width = image.shape[:2]
-    return Source(path, pages, height, width, converted)
+    return Source(path, pages, height, width, converted, read_layout(path))
 
 
 def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, None]:

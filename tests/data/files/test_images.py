@@ -288,11 +288,6 @@ BAD_IMAGES = {
     "rgba.webp": (lambda p: picture(p, clear(RGB), lossless=True), *SEEN_THROUGH),
     "rgba.tif": (lambda p: tiff(p, clear(RGB), photometric="rgb"), *SEEN_THROUGH),
     "deep_rgba.png": (lambda p: deep_png(p, clear(DEEP_RGB)), *SEEN_THROUGH),
-    "infrared.tif": (
-        lambda p: tiff(p, clear(RGB), photometric="rgb", extrasamples=["unspecified"]),
-        "4 channels, of which the fourth is not alpha",
-        "Save it as grey or RGB",
-    ),
     "palette.png": (lambda p: picture(p, RGB, "P"), "palette", "grey or RGB"),
     "palette.tif": (
         lambda p: tiff(
@@ -311,12 +306,16 @@ BAD_IMAGES = {
     "bit.tif": (lambda p: tiff(p, GREY > 9), "1 bit", "8 or 16 bits"),
     "nan.tif": (floats(np.nan), "2 values that are NaN", "Repair them"),
     "inf.tif": (floats(-np.inf), "2 values that are NaN or infinite", "Repair them"),
-    "float.tif": (floats(1.0), "float32", "8 or 16 bits"),
-    "int.tif": (lambda p: tiff(p, GREY.astype(np.int32)), "int32", "8 or 16 bits"),
-    "five.tif": (
-        lambda p: tiff(p, STACK, photometric="minisblack", planarconfig="separate"),
-        "5 channels",
-        "as pages",
+    "int.tif": (lambda p: tiff(p, GREY.astype(np.int32)), "int32", "as one of uint8"),
+    "huge.tif": (
+        lambda p: tiff(p, np.full((2, 3), 1e300)),
+        "6 values that are NaN or infinite",
+        "Repair them",
+    ),
+    "white.tif": (
+        lambda p: tiff(p, GREY.astype(np.int16), photometric="miniswhite"),
+        "0 is white, but holds int16",
+        "0 is black",
     ),
     "moving.gif": (
         lambda p: Image.fromarray(GREY).save(
@@ -419,11 +418,37 @@ def test_a_file_cut_at_any_length_is_never_taken_for_whole(
             list(read_pages(tmp_path / name))
 
 
+@pytest.mark.parametrize("dtype", ["uint32", "int16", "float16", "float32", "float64"])
+def test_values_of_cameras_and_of_computations_come_back(tmp_path, dtype):
+    values = (RGB[..., :1].astype(np.float64) - 100).astype(dtype)
+    tiff(tmp_path / "a.tif", values[..., 0])
+    page = read_page(tmp_path / "a.tif")
+    assert page.dtype == (dtype if dtype in ("uint32", "int16") else "float32")
+    np.testing.assert_array_equal(page, values)
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_channels_inside_a_page_are_kept_whatever_their_number(tmp_path, planes):
+    values = STACK if planes == "separate" else np.moveaxis(STACK, 0, -1)
+    tiff(tmp_path / "a.tif", values, photometric="minisblack", planarconfig=planes)
+    np.testing.assert_array_equal(
+        read_page(tmp_path / "a.tif"), np.moveaxis(STACK, 0, -1)
+    )
+
+
+def test_a_fourth_channel_that_is_no_transparency_is_a_channel(tmp_path):
+    values = clear(RGB)
+    tiff(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["unspecified"])
+    np.testing.assert_array_equal(read_page(tmp_path / "a.tif"), values)
+    with pytest.raises(UserError, match=r"4 channels where one number"):
+        read_label(tmp_path / "a.tif")
+
+
 def test_an_error_in_a_stack_names_the_page(tmp_path):
     with tifffile.TiffWriter(tmp_path / "s.tif") as writer:
         writer.write(GREY)
-        writer.write(GREY.astype(np.float32))
-    with pytest.raises(UserError, match=r"s\.tif, page 2 of 2, holds float32"):
+        writer.write(GREY.astype(np.int32))
+    with pytest.raises(UserError, match=r"s\.tif, page 2 of 2, holds int32"):
         list(read_pages(tmp_path / "s.tif"))
 
 
