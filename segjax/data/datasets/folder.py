@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segjax.data.dataset import Dataset, LazyRecords
-from segjax.data.datasets.folder_check import Meaning, check_pairs, remembered
+from segjax.data.datasets.folder_check import check_pairs, remembered
+from segjax.data.datasets.label_files import ColorLabels, Meaning, read_raw
 from segjax.data.datasets.pairing import (
     SPLITS,
     Page,
@@ -39,7 +40,6 @@ from segjax.data.datasets.split_index import index_of, listed_splits
 from segjax.data.files.images import (
     SUFFIXES,
     conversion,
-    read_label,
     read_page,
     with_channels,
 )
@@ -50,8 +50,8 @@ from segjax.types import IGNORE_LABEL, Record, is_count
 
 log = logging.getLogger("segjax")
 
-LABELS = ("classes", "instances", "instances_with_border")
-"""What the numbers in label files are: class ids, or numbers of objects."""
+LABELS = ("classes", "instances", "instances_with_border", "colors")
+"""What label files hold: class ids, numbers of objects, or colours of the classes."""
 
 BLACK_AND_WHITE = (("membrane", (0, 0, 0)), ("cell", (255, 255, 255)))
 
@@ -66,6 +66,7 @@ def folder(
     channels: int = 1,
     labels: str = "classes",
     border_width: int = 1,
+    ignored_colors: Sequence[Sequence[int]] = (),
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
 ) -> Dataset:
@@ -90,8 +91,10 @@ def folder(
       labels: one of `LABELS`. "instances": label files number the objects, 0 is none;
         classes are background and object. "instances_with_border": a third class is the
         outline of each object, which tells touching ones apart. Records then have
-        `cells` `[H, W]`, the numbers.
+        `cells` `[H, W]`, the numbers. "colors": a pixel is of the class whose colour it has.
+        Outlines (ImageJ's ROIs, GeoJSON) are filled with their class, or with numbers.
       border_width: of the outline, pixels.
+      ignored_colors: where labels are colours, those of pixels that do not count.
       validation_fraction: part of the images for validation, in [0, 1).
       test_fraction: part of the images for test, in [0, 1).
 
@@ -112,7 +115,7 @@ def folder(
     root = _require_root(data_root)
     found = _find_splits(root)
     every_pair = [pair for pairs in found.values() for pair in pairs]
-    meaning = _meaning(spec, labels, border_width)
+    meaning = _meaning(spec, labels, border_width, ignored_colors)
     with remembered(cache_dir, root, meaning, channels) as known:
         facts = check_pairs(every_pair, meaning, channels, known)
 
@@ -156,7 +159,7 @@ def _read_record(
         )
     record = {"image": image, "name": page.name}
     if (label := page.pair.label) is not None:
-        raw = read_label(label, page.index)
+        raw = read_raw(label, page.index, image.shape[:2], meaning)
         record["label"] = meaning.to_ids(raw, page.where(label))
         if isinstance(meaning, InstanceLabels):
             record["cells"] = raw
@@ -181,7 +184,12 @@ def _spec(
     return LabelSpec(names, colors, ignore, pairs)
 
 
-def _meaning(spec: LabelSpec, labels: str, border_width: int) -> Meaning:
+def _meaning(
+    spec: LabelSpec,
+    labels: str,
+    border_width: int,
+    ignored_colors: Sequence[Sequence[int]],
+) -> Meaning:
     """What turns stored values into class ids."""
     if labels not in LABELS:
         raise UserError(
@@ -189,6 +197,8 @@ def _meaning(spec: LabelSpec, labels: str, border_width: int) -> Meaning:
         )
     if labels == "classes":
         return spec
+    if labels == "colors":
+        return _color_labels(spec, ignored_colors)
     names = ["background", "object", "border"][: LABELS.index(labels) + 1]
     if spec.num_classes != len(names):
         raise UserError(
@@ -200,6 +210,24 @@ def _meaning(spec: LabelSpec, labels: str, border_width: int) -> Meaning:
             f"config.data.border_width is an integer of at least 1, got {border_width!r}."
         )
     return InstanceLabels(spec, border_width if labels == LABELS[2] else 0)
+
+
+def _color_labels(
+    spec: LabelSpec, ignored_colors: Sequence[Sequence[int]]
+) -> ColorLabels:
+    try:
+        ignored = tuple((int(r), int(g), int(b)) for r, g, b in ignored_colors)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"config.data.ignored_colors is {ignored_colors!r}; give (red, green, blue) of "
+            "each, as in ((255, 255, 255),)."
+        ) from error
+    if len({*spec.colors, *ignored}) < spec.num_classes + len(ignored):
+        raise UserError(
+            'config.data.labels is "colors", but two of config.data.classes and '
+            "ignored_colors have one colour. Give each its own."
+        )
+    return ColorLabels(spec, ignored)
 
 
 def _require_fractions(validation_fraction: float, test_fraction: float) -> None:

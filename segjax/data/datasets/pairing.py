@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segjax.data.files.images import count_pages, page_name
+from segjax.data.files.images import page_name
 from segjax.data.files.listing import (
     LABEL_SUFFIXES,
     OUTLINE_SUFFIXES,
@@ -119,21 +119,6 @@ def pairs_beside(folder: Path) -> list[Pair]:
         if _image_of(name, partners) in partners:
             labels.append((name, path))
     return _paired(partners, labels, folder, folder) if labels else []
-
-
-def count_pages_of(pair: Pair) -> int:
-    """Counts the pages of an image, which are those of its label, where it has one.
-
-    Raises:
-      UserError: the two differ, or a file is damaged.
-    """
-    count = count_pages(pair.image)
-    if pair.label is not None and (of_label := count_pages(pair.label)) != count:
-        raise UserError(
-            f"{pair.label} has {_pages(of_label)}, but {pair.image} has {_pages(count)}. "
-            "Give every page its label."
-        )
-    return count
 
 
 def by_name(folder: Path, *, labels: bool = False) -> dict[str, Path]:
@@ -270,10 +255,6 @@ def require_train(
 
 def _quota(count: int, fraction: float) -> int:
     return max(1, round(count * fraction)) if fraction > 0 and count > 0 else 0
-
-
-def _pages(count: int) -> str:
-    return f"{count} page" if count == 1 else f"{count} pages"
 
 
 def _some(paths: Sequence[Path], root: Path, noun: str) -> str:
