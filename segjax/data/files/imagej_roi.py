@@ -74,7 +74,7 @@ def read_rois(path: Path) -> list[Outline]:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as file:
             return list(_members(file, path))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise UserError(
             f"{path} is neither a ROI of ImageJ nor a whole zip of them ({error}). Save it "
             "anew from the ROI manager."
