@@ -41,6 +41,7 @@ HOLE = "\N{WHITE SQUARE}"
 OWNERS = {
     "folder_check": ("folder",),
     "label_files": ("folder",),
+    "label_meanings": ("folder",),
     "label_spec": ("folder",),
     "pairing": ("folder", "instance_folder"),
     **dict.fromkeys(

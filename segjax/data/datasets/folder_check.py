@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segjax.data.datasets.label_files import Meaning, count_pages_of, opened_label
+from segjax.data.datasets.label_files import count_pages_of, opened_label
+from segjax.data.datasets.label_meanings import Meaning
 from segjax.data.datasets.pairing import Page, Pair
 from segjax.data.files.images import (
     grey_pages_hint,

@@ -22,6 +22,7 @@ import numpy as np
 from scipy import ndimage
 
 from segjax.data.dataset import Dataset
+from segjax.data.datasets.groups import group_cut, groups_of, require_apart
 from segjax.data.datasets.label_files import (
     count_pages_of,
     opened_label,
@@ -35,7 +36,7 @@ from segjax.data.datasets.pairing import (
     find_pairs,
     require_train,
 )
-from segjax.data.datasets.split_index import index_of, listed_splits
+from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
 from segjax.data.files.images import (
     conversion,
     read_page,
@@ -66,6 +67,7 @@ def instance_folder(
     class_name: str = "object",
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
+    group: str | None = None,
 ) -> Dataset:
     """Objects of one class in label images, one number for each object.
 
@@ -80,6 +82,7 @@ def instance_folder(
       validation_fraction: fraction of the images, evenly by name, to choose by, where there is
         no `index.csv`; of each stack it is a block of pages.
       test_fraction: fraction of those held out.
+      group: as of the data set `folder`.
 
     Returns:
       The data set "instance_folder" with 3 channels; grey images are repeated.
@@ -111,10 +114,17 @@ def instance_folder(
     if converted := sum(r[0][_CONVERTED] for r in rows.values()):
         log.info("In %s, %s", root, conversion(converted, CHANNELS))
     index = index_of(root)
-    if index is not None:
+    names = [pair.name for pair in pairs]
+    groups = None if group is None else groups_of(names, group, index)
+    if index is not None and (not groups or has_splits(index)):
         splits = listed_splits(index, every)
+    elif groups:
+        splits = group_cut(every, groups, validation_fraction, test_fraction)
+        splits = {split: chosen for split, chosen in splits.items() if chosen}
     else:
         splits = _cut(every, validation_fraction, test_fraction)
+    if groups:
+        require_apart(splits, groups)
     require_train(splits, root, index)
     numbers = {page: i for i, page in enumerate(every, 1)}
     records = {}

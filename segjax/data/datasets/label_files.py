@@ -12,12 +12,11 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from segjax.data.datasets.label_meanings import ColorLabels, Meaning
 from segjax.data.datasets.pairing import Pair
 from segjax.data.files.geojson import read_geojson
 from segjax.data.files.imagej_roi import read_rois
@@ -30,7 +29,6 @@ from segjax.data.files.images import (
     with_channels,
 )
 from segjax.data.files.listing import OUTLINE_SUFFIXES
-from segjax.data.files.palette import ids_of_colors
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
 from segjax.data.outlines import Outline, fill
@@ -44,41 +42,6 @@ _IGNORED = "ignore*"
 """The class of QuPath for what does not count, in small letters."""
 
 Size = tuple[int, int]
-
-
-class Meaning(Protocol):
-    """What stored values mean: a `LabelSpec`, `InstanceLabels`, or `ColorLabels`."""
-
-    def to_ids(self, raw: np.ndarray, where: str) -> np.ndarray:
-        """Turns stored values into class ids, uint8 `[H, W]`."""
-        ...
-
-
-@dataclass(frozen=True)
-class ColorLabels:
-    """Makes classes of pixels out of the colours that they are painted in.
-
-    Attributes:
-      spec: names and colours of the classes.
-      ignored: colours of pixels that do not count.
-
-    Example:
-      >>> spec = LabelSpec(("sky", "tree"), ((0, 0, 255), (0, 99, 0)))
-      >>> painted = np.array([[[0, 99, 0], [0, 0, 255]]], np.uint8)
-      >>> ColorLabels(spec).to_ids(painted, "a.png").tolist()
-      [[1, 0]]
-    """
-
-    spec: LabelSpec
-    ignored: tuple[tuple[int, int, int], ...] = ()
-
-    def to_ids(self, raw: np.ndarray, where: str) -> np.ndarray:
-        """Turns colours `[H, W, 3]` into class ids, uint8 `[H, W]`.
-
-        Raises:
-          UserError: a colour is that of no class; `where` names the file and page.
-        """
-        return ids_of_colors(raw, self.spec.colors, ignored=self.ignored, where=where)
 
 
 def count_pages_of(pair: Pair) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from segjax.data.files.images import page_name
 from segjax.data.files.listing import (
@@ -28,6 +29,7 @@ MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_RoiSet")
 """Ends of names that labels may have, and their images have not."""
 
 _NAMES_SHOWN = 3
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,8 @@ def folders_in(root: Path) -> list[Path]:
 
 
 def block_cut(
-    pages: Sequence[Page], validation_fraction: float, test_fraction: float
-) -> dict[str, Sequence[Page]]:
+    pages: Sequence[_Item], validation_fraction: float, test_fraction: float
+) -> dict[str, Sequence[_Item]]:
     """Cuts fractions off the end of a sequence: first pages train, the last are for test.
 
     A fraction above 0 takes at least one page. Neighbouring sections of a stack look alike, so
