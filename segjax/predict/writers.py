@@ -38,6 +38,9 @@ def result_name(path: Path, root: Path) -> str:
       path: the input.
       root: the folder that was asked for, or the input itself.
 
+    Returns:
+      The path within the folder of results, without an ending.
+
     Example:
       >>> result_name(Path("cells/plate1/a.tif"), Path("cells"))
       'plate1/a'

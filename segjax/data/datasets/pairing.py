@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from segjax.data.files.images import count_pages, page_name
+from segjax.data.files.images import page_name
 from segjax.data.files.listing import (
     LABEL_SUFFIXES,
     OUTLINE_SUFFIXES,
@@ -28,6 +29,7 @@ MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_RoiSet")
 """Ends of names that labels may have, and their images have not."""
 
 _NAMES_SHOWN = 3
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -121,21 +123,6 @@ def pairs_beside(folder: Path) -> list[Pair]:
     return _paired(partners, labels, folder, folder) if labels else []
 
 
-def count_pages_of(pair: Pair) -> int:
-    """Counts the pages of an image, which are those of its label, where it has one.
-
-    Raises:
-      UserError: the two differ, or a file is damaged.
-    """
-    count = count_pages(pair.image)
-    if pair.label is not None and (of_label := count_pages(pair.label)) != count:
-        raise UserError(
-            f"{pair.label} has {_pages(of_label)}, but {pair.image} has {_pages(count)}. "
-            "Give every page its label."
-        )
-    return count
-
-
 def by_name(folder: Path, *, labels: bool = False) -> dict[str, Path]:
     """Lists the image files of a folder, and of those below it, by their names.
 
@@ -227,8 +214,8 @@ def folders_in(root: Path) -> list[Path]:
 
 
 def block_cut(
-    pages: Sequence[Page], validation_fraction: float, test_fraction: float
-) -> dict[str, Sequence[Page]]:
+    pages: Sequence[_Item], validation_fraction: float, test_fraction: float
+) -> dict[str, Sequence[_Item]]:
     """Cuts fractions off the end of a sequence: first pages train, the last are for test.
 
     A fraction above 0 takes at least one page. Neighbouring sections of a stack look alike, so
@@ -270,10 +257,6 @@ def require_train(
 
 def _quota(count: int, fraction: float) -> int:
     return max(1, round(count * fraction)) if fraction > 0 and count > 0 else 0
-
-
-def _pages(count: int) -> str:
-    return f"{count} page" if count == 1 else f"{count} pages"
 
 
 def _some(paths: Sequence[Path], root: Path, noun: str) -> str:
