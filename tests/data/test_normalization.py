@@ -32,7 +32,7 @@ EXPECTED = {
 
 
 def test_every_method_of_colours_is_tested_here():
-    assert set(NORMALIZATIONS) == {"range", "per_image", *EXPECTED}
+    assert set(NORMALIZATIONS) == {"range", "per_image", "percentiles", *EXPECTED}
 
 
 @pytest.mark.parametrize("method", EXPECTED)

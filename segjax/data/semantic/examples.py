@@ -9,7 +9,12 @@ import numpy as np
 
 from segjax.data.augment import augmentations as augmentation
 from segjax.data.augment.crops import sample_start
-from segjax.data.normalization import require_normalization, scale_of
+from segjax.data.normalization import (
+    ImageNormalization,
+    Scale,
+    require_normalization,
+    scale_of,
+)
 from segjax.data.semantic.weight_map import BorderWeights
 from segjax.errors import UserError
 from segjax.types import Example, Record
@@ -25,6 +30,7 @@ class ExampleMaker:
       records: labelled images.
       seed: of crops and augmentations.
       normalization: method of `segjax.data.files.images.normalize`.
+      scales: of the records that were read before, by index: each image is measured once.
       input_size: `(height, width)` of what the network sees.
       output_size: the same of what it answers.
       framing: how the part of a record is chosen that is seen.
@@ -45,12 +51,14 @@ class ExampleMaker:
         input_size: Size,
         output_size: Size,
         augment: augmentation.Augmentations,
-        normalization: str,
+        normalization: ImageNormalization,
         border_weight: Mapping[str, Any] | None,
     ) -> None:
         self.records, self.seed, self.normalization = records, seed, normalization
-        channels = records[0]["image"].shape[-1]
-        require_normalization(normalization, channels)
+        first = records[0]["image"]
+        channels = first.shape[-1]
+        require_normalization(normalization, channels, first.dtype)
+        self.scales: dict[int, Scale] = {}
         self.input_size, self.output_size = _pair(input_size), _pair(output_size)
         for i, o in zip(self.input_size, self.output_size, strict=True):
             if o < 1 or i < o or (i - o) % 2:
@@ -61,6 +69,8 @@ class ExampleMaker:
         augmentation.check(augment, channels)
         self.framing = augmentation.framing_of(augment)
         self.colors = augmentation.of_colors(augment)
+        if self.colors:
+            require_normalization("range", dtype=first.dtype)
         self.augment, self.margin = augmentation.with_margins(
             augmentation.of_examples(augment), self.input_size
         )
@@ -80,9 +90,10 @@ class ExampleMaker:
         example["label"] = example["label"].astype(np.int32)
         if self.weights is None:
             example["weight"] = np.ones(example["label"].shape, np.float32)
-        largest = np.iinfo(image.dtype).max
-        example = self._colored(example, largest, rng)
-        example["image"] = scale_of(image, self.normalization)(example["image"])
+        example = self._colored(example, image.dtype, rng)
+        if record_id not in self.scales:
+            self.scales[record_id] = scale_of(image, self.normalization)
+        example["image"] = self.scales[record_id](example["image"])
         if outside is not None:
             example["image"][outside] = 0
             example["weight"][outside] = 0
@@ -93,11 +104,12 @@ class ExampleMaker:
         }
 
     def _colored(
-        self, example: Example, largest: int, rng: np.random.Generator
+        self, example: Example, dtype: np.dtype, rng: np.random.Generator
     ) -> Example:
-        """Applies what wants colours in [0, 1] to intensities up to `largest`."""
+        """Applies what wants colours in [0, 1] to intensities of a type."""
         if not self.colors:
             return example
+        largest = np.iinfo(dtype).max
         image = example["image"].astype(np.float32) / np.float32(largest)
         colored = augmentation.apply(self.colors, {**example, "image": image}, rng)
         return {**colored, "image": colored["image"] * np.float32(largest)}

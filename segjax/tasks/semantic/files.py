@@ -17,6 +17,7 @@ import numpy as np
 from segjax import viz
 from segjax.data.files.images import list_images, normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import ImageNormalization
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced
@@ -50,7 +51,7 @@ def predict_files(
     *,
     label_spec: LabelSpec,
     channels: int,
-    normalization: str,
+    normalization: ImageNormalization,
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
@@ -163,7 +164,7 @@ def _finished(
 def _images(
     sources: Sequence[Source],
     channels: int,
-    normalization: str,
+    normalization: ImageNormalization,
     downscale: int,
     keep: Callable[[np.ndarray, np.ndarray], None],
 ) -> Iterator[np.ndarray]:
