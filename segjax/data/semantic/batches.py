@@ -77,6 +77,7 @@ def train_batches(
     percentiles: Mapping[str, Any] | None = None,
     intensities: Intensities | None = None,
     border_weight: Mapping[str, Any] | None = None,
+    foreground_fraction: float = 0.0,
     process_index: int = 0,
     process_count: int = 1,
     start_step: int = 0,
@@ -97,6 +98,8 @@ def train_batches(
       intensities: what that method learned of the training split.
       border_weight: None, or `cell_class` and arguments of
         `segjax.data.semantic.weight_map.border_weight`.
+      foreground_fraction: probability that a crop is centred on a pixel that is not of
+        class 0, where the image has one; for classes that are rare.
       process_index: which rows of the global batch this process prepares.
       process_count: into how many equal parts the global batch is cut.
       start_step: step of the first batch.
@@ -116,7 +119,14 @@ def train_batches(
     )
     method = method_of(normalization, percentiles, intensities)
     make = ExampleMaker(
-        records, seed, input_size, output_size, augment, method, border_weight
+        records,
+        seed,
+        input_size,
+        output_size,
+        augment,
+        method,
+        border_weight,
+        foreground_fraction,
     )
     local = batch_size // process_count
     first = process_index * local

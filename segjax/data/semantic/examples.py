@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from segjax.data.augment import augmentations as augmentation
-from segjax.data.augment.crops import sample_start
+from segjax.data.augment.arguments import number
+from segjax.data.augment.crops import (
+    View,
+    centered_start,
+    foreground_pixel,
+    sample_start,
+)
 from segjax.data.normalization import (
     ImageNormalization,
     Scale,
@@ -37,6 +43,8 @@ class ExampleMaker:
       colors: the augmentations of colours, before normalisation.
       augment: the other augmentations, with their margins.
       margin: pixels that the augmentations read around what the network sees.
+      foreground_fraction: probability that a crop is centred on a pixel that is not of
+        class 0.
       weights: border weights of the records, or None for 1 everywhere.
 
     Raises:
@@ -53,6 +61,7 @@ class ExampleMaker:
         augment: augmentation.Augmentations,
         normalization: ImageNormalization,
         border_weight: Mapping[str, Any] | None,
+        foreground_fraction: float = 0.0,
     ) -> None:
         self.records, self.seed, self.normalization = records, seed, normalization
         first = records[0]["image"]
@@ -74,6 +83,9 @@ class ExampleMaker:
         self.augment, self.margin = augmentation.with_margins(
             augmentation.of_examples(augment), self.input_size
         )
+        self.foreground_fraction = number(
+            "foreground_fraction", foreground_fraction, 0, 1
+        )
         self.weights = None if border_weight is None else BorderWeights(**border_weight)
 
     def __call__(self, position: int, record_id: int) -> Example:
@@ -86,7 +98,7 @@ class ExampleMaker:
         arrays = {"image": image, "label": label}
         if self.weights is not None:
             arrays["weight"] = self.weights(record_id, record)
-        example, outside = view.read(arrays, *self._window(view.canvas, rng))
+        example, outside = view.read(arrays, *self._window(view, label, rng))
         example["label"] = example["label"].astype(np.int32)
         if self.weights is None:
             example["weight"] = np.ones(example["label"].shape, np.float32)
@@ -115,7 +127,7 @@ class ExampleMaker:
         return {**colored, "image": colored["image"] * np.float32(largest)}
 
     def _window(
-        self, shape: tuple[int, int], rng: np.random.Generator
+        self, view: View, label: np.ndarray, rng: np.random.Generator
     ) -> list[np.ndarray]:
         """Rows and columns of a random crop whose answered part lies in the image.
 
@@ -123,10 +135,25 @@ class ExampleMaker:
         warps read around what the network sees; so may an answered part larger than the
         image.
         """
+        pixel = None
+        if self.foreground_fraction and rng.random() < self.foreground_fraction:
+            pixel = foreground_pixel(label, rng)
+        if pixel is None:
+            starts = [
+                sample_start(rng, length, side)
+                for length, side in zip(view.canvas, self.output_size, strict=True)
+            ]
+        else:
+            starts = [
+                centered_start(*where)
+                for where in zip(
+                    view.place_of(*pixel), view.canvas, self.output_size, strict=True
+                )
+            ]
         reaches = []
-        sizes = zip(shape, self.input_size, self.output_size, strict=True)
-        for length, inner, answered in sizes:
-            start = sample_start(rng, length, answered) - (inner - answered) // 2
+        sizes = zip(starts, self.input_size, self.output_size, strict=True)
+        for first, inner, answered in sizes:
+            start = first - (inner - answered) // 2
             reaches.append(np.arange(start - self.margin, start + inner + self.margin))
         return reaches
 
