@@ -43,7 +43,8 @@ def default() -> dict:
         },
         "pipeline": {
             "input_size": (256, 256),
-            "normalization": "per_image",
+            "normalization": "percentiles",
+            "percentiles": {"low": 1.0, "high": 99.8, "over": "image"},
             "augment": (
                 ("flip", {}),
                 ("quarter_turn", {}),

@@ -17,6 +17,7 @@ from segjax.errors import UserError
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
 from segjax.training import checkpoint
+from segjax.training.about import LEARNED
 from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
@@ -161,6 +162,7 @@ def load_trained(
                 "them. Train again in another --workdir, with a lower learning rate"
                 f"{_finite_ones(checkpoints, abstract)}."
             )
+    task.recall(about.get(LEARNED, {}))
     objects = about.get("instances")
     spec_type = InstanceClasses if objects else LabelSpec
     return TrainedModel(

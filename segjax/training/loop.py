@@ -20,7 +20,7 @@ from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.training import checkpoint, divergence, sharding
-from segjax.training.about import about_run, check_data
+from segjax.training.about import LEARNED, about_run, check_data
 from segjax.training.divergence import LossRange
 from segjax.training.pictures import are_plotted, plan_pictures, plot_run
 from segjax.training.preflight import describe_step
@@ -103,7 +103,9 @@ def fit(
         checkpoints = stack.enter_context(
             checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
         )
-        state = _initial_or_restored(task, devices, checkpoints, about, weights)
+        state = _initial_or_restored(
+            task, devices, checkpoints, about, weights, dataset
+        )
         del weights
         run = _Run(task, dataset, devices, checkpoints, workdir, about, int(state.step))
         if run.start == config.num_steps:
@@ -329,14 +331,21 @@ def _initial_or_restored(
     checkpoints: checkpoint.Checkpoints,
     about: dict[str, Any],
     weights: InitialWeights | None,
+    dataset: Dataset,
 ) -> TrainState:
     init = lambda: task.init_state(about["channels"])
     if not checkpoints.steps():
+        learned = about[LEARNED] = task.learn(dataset)
+        sharding.check_same(LEARNED, json.dumps(learned, sort_keys=True))
+        task.recall(learned)
         fresh = jax.device_get(jax.jit(init)())
         return devices.put_replicated(weights.initialize(fresh) if weights else fresh)
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)
+    # The numbers that its weights go with, even where they are counted otherwise today.
+    about[LEARNED] = saved.get(LEARNED, {})
+    task.recall(about[LEARNED])
     if INITIALIZATION in saved:
         about[INITIALIZATION] = saved[INITIALIZATION]
     abstract = checkpoint.abstract_like(jax.eval_shape(init), devices.replicated)

@@ -82,6 +82,17 @@ class TrainingTask(Protocol):
         """The records of a split; a `UserError` where there are none."""
         ...
 
+    def learn(self, dataset: Dataset) -> dict[str, Any]:
+        """Counts what prediction needs to know about the training split; JSON.
+
+        It is counted when a run begins, and kept with each checkpoint.
+        """
+        ...
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Takes what `learn` gave when the run began."""
+        ...
+
     def prepare(self, dataset: Dataset) -> None:
         """Counts what the loss needs to know about the data, before it is traced."""
         ...

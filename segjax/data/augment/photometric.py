@@ -60,6 +60,73 @@ def brightness_contrast(
     return {**example, "image": image * factor + shift}
 
 
+def gamma(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    gamma: Sequence[float] = (0.8, 1.25),
+) -> Example:
+    """Raises grey values to a power, between the extremes of each channel.
+
+    `image' = min + (max - min) * ((image - min) / (max - min)) ** gamma`: the extremes
+    stay, and what lies between them gets lighter (below 1) or darker (above).
+
+    Args:
+      example: the example.
+      rng: source of randomness.
+      gamma: range of the power, sampled uniformly in its logarithm.
+
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when the range is not `(low, high)`, or a number is out of its range.
+    """
+    low, high = np.log(interval("gamma", gamma, *FACTORS))
+    power = np.float32(math.exp(rng.uniform(low, high)))
+    image = example["image"]
+    least = image.min(axis=(0, 1))
+    spread = image.max(axis=(0, 1)) - least
+    spread = np.where(spread > 0, spread, np.float32(1))
+    return {**example, "image": least + spread * ((image - least) / spread) ** power}
+
+
+def illumination(
+    example: Example, rng: np.random.Generator, *, strength: float = 0.5
+) -> Example:
+    """Adds a plane to the image, as uneven light does; label and weight stay.
+
+    The plane rises in a random direction, and is 0 at its lowest corner.
+
+    Args:
+      example: the example.
+      rng: source of randomness.
+      strength: largest rise from corner to corner, in units of the normalised image; the
+        one used is sampled uniformly from `[0, strength]`.
+
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when `strength` is out of its range.
+    """
+    strength = number("strength", strength, 0, LARGEST_GREY)
+    image = example["image"]
+    plane = _slope(image.shape[:2], rng) * np.float32(rng.uniform(0, strength))
+    return {**example, "image": image + plane[..., None]}
+
+
+def _slope(size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A plane `[H, W]` that rises from 0 to 1 in a random direction."""
+    turn = rng.uniform(0, 2 * math.pi)
+    down, right = (np.linspace(-1, 1, side, dtype=np.float32) for side in size)
+    plane = (
+        np.float32(math.sin(turn)) * down[:, None] + np.float32(math.cos(turn)) * right
+    )
+    least = plane.min()
+    return (plane - least) / max(plane.max() - least, np.float32(1e-6))
+
+
 def gaussian_noise(
     example: Example, rng: np.random.Generator, *, std: float = 0.05
 ) -> Example:

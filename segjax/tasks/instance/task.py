@@ -145,6 +145,13 @@ class InstanceTask(InstancePrediction):
             f"--write_images is for labels of pixels. Leave it out; {split} is prepared."
         )
 
+    def learn(self, dataset: Dataset) -> dict[str, Any]:
+        """The normalisation is that of the weights and learns nothing."""
+        return {}
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """There is nothing to recall."""
+
     def prepare(self, dataset: Dataset) -> None:
         """The loss has nothing to count."""
 

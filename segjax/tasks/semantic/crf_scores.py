@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.data.files.images import normalize
+from segjax.data.normalization import ImageNormalization
 from segjax.metrics import confusion_counts, semantic_metrics
 from segjax.ops.base.forms import platform
 from segjax.ops.crf.dense import refine
@@ -40,7 +41,10 @@ class Scene(NamedTuple):
 
 
 def predict_scenes(
-    predictor: Pages, records: Sequence[Record], normalization: str, folder: Path
+    predictor: Pages,
+    records: Sequence[Record],
+    normalization: ImageNormalization,
+    folder: Path,
 ) -> list[Scene]:
     """Predicts the images of the search once, and keeps the logits in files.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import ImageNormalization
 from segjax.errors import UserError, suggestion
 from segjax.layers.attributes import check_counts
 from segjax.metrics import (
@@ -219,7 +220,7 @@ def evaluate(
     label_spec: LabelSpec,
     *,
     split: str,
-    normalization: str,
+    normalization: ImageNormalization,
     cell_class: int | None = None,
     boundary_f1: bool = False,
     trimap_widths: tuple[float, ...] = (),

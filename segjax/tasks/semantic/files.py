@@ -17,6 +17,7 @@ import numpy as np
 from segjax import viz
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import ImageNormalization
 from segjax.errors import UserError
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
@@ -53,7 +54,7 @@ def predict_files(
     *,
     label_spec: LabelSpec,
     channels: int,
-    normalization: str,
+    normalization: ImageNormalization,
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
@@ -190,7 +191,7 @@ def _finished(
 def _images(
     sources: Sequence[Source],
     channels: int,
-    normalization: str,
+    normalization: ImageNormalization,
     downscale: int,
     keep: Callable[[np.ndarray, np.ndarray], None],
 ) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from segjax.data.dataset import Dataset
 from segjax.data.files.images import normalize
+from segjax.data.normalization import ImageNormalization
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.evaluate import Pages, Report
 from segjax.viz import comparison, plot_confusion
@@ -26,7 +27,7 @@ def write_examples(
     dataset: Dataset,
     *,
     split: str,
-    normalization: str,
+    normalization: ImageNormalization,
 ) -> None:
     """Plots image | label | prediction | error.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from segjax import config as config_lib
 from segjax.data.augment import augmentations
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.folder_export import export
+from segjax.data.intensities import count_intensities
+from segjax.data.normalization import Percentiles, require_normalization
 from segjax.data.semantic.batches import (
     Batches,
     record_ids,
@@ -45,6 +48,7 @@ GIVEN_TO_PIPELINE = (
     "seed",
     "batch_size",
     "output_size",
+    "intensities",
     "process_index",
     "process_count",
     "start_step",
@@ -89,6 +93,7 @@ class SemanticTask(SemanticPrediction):
             config_lib.argument(train_batches, config.pipeline, "augment")
         )
         self.input_size, self.output_size = self._sizes()
+        require_normalization(self.normalization)
 
     def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Checks the crop against the network."""
@@ -198,6 +203,18 @@ class SemanticTask(SemanticPrediction):
         records = self.records(dataset, split)
         return export(records, Path(folder), source=source, overwrite=overwrite)
 
+    def learn(self, dataset: Dataset) -> dict[str, Any]:
+        """Counts the intensities that the normalisation needs; JSON, empty if it needs none.
+
+        They are kept with each checkpoint, as prediction has no training images, and taken
+        from there by `recall`.
+        """
+        method = self.normalization
+        if not isinstance(method, Percentiles):
+            return {}
+        found = count_intensities(dataset.splits["train"], method)
+        return dataclasses.asdict(found)
+
     def prepare(self, dataset: Dataset) -> None:
         """Counts the classes, where the loss weighs them by how rare they are."""
         self.loss.fit_class_weights(dataset.splits["train"], dataset.label_spec)
@@ -212,6 +229,7 @@ class SemanticTask(SemanticPrediction):
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             output_size=self.output_size,
+            intensities=self.intensities,
             process_index=sharding.process_index(),
             process_count=sharding.process_count(),
             start_step=start_step,

@@ -9,7 +9,7 @@ from segjax.types import IGNORE_LABEL
 
 SPATIAL = ("flip", "quarter_turn", "elastic_deformation", "rotate_and_scale")
 INF, NAN = math.inf, math.nan
-GREY = ("brightness_contrast", "gaussian_noise")
+GREY = ("brightness_contrast", "gamma", "illumination", "gaussian_noise")
 ELSEWHERE = (
     "random_scale",
     "random_rotation",
@@ -247,7 +247,7 @@ def test_apply_is_the_chain_of_its_functions():
         ((("elastic", {}),), r'no augmentation .elastic..*"elastic_deformation"'),
         ((("gaussian_noise", {"sdt": 1}),), r"'gaussian_noise'.*'sdt'.*.std.\?"),
         ((("flip", {"axis": 1}),), r"'flip'.*'axis'.*horizontal, vertical"),
-        ((("qqqq", {}),), r"'qqqq'.*Known: .*flip, gaussian_blur"),
+        ((("qqqq", {}),), r"'qqqq'.*Known: .*flip, gamma, gaussian_blur"),
         ((([], {}),), r"no augmentation '\[\]'"),
         ("flip", r"sequence of \(name, arguments\).*found 'flip'"),
         (("flip",), r"\(name,\s*arguments\).*found 'flip'"),
