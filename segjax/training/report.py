@@ -25,6 +25,7 @@ from segjax.training.task import Report, Task
 from segjax.training.workdir import LOG
 from segjax.training.writer import read_rows
 from segjax.types import IGNORE_LABEL, Record
+from segjax.viz.pictures import IGNORE_COLOR
 from segjax.viz.report import render_report
 from segjax.viz.report_values import ReportContent, Table
 
@@ -146,6 +147,7 @@ def report_page(
         split=split,
         confusion=None if counts is None else (counts, dataset.label_spec.names),
         images=images.rows,
+        legend=_legend(dataset),
         images_note=f"{which}. {images.sorted_by}",
         objects=images.objects,
         config=json.loads(config_lib.to_json(task.config)),
@@ -160,6 +162,15 @@ def _headline(task: Task, metrics: Mapping[str, float]) -> str:
     return ", ".join(
         f"{name} {value:.4f}" for name, value in found if value is not None
     )
+
+
+def _legend(dataset: Dataset) -> list[tuple[str, Sequence[int]]]:
+    """Names and colours of the classes; none where objects have colours of their own."""
+    if dataset.instances is not None:
+        return []
+    spec = dataset.label_spec
+    classes = list(zip(spec.names, spec.colors, strict=True))
+    return [*classes, ("does not count", IGNORE_COLOR)]
 
 
 def data_tables(dataset: Dataset) -> tuple[Table, ...]:
@@ -220,7 +231,7 @@ def environment() -> dict[str, str]:
     """Versions, devices and command line of this process."""
     devices = Devices.of_this_process()
     return {
-        "Command line": shlex.join(sys.argv),
+        "Command line": shlex.join(sys.orig_argv),
         "segjax": segjax.__version__,
         "Python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -16,6 +16,7 @@ from segjax.viz.report_tables import (
     facts,
     image_table,
     image_views,
+    legend,
     metric_tables,
     table,
 )
@@ -114,6 +115,7 @@ def _images(
         note += " A name with a picture opens it."
     return (
         f"<p class=note>{escape(note)}</p>{image_table(rows, encoded)}"
+        f"{legend(content.legend) if content.legend else ''}"
         f"{image_views(rows, encoded, printed=_PRINTED)}"
     )
 
@@ -142,7 +144,7 @@ def _shades() -> str:
     """The fields of a confusion matrix: the stronger, the larger the fraction."""
     rules = []
     for i in range(SHADES + 1):
-        ink = "color: #fff;" if i > SHADES / 2 else ""
+        ink = "color: #fff;" if i >= 0.8 * SHADES else ""
         mix = f"color-mix(in srgb, var(--shade) {100 * i // SHADES}%, var(--panel))"
         rules.append(f".shade{i} {{ background: {mix}; {ink} }}\n")
     return "".join(rules)

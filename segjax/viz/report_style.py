@@ -11,7 +11,7 @@ STYLE = """
   --line0: #0072b2; --line1: #c44d00; --line2: #007f5f; --line3: #b04f8b;
   --line4: #9a6a00; --line5: #2b7fb8; --line6: #666666;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --ground: #14171b; --panel: #1d2127; --ink: #e6e9ed; --faint: #a0a8b3; --rule: #363c45;
     --accent: #7dbcf2; --shade: #2f7fc4;
@@ -37,9 +37,11 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: .6rem 0; }
 .tall thead th { position: sticky; top: 0; z-index: 1; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .2rem 0 .3rem; }
+caption span { display: block; position: sticky; left: 0; max-width: calc(100vw - 3rem); }
 th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid var(--rule); vertical-align: middle; }
 thead th { background: var(--panel); white-space: nowrap; }
 tbody th { font-weight: 500; }
+th:has(.swatch) { white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td.text { overflow-wrap: anywhere; }
 .facts { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .2rem 1rem; margin: .6rem 0; }
@@ -86,8 +88,8 @@ button {
   font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; text-align: inherit;
 }
 button:focus-visible, a:focus-visible, .scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-th button { font-weight: 600; }
-th button::after { content: " \\2195"; color: var(--faint); font-weight: 400; }
+thead button { font-weight: 600; }
+thead button::after { content: " \\2195"; color: var(--faint); font-weight: 400; }
 th[aria-sort=ascending] button::after { content: " \\2191"; color: var(--accent); }
 th[aria-sort=descending] button::after { content: " \\2193"; color: var(--accent); }
 .images tbody th { min-width: 9rem; max-width: 26rem; overflow-wrap: anywhere; }
@@ -102,11 +104,11 @@ dialog::backdrop { background: rgb(0 0 0 / .6); }
 .head div { display: flex; gap: .5rem; }
 .head button { border: 1px solid var(--rule); border-radius: 5px; padding: .15rem .7rem; background: var(--panel); }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 250px), 1fr)); gap: .8rem; margin: .8rem 0 .4rem; }
-.panels img { width: 100%; max-height: 62vh; object-fit: contain; object-position: top left; display: block; }
+.panels img { width: 100%; height: auto; max-height: 62vh; object-fit: contain; object-position: top left; display: block; }
 .panels img.crisp { image-rendering: pixelated; }
 .panels figcaption { font-size: .88rem; color: var(--faint); overflow-wrap: anywhere; }
 @media (scripting: none) {
-  th button::after { content: none; }
+  thead button::after { content: none; }
   dialog { display: block; position: static; margin: 1rem 0; width: 100%; max-height: none; }
   .head div { display: none; }
 }
@@ -115,13 +117,14 @@ dialog::backdrop { background: rgb(0 0 0 / .6); }
   th, td { padding: .2rem .45rem; }
   .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .4rem; }
-  .images tbody th { min-width: 8rem; max-width: 12rem; }
+  .images tbody th { min-width: 8.5rem; max-width: 12rem; }
+  .view { flex-direction: column; align-items: flex-start; gap: .2rem; }
 }
 @media print {
   :root { color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 11px; }
   nav, .head div { display: none; }
-  th button::after { content: none; }
+  thead button::after { content: none; }
   .tall { max-height: none; }
   .scroll { overflow: visible; }
   .curve, tr, dialog { break-inside: avoid; }
@@ -154,7 +157,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 const views = () => [...document.querySelectorAll("button[data-view]")];
-const open = (button) => document.getElementById(button.dataset.view).showModal();
+const legend = document.getElementById("legend");
+const open = (button) => {
+  const dialog = document.getElementById(button.dataset.view);
+  if (legend) dialog.append(legend);
+  dialog.showModal();
+};
 for (const button of views()) {
   button.addEventListener("click", () => open(button));
 }
@@ -173,6 +181,10 @@ for (const dialog of document.querySelectorAll("dialog")) {
     if (does === "close" || event.target === dialog) dialog.close();
     if (does === "next") go(1);
     if (does === "back") go(-1);
+  });
+  dialog.addEventListener("close", () => {
+    const isOpen = document.querySelector("dialog[open]");
+    if (legend && !isOpen) document.querySelector("dialog").before(legend);
   });
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "ArrowRight") go(1);

@@ -57,7 +57,7 @@ def table(values: Table, *, sortable: bool = False) -> str:
     )
     kind = " class=sortable" if sortable else ""
     return scrolled(
-        f"<table{kind}><caption>{escape(values.caption)}</caption>"
+        f"<table{kind}><caption><span>{escape(values.caption)}</span></caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>",
         values.caption,
     )
@@ -70,6 +70,12 @@ def swatch_of(color: Color) -> str:
         '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" '
         f'height="10" fill="#{red:02x}{green:02x}{blue:02x}"/></svg>'
     )
+
+
+def legend(classes: Sequence[tuple[str, Color]]) -> str:
+    """The colours of the classes, as a list."""
+    items = (f"<li>{swatch_of(c)}<bdi>{escape(name)}</bdi></li>" for name, c in classes)
+    return f"<ul class=legend id=legend>{''.join(items)}</ul>"
 
 
 def _head(name: str, is_number: bool, sortable: bool) -> str:
@@ -85,8 +91,19 @@ def _cell(value: str | float) -> str:
         return f"<td class=text>{escape(value)}</td>"
     if not math.isfinite(value):
         return '<td class=number data-value="">-</td>'
-    shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    shown = f"{value:,}" if isinstance(value, int) else decimals(value)
     return f"<td class=number data-value={float(value):.6g}>{shown}</td>"
+
+
+def decimals(value: float) -> str:
+    """Writes a number with four decimals, or more where it is small.
+
+    Example:
+      >>> decimals(0.3), decimals(12.5), decimals(0.00002)
+      ('0.3000', '12.5000', '2e-05')
+    """
+    tiny = 0 < abs(value) < 0.0005
+    return f"{value:.2g}" if tiny else f"{value:,.4f}"
 
 
 def metric_tables(metrics: Mapping[str, float], split: str) -> str:
@@ -136,7 +153,7 @@ def confusion_table(counts: np.ndarray, names: Sequence[str]) -> str:
     unit = "fraction" if few else "percent"
     caption = f"Rows: true class; columns: predicted class; {unit} of each true class"
     return scrolled(
-        f'<table class="confusion{"" if few else " dense"}"><caption>{caption}</caption>'
+        f'<table class="confusion{"" if few else " dense"}"><caption><span>{caption}</span></caption>'
         f"<thead><tr><th scope=col>true</th>{head}<th scope=col>pixels</th></tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table>",
         "Confusion matrix",
@@ -173,7 +190,7 @@ def image_table(rows: Sequence[ImageRow], encoded: Sequence[Sequence[str]]) -> s
         body.append(f"<tr><th scope=row>{name}</th>{''.join(map(_cell, cells))}</tr>")
     caption = "Images, the worst first"
     return scrolled(
-        f'<table class="sortable images"><caption>{caption}</caption>'
+        f'<table class="sortable images"><caption><span>{caption}</span></caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>",
         caption,
         tall=True,
@@ -191,13 +208,13 @@ def image_views(
         name = escape(row.name)
         panels = "".join(
             f'<figure><img src="{uri}" alt="{escape(panel.caption)}, {name}" '
-            f"width={panel.pixels.shape[1]} height={panel.pixels.shape[0]} loading=lazy"
+            f"width={panel.pixels.shape[1]} height={panel.pixels.shape[0]}"
             f"{' class=crisp' if panel.crisp else ''}>"
             f"<figcaption>{escape(panel.caption)}</figcaption></figure>"
             for panel, uri in zip(row.panels, uris[1:], strict=True)
         )
         values = ", ".join(
-            f"{escape(kind)} {value:.4g}"
+            f"{escape(kind)} {value if isinstance(value, int) else decimals(value)}"
             for kind, value in row.metrics.items()
             if math.isfinite(value)
         )

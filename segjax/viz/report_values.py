@@ -146,6 +146,7 @@ class ReportContent:
       confusion: counts `[K, K]`, rows are the truth, and the names of the classes; None
         where objects are found.
       images: the images that were measured, worst first.
+      legend: names and colours of the classes, as the panels show them.
       images_note: which of the split they are, and by what they are sorted.
       objects: tables of objects, where they are measured.
       config: the experiment.
@@ -160,6 +161,7 @@ class ReportContent:
     split: str = ""
     confusion: tuple[np.ndarray, Sequence[str]] | None = None
     images: Sequence[ImageRow] = ()
+    legend: Sequence[tuple[str, Color]] = ()
     images_note: str = ""
     objects: Sequence[Table] = ()
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)

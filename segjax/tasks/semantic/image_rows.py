@@ -103,6 +103,8 @@ def panels_of(
     if spec.num_classes == 2:
         for text, color in error_directions(spec.names):
             caption += f"; {'blue' if color == MISSED else 'orange'}: {text}"
+    else:
+        caption += "; orange: wrong"
     return (
         Panel("image", to_display(image)),
         Panel("label", colorize(label, spec.colors), crisp=True),
