@@ -25,6 +25,7 @@ from segjax.training.divergence import LossRange
 from segjax.training.pictures import are_plotted, plan_pictures, plot_run
 from segjax.training.preflight import describe_step
 from segjax.training.progress import Progress
+from segjax.training.report import write_run_report
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.step import Metrics
@@ -313,7 +314,7 @@ class _Run:
         return report
 
     def plot(self, state: TrainState) -> None:
-        """Plots the pictures of a finished run."""
+        """Plots the pictures of a finished run, and writes its report."""
         if self.is_main and self.report is not None:
             try:
                 files = plot_run(
@@ -323,6 +324,14 @@ class _Run:
                 self.progress.say(f"There are no new pictures: {error}")
             else:
                 self.progress.say(f"Pictures: {files[0].parent}")
+            try:
+                file = write_run_report(
+                    self.workdir, self.task, state.variables, self.dataset, self.report
+                )
+            except UserError as error:
+                self.progress.say(f"There is no new report: {error}")
+            else:
+                self.progress.say(f"Report: {file}")
 
 
 def _initial_or_restored(

@@ -22,6 +22,7 @@ from segjax.output.folder import Outputs
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics
 from segjax.types import Record
+from segjax.viz.report_values import MeasuredImages
 
 PageProgress = Callable[[int, int, str], None]
 """Called after each page with pages done, pages in all, and the name of the file."""
@@ -142,7 +143,7 @@ class TrainingTask(Protocol):
 
 
 class PlottingTask(Protocol):
-    """A task as the pictures of a finished run see it.
+    """A task as the pictures and the report of a finished run see it.
 
     Attributes:
       pictures: names of those that are plotted of a report, beside curves and examples.
@@ -166,6 +167,31 @@ class PlottingTask(Protocol):
           variables: collections of the trained model.
           dataset: its data.
           report: of the last evaluation.
+        """
+        ...
+
+    def image_rows(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str,
+        places: Sequence[int],
+        *,
+        tile: int | None = None,
+        with_panels: int,
+    ) -> MeasuredImages:
+        """Measures images one by one.
+
+        Args:
+          variables: collections of the trained model.
+          dataset: its data.
+          split: of the images.
+          places: theirs in the split.
+          tile: output side of a tile in pixels; None for that of the config.
+          with_panels: how many of them, the worst, keep their pictures.
+
+        Returns:
+          The images, the worst first.
         """
         ...
 

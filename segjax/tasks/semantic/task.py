@@ -29,6 +29,7 @@ from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
+from segjax.tasks.semantic.image_rows import measure_images
 from segjax.tasks.semantic.loss import LossFromConfig
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
@@ -42,6 +43,7 @@ from segjax.training.experiment import (
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
 from segjax.types import Record, is_integer
+from segjax.viz.report_values import MeasuredImages
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -341,4 +343,37 @@ class SemanticTask(SemanticPrediction):
             dataset,
             split=self.evaluation.split,
             normalization=self.normalization,
+        )
+
+    def image_rows(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str,
+        places: Sequence[int],
+        *,
+        tile: int | None = None,
+        with_panels: int,
+    ) -> MeasuredImages:
+        """Measures images one by one (`segjax.tasks.semantic.image_rows`).
+
+        Args:
+          variables: collections of the trained model.
+          dataset: its data.
+          split: of the images.
+          places: theirs in the split.
+          tile: see `predictor`; None for that of the config.
+          with_panels: how many of them, the worst, keep their pictures.
+
+        Returns:
+          The images, the worst first.
+        """
+        tile = self.evaluation.tile if tile is None else tile
+        records = dataset.splits[split]
+        return measure_images(
+            self.predictor(variables, tile=tile),
+            (records[i] for i in places),
+            dataset.label_spec,
+            normalization=self.normalization,
+            with_panels=with_panels,
         )
