@@ -11,13 +11,14 @@ from segjax.commands.shared_flags import (
     define_checkpoint,
     define_crf,
     define_data,
+    define_model,
     define_processes,
     define_split,
     define_tile,
     define_workdir,
     is_best,
     path_of,
-    workdir_of,
+    run_of,
 )
 
 THINGS = ("workdir",)
@@ -26,6 +27,7 @@ THINGS = ("workdir",)
 def define(values: Flags) -> None:
     """Defines the flags."""
     define_workdir(values)
+    define_model(values)
     define_data(values)
     define_split(values, "the one that is evaluated during training")
     define_checkpoint(values)
@@ -46,7 +48,7 @@ def run(values: Flags) -> None:
     from segjax.runs.evaluate import evaluate_run
 
     result = evaluate_run(
-        workdir_of(values),
+        run_of(values),
         split=values.split,
         best=is_best(values),
         tile=values.tile,

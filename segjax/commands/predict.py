@@ -9,12 +9,13 @@ from segjax.commands.shared_flags import (
     Flags,
     define_checkpoint,
     define_crf,
+    define_model,
     define_overwrite,
     define_tile,
     define_workdir,
     is_best,
     required,
-    workdir_of,
+    run_of,
 )
 
 THINGS = ("workdir",)
@@ -23,6 +24,7 @@ THINGS = ("workdir",)
 def define(values: Flags) -> None:
     """Defines the flags."""
     define_workdir(values)
+    define_model(values)
     flags.DEFINE_string(
         "input", None, "An image, a stack, or a folder of them.", flag_values=values
     )
@@ -64,7 +66,7 @@ def run(values: Flags) -> None:
     output = required(values, "output", "the folder to write to")
     given = required(values, "input", "an image, a stack, or a folder of them")
     files = predict_run(
-        workdir_of(values),
+        run_of(values),
         given,
         output,
         best=is_best(values),

@@ -1,10 +1,11 @@
-"""Whole runs, for the command line and for Python: train, load, evaluate, predict, report, import, tune, summary."""
+"""Whole runs, for Python and the command line: train, load, evaluate, predict, report, export ..."""
 
 from segjax.lazy import exports
 
 TYPE_CHECKING = False  # for type checkers it is True; importing `typing` takes time
 if TYPE_CHECKING:
     from segjax.runs.evaluate import evaluate_run as evaluate_run
+    from segjax.runs.export import export_run as export_run
     from segjax.runs.imported import import_weights as import_weights
     from segjax.runs.load import TrainedModel as TrainedModel
     from segjax.runs.load import load_trained as load_trained

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import InstanceClasses, LabelSpec
 from segjax.errors import UserError
+from segjax.runs.model_file import find_model_file, read_model_file
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
 from segjax.training import checkpoint
@@ -39,6 +41,8 @@ class TrainedModel:
       instances: the description of its objects, where it finds objects.
       max_intensity: the largest value that training images of 16 bits can have, by
         their bit depth; None for 8 bits, or where the checkpoint does not know it.
+      about: JSON that is kept beside the checkpoint, such as the metrics of the evaluation at
+        that step.
     """
 
     task: Task
@@ -49,6 +53,7 @@ class TrainedModel:
     parameters_sha256: str
     instances: InstanceSpec | None = None
     max_intensity: int | None = None
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def refinement(self) -> CRF:
         """The CRF of `--crf`, with the range of the training images.
@@ -65,32 +70,41 @@ class TrainedModel:
         return dataclasses.replace(crf, max_intensity=self.max_intensity)
 
     def labels(self, image: np.ndarray, *, downscale: int | None = None) -> np.ndarray:
-        """Labels an image of any size.
+        """Labels an image of any size, or each page of a stack.
+
+        The channels decide what an array of three axes is: an image, where its last axis is
+        as long as the network has channels, and else, for networks of one channel, a stack
+        of grey pages.
 
         Args:
-          image: as it is stored, uint8 or uint16 `[H, W, C]`; it is normalised as those
-            were that the network was trained on.
+          image: as it is stored, `[H, W, C]` or `[T, H, W, C]`, where C is 1 also `[H, W]` or
+            `[T, H, W]`; it is normalised as those were that the network was trained on.
           downscale: factor by which it is made smaller before; None: that of training.
 
         Returns:
-          Class ids, uint8 `[H, W]`.
+          Class ids, uint8 `[H, W]` or `[T, H, W]`.
 
         Raises:
           ValueError: if the image is of another shape or type.
           UserError: if the network finds objects; `finder` is for those.
         """
         task = require(self.task, "labels", "labels")
-        wanted = (np.uint8, np.uint16)
-        if (
-            image.ndim != 3
-            or image.shape[2] != self.channels
-            or image.dtype not in wanted
-        ):
+        if image.ndim in (3, 4) and image.shape[-1] == self.channels:
+            with_channels = image
+        elif image.ndim in (2, 3) and self.channels == 1:
+            with_channels = image[..., None]
+        else:
+            grey = ", [H, W], [T, H, W]" if self.channels == 1 else ""
             raise ValueError(
-                f"image is {image.dtype} {list(image.shape)}; allowed are uint8 and "
-                f"uint16 [H, W, {self.channels}]"
+                f"image is {image.dtype} {list(image.shape)}; allowed are "
+                f"[H, W, {self.channels}], [T, H, W, {self.channels}]{grey}"
             )
-        return task.label_image(self._predictor, image, downscale)
+        if with_channels.ndim == 3:
+            return task.label_image(self._predictor, with_channels, downscale)
+        labels = np.empty(with_channels.shape[:3], np.uint8)
+        for page, label in zip(with_channels, labels, strict=True):
+            label[...] = task.label_image(self._predictor, page, downscale)
+        return labels
 
     def finder(self, *, tile: int | None = None) -> Any:
         """Makes a function that finds objects in images of any size.
@@ -116,10 +130,11 @@ class TrainedModel:
 def load_trained(
     workdir: str | Path, *, best: bool = False, step: int | None = None
 ) -> TrainedModel:
-    """Loads the newest checkpoint of a run, the best, or that of a step.
+    """Loads the newest checkpoint of a run, the best, or that of a step; or a model file.
 
     Args:
-      workdir: the folder of the run.
+      workdir: the folder of the run, a model file, or the name of a model that comes with
+        segjax.
       best: whether the checkpoint with the best metric is wanted.
       step: the step of the checkpoint that is wanted, if neither of those.
 
@@ -127,8 +142,12 @@ def load_trained(
       The network with everything needed to use it.
 
     Raises:
-      UserError: if there is no run, no whole checkpoint, or its values are not finite.
+      UserError: if there is no run, no whole checkpoint, or its values are not finite; or
+        if the model file is damaged.
     """
+    file = find_model_file(workdir)
+    if file is not None:
+        return _load_model_file(file, best=best, step=step)
     workdir = Path(workdir)
     task = make_task(read_config(workdir))
     sharding = Devices.of_this_process().replicated
@@ -162,18 +181,51 @@ def load_trained(
                 "them. Train again in another --workdir, with a lower learning rate"
                 f"{_finite_ones(checkpoints, abstract)}."
             )
+    return _trained_model(task, state.variables, about)
+
+
+def _load_model_file(path: Path, *, best: bool, step: int | None) -> TrainedModel:
+    if best or step is not None:
+        raise UserError(
+            f"{path} is a model file, which holds one checkpoint: leave out "
+            f"{'--checkpoint=best' if best else 'the step'}."
+        )
+    read = read_model_file(path)
+    devices = Devices.of_this_process()
+    try:
+        found = _trained_model(
+            read.task, devices.put_replicated_here(read.variables), read.about
+        )
+    except (TypeError, ValueError, KeyError, AttributeError, UserError) as error:
+        raise UserError(
+            f"{path} does not describe its classes as segjax does ({error}). Export the run "
+            "again."
+        ) from error
+    if found.label_spec.num_classes != read.task.config.model.num_classes:
+        raise UserError(
+            f"{path} names {found.label_spec.num_classes} classes, and its network has "
+            f"{read.task.config.model.num_classes}. Export the run again."
+        )
+    return found
+
+
+def _trained_model(
+    task: Task, variables: dict[str, Any], about: Mapping[str, Any]
+) -> TrainedModel:
+    """Puts a network and the JSON beside it together."""
     task.recall(about.get(LEARNED, {}))
     objects = about.get("instances")
     spec_type = InstanceClasses if objects else LabelSpec
     return TrainedModel(
         task=task,
-        variables=state.variables,
+        variables=variables,
         channels=about["channels"],
         label_spec=spec_type(**about["label_spec"]),
         step=about["step"],
         parameters_sha256=about["parameters_sha256"],
         instances=InstanceSpec(**objects) if objects else None,
         max_intensity=about.get("max_intensity"),
+        about=about,
     )
 
 
