@@ -103,6 +103,15 @@ def look_at(path: Path, channels: int) -> Source:
     return Source(path, pages, height, width, converted, read_layout(path))
 
 
+def channel_names(sources: Sequence[Source], channels: int) -> list[str]:
+    """The names of channels that all files state alike; else their numbers, from 1."""
+    stated = {source.layout.channel_names for source in sources}
+    names = stated.pop() if len(stated) == 1 else ()
+    return (
+        list(names) if len(names) == channels else [*map(str, range(1, channels + 1))]
+    )
+
+
 def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, None]:
     """Reads the pages of a file one after the other; none is kept in memory.
 

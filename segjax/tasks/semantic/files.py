@@ -22,7 +22,13 @@ from segjax.errors import UserError
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced
-from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
+from segjax.predict.inputs import (
+    Source,
+    channel_names,
+    list_inputs,
+    look_at_all,
+    read_source,
+)
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
@@ -124,7 +130,9 @@ def predict_files(
     asked = probabilities or separation is not None
     outputs = ("labels", "probabilities") if asked else ("labels",)
     objects = (
-        ObjectFiles(separation, label_spec.names, channels, link=link)
+        ObjectFiles(
+            separation, label_spec.names, channel_names(sources, channels), link=link
+        )
         if separation
         else None
     )

@@ -38,15 +38,15 @@ class ObjectFiles:
         self,
         separation: Separation,
         class_names: Sequence[str],
-        channels: int,
+        channel_names: Sequence[str],
         *,
         link: bool = False,
     ):
-        """Takes how objects are found, what classes and how many channels there are, and
-        whether objects of neighbouring pages that overlap are one.
+        """Takes how objects are found, names of classes and channels, and whether objects of
+        neighbouring pages that overlap are one.
         """
         self._separation, self._names, self._link = separation, class_names, link
-        self._channels = [str(c) for c in range(1, channels + 1)]
+        self._channels = channel_names
         self.rows: list[tuple[Any, ...]] = []
 
     @contextlib.contextmanager
@@ -75,6 +75,7 @@ class ObjectFiles:
                     file=file_name,
                     page=count,
                     class_names=self._names,
+                    pixel_area=source.layout.calibration.pixel_area,
                 )
                 packed = zlib.compress(numbers.tobytes(), 1)
                 waiting.write(packed)

@@ -88,6 +88,21 @@ def test_more_objects_than_16_bits_count_have_32(tmp_path, monkeypatch):
     assert np.array_equal(numbers, many)
 
 
+def test_areas_are_in_square_micrometres_where_the_file_states_its_pixels(tmp_path):
+    image = np.zeros((40, 40), np.uint8)
+    image[5:15, 5:25] = 128
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        image,
+        imagej=True,
+        resolution=(4, 4),
+        metadata={"unit": "um"},
+    )
+    predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **SETTINGS)
+    (row,) = table(tmp_path / "out")
+    assert (row["area_pixels"], float(row["area_um2"])) == ("200", 12.5)
+
+
 def test_files_of_plates_are_told_apart(tmp_path):
     for plate in ("one", "two"):
         (tmp_path / "in" / plate).mkdir(parents=True)
