@@ -166,7 +166,7 @@ def _read_record(
         )
     record = {"image": image, "name": page.name}
     if (label := page.pair.label) is not None:
-        raw = read_raw(label, page.index, image.shape[:2], meaning)
+        raw = read_raw(page.pair, page.index, image.shape[:2], meaning)
         record["label"] = meaning.to_ids(raw, page.where(label))
         if isinstance(meaning, InstanceLabels):
             record["cells"] = raw

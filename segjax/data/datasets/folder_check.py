@@ -175,7 +175,7 @@ def _check_pair(pair: Pair, spec: Meaning, channels: int) -> Facts:
         images = stack.enter_context(contextlib.closing(read_pages(pair.image)))
         label, next_label = pair.label, None
         if label is not None:
-            next_label = stack.enter_context(opened_label(label, spec))
+            next_label = stack.enter_context(opened_label(pair, spec))
         for index, image in enumerate(images):
             page = Page(pair, index, count)
             _require_channels(image, channels, page.where(pair.image))

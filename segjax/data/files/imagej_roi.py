@@ -112,7 +112,7 @@ def decode_roi(raw: bytes, where: str, name: str = "") -> Outline:
       UserError: it is damaged, or has no area.
     """
     try:
-        page, name = _second_header(raw, where, name)
+        page, place, name = _second_header(raw, name)
         polygon = _polygon(raw, f"{where} ({name})" if name else where)
     except (struct.error, ValueError) as error:
         raise UserError(
@@ -123,7 +123,7 @@ def decode_roi(raw: bytes, where: str, name: str = "") -> Outline:
         raise UserError(
             f"{where} has points that lie outside of any image. Save it anew."
         )
-    return Outline((polygon,), name, page=page)
+    return Outline((polygon,), name, page=page, place=place)
 
 
 def encode_roi(outline: Outline) -> bytes:
@@ -153,14 +153,16 @@ def encode_roi(outline: Outline) -> bytes:
         if count > 0xFFFF:
             count, long_count = 0, count
     bounds = np.clip([low[1], low[0], high[1], high[0]], -5000, 60535) & 0xFFFF
-    position = 0 if outline.page is None else outline.page + 1
+    page = None if outline.place else outline.page
+    position = 0 if page is None else page + 1
+    z, t = outline.place or (-1, -1)
     text = outline.name.encode("utf-16-be")
     second = _HEADER.size + len(content)
     header = _HEADER.pack(
         _MAGIC, _VERSION, kind, *bounds.tolist(), count, struct.pack(">i12x", long_count),
         0, shape, 0, 0, 0, options, 0, 0, 0, position, second,
     )  # fmt: skip
-    names = _SECOND.pack(0, 0, 0, second + _SECOND_SIZE, len(outline.name))
+    names = _SECOND.pack(0, z + 1, t + 1, second + _SECOND_SIZE, len(outline.name))
     return header + content + names.ljust(_SECOND_SIZE, b"\0") + text
 
 
@@ -193,25 +195,23 @@ def _members(file: zipfile.ZipFile, path: Path) -> Iterator[Outline]:
         yield decode_roi(raw, where, name.stem)
 
 
-def _second_header(raw: bytes, where: str, name: str) -> tuple[int | None, str]:
-    """The page that a ROI belongs to, and its name."""
+def _second_header(
+    raw: bytes, name: str
+) -> tuple[int | None, tuple[int, int] | None, str]:
+    """The page of a ROI, or its slice and frame, and its name."""
     if not raw.startswith(_MAGIC):
         raise ValueError('it does not begin with "Iout"')
     *_, position, second = _HEADER.unpack_from(raw)
     page = position - 1 if position > 0 else None
     if second <= 0 or second + _SECOND_SIZE > len(raw):
-        return page, name
+        return page, None, name
     _, z, t, start, length = _SECOND.unpack_from(raw, second)
+    place = None
     if page is None and max(z, t) > 0:
-        if min(z, t) > 1:
-            raise UserError(
-                f"{where} belongs to slice {z} and frame {t}. Save ROIs and labels for "
-                "stacks of slices or of frames, one of them."
-            )
-        page = max(z, t) - 1
+        place = max(z - 1, 0), max(t - 1, 0)
     if start > 0 and length > 0 and start + 2 * length <= len(raw):
         name = raw[start : start + 2 * length].decode("utf-16-be", "replace")
-    return page, name
+    return page, place, name
 
 
 def _polygon(raw: bytes, where: str) -> Polygon:
