@@ -47,6 +47,10 @@ _OVAL_POINTS = 256
 _MEMBER_BYTES = 1 << 26
 _MEMBERS = 1 << 20
 _LARGEST_SHORT = (1 << 15) - 1
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What `zipfile` raises for files that are damaged."""
 
 
 def read_rois(path: Path) -> list[Outline]:
@@ -74,7 +78,7 @@ def read_rois(path: Path) -> list[Outline]:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as file:
             return list(_members(file, path))
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{path} is neither a ROI of ImageJ nor a whole zip of them ({error}). Save it "
             "anew from the ROI manager."
@@ -113,7 +117,8 @@ def decode_roi(raw: bytes, where: str, name: str = "") -> Outline:
     """
     try:
         page, place, name = _second_header(raw, name)
-        polygon = _polygon(raw, f"{where} ({name})" if name else where)
+        with np.errstate(invalid="ignore"):  # NaN is refused below
+            polygon = _polygon(raw, f"{where} ({name})" if name else where)
     except (struct.error, ValueError) as error:
         raise UserError(
             f"{where} is not a whole ROI of ImageJ ({error}). Save it anew."
@@ -187,6 +192,8 @@ def _members(file: zipfile.ZipFile, path: Path) -> Iterator[Outline]:
             )
         if member.flag_bits & 1:
             raise UserError(f"{where} is encrypted. Save the zip without a password.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(f"{where} is compressed in a rare way. Save the zip anew.")
         left -= member.file_size
         if member.file_size > _MEMBER_BYTES or left < 0:
             raise UserError(f"{where} is too large for a ROI. Save the zip anew.")
@@ -203,13 +210,15 @@ def _second_header(
         raise ValueError('it does not begin with "Iout"')
     *_, position, second = _HEADER.unpack_from(raw)
     page = position - 1 if position > 0 else None
-    if second <= 0 or second + _SECOND_SIZE > len(raw):
+    if second <= 0:
         return page, None, name
     _, z, t, start, length = _SECOND.unpack_from(raw, second)
     place = None
     if page is None and max(z, t) > 0:
         place = max(z - 1, 0), max(t - 1, 0)
-    if start > 0 and length > 0 and start + 2 * length <= len(raw):
+    if start > 0 and length > 0:
+        if start + 2 * length > len(raw):
+            raise ValueError("its name is cut short")
         name = raw[start : start + 2 * length].decode("utf-16-be", "replace")
     return page, place, name
 
