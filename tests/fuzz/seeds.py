@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -272,11 +273,13 @@ import sys
 from pathlib import Path
 from segjax.config import load
 from segjax.data import DATASETS
+from segjax.runs.export import export_run
 from segjax.runs.train import train
 
 root, config = Path(sys.argv[1]), load(sys.argv[2])
 config.checkpoint_every = 1
 train(config, root / "run", cache_dir=str(root / "data"))
+export_run(root / "run", root / "cells.segjax")
 counts = {"train": 2, "validation": 1, "test": 1}
 DATASETS["instance_shapes"](cache_dir=str(root / "data"), size=64, **counts)
 """
@@ -313,6 +316,22 @@ def runs(root: Path) -> list[Seed]:
     return found
 
 
+def model_files(root: Path) -> list[Seed]:
+    """A model file, and its members, each damaged in turn."""
+    raw = (root / "cells.segjax").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        names = [x for x in archive.namelist() if x != "SHA256SUMS"]
+        members: dict[str, bytes | None] = {x: archive.read(x) for x in names}
+    kinds = {"json": "json", "safetensors": "safetensors"}
+    return [
+        Seed("archive", "cells.segjax", "bytes", {"cells.segjax": raw}),
+        *(
+            Seed("model", name, kinds.get(name.rpartition(".")[2], "bytes"), members)
+            for name in names
+        ),
+    ]
+
+
 def _of_run(run: dict[str, bytes | None]) -> list[str]:
     """Its files, as many each time: of those that Orbax names by chance, the largest."""
     stable = [p for p in sorted(run) if "/d/" not in p and "commit_success" not in p]
@@ -338,4 +357,7 @@ def all_seeds(root: Path) -> list[Seed]:
         Seed("image", name, kind_of(name), {name: raw, "other.ome.tif": None})
         for name, raw in images().items()
     ]
-    return [*pictures, *folders(), *outlines(), *coco(), *weights(), *runs(root)]
+    return [
+        *pictures, *folders(), *outlines(), *coco(), *weights(), *runs(root),
+        *model_files(root),
+    ]  # fmt: skip
