@@ -92,7 +92,11 @@ def gamma(
 
 
 def illumination(
-    example: Example, rng: np.random.Generator, *, strength: float = 0.5
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    strength: float = 1.0,
+    probability: float = 0.3,
 ) -> Example:
     """Adds a plane to the image, as uneven light does; label and weight stay.
 
@@ -103,14 +107,17 @@ def illumination(
       rng: source of randomness.
       strength: largest rise from corner to corner, in units of the normalised image; the
         one used is sampled uniformly from `[0, strength]`.
+      probability: how often it is added at all.
 
     Returns:
       An example of the same size.
 
     Raises:
-      ValueError: when `strength` is out of its range.
+      ValueError: when a number is out of its range.
     """
     strength = number("strength", strength, 0, LARGEST_GREY)
+    if rng.random() >= number("probability", probability, 0, 1):
+        return example
     image = example["image"]
     plane = _slope(image.shape[:2], rng) * np.float32(rng.uniform(0, strength))
     return {**example, "image": image + plane[..., None]}

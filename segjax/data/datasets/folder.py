@@ -132,6 +132,8 @@ def _read_record(
             "Let nothing write to it, and start again."
         )
     record = {"image": image, "name": page.name}
+    if page.count > 1:
+        record["stack"] = str(page.pair.image)
     if (label := page.pair.label) is not None:
         raw = read_label(label, page.index)
         record["label"] = spec.to_ids(raw, page.where(label))
