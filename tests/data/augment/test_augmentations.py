@@ -16,6 +16,7 @@ ELSEWHERE = (
     "random_crop",
     "color_jitter",
     "gaussian_blur",
+    "empty_page",
 )
 """In test_framing.py and test_photometric.py."""
 

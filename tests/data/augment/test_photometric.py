@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from segjax.data.augment.photometric import (
     color_jitter,
+    empty_page,
     gamma,
     gaussian_blur,
     illumination,
@@ -143,3 +144,18 @@ def test_illumination_is_a_plane_that_starts_at_zero(example):
     assert 0.1 < plane.max() <= 2
     for axis in (0, 1):
         np.testing.assert_allclose(np.diff(plane, 2, axis=axis), 0, atol=1e-5)
+
+
+def test_an_empty_page_is_background_and_starts_at_zero(example):
+    example["label"][:] = 3
+    example["weight"][:5], example["weight"][5:] = 0, 7
+    rng = np.random.default_rng(0)
+    out = empty_page(example, rng, probability=1, strength=0, std=0.1)
+    assert not out["label"].any()
+    np.testing.assert_array_equal(out["weight"], (example["weight"] > 0))
+    assert abs(np.percentile(out["image"], 1)) < 1e-6
+    assert 0 < out["image"].std() < 0.11
+    assert example["label"].all()
+    constant = empty_page(example, rng, probability=1, strength=0, std=0)
+    assert not constant["image"].any()
+    assert empty_page(example, rng, probability=0) is example
