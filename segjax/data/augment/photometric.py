@@ -127,7 +127,8 @@ def empty_page(
     example: Example,
     rng: np.random.Generator,
     *,
-    probability: float = 0.1,
+    probability: float = 0.15,
+    level: Sequence[float] = (0.0, 1.0),
     strength: float = 1.0,
     std: float = 0.2,
 ) -> Example:
@@ -140,6 +141,8 @@ def empty_page(
       example: the example.
       rng: source of randomness.
       probability: how often it is replaced.
+      level: range of the plane's lowest value, sampled uniformly, in units of the
+        normalised image. A crop shows a part of a page, so it may be bright throughout.
       strength: largest rise of the plane from corner to corner, in units of the normalised
         image; the one used is sampled uniformly from `[0, strength]`.
       std: largest standard deviation of the noise, likewise. Between the 1st and the
@@ -149,8 +152,9 @@ def empty_page(
       An example of the same size; what had no weight has none.
 
     Raises:
-      ValueError: when a number is out of its range.
+      ValueError: when a range is not `(low, high)`, or a number is out of its range.
     """
+    low, high = interval("level", level, -LARGEST_GREY, LARGEST_GREY)
     strength = number("strength", strength, 0, LARGEST_GREY)
     std = number("std", std, 0, LARGEST_GREY)
     if rng.random() >= number("probability", probability, 0, 1):
@@ -159,7 +163,7 @@ def empty_page(
     page = _slope(shape[:2], rng)[..., None] * np.float32(rng.uniform(0, strength))
     noise = rng.standard_normal(shape, dtype=np.float32)
     page = page + np.float32(rng.uniform(0, std)) * noise
-    empty = {"image": page - np.percentile(page, 1).astype(np.float32)}
+    empty = {"image": page + np.float32(rng.uniform(low, high))}
     if "label" in example:
         empty["label"] = np.zeros_like(example["label"])
     if "weight" in example:
