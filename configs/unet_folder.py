@@ -10,7 +10,8 @@ FOLDER holds images/ and labels/, files of the same names up to the ending; a la
 one number a pixel, or is a file of outlines. As it stands, 0 is background, 1 and 255 are
 foreground; numbers of objects want --config.data.labels=instances. Images in colour want
 --config.data.channels=3; other classes want a copy of this file, with their names, colours
-and stored values.
+and stored values. Where class 0 is not a background, leave `empty_page` out of the
+augmentations.
 
 Presets, as `--config=configs/unet_folder.py:PRESET`:
 
@@ -51,10 +52,16 @@ def default() -> dict:
             "input_size": (256, 256),
             "normalization": "percentiles",
             "percentiles": {"low": 1.0, "high": 99.8, "over": "image"},
+            "foreground_fraction": 0.33,
             "augment": (
                 ("flip", {}),
                 ("quarter_turn", {}),
-                ("brightness_contrast", {}),
+                ("gamma", {}),
+                ("brightness_contrast", {"contrast": (0.5, 1.25)}),
+                ("illumination", {"strength": 0.5}),
+                ("gaussian_blur", {"std": (0.3, 1.0), "probability": 0.2}),
+                ("gaussian_noise", {"std": 0.05}),
+                ("empty_page", {}),
             ),
         },
         "model": {

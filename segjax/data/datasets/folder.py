@@ -165,6 +165,8 @@ def _read_record(
             "Let nothing write to it, and start again."
         )
     record = {"image": image, "name": page.name}
+    if page.count > 1:
+        record["stack"] = str(page.pair.image)
     if (label := page.pair.label) is not None:
         raw = read_raw(page.pair, page.index, image.shape[:2], meaning)
         record["label"] = meaning.to_ids(raw, page.where(label))

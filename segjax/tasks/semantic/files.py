@@ -15,9 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax import viz
-from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
-from segjax.data.normalization import ImageNormalization
+from segjax.data.normalization import (
+    ImageNormalization,
+    Percentiles,
+    Scale,
+    scale_of,
+)
 from segjax.errors import UserError
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
@@ -205,13 +209,24 @@ def _images(
 ) -> Iterator[np.ndarray]:
     """All pages of all files as the network wants them, one alive at a time."""
     for source in sources:
+        scale = _scale_of_stack(source, channels, normalization, downscale)
         for image in read_source(source, channels):
             small = reduced(image, downscale)
             keep(image, small)
-            image = normalize(small, normalization)
+            image = (scale or scale_of(small, normalization))(small)
             del small
             yield image
             del image
+
+
+def _scale_of_stack(
+    source: Source, channels: int, method: ImageNormalization, downscale: int
+) -> Scale | None:
+    """The scale of all pages of a file, which are read for it; None if each has its own."""
+    if not isinstance(method, Percentiles) or method.over != "stack":
+        return None
+    pages = (reduced(page, downscale) for page in read_source(source, channels))
+    return method.scale_of_stack(pages) if source.pages > 1 else None
 
 
 def _result_names(path: Path, root: Path, kinds: Mapping[str, bool]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import ImageNormalization
 from segjax.metrics import confusion_counts, semantic_metrics
 from segjax.tasks.semantic.evaluate import Pages
 from segjax.types import IGNORE_LABEL, Record
@@ -40,7 +41,7 @@ def measure_images(
     records: Iterable[Record],
     label_spec: LabelSpec,
     *,
-    normalization: str,
+    normalization: ImageNormalization,
     with_panels: int,
 ) -> MeasuredImages:
     """Measures images one by one.

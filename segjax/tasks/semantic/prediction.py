@@ -270,7 +270,4 @@ class SemanticPrediction:
         """How images are normalised; a key that every pipeline states."""
         pipeline = self.config.pipeline
         group = pipeline.percentiles if "percentiles" in pipeline else None
-        try:
-            return method_of(pipeline.normalization, group, self.intensities)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"config.pipeline.percentiles: {error}.") from error
+        return method_of(pipeline.normalization, group, self.intensities)

@@ -119,6 +119,7 @@ def test_pages_of_a_stack_stay_in_blocks(tmp_path, read):
         "test": [f"{n}/009" for n in "ab"],
     }
     record = dataset.splits["validation"][1]
+    assert record["stack"] == str(tmp_path / "d/images/a.tif")
     np.testing.assert_array_equal(
         record["image"][..., 0], image_values(1, (10, 12, 16))[8]
     )
