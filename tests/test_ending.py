@@ -511,6 +511,7 @@ def no_memory_of_an_accelerator(*_, **__):
 FAILURES = (no_memory_of_xla, no_memory_of_numpy, no_memory_of_an_accelerator)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("fail", FAILURES)
 def test_a_step_that_is_too_large_says_what_makes_it_smaller(
     fail, main, cache_dir, tmp_path, monkeypatch

@@ -123,7 +123,7 @@ class Program:
         nouns = [verb for verb in self.verbs if verb.split()[0] == words[0]]
         if nouns:
             raise UserError(
-                f'"{words[0]}" needs a noun, such as: segjax {", ".join(nouns)}.'
+                f'"{words[0]}" needs a noun, such as: segjax {" or segjax ".join(nouns)}.'
             )
         raise UserError(
             f'"{words[0]}" is not a verb.{suggestion(words[0], self.verbs)}'

@@ -16,6 +16,7 @@ from segjax.metrics.rand import (
     connected_cells,
     rand_error_over_thresholds,
 )
+from segjax.metrics.surface import surface_counts, surface_metrics
 from segjax.metrics.warping import warp, warping_error
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "rand_error_over_thresholds",
     "semantic_metrics",
     "summarize",
+    "surface_counts",
+    "surface_metrics",
     "trimap_counts",
     "trimap_metrics",
     "warp",

@@ -61,10 +61,10 @@ def boundary_counts(
     Raises:
       ValueError: if the shapes differ or are not two-dimensional.
     """
-    label, prediction = _checked(label, prediction)
+    label, prediction = checked(label, prediction)
     counted = label != ignore_label
     reach = tolerance * math.hypot(*label.shape)
-    true_edge, given_edge = _edges(label, counted), _edges(prediction, counted)
+    true_edge, given_edge = edges(label, counted), edges(prediction, counted)
     sums = np.zeros((num_classes + 1, 2))
     classes = np.unique(label[counted])
     if len(classes) > 1 and not true_edge.any():
@@ -149,7 +149,7 @@ def trimap_counts(
         grow from above 0.
     """
     check_widths(widths)
-    label, prediction = _checked(label, prediction)
+    label, prediction = checked(label, prediction)
     counted = (label != ignore_label) & (label >= 0) & (label < num_classes)
     counted &= (prediction >= 0) & (prediction < num_classes)
     distance = _distance_to_another_label(label)[counted]
@@ -207,10 +207,12 @@ def check_widths(widths: Sequence[float]) -> None:
         )
 
 
-def _checked(
-    label: np.ndarray, prediction: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Both as int64, so that no sum of them overflows."""
+def checked(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as int64, so that no sum of them overflows.
+
+    Raises:
+      ValueError: if the shapes differ or are not two-dimensional.
+    """
     label, prediction = np.asarray(label), np.asarray(prediction)
     if label.ndim != 2 or label.shape != prediction.shape:
         raise ValueError(
@@ -220,7 +222,7 @@ def _checked(
     return label.astype(np.int64), prediction.astype(np.int64)
 
 
-def _edges(classes: np.ndarray, counted: np.ndarray) -> np.ndarray:
+def edges(classes: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """Marks pixels that have a 4-neighbour of another class, both being counted."""
     edge = np.zeros(classes.shape, bool)
     for axis in (0, 1):

@@ -9,12 +9,16 @@ LOWER_IS_BETTER = frozenset(
     {
         *("pixel_error", "em_pixel_error", "rand_error", "rand_error_at_0.5"),
         *("warping_error", "warping_error_at_0.5"),
+        *("surface_distance", "hausdorff_95"),
     }
 )
 """Errors: 0 is the best."""
 
 NEITHER = frozenset(
-    {"classes_absent", "sections", "rand_threshold", "warping_threshold"}
+    {
+        *("classes_absent", "sections", "rand_threshold", "warping_threshold"),
+        "surface_undefined",
+    }
 )
 """Names reported beside the metrics that say nothing of how good a network is."""
 
@@ -36,4 +40,5 @@ def score(metrics: Mapping[str, float | None], name: str) -> float:
     value = metrics.get(name)
     if value is None or math.isnan(value):
         return -math.inf
-    return -float(value) if name in LOWER_IS_BETTER else float(value)
+    lower = name.partition("/")[0] in LOWER_IS_BETTER
+    return -float(value) if lower else float(value)

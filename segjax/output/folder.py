@@ -96,6 +96,7 @@ class Outputs:
         """
         path = self.folder / name
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path, lambda file: self._admit(name, file)) as file:
                 yield file
             self._note_written(name)
@@ -121,6 +122,7 @@ class Outputs:
         """
         path = self.folder / name
         with self._as_user_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with made.open("rb") as file:
                 self._admit(name, file)
             os.replace(made, path)
@@ -199,9 +201,10 @@ class Outputs:
 
     def _entries(self, parent: Path) -> dict[str, list[str]]:
         """The names in a folder, by their folded form."""
-        if parent != self.folder and parent.is_symlink():
+        inner = [x for x in (parent, *parent.parents) if self.folder in x.parents]
+        if link := next((folder for folder in inner if folder.is_symlink()), None):
             raise UserError(
-                f"{parent} is a link, through which nothing is written. Remove it"
+                f"{link} is a link, through which nothing is written. Remove it"
                 f"{self._or_another}."
             )
         by_form: dict[str, list[str]] = {}

@@ -15,11 +15,13 @@ from segjax.data.files.images import (
     count_pages,
     grey_pages_hint,
     page_name,
+    read_layout,
     read_page,
     read_pages,
     with_channels,
 )
-from segjax.data.files.listing import other_files
+from segjax.data.files.layout import UNSTATED, Layout
+from segjax.data.files.listing import list_images, other_files
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
@@ -37,6 +39,7 @@ class Source:
       height: rows of its first page, as viewers show it.
       width: columns of its first page.
       converted: whether the channels of its first page are not those of the network, but can be.
+      layout: what it states of its axes, channels and physical sizes.
     """
 
     path: Path
@@ -44,6 +47,22 @@ class Source:
     height: int
     width: int
     converted: bool = False
+    layout: Layout = UNSTATED
+
+
+def list_inputs(input: str | Path) -> list[Path]:
+    """Lists the images of a file or folder, and of the folders below it.
+
+    Raises:
+      UserError: there are none, or labels are among them.
+    """
+    path = Path(input)
+    if all((path / name).is_dir() for name in ("images", "labels")):
+        raise UserError(
+            f"{path} holds labels besides images. Give the images alone, "
+            f"--input={path / 'images'}."
+        )
+    return list_images(path, nested=True)
 
 
 def look_at_all(
@@ -53,7 +72,7 @@ def look_at_all(
 
     Args:
       input: the folder or file that was asked for.
-      paths: the images in it (`list_images`).
+      paths: the images in it (`list_inputs`).
       channels: that the network was trained on.
 
     Returns:
@@ -63,7 +82,7 @@ def look_at_all(
       UserError: a file is damaged, or has other channels.
     """
     sources = [look_at(path, channels) for path in paths]
-    if others := other_files(input):
+    if others := other_files(input, paths):
         log.info("Left out: %s", others)
     if converted := sum(source.converted for source in sources):
         log.info("%s", conversion(converted, channels))
@@ -81,7 +100,16 @@ def look_at(path: Path, channels: int) -> Source:
     pages = count_pages(path)
     in_channels(page_name(path, 0, pages), image, channels)
     height, width = image.shape[:2]
-    return Source(path, pages, height, width, converted)
+    return Source(path, pages, height, width, converted, read_layout(path))
+
+
+def channel_names(sources: Sequence[Source], channels: int) -> list[str]:
+    """The names of channels that all files state alike; else their numbers, from 1."""
+    stated = {source.layout.channel_names for source in sources}
+    names = stated.pop() if len(stated) == 1 else ()
+    return (
+        list(names) if len(names) == channels else [*map(str, range(1, channels + 1))]
+    )
 
 
 def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, None]:

@@ -31,6 +31,24 @@ def result_suffix(path: Path) -> str:
     return ".tif" if path.suffix.lower() in _TIFF_SUFFIXES else ".png"
 
 
+def result_name(path: Path, root: Path) -> str:
+    """What the names of an input's results begin with: "plate1/a", as folders are mirrored.
+
+    Args:
+      path: the input.
+      root: the folder that was asked for, or the input itself.
+
+    Returns:
+      The path within the folder of results, without an ending.
+
+    Example:
+      >>> result_name(Path("cells/plate1/a.tif"), Path("cells"))
+      'plate1/a'
+    """
+    folder = Path() if path == root else path.parent.relative_to(root)
+    return (folder / path.stem).as_posix()
+
+
 def plan_outputs(
     names: Mapping[Path, Iterable[str]],
     output: Path,
@@ -50,13 +68,13 @@ def plan_outputs(
       The writer of these files.
 
     Raises:
-      UserError: two inputs have one stem, the folder is that of an input or cannot be
+      UserError: two inputs of one folder have one stem, the folder is that of an input or cannot be
         written to, two results have one name, or one would replace an input or a file
         that belongs to the user.
     """
-    stems: dict[str, Path] = {}
+    stems: dict[Path, Path] = {}
     for path in names:
-        other = stems.setdefault(path.stem, path)
+        other = stems.setdefault(path.with_name(path.stem), path)
         if other is not path:
             raise UserError(
                 f"{other} and {path.name} have the same stem, so their results would "

@@ -19,6 +19,7 @@ from segjax.runs.model_file import find_model_file, read_model_file
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
 from segjax.training import checkpoint
+from segjax.training.about import LEARNED
 from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
@@ -197,7 +198,7 @@ def _load_model_file(path: Path, *, best: bool, step: int | None) -> TrainedMode
         )
     except (TypeError, ValueError, KeyError, AttributeError, UserError) as error:
         raise UserError(
-            f"{path} does not describe its classes as segjax does ({error}). Export the run "
+            f"{path} does not describe its classes or images as segjax does ({error}). Export the run "
             "again."
         ) from error
     if found.label_spec.num_classes != read.task.config.model.num_classes:
@@ -212,6 +213,7 @@ def _trained_model(
     task: Task, variables: dict[str, Any], about: Mapping[str, Any]
 ) -> TrainedModel:
     """Puts a network and the JSON beside it together."""
+    task.recall(about.get(LEARNED, {}))
     objects = about.get("instances")
     spec_type = InstanceClasses if objects else LabelSpec
     return TrainedModel(

@@ -17,6 +17,9 @@ from segjax.data.normalization import max_intensity_of
 from segjax.errors import UserError
 from segjax.types import Record
 
+LEARNED = "learned"
+"""The key for what a task learned of its training split (`TrainingTask.learn`)."""
+
 RANGE_IMAGES = 32
 """Number of training images, evenly spread, that show the range of those of 16 bits."""
 
@@ -88,7 +91,7 @@ def _max_intensity(dataset: Dataset) -> int | None:
     found = []
     for i in np.unique(np.linspace(0, len(records) - 1, RANGE_IMAGES).round()):
         image = records[int(i)]["image"]
-        if image.dtype == np.uint8:
+        if image.dtype != np.uint16:
             return None
         found.append(max_intensity_of(image))
     return max(found)

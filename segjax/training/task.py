@@ -22,6 +22,7 @@ from segjax.output.folder import Outputs
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics
 from segjax.types import Record
+from segjax.viz.report_values import MeasuredImages
 
 PageProgress = Callable[[int, int, str], None]
 """Called after each page with pages done, pages in all, and the name of the file."""
@@ -82,6 +83,17 @@ class TrainingTask(Protocol):
         """The records of a split; a `UserError` where there are none."""
         ...
 
+    def learn(self, dataset: Dataset) -> dict[str, Any]:
+        """Counts what prediction needs to know about the training split; JSON.
+
+        It is counted when a run begins, and kept with each checkpoint.
+        """
+        ...
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Takes what `learn` gave when the run began."""
+        ...
+
     def prepare(self, dataset: Dataset) -> None:
         """Counts what the loss needs to know about the data, before it is traced."""
         ...
@@ -131,7 +143,7 @@ class TrainingTask(Protocol):
 
 
 class PlottingTask(Protocol):
-    """A task as the pictures of a finished run see it.
+    """A task as the pictures and the report of a finished run see it.
 
     Attributes:
       pictures: names of those that are plotted of a report, beside curves and examples.
@@ -155,6 +167,31 @@ class PlottingTask(Protocol):
           variables: collections of the trained model.
           dataset: its data.
           report: of the last evaluation.
+        """
+        ...
+
+    def image_rows(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str,
+        places: Sequence[int],
+        *,
+        tile: int | None = None,
+        with_panels: int,
+    ) -> MeasuredImages:
+        """Measures images one by one.
+
+        Args:
+          variables: collections of the trained model.
+          dataset: its data.
+          split: of the images.
+          places: theirs in the split.
+          tile: output side of a tile in pixels; None for that of the config.
+          with_panels: how many of them, the worst, keep their pictures.
+
+        Returns:
+          The images, the worst first.
         """
         ...
 

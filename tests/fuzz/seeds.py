@@ -169,6 +169,28 @@ def folders() -> list[Seed]:
     ]
 
 
+def outlines() -> list[Seed]:
+    """Labels as ROIs of ImageJ, one and zipped, and as GeoJSON."""
+    from segjax.data.files.geojson import write_geojson
+    from segjax.data.files.imagej_roi import encode_roi, write_rois
+    from segjax.data.outlines import outlines_of
+
+    numbers = np.kron(np.arange(6).reshape(2, 3), np.ones((10, 8), int))
+    numbers[3:6, 11:13] = 0  # a hole
+    zipped, text = io.BytesIO(), io.BytesIO()
+    found = list(outlines_of(numbers, page=0, class_names={2: "b"}))
+    write_rois(zipped, found)
+    write_geojson(text, found, {"b": (0, 0, 0)})
+    files = {"a.roi": encode_roi(found[1]), "hole.roi": encode_roi(found[0])}
+    files |= {"a.zip": zipped.getvalue(), "a.geojson": text.getvalue()}
+    return [
+        Seed(
+            "outlines", name, "json" if name.endswith("json") else "bytes", {name: raw}
+        )
+        for name, raw in files.items()
+    ]
+
+
 def _palette(values: np.ndarray, colors: list[int]) -> bytes:
     image = Image.fromarray(values)
     image.putpalette(colors)
@@ -335,4 +357,7 @@ def all_seeds(root: Path) -> list[Seed]:
         Seed("image", name, kind_of(name), {name: raw, "other.ome.tif": None})
         for name, raw in images().items()
     ]
-    return [*pictures, *folders(), *coco(), *weights(), *runs(root), *model_files(root)]
+    return [
+        *pictures, *folders(), *outlines(), *coco(), *weights(), *runs(root),
+        *model_files(root),
+    ]  # fmt: skip

@@ -154,6 +154,20 @@ def polygons(path: Path, root: Path, rng: np.random.Generator) -> Calls:
         yield lambda: _mask(polygons_to_rle, given)
 
 
+def outlines(path: Path, root: Path, rng: np.random.Generator) -> Calls:
+    from segjax.data.files.geojson import read_geojson
+    from segjax.data.files.imagej_roi import read_rois
+    from segjax.data.outlines import fill
+
+    read = read_geojson if path.suffix == ".geojson" else read_rois
+
+    def filled() -> Any:
+        found = read(path)
+        return found, [fill(outline, SIZE, str(path)) for outline in found]
+
+    yield filled
+
+
 def weights(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     from segjax.pretrained.files import read_state
 
@@ -288,7 +302,7 @@ def fingerprint(value: Any) -> Any:
 
 FREQUENCIES: dict[Callable[..., Calls], int] = {
     image: 375, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
-    voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, weights: 60,
+    voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, outlines: 30, weights: 60,
     config: 40, rows: 20, prepared: 35, trained: 18, resumed: 7, archive: 15, model: 10,
 }  # fmt: skip
 """Of a thousand inputs, how many each target takes."""

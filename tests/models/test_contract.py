@@ -472,6 +472,7 @@ def trained(case, wanted):
     return flat, results | {"gradient of image": image, **outputs}, str(traced.jaxpr)
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("case", EACH)
 def test_every_parameter_gets_a_gradient(case):
     gradients, _, _ = trained(case, "fast")
@@ -513,6 +514,7 @@ def test_receptive_field_is_that_of_the_paper(case):
     assert receptive_field(case.paper.layers()).size == case.receptive_field
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("case", EACH)
 def test_layers_and_geometry_agree_with_the_network(case):
     geometry: Geometry = case.small.geometry

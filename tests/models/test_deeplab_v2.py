@@ -35,6 +35,7 @@ def shapes(model, side, train=False):
     return jax.eval_shape(run, jax.random.key(0), image)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("backbone", "arguments", "parameters", "field"),
     [

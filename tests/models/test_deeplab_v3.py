@@ -82,6 +82,7 @@ def apply(model, variables, image):
 # Published figures
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("model", "expected"),
     [

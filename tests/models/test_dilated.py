@@ -116,6 +116,7 @@ def test_padding_first_and_padding_each_agree_on_the_sizes():
         assert out.shape == shape
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("context", [None, "basic"])
 def test_tiles_give_what_the_whole_image_gives(context):
     model = DilatedNet(2, SMALL, context=context, dilations=(1, 2, 1))

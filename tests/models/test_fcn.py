@@ -202,6 +202,7 @@ def _parts(model, variables, image):
 ONE = {"features": (1, 1, 1, 1, 1), "fc_features": 1}
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "height",
     [
@@ -221,6 +222,7 @@ def test_fcn_8s_is_aligned_with_the_image_to_the_pixel(height):
         assert part[0] + part[-1] < 1e-3 * part.max()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("model", "height"),
     [

@@ -284,6 +284,7 @@ def test_the_draw_follows_the_key():
 # Published figures
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [

@@ -55,6 +55,7 @@ def count(variables):
 # Published figures
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("depth", "classes", "deployed", "trained"),
     [

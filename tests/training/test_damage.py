@@ -5,6 +5,7 @@ import json
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "every", [31, pytest.param(1, marks=pytest.mark.slow)], ids=str
 )

@@ -86,6 +86,7 @@ def first_devices(count):
     return lambda: Devices(jax.devices()[:count])
 
 
+@pytest.mark.slow
 def test_one_device_and_four_see_the_same_batches_and_give_the_same_losses(
     config, cache_dir, tmp_path, monkeypatch
 ):

@@ -107,6 +107,7 @@ def fail():
     raise Stopped
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("step", [1, 2, 4])
 def test_sigterm_saves_the_step_and_the_rest_is_bit_for_bit(
     step, config, cache_dir, tmp_path, monkeypatch, straight
@@ -123,6 +124,7 @@ def test_sigterm_saves_the_step_and_the_rest_is_bit_for_bit(
     assert (resumed.parameters_sha256, rows_of(tmp_path)) == straight(config)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_failure_costs_what_came_since_the_last_save(
     step, config, cache_dir, tmp_path, monkeypatch, straight
@@ -210,6 +212,7 @@ def test_a_finished_run_is_left_alone(config, cache_dir, tmp_path, straight):
     assert {p: after.get(p) for p in before} == before
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("missing", ["pictures", "row", "both"])
 def test_a_run_killed_before_its_pictures_is_completed(
     missing, config, cache_dir, tmp_path
@@ -235,6 +238,7 @@ def test_a_finished_run_reports_its_metrics_again(config, cache_dir, tmp_path):
     assert again.metrics["mean_iou"] == first.metrics["mean_iou"]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("module", "moment"),
     [

@@ -19,33 +19,38 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segjax.data.dataset import Dataset, LazyRecords
-from segjax.data.datasets.folder_check import Meaning, check_pairs, remembered
+from segjax.data.datasets.folder_check import check_pairs, remembered
+from segjax.data.datasets.groups import group_cut, groups_of, require_apart
+from segjax.data.datasets.label_files import read_raw
+from segjax.data.datasets.label_meanings import Meaning, meaning_of, spec_of
 from segjax.data.datasets.pairing import (
     SPLITS,
     Page,
     Pair,
     block_cut,
-    by_stem,
+    by_name,
     find_pairs,
     folders_in,
+    pairs_beside,
     require_train,
-    stem_of,
 )
-from segjax.data.datasets.split_index import index_of, listed_splits
-from segjax.data.files.images import conversion, read_label, read_page, with_channels
+from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
+from segjax.data.files.images import (
+    SUFFIXES,
+    conversion,
+    read_page,
+    with_channels,
+)
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.types import IGNORE_LABEL, Record, is_count
+from segjax.types import IGNORE_LABEL, Record
 
 log = logging.getLogger("segjax")
-
-LABELS = ("classes", "instances", "instances_with_border")
-"""What the numbers in label files are: class ids, or numbers of objects."""
 
 BLACK_AND_WHITE = (("membrane", (0, 0, 0)), ("cell", (255, 255, 255)))
 
@@ -60,8 +65,10 @@ def folder(
     channels: int = 1,
     labels: str = "classes",
     border_width: int = 1,
+    ignored_colors: Sequence[Sequence[int]] = (),
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
+    group: str | None = None,
 ) -> Dataset:
     """Returns the images and labels of a folder, one record per image or page.
 
@@ -81,13 +88,18 @@ def folder(
       remap: pairs (stored value, class id), such as `((255, 1),)` for masks.
       channels: 1 (grey) or 3 (RGB), the same for all images. Where 3 are wanted, grey
         images are repeated; where 1 is, RGB images that are grey are taken for such.
-      labels: one of `LABELS`. "instances": label files number the objects, 0 is none;
+      labels: one of `label_meanings.LABELS`. "instances": label files number the objects, 0 is none;
         classes are background and object. "instances_with_border": a third class is the
         outline of each object, which tells touching ones apart. Records then have
-        `cells` `[H, W]`, the numbers.
+        `cells` `[H, W]`, the numbers. "colors": a pixel is of the class whose colour it has.
+        Outlines (ImageJ's ROIs, GeoJSON) are filled with their class, or with numbers.
       border_width: of the outline, pixels.
+      ignored_colors: where labels are colours, those of pixels that do not count.
       validation_fraction: part of the images for validation, in [0, 1).
       test_fraction: part of the images for test, in [0, 1).
+      group: what images have in common that are never in two splits, such as an animal: a
+        column of `index.csv`, or a regular expression over their names with one group.
+        Then fractions are of the groups, and stacks are not cut.
 
     Returns:
       A `Dataset`; a split that would be empty is left out. Records are decoded when
@@ -99,14 +111,14 @@ def folder(
         ignored pixels, all labels have one class only, another number of channels, or
         a file cannot be read.
     """
-    spec = _spec(classes, ignore, remap)
+    spec = spec_of(classes, ignore, remap)
     if channels not in (1, 3):
         raise UserError(f"config.data.channels is {channels}; use 1 (grey) or 3 (RGB).")
     _require_fractions(validation_fraction, test_fraction)
     root = _require_root(data_root)
     found = _find_splits(root)
     every_pair = [pair for pairs in found.values() for pair in pairs]
-    meaning = _meaning(spec, labels, border_width)
+    meaning = meaning_of(spec, labels, border_width, ignored_colors)
     with remembered(cache_dir, root, meaning, channels) as known:
         facts = check_pairs(every_pair, meaning, channels, known)
 
@@ -118,15 +130,19 @@ def folder(
         return [(pair, facts[pair.image].pages) for pair in found.get(split, ())]
 
     index = index_of(root)
-    if index is not None and "all" in found:
+    names = [pair.name for pair in every_pair]
+    groups = None if group is None else groups_of(names, group, index)
+    if index is not None and "all" in found and (not groups or has_splits(index)):
         parts = listed_splits(index, _every_page(counted("all")))
     elif "train" not in found:
-        parts = _cut(counted("all"), validation_fraction, test_fraction)
+        parts = _cut(counted("all"), groups, validation_fraction, test_fraction)
     else:
         parts = {name: _every_page(counted(name)) for name in SPLITS}
         if "validation" not in found:
-            cut = _cut(counted("train"), validation_fraction, 0.0)
+            cut = _cut(counted("train"), groups, validation_fraction, 0.0)
             parts |= {"train": cut["train"], "validation": cut["validation"]}
+    if groups:
+        require_apart(parts, groups)
     splits = {
         name: LazyRecords(
             functools.partial(_read_record, part, meaning, channels), range(len(part))
@@ -149,51 +165,14 @@ def _read_record(
             "Let nothing write to it, and start again."
         )
     record = {"image": image, "name": page.name}
+    if page.count > 1:
+        record["stack"] = str(page.pair.image)
     if (label := page.pair.label) is not None:
-        raw = read_label(label, page.index)
+        raw = read_raw(page.pair, page.index, image.shape[:2], meaning)
         record["label"] = meaning.to_ids(raw, page.where(label))
         if isinstance(meaning, InstanceLabels):
             record["cells"] = raw
     return record
-
-
-def _spec(
-    classes: Sequence[tuple[str, Sequence[int]]],
-    ignore: int | None,
-    remap: Sequence[tuple[int, int]],
-) -> LabelSpec:
-    try:
-        names = tuple(str(name) for name, _ in classes)
-        colors = tuple((int(r), int(g), int(b)) for _, (r, g, b) in classes)
-        pairs = tuple((int(value), int(class_id)) for value, class_id in remap)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"config.data.classes is {classes!r} and remap {remap!r}; give pairs (name, "
-            '(red, green, blue)), as in ("cell", (255, 255, 255)), and pairs (stored '
-            "value, class id), as in (255, 1)."
-        ) from error
-    return LabelSpec(names, colors, ignore, pairs)
-
-
-def _meaning(spec: LabelSpec, labels: str, border_width: int) -> Meaning:
-    """What turns stored values into class ids."""
-    if labels not in LABELS:
-        raise UserError(
-            f"config.data.labels is {labels!r}; use one of {', '.join(LABELS)}."
-        )
-    if labels == "classes":
-        return spec
-    names = ["background", "object", "border"][: LABELS.index(labels) + 1]
-    if spec.num_classes != len(names):
-        raise UserError(
-            f"config.data.labels is {labels!r}, which makes {len(names)} classes, but "
-            f"config.data.classes has {spec.num_classes}: name {', '.join(names)}."
-        )
-    if not is_count(border_width):
-        raise UserError(
-            f"config.data.border_width is an integer of at least 1, got {border_width!r}."
-        )
-    return InstanceLabels(spec, border_width if labels == LABELS[2] else 0)
 
 
 def _require_fractions(validation_fraction: float, test_fraction: float) -> None:
@@ -257,6 +236,8 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
         )
     if plain:
         return {"all": _find_pairs(root, labelled=True)}
+    if not named and (beside := _pairs_beside(root)):
+        return {"all": beside}
     if "train" not in named:
         raise UserError(
             f"{root} has neither images/ and labels/ nor train/. Make the first two, "
@@ -271,10 +252,19 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
 
 
 def _find_pairs(root: Path, *, labelled: bool) -> list[Pair]:
-    """Pairs images and labels by their stems."""
+    """Pairs images and labels by their names."""
+    if not (root / "images").is_dir() and (beside := _pairs_beside(root)):
+        return beside
     if labelled:
         return find_pairs(root / "images", root / "labels")
-    return [Pair(path, None) for path in by_stem(root / "images").values()]
+    images = by_name(root / "images")
+    return [Pair(path, None, name) for name, path in images.items()]
+
+
+def _pairs_beside(root: Path) -> list[Pair]:
+    """Pairs what lies in the folder itself; one without images is not searched through."""
+    found = any(path.suffix.lower() in SUFFIXES for path in root.iterdir())
+    return pairs_beside(root) if found else []
 
 
 def _every_page(counted: Sequence[tuple[Pair, int]]) -> list[Page]:
@@ -283,12 +273,16 @@ def _every_page(counted: Sequence[tuple[Pair, int]]) -> list[Page]:
 
 def _cut(
     counted: Sequence[tuple[Pair, int]],
+    groups: Mapping[str, str] | None,
     validation_fraction: float,
     test_fraction: float,
 ) -> dict[str, list[Page]]:
-    """Cuts single images by the hash of their stem, and stacks into blocks of pages."""
+    """Cuts single images by the hash of their name, and stacks into blocks of pages."""
+    if groups is not None:
+        every = _every_page(counted)
+        return group_cut(every, groups, validation_fraction, test_fraction)
     single = [Page(pair, 0, 1) for pair, count in counted if count == 1]
-    by_hash = sorted(single, key=lambda page: _hash(stem_of(page.pair.image)))
+    by_hash = sorted(single, key=lambda page: _hash(page.pair.name))
     stacks = [_every_page([entry]) for entry in counted if entry[1] > 1]
     parts: dict[str, list[Page]] = {name: [] for name in SPLITS}
     for pages in (by_hash, *stacks):
@@ -299,5 +293,5 @@ def _cut(
     return {name: sorted(part, key=place.__getitem__) for name, part in parts.items()}
 
 
-def _hash(stem: str) -> str:
-    return hashlib.sha256(os.fsencode(stem)).hexdigest()
+def _hash(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()

@@ -1,26 +1,50 @@
-"""Images and labels of a folder: which belong together, and into which splits they go."""
+"""Images and labels of a folder: which belong together, and into which splits they go.
+
+Both may lie in folders below: images/plate1/a.tif belongs to labels/plate1/a.tif. The name of
+a label may end in one of `MARKS`, as other programs write it; so named, or as outlines
+(`OUTLINE_SUFFIXES`), it may also lie beside its image.
+"""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from segjax.data.files.images import count_pages, page_name
-from segjax.data.files.listing import LABEL_SUFFIXES, SUFFIXES, is_hidden, list_images
+from segjax.data.files.images import page_name
+from segjax.data.files.listing import (
+    LABEL_SUFFIXES,
+    OUTLINE_SUFFIXES,
+    SUFFIXES,
+    is_hidden,
+    list_images,
+    name_of,
+)
 from segjax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+
+MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_RoiSet")
+"""Ends of names that labels may have, and their images have not."""
+
 _NAMES_SHOWN = 3
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image file and its label file, if it has one."""
+    """An image file and its label file, if it has one.
+
+    Attributes:
+      image: the image file.
+      label: the label file.
+      name: of the record, where the place of the file gives it: "plate1/a".
+    """
 
     image: Path
     label: Path | None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,112 +57,155 @@ class Page:
 
     @property
     def name(self) -> str:
-        """The stem, and the number of the page (from 0) where there are several."""
-        stem = stem_of(self.pair.image)
-        return stem if self.count == 1 else f"{stem}/{self.index:03d}"
+        """The name of the pair, and the number of the page (from 0) where there are several."""
+        name = self.pair.name
+        return name if self.count == 1 else f"{name}/{self.index:03d}"
 
     def where(self, path: Path) -> str:
         """The name of a file's page in a message."""
         return page_name(path, self.index, self.count)
 
 
-def stem_of(path: Path) -> str:
-    """Returns the name up to the ending, letters and their accents as one (NFC).
-
-    macOS parts them, Windows and Linux do not; a folder that was copied can hold both.
-    """
-    return unicodedata.normalize("NFC", path.stem)
-
-
-def _key(path: Path) -> str:
-    """Returns what pairs share: of "a.ome.tif" it is "a", as OME's ending has two parts."""
-    stem = stem_of(path)
-    return stem[:-4] if stem.lower().endswith(".ome") else stem
-
-
 def find_pairs(images_dir: Path, labels_dir: Path) -> list[Pair]:
-    """Pairs the files of two folders by their stems.
+    """Pairs the files of two folders, and of those below them, by their names.
 
     Args:
-      images_dir: folder of the images.
+      images_dir: folder of the images, and of the labels where `labels_dir` is missing.
       labels_dir: folder of the labels.
 
     Returns:
       The pairs, in the natural order of the images.
 
     Raises:
-      UserError: a folder is missing, two files have one stem, or a file has no partner.
+      UserError: a folder is missing, two files have one name, or a file has no partner.
     """
-    images, labels = by_stem(images_dir), by_stem(labels_dir, LABEL_SUFFIXES)
-    for kind, own, other, partner in (
-        ("image", images, labels, "label"),
-        ("label", labels, images, "image"),
-    ):
-        alone = [path for stem, path in own.items() if stem not in other]
-        if not alone:
-            continue
-        free = [path for stem, path in other.items() if stem not in own]
-        folder = labels_dir if kind == "image" else images_dir
-        empty = " (of zeros where there is nothing)" if kind == "image" else ""
-        raise UserError(
-            f"{folder} has no {partner} for {_some(alone, kind)}. "
-            + (
-                _other_name(alone[0], free, folder)
-                or f"A {partner} has the {kind}'s name up to the ending: add it{empty} or "
-                f"remove the {kind}."
-            )
-        )
-    return [Pair(path, labels[stem]) for stem, path in images.items()]
+    if not labels_dir.exists() and (beside := pairs_beside(images_dir)):
+        return beside
+    images = by_name(images_dir)
+    labels = by_name(labels_dir, labels=True)
+    return _paired(images, list(labels.items()), images_dir, labels_dir)
 
 
-def count_pages_of(pair: Pair) -> int:
-    """Counts the pages of an image, which are those of its label, where it has one.
-
-    Raises:
-      UserError: the two differ, or a file is damaged.
-    """
-    count = count_pages(pair.image)
-    if pair.label is not None and (of_label := count_pages(pair.label)) != count:
-        raise UserError(
-            f"{pair.label} has {_pages(of_label)}, but {pair.image} has {_pages(count)}. "
-            "Give every page its label."
-        )
-    return count
-
-
-def by_stem(path: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
-    """Lists the image files of a folder by their names without ending.
+def pairs_beside(folder: Path) -> list[Pair]:
+    """Pairs the files of one folder: "a.tif" with "a_cp_masks.tif", or with "a.geojson".
 
     Args:
-      path: the folder.
-      suffixes: endings to advise where there is none.
+      folder: the folder; those below it are entered, too.
+
+    Returns:
+      The pairs, in the natural order of the images; none where it holds no label.
+
+    Raises:
+      UserError: as `find_pairs`.
+    """
+    if not folder.is_dir():
+        return []
+    try:
+        files = list_images(folder, (*SUFFIXES, *OUTLINE_SUFFIXES), nested=True)
+    except UserError:
+        return []
+    is_outline = [path.suffix.lower() in OUTLINE_SUFFIXES for path in files]
+    images = [
+        path for path, outline in zip(files, is_outline, strict=True) if not outline
+    ]
+    outlines = [
+        path for path, outline in zip(files, is_outline, strict=True) if outline
+    ]
+    names = _by_name(folder, images)
+    labels = [
+        (name, path) for name, path in names.items() if _image_of(name, names) != name
+    ]
+    marked = {name for name, _ in labels}
+    partners = {name: path for name, path in names.items() if name not in marked}
+    for name, path in _by_name(folder, outlines).items():
+        if _image_of(name, partners) in partners:
+            labels.append((name, path))
+    return _paired(partners, labels, folder, folder) if labels else []
+
+
+def by_name(folder: Path, *, labels: bool = False) -> dict[str, Path]:
+    """Lists the image files of a folder, and of those below it, by their names.
+
+    Args:
+      folder: the folder.
+      labels: whether the files are labels, among which outlines may be.
 
     Returns:
       Files in their natural order.
 
     Raises:
-      UserError: the folder is missing, holds no image, or two of one stem.
+      UserError: the folder is missing, holds no image, or two of one name.
     """
-    if not path.is_dir():
+    if not folder.is_dir():
         known = ("images", "labels", *SPLITS)
-        others = folders_in(path.parent) if path.parent.is_dir() else []
+        others = folders_in(folder.parent) if folder.parent.is_dir() else []
         other = next((p.name for p in others if p.name not in known), None)
+        suffixes = LABEL_SUFFIXES if labels else SUFFIXES
         remedy = (
             f"Make this folder with files ending in {', '.join(suffixes)}."
             if other is None
             else f"There is {other}/: rename it if that is what it holds."
         )
-        raise UserError(f"{path} is missing. {remedy}")
+        raise UserError(f"{folder} is missing. {remedy}")
+    listed = (*SUFFIXES, *OUTLINE_SUFFIXES) if labels else SUFFIXES
+    return _by_name(folder, list_images(folder, listed, nested=True))
+
+
+def _by_name(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for file in list_images(path):
-        stem = _key(file)
-        if stem in files:
+    for path in paths:
+        name = name_of(path, folder)
+        if name in files:
             raise UserError(
-                f"{path} has both {files[stem].name} and {file.name}, which would be one "
-                "name. Rename or remove one."
+                f"{path.parent} has both {files[name].name} and {path.name}, which would "
+                "be one name. Rename or remove one."
             )
-        files[stem] = file
+        files[name] = path
     return files
+
+
+def _image_of(label: str, images: Collection[str]) -> str:
+    """The name of the image that a label belongs to; its own where there is none."""
+    without = (label.removesuffix(mark) for mark in MARKS if label.endswith(mark))
+    return next((name for name in without if name in images), label)
+
+
+def _paired(
+    images: Mapping[str, Path],
+    labels: Sequence[tuple[str, Path]],
+    images_dir: Path,
+    labels_dir: Path,
+) -> list[Pair]:
+    """Gives every image its label, or says what is missing."""
+    found: dict[str, Path] = {}
+    for name, path in labels:
+        image = name if name in images else _image_of(name, images)
+        other = found.setdefault(image, path)
+        if other is not path:
+            raise UserError(
+                f"{path.parent} has both {other.name} and {path.name}, which would be "
+                f"labels of {images[image].name}. Remove one."
+            )
+    for kind, own, other_kind, partners, folder in (
+        ("image", images, "label", found, labels_dir),
+        ("label", found, "image", images, images_dir),
+    ):
+        alone = [name for name in own if name not in partners]
+        if not alone:
+            continue
+        free = [path for name, path in partners.items() if name not in own]
+        root = images_dir if kind == "image" else labels_dir
+        empty = " (of zeros where there is nothing)" if kind == "image" else ""
+        paths = [own[name] for name in alone]
+        raise UserError(
+            f"{folder} has no {other_kind} for {_some(paths, root, kind)}. "
+            + (
+                _other_name(paths[0], root, free, folder)
+                or f"A {other_kind} has the {kind}'s name up to the ending: add it{empty} "
+                f"or remove the {kind}."
+            )
+        )
+    return [Pair(path, found[name], name) for name, path in images.items()]
 
 
 def folders_in(root: Path) -> list[Path]:
@@ -147,8 +214,8 @@ def folders_in(root: Path) -> list[Path]:
 
 
 def block_cut(
-    pages: Sequence[Page], validation_fraction: float, test_fraction: float
-) -> dict[str, Sequence[Page]]:
+    pages: Sequence[_Item], validation_fraction: float, test_fraction: float
+) -> dict[str, Sequence[_Item]]:
     """Cuts fractions off the end of a sequence: first pages train, the last are for test.
 
     A fraction above 0 takes at least one page. Neighbouring sections of a stack look alike, so
@@ -192,28 +259,24 @@ def _quota(count: int, fraction: float) -> int:
     return max(1, round(count * fraction)) if fraction > 0 and count > 0 else 0
 
 
-def _pages(count: int) -> str:
-    return f"{count} page" if count == 1 else f"{count} pages"
-
-
-def _some(paths: Sequence[Path], noun: str) -> str:
-    names = ", ".join(path.name for path in paths[:_NAMES_SHOWN])
+def _some(paths: Sequence[Path], root: Path, noun: str) -> str:
+    names = ", ".join(str(path.relative_to(root)) for path in paths[:_NAMES_SHOWN])
     more = ", ..." if len(paths) > _NAMES_SHOWN else ""
     return f"{len(paths)} {noun}{'' if len(paths) == 1 else 's'} ({names}{more})"
 
 
-def _other_name(path: Path, free: Sequence[Path], folder: Path) -> str:
+def _other_name(path: Path, root: Path, free: Sequence[Path], folder: Path) -> str:
     """Says under which other name the partner of a file seems to lie in a folder."""
-    stem = _key(path)
+    name = name_of(path, root)
     for other in free:
-        found = _key(other)
-        right = f"{stem}{other.suffix}"
-        if found.casefold() == stem.casefold():
+        found = name_of(other, folder)
+        right = f"{name}{other.suffix}"
+        if found.casefold() == name.casefold():
             return (
                 f"{folder.name}/ has {other.name}, whose capital and small letters differ: "
                 f"rename it to {right}, and the others likewise."
             )
-        longer, shorter = (found, stem) if len(found) > len(stem) else (stem, found)
+        longer, shorter = (found, name) if len(found) > len(name) else (name, found)
         more = longer.removeprefix(shorter)
         if more != longer and not more[0].isalnum():
             return (

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+_MICROMETRES = (
+    (("um", "micron", "microns", "micrometer", "micrometre"), 1.0),
+    (("nm", "nanometer", "nanometre"), 1e-3),
+    (("mm", "millimeter", "millimetre"), 1e3),
+    (("cm", "centimeter", "centimetre"), 1e4),
+    (("m", "meter", "metre"), 1e6),
+    (("pm", "picometer", "picometre"), 1e-6),
+    ((chr(0xC5), "a", "angstrom"), 1e-4),
+    (("in", "inch", "inches", '"'), 25400.0),
+)
+_SECONDS = (
+    (("s", "sec", "second", "seconds"), 1.0),
+    (("ms", "msec", "millisecond", "milliseconds"), 1e-3),
+    (("us", "usec", "microsecond"), 1e-6),
+    (("min", "minute", "minutes"), 60.0),
+    (("h", "hr", "hour", "hours"), 3600.0),
+    (("d", "day"), 86400.0),
+)
+_LENGTHS = {name: factor for names, factor in _MICROMETRES for name in names}
+_TIMES = {name: factor for names, factor in _SECONDS for name in names}
+_MICRO = str.maketrans({chr(0xB5): "u", chr(0x3BC): "u"})
+"""The sign of micro and the Greek letter, which programs do not tell apart."""
 
 
 @dataclass(frozen=True)
@@ -31,3 +55,52 @@ class Calibration:
             return None
         height, width = self.pixel_size
         return height * width
+
+
+UNKNOWN = Calibration()
+"""That of a file which states none."""
+
+
+def calibration_of(
+    y: float, x: float, z: float, unit: str, interval: float = 0.0, time: str = "s"
+) -> Calibration:
+    """Returns sizes of any unit in those of `Calibration`.
+
+    Args:
+      y: height of a pixel; 0 or NaN where it is not known, as for the others.
+      x: width of a pixel.
+      z: distance of sections.
+      unit: of these three, as programs spell it.
+      interval: time between frames.
+      time: unit of that.
+
+    Example:
+      >>> calibration_of(65, 65, 0.2, "nm").pixel_size
+      (0.065, 0.065)
+      >>> calibration_of(1, 1, 1, "pixel")
+      Calibration(pixel_size=None, z_spacing=None, frame_interval=None)
+    """
+    height, width = micrometres(y, unit), micrometres(x, unit)
+    return Calibration(
+        (height, width) if height and width else None,
+        micrometres(z, unit),
+        seconds(interval, time),
+    )
+
+
+def micrometres(length: float, unit: str) -> float | None:
+    """Returns a length in micrometres; None where it is none, or the unit no length."""
+    return _converted(length, unit, _LENGTHS)
+
+
+def seconds(time: float, unit: str) -> float | None:
+    """Returns a time in seconds; None where it is none, or the unit no time."""
+    return _converted(time, unit, _TIMES)
+
+
+def _converted(value: float, unit: str, factors: dict[str, float]) -> float | None:
+    unit = unit.strip().translate(_MICRO)
+    factor = factors.get(unit, factors.get(unit.lower()))
+    if factor is None or not (math.isfinite(value) and value > 0):
+        return None
+    return float(f"{value * factor:.12g}")  # 65 nm are 0.065, not 0.065000000000000002

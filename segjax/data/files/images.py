@@ -1,20 +1,23 @@
 """Images and labels from files, page by page.
 
-PNG, JPEG, WebP, TIFF, BMP and GIF; grey or RGB; 8 or 16 bit; turned as viewers show them. A
-multi-page TIFF is a stack, read one page at a time, so memory is that of a page; who stops
-half way closes the generator (`contextlib.closing`), and with it the file. Nothing is
+PNG, JPEG, WebP, TIFF, BMP and GIF; grey, RGB, or the channels of a microscope; turned as
+viewers show them. A multi-page TIFF is a stack, of whose axes time and depth are pages, and
+channels those of a page. It is read one page at a time, so memory is that of a page; who
+stops half way closes the generator (`contextlib.closing`), and with it the file. Nothing is
 converted silently: a file that would have to be guessed at ends in a `UserError` that says
 what to do with it. Which files of a folder are images is decided by `segjax.data.files.listing`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
 from segjax.data.files.decoders import opened
+from segjax.data.files.layout import Layout
 from segjax.data.files.listing import LABEL_SUFFIXES as LABEL_SUFFIXES
 from segjax.data.files.listing import SUFFIXES as SUFFIXES
 from segjax.data.files.listing import list_images as list_images
@@ -38,6 +41,9 @@ _REFUSED_LABEL = {
     ),
     "other": "is not a plain grid of numbers. Save one number per pixel as grey PNG.",
 }
+IMAGE_TYPES = ("uint8", "uint16", "uint32", "int16", "float32")
+"""Types of the values that images are read with; those of other floats become float32."""
+
 _LARGEST_WHOLE = 1 << 53
 """Integers beyond this are not all told apart by a float64."""
 
@@ -59,19 +65,29 @@ def read_pages(path: str | Path) -> Generator[np.ndarray, None, None]:
       path: a file of one of `SUFFIXES`.
 
     Yields:
-      Images `[H, W, C]`, uint8 or uint16, C = 1 (grey) or 3 (RGB). Orientation tags are
-      applied; transparency is dropped where everything is opaque; where a TIFF says that 0
-      is white, values are inverted, so that dark is low everywhere.
+      Images `[H, W, C]`, of one of `IMAGE_TYPES`. C is 1 (grey), 3 (RGB), or the number of
+      channels that a TIFF states. Orientation tags are applied; transparency is dropped
+      where everything is opaque; where a TIFF says that 0 is white, unsigned values are
+      inverted, so that dark is low everywhere.
 
     Raises:
-      UserError: the file is missing, empty, truncated or damaged, or holds no grey or
-        RGB image of 8 or 16 bits (transparent parts, further channels, palette, CMYK,
-        1 bit, float, NaN).
+      UserError: the file is missing, empty, truncated or damaged, or holds no image
+        (transparent parts, palette, CMYK, 1 bit, values of other types, NaN).
     """
     path = Path(path)
     with opened(path) as pages:
         for index in range(len(pages)):
             yield _image(pages, index, path)
+
+
+def read_layout(path: str | Path) -> Layout:
+    """Reads what an image file states of its axes; no pixels are decoded.
+
+    Raises:
+      UserError: the file is missing, empty, unreadable, or damaged at its start.
+    """
+    with opened(Path(path), scan=False) as pages:
+        return pages.layout
 
 
 def read_page(path: str | Path, index: int = 0) -> np.ndarray:
@@ -133,10 +149,18 @@ def read_palette(path: str | Path) -> np.ndarray | None:
         return pages.page(0).palette
 
 
-def grey_pages_hint(where: str, found: int, wanted: int) -> str:
-    """Says what to do with 3 grey pages that were written as one page in colour.
+SECTIONS_HINT = (
+    " If they are sections, say so: in Python with "
+    'metadata={"axes": "ZYX"}, in Fiji with Image > Hyperstacks > Re-order Hyperstack.'
+)
+"""What to do with pages that a program has written as channels."""
 
-    That is what tifffile makes of an array `[3, H, W]` unless instructed otherwise.
+
+def grey_pages_hint(where: str, found: int, wanted: int) -> str:
+    """Says what to do with grey pages that were written as the channels of one page.
+
+    That is what tifffile makes of an array `[3, H, W]`, and of any `[N, H, W]` for ImageJ,
+    unless instructed otherwise.
 
     Args:
       where: the file, and the page if there are several.
@@ -146,8 +170,10 @@ def grey_pages_hint(where: str, found: int, wanted: int) -> str:
     Returns:
       A sentence with a space before it; nothing where it cannot be so.
     """
-    if (found, wanted) != (3, 1) or not where.lower().endswith((".tif", ".tiff")):
+    if wanted != 1 or found < 2 or not re.search(r"\.tiff?\b", where.lower()):
         return ""
+    if found != 3:
+        return SECTIONS_HINT
     return ' If these are 3 grey pages, write them with photometric="minisblack".'
 
 
@@ -215,7 +241,9 @@ def _image(pages: Pages, index: int, path: Path) -> np.ndarray:
     where = page_name(path, index, len(pages))
     values = stored.values
     if values.dtype.kind == "f":
-        _require_finite(values, where, "the image with 8 or 16 bits")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            values = values.astype(np.float32)
+        _require_finite(values, where, "the image")
     if (
         stored.kind == "palette"
         and stored.always_palette
@@ -228,20 +256,22 @@ def _image(pages: Pages, index: int, path: Path) -> np.ndarray:
         channels = f" ({values.shape[-1]} channels)" if values.ndim == 3 else ""
         raise UserError(f"{where}{channels} {_REFUSED_IMAGE[stored.kind]}")
     _require_opaque(stored, where)
-    if values.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype.name not in IMAGE_TYPES:
         raise UserError(
-            f"{where} holds {values.dtype} values, whose range is not known. Save the "
-            "image with 8 or 16 bits (unsigned integers)."
+            f"{where} holds {values.dtype} values, which images have rarely. Save the image "
+            f"as one of {', '.join(IMAGE_TYPES)}."
         )
     if values.ndim == 2:
         values = values[..., None]
-    if values.shape[-1] not in (1, 3):
+    if not stored.inverted:
+        return values
+    if values.dtype.kind != "u":
         raise UserError(
-            f"{where} has {values.shape[-1]} channels; 1 (grey) and 3 (RGB) can be "
-            "read. Save a stack as pages, not as channels."
+            f"{where} says that 0 is white, but holds {values.dtype} values, of which it "
+            "is not clear what black is. Save it such that 0 is black."
         )
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    return np.iinfo(values.dtype).max - values if stored.inverted else values
+    return np.iinfo(values.dtype).max - values
 
 
 def _label(pages: Pages, index: int, path: Path) -> np.ndarray:
@@ -258,9 +288,14 @@ def _label(pages: Pages, index: int, path: Path) -> np.ndarray:
         raise UserError(f"{where} {_REFUSED_LABEL[stored.kind]}")
     if stored.kind != "palette":
         _require_opaque(stored, where)
+    if stored.kind in ("channels", "extra"):
+        raise UserError(
+            f"{where} has {values.shape[-1]} channels where one number per pixel is "
+            f"expected. Save only the channel with the labels.{SECTIONS_HINT}"
+        )
     if values.ndim == 3:
         grey = values[..., 0]
-        if not all(np.array_equal(grey, values[..., c]) for c in (1, -1)):
+        if not (values == grey[..., None]).all():
             raise UserError(
                 f"{where} is a colour picture where one number per pixel is expected. Save "
                 "it as grey or palette PNG; where every class has its own colour, "
@@ -285,14 +320,7 @@ def _require_finite(values: np.ndarray, where: str, remedy: str) -> None:
 
 
 def _require_opaque(stored: Stored, where: str) -> None:
-    """Refuses what is seen through in parts, and channels of unknown meaning."""
-    if stored.kind == "extra":
-        count = stored.values.shape[-1]
-        which = "of which the fourth" if count == 4 else "of which one after the third"
-        raise UserError(
-            f"{where} has {count} channels, {which} is not alpha (transparency) but "
-            "another channel. Save it as grey or RGB."
-        )
+    """Refuses what is seen through in parts."""
     alpha = stored.alpha
     if alpha is None or not alpha.size:
         return

@@ -18,6 +18,7 @@ from segjax.data.files.bitstreams import (
     webp_keeps_values,
     with_filler,
 )
+from segjax.data.files.layout import UNSTATED
 from segjax.data.files.orientation import exif_orientation
 from segjax.data.files.plane import EXTRA_CODECS, Stored, require_room
 from segjax.errors import UserError
@@ -60,7 +61,13 @@ _opening = threading.Lock()
 
 
 class PillowPages:
-    """A file of one page."""
+    """A file of one page.
+
+    Attributes:
+      layout: nothing; pixels of a screen have no size.
+    """
+
+    layout = UNSTATED
 
     def __init__(self, path: Path, file: BinaryIO, start: bytes) -> None:
         self._path = path

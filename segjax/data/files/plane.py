@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from segjax.data.files.layout import Layout
 from segjax.data.files.orientation import upright
 from segjax.errors import UserError
 
@@ -33,7 +35,8 @@ class Stored:
     Attributes:
       values: `[H, W]` or `[H, W, C]`, without transparency.
       kind: "grey", "rgb", "palette", "bilevel", "cmyk", "extra" (more channels than the
-        colours need, which are not transparency) or "other".
+        colours need, which are not transparency), "channels" (that were stored as planes)
+        or "other".
       alpha: `[H, W]`, opacity, where the file has any; the maximum of its type is opaque.
       gain: factor by which Pillow stretched grey values of less than 8 bits.
       inverted: 0 means white.
@@ -66,8 +69,38 @@ class Stored:
         )
 
 
+def together(planes: Sequence[Stored]) -> Stored:
+    """Makes one page of the planes of its channels.
+
+    Raises:
+      ValueError: they differ in size or type.
+    """
+    first = planes[0]
+    if len(planes) == 1:
+        return first
+    for plane in planes:
+        if plane.kind not in ("grey", "rgb", "extra"):
+            return plane
+        if (plane.values.shape, plane.values.dtype) != (
+            first.values.shape,
+            first.values.dtype,
+        ):
+            raise ValueError("its channels differ in size or type")
+    seen_through = [plane.alpha for plane in planes if plane.alpha is not None]
+    return replace(
+        first,
+        values=np.dstack([plane.values for plane in planes]),
+        kind="channels",
+        alpha=np.minimum.reduce(seen_through) if seen_through else None,
+    )
+
+
 class Pages(Protocol):
     """An open file."""
+
+    @property
+    def layout(self) -> Layout:
+        """Returns what it states of its axes."""
 
     def __len__(self) -> int:
         """Returns the number of pages."""

@@ -6,6 +6,7 @@ import logging
 import math
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,7 @@ from segjax.data.files.bitstreams import (
     with_filler,
 )
 from segjax.data.files.orientation import TAG, known_orientation
-from segjax.data.files.plane import SMALL_BYTES, Stored, require_room
+from segjax.data.files.plane import SMALL_BYTES, Stored, require_room, together
 from segjax.data.files.tiff_axes import require_pages, stated_axes
 from segjax.errors import UserError
 
@@ -40,6 +41,7 @@ _KIND_OF_PHOTOMETRIC: dict[int, tuple[str, int]] = {
 }
 _ALPHAS = ((tifffile.EXTRASAMPLE.ASSOCALPHA,), (tifffile.EXTRASAMPLE.UNASSALPHA,))
 _MOST_TAGS = 4096
+_IMAGEJ_DETAILS = 50839
 _MOST_PER_BYTE: dict[int, float] = {
     tifffile.COMPRESSION.NONE: 1,
     tifffile.COMPRESSION.PACKBITS: 64,
@@ -52,7 +54,11 @@ _MOST_PER_BYTE: dict[int, float] = {
 
 
 class TiffPages:
-    """The pages of a TIFF file, including ImageJ stacks beyond 4 GB."""
+    """The pages of a TIFF file, including ImageJ stacks beyond 4 GB.
+
+    Attributes:
+      layout: what the file states of its axes.
+    """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
@@ -60,16 +66,31 @@ class TiffPages:
         self._newest: tuple[int, tifffile.TiffPage] | None = None
         self._offsets = self._require_all_pages()
         first = self._head(0)
-        stated = stated_axes(first.description, first.samplesperpixel)
+        stated = stated_axes(
+            first.description, first.samplesperpixel, _pixels_per_unit(first)
+        )
         is_plain = len(self._offsets) > 1 or stated.values == first.size
         self._volume = None if is_plain else self._contiguous_volume(first)
-        require_pages(path.name, str(path), stated, len(self))
+        count = len(self._offsets if self._volume is None else self._volume)
+        require_pages(path.name, str(path), stated, count)
+        self._planes = stated.planes_of_pages(count)
+        self.layout = stated.layout(count)
+        if stated.program == "ImageJ":
+            names = _imagej_names(first, self._planes.shape[1])
+            self.layout = replace(self.layout, channel_names=names)
 
     def __len__(self) -> int:
-        return len(self._offsets if self._volume is None else self._volume)
+        return len(self._planes)
 
     def page(self, index: int) -> Stored:
-        """Decodes page `index`."""
+        """Decodes page `index`, with all its channels."""
+        numbers = self._planes[index].tolist()
+        if len(numbers) > 1:
+            self._require_room_of(self._head(numbers[0]), len(numbers))
+        return together([self._plane(number) for number in numbers])
+
+    def _plane(self, index: int) -> Stored:
+        """Decodes a plane, which is a page or one of its channels."""
         page = self._head(0 if self._volume is not None else index)
         if page.axes not in ("YX", "YXS", "SYX"):
             return Stored(np.zeros((0, 0)), "other")
@@ -103,6 +124,10 @@ class TiffPages:
 
     def loss(self, index: int) -> str:
         """Says how a page was compressed if that may change values, else nothing."""
+        losses = (self._loss(number) for number in self._planes[index].tolist())
+        return next(filter(None, losses), "")
+
+    def _loss(self, index: int) -> str:
         page = self._head(0 if self._volume is not None else index)
         name = _compression(page)
         if name in ALWAYS_KEEP:
@@ -164,6 +189,11 @@ class TiffPages:
                 height, width = size_of(head) or (0, 0)
                 if height * width > most_pixels:
                     raise ValueError(f"a part claims {width} x {height} pixels")
+
+    def _require_room_of(self, page: tifffile.TiffPage, planes: int) -> None:
+        """Checks whether there is memory for so many planes like one."""
+        bytes_per_pixel = planes * page.samplesperpixel * np.dtype(page.dtype).itemsize
+        require_room(self._path, page.imagewidth, page.imagelength, bytes_per_pixel)
 
     def _require_bytes(self, page: tifffile.TiffPage, stored: int) -> None:
         bits = page.bitspersample if isinstance(page.bitspersample, int) else 1
@@ -243,6 +273,29 @@ class TiffPages:
             offset=series.dataoffset,
             shape=(series.size // page.size, *page.shape),
         )
+
+
+def _pixels_per_unit(page: tifffile.TiffPage) -> tuple[float, float]:
+    """Resolution down and across, 0 where it is not stated."""
+    down, across = (page.tags.valueof(code) for code in (283, 282))
+    return _ratio(down), _ratio(across)
+
+
+def _ratio(value: object) -> float:
+    match value:
+        case (int() as numerator, int() as denominator) if denominator:
+            return numerator / denominator
+    return 0.0
+
+
+def _imagej_names(page: tifffile.TiffPage, channels: int) -> tuple[str, ...]:
+    """The names of channels, which ImageJ keeps as labels of the first planes."""
+    details = page.tags.valueof(_IMAGEJ_DETAILS)
+    labels = details.get("Labels") if isinstance(details, dict) else None
+    if not isinstance(labels, list):
+        return ()
+    names = tuple(str(label).strip() for label in labels[:channels])
+    return names if all(names) and len(set(names)) == channels > 1 else ()
 
 
 def _compression(page: tifffile.TiffPage) -> str:

@@ -10,12 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from segjax.data.files.images import list_images
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.output.folder import Outputs
-from segjax.predict.inputs import look_at_all, read_source
-from segjax.predict.writers import plan_outputs, png_file, result_suffix, tiff_file
+from segjax.predict.inputs import list_inputs, look_at_all, read_source
+from segjax.predict.writers import (
+    plan_outputs,
+    png_file,
+    result_name,
+    result_suffix,
+    tiff_file,
+)
 from segjax.rle import decode, encode
 from segjax.tasks.instance.coco_results import coco_results, numbered, write_results
 from segjax.tasks.instance.evaluate import Detect, predictions
@@ -140,9 +145,9 @@ def predict_instance_files(
         that would overwrite inputs or files of the user, or a folder that cannot be
         written.
     """
-    paths, output = list_images(input), Path(output)
+    paths, output = list_inputs(input), Path(output)
     sources = look_at_all(input, paths, channels)
-    names = {s.path: _names(s.path, s.pages, overlay) for s in sources}
+    names = {s.path: _names(s.path, Path(input), s.pages, overlay) for s in sources}
     outputs = plan_outputs(names, output, also=[RESULTS], overwrite=overwrite)
     if instances is None:
         instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
@@ -157,7 +162,8 @@ def predict_instance_files(
         for page, image in enumerate(read_source(source, channels)):
             found, done = find(image), done + 1
             labels.append(_label(found, (image.shape[0], image.shape[1])))
-            own = {"file_name": path.name, "page": page + 1}
+            file_name = Path(result_name(path, Path(input))).with_name(path.name)
+            own = {"file_name": file_name.as_posix(), "page": page + 1}
             rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
             if overlay:
                 with png_file(outputs, pictures[page]) as write:
@@ -171,11 +177,12 @@ def predict_instance_files(
     return [output / name for name in (*(own[0] for own in names.values()), RESULTS)]
 
 
-def _names(path: Path, pages: int, overlay: bool) -> list[str]:
+def _names(path: Path, root: Path, pages: int, overlay: bool) -> list[str]:
     """The files of an input: its label image, then the picture of each page."""
     numbers = [f"_{page + 1}" for page in range(pages)] if pages > 1 else [""]
-    pictures = [f"{path.stem}{number}_overlay.png" for number in numbers]
-    return [f"{path.stem}{result_suffix(path)}", *pictures * overlay]
+    name = result_name(path, root)
+    pictures = [f"{name}{number}_overlay.png" for number in numbers]
+    return [f"{name}{result_suffix(path)}", *pictures * overlay]
 
 
 def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:

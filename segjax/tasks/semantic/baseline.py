@@ -8,6 +8,7 @@ import numpy as np
 
 from segjax.classical.otsu import otsu_baseline
 from segjax.data.dataset import Dataset
+from segjax.data.normalization import ImageNormalization
 from segjax.tasks.semantic.evaluate import Evaluation, Pages, Report, evaluate
 from segjax.types import Record
 
@@ -93,7 +94,7 @@ def evaluate_baseline(
     split: str,
     evaluation: Evaluation,
     *,
-    normalization: str,
+    normalization: ImageNormalization,
 ) -> tuple[str, Report]:
     """Measures what a network has to beat on a split, as the network is measured.
 

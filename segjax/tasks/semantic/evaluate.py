@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from segjax.data.files.images import normalize
+from segjax.data.intensities import RecordScales
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import ImageNormalization
 from segjax.errors import UserError, suggestion
 from segjax.layers.attributes import check_counts
 from segjax.metrics import (
@@ -219,7 +220,7 @@ def evaluate(
     label_spec: LabelSpec,
     *,
     split: str,
-    normalization: str,
+    normalization: ImageNormalization,
     cell_class: int | None = None,
     boundary_f1: bool = False,
     trimap_widths: tuple[float, ...] = (),
@@ -268,6 +269,7 @@ def evaluate(
     mine = range(sharding.process_index(), len(records), sharding.process_count())
     labels: collections.deque[np.ndarray] = collections.deque()
     originals: collections.deque[np.ndarray] = collections.deque()
+    scales = RecordScales(records, normalization)
 
     def images() -> Iterator[np.ndarray]:
         for i in mine:
@@ -276,7 +278,7 @@ def evaluate(
             objects.expect(record)
             if crf is not None:
                 originals.append(record["image"])
-            yield normalize(record["image"], normalization)
+            yield scales(i, record)(record["image"])
 
     plain = cell_class is None and not objects.wanted
     outputs = ("labels",) if plain else ("labels", "probabilities")

@@ -15,13 +15,24 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax import viz
-from segjax.data.files.images import list_images, normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import (
+    ImageNormalization,
+    Percentiles,
+    Scale,
+    scale_of,
+)
 from segjax.errors import UserError
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced
-from segjax.predict.inputs import Source, look_at_all, read_source
+from segjax.predict.inputs import (
+    Source,
+    channel_names,
+    list_inputs,
+    look_at_all,
+    read_source,
+)
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
@@ -29,6 +40,7 @@ from segjax.predict.writers import (
     Write,
     plan_outputs,
     png_file,
+    result_name,
     result_suffix,
     tiff_file,
 )
@@ -52,7 +64,7 @@ def predict_files(
     *,
     label_spec: LabelSpec,
     channels: int,
-    normalization: str,
+    normalization: ImageNormalization,
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
@@ -108,13 +120,13 @@ def predict_files(
         later page of a stack turned out to be damaged: files before it are complete.
     """
     output = Path(output)
-    paths = list_images(input)
+    paths = list_inputs(input)
     kinds = {
         "probabilities": probabilities,
         "overlay": overlay,
         "instances": separation is not None,
     }
-    results = {path: _result_names(path, kinds) for path in paths}
+    results = {path: _result_names(path, Path(input), kinds) for path in paths}
     names = {path: result.values() for path, result in results.items()}
     also = [OBJECTS] if separation else []
     folder = plan_outputs(names, output, also=also, overwrite=overwrite)
@@ -122,7 +134,9 @@ def predict_files(
     asked = probabilities or separation is not None
     outputs = ("labels", "probabilities") if asked else ("labels",)
     objects = (
-        ObjectFiles(separation, label_spec.names, channels, link=link)
+        ObjectFiles(
+            separation, label_spec.names, channel_names(sources, channels), link=link
+        )
         if separation
         else None
     )
@@ -189,24 +203,35 @@ def _finished(
 def _images(
     sources: Sequence[Source],
     channels: int,
-    normalization: str,
+    normalization: ImageNormalization,
     downscale: int,
     keep: Callable[[np.ndarray, np.ndarray], None],
 ) -> Iterator[np.ndarray]:
     """All pages of all files as the network wants them, one alive at a time."""
     for source in sources:
+        scale = _scale_of_stack(source, channels, normalization, downscale)
         for image in read_source(source, channels):
             small = reduced(image, downscale)
             keep(image, small)
-            image = normalize(small, normalization)
+            image = (scale or scale_of(small, normalization))(small)
             del small
             yield image
             del image
 
 
-def _result_names(path: Path, kinds: Mapping[str, bool]) -> dict[str, str]:
+def _scale_of_stack(
+    source: Source, channels: int, method: ImageNormalization, downscale: int
+) -> Scale | None:
+    """The scale of all pages of a file, which are read for it; None if each has its own."""
+    if not isinstance(method, Percentiles) or method.over != "stack":
+        return None
+    pages = (reduced(page, downscale) for page in read_source(source, channels))
+    return method.scale_of_stack(pages) if source.pages > 1 else None
+
+
+def _result_names(path: Path, root: Path, kinds: Mapping[str, bool]) -> dict[str, str]:
     """The files of an input, by what they hold; `kinds` says what is wanted."""
-    stem, suffix = path.stem, result_suffix(path)
+    stem, suffix = result_name(path, root), result_suffix(path)
     names = {"labels": f"{stem}{suffix}"}
     for kind, wanted in kinds.items():
         ending = ".tif" if kind == "probabilities" else suffix

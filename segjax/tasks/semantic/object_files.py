@@ -10,6 +10,7 @@ import math
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,15 @@ class ObjectFiles:
         self,
         separation: Separation,
         class_names: Sequence[str],
-        channels: int,
+        channel_names: Sequence[str],
         *,
         link: bool = False,
     ):
-        """Takes how objects are found, what classes and how many channels there are, and
-        whether objects of neighbouring pages that overlap are one.
+        """Takes how objects are found, names of classes and channels, and whether objects of
+        neighbouring pages that overlap are one.
         """
         self._separation, self._names, self._link = separation, class_names, link
-        self._channels = [str(c) for c in range(1, channels + 1)]
+        self._channels = channel_names
         self.rows: list[tuple[Any, ...]] = []
 
     @contextlib.contextmanager
@@ -57,6 +58,7 @@ class ObjectFiles:
         there are more objects; so they wait, compressed, until the last one is there.
         """
         numbering, count = Numbering(link=self._link), 0
+        file_name = (Path(name).parent / source.path.name).as_posix()
         pages: list[tuple[int, tuple[int, ...]]] = []
         largest = 0
         with tempfile.TemporaryFile() as waiting:
@@ -70,9 +72,10 @@ class ObjectFiles:
                     numbers,
                     image,
                     self._classes(page["probabilities"]),
-                    file=source.path.name,
+                    file=file_name,
                     page=count,
                     class_names=self._names,
+                    pixel_area=source.layout.calibration.pixel_area,
                 )
                 packed = zlib.compress(numbers.tobytes(), 1)
                 waiting.write(packed)

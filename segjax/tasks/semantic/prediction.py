@@ -16,6 +16,7 @@ import numpy as np
 from segjax import config as config_lib
 from segjax.data import downscale_of
 from segjax.data.files.images import normalize
+from segjax.data.normalization import ImageNormalization, Intensities, method_of
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.models.builder import build_model
@@ -49,7 +50,11 @@ class SemanticPrediction:
       separation: how objects are found in predictions; None where the config has no group
         `objects`.
       downscale: factor by which the data set makes images smaller.
+      intensities: what the normalisation learned of the training split; None where it
+        learns nothing, or has not yet.
     """
+
+    intensities: Intensities | None = None
 
     def __init__(self, config: ml_collections.ConfigDict):
         """Builds the network, and what the config says of evaluation.
@@ -253,7 +258,16 @@ class SemanticPrediction:
         """The CRF of `--crf`; a `UserError` where the config has none."""
         return required(self.crf)
 
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Takes what the run learned of its training split (`SemanticTask.learn`)."""
+        if learned:
+            self.intensities = Intensities(
+                **{key: tuple(values) for key, values in learned.items()}
+            )
+
     @property
-    def normalization(self) -> str:
+    def normalization(self) -> ImageNormalization:
         """How images are normalised; a key that every pipeline states."""
-        return self.config.pipeline.normalization
+        pipeline = self.config.pipeline
+        group = pipeline.percentiles if "percentiles" in pipeline else None
+        return method_of(pipeline.normalization, group, self.intensities)

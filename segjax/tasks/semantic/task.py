@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from segjax import config as config_lib
 from segjax.data.augment import augmentations
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.folder_export import export
+from segjax.data.intensities import count_intensities
+from segjax.data.normalization import Percentiles
 from segjax.data.semantic.batches import (
     Batches,
     record_ids,
@@ -26,6 +29,7 @@ from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
+from segjax.tasks.semantic.image_rows import measure_images
 from segjax.tasks.semantic.loss import LossFromConfig
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
@@ -39,12 +43,14 @@ from segjax.training.experiment import (
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
 from segjax.types import Record, is_integer
+from segjax.viz.report_values import MeasuredImages
 
 GIVEN_TO_PIPELINE = (
     "records",
     "seed",
     "batch_size",
     "output_size",
+    "intensities",
     "process_index",
     "process_count",
     "start_step",
@@ -87,6 +93,10 @@ class SemanticTask(SemanticPrediction):
         )
         augmentations.check(
             config_lib.argument(train_batches, config.pipeline, "augment")
+        )
+        percentiles = config_lib.argument(train_batches, config.pipeline, "percentiles")
+        config_lib.call(
+            Percentiles, percentiles or {}, "config.pipeline.percentiles", learned=None
         )
         self.input_size, self.output_size = self._sizes()
 
@@ -198,6 +208,18 @@ class SemanticTask(SemanticPrediction):
         records = self.records(dataset, split)
         return export(records, Path(folder), source=source, overwrite=overwrite)
 
+    def learn(self, dataset: Dataset) -> dict[str, Any]:
+        """Counts the intensities that the normalisation needs; JSON, empty if it needs none.
+
+        They are kept with each checkpoint, as prediction has no training images, and taken
+        from there by `recall`.
+        """
+        method = self.normalization
+        if not isinstance(method, Percentiles):
+            return {}
+        found = count_intensities(dataset.splits["train"], method)
+        return dataclasses.asdict(found)
+
     def prepare(self, dataset: Dataset) -> None:
         """Counts the classes, where the loss weighs them by how rare they are."""
         self.loss.fit_class_weights(dataset.splits["train"], dataset.label_spec)
@@ -212,6 +234,7 @@ class SemanticTask(SemanticPrediction):
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             output_size=self.output_size,
+            intensities=self.intensities,
             process_index=sharding.process_index(),
             process_count=sharding.process_count(),
             start_step=start_step,
@@ -323,4 +346,37 @@ class SemanticTask(SemanticPrediction):
             dataset,
             split=self.evaluation.split,
             normalization=self.normalization,
+        )
+
+    def image_rows(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str,
+        places: Sequence[int],
+        *,
+        tile: int | None = None,
+        with_panels: int,
+    ) -> MeasuredImages:
+        """Measures images one by one (`segjax.tasks.semantic.image_rows`).
+
+        Args:
+          variables: collections of the trained model.
+          dataset: its data.
+          split: of the images.
+          places: theirs in the split.
+          tile: see `predictor`; None for that of the config.
+          with_panels: how many of them, the worst, keep their pictures.
+
+        Returns:
+          The images, the worst first.
+        """
+        tile = self.evaluation.tile if tile is None else tile
+        records = dataset.splits[split]
+        return measure_images(
+            self.predictor(variables, tile=tile),
+            (records[i] for i in places),
+            dataset.label_spec,
+            normalization=self.normalization,
+            with_panels=with_panels,
         )

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from segjax.data import DATASETS
-from segjax.data.datasets import folder_check
+from segjax.data.datasets import folder_check, pairing
 from segjax.data.datasets.folder import folder
 from segjax.errors import UserError
 from segjax.types import IGNORE_LABEL
@@ -119,6 +119,7 @@ def test_pages_of_a_stack_stay_in_blocks(tmp_path, read):
         "test": [f"{n}/009" for n in "ab"],
     }
     record = dataset.splits["validation"][1]
+    assert record["stack"] == str(tmp_path / "d/images/a.tif")
     np.testing.assert_array_equal(
         record["image"][..., 0], image_values(1, (10, 12, 16))[8]
     )
@@ -320,6 +321,43 @@ def test_the_ending_of_ome_is_no_part_of_the_name(make_folder, read):
     assert sum(len(part) for part in read(root).splits.values()) == 3
 
 
+@pytest.mark.parametrize("mark", pairing.MARKS[:-1])
+def test_labels_may_be_named_as_other_programs_do(make_folder, read, mark):
+    root = make_folder(3)
+    first = names(read(root))
+    for path in (root / "labels").iterdir():
+        path.rename(path.with_stem(path.stem + mark))
+    assert names(read(root)) == first
+
+
+@pytest.mark.parametrize("place", ["cells", "cells/images"])
+def test_labels_may_lie_beside_their_images(make_folder, read, tmp_path, place):
+    root = make_folder(3)
+    first = names(read(root))
+    for kind, mark in (("images", ""), ("labels", "_cp_masks")):
+        for path in (root / kind).iterdir():
+            path.rename(root / (path.stem + mark + path.suffix))
+        (root / kind).rmdir()
+    if place != "cells":
+        root.rename(tmp_path / "images")
+        root.mkdir()
+        (tmp_path / "images").rename(tmp_path / place)
+    assert names(read(root)) == first
+
+
+def test_folders_of_plates_are_pairs_with_names_of_their_own(make_folder, read):
+    root = make_folder(2)
+    for kind in ("images", "labels"):
+        shutil.copytree(root / kind, root / kind / "plate1")
+        (root / kind / "plate1" / "round").symlink_to(root / kind)
+    (train,) = names(read(root, validation_fraction=0)).values()
+    assert train == ["plate1/s0", "plate1/s1", "s0", "s1"]
+    (root / "index.csv").write_text(
+        "id,split\ns0,train\ns1.png,val\nplate1/s0,val\nplate1/s1.png,train"
+    )
+    assert names(read(root))["train"] == ["s0", "plate1/s1"]
+
+
 def test_what_systems_add_to_a_folder_changes_nothing(make_folder, read):
     root = make_folder(4)
     before = names(read(root))
@@ -487,9 +525,19 @@ BAD_FOLDERS = {
         ],
     ),
     "names with a suffix": (
-        lambda root: (root / "labels/s1.png").rename(root / "labels/s1_mask.png"),
+        lambda root: (root / "labels/s1.png").rename(root / "labels/s1_gt.png"),
         {},
-        ["labels/ has s1_mask.png, whose name differs by '_mask': rename it to s1.png"],
+        ["labels/ has s1_gt.png, whose name differs by '_gt': rename it to s1.png"],
+    ),
+    "two labels of one image": (
+        replace("labels/s1_mask.png", mask_values(1)),
+        {},
+        ["both s1.png and s1_mask.png, which would be labels of s1.png. Remove one."],
+    ),
+    "a label missing in a folder below": (
+        lambda root: save(root / "images/p/a.png", image_values(1)),
+        {},
+        ["labels has no label for 1 image (p/a.png)", "add it"],
     ),
     "a link to nowhere": (
         lambda root: link(root / "images/s1.png", "gone/s1.png"),

@@ -246,9 +246,9 @@ WRONG = {
         lambda f: fill(f, lambda label: label.astype(np.float32) / 2, "tif"),
         r"holds float32 values",
     ),
-    "names of cellpose": (
-        lambda f: (f / "labels/n3.png").rename(f / "labels/n3_cp_masks.png"),
-        r"labels/ has n3_cp_masks\.png, whose name differs by '_cp_masks': rename it to "
+    "names with a suffix": (
+        lambda f: (f / "labels/n3.png").rename(f / "labels/n3_gt.png"),
+        r"labels/ has n3_gt\.png, whose name differs by '_gt': rename it to "
         r"n3\.png",
     ),
     "lossy": (

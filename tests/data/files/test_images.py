@@ -25,6 +25,7 @@ from segjax.data.files.images import (
 )
 from segjax.data.files.listing import other_files
 from segjax.errors import UserError
+from segjax.output import manifest
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (13, 17), np.uint8)
@@ -287,11 +288,6 @@ BAD_IMAGES = {
     "rgba.webp": (lambda p: picture(p, clear(RGB), lossless=True), *SEEN_THROUGH),
     "rgba.tif": (lambda p: tiff(p, clear(RGB), photometric="rgb"), *SEEN_THROUGH),
     "deep_rgba.png": (lambda p: deep_png(p, clear(DEEP_RGB)), *SEEN_THROUGH),
-    "infrared.tif": (
-        lambda p: tiff(p, clear(RGB), photometric="rgb", extrasamples=["unspecified"]),
-        "4 channels, of which the fourth is not alpha",
-        "Save it as grey or RGB",
-    ),
     "palette.png": (lambda p: picture(p, RGB, "P"), "palette", "grey or RGB"),
     "palette.tif": (
         lambda p: tiff(
@@ -310,12 +306,16 @@ BAD_IMAGES = {
     "bit.tif": (lambda p: tiff(p, GREY > 9), "1 bit", "8 or 16 bits"),
     "nan.tif": (floats(np.nan), "2 values that are NaN", "Repair them"),
     "inf.tif": (floats(-np.inf), "2 values that are NaN or infinite", "Repair them"),
-    "float.tif": (floats(1.0), "float32", "8 or 16 bits"),
-    "int.tif": (lambda p: tiff(p, GREY.astype(np.int32)), "int32", "8 or 16 bits"),
-    "five.tif": (
-        lambda p: tiff(p, STACK, photometric="minisblack", planarconfig="separate"),
-        "5 channels",
-        "as pages",
+    "int.tif": (lambda p: tiff(p, GREY.astype(np.int32)), "int32", "as one of uint8"),
+    "huge.tif": (
+        lambda p: tiff(p, np.full((2, 3), 1e300)),
+        "6 values that are NaN or infinite",
+        "Repair them",
+    ),
+    "white.tif": (
+        lambda p: tiff(p, GREY.astype(np.int16), photometric="miniswhite"),
+        "0 is white, but holds int16",
+        "0 is black",
     ),
     "moving.gif": (
         lambda p: Image.fromarray(GREY).save(
@@ -418,11 +418,37 @@ def test_a_file_cut_at_any_length_is_never_taken_for_whole(
             list(read_pages(tmp_path / name))
 
 
+@pytest.mark.parametrize("dtype", ["uint32", "int16", "float16", "float32", "float64"])
+def test_values_of_cameras_and_of_computations_come_back(tmp_path, dtype):
+    values = (RGB[..., :1].astype(np.float64) - 100).astype(dtype)
+    tiff(tmp_path / "a.tif", values[..., 0])
+    page = read_page(tmp_path / "a.tif")
+    assert page.dtype == (dtype if dtype in ("uint32", "int16") else "float32")
+    np.testing.assert_array_equal(page, values)
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_channels_inside_a_page_are_kept_whatever_their_number(tmp_path, planes):
+    values = STACK if planes == "separate" else np.moveaxis(STACK, 0, -1)
+    tiff(tmp_path / "a.tif", values, photometric="minisblack", planarconfig=planes)
+    np.testing.assert_array_equal(
+        read_page(tmp_path / "a.tif"), np.moveaxis(STACK, 0, -1)
+    )
+
+
+def test_a_fourth_channel_that_is_no_transparency_is_a_channel(tmp_path):
+    values = clear(RGB)
+    tiff(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["unspecified"])
+    np.testing.assert_array_equal(read_page(tmp_path / "a.tif"), values)
+    with pytest.raises(UserError, match=r"4 channels where one number"):
+        read_label(tmp_path / "a.tif")
+
+
 def test_an_error_in_a_stack_names_the_page(tmp_path):
     with tifffile.TiffWriter(tmp_path / "s.tif") as writer:
         writer.write(GREY)
-        writer.write(GREY.astype(np.float32))
-    with pytest.raises(UserError, match=r"s\.tif, page 2 of 2, holds float32"):
+        writer.write(GREY.astype(np.int32))
+    with pytest.raises(UserError, match=r"s\.tif, page 2 of 2, holds int32"):
         list(read_pages(tmp_path / "s.tif"))
 
 
@@ -600,8 +626,8 @@ def test_a_folder_is_listed_in_natural_order_without_other_files(tmp_path):
     names = [path.name for path in list_images(tmp_path)]
     assert names == ["b.webp", "s1.tif", "s2.PNG", "s10.png"]
     assert list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
-    assert other_files(tmp_path) == "1 file (.txt), 1 folder"
-    assert other_files(tmp_path / "s1.tif") == ""
+    assert other_files(tmp_path, list_images(tmp_path)) == "1 file (.txt)"
+    assert other_files(tmp_path / "s1.tif", [tmp_path / "s1.tif"]) == ""
 
 
 def test_what_systems_put_into_folders_is_passed_over(tmp_path):
@@ -610,7 +636,21 @@ def test_what_systems_put_into_folders_is_passed_over(tmp_path):
     for name in ("__MACOSX", ".ipynb_checkpoints"):
         (tmp_path / name).mkdir()
     assert [path.name for path in list_images(tmp_path)] == ["a.png"]
-    assert other_files(tmp_path) == ""
+    assert other_files(tmp_path, list_images(tmp_path)) == ""
+
+
+def test_folders_below_are_entered_once_and_not_where_segjax_writes(tmp_path):
+    for name in ("plate10/a.png", "plate2/b.png", "c.png", "out/c.png", "note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "out" / manifest.NAME).write_bytes(b"x")
+    (tmp_path / "plate2" / "round").symlink_to(tmp_path)
+    (tmp_path / "plate2" / "again").symlink_to(tmp_path / "plate10")
+    found = list_images(tmp_path, nested=True)
+    names = [str(path.relative_to(tmp_path)) for path in found]
+    assert names == ["c.png", "plate2/b.png", "plate10/a.png"]
+    # The folder that segjax wrote, and two links that lead to what was listed.
+    assert other_files(tmp_path, found) == "1 file (.txt), 3 folders"
 
 
 def test_a_link_that_leads_nowhere_is_reported_when_a_folder_is_listed(tmp_path):

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import tifffile
 
-from segjax.data.files.images import count_pages, read_page, read_pages
+from segjax.data.files.calibration import Calibration
+from segjax.data.files.images import (
+    count_pages,
+    read_label,
+    read_label_pages,
+    read_layout,
+    read_page,
+    read_pages,
+)
+from segjax.data.files.layout import Layout
 from segjax.errors import UserError
 
 STACK = np.random.default_rng(0).integers(0, 256, (6, 9, 11), np.uint8)
@@ -52,34 +61,96 @@ def test_planes_of_colour_in_ome_are_one_page(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("axes", "shape", "channels"),
-    [("CYX", (2,), 2), ("CYX", (3,), 3), ("ZCYX", (2, 3), 3), ("TCYX", (3, 2), 2)],
+    ("axes", "shape"),
+    [
+        ("CYX", (2,)),
+        ("CYX", (3,)),
+        ("ZCYX", (2, 3)),
+        ("TCYX", (3, 2)),
+    ],
 )
 @pytest.mark.parametrize("kind", [OME, IMAGEJ, PLAIN], ids=["ome", "imagej", "plain"])
-def test_channels_are_not_taken_for_sections(tmp_path, kind, axes, shape, channels):
+def test_channels_are_those_of_a_page(tmp_path, kind, axes, shape):
+    path = tmp_path / "a.tif"
     values = STACK[: int(np.prod(shape))].reshape(*shape, 9, 11)
-    write(tmp_path / "a.tif", values, axes, **kind)
-    for read in (count_pages, read_page, lambda path: list(read_pages(path))):
-        with pytest.raises(UserError) as caught:
-            read(tmp_path / "a.tif")
-        assert f"a.tif has {channels} channels" in str(caught.value)
-        assert "Save only the channel that is to be segmented" in str(caught.value)
-        assert ("the three as RGB" in str(caught.value)) == (channels == 3)
+    write(path, values, axes, **kind)
+    pages = np.moveaxis(values, axes.index("C"), -1)
+    pages = pages.reshape(-1, *pages.shape[-3:])
+    np.testing.assert_array_equal(list(read_pages(path)), pages)
+    np.testing.assert_array_equal(read_page(path, len(pages) - 1), pages[-1])
+    with pytest.raises(UserError, match="channels where one number per pixel"):
+        read_label(path)
 
 
-@pytest.mark.parametrize("kind", [OME, IMAGEJ], ids=["ome", "imagej"])
-def test_the_axes_that_the_message_advises_for_sections_are_read(tmp_path, kind):
+MICRO = chr(0xB5) + "m"
+FULL = np.arange(2 * 3 * 2 * 9 * 11, dtype=np.uint16).reshape(2, 3, 2, 9, 11)
+
+
+@pytest.mark.parametrize("unit", ["micron", "um", "\\u00B5m", "nm", "pixel"])
+def test_a_hyperstack_of_imagej_states_axes_sizes_and_names(tmp_path, unit):
+    path = tmp_path / "a.tif"
+    factor = {"nm": 1000.0}.get(unit, 1.0)
+    metadata = {"axes": "TZCYX", "unit": unit, "spacing": 2.5 * factor}
+    metadata |= {"finterval": 30.0, "Labels": ["DAPI", "GFP"] * 6}
+    resolution = (4 / factor, 2 / factor)
+    tifffile.imwrite(path, FULL, imagej=True, resolution=resolution, metadata=metadata)
+    known = unit != "pixel"
+    calibration = Calibration(
+        (0.5, 0.25) if known else None, 2.5 if known else None, 30
+    )
+    layout = Layout("ImageJ", "TZ", (2, 3), ("DAPI", "GFP"), calibration)
+    assert read_layout(path) == layout
+    pages = np.moveaxis(FULL, 2, -1).reshape(6, 9, 11, 2)
+    np.testing.assert_array_equal(list(read_pages(path)), pages)
+
+
+@pytest.mark.parametrize("axes", ["TZCYX", "CTZYX", "ZCTYX"])
+def test_an_ome_tiff_states_axes_sizes_and_names(tmp_path, axes):
+    path = tmp_path / "a.ome.tif"
+    values = FULL.transpose([*("TZC".index(axis) for axis in axes[:3]), 3, 4])
+    metadata = {"axes": axes, "Channel": {"Name": ["DAPI", "GFP"]}}
+    metadata |= {"PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.5}
+    metadata |= {"PhysicalSizeYUnit": MICRO, "PhysicalSizeZ": 2.5}
+    metadata |= {"TimeIncrement": 0.5, "TimeIncrementUnit": "min"}
+    tifffile.imwrite(path, values, metadata=metadata, photometric="minisblack")
+    calibration = Calibration((0.5, 0.25), 2.5, 30)
+    assert read_layout(path) == Layout(
+        "OME", "TZ", (2, 3), ("DAPI", "GFP"), calibration
+    )
+    pages = np.moveaxis(FULL, 2, -1).reshape(6, 9, 11, 2)
+    np.testing.assert_array_equal(list(read_pages(path)), pages)
+
+
+def test_what_states_nothing_has_no_axes(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", STACK, photometric="minisblack", metadata=None)
+    assert read_layout(tmp_path / "a.tif") == Layout()
+    write(tmp_path / "b.tif", STACK, "ZYX")
+    assert read_layout(tmp_path / "b.tif") == Layout("tifffile", "Z", (6,))
+
+
+def test_planes_lie_where_ome_says_that_they_do(tmp_path):
+    order = [5, 0, 3, 1, 4, 2]
+    blocks = "".join(
+        f'<TiffData IFD="{place}" FirstZ="{z}" FirstC="0" FirstT="0" PlaneCount="1"/>'
+        for z, place in enumerate(order)
+    )
+    ome(tmp_path / "a.tif", pixels(inside=blocks))
+    np.testing.assert_array_equal(
+        np.stack(list(read_pages(tmp_path / "a.tif")))[..., 0], STACK[order]
+    )
+
+
+def test_the_axes_that_the_message_advises_for_sections_are_read(tmp_path):
     """tifffile states channels where nobody has stated what the first axis is."""
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, STACK[:5], photometric="minisblack", **kind)
-    if kind is IMAGEJ:
-        with pytest.raises(UserError, match=r'5 channels.*metadata={"axes": "ZYX"}'):
-            read_page(path)
+    tifffile.imwrite(path, STACK[:5], photometric="minisblack", imagej=True)
+    with pytest.raises(UserError, match=r'5 channels.*metadata={"axes": "ZYX"}'):
+        read_label(path)
     metadata = {"axes": "ZYX"}
     tifffile.imwrite(
-        path, STACK[:5], photometric="minisblack", metadata=metadata, **kind
+        path, STACK[:5], photometric="minisblack", metadata=metadata, imagej=True
     )
-    np.testing.assert_array_equal(np.stack([*read_pages(path)])[..., 0], STACK[:5])
+    np.testing.assert_array_equal(np.stack([*read_label_pages(path)]), STACK[:5])
 
 
 def ome(path, xml, pages=STACK):
@@ -170,6 +241,13 @@ DAMAGED = {
         "6 of 10 pages",
     ),
     "cut": (pixels().replace("</Pixels>", ""), "OME description is damaged"),
+    "no order": (pixels().replace("XYCZT", "XYC"), "DimensionOrder 'XYC'"),
+    "images that differ": (
+        pixels(z=3, c=2).replace(
+            "</Image>", "</Image><Image><Pixels SizeC='1' SizeZ='0' SizeT='1'/></Image>"
+        ),
+        "several images whose sizes differ",
+    ),
     "no size": (pixels().replace('SizeC="1"', ""), "OME description is damaged"),
     "not a number": (pixels(c="two"), "invalid literal"),
     "bomb": (BOMB + "]><OME>&e8;</OME>", "has a DOCTYPE"),

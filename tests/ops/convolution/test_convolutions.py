@@ -111,6 +111,7 @@ def test_values_and_gradients_are_those_of_torch(case):
         np.testing.assert_allclose(ours, arrays[what], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("case", CASES)
 def test_eager_and_vmap_are_the_same(case):
     function, arrays = golden(case)
@@ -254,6 +255,7 @@ def test_forward_mode_is_refused_and_not_wrong(operator):
         jax.jvp(operator, (x, kernel), (x, kernel))
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 3}])
 @pytest.mark.parametrize("few", [0, 8])
 @pytest.mark.parametrize(

@@ -252,6 +252,7 @@ def test_lattice_capacity_may_be_just_enough_and_may_be_too_small() -> None:
         dense_crf(image, LOGITS, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SOME_METHODS)
 def test_gradients_by_finite_differences(method) -> None:
     generator = np.random.default_rng(5)

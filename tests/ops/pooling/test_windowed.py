@@ -54,6 +54,7 @@ def test_golden_arrays_hold_every_operator():
     assert len(CASES) == 18 + 36 + 6 + 6
 
 
+@pytest.mark.quick(20)
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradient_are_those_of_torch(case):
     @jax.jit

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from PIL import Image
 import segjax.predict.inputs
 import segjax.tasks.semantic.files
 from segjax.data.files.images import read_label, read_label_pages
+from segjax.data.intensities import RecordScales
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import Percentiles
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.output import manifest
@@ -236,18 +239,44 @@ def test_one_page_is_alive_at_a_time(tmp_path, monkeypatch):
         def __array_finalize__(self, obj):
             pass
 
-    original = segjax.tasks.semantic.files.normalize
+    original = segjax.tasks.semantic.files.scale_of
 
     def counting(image, method):
-        most.append(len(alive))
-        counted = original(image, method).view(Counted)
-        alive.add(counted)
-        return counted
+        def scale(image):
+            most.append(len(alive))
+            counted = original(image, method)(image).view(Counted)
+            alive.add(counted)
+            return counted
 
-    monkeypatch.setattr(segjax.tasks.semantic.files, "normalize", counting)
+        return scale
+
+    monkeypatch.setattr(segjax.tasks.semantic.files, "scale_of", counting)
     predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **GREY)
     assert len(most) == 6
     assert max(most) == 0
+
+
+@pytest.mark.parametrize(("over", "light"), [("image", 2), ("stack", 1)])
+def test_pages_of_a_stack_have_one_scale_where_it_is_asked_for(tmp_path, over, light):
+    bright, dim = grey(40, 48), grey(40, 48, seed=1) // 8
+    write_stack(tmp_path / "a.tif", np.stack([dim, bright]))
+    method = Percentiles(low=0, high=100, over=over)
+    predict_files(
+        PREDICTOR,
+        tmp_path / "a.tif",
+        tmp_path / "out",
+        **GREY | {"normalization": method},
+    )
+    labels = list(read_label_pages(tmp_path / "out" / "a.tif"))
+    assert sum(bool(page.any()) for page in labels) == light
+    records = [
+        {"image": page[..., None], "name": f"a/{i}", "stack": "a.tif"}
+        for i, page in enumerate([dim, bright])
+    ]
+    scales = RecordScales(records, method)
+    for i, record in enumerate(records):
+        found = scales(i, record)(record["image"])[..., 0] > 0.5
+        np.testing.assert_array_equal(found, labels[i])
 
 
 @pytest.mark.parametrize(("found", "wanted"), [(4, 3), (3, 4)])
@@ -320,7 +349,31 @@ def test_what_is_left_out_of_a_folder_is_reported(tmp_path, caplog):
     with caplog.at_level("INFO", logger="segjax"):
         paths = predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
     assert [path.name for path in paths] == ["a.png"]
-    assert "Left out: 2 files (.pdf, .txt), 1 folder" in caplog.messages
+    assert "Left out: 2 files (.pdf, .txt)" in caplog.messages
+
+
+def test_folders_of_plates_are_mirrored_and_found_anew_without_the_results(tmp_path):
+    for name in ("plate1/a.png", "plate2/a.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        Image.fromarray(grey(9, 9)).save(tmp_path / "in" / name)
+    out = tmp_path / "in" / "predicted"
+    for _ in range(2):
+        paths = predict_files(PREDICTOR, tmp_path / "in", out, **GREY, overlay=True)
+        found = [str(path.relative_to(out)) for path in paths]
+        assert found == ["plate1/a.png", "plate2/a.png"]
+    assert names(out / "plate1") == ["a.png", "a_overlay.png"]
+    shutil.rmtree(out / "plate1")
+    (out / "plate1").symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"predicted/plate1 is a link, through which"):
+        predict_files(PREDICTOR, tmp_path / "in", out, **GREY)
+
+
+def test_labels_are_not_taken_for_images(tmp_path):
+    for name in ("images/a.png", "labels/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(grey(9, 9)).save(tmp_path / name)
+    with pytest.raises(UserError, match=r"labels besides images.*--input=.*images\."):
+        predict_files(PREDICTOR, tmp_path, tmp_path / "out", **GREY)
 
 
 def test_wrong_channels_of_a_later_page_leave_the_files_before(tmp_path):

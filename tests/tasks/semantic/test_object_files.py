@@ -1,0 +1,115 @@
+"""Objects found in pixels: the numbered pages and `objects.csv` of a prediction."""
+
+import csv
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from skimage.draw import disk
+
+from segjax.data.label_spec import LabelSpec
+from segjax.geometry.input_sizes import Geometry
+from segjax.objects.separation import Separation
+from segjax.predict.tiled import Predictor
+from segjax.tasks.semantic import object_files
+from segjax.tasks.semantic.files import predict_files
+
+SPEC = LabelSpec(("background", "cell", "spot"), ((0, 0, 0), (0, 200, 0), (200, 0, 0)))
+
+
+def brightness(image):
+    """Logits of a pixel: 0 is background, grey a cell, white a spot."""
+    distance = [jnp.abs(image - value) for value in (0.0, 0.5, 1.0)]
+    return -40 * jnp.concatenate(distance, -1)
+
+
+PREDICTOR = Predictor(brightness, Geometry(stride=16, halo=16), tile=64, batch_size=2)
+SETTINGS = {"label_spec": SPEC, "channels": 1, "normalization": "range"}
+SETTINGS |= {"separation": Separation(min_area=5)}
+
+
+def table(folder):
+    with (folder / "objects.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_hundred_cells_are_counted_and_measured(tmp_path):
+    image, drawn = np.zeros((500, 680), np.uint8), {}
+    rng = np.random.default_rng(0)
+    for i in range(200):
+        middle = 25 + 33 * (i // 20) + 12, 17 + 33 * (i % 20)
+        place = disk(middle, rng.uniform(4, 15), shape=image.shape)
+        image[place] = 128
+        drawn[middle] = len(place[0])
+    Image.fromarray(image).save(tmp_path / "plate.png")
+    predict_files(PREDICTOR, tmp_path / "plate.png", tmp_path / "out", **SETTINGS)
+    rows = table(tmp_path / "out")
+    assert len(rows) == len({row["id"] for row in rows}) == 200
+    for row in rows:
+        middle = tuple(round(float(row[f"centroid_{axis}"])) for axis in "yx")
+        assert int(row["area_pixels"]) == drawn[middle]
+        assert (row["class"], row["file"]) == ("cell", "plate.png")
+    numbers = np.asarray(Image.open(tmp_path / "out" / "plate_instances.png"))
+    assert numbers.max() == 200
+    assert ((numbers > 0) == (image > 0)).all()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_stack_has_unique_numbers_which_follow_a_cell_if_asked_to(tmp_path, link):
+    stack = np.zeros((3, 60, 90), np.uint8)
+    for z in range(3):
+        stack[z, 10:25, 10 + 2 * z : 25 + 2 * z] = 128
+    stack[1, 40:55, 60:75] = 255
+    tifffile.imwrite(tmp_path / "z.tif", stack, photometric="minisblack")
+    predict_files(
+        PREDICTOR, tmp_path / "z.tif", tmp_path / "out", **SETTINGS, link=link
+    )
+    found = [(row["page"], row["id"], row["class"]) for row in table(tmp_path / "out")]
+    cell = [("1", "1", "cell"), ("2", "1", "cell"), ("3", "1", "cell")]
+    if not link:
+        cell = [("1", "1", "cell"), ("2", "2", "cell"), ("3", "4", "cell")]
+    spot = ("2", "2" if link else "3", "spot")
+    assert found == [*cell[:2], spot, cell[2]]
+    pages = tifffile.imread(tmp_path / "out" / "z_instances.tif")
+    assert pages.dtype == np.uint16
+    assert (pages[2] > 0).sum() == 225
+
+
+def test_more_objects_than_16_bits_count_have_32(tmp_path, monkeypatch):
+    many = np.zeros((8, 8), np.int32)
+    many[2:4, 2:4] = 70_000
+    monkeypatch.setattr(object_files, "separate", lambda *_: many)
+    tifffile.imwrite(tmp_path / "dots.tif", np.zeros((8, 8), np.uint8))
+    predict_files(PREDICTOR, tmp_path / "dots.tif", tmp_path / "out", **SETTINGS)
+    numbers = tifffile.imread(tmp_path / "out" / "dots_instances.tif")
+    assert numbers.dtype == np.uint32
+    assert np.array_equal(numbers, many)
+
+
+def test_areas_are_in_square_micrometres_where_the_file_states_its_pixels(tmp_path):
+    image = np.zeros((40, 40), np.uint8)
+    image[5:15, 5:25] = 128
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        image,
+        imagej=True,
+        resolution=(4, 4),
+        metadata={"unit": "um"},
+    )
+    predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **SETTINGS)
+    (row,) = table(tmp_path / "out")
+    assert (row["area_pixels"], float(row["area_um2"])) == ("200", 12.5)
+
+
+def test_files_of_plates_are_told_apart(tmp_path):
+    for plate in ("one", "two"):
+        (tmp_path / "in" / plate).mkdir(parents=True)
+        image = np.zeros((40, 40), np.uint8)
+        image[5:20, 5:20] = 128
+        Image.fromarray(image).save(tmp_path / "in" / plate / "a.png")
+    predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **SETTINGS)
+    files = [row["file"] for row in table(tmp_path / "out")]
+    assert files == ["one/a.png", "two/a.png"]
+    assert (tmp_path / "out" / "two" / "a_instances.png").exists()
