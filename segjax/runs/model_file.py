@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -202,8 +203,9 @@ def _about(raw: bytes, path: Path) -> dict[str, Any]:
 
 
 def _is_finite(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) < float("inf")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < math.inf
 
 
 def _abstract(task: Task, channels: int, path: Path) -> Mapping[str, Any]:
