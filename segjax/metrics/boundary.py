@@ -207,9 +207,7 @@ def check_widths(widths: Sequence[float]) -> None:
         )
 
 
-def checked(
-    label: np.ndarray, prediction: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def checked(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as int64, so that no sum of them overflows.
 
     Raises:

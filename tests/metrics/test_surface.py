@@ -46,7 +46,9 @@ def test_distances_are_those_of_the_definition():
 def test_a_square_that_is_off_by_three_columns():
     label = np.zeros((20, 30), int)
     label[5:15, 5:15] = 1
-    metrics = surface_metrics(surface_counts(label, np.roll(label, 3, 1), num_classes=2))
+    metrics = surface_metrics(
+        surface_counts(label, np.roll(label, 3, 1), num_classes=2)
+    )
     assert metrics["hausdorff_95/1"] == 3
     assert 0 < metrics["surface_distance/1"] < 3
     same = surface_metrics(surface_counts(label, label, num_classes=2))

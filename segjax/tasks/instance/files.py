@@ -13,7 +13,7 @@ import numpy as np
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.output.folder import Outputs
-from segjax.predict.inputs import list_inputs, look_at_all, read_source
+from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
 from segjax.predict.writers import (
     plan_outputs,
     png_file,
@@ -170,7 +170,7 @@ def predict_instance_files(
                     write(_plotted(image, found, label_spec, instances))
             if progress is not None:
                 progress(done, total, path.name)
-        _write_labels(outputs, label_name, labels)
+        _write_labels(outputs, label_name, labels, source)
     with outputs.file(RESULTS) as file:
         write_results(file, rows)
     log.info("Objects found: %d, in images: %d", len(rows), total)
@@ -238,13 +238,15 @@ def _plotted(
     return np.asarray(picture)
 
 
-def _write_labels(outputs: Outputs, name: str, labels: Sequence[np.ndarray]) -> None:
+def _write_labels(
+    outputs: Outputs, name: str, labels: Sequence[np.ndarray], source: Source
+) -> None:
     total = sum(label.nbytes for label in labels)
     is_png = name.endswith(".png")
     with (
         png_file(outputs, name)
         if is_png
-        else tiff_file(outputs, name, expected_bytes=total)
+        else tiff_file(outputs, name, expected_bytes=total, source=source)
     ) as write:
         for label in labels:
             write(label)

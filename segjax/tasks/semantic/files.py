@@ -210,7 +210,8 @@ def _result_names(path: Path, root: Path, kinds: Mapping[str, bool]) -> dict[str
     stem, suffix = result_name(path, root), result_suffix(path)
     names = {"labels": f"{stem}{suffix}"}
     for kind, wanted in kinds.items():
-        ending = ".tif" if kind == "probabilities" else suffix
+        of_floats = kind == "probabilities" and suffix == ".png"
+        ending = ".tif" if of_floats else suffix
         if wanted:
             names[kind] = f"{stem}_{kind}{ending}"
     return names
@@ -225,7 +226,15 @@ def _writer(
         return png_file(outputs, name, colors=colors)
     pixels = source.pages * source.height * source.width
     expected = pixels * bytes_per_pixel.get(kind, 3)
-    return tiff_file(outputs, name, expected_bytes=expected, colors=colors)
+    classes = label_spec.names if kind == "probabilities" else ()
+    return tiff_file(
+        outputs,
+        name,
+        expected_bytes=expected,
+        colors=colors,
+        source=source,
+        channel_names=classes,
+    )
 
 
 def _write_page(

@@ -75,6 +75,7 @@ class ObjectFiles:
                     file=file_name,
                     page=count,
                     class_names=self._names,
+                    pixel_area=source.layout.calibration.pixel_area,
                 )
                 packed = zlib.compress(numbers.tobytes(), 1)
                 waiting.write(packed)
@@ -88,7 +89,10 @@ class ObjectFiles:
                 png_file(outputs, name)
                 if name.endswith(".png")
                 else tiff_file(
-                    outputs, name, expected_bytes=size * np.dtype(dtype).itemsize
+                    outputs,
+                    name,
+                    expected_bytes=size * np.dtype(dtype).itemsize,
+                    source=source,
                 )
             ) as write_page:
                 for length, shape in pages:
