@@ -88,7 +88,7 @@ def _max_intensity(dataset: Dataset) -> int | None:
     found = []
     for i in np.unique(np.linspace(0, len(records) - 1, RANGE_IMAGES).round()):
         image = records[int(i)]["image"]
-        if image.dtype == np.uint8:
+        if image.dtype != np.uint16:
             return None
         found.append(max_intensity_of(image))
     return max(found)

@@ -16,12 +16,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from segjax.data.datasets.pairing import Page, Pair, count_pages_of
-from segjax.data.files.images import (
+from segjax.data.files.channels import (
+    Channels,
+    choose,
+    count_of,
     grey_pages_hint,
-    read_label_pages,
-    read_pages,
-    with_channels,
+    places_of,
 )
+from segjax.data.files.images import read_label_pages, read_layout, read_pages
 from segjax.errors import UserError
 from segjax.output.files import whole_file
 from segjax.text_files import read_bytes
@@ -31,7 +33,7 @@ log = logging.getLogger("segjax")
 
 _THREADS = 4
 _MANY = 1000
-_RULES = 3
+_RULES = 4
 """Raise it when a check is added, so that what was remembered is looked at again."""
 
 
@@ -50,17 +52,19 @@ class Facts(NamedTuple):
       pages: of its files.
       classes: class ids in its label.
       converted: whether `with_channels` has something to do with its image.
+      channel_names: of the channels that are used, where the image names them.
     """
 
     pages: int
     classes: tuple[int, ...]
     converted: bool = False
+    channel_names: tuple[str, ...] = ()
 
 
 def check_pairs(
     pairs: Sequence[Pair],
     spec: Meaning,
-    channels: int,
+    channels: Channels,
     known: MutableMapping[str, Facts],
 ) -> dict[Path, Facts]:
     """Checks every page of every pair.
@@ -68,7 +72,7 @@ def check_pairs(
     Args:
       pairs: what to look at.
       spec: what label values mean.
-      channels: channels that every image must have.
+      channels: that every image must have, or that are chosen.
       known: the pairs that were found good before; new ones are added.
 
     Returns:
@@ -120,7 +124,7 @@ def checked(
 
 @contextlib.contextmanager
 def remembered(
-    cache_dir: str | None, root: Path, spec: Meaning, channels: int | str
+    cache_dir: str | None, root: Path, spec: Meaning, channels: Channels | str
 ) -> Iterator[MutableMapping[str, Facts]]:
     """Opens the memory of what was found good in a folder under a spec.
 
@@ -153,7 +157,10 @@ def _remembered(path: Path) -> dict[str, Facts]:
     if digest.decode("ascii", "replace") != hashlib.sha256(facts).hexdigest():
         return {}
     known = json.loads(facts).items()
-    return {state: Facts(p, tuple(ids), bool(c)) for state, (p, ids, c) in known}
+    return {
+        state: Facts(pages, tuple(ids), bool(converted), tuple(names))
+        for state, (pages, ids, converted, names) in known
+    }
 
 
 def _write(path: Path, known: MutableMapping[str, Facts]) -> None:
@@ -174,9 +181,11 @@ def _state(pair: Pair) -> str:
     return json.dumps(facts)
 
 
-def _check_pair(pair: Pair, spec: Meaning, channels: int) -> Facts:
+def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
     """Checks the pages of one pair."""
     count = count_pages_of(pair)
+    names = read_layout(pair.image).channel_names
+    used: list[str] = []
     classes: set[int] = set()
     converted = False
     with contextlib.ExitStack() as stack:
@@ -188,20 +197,25 @@ def _check_pair(pair: Pair, spec: Meaning, channels: int) -> Facts:
             )
         for index, (image, raw) in enumerate(zip(images, labels, strict=True)):
             page = Page(pair, index, count)
-            _require_channels(image, channels, page.where(pair.image))
-            converted |= image.shape[-1] != channels
+            _require_channels(image, channels, names, page.where(pair.image))
+            converted |= isinstance(channels, int) and image.shape[-1] != channels
+            if names and not used:
+                places = places_of(channels, image.shape[-1], names, str(pair.image))
+                used = [names[i] for i in places if i < len(names)]
             if raw is not None and pair.label is not None:
                 where = page.where(pair.label)
                 classes |= _label_classes(raw, where, image, pair.image.name, spec)
-    return Facts(count, tuple(sorted(classes)), converted)
+    return Facts(count, tuple(sorted(classes)), converted, tuple(used))
 
 
-def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
-    if with_channels(image, channels) is None:
+def _require_channels(
+    image: np.ndarray, channels: Channels, names: Sequence[str], where: str
+) -> None:
+    if choose(image, channels, names, where) is None:
         raise UserError(
             f"{where} has {_channels(image.shape[-1])}, but the config says "
             f"{channels}. Convert the image or set config.data.channels."
-            f"{grey_pages_hint(where, image.shape[-1], channels)}"
+            f"{grey_pages_hint(where, image.shape[-1], count_of(channels))}"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segjax.data.files.channels import Channels
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.output.folder import Outputs
@@ -108,7 +109,7 @@ def predict_instance_files(
     *,
     label_spec: LabelSpec,
     instances: InstanceSpec | None = None,
-    channels: int = 3,
+    channels: Channels = 3,
     overlay: bool = False,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -131,7 +132,8 @@ def predict_instance_files(
       label_spec: names of the classes, 0 being the background.
       instances: numbers of the categories and the skeleton; by default the categories
         are numbered as the classes.
-      channels: that the network was trained on; images that are grey are given as many.
+      channels: how many the network was trained on; images that are grey are given as
+        many. Or which are taken, by number or name.
       overlay: whether pictures are written, too.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.

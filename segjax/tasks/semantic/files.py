@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax import viz
+from segjax.data.files.channels import Channels, count_of
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
@@ -52,7 +53,7 @@ def predict_files(
     output: str | Path,
     *,
     label_spec: LabelSpec,
-    channels: int,
+    channels: Channels,
     normalization: str,
     probabilities: bool = False,
     overlay: bool = False,
@@ -85,8 +86,8 @@ def predict_files(
       input: an image file, or a folder of them.
       output: folder for the results; made if it is not there.
       label_spec: names and colours of the classes.
-      channels: that the network was trained on, 1 or 3; images that are grey are given
-        as many.
+      channels: how many the network was trained on; images that are grey are given as
+        many. Or which are taken, by number or name.
       normalization: that it was trained with (`segjax.data.files.images.normalize`).
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
@@ -123,7 +124,7 @@ def predict_files(
     asked = probabilities or separation is not None
     outputs = ("labels", "probabilities") if asked else ("labels",)
     objects = (
-        ObjectFiles(separation, label_spec.names, channels, link=link)
+        ObjectFiles(separation, label_spec.names, count_of(channels), link=link)
         if separation
         else None
     )
@@ -189,7 +190,7 @@ def _finished(
 
 def _images(
     sources: Sequence[Source],
-    channels: int,
+    channels: Channels,
     normalization: str,
     downscale: int,
     keep: Callable[[np.ndarray, np.ndarray], None],
