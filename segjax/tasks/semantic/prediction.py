@@ -226,7 +226,7 @@ class SemanticPrediction:
             input,
             output,
             label_spec=weights.label_spec,
-            channels=weights.channels,
+            channels=options.channels or weights.channels,
             normalization=self.normalization,
             probabilities=options.probabilities,
             overlay=options.overlay,
