@@ -17,14 +17,14 @@ from pathlib import Path
 # Before jax is imported: tests are about numbers, and numbers are compared on the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most programs of tests run once, so they are compiled quickly, not well. Where the
-# variable is set, be it to nothing, programs are compiled as users' are.
-QUICK = ["--xla_backend_optimization_level=0"]
-if tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (
-    0,
-    12,
-):  # later it is gone
-    QUICK.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
+# variable is set, be it to nothing, programs are compiled as users' are. The second flag is
+# gone from jaxlib 0.12 on.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * (tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 12)),
+)
 
 import jax
 import jax.numpy as jnp
