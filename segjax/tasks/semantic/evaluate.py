@@ -257,7 +257,8 @@ def evaluate(
     """
     if not len(records):
         raise UserError(f'The split "{split}" has no images to evaluate.')
-    if "label" not in records[0]:
+    first = records[0]
+    if "label" not in first:
         raise UserError(
             f'The split "{split}" has no labels: it can be predicted, not evaluated.'
         )
@@ -265,7 +266,7 @@ def evaluate(
     total = np.zeros((num_classes, num_classes), np.int64)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
     boundaries = _Boundaries(label_spec, boundary_f1, trimap_widths)
-    objects = ObjectScores(separation if "cells" in records[0] else None)
+    objects = ObjectScores(separation if "cells" in first else None)
     mine = range(sharding.process_index(), len(records), sharding.process_count())
     labels: collections.deque[np.ndarray] = collections.deque()
     originals: collections.deque[np.ndarray] = collections.deque()
