@@ -26,6 +26,9 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 LARGEST = 1e6
 """Coordinates are below it, pixels."""
 
+_MOST_NUMBERS = 1 << 22
+"""For larger numbers of objects than that, those that occur are counted first."""
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -168,12 +171,17 @@ def outlines_of(
       >>> cell.name, cell.polygons[0][0].tolist()
       ('3', [[1.0, 0.0], [3.0, 0.0], [3.0, 1.0], [1.0, 1.0]])
     """
-    values, positions = np.unique(numbers, return_inverse=True)
-    ranks = positions.reshape(numbers.shape) + (1 if values.min(initial=1) > 0 else 0)
-    for value, box in zip(values[values > 0], ndimage.find_objects(ranks), strict=True):
-        polygons = _traced(numbers[box] == value, (box[1].start, box[0].start))
-        name = None if class_names is None else class_names.get(int(value))
-        yield Outline(polygons, str(value), name, page, place)
+    ranks, values = numbers, range(int(numbers.max(initial=0)) + 1)
+    if len(values) > _MOST_NUMBERS:
+        flat = np.append(0, numbers.astype(np.int64))
+        found, positions = np.unique(flat, return_inverse=True)
+        ranks, values = positions.ravel()[1:].reshape(numbers.shape), found.tolist()
+    for rank, box in enumerate(ndimage.find_objects(ranks), 1):
+        if box is not None:
+            value, corner = int(values[rank]), (box[1].start, box[0].start)
+            name = None if class_names is None else class_names.get(value)
+            polygons = _traced(ranks[box] == rank, corner)
+            yield Outline(polygons, str(value), name, page, place)
 
 
 def _traced(mask: np.ndarray, origin: tuple[int, int]) -> tuple[Polygon, ...]:
