@@ -26,12 +26,18 @@ from segjax.data.semantic.batches import (
 )
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.tasks.semantic.baseline import evaluate_baseline
+from segjax.tasks.semantic.baseline import evaluate_baseline, evaluate_watershed
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
 from segjax.tasks.semantic.image_rows import measure_images
 from segjax.tasks.semantic.loss import LossFromConfig
-from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
+from segjax.tasks.semantic.per_image import TABLE, PerImage, worst_names
+from segjax.tasks.semantic.pictures import (
+    CONFUSION,
+    write_confusion,
+    write_examples,
+    write_per_image,
+)
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import optim, sharding
 from segjax.training.experiment import (
@@ -65,7 +71,9 @@ class SemanticTask(SemanticPrediction):
     is compiled or written.
     """
 
-    capabilities = frozenset({"labels", "probabilities", "crf", "downscale", "objects"})
+    capabilities = frozenset(
+        {"labels", "probabilities", "crf", "downscale", "objects", "per_image"}
+    )
     answers = "labels pixels"
     headline = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")
     pictures = (CONFUSION,)
@@ -132,17 +140,20 @@ class SemanticTask(SemanticPrediction):
                 f"({', '.join(dataset.label_spec.names)}): use that number."
             )
         self.evaluation.check(
-            dataset.label_spec, objects=self._measures_objects(dataset)
+            dataset.label_spec,
+            objects=self._measures_objects(dataset, self.evaluation.split),
         )
         self._check_evaluated_network(dataset.channels)
         check_multipliers(self.config, lambda: self.init_state(dataset.channels))
         self.batches(dataset, 0).close()
         return dataset
 
-    def _measures_objects(self, dataset: Dataset) -> bool:
+    def _measures_objects(self, dataset: Dataset, split: str) -> bool:
         """Whether objects are wanted, and the data set numbers them."""
-        split = dataset.splits.get(self.evaluation.split, ())
-        return self.separation is not None and len(split) > 0 and "cells" in split[0]
+        records = dataset.splits.get(split, ())
+        return (
+            self.separation is not None and len(records) > 0 and "cells" in records[0]
+        )
 
     def _check_evaluated_network(self, channels: int) -> None:
         """Checks that evaluation's changes to the network leave its parameters."""
@@ -279,6 +290,7 @@ class SemanticTask(SemanticPrediction):
         *,
         tile: int | None = None,
         crf: CRF | None = None,
+        per_image: PerImage | None = None,
     ) -> Report:
         """Measures the network on a split.
 
@@ -288,6 +300,7 @@ class SemanticTask(SemanticPrediction):
           split: its name; None for that of the config.
           tile: see `predictor`; None for that of the config.
           crf: where given, what refines the predictions.
+          per_image: a table that takes a row of each image, if one is wanted.
 
         Returns:
           The metrics and the confusion counts.
@@ -304,19 +317,56 @@ class SemanticTask(SemanticPrediction):
             split=split,
             cell_class=self.evaluation.cell_class,
             boundary_f1=self.evaluation.boundary_f1,
+            surface_distance=self.evaluation.surface_distance,
             trimap_widths=self.evaluation.trimap_widths,
             normalization=self.normalization,
             crf=crf,
             separation=self.separation,
+            per_image=per_image,
         )
 
+    def per_image(self, dataset: Dataset, split: str) -> PerImage:
+        """Makes the table of single images that `evaluate` fills."""
+        objects = self._measures_objects(dataset, split)
+        return PerImage(dataset.label_spec, objects=objects)
+
+    def per_image_files(self, dataset: Dataset, split: str) -> list[str]:
+        """Names of the files that `write_per_image` writes."""
+        return [TABLE, *worst_names(len(self.records(dataset, split)))]
+
+    def write_per_image(
+        self, outputs: Outputs, table: PerImage, dataset: Dataset, split: str
+    ) -> None:
+        """Writes the table, and pictures of the worst images."""
+        records = self.records(dataset, split)
+        write_per_image(outputs, table, records, dataset.label_spec)
+
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Measures Otsu's threshold, or the commonest class at each place."""
+        """Measures Otsu's threshold, or the commonest class at each place; where objects
+        are measured, Otsu's threshold and a watershed, too, and of several classes alone.
+        """
         self.records(dataset, split)
-        name, report = evaluate_baseline(
-            dataset, split, self.evaluation, normalization=self.normalization
-        )
-        return {f"{name}/{metric}": value for metric, value in report.metrics.items()}
+        found = {}
+        if self._measures_objects(dataset, split):
+            objects = evaluate_watershed(dataset, split)
+            found = {f"watershed/{metric}": x for metric, x in objects.items()}
+        if not found or dataset.label_spec.num_classes == 2:
+            name, report = evaluate_baseline(
+                dataset, split, self.evaluation, normalization=self.normalization
+            )
+            found |= {f"{name}/{metric}": x for metric, x in report.metrics.items()}
+        return found
+
+    def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
+        """Whether cells lie on a background in grey images, so that Otsu can find them."""
+        spec = dataset.label_spec
+        otsu = spec.num_classes == 2 and dataset.channels == 1
+        if spec.names[0] != "background":
+            return False
+        if otsu or not self._measures_objects(dataset, split):
+            return otsu
+        image = self.records(dataset, split)[0]["image"]
+        return bool((image == image[..., :1]).all())
 
     def plot(
         self,
