@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from segjax.output.folder import Outputs
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.training import sharding
 from segjax.training.experiment import open_labelled
-from segjax.training.task import Task, require
+from segjax.training.task import require
 
 log = logging.getLogger("segjax")
 
@@ -71,20 +72,27 @@ def evaluate_run(
     if input is None:
         dataset = task.open_dataset(cache_dir, data_root)
         split = task.evaluation.split if split is None else split
+        if trained.folds > 1 and split in ("train", task.evaluation.split):
+            raise UserError(
+                f"--workdir={workdir} holds {trained.folds} folds, each trained on images of "
+                f'the split "{split}" that another one validates: folds.json has their '
+                "figures. Measure images that none has seen, with --input=FOLDER or "
+                "--split=test."
+            )
     else:
         dataset, split = _labelled(trained, input, cache_dir), "all"
     count = len(task.records(dataset, split))
-    outputs = None
+    table = outputs = None
     if output is not None:
-        outputs = _outputs(task, dataset, split, Path(output), overwrite)
-    table = None if outputs is None else task.per_image(dataset, split)
+        table = require(task, "per_image", "--output").per_image(dataset, split)
+        outputs = _outputs(table.files, Path(output), overwrite)
     report = task.evaluate(
         variables, dataset, split, tile=tile, crf=refinement, per_image=table
     )
     _log_count(dataset, split, count, input)
-    if outputs is not None:
+    if table is not None and outputs is not None:
         outputs.make_folder()
-        task.write_per_image(outputs, table, dataset, split)
+        table.write(outputs)
     if baseline is None:
         baseline = task.has_default_baseline(dataset, split)
     below = task.baseline(dataset, split) if baseline else {}
@@ -112,11 +120,8 @@ def _labelled(trained: TrainedModel, input: str, cache_dir: str | None) -> Datas
     return open_labelled(config, trained, input, cache_dir)
 
 
-def _outputs(
-    task: Task, dataset: Dataset, split: str, folder: Path, overwrite: bool
-) -> Outputs:
+def _outputs(files: Sequence[str], folder: Path, overwrite: bool) -> Outputs:
     """Checks that the table of single images can be written."""
-    files = require(task, "per_image", "--output").per_image_files(dataset, split)
     if sharding.process_count() > 1:
         raise UserError(
             "--output is for one process: evaluate without --num_processes."

@@ -60,7 +60,7 @@ def export_run(
             f"--output={output} does not end in {SUFFIX}, as model files do: give, for "
             f"example, {output.with_suffix(SUFFIX)}."
         )
-    trained = load_trained(workdir, best=best)
+    trained = load_trained(workdir, best=best).single("export")
     config = copy.deepcopy(trained.task.config)
     if (
         INITIALIZATION in config

@@ -44,7 +44,7 @@ def weights_of_run(
     is_one = path.parent.name == CHECKPOINTS and path.name.isdecimal()
     run, step = (path.parent.parent, int(path.name)) if is_one else (path, None)
     try:
-        trained = load_trained(run, step=step)
+        trained = load_trained(run, step=step).single("A run as initialization")
     except UserError as error:
         message = str(error).replace(f"--workdir={run}", str(run))
         raise UserError(f"config.initialization.input: {message}") from error

@@ -13,6 +13,7 @@ import ml_collections
 from segjax import config as config_lib
 from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
+from segjax.data.folds import with_fold
 from segjax.errors import UserError
 from segjax.training import optim
 from segjax.training.task import LoadedWeights
@@ -36,8 +37,14 @@ def open_data(
             config.data.name,
             data_root,
         )
-    return config_lib.build(
+    dataset = config_lib.build(
         DATASETS, config.data, "config.data", cache_dir=cache_dir, data_root=data_root
+    )
+    if "fold" not in config:
+        return dataset
+    split = config.evaluation.get("split", "validation")
+    return config_lib.call(
+        with_fold, config.fold, "config.fold", dataset=dataset, split=split
     )
 
 

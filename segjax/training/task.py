@@ -281,12 +281,6 @@ class PredictingTask(Protocol):
         """Makes a table of single images for `evaluate`; for the capability "per_image"."""
         ...
 
-    def write_per_image(
-        self, outputs: Outputs, table: Any, dataset: Dataset, split: str
-    ) -> None:
-        """Writes that table, and pictures of the worst images."""
-        ...
-
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
         """Measures a baseline without a network; names begin with that of the baseline."""
         ...

@@ -161,7 +161,12 @@ def folder(
     }
     if not undivided:
         require_train(splits, root, index)
-    return Dataset("folder", spec, channels, splits)
+    group_by_name = groups or {name: name for name in names}  # or else by file
+    group_of = {
+        split: [group_by_name[page.pair.name] for page in part]
+        for split, part in parts.items()
+    }
+    return Dataset("folder", spec, channels, splits, groups=group_of)
 
 
 def _read_record(

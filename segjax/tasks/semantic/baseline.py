@@ -12,8 +12,8 @@ from segjax.classical import watershed
 from segjax.classical.otsu import otsu_baseline
 from segjax.classical.watershed import watershed_baseline
 from segjax.data.dataset import Dataset
-from segjax.data.normalization import ImageNormalization
 from segjax.data.files.images import normalize
+from segjax.data.normalization import ImageNormalization
 from segjax.errors import UserError
 from segjax.metrics import matching_counts, matching_metrics, semantic_metrics
 from segjax.tasks.semantic.evaluate import Evaluation, Pages, Report, evaluate
@@ -108,6 +108,51 @@ def _stretched(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         for new, old in zip(size, pixels.shape[:2], strict=True)
     )
     return pixels[rows][:, columns]
+
+
+def evaluate_baselines(
+    dataset: Dataset,
+    split: str,
+    evaluation: Evaluation,
+    *,
+    normalization: ImageNormalization,
+    objects: bool,
+) -> dict[str, float]:
+    """Measures all baselines of a data set.
+
+    Args:
+      dataset: the data; `split` has records with labels.
+      split: which one is measured.
+      evaluation: what is measured.
+      normalization: of the images.
+      objects: whether objects are measured: then Otsu's threshold and a watershed, too; with
+        more than two classes nothing else.
+
+    Returns:
+      The metrics, as `otsu/<name>`, `position/<name>` and `watershed/<name>`.
+    """
+    found = {}
+    if objects:
+        scores = evaluate_watershed(dataset, split)
+        found = {f"watershed/{metric}": value for metric, value in scores.items()}
+    if not objects or dataset.label_spec.num_classes == 2:
+        name, report = evaluate_baseline(
+            dataset, split, evaluation, normalization=normalization
+        )
+        found |= {f"{name}/{metric}": x for metric, x in report.metrics.items()}
+    return found
+
+
+def is_for_otsu(dataset: Dataset, split: str, *, objects: bool) -> bool:
+    """Whether cells lie on a background in grey images, so that a threshold can find them."""
+    spec = dataset.label_spec
+    if spec.names[0] != "background":
+        return False
+    otsu = spec.num_classes == 2 and dataset.channels == 1
+    if otsu or not objects:
+        return otsu
+    image = dataset.splits[split][0]["image"]
+    return bool((image == image[..., :1]).all())
 
 
 def evaluate_baseline(

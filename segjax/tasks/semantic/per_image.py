@@ -6,7 +6,9 @@ import collections
 import csv
 import heapq
 import io
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +21,9 @@ from segjax.metrics import (
     surface_counts,
     surface_metrics,
 )
+from segjax.output.folder import Outputs
 from segjax.types import IGNORE_LABEL, Record
+from segjax.viz import comparison
 
 TABLE = "per_image.csv"
 WORST = 8
@@ -35,15 +39,22 @@ class PerImage:
     show, are kept; those of the others are not.
     """
 
-    def __init__(self, label_spec: LabelSpec, *, objects: bool = False):
+    def __init__(
+        self,
+        records: Sequence[Record],
+        label_spec: LabelSpec,
+        *,
+        objects: bool = False,
+    ):
         """Begins with no image.
 
         Args:
+          records: those that are measured; of the worst they are read again.
           label_spec: names and colours of the classes.
           objects: whether objects are measured, too, and have columns.
         """
         names = label_spec.names
-        self._spec = label_spec
+        self._records, self._spec = records, label_spec
         self.columns = (
             *("name", "pixels", "mean_iou", *(f"iou/{name}" for name in names)),
             *("mean_dice", *(f"dice/{name}" for name in names)),
@@ -101,30 +112,44 @@ class PerImage:
         """The rows of all images, the lowest mean IoU first; undefined ones are last."""
         return sorted(self._rows, key=lambda row: _order(float(row["mean_iou"])))
 
-    def worst(self) -> list[tuple[int, np.ndarray]]:
-        """Places and predictions of the first `WORST` rows, in their order."""
-        worst = sorted(self._worst, reverse=True)
-        return [(place, prediction) for _, _, place, prediction in worst]
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that `write` writes."""
+        return [TABLE, *self._pictures]
 
-    def csv(self) -> str:
-        """The rows as the text of `per_image.csv`; what is undefined is empty."""
+    @property
+    def _pictures(self) -> list[str]:
+        return [f"worst_{i + 1}.png" for i in range(min(len(self._records), WORST))]
+
+    def write(self, outputs: Outputs) -> None:
+        """Writes `per_image.csv`, and plots image | label | prediction | error of the worst.
+
+        Args:
+          outputs: where to; `files` are planned.
+        """
+        worst = sorted(self._worst, reverse=True)
+        for name, (_, _, place, prediction) in zip(self._pictures, worst, strict=True):
+            record = self._records[place]
+            picture = comparison(
+                record["image"],
+                record["label"],
+                prediction,
+                self._spec.colors,
+                self._spec.names,
+            )
+            with outputs.file(name) as file:
+                picture.save(file, format="PNG")
+        with outputs.file(TABLE) as file:
+            file.write(self._csv().encode())
+
+    def _csv(self) -> str:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow((*self.columns, "picture"))
-        pictures = [*worst_names(len(self._rows)), *[""] * len(self._rows)]
+        pictures = itertools.chain(self._pictures, itertools.repeat(""))
         for row, picture in zip(self.rows(), pictures, strict=False):
             table.writerow([*(_shown(row[c]) for c in self.columns), picture])
         return text.getvalue()
-
-
-def worst_names(images: int) -> list[str]:
-    """Names of the pictures of the worst of a number of images.
-
-    Example:
-      >>> worst_names(2)
-      ['worst_1.png', 'worst_2.png']
-    """
-    return [f"worst_{i + 1}.png" for i in range(min(images, WORST))]
 
 
 def _order(value: float) -> float:

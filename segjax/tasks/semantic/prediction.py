@@ -23,6 +23,7 @@ from segjax.models.builder import build_model
 from segjax.objects.separation import Separation
 from segjax.predict.dihedral import Apply, over_dihedral
 from segjax.predict.downscaled import enlarged, reduced
+from segjax.predict.ensemble import over_members
 from segjax.predict.mc_dropout import over_samples
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
@@ -180,15 +181,17 @@ class SemanticPrediction:
 
     @functools.cached_property
     def _predicted(self) -> Apply:
-        """`logits`, averaged over samples and symmetries where the experiment wants it;
-        one function, as each new one is compiled anew.
+        """`logits`, averaged over samples and symmetries where the experiment wants it, and
+        over the folds of a run; one function, as each new one is compiled anew.
         """
         apply: Apply = self.logits
         if self.evaluation.mc_samples > 1:
             apply = over_samples(
                 self.logits, self.evaluation.mc_samples, self.config.seed
             )
-        return over_dihedral(apply) if self.evaluation.dihedral_tta else apply
+        return over_members(
+            over_dihedral(apply) if self.evaluation.dihedral_tta else apply
+        )
 
     def label_image(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.augment import augmentations
-from segjax.data.dataset import Dataset
+from segjax.data.dataset import Dataset, together
 from segjax.data.datasets.folder_export import export
 from segjax.data.intensities import count_intensities
 from segjax.data.normalization import Percentiles, require_normalization
@@ -26,18 +26,13 @@ from segjax.data.semantic.batches import (
 )
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.tasks.semantic.baseline import evaluate_baseline, evaluate_watershed
+from segjax.tasks.semantic.baseline import evaluate_baselines, is_for_otsu
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
 from segjax.tasks.semantic.image_rows import measure_images
 from segjax.tasks.semantic.loss import LossFromConfig
-from segjax.tasks.semantic.per_image import TABLE, PerImage, worst_names
-from segjax.tasks.semantic.pictures import (
-    CONFUSION,
-    write_confusion,
-    write_examples,
-    write_per_image,
-)
+from segjax.tasks.semantic.per_image import PerImage
+from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import optim, sharding
 from segjax.training.experiment import (
@@ -225,7 +220,12 @@ class SemanticTask(SemanticPrediction):
         method = self.normalization
         if not isinstance(method, Percentiles):
             return {}
-        found = count_intensities(dataset.splits["train"], method)
+        records = dataset.splits["train"]
+        if (
+            "fold" in self.config
+        ):  # folds predict together, so they must see images alike
+            records = together(records, dataset.splits[self.evaluation.split])
+        found = count_intensities(records, method)
         return dataclasses.asdict(found)
 
     def prepare(self, dataset: Dataset) -> None:
@@ -328,45 +328,24 @@ class SemanticTask(SemanticPrediction):
     def per_image(self, dataset: Dataset, split: str) -> PerImage:
         """Makes the table of single images that `evaluate` fills."""
         objects = self._measures_objects(dataset, split)
-        return PerImage(dataset.label_spec, objects=objects)
-
-    def per_image_files(self, dataset: Dataset, split: str) -> list[str]:
-        """Names of the files that `write_per_image` writes."""
-        return [TABLE, *worst_names(len(self.records(dataset, split)))]
-
-    def write_per_image(
-        self, outputs: Outputs, table: PerImage, dataset: Dataset, split: str
-    ) -> None:
-        """Writes the table, and pictures of the worst images."""
         records = self.records(dataset, split)
-        write_per_image(outputs, table, records, dataset.label_spec)
+        return PerImage(records, dataset.label_spec, objects=objects)
 
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Measures Otsu's threshold, or the commonest class at each place; where objects
-        are measured, Otsu's threshold and a watershed, too, and of several classes alone.
-        """
+        """Measures Otsu's threshold, a watershed, or the commonest class at each place."""
         self.records(dataset, split)
-        found = {}
-        if self._measures_objects(dataset, split):
-            objects = evaluate_watershed(dataset, split)
-            found = {f"watershed/{metric}": x for metric, x in objects.items()}
-        if not found or dataset.label_spec.num_classes == 2:
-            name, report = evaluate_baseline(
-                dataset, split, self.evaluation, normalization=self.normalization
-            )
-            found |= {f"{name}/{metric}": x for metric, x in report.metrics.items()}
-        return found
+        return evaluate_baselines(
+            dataset,
+            split,
+            self.evaluation,
+            normalization=self.normalization,
+            objects=self._measures_objects(dataset, split),
+        )
 
     def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
-        """Whether cells lie on a background in grey images, so that Otsu can find them."""
-        spec = dataset.label_spec
-        otsu = spec.num_classes == 2 and dataset.channels == 1
-        if spec.names[0] != "background":
-            return False
-        if otsu or not self._measures_objects(dataset, split):
-            return otsu
-        image = self.records(dataset, split)[0]["image"]
-        return bool((image == image[..., :1]).all())
+        """Whether cells lie on a background in grey images."""
+        objects = self._measures_objects(dataset, split)
+        return is_for_otsu(dataset, split, objects=objects)
 
     def plot(
         self,

@@ -10,8 +10,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.evaluate import evaluate
-from segjax.tasks.semantic.per_image import TABLE, WORST, PerImage, worst_names
-from segjax.tasks.semantic.pictures import write_per_image
+from segjax.tasks.semantic.per_image import TABLE, WORST, PerImage
 
 SPEC = LabelSpec(("background", "cell"), ((0, 0, 0), (255, 160, 0)))
 
@@ -39,7 +38,7 @@ class FromTheImage:
 
 def measured(errors, tmp_path):
     records = [record(i, count) for i, count in enumerate(errors)]
-    table = PerImage(SPEC, objects=True)
+    table = PerImage(records, SPEC, objects=True)
     evaluate(
         FromTheImage(),
         records,
@@ -49,10 +48,9 @@ def measured(errors, tmp_path):
         separation=Separation(min_area=0),
         per_image=table,
     )
-    names = [TABLE, *worst_names(len(records))]
-    outputs = Outputs(tmp_path / "out", [(x, "the evaluation") for x in names])
+    outputs = Outputs(tmp_path / "out", [(x, "the evaluation") for x in table.files])
     outputs.make_folder()
-    write_per_image(outputs, table, records, SPEC)
+    table.write(outputs)
     text = (tmp_path / "out" / TABLE).read_text()
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -73,7 +71,7 @@ def test_the_worst_image_is_the_first_row(tmp_path):
 def test_pictures_are_of_the_first_rows(tmp_path):
     rows = measured([1, 2, 3, 1, 2, 3, 1, 2, 3, 9, 8], tmp_path)
     names = [row["picture"] for row in rows]
-    assert names == [*worst_names(WORST), "", "", ""]
+    assert names == [*(f"worst_{i + 1}.png" for i in range(WORST)), "", "", ""]
     assert [row["name"] for row in rows[:3]] == ["image9", "image10", "image2"]
 
     def picture(name):
