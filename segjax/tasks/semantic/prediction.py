@@ -114,6 +114,31 @@ class SemanticPrediction:
         except ValueError as error:
             raise UserError(f"config.objects.{error}.") from error
 
+    def check_evaluated_network(self, shape: tuple[int, int, int]) -> None:
+        """Checks that evaluation's changes to the network leave its parameters.
+
+        Args:
+          shape: height, width and channels of a training image.
+
+        Raises:
+          UserError: if they do not.
+        """
+        if self.evaluation.model_overrides is None:
+            return
+        image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        trained, evaluated = (
+            jax.eval_shape(
+                functools.partial(model.init, train=False), jax.random.key(0), image
+            )
+            for model in (self.model, self.evaluated_model)
+        )
+        if trained != evaluated:
+            raise UserError(
+                f"config.evaluation.model_overrides is {dict(self.evaluation.model_overrides)}, which "
+                "changes the parameters of the network: only what leaves them as they "
+                "are can differ in evaluation, such as the backbone's output_stride."
+            )
+
     def predictor(
         self, variables: Mapping[str, Any], *, tile: int | None = None
     ) -> Predictor | AveragedPredictor:
