@@ -112,6 +112,8 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
         spec.loader.exec_module(module)
         executed = True
         config = module.get_config(preset)
+    except UserError:
+        raise
     except Exception as error:  # whatever the user's own file can raise
         why = f"{name} cannot be used: {type(error).__name__}: {error}"
         if executed and isinstance(error, ValueError):  # get_config says it in words

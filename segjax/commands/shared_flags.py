@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,21 @@ def define_processes(values: Flags) -> None:
     flags.DEFINE_integer(
         "process_id", None, "Which of them this is, from 0.", flag_values=values
     )
+
+
+def before_parsing(arguments: Sequence[str], flag: str) -> str | None:
+    """The last value that arguments give a flag, before they are parsed.
+
+    Example:
+      >>> before_parsing(["--config", "a.py", "--tile=8"], "config")
+      'a.py'
+    """
+    found = None
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in (f"--{flag}", f"-{flag}"):
+            found = value if equals else "".join(arguments[i + 1 : i + 2])
+    return found
 
 
 def config_of(values: Flags) -> ml_collections.ConfigDict:

@@ -12,7 +12,9 @@ from absl import flags
 from segjax import ending
 from segjax.commands.results import print_result
 from segjax.commands.shared_flags import (
+    CONFIG,
     Flags,
+    before_parsing,
     config_of,
     define_config,
     define_data,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from segjax.training.loop import Result
 
 THINGS = ("config", "workdir")
+CONTINUE_FROM = "continue_from"
 
 
 def define(values: Flags) -> None:
@@ -35,6 +38,13 @@ def define(values: Flags) -> None:
     define_config(values)
     define_workdir(values)
     define_data(values)
+    flags.DEFINE_string(
+        CONTINUE_FROM,
+        None,
+        "A run, or a model file, whose weights training begins with; without --config its "
+        "config is taken, too.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "folds",
         None,
@@ -54,11 +64,24 @@ def define(values: Flags) -> None:
     define_processes(values)
 
 
+def complete(arguments: list[str]) -> list[str]:
+    """Adds the config of --continue_from to arguments that name no other."""
+    run, config = (before_parsing(arguments, flag) for flag in (CONTINUE_FROM, CONFIG))
+    if not run or config is not None:
+        return arguments
+    from segjax.runs import run_config
+
+    return [f"--{CONFIG}={run_config.__file__}:{run}", *arguments]
+
+
 def run(values: Flags) -> None:
     """Trains, and exits."""
+    from segjax.runs.initialization import continued
     from segjax.runs.train import train
 
     config, workdir = config_of(values), workdir_of(values)
+    if given := path_of(values, CONTINUE_FROM):
+        config = continued(config, given)
     data = path_of(values, "cache_dir"), path_of(values, "data_root")
     if values.folds is not None:
         result = _train_folds(config, workdir, values.folds, *data)

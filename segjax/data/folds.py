@@ -50,9 +50,13 @@ def with_fold(dataset: Dataset, split: str, *, index: int, count: int) -> Datase
         given = dataset.groups
         groups = list(itertools.chain.from_iterable(given[name] for name in names))
     numbers = fold_numbers(len(pool), groups, count)
+    order = list(range(len(pool)))
+    if groups is not None:  # pages of a stack that was cut lie side by side again
+        first = {group: i for i, group in reversed(list(enumerate(groups)))}
+        order.sort(key=lambda i: first[groups[i]])
 
     def chosen(validates: bool) -> list[int]:
-        return [i for i, n in enumerate(numbers) if (n == index) == validates]
+        return [i for i in order if (numbers[i] == index) == validates]
 
     def records(places: Sequence[int]) -> Sequence[Record]:
         return LazyRecords(lambda place: pool[places[place]], range(len(places)))

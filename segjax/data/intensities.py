@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from segjax.data.normalization import Intensities, Percentiles, sampled
+from segjax.data.normalization import (
+    PAGE_PIXELS,
+    ImageNormalization,
+    Intensities,
+    Percentiles,
+    Scale,
+    sampled,
+    scale_of,
+)
 from segjax.types import Record
 
 COUNTED_IMAGES = 256
@@ -15,8 +23,41 @@ COUNTED_IMAGES = 256
 DIMMEST = 10.0
 """Percentile of the training images' spreads that is the floor: a tenth of them is dimmer."""
 
-POOLED_PIXELS = 1 << 14
-"""Of each image, at most, for the percentiles of all."""
+
+class RecordScales:
+    """The scale of each record of a split; an image is measured once, when it is used first.
+
+    Where percentiles are taken over stacks, they are those of the pages of a file that are in
+    the split. Its first page that is used has the others read, too.
+    """
+
+    def __init__(self, records: Sequence[Record], method: ImageNormalization) -> None:
+        """Takes the records, of which pages name their file as `stack`, and the method."""
+        self._records, self._method = records, method
+        self._found: dict[int | str, Scale] = {}
+
+    def __call__(self, index: int, record: Record) -> Scale:
+        """Returns the scale of a record, which was read from its place in the split."""
+        stack = record.get("stack")
+        if isinstance(self._method, Percentiles) and self._method.over == "stack":
+            if stack and stack not in self._found:
+                pages = self._pages(index, stack)
+                self._found[stack] = self._method.scale_of_stack(pages)
+            if stack:
+                return self._found[stack]
+        if index not in self._found:
+            self._found[index] = scale_of(record["image"], self._method)
+        return self._found[index]
+
+    def _pages(self, index: int, stack: str) -> Iterator[np.ndarray]:
+        """Reads the pages of a file, which lie side by side in a split."""
+        before = range(index - 1, -1, -1)
+        for places in (before, range(index, len(self._records))):
+            for i in places:
+                record = self._records[i]
+                if record.get("stack") != stack:
+                    break
+                yield record["image"]
 
 
 def count_intensities(records: Sequence[Record], method: Percentiles) -> Intensities:
@@ -43,9 +84,9 @@ def count_intensities(records: Sequence[Record], method: Percentiles) -> Intensi
     spreads, pixels = [], []
     for i in places.round():
         image = records[int(i)]["image"]
-        low, high = method.bounds(image)
+        low, high = method.bounds(sampled(image))
         spreads.append(high - low)
-        pixels.append(sampled(image, POOLED_PIXELS))
+        pixels.append(sampled(image, PAGE_PIXELS))
     pooled = np.percentile(np.concatenate(pixels), (method.low, method.high), axis=0)
     spread, low, high = (
         tuple(np.asarray(x, float).tolist())

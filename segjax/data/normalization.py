@@ -8,7 +8,7 @@ to any part of an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -84,11 +84,15 @@ NORMALIZATIONS = ("range", "per_image", "percentiles", *_COLOURS)
 
 _BY_IMAGE = ("per_image", "percentiles")
 
-OVER = ("image", "dataset")
+OVER = ("image", "stack", "dataset")
 """The pixels that `Percentiles` can be taken over."""
 
 SAMPLED_PIXELS = 1 << 18
 """Of a larger image, pixels on a regular grid of about this many give the percentiles."""
+
+
+PAGE_PIXELS = 1 << 14
+"""Of each page of a stack, or image of a data set, at most, for percentiles over all."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,11 @@ class Percentiles:
     Attributes:
       low: the lower percentile, 0 to 100.
       high: the upper one.
-      over: "image", each image by its own; or "dataset", all by those of the training
-        split, where brightness has a meaning.
-      learned: of the training split; None leaves out the floor, and is for "image" alone.
+      over: "image", each image by its own; "stack", all pages of a file by those of the
+        file, where some are empty; "dataset", all images by those of the training split,
+        where brightness has a meaning.
+      learned: of the training split; None leaves out the floor, and takes an image for
+        the data set.
     """
 
     low: float = 1.0
@@ -137,19 +143,31 @@ class Percentiles:
         if self.over not in OVER:
             raise ValueError(f"over must be one of {OVER}, got {self.over!r}")
 
-    def bounds(self, image: np.ndarray) -> np.ndarray:
-        """Returns the two percentiles of each channel of `[H, W, C]`, `[2, C]` float64.
-
-        An image of more than `SAMPLED_PIXELS` is represented by a grid of them.
-        """
-        return np.percentile(sampled(image), (self.low, self.high), axis=0)
+    def bounds(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns the two percentiles of each channel of `[N, C]`, `[2, C]` float64."""
+        return np.percentile(pixels, (self.low, self.high), axis=0)
 
     def scale(self, image: np.ndarray) -> Scale:
-        """Returns what brings an image `[H, W, C]` to the scale of the network."""
+        """Returns what brings an image `[H, W, C]` to the scale of the network.
+
+        Its percentiles are those of a grid of `SAMPLED_PIXELS`, if it has more.
+        """
+        return self._scale_by(sampled(image))
+
+    def scale_of_stack(self, pages: Iterable[np.ndarray]) -> Scale:
+        """Returns the same for all pages `[H, W, C]` of a stack together.
+
+        Its percentiles are those of grids of `PAGE_PIXELS` of each page.
+        """
+        grids = [sampled(page, PAGE_PIXELS) for page in pages]
+        return self._scale_by(np.concatenate(grids))
+
+    def _scale_by(self, pixels: np.ndarray) -> Scale:
+        """Returns the scale by pixels `[N, C]`."""
         if self.over == "dataset" and self.learned is not None:
             low, high = np.array(self.learned.low), np.array(self.learned.high)
         else:
-            low, high = self.bounds(image)
+            low, high = self.bounds(pixels)
         spread = high - low
         if self.learned is not None:
             spread = np.maximum(spread, self.learned.spread)
@@ -186,7 +204,7 @@ def method_of(
 
 
 def sampled(image: np.ndarray, pixels: int = SAMPLED_PIXELS) -> np.ndarray:
-    """Takes every n-th pixel of every n-th row of an image, with the smallest n that does.
+    """Takes every n-th pixel of every n-th row of an image, with the smallest n that fits.
 
     Args:
       image: `[H, W, C]`.

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from segjax.data.datasets.coco.polygons import polygon_to_rle
+from segjax.data.files.layout import Layout
 from segjax.errors import UserError
 from segjax.rle import decode, from_positions
 
@@ -34,13 +35,65 @@ class Outline:
       polygons: its parts.
       name: what the file calls it.
       class_name: of its class, where the file says it.
-      page: of the image, from 0; None for all pages.
+      page: of the image, from 0; None for all pages, or where `place` is given.
+      place: its slice (Z) and frame (T), from 0.
     """
 
     polygons: tuple[Polygon, ...]
     name: str = ""
     class_name: str | None = None
     page: int | None = None
+    place: tuple[int, int] | None = None
+
+
+def page_of(outline: Outline, layout: Layout, where: str) -> int | None:
+    """The page that an outline belongs to.
+
+    Args:
+      outline: the outline.
+      layout: of the image.
+      where: what to call the file of the outline in an error.
+
+    Returns:
+      The page, from 0; None for all pages.
+
+    Raises:
+      UserError: the image has no such slice or frame.
+
+    Example:
+      >>> page_of(Outline((), place=(2, 1)), Layout(axes="TZ", sizes=(2, 5)), "a.roi")
+      7
+    """
+    if outline.place is None:
+        return outline.page
+    z, t = outline.place
+    axes, sizes = layout.axes, layout.sizes
+    if not axes and not (z and t):
+        return max(z, t)
+    places = [{"Z": z, "T": t}.get(axis, 0) for axis in axes]
+    inside = all(place < size for place, size in zip(places, sizes, strict=True))
+    if not inside or (z and "Z" not in axes) or (t and "T" not in axes):
+        has = ", ".join(f"{n} {a}" for a, n in zip(axes, sizes, strict=True))
+        raise UserError(
+            f"{where} has the outline {outline.name!r} on slice {z + 1} and frame {t + 1}, "
+            f"but the image has {has or 'no such axes'}. Give each image the file that was "
+            "made for it."
+        )
+    return int(np.ravel_multi_index(places, sizes))
+
+
+def place_of(page: int, layout: Layout) -> tuple[int, int] | None:
+    """The slice and the frame of a page, from 0; None where no axes are stated.
+
+    Example:
+      >>> place_of(7, Layout(axes="TZ", sizes=(2, 5)))
+      (2, 1)
+    """
+    if not set(layout.axes) & {"T", "Z"}:
+        return None
+    at = np.unravel_index(page, layout.sizes)
+    places = dict(zip(layout.axes, map(int, at), strict=True))
+    return places.get("Z", 0), places.get("T", 0)
 
 
 def fill(
@@ -68,7 +121,8 @@ def fill(
     points = np.concatenate(rings) if rings else np.zeros((1, 2))
     limit = np.array(size[::-1])
     low, high = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
-    (left, top), (right, bottom) = np.maximum(low, 0), np.minimum(high, limit)
+    left, top = np.maximum(low, 0).tolist()
+    right, bottom = np.minimum(high, limit).tolist()
     crop = (max(0, bottom - top), max(0, right - left))
     mask = np.zeros(crop, bool)
     for polygon in outline.polygons if mask.size else ():
@@ -95,6 +149,7 @@ def outlines_of(
     numbers: np.ndarray,
     *,
     page: int | None = None,
+    place: tuple[int, int] | None = None,
     class_names: Mapping[int, str] | None = None,
 ) -> Iterator[Outline]:
     """The outlines of the objects of a label image, along the edges of pixels.
@@ -102,6 +157,7 @@ def outlines_of(
     Args:
       numbers: of the objects, integers `[H, W]`; 0 is none.
       page: of the image, from 0; None where it has one.
+      place: what `place_of` says of the page.
       class_names: of the objects, by number.
 
     Yields:
@@ -114,12 +170,10 @@ def outlines_of(
     """
     values, positions = np.unique(numbers, return_inverse=True)
     ranks = positions.reshape(numbers.shape) + (1 if values.min(initial=1) > 0 else 0)
-    for value, place in zip(
-        values[values > 0], ndimage.find_objects(ranks), strict=True
-    ):
-        polygons = _traced(numbers[place] == value, (place[1].start, place[0].start))
+    for value, box in zip(values[values > 0], ndimage.find_objects(ranks), strict=True):
+        polygons = _traced(numbers[box] == value, (box[1].start, box[0].start))
         name = None if class_names is None else class_names.get(int(value))
-        yield Outline(polygons, str(value), name, page)
+        yield Outline(polygons, str(value), name, page, place)
 
 
 def _traced(mask: np.ndarray, origin: tuple[int, int]) -> tuple[Polygon, ...]:

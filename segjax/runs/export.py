@@ -17,7 +17,7 @@ from segjax.output.folder import Outputs
 from segjax.pretrained.archive import SUFFIX
 from segjax.pretrained.files import file_sha256
 from segjax.runs.load import TrainedModel, load_trained
-from segjax.runs.model_file import write_model_file
+from segjax.runs.model_file import find_model_file, write_model_file
 from segjax.training.loop import INITIALIZATION
 
 log = logging.getLogger("segjax")
@@ -60,6 +60,8 @@ def export_run(
             f"--output={output} does not end in {SUFFIX}, as model files do: give, for "
             f"example, {output.with_suffix(SUFFIX)}."
         )
+    if (given := find_model_file(workdir)) is not None:
+        raise UserError(f"{given} is a model file already: copy it.")
     trained = load_trained(workdir, best=best).single("export")
     config = copy.deepcopy(trained.task.config)
     if (

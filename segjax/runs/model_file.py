@@ -84,7 +84,11 @@ def config_of(run: str | Path) -> ml_collections.ConfigDict:
     """
     file = find_model_file(run)
     if file is None:
-        return read_config(Path(run))
+        try:
+            return read_config(Path(run))
+        except UserError as error:  # which speaks of another folder than --workdir
+            message = str(error).replace(f"--workdir={run}", str(run))
+            raise UserError(message) from error
     return _config(archive.read_archive(file)[archive.CONFIG], file)
 
 

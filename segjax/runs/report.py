@@ -41,7 +41,7 @@ def report_run(
     workdir = Path(workdir)
     trained = load_trained(workdir, best=best).single("report")
     task = trained.task
-    path = workdir / REPORT if output is None else Path(output)
+    path = Path(output) if output else workdir / REPORT
     planned = [(path.name, workdir)]
     outputs = Outputs(path.parent, planned, overwrite=overwrite)
     dataset = task.open_dataset(cache_dir, data_root)

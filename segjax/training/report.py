@@ -122,12 +122,9 @@ def report_page(
     images = task.image_rows(
         variables, dataset, split, places, tile=tile, with_panels=WITH_PICTURES
     )
-    which = f"All {count} images of {split}"
+    which = f"{len(places)} of {count} images of {split}"
     if len(places) < count:
-        which = (
-            f"{len(places)} of {count} images of {split}, evenly spread; `segjax report` "
-            "measures all"
-        )
+        which += ", evenly spread; `segjax report` measures all"
     counts = getattr(report, "counts", None)
     parameters = sum(x.size for x in jax.tree.leaves(variables["params"]))
     content = ReportContent(
@@ -175,7 +172,7 @@ def _legend(dataset: Dataset) -> list[tuple[str, Sequence[int]]]:
 
 def data_tables(dataset: Dataset) -> tuple[Table, ...]:
     """Tables of the splits and the classes, from up to 64 images of each split."""
-    rows: list[tuple[str | int, ...]] = []
+    rows: list[tuple[str | float, ...]] = []
     names = dataset.label_spec.names
     header, columns = ["class"], []
     for split, records in dataset.splits.items():
@@ -187,7 +184,7 @@ def data_tables(dataset: Dataset) -> tuple[Table, ...]:
             columns.append(_class_column(labelled, len(names)))
     first = 0 if dataset.instances is None else 1  # no object is of the background
     what = "Fraction of the pixels" if first == 0 else "Objects"
-    classes = [
+    classes: list[tuple[str | float, ...]] = [
         (names[i], *(column[i] for column in columns)) for i in range(first, len(names))
     ]
     up_to = f"in up to {RECORDS_READ} images of each split"

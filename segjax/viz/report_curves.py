@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
+from segjax.viz.report_tables import escape
 from segjax.viz.series import (
     details_of,
     is_noisy,

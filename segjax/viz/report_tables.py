@@ -115,7 +115,7 @@ def metric_tables(metrics: Mapping[str, float], split: str) -> str:
         if slash:
             by_class.setdefault(name, {})[metric] = float(value)
     kinds = list(dict.fromkeys(kind for row in by_class.values() for kind in row))
-    rows = [
+    rows: list[tuple[str | float, ...]] = [
         (name, *(row.get(kind, math.nan) for kind in kinds))
         for name, row in by_class.items()
     ]
@@ -201,7 +201,7 @@ def image_views(
     rows: Sequence[ImageRow], encoded: Sequence[Sequence[str]], *, printed: int
 ) -> str:
     """The views of images with panels; the first few are printed, too."""
-    views = []
+    views: list[str] = []
     for i, (row, uris) in enumerate(zip(rows, encoded, strict=True)):
         if not uris:
             continue

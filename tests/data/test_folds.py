@@ -53,6 +53,9 @@ def test_a_stack_stays_in_one_fold():
         names(x, "validation") for x in folds if "s/000" in names(x, "validation")
     ]
     assert held_out == ["s/000", "s/001", "s/002"]
+    train = next(x for x in folds if "s/000" in names(x, "train"))
+    pages = [name.startswith("s/") for name in names(train, "train")]
+    assert pages.index(True) + 3 == len(pages) - pages[::-1].index(True)
 
 
 def test_folds_of_single_images_are_equal_and_do_not_follow_their_order():

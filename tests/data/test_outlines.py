@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from segjax.data.outlines import Outline, fill, outlines_of
+from segjax.data.files.layout import Layout
+from segjax.data.outlines import Outline, fill, outlines_of, page_of, place_of
 from segjax.errors import UserError
 
 
@@ -41,6 +42,23 @@ def test_fractions_of_pixels_count_by_the_centres():
     label = np.zeros((4, 8), bool)
     label[place] = mask
     assert np.argwhere(label).tolist() == [[0, 0], [0, 1], [0, 2]]
+
+
+@pytest.mark.parametrize(("axes", "sizes"), [("TZ", (2, 3)), ("Z", (6,)), ("T", (6,))])
+def test_pages_are_slices_and_frames_of_the_axes(axes, sizes):
+    layout = Layout(axes=axes, sizes=sizes)
+    for page in range(6):
+        outline = Outline((), place=place_of(page, layout))
+        assert page_of(outline, layout, "a.roi") == page
+
+
+@pytest.mark.parametrize(
+    ("place", "axes", "sizes"),
+    [((3, 0), "TZ", (2, 3)), ((0, 1), "Z", (6,)), ((1, 1), "", ())],
+)
+def test_a_slice_that_is_not_there_is_a_sentence(place, axes, sizes):
+    with pytest.raises(UserError, match=r"a.roi has the outline '' on slice .* has "):
+        page_of(Outline((), place=place), Layout(axes=axes, sizes=sizes), "a.roi")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from PIL import Image
 
 from segjax.data.dataset import Dataset
 from segjax.data.files.images import normalize
+from segjax.data.intensities import count_intensities
+from segjax.data.normalization import Percentiles
 from segjax.errors import UserError
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.runs.evaluate import evaluate_run
@@ -22,7 +24,7 @@ from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop
-from segjax.training.about import about_run
+from segjax.training.about import LEARNED, about_run
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def run(tmp_path_factory, cache_dir):
     root = Path(__file__).resolve().parents[2]
     smoke = config.load(f"{root}/configs/unet_em.py:smoke")
     smoke.num_steps, smoke.eval_every = 3, 2
+    smoke.pipeline.normalization = "percentiles"
     plot_run, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
     try:
         return workdir, train(smoke, workdir, cache_dir)
@@ -51,6 +54,30 @@ def test_the_newest_checkpoint_is_loaded(run):
     assert trained.label_spec.names == ("membrane", "cell")
     image = np.zeros((32, 32, 1), np.float32)
     assert trained.task.predictor(trained.variables).labels(image).shape == (32, 32)
+
+
+def test_what_was_learned_of_the_training_split_is_kept(run, cache_dir, monkeypatch):
+    workdir, result = run
+    task = load_trained(workdir).task
+    dataset = task.open_dataset(cache_dir, None)
+    expected = count_intensities(dataset.splits["train"], Percentiles())
+    assert task.normalization == Percentiles(learned=expected)
+    monkeypatch.setattr(
+        SemanticTask, "learn", None
+    )  # a resumed run counts nothing anew
+    assert train(task.config, workdir, cache_dir) == result
+
+
+def test_a_checkpoint_that_learned_nothing_has_no_floor(run, monkeypatch):
+    workdir, _ = run
+    restore = checkpoint.Checkpoints.restore_newest
+
+    def older(*arguments):
+        state, about = restore(*arguments)
+        return state, {key: x for key, x in about.items() if key != LEARNED}
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "restore_newest", older)
+    assert load_trained(workdir).task.normalization == Percentiles()
 
 
 @pytest.mark.parametrize("downscale", [1, 3])
@@ -82,17 +109,20 @@ def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("image", "words"),
     [
-        np.zeros((32, 32), np.uint8),
-        np.zeros((32, 32, 3), np.uint8),
-        np.zeros((1, 32, 32, 1), np.uint8),
-        np.zeros((32, 32, 1), np.float32),
+        (
+            np.zeros((32, 32, 3, 2), np.uint8),
+            r"allowed are \[H, W, 1\], \[T, H, W, 1\]",
+        ),
+        (np.zeros((1, 1, 32, 32, 1), np.uint8), r"\[H, W\], \[T, H, W\]$"),
+        (np.zeros(32, np.uint8), r"image is uint8 \[32\]; allowed are"),
+        (np.zeros((32, 32, 1), np.complex64), "complex64"),
     ],
-    ids=["grey without an axis", "colour", "batch", "normalised"],
+    ids=["channels", "five axes", "one axis", "type"],
 )
-def test_arrays_that_are_not_a_stored_image_are_reported(run, image):
-    with pytest.raises(ValueError, match=r"image is .*; allowed are uint8 and uint16"):
+def test_arrays_that_are_not_a_stored_image_are_reported(run, image, words):
+    with pytest.raises(ValueError, match=words):
         load_trained(run[0]).labels(image)
 
 

@@ -52,6 +52,7 @@ from segjax.data.augment.geometric import (
 from segjax.data.augment.photometric import (
     brightness_contrast,
     color_jitter,
+    empty_page,
     gamma,
     gaussian_blur,
     gaussian_noise,
@@ -67,6 +68,7 @@ AUGMENTATIONS: dict[str, Callable[..., Example]] = {
     "flip": flip,
     "quarter_turn": quarter_turn,
     "brightness_contrast": brightness_contrast,
+    "empty_page": empty_page,
     "gamma": gamma,
     "illumination": illumination,
     "gaussian_noise": gaussian_noise,

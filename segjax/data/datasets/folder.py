@@ -40,12 +40,15 @@ from segjax.data.datasets.pairing import (
     require_train,
 )
 from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
-from segjax.data.files.images import (
-    SUFFIXES,
+from segjax.data.files.channels import (
+    Channels,
+    choose,
     conversion,
-    read_page,
-    with_channels,
+    count_of,
+    require_channels,
+    require_same_names,
 )
+from segjax.data.files.images import SUFFIXES, read_layout, read_page
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
@@ -63,7 +66,7 @@ def folder(
     classes: Sequence[tuple[str, Sequence[int]]] = BLACK_AND_WHITE,
     ignore: int | None = IGNORE_LABEL,
     remap: Sequence[tuple[int, int]] = (),
-    channels: int = 1,
+    channels: int | Sequence[int | str] = 1,
     labels: str = "classes",
     border_width: int = 1,
     ignored_colors: Sequence[Sequence[int]] = (),
@@ -88,8 +91,10 @@ def folder(
       classes: pairs (name, (red, green, blue)); the position is the class id.
       ignore: stored value of pixels that do not count, or None.
       remap: pairs (stored value, class id), such as `((255, 1),)` for masks.
-      channels: 1 (grey) or 3 (RGB), the same for all images. Where 3 are wanted, grey
-        images are repeated; where 1 is, RGB images that are grey are taken for such.
+      channels: how many, the same for all images, such as 1 (grey) or 3 (RGB); or which, by
+        number from 0 or by name, such as `("DAPI", "GFP")` or `(0, 2)`. Where 3 are
+        wanted, grey images are repeated; where 1 is, RGB images that are grey are taken
+        for such.
       labels: one of `label_meanings.LABELS`. "instances": label files number the objects, 0 is none;
         classes are background and object. "instances_with_border": a third class is the
         outline of each object, which tells touching ones apart. Records then have
@@ -116,8 +121,7 @@ def folder(
         a file cannot be read.
     """
     spec = spec_of(classes, ignore, remap)
-    if channels not in (1, 3):
-        raise UserError(f"config.data.channels is {channels}; use 1 (grey) or 3 (RGB).")
+    wanted = require_channels(channels, "config.data.channels")
     _require_fractions(validation_fraction, test_fraction)
     root = _require_root(data_root)
     found = _find_splits(root, undivided)
@@ -125,11 +129,12 @@ def folder(
         found = {"all": labelled_pairs(found, root)}
     every_pair = [pair for pairs in found.values() for pair in pairs]
     meaning = meaning_of(spec, labels, border_width, ignored_colors)
-    with remembered(cache_dir, root, meaning, channels) as known:
-        facts = check_pairs(every_pair, meaning, channels, known)
+    with remembered(cache_dir, root, meaning, wanted) as known:
+        facts = check_pairs(every_pair, meaning, wanted, known)
+    require_same_names({path: f.channel_names for path, f in facts.items()})
 
     if converted := sum(f.converted for f in facts.values()):
-        log.info("In %s, %s", root, conversion(converted, channels))
+        log.info("In %s, %s", root, conversion(converted, count_of(wanted)))
     if not undivided or spec.ignore is not None:
         _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
 
@@ -154,7 +159,7 @@ def folder(
         require_apart(parts, groups)
     splits = {
         name: LazyRecords(
-            functools.partial(_read_record, part, meaning, channels), range(len(part))
+            functools.partial(_read_record, part, meaning, wanted), range(len(part))
         )
         for name, part in parts.items()
         if part
@@ -166,22 +171,26 @@ def folder(
         split: [group_by_name[page.pair.name] for page in part]
         for split, part in parts.items()
     }
-    return Dataset("folder", spec, channels, splits, groups=group_of)
+    return Dataset("folder", spec, count_of(wanted), splits, groups=group_of)
 
 
 def _read_record(
-    pages: Sequence[Page], meaning: Meaning, channels: int, index: int
+    pages: Sequence[Page], meaning: Meaning, channels: Channels, index: int
 ) -> Record:
     page = pages[index]
-    image = with_channels(read_page(page.pair.image, page.index), channels)
+    path = page.pair.image
+    names = () if isinstance(channels, int) else read_layout(path).channel_names
+    image = choose(read_page(path, page.index), channels, names, page.where(path))
     if image is None:
         raise UserError(
-            f"{page.where(page.pair.image)} has other channels than when it was checked. "
+            f"{page.where(path)} has other channels than when it was checked. "
             "Let nothing write to it, and start again."
         )
     record = {"image": image, "name": page.name}
+    if page.count > 1:
+        record["stack"] = str(page.pair.image)
     if (label := page.pair.label) is not None:
-        raw = read_raw(label, page.index, image.shape[:2], meaning)
+        raw = read_raw(page.pair, page.index, image.shape[:2], meaning)
         record["label"] = meaning.to_ids(raw, page.where(label))
         if isinstance(meaning, InstanceLabels):
             record["cells"] = raw

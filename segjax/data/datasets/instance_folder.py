@@ -148,9 +148,7 @@ def _read(pages: Sequence[Page], numbers: Sequence[int], index: int) -> Record:
     assert page.pair.label is not None
     image = with_channels(read_page(page.pair.image, page.index), CHANNELS)
     assert image is not None  # grey becomes RGB, whatever it shows
-    masks = encode_label(
-        read_raw(page.pair.label, page.index, image.shape[:2], _NUMBERS)
-    )
+    masks = encode_label(read_raw(page.pair, page.index, image.shape[:2], _NUMBERS))
     return from_masks(
         image,
         masks,
@@ -175,7 +173,7 @@ def _look(pair: Pair) -> list[tuple[int, ...]]:
     rows = []
     with (
         contextlib.closing(read_pages(pair.image)) as images,
-        opened_label(pair.label, _NUMBERS) as next_label,
+        opened_label(pair, _NUMBERS) as next_label,
     ):
         for index, image in enumerate(images):
             label = next_label(image.shape[:2])
@@ -209,7 +207,7 @@ def _require_objects(root: Path, table: Mapping[Page, tuple[int, ...]]) -> None:
         height, width, *_ = table[page]
         if label is None:
             continue
-        raw = read_raw(label, page.index, (height, width), _NUMBERS)
+        raw = read_raw(page.pair, page.index, (height, width), _NUMBERS)
         if ndimage.label(raw)[1] < 2:
             continue
         found = (

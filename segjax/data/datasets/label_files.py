@@ -24,14 +24,16 @@ from segjax.data.files.images import (
     count_pages,
     read_label,
     read_label_pages,
+    read_layout,
     read_page,
     read_palette,
     with_channels,
 )
+from segjax.data.files.layout import UNSTATED
 from segjax.data.files.listing import OUTLINE_SUFFIXES
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
-from segjax.data.outlines import Outline, fill
+from segjax.data.outlines import Outline, fill, page_of
 from segjax.errors import UserError
 from segjax.types import IGNORE_LABEL
 
@@ -54,8 +56,7 @@ def count_pages_of(pair: Pair) -> int:
     if pair.label is None:
         return count
     if _has_outlines(pair.label):
-        pages = [x.page for x in _outlines(pair.label) if x.page is not None]
-        if (last := max(pages, default=0)) >= count:
+        if (last := max((page or 0 for page, _ in _placed(pair)), default=0)) >= count:
             raise UserError(
                 f"{pair.label} has an outline on page {last + 1}, but {pair.image} has "
                 f"{_pages(count)}. Give each image the file that was made for it."
@@ -70,30 +71,31 @@ def count_pages_of(pair: Pair) -> int:
 
 @contextlib.contextmanager
 def opened_label(
-    path: Path, meaning: Meaning
+    pair: Pair, meaning: Meaning
 ) -> Iterator[Callable[[Size], np.ndarray]]:
-    """Opens a label file, to read its pages one after the other.
+    """Opens the label of a pair, to read its pages one after the other.
 
     Args:
-      path: the file.
+      pair: the files, of which the label is there.
       meaning: what it is read for.
 
     Yields:
       A function that takes the size of the next image and returns its label, as `read_raw`.
     """
-    if _has_outlines(path) or isinstance(meaning, ColorLabels):
+    assert pair.label is not None
+    if _has_outlines(pair.label) or isinstance(meaning, ColorLabels):
         pages = itertools.count()
-        yield lambda size: read_raw(path, next(pages), size, meaning)
+        yield lambda size: read_raw(pair, next(pages), size, meaning)
         return
-    with contextlib.closing(read_label_pages(path)) as labels:
+    with contextlib.closing(read_label_pages(pair.label)) as labels:
         yield lambda size: next(labels)
 
 
-def read_raw(path: Path, index: int, size: Size, meaning: Meaning) -> np.ndarray:
+def read_raw(pair: Pair, index: int, size: Size, meaning: Meaning) -> np.ndarray:
     """Reads one page of a label, for its meaning to turn into class ids.
 
     Args:
-      path: the file.
+      pair: the files, of which the label is there.
       index: of the page.
       size: `(height, width)` of the image, which outlines are filled in.
       meaning: what the label is read for.
@@ -105,8 +107,10 @@ def read_raw(path: Path, index: int, size: Size, meaning: Meaning) -> np.ndarray
       UserError: the file is damaged or does not fit, or an outline is empty, outside of the
         image, or of no class.
     """
+    path = pair.label
+    assert path is not None
     if _has_outlines(path):
-        return _painted(path, index, size, meaning)
+        return _painted(pair, index, size, meaning)
     if not isinstance(meaning, ColorLabels):
         return read_label(path, index)
     if (palette := read_palette(path)) is not None:
@@ -119,21 +123,21 @@ def read_raw(path: Path, index: int, size: Size, meaning: Meaning) -> np.ndarray
     return colors
 
 
-def _painted(path: Path, index: int, size: Size, meaning: Meaning) -> np.ndarray:
+def _painted(pair: Pair, index: int, size: Size, meaning: Meaning) -> np.ndarray:
     """Fills the outlines of a page."""
     label = np.zeros(size, np.int32)
     value_of = _values(meaning)
-    for number, outline in enumerate(_outlines(path), 1):
-        if outline.page is None or outline.page == index:
-            place, mask = fill(outline, size, str(path))
-            value = number if value_of is None else value_of(outline, path)
+    for number, (page, outline) in enumerate(_placed(pair), 1):
+        if page is None or page == index:
+            place, mask = fill(outline, size, str(pair.label))
+            value = number if value_of is None else value_of(outline, str(pair.label))
             label[place][mask] = value
     if not isinstance(meaning, ColorLabels):
         return label
     return np.asarray(meaning.spec.colors, np.uint8)[label]
 
 
-def _values(meaning: Meaning) -> Callable[[Outline, Path], int] | None:
+def _values(meaning: Meaning) -> Callable[[Outline, str], int] | None:
     """What tells the stored value of an outline's class; None where numbers are wanted."""
     if isinstance(meaning, InstanceLabels):
         return None
@@ -149,7 +153,7 @@ def _values(meaning: Meaning) -> Callable[[Outline, Path], int] | None:
             stored[_IGNORED] = ignored
     values = {name.casefold(): value for name, value in stored.items()}
 
-    def value_of(outline: Outline, path: Path) -> int:
+    def value_of(outline: Outline, where: str) -> int:
         own = outline.class_name or _NUMBERED.sub("", outline.name)
         if (value := values.get(own.casefold())) is not None:
             return value
@@ -157,7 +161,7 @@ def _values(meaning: Meaning) -> Callable[[Outline, Path], int] | None:
             return stored[names[1]]  # a place or number is the name of most ROIs
         what = "its class" if outline.class_name else "it"
         raise UserError(
-            f"{path} has the outline {outline.name!r}; {what} is called {own!r}, but the "
+            f"{where} has the outline {outline.name!r}; {what} is called {own!r}, but the "
             f"classes are {', '.join(names)}. Rename it there, or add its class to "
             "config.data.classes."
         )
@@ -169,10 +173,15 @@ def _has_outlines(path: Path) -> bool:
     return path.suffix.lower() in OUTLINE_SUFFIXES
 
 
-def _outlines(path: Path) -> list[Outline]:
-    """Reads outlines, of files that were read just before from memory."""
-    status = path.stat()
-    return _read_outlines(path, status.st_mtime_ns, status.st_size)
+def _placed(pair: Pair) -> list[tuple[int | None, Outline]]:
+    """The outlines of a pair with their pages; of files that were just read, from memory."""
+    assert pair.label is not None
+    status, where = pair.label.stat(), str(pair.label)
+    outlines = _read_outlines(pair.label, status.st_mtime_ns, status.st_size)
+    layout = UNSTATED
+    if any(outline.place not in (None, (0, 0)) for outline in outlines):
+        layout = read_layout(pair.image)
+    return [(page_of(outline, layout, where), outline) for outline in outlines]
 
 
 @functools.lru_cache(maxsize=16)

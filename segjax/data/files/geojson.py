@@ -12,6 +12,7 @@ import numpy as np
 from segjax.data.outlines import LARGEST, Outline, Polygon
 from segjax.errors import UserError, shown
 from segjax.text_files import parse_json, read_bytes, unreadable
+from segjax.types import is_integer
 
 
 def read_geojson(path: Path) -> list[Outline]:
@@ -80,7 +81,7 @@ def _outline(feature: Any, where: str) -> Outline:
         tuple(_polygons(parts, where)),
         str(properties.get("name") or feature.get("id") or ""),
         _class_name(properties.get("classification")),
-        _page(plane if isinstance(plane, dict) else {}, where),
+        place=_place(plane if isinstance(plane, dict) else {}, where),
     )
 
 
@@ -125,15 +126,14 @@ def _class_name(classification: Any) -> str | None:
     return None if name is None else str(name)
 
 
-def _page(plane: Mapping[str, Any], where: str) -> int:
+def _place(plane: Mapping[str, Any], where: str) -> tuple[int, int]:
     z, t = (plane.get(axis, 0) for axis in "zt")
-    whole = all(isinstance(place, int) and 0 <= place < LARGEST for place in (z, t))
-    if not whole or (z and t):
+    if not all(is_integer(place) and 0 <= place < LARGEST for place in (z, t)):
         raise UserError(
-            f"{where} belongs to slice {shown(z)} and frame {shown(t)}. Save outlines and "
-            "images for stacks of slices or of frames, one of them."
+            f"{where} belongs to slice {shown(z)} and frame {shown(t)}, which are not "
+            "numbers from 0. Export the file anew."
         )
-    return int(z or t)
+    return z, t
 
 
 def _feature(
@@ -148,8 +148,10 @@ def _feature(
         "type": "Polygon" if one else "MultiPolygon",
         "coordinates": closed[0] if one else closed,
     }
-    if outline.page is not None:
-        geometry["plane"] = {"c": -1, "z": outline.page, "t": 0}
+    if (place := outline.place) is None and outline.page is not None:
+        place = outline.page, 0
+    if place is not None:
+        geometry["plane"] = {"c": -1, "z": place[0], "t": place[1]}
     properties: dict[str, Any] = {"objectType": "detection", "name": outline.name}
     if (name := outline.class_name) is not None:
         color = {"color": list(colors[name])} if name in colors else {}

@@ -47,6 +47,10 @@ _OVAL_POINTS = 256
 _MEMBER_BYTES = 1 << 26
 _MEMBERS = 1 << 20
 _LARGEST_SHORT = (1 << 15) - 1
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What `zipfile` raises for files that are damaged."""
 
 
 def read_rois(path: Path) -> list[Outline]:
@@ -74,7 +78,7 @@ def read_rois(path: Path) -> list[Outline]:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as file:
             return list(_members(file, path))
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{path} is neither a ROI of ImageJ nor a whole zip of them ({error}). Save it "
             "anew from the ROI manager."
@@ -112,8 +116,9 @@ def decode_roi(raw: bytes, where: str, name: str = "") -> Outline:
       UserError: it is damaged, or has no area.
     """
     try:
-        page, name = _second_header(raw, where, name)
-        polygon = _polygon(raw, f"{where} ({name})" if name else where)
+        page, place, name = _second_header(raw, name)
+        with np.errstate(invalid="ignore"):  # NaN is refused below
+            polygon = _polygon(raw, f"{where} ({name})" if name else where)
     except (struct.error, ValueError) as error:
         raise UserError(
             f"{where} is not a whole ROI of ImageJ ({error}). Save it anew."
@@ -123,7 +128,7 @@ def decode_roi(raw: bytes, where: str, name: str = "") -> Outline:
         raise UserError(
             f"{where} has points that lie outside of any image. Save it anew."
         )
-    return Outline((polygon,), name, page=page)
+    return Outline((polygon,), name, page=page, place=place)
 
 
 def encode_roi(outline: Outline) -> bytes:
@@ -153,14 +158,16 @@ def encode_roi(outline: Outline) -> bytes:
         if count > 0xFFFF:
             count, long_count = 0, count
     bounds = np.clip([low[1], low[0], high[1], high[0]], -5000, 60535) & 0xFFFF
-    position = 0 if outline.page is None else outline.page + 1
+    page = None if outline.place else outline.page
+    position = 0 if page is None else page + 1
+    z, t = outline.place or (-1, -1)
     text = outline.name.encode("utf-16-be")
     second = _HEADER.size + len(content)
     header = _HEADER.pack(
         _MAGIC, _VERSION, kind, *bounds.tolist(), count, struct.pack(">i12x", long_count),
         0, shape, 0, 0, 0, options, 0, 0, 0, position, second,
     )  # fmt: skip
-    names = _SECOND.pack(0, 0, 0, second + _SECOND_SIZE, len(outline.name))
+    names = _SECOND.pack(0, z + 1, t + 1, second + _SECOND_SIZE, len(outline.name))
     return header + content + names.ljust(_SECOND_SIZE, b"\0") + text
 
 
@@ -185,6 +192,8 @@ def _members(file: zipfile.ZipFile, path: Path) -> Iterator[Outline]:
             )
         if member.flag_bits & 1:
             raise UserError(f"{where} is encrypted. Save the zip without a password.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(f"{where} is compressed in a rare way. Save the zip anew.")
         left -= member.file_size
         if member.file_size > _MEMBER_BYTES or left < 0:
             raise UserError(f"{where} is too large for a ROI. Save the zip anew.")
@@ -193,25 +202,25 @@ def _members(file: zipfile.ZipFile, path: Path) -> Iterator[Outline]:
         yield decode_roi(raw, where, name.stem)
 
 
-def _second_header(raw: bytes, where: str, name: str) -> tuple[int | None, str]:
-    """The page that a ROI belongs to, and its name."""
+def _second_header(
+    raw: bytes, name: str
+) -> tuple[int | None, tuple[int, int] | None, str]:
+    """The page of a ROI, or its slice and frame, and its name."""
     if not raw.startswith(_MAGIC):
         raise ValueError('it does not begin with "Iout"')
     *_, position, second = _HEADER.unpack_from(raw)
     page = position - 1 if position > 0 else None
-    if second <= 0 or second + _SECOND_SIZE > len(raw):
-        return page, name
+    if second <= 0:
+        return page, None, name
     _, z, t, start, length = _SECOND.unpack_from(raw, second)
+    place = None
     if page is None and max(z, t) > 0:
-        if min(z, t) > 1:
-            raise UserError(
-                f"{where} belongs to slice {z} and frame {t}. Save ROIs and labels for "
-                "stacks of slices or of frames, one of them."
-            )
-        page = max(z, t) - 1
-    if start > 0 and length > 0 and start + 2 * length <= len(raw):
+        place = max(z - 1, 0), max(t - 1, 0)
+    if start > 0 and length > 0:
+        if start + 2 * length > len(raw):
+            raise ValueError("its name is cut short")
         name = raw[start : start + 2 * length].decode("utf-16-be", "replace")
-    return page, name
+    return page, place, name
 
 
 def _polygon(raw: bytes, where: str) -> Polygon:

@@ -15,12 +15,8 @@ from segjax.data.augment.crops import (
     foreground_pixel,
     sample_start,
 )
-from segjax.data.normalization import (
-    ImageNormalization,
-    Scale,
-    require_normalization,
-    scale_of,
-)
+from segjax.data.intensities import RecordScales
+from segjax.data.normalization import ImageNormalization, require_normalization
 from segjax.data.semantic.weight_map import BorderWeights
 from segjax.errors import UserError
 from segjax.types import Example, Record
@@ -36,7 +32,7 @@ class ExampleMaker:
       records: labelled images.
       seed: of crops and augmentations.
       normalization: method of `segjax.data.files.images.normalize`.
-      scales: of the records that were read before, by index: each image is measured once.
+      scales: of the records, by that method.
       input_size: `(height, width)` of what the network sees.
       output_size: the same of what it answers.
       framing: how the part of a record is chosen that is seen.
@@ -67,7 +63,7 @@ class ExampleMaker:
         first = records[0]["image"]
         channels = first.shape[-1]
         require_normalization(normalization, channels, first.dtype)
-        self.scales: dict[int, Scale] = {}
+        self.scales = RecordScales(records, normalization)
         self.input_size, self.output_size = _pair(input_size), _pair(output_size)
         for i, o in zip(self.input_size, self.output_size, strict=True):
             if o < 1 or i < o or (i - o) % 2:
@@ -103,9 +99,7 @@ class ExampleMaker:
         if self.weights is None:
             example["weight"] = np.ones(example["label"].shape, np.float32)
         example = self._colored(example, image.dtype, rng)
-        if record_id not in self.scales:
-            self.scales[record_id] = scale_of(image, self.normalization)
-        example["image"] = self.scales[record_id](example["image"])
+        example["image"] = self.scales(record_id, record)(example["image"])
         if outside is not None:
             example["image"][outside] = 0
             example["weight"][outside] = 0

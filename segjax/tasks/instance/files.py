@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from segjax.data.files.channels import Channels
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.output.folder import Outputs
-from segjax.predict.inputs import list_inputs, look_at_all, read_source
+from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
 from segjax.predict.writers import (
     plan_outputs,
     png_file,
@@ -108,7 +109,7 @@ def predict_instance_files(
     *,
     label_spec: LabelSpec,
     instances: InstanceSpec | None = None,
-    channels: int = 3,
+    channels: Channels = 3,
     overlay: bool = False,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -131,7 +132,8 @@ def predict_instance_files(
       label_spec: names of the classes, 0 being the background.
       instances: numbers of the categories and the skeleton; by default the categories
         are numbered as the classes.
-      channels: that the network was trained on; images that are grey are given as many.
+      channels: how many the network was trained on; images that are grey are given as
+        many. Or which are taken, by number or name.
       overlay: whether pictures are written, too.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
@@ -170,7 +172,7 @@ def predict_instance_files(
                     write(_plotted(image, found, label_spec, instances))
             if progress is not None:
                 progress(done, total, path.name)
-        _write_labels(outputs, label_name, labels)
+        _write_labels(outputs, label_name, labels, source)
     with outputs.file(RESULTS) as file:
         write_results(file, rows)
     log.info("Objects found: %d, in images: %d", len(rows), total)
@@ -238,13 +240,15 @@ def _plotted(
     return np.asarray(picture)
 
 
-def _write_labels(outputs: Outputs, name: str, labels: Sequence[np.ndarray]) -> None:
+def _write_labels(
+    outputs: Outputs, name: str, labels: Sequence[np.ndarray], source: Source
+) -> None:
     total = sum(label.nbytes for label in labels)
     is_png = name.endswith(".png")
     with (
         png_file(outputs, name)
         if is_png
-        else tiff_file(outputs, name, expected_bytes=total)
+        else tiff_file(outputs, name, expected_bytes=total, source=source)
     ) as write:
         for label in labels:
             write(label)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.data.files.images import normalize
+from segjax.data.intensities import RecordScales
 from segjax.data.normalization import ImageNormalization
 from segjax.metrics import confusion_counts, semantic_metrics
 from segjax.ops.base.forms import platform
@@ -57,7 +57,8 @@ def predict_scenes(
     Returns:
       A scene for each record.
     """
-    images = (normalize(record["image"], normalization) for record in records)
+    scales = RecordScales(records, normalization)
+    images = (scales(i, record)(record["image"]) for i, record in enumerate(records))
     scenes: list[Scene] = []
     pages = predictor.pages(images, ("logits",))
     for record, page in zip(records, pages, strict=True):

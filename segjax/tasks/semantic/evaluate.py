@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from segjax.data.files.images import normalize
+from segjax.data.intensities import RecordScales
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization
 from segjax.errors import UserError, suggestion
@@ -291,6 +291,7 @@ def evaluate(
     mine = range(sharding.process_index(), len(records), sharding.process_count())
     labels: collections.deque[np.ndarray] = collections.deque()
     originals: collections.deque[np.ndarray] = collections.deque()
+    scales = RecordScales(records, normalization)
 
     def images() -> Iterator[np.ndarray]:
         for i in mine:
@@ -301,7 +302,7 @@ def evaluate(
                 per_image.expect(i, record)
             if crf is not None:
                 originals.append(record["image"])
-            yield normalize(record["image"], normalization)
+            yield scales(i, record)(record["image"])
 
     plain = cell_class is None and not objects.wanted
     outputs = ("labels",) if plain else ("labels", "probabilities")

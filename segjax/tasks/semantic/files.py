@@ -15,9 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax import viz
-from segjax.data.files.images import normalize
+from segjax.data.files.channels import Channels
 from segjax.data.label_spec import LabelSpec
-from segjax.data.normalization import ImageNormalization
+from segjax.data.normalization import (
+    ImageNormalization,
+    Percentiles,
+    Scale,
+    scale_of,
+)
 from segjax.errors import UserError
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
@@ -59,7 +64,7 @@ def predict_files(
     output: str | Path,
     *,
     label_spec: LabelSpec,
-    channels: int,
+    channels: Channels,
     normalization: ImageNormalization,
     probabilities: bool = False,
     overlay: bool = False,
@@ -92,8 +97,8 @@ def predict_files(
       input: an image file, or a folder of them.
       output: folder for the results; made if it is not there.
       label_spec: names and colours of the classes.
-      channels: that the network was trained on, 1 or 3; images that are grey are given
-        as many.
+      channels: how many the network was trained on; images that are grey are given as
+        many. Or which are taken, by number or name.
       normalization: that it was trained with (`segjax.data.files.images.normalize`).
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
@@ -198,20 +203,31 @@ def _finished(
 
 def _images(
     sources: Sequence[Source],
-    channels: int,
+    channels: Channels,
     normalization: ImageNormalization,
     downscale: int,
     keep: Callable[[np.ndarray, np.ndarray], None],
 ) -> Iterator[np.ndarray]:
     """All pages of all files as the network wants them, one alive at a time."""
     for source in sources:
+        scale = _scale_of_stack(source, channels, normalization, downscale)
         for image in read_source(source, channels):
             small = reduced(image, downscale)
             keep(image, small)
-            image = normalize(small, normalization)
+            image = (scale or scale_of(small, normalization))(small)
             del small
             yield image
             del image
+
+
+def _scale_of_stack(
+    source: Source, channels: Channels, method: ImageNormalization, downscale: int
+) -> Scale | None:
+    """The scale of all pages of a file, which are read for it; None if each has its own."""
+    if not isinstance(method, Percentiles) or method.over != "stack":
+        return None
+    pages = (reduced(page, downscale) for page in read_source(source, channels))
+    return method.scale_of_stack(pages) if source.pages > 1 else None
 
 
 def _result_names(path: Path, root: Path, kinds: Mapping[str, bool]) -> dict[str, str]:
@@ -219,7 +235,8 @@ def _result_names(path: Path, root: Path, kinds: Mapping[str, bool]) -> dict[str
     stem, suffix = result_name(path, root), result_suffix(path)
     names = {"labels": f"{stem}{suffix}"}
     for kind, wanted in kinds.items():
-        ending = ".tif" if kind == "probabilities" else suffix
+        of_floats = kind == "probabilities" and suffix == ".png"
+        ending = ".tif" if of_floats else suffix
         if wanted:
             names[kind] = f"{stem}_{kind}{ending}"
     return names
@@ -234,7 +251,15 @@ def _writer(
         return png_file(outputs, name, colors=colors)
     pixels = source.pages * source.height * source.width
     expected = pixels * bytes_per_pixel.get(kind, 3)
-    return tiff_file(outputs, name, expected_bytes=expected, colors=colors)
+    classes = label_spec.names if kind == "probabilities" else ()
+    return tiff_file(
+        outputs,
+        name,
+        expected_bytes=expected,
+        colors=colors,
+        source=source,
+        channel_names=classes,
+    )
 
 
 def _write_page(

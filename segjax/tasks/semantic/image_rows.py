@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Iterator
 
+import jax
 import numpy as np
 
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import ImageNormalization
 from segjax.metrics import confusion_counts, semantic_metrics
 from segjax.tasks.semantic.evaluate import Pages
 from segjax.types import IGNORE_LABEL, Record
@@ -19,10 +21,19 @@ from segjax.viz.pictures import (
     error_map,
     to_display,
 )
-from segjax.viz.report_values import ImageRow, MeasuredImages, Panel, worst_first
+from segjax.viz.report_values import (
+    PANEL_SIDE,
+    ImageRow,
+    MeasuredImages,
+    Panel,
+    worst_first,
+)
 
 _MOST_CLASSES = 4
 """Up to so many the IoU of each has a column."""
+
+_THINNED = 2 * PANEL_SIDE
+"""Larger images are thinned to at most this side before they become panels."""
 
 
 def measure_images(
@@ -30,7 +41,7 @@ def measure_images(
     records: Iterable[Record],
     label_spec: LabelSpec,
     *,
-    normalization: str,
+    normalization: ImageNormalization,
     with_panels: int,
 ) -> MeasuredImages:
     """Measures images one by one.
@@ -70,7 +81,7 @@ def _scored(
 ) -> tuple[float, ImageRow]:
     """The mean IoU of an image, and its row."""
     label = np.asarray(record["label"])
-    counts = confusion_counts(label, prediction, num_classes=spec.num_classes)
+    counts = _counts(label, prediction, num_classes=spec.num_classes)
     metrics = semantic_metrics(counts, spec.names)
     kinds = ["mean_iou", "mean_dice", "pixel_error"]
     if spec.num_classes <= _MOST_CLASSES:
@@ -105,9 +116,15 @@ def panels_of(
             caption += f"; {'blue' if color == MISSED else 'orange'}: {text}"
     else:
         caption += "; orange: wrong"
+    # Colours take several times the memory: large images are thinned before.
+    step = -(-max(label.shape) // _THINNED)
+    image, label, prediction = (x[::step, ::step] for x in (image, label, prediction))
     return (
         Panel("image", to_display(image)),
         Panel("label", colorize(label, spec.colors), crisp=True),
         Panel("prediction", colorize(prediction, spec.colors), crisp=True),
         Panel(caption, error_map(label, prediction), crisp=True),
     )
+
+
+_counts = jax.jit(confusion_counts, static_argnames="num_classes")

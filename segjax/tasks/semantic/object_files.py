@@ -89,7 +89,10 @@ class ObjectFiles:
                 png_file(outputs, name)
                 if name.endswith(".png")
                 else tiff_file(
-                    outputs, name, expected_bytes=size * np.dtype(dtype).itemsize
+                    outputs,
+                    name,
+                    expected_bytes=size * np.dtype(dtype).itemsize,
+                    source=source,
                 )
             ) as write_page:
                 for length, shape in pages:

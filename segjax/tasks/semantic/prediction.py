@@ -254,7 +254,7 @@ class SemanticPrediction:
             input,
             output,
             label_spec=weights.label_spec,
-            channels=weights.channels,
+            channels=options.channels or weights.channels,
             normalization=self.normalization,
             probabilities=options.probabilities,
             overlay=options.overlay,
@@ -298,7 +298,4 @@ class SemanticPrediction:
         """How images are normalised; a key that every pipeline states."""
         pipeline = self.config.pipeline
         group = pipeline.percentiles if "percentiles" in pipeline else None
-        try:
-            return method_of(pipeline.normalization, group, self.intensities)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"config.pipeline.percentiles: {error}.") from error
+        return method_of(pipeline.normalization, group, self.intensities)

@@ -16,7 +16,7 @@ from segjax.data.augment import augmentations
 from segjax.data.dataset import Dataset, together
 from segjax.data.datasets.folder_export import export
 from segjax.data.intensities import count_intensities
-from segjax.data.normalization import Percentiles, require_normalization
+from segjax.data.normalization import Percentiles
 from segjax.data.semantic.batches import (
     Batches,
     record_ids,
@@ -96,8 +96,11 @@ class SemanticTask(SemanticPrediction):
         augmentations.check(
             config_lib.argument(train_batches, config.pipeline, "augment")
         )
+        percentiles = config_lib.argument(train_batches, config.pipeline, "percentiles")
+        config_lib.call(
+            Percentiles, percentiles or {}, "config.pipeline.percentiles", learned=None
+        )
         self.input_size, self.output_size = self._sizes()
-        require_normalization(self.normalization)
 
     def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Checks the crop against the network."""

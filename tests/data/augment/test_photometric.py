@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from segjax.data.augment.photometric import (
     color_jitter,
+    empty_page,
     gamma,
     gaussian_blur,
     illumination,
@@ -135,9 +136,27 @@ def test_gamma_leaves_a_constant_image(example):
 
 
 def test_illumination_is_a_plane_that_starts_at_zero(example):
-    out = illumination(example, np.random.default_rng(1), strength=2.0)["image"]
+    out = illumination(example, np.random.default_rng(1), strength=2, probability=1)[
+        "image"
+    ]
     plane = (out - example["image"])[..., 0].astype(np.float64)
     assert abs(plane.min()) < 1e-6
     assert 0.1 < plane.max() <= 2
     for axis in (0, 1):
         np.testing.assert_allclose(np.diff(plane, 2, axis=axis), 0, atol=1e-5)
+
+
+def test_an_empty_page_is_background_and_flat_but_for_plane_and_noise(example):
+    example["label"][:] = 3
+    example["weight"][:5], example["weight"][5:] = 0, 7
+    rng = np.random.default_rng(0)
+    flat = {"probability": 1, "strength": 0, "level": (0.3, 0.3)}
+    out = empty_page(example, rng, std=0.1, **flat)
+    assert not out["label"].any()
+    np.testing.assert_array_equal(out["weight"], (example["weight"] > 0))
+    assert abs(out["image"].mean() - 0.3) < 0.02
+    assert 0 < out["image"].std() < 0.11
+    assert example["label"].all()
+    constant = empty_page(example, rng, std=0, **flat)["image"]
+    np.testing.assert_allclose(constant, 0.3, rtol=1e-6)
+    assert empty_page(example, rng, probability=0) is example

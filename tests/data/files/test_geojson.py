@@ -36,8 +36,8 @@ def test_a_collection_of_qupath_is_read(tmp_path):
     collection = {"type": "FeatureCollection", "features": features}
     for content in (collection, features):
         first, second = read_geojson(written(tmp_path, content))
-        assert (first.class_name, first.page) == ("Tumor", 0)
-        assert (second.name, second.page) == ("cell 7", 2)
+        assert (first.class_name, first.place) == ("Tumor", (0, 0))
+        assert (second.name, second.place) == ("cell 7", (2, 0))
         assert second.class_name == "Tumor: Positive"
         assert fill(second, (9, 9), "")[1].sum() == 6
     (alone,) = read_geojson(written(tmp_path, features[0]))
@@ -62,7 +62,7 @@ def test_objects_come_back_with_their_classes(tmp_path):
     for outline in read_geojson(tmp_path / "a.geojson"):
         place, mask = fill(outline, label.shape, "a.geojson")
         label[place][mask] = int(outline.name)
-        assert outline.page == 1
+        assert outline.place == (1, 0)
         assert outline.class_name in ("\u00e4", "b")
     np.testing.assert_array_equal(label, numbers)
 
@@ -82,7 +82,7 @@ BAD = {
     "huge": ([feature(coordinates=[[[1, 10**30]]])], "not a list of points"),
     "one number": ([feature(coordinates=[3])], "3 where coordinates belong"),
     "null": ([feature(coordinates=None)], "None where coordinates belong"),
-    "slice and frame": ([feature(plane={"z": 1, "t": 2})], "slice 1 and frame 2"),
+    "a plane of text": ([feature(plane={"z": "1", "t": 2})], "slice '1' and frame 2"),
 }
 
 

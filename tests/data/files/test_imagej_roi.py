@@ -102,7 +102,7 @@ def test_the_second_header_has_name_and_place():
     second = struct.pack(">4x3i2i", 1, 5, 1, 64 + 16 + 64, 3).ljust(64, b"\0")
     body = RELATIVE + second + "\u00e4-7".encode("utf-16-be")
     found = decode_roi(roi(0, (2, 3, 5, 7), body, count=4, second=80), "a.roi")
-    assert (found.name, found.page) == ("\u00e4-7", 4)
+    assert (found.name, found.page, found.place) == ("\u00e4-7", None, (4, 0))
     found = decode_roi(roi(1, (2, 3, 5, 7), position=3), "a.roi", "file")
     assert (found.name, found.page) == ("file", 2)
     assert decode_roi(roi(1, (2, 3, 5, 7)), "a.roi").page is None
@@ -178,10 +178,6 @@ BAD = {
     "not finite": (
         roi(1, (0,) * 4, options=SUB_PIXEL, box=(np.nan, 0, 1, 1)),
         "outside of any image",
-    ),
-    "slice and frame": (
-        roi(1, (0,) * 4, struct.pack(">4x3i", 1, 2, 3).ljust(64, b"\0"), second=64),
-        "belongs to slice 2 and frame 3",
     ),
 }
 
