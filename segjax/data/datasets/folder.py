@@ -35,6 +35,7 @@ from segjax.data.datasets.pairing import (
     by_name,
     find_pairs,
     folders_in,
+    labelled_pairs,
     pairs_beside,
     require_train,
 )
@@ -72,6 +73,7 @@ def folder(
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
     group: str | None = None,
+    undivided: bool = False,
 ) -> Dataset:
     """Returns the images and labels of a folder, one record per image or page.
 
@@ -105,6 +107,8 @@ def folder(
       group: what images have in common that are never in two splits, such as an animal: a
         column of `index.csv`, or a regular expression over their names with one group.
         Then fractions are of the groups, and stacks are not cut.
+      undivided: whether all images that have labels are one split, "all", for measuring;
+        then there need not be any to train on.
 
     Returns:
       A `Dataset`; a split that would be empty is left out. Records are decoded when
@@ -120,7 +124,9 @@ def folder(
     wanted = require_channels(channels, "config.data.channels")
     _require_fractions(validation_fraction, test_fraction)
     root = _require_root(data_root)
-    found = _find_splits(root)
+    found = _find_splits(root, undivided)
+    if undivided:
+        found = {"all": labelled_pairs(found, root)}
     every_pair = [pair for pairs in found.values() for pair in pairs]
     meaning = meaning_of(spec, labels, border_width, ignored_colors)
     with remembered(cache_dir, root, meaning, wanted) as known:
@@ -129,16 +135,19 @@ def folder(
 
     if converted := sum(f.converted for f in facts.values()):
         log.info("In %s, %s", root, conversion(converted, count_of(wanted)))
-    _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
+    if not undivided or spec.ignore is not None:
+        _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
 
     def counted(split: str) -> list[tuple[Pair, int]]:
         return [(pair, facts[pair.image].pages) for pair in found.get(split, ())]
 
-    index = index_of(root)
+    index = None if undivided else index_of(root)
     names = [pair.name for pair in every_pair]
-    groups = None if group is None else groups_of(names, group, index)
+    groups = None if group is None or undivided else groups_of(names, group, index)
     if index is not None and "all" in found and (not groups or has_splits(index)):
         parts = listed_splits(index, _every_page(counted("all")))
+    elif undivided:
+        parts = {"all": _every_page(counted("all"))}
     elif "train" not in found:
         parts = _cut(counted("all"), groups, validation_fraction, test_fraction)
     else:
@@ -155,8 +164,14 @@ def folder(
         for name, part in parts.items()
         if part
     }
-    require_train(splits, root, index)
-    return Dataset("folder", spec, count_of(wanted), splits)
+    if not undivided:
+        require_train(splits, root, index)
+    group_by_name = groups or {name: name for name in names}  # or else by file
+    group_of = {
+        split: [group_by_name[page.pair.name] for page in part]
+        for split, part in parts.items()
+    }
+    return Dataset("folder", spec, count_of(wanted), splits, groups=group_of)
 
 
 def _read_record(
@@ -223,7 +238,7 @@ def _require_two_classes(root: Path, spec: LabelSpec, seen: set[int]) -> None:
     )
 
 
-def _find_splits(root: Path) -> dict[str, list[Pair]]:
+def _find_splits(root: Path, undivided: bool = False) -> dict[str, list[Pair]]:
     """Returns the pairs of each split, or of "all" where there are no sub-folders."""
     plain = (root / "images").is_dir()
     named = [name for name in SPLITS if (root / name).is_dir()]
@@ -245,7 +260,7 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
         return {"all": _find_pairs(root, labelled=True)}
     if not named and (beside := _pairs_beside(root)):
         return {"all": beside}
-    if "train" not in named:
+    if "train" not in named and not (undivided and named):
         raise UserError(
             f"{root} has neither images/ and labels/ nor train/. Make the first two, "
             "or name another folder with --data_root."
