@@ -19,6 +19,7 @@ from segjax.data.files.channels import (
     places_of,
     require_same_names,
 )
+from segjax.data.files.decoders import opened
 from segjax.data.files.images import (
     count_pages,
     page_name,
@@ -28,6 +29,7 @@ from segjax.data.files.images import (
 )
 from segjax.data.files.layout import UNSTATED, Layout
 from segjax.data.files.listing import list_images, other_files
+from segjax.data.files.zarr import ZarrPages
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
@@ -96,6 +98,17 @@ def look_at_all(
     if converted := sum(source.converted for source in sources):
         log.info("%s", conversion(converted, count_of(channels)))
     return sources
+
+
+def outline(path: Path) -> Source:
+    """Reads what an OME-Zarr states of its size; no pixels are decoded.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    with opened(path) as pages:
+        assert isinstance(pages, ZarrPages)
+        return Source(path, len(pages), *pages.size, layout=pages.layout)
 
 
 def _used_names(layout: Layout, channels: Channels) -> list[str]:
