@@ -57,7 +57,7 @@ def default() -> dict:
                 ("flip", {}),
                 ("quarter_turn", {}),
                 ("gamma", {}),
-                ("brightness_contrast", {"contrast": (0.5, 1.25)}),
+                ("brightness_contrast", {"contrast": (0.7, 1.25)}),
                 ("illumination", {"strength": 0.5}),
                 ("gaussian_blur", {"std": (0.3, 1.0), "probability": 0.2}),
                 ("gaussian_noise", {"std": 0.05}),

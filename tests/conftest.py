@@ -11,15 +11,19 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 # Before jax is imported: tests are about numbers, and numbers are compared on the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most programs of tests run once, so they are compiled quickly, not well. Where the
-# variable is set, be it to nothing, programs are compiled as users' are.
+# variable is set, be it to nothing, programs are compiled as users' are. The second flag is
+# gone from jaxlib 0.12 on.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * (tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 12)),
 )
 
 import jax
@@ -68,6 +72,12 @@ def torchvision() -> types.ModuleType:
     """The reference of the `parity` tests: torchvision, or a skipped test."""
     reference = runpy.run_path(str(ROOT / "tests" / "torchvision_reference.py"))
     return reference["torchvision"]()
+
+
+@pytest.fixture(scope="session")
+def write_zarr() -> Callable[..., Path]:
+    """The function that writes an OME-Zarr image, see `tests/ome_zarr_files.py`."""
+    return runpy.run_path(str(ROOT / "tests" / "ome_zarr_files.py"))["write_zarr"]
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,13 @@ def define(values: Flags) -> None:
     define_overwrite(values)
     define_checkpoint(values)
     define_tile(values)
+    flags.DEFINE_list(
+        "channels",
+        None,
+        "Takes these channels of the images, by name or by number from 0, such as DAPI,GFP; "
+        "default: as in training.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "downscale",
         None,
@@ -71,6 +78,7 @@ def run(values: Flags) -> None:
         output,
         best=is_best(values),
         tile=values.tile,
+        channels=values.channels,
         downscale=values.downscale,
         probabilities=values.probabilities,
         overlay=values.overlay,

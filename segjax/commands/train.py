@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -22,6 +24,11 @@ from segjax.commands.shared_flags import (
     workdir_of,
 )
 
+if TYPE_CHECKING:
+    import ml_collections
+
+    from segjax.training.loop import Result
+
 THINGS = ("config", "workdir")
 CONTINUE_FROM = "continue_from"
 
@@ -36,6 +43,14 @@ def define(values: Flags) -> None:
         None,
         "A run, or a model file, whose weights training begins with; without --config its "
         "config is taken, too.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "folds",
+        None,
+        "Trains as many networks, each of which validates on another part of the labelled "
+        "images; evaluate and predict take their mean.",
+        lower_bound=2,
         flag_values=values,
     )
     flags.DEFINE_integer(
@@ -67,20 +82,45 @@ def run(values: Flags) -> None:
     config, workdir = config_of(values), workdir_of(values)
     if given := path_of(values, CONTINUE_FROM):
         config = continued(config, given)
-    result = train(
-        config, workdir, path_of(values, "cache_dir"), path_of(values, "data_root")
-    )
-    print_result(
-        {
-            "step": result.step,
-            "parameters_sha256": result.parameters_sha256,
-            "interrupted": result.interrupted,
-            **result.metrics,
-        }
-    )
+    data = path_of(values, "cache_dir"), path_of(values, "data_root")
+    if values.folds is not None:
+        result = _train_folds(config, workdir, values.folds, *data)
+    else:
+        result = train(config, workdir, *data)
+        print_result(
+            {
+                "step": result.step,
+                "parameters_sha256": result.parameters_sha256,
+                "interrupted": result.interrupted,
+                **result.metrics,
+            }
+        )
     if result.signal == signal.SIGINT:
         sys.exit(ending.INTERRUPTED)
     sys.exit(values.interrupted_exit_code if result.interrupted else 0)
+
+
+def _train_folds(
+    config: ml_collections.ConfigDict, workdir: Path, count: int, *data: str | None
+) -> Result:
+    """Trains the folds and prints their mean and spread; returns how the last one ended."""
+    from segjax.runs.folds import train_folds
+
+    results, summary = train_folds(config, workdir, count, *data)
+    result = results[-1]
+    for name, value in summary.get("mean", {}).items():
+        ending.say(f"{name:30} {value:.4f} +- {summary['std'][name]:.4f}")
+    spread = {f"std/{name}": value for name, value in summary.get("std", {}).items()}
+    print_result(
+        {
+            "folds": len(results),
+            "step": result.step,
+            "interrupted": result.interrupted,
+            **summary.get("mean", {}),
+            **spread,
+        }
+    )
+    return result
 
 
 def remedy(values: Flags) -> str:

@@ -96,14 +96,27 @@ def channels_of(group: Mapping[str, Any]) -> int:
     Example:
       >>> channels_of({"name": "isbi_em"}), channels_of({"name": "camvid"})
       (1, 3)
+      >>> channels_of({"name": "folder", "channels": ("DAPI", "GFP")})
+      2
     """
     from segjax import config
 
     name = str(group["name"])
     channels = _ENTRIES.get(name, _UNKNOWN).channels
     if channels is None:
-        return config.argument(DATASETS[name], group, "channels")
-    return channels
+        channels = config.argument(DATASETS[name], group, "channels")
+    return channels if isinstance(channels, int) else len(channels)
+
+
+def chosen_channels(group: Mapping[str, Any]) -> tuple[int | str, ...] | None:
+    """The channels that `config.data` chooses by number or name; None where it does not.
+
+    Example:
+      >>> chosen_channels({"name": "folder", "channels": ("DAPI", "GFP")})
+      ('DAPI', 'GFP')
+    """
+    channels = group.get("channels", 1)
+    return None if isinstance(channels, int) else tuple(channels)
 
 
 def downscale_of(group: Mapping[str, Any]) -> int:

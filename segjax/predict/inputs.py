@@ -10,18 +10,26 @@ from pathlib import Path
 
 import numpy as np
 
-from segjax.data.files.images import (
+from segjax.data.files.channels import (
+    Channels,
+    choose,
     conversion,
-    count_pages,
+    count_of,
     grey_pages_hint,
+    places_of,
+    require_same_names,
+)
+from segjax.data.files.decoders import opened
+from segjax.data.files.images import (
+    count_pages,
     page_name,
     read_layout,
     read_page,
     read_pages,
-    with_channels,
 )
 from segjax.data.files.layout import UNSTATED, Layout
 from segjax.data.files.listing import list_images, other_files
+from segjax.data.files.zarr import ZarrPages
 from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
@@ -66,61 +74,90 @@ def list_inputs(input: str | Path) -> list[Path]:
 
 
 def look_at_all(
-    input: str | Path, paths: Sequence[Path], channels: int
+    input: str | Path, paths: Sequence[Path], channels: Channels
 ) -> list[Source]:
     """Checks all files, and logs what is left out and what is converted.
 
     Args:
       input: the folder or file that was asked for.
       paths: the images in it (`list_inputs`).
-      channels: that the network was trained on.
+      channels: how many the network was trained on, or which are chosen.
 
     Returns:
       The sources, in the order of `paths`.
 
     Raises:
-      UserError: a file is damaged, or has other channels.
+      UserError: a file is damaged, or has other channels, also than another file.
     """
     sources = [look_at(path, channels) for path in paths]
+    require_same_names(
+        {source.path: _used_names(source.layout, channels) for source in sources}
+    )
     if others := other_files(input, paths):
         log.info("Left out: %s", others)
     if converted := sum(source.converted for source in sources):
-        log.info("%s", conversion(converted, channels))
+        log.info("%s", conversion(converted, count_of(channels)))
     return sources
 
 
-def look_at(path: Path, channels: int) -> Source:
+def outline(path: Path) -> Source:
+    """Reads what an OME-Zarr states of its size; no pixels are decoded.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    with opened(path) as pages:
+        assert isinstance(pages, ZarrPages)
+        return Source(path, len(pages), *pages.size, layout=pages.layout)
+
+
+def _used_names(layout: Layout, channels: Channels) -> list[str]:
+    names = layout.channel_names
+    return (
+        [names[i] for i in places_of(channels, len(names), names, "")] if names else []
+    )
+
+
+def look_at(path: Path, channels: Channels) -> Source:
     """Opens a file, decodes its first page, and checks what it is.
 
     Raises:
       UserError: the file is damaged, or has other channels.
     """
     image = read_page(path)
-    converted = image.shape[-1] != channels
+    layout = read_layout(path)
     pages = count_pages(path)
-    in_channels(page_name(path, 0, pages), image, channels)
+    in_channels(page_name(path, 0, pages), image, channels, layout.channel_names)
     height, width = image.shape[:2]
-    return Source(path, pages, height, width, converted, read_layout(path))
+    converted = _is_converted(image, channels)
+    return Source(path, pages, height, width, converted, layout)
 
 
-def channel_names(sources: Sequence[Source], channels: int) -> list[str]:
+def channel_names(sources: Sequence[Source], channels: Channels) -> list[str]:
     """The names of channels that all files state alike; else their numbers, from 1."""
     stated = {source.layout.channel_names for source in sources}
     names = stated.pop() if len(stated) == 1 else ()
-    return (
-        list(names) if len(names) == channels else [*map(str, range(1, channels + 1))]
-    )
+    count = count_of(channels)
+    if not isinstance(channels, int) and names:
+        names = tuple(names[i] for i in places_of(channels, len(names), names, ""))
+    return list(names) if len(names) == count else [*map(str, range(1, count + 1))]
 
 
-def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, None]:
+def _is_converted(image: np.ndarray, channels: Channels) -> bool:
+    return isinstance(channels, int) and image.shape[-1] != channels
+
+
+def read_source(
+    source: Source, channels: Channels
+) -> Generator[np.ndarray, None, None]:
     """Reads the pages of a file one after the other; none is kept in memory.
 
     Args:
       source: the file.
-      channels: that the network was trained on.
+      channels: how many the network was trained on, or which are chosen.
 
     Yields:
-      Images `[H, W, channels]`.
+      Images `[H, W, C]` with these channels.
 
     Raises:
       UserError: a page is damaged or has other channels, or the file has changed.
@@ -129,13 +166,15 @@ def read_source(source: Source, channels: int) -> Generator[np.ndarray, None, No
     with contextlib.closing(read_pages(source.path)) as pages:
         for index in range(source.pages):
             page = _next(pages, source)
-            converted += page.shape[-1] != channels
+            converted += _is_converted(page, channels)
             where = page_name(source.path, index, source.pages)
-            yield in_channels(where, page, channels)
+            yield in_channels(where, page, channels, source.layout.channel_names)
         if next(pages, None) is not None:
             raise _changed(source)
     if converted and not source.converted:  # by its first page it was not counted
-        log.info("In %s, %s", source.path, conversion(converted, channels, "page"))
+        log.info(
+            "In %s, %s", source.path, conversion(converted, count_of(channels), "page")
+        )
 
 
 def _next(pages: Iterator[np.ndarray], source: Source) -> np.ndarray:
@@ -152,21 +191,36 @@ def _changed(source: Source) -> UserError:
     )
 
 
-def in_channels(where: str, image: np.ndarray, channels: int) -> np.ndarray:
+def in_channels(
+    where: str, image: np.ndarray, channels: Channels, names: Sequence[str] = ()
+) -> np.ndarray:
     """Brings an image to the channels of a network.
 
+    Args:
+      where: what to call the image in a message.
+      image: `[H, W, C]`.
+      channels: how many the network was trained on, or which are chosen.
+      names: of the image's channels, where they are known.
+
+    Returns:
+      The image with these channels.
+
     Raises:
-      UserError: if it is in colour and the network takes grey; `where` names the image.
+      UserError: if it is in colour and the network takes grey, or has not the channels.
     """
-    converted = with_channels(image, channels)
+    converted = choose(image, channels, names, where)
     if converted is not None:
         return converted
-    found = image.shape[-1]
-    remedy = "Convert it to grey" if channels == 1 else "Convert it to RGB"
+    found, wanted = image.shape[-1], count_of(channels)
+    remedy = {1: "Convert it to grey", 3: "Convert it to RGB"}.get(wanted, "")
+    if found > wanted and found != 3:
+        called = f" of {', '.join(names)}" if names else ", by number from 0"
+        remedy = f"Choose with --channels{called}"
+    remedy += ", or take" if remedy else "Take"
     raise UserError(
         f"{where} has {_channels(found)}, but this network was trained on "
-        f"{_channels(channels)}. {remedy}, or take a network that was trained on such "
-        f"images.{grey_pages_hint(where, found, channels)}"
+        f"{_channels(wanted)}. {remedy} a network that was trained on such "
+        f"images.{grey_pages_hint(where, found, wanted)}"
     )
 
 

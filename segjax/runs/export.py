@@ -62,7 +62,7 @@ def export_run(
         )
     if (given := find_model_file(workdir)) is not None:
         raise UserError(f"{given} is a model file already: copy it.")
-    trained = load_trained(workdir, best=best)
+    trained = load_trained(workdir, best=best).single("export")
     config = copy.deepcopy(trained.task.config)
     if (
         INITIALIZATION in config

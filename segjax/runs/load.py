@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import InstanceClasses, LabelSpec
 from segjax.errors import UserError
+from segjax.predict.ensemble import stack_members
 from segjax.runs.model_file import find_model_file, read_model_file
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
@@ -24,7 +26,7 @@ from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
 from segjax.training.task import Task, require
-from segjax.training.workdir import read_config
+from segjax.training.workdir import CONFIG_FILE, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +35,14 @@ class TrainedModel:
 
     Attributes:
       task: the experiment.
-      variables: collections of the model, on the devices of this process.
+      variables: collections of the model, on the devices of this process; of a run with
+        folds, `segjax.predict.ensemble.Members`.
       channels: channels of the images that it was trained on.
       label_spec: names and colours of the classes.
       step: the step of the checkpoint.
       parameters_sha256: hash of its parameters.
       instances: the description of its objects, where it finds objects.
+      folds: of how many networks it is the mean, each trained on other folds.
       max_intensity: the largest value that training images of 16 bits can have, by
         their bit depth; None for 8 bits, or where the checkpoint does not know it.
       about: JSON that is kept beside the checkpoint, such as the metrics of the evaluation at
@@ -46,7 +50,7 @@ class TrainedModel:
     """
 
     task: Task
-    variables: dict[str, Any]
+    variables: Any
     channels: int
     label_spec: LabelSpec
     step: int
@@ -54,6 +58,20 @@ class TrainedModel:
     instances: InstanceSpec | None = None
     max_intensity: int | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folds: int = 1
+
+    def single(self, what: str) -> TrainedModel:
+        """The same, where it is one network.
+
+        Raises:
+          UserError: if it is the mean of several; `what` names what cannot take those.
+        """
+        if self.folds > 1:
+            raise UserError(
+                f"{what} is for one network, but the run holds {self.folds} folds: give the "
+                "folder of one of them, such as fold_0."
+            )
+        return self
 
     def refinement(self) -> CRF:
         """The CRF of `--crf`, with the range of the training images.
@@ -132,6 +150,8 @@ def load_trained(
 ) -> TrainedModel:
     """Loads the newest checkpoint of a run, the best, or that of a step; or a model file.
 
+    Of a run with folds all are loaded, and their probabilities averaged.
+
     Args:
       workdir: the folder of the run, a model file, or the name of a model that comes with
         segjax.
@@ -149,6 +169,8 @@ def load_trained(
     if file is not None:
         return _load_model_file(file, best=best, step=step)
     workdir = Path(workdir)
+    if folders := _folds_in(workdir):
+        return _mean([load_trained(x, best=best, step=step) for x in folders])
     task = make_task(read_config(workdir))
     sharding = Devices.of_this_process().replicated
     with checkpoint.Checkpoints(
@@ -226,6 +248,56 @@ def _trained_model(
         instances=InstanceSpec(**objects) if objects else None,
         max_intensity=about.get("max_intensity"),
         about=about,
+    )
+
+
+def fold_folder(workdir: Path, index: int) -> Path:
+    """The folder of one fold, from 0, of a run with folds."""
+    return workdir / f"fold_{index}"
+
+
+def fold_count(workdir: Path) -> int:
+    """How many folds a run was divided into; 0 where it has none."""
+    first = fold_folder(workdir, 0)
+    if not (first / CONFIG_FILE).exists():
+        return 0
+    config = read_config(first)
+    return int(config.fold.count) if "fold" in config else 0
+
+
+def _folds_in(workdir: Path) -> list[Path]:
+    """The folders of all folds of a run; none where it has no folds.
+
+    Raises:
+      UserError: if some of them are missing.
+    """
+    first = fold_folder(workdir, 0)
+    if (workdir / CONFIG_FILE).exists():
+        return []
+    count = fold_count(workdir)
+    folders = [fold_folder(workdir, index) for index in range(count)]
+    for folder in folders:
+        if not (folder / CONFIG_FILE).exists():
+            raise UserError(
+                f"{folder} is missing, one of {count} folds: give the command that trains "
+                f"them again, or use one fold alone, as --workdir={first}."
+            )
+    return folders
+
+
+def _mean(models: Sequence[TrainedModel]) -> TrainedModel:
+    """The mean of networks that differ in their parameters alone."""
+    digests = "".join(model.parameters_sha256 for model in models)
+    ranges = [
+        model.max_intensity for model in models if model.max_intensity is not None
+    ]
+    return dataclasses.replace(
+        models[0],
+        variables=stack_members([model.variables for model in models]),
+        step=min(model.step for model in models),
+        parameters_sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        max_intensity=max(ranges, default=None),
+        folds=len(models),
     )
 
 

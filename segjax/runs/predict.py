@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from segjax.data import chosen_channels
 from segjax.errors import UserError
-from segjax.runs.load import load_trained
+from segjax.runs.load import TrainedModel, load_trained
 from segjax.training.progress import Progress
 from segjax.training.task import PageProgress, PredictOptions, require
 
@@ -24,6 +26,21 @@ def page_progress() -> PageProgress:
     return show
 
 
+def _channels(
+    trained: TrainedModel, given: Sequence[int | str] | None
+) -> tuple[int | str, ...] | None:
+    """The channels that are chosen, in the command or else in training, if any are."""
+    chosen = chosen_channels(trained.task.config.data)
+    if given:
+        chosen = tuple(given)
+        if len(chosen) != trained.channels:
+            raise UserError(
+                f"--channels={','.join(map(str, chosen))} chooses {len(chosen)}, but this "
+                f"network was trained on {trained.channels}. Choose as many."
+            )
+    return chosen
+
+
 def predict_run(
     workdir: str | Path,
     input: str | Path,
@@ -31,6 +48,7 @@ def predict_run(
     *,
     best: bool = False,
     tile: int | None = None,
+    channels: Sequence[int | str] | None = None,
     probabilities: bool = False,
     overlay: bool = False,
     crf: bool = False,
@@ -52,6 +70,8 @@ def predict_run(
       output: the folder to write to.
       best: whether the best checkpoint predicts instead of the newest.
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
+      channels: which are taken of the images, by number from 0 or by name; None: as in
+        training.
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: whether `config.crf` of the run refines the predictions.
@@ -86,6 +106,7 @@ def predict_run(
         separation = task.separation_or_default()
     options = PredictOptions(
         tile=tile,
+        channels=_channels(trained, channels),
         downscale=downscale,
         probabilities=probabilities,
         overlay=overlay,

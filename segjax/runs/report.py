@@ -39,7 +39,7 @@ def report_run(
       UserError: if there is no such run or split, or the file cannot be written.
     """
     workdir = Path(workdir)
-    trained = load_trained(workdir, best=best)
+    trained = load_trained(workdir, best=best).single("report")
     task = trained.task
     path = Path(output) if output else workdir / REPORT
     planned = [(path.name, workdir)]

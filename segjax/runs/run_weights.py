@@ -100,7 +100,7 @@ def _load(path: Path) -> TrainedModel:
     is_one = path.parent.name == CHECKPOINTS and path.name.isdecimal()
     run, step = (path.parent.parent, int(path.name)) if is_one else (path, None)
     try:
-        return load_trained(run, step=step)
+        return load_trained(run, step=step).single("A network to begin with")
     except UserError as error:
         message = str(error).replace(f"--workdir={run}", str(run))
         raise UserError(f"config.initialization.input: {message}") from error

@@ -126,6 +126,7 @@ class TrainingTask(Protocol):
         *,
         tile: int | None = None,
         crf: Any = None,
+        per_image: Any = None,
     ) -> Report:
         """Measures the network on a split.
 
@@ -135,6 +136,7 @@ class TrainingTask(Protocol):
           split: its name; None for that of the config.
           tile: output side of a tile in pixels; None for that of the config.
           crf: what refines the predictions, if anything does.
+          per_image: a table that takes a row of each image, if one is wanted.
 
         Returns:
           The metrics.
@@ -202,6 +204,7 @@ class PredictOptions:
 
     Attributes:
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
+      channels: numbers or names of those that are taken of images; None takes all.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
       probabilities: whether probabilities are written, too.
@@ -215,6 +218,7 @@ class PredictOptions:
     """
 
     tile: int | None = None
+    channels: tuple[int | str, ...] | None = None
     downscale: int | None = None
     probabilities: bool = False
     overlay: bool = False
@@ -254,7 +258,7 @@ class PredictingTask(Protocol):
 
     Attributes:
       capabilities: what the task can do of "labels", "instances", "probabilities", "crf",
-        "objects" and "downscale"; flags are accepted or refused by them.
+        "objects", "per_image" and "downscale"; flags are accepted or refused by them.
       answers: what its networks do, for messages.
     """
 
@@ -269,6 +273,14 @@ class PredictingTask(Protocol):
         options: PredictOptions,
     ) -> list[Path]:
         """Predicts image files; returns the label files."""
+        ...
+
+    def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
+        """Whether a baseline is measured unless the user says otherwise."""
+        ...
+
+    def per_image(self, dataset: Dataset, split: str) -> Any:
+        """Makes a table of single images for `evaluate`; for the capability "per_image"."""
         ...
 
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:

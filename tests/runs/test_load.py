@@ -310,6 +310,29 @@ def test_an_unknown_split_is_refused(run, cache_dir):
         evaluate_run(run[0], split="tset", cache_dir=cache_dir)
 
 
+def test_all_images_of_a_labelled_folder_are_measured(run, cache_dir, tmp_path, caplog):
+    workdir, _ = run
+    label = np.zeros((40, 50), np.uint8)
+    label[10:30, 10:40] = 1
+    for part, values in (("images", label * 200), ("labels", label)):
+        (tmp_path / "cells" / "test" / part).mkdir(parents=True)
+        for name in ("a", "b", "c"):
+            Image.fromarray(values).save(tmp_path / f"cells/test/{part}/{name}.png")
+    given = {"input": str(tmp_path / "cells"), "cache_dir": str(tmp_path / "memory")}
+    with caplog.at_level("INFO"):
+        found = evaluate_run(workdir, output=tmp_path / "out", baseline=True, **given)
+    assert (found["split"], found["images"]) == ("all", 3)
+    assert found["otsu/iou/cell"] > 0.8
+    assert "Measured 3 of 3 images" in caplog.text
+    assert len((tmp_path / "out/per_image.csv").read_text().splitlines()) == 4
+    assert (tmp_path / "out/worst_3.png").exists()
+    (tmp_path / "out/per_image.csv").write_text("mine")
+    with pytest.raises(UserError, match="segjax did not write"):
+        evaluate_run(workdir, output=tmp_path / "out", **given)
+    with pytest.raises(UserError, match="give one of them"):
+        evaluate_run(workdir, split="test", **given)
+
+
 def test_otsu_is_measured_as_the_network_is(smoke, cache_dir):
     task = SemanticTask(smoke)
     dataset = task.open_dataset(cache_dir, None)
@@ -321,12 +344,13 @@ def test_otsu_is_measured_as_the_network_is(smoke, cache_dir):
     assert {"rand_error", "warping_error"} <= report.metrics.keys()
 
 
-def test_without_cells_the_commonest_class_at_each_place_is_the_baseline(
+def test_of_images_in_colour_the_commonest_class_at_each_place_is_the_baseline(
     smoke, cache_dir
 ):
     smoke.evaluation.cell_class = None
     task = SemanticTask(smoke)
     dataset = task.open_dataset(cache_dir, None)
+    dataset = dataclasses.replace(dataset, channels=3)
     name, report = evaluate_baseline(
         dataset, "train", task.evaluation, normalization=task.normalization
     )

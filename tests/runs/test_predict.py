@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from segjax.data.instance_spec import InstanceSpec
@@ -20,7 +21,9 @@ from segjax.training.task import require
 def trained(monkeypatch):
     """A run whose network finds one object that fills the image."""
     task = object.__new__(InstanceTask)
-    task.config = types.SimpleNamespace(model=types.SimpleNamespace(name="mask_rcnn"))
+    task.config = types.SimpleNamespace(
+        model=types.SimpleNamespace(name="mask_rcnn"), data={"name": "instance_folder"}
+    )
     task.evaluation = InstanceEvaluation(batch_size=1)
     task.evaluated_buckets, task.resize = ((16, 16),), "shrink"
 
@@ -76,3 +79,28 @@ def test_a_finder_is_for_objects(smoke):
         UserError, match=r"^finder is for networks that find objects, but .*labels pix"
     ):
         require(SemanticTask(smoke), "instances", "finder")
+
+
+def test_channels_are_chosen_and_as_many_as_were_trained(trained, tmp_path):
+    with pytest.raises(UserError, match=r"--channels=DAPI,1 chooses 2, but .* on 3"):
+        predict.predict_run(tmp_path, tmp_path, tmp_path / "o", channels=["DAPI", "1"])
+    seen = []
+    finder = trained.task.finder
+
+    def watched(variables, tile):
+        find = finder(variables, tile=tile)
+        return lambda image: seen.append(image) or find(image)
+
+    trained.task.finder = watched
+    planes = np.random.default_rng(0).integers(0, 255, (4, 12, 16), np.uint8)
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "RFP", "Cy5"]}}
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", planes, photometric="minisblack", metadata=metadata
+    )
+    predict.predict_run(
+        tmp_path, tmp_path / "a.ome.tif", tmp_path / "o", channels=["Cy5", "DAPI", "1"]
+    )
+    np.testing.assert_array_equal(seen[0], np.moveaxis(planes[[3, 0, 1]], 0, -1))
+    with pytest.raises(UserError, match=r"has 4 channels, .*--channels of DAPI, GFP"):
+        predict.predict_run(tmp_path, tmp_path / "a.ome.tif", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

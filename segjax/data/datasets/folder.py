@@ -35,16 +35,20 @@ from segjax.data.datasets.pairing import (
     by_name,
     find_pairs,
     folders_in,
+    labelled_pairs,
     pairs_beside,
     require_train,
 )
 from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
-from segjax.data.files.images import (
-    SUFFIXES,
+from segjax.data.files.channels import (
+    Channels,
+    choose,
     conversion,
-    read_page,
-    with_channels,
+    count_of,
+    require_channels,
+    require_same_names,
 )
+from segjax.data.files.images import SUFFIXES, read_layout, read_page
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
@@ -62,13 +66,14 @@ def folder(
     classes: Sequence[tuple[str, Sequence[int]]] = BLACK_AND_WHITE,
     ignore: int | None = IGNORE_LABEL,
     remap: Sequence[tuple[int, int]] = (),
-    channels: int = 1,
+    channels: int | Sequence[int | str] = 1,
     labels: str = "classes",
     border_width: int = 1,
     ignored_colors: Sequence[Sequence[int]] = (),
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
     group: str | None = None,
+    undivided: bool = False,
 ) -> Dataset:
     """Returns the images and labels of a folder, one record per image or page.
 
@@ -86,8 +91,10 @@ def folder(
       classes: pairs (name, (red, green, blue)); the position is the class id.
       ignore: stored value of pixels that do not count, or None.
       remap: pairs (stored value, class id), such as `((255, 1),)` for masks.
-      channels: 1 (grey) or 3 (RGB), the same for all images. Where 3 are wanted, grey
-        images are repeated; where 1 is, RGB images that are grey are taken for such.
+      channels: how many, the same for all images, such as 1 (grey) or 3 (RGB); or which, by
+        number from 0 or by name, such as `("DAPI", "GFP")` or `(0, 2)`. Where 3 are
+        wanted, grey images are repeated; where 1 is, RGB images that are grey are taken
+        for such.
       labels: one of `label_meanings.LABELS`. "instances": label files number the objects, 0 is none;
         classes are background and object. "instances_with_border": a third class is the
         outline of each object, which tells touching ones apart. Records then have
@@ -100,6 +107,8 @@ def folder(
       group: what images have in common that are never in two splits, such as an animal: a
         column of `index.csv`, or a regular expression over their names with one group.
         Then fractions are of the groups, and stacks are not cut.
+      undivided: whether all images that have labels are one split, "all", for measuring;
+        then there need not be any to train on.
 
     Returns:
       A `Dataset`; a split that would be empty is left out. Records are decoded when
@@ -112,28 +121,33 @@ def folder(
         a file cannot be read.
     """
     spec = spec_of(classes, ignore, remap)
-    if channels not in (1, 3):
-        raise UserError(f"config.data.channels is {channels}; use 1 (grey) or 3 (RGB).")
+    wanted = require_channels(channels, "config.data.channels")
     _require_fractions(validation_fraction, test_fraction)
     root = _require_root(data_root)
-    found = _find_splits(root)
+    found = _find_splits(root, undivided)
+    if undivided:
+        found = {"all": labelled_pairs(found, root)}
     every_pair = [pair for pairs in found.values() for pair in pairs]
     meaning = meaning_of(spec, labels, border_width, ignored_colors)
-    with remembered(cache_dir, root, meaning, channels) as known:
-        facts = check_pairs(every_pair, meaning, channels, known)
+    with remembered(cache_dir, root, meaning, wanted) as known:
+        facts = check_pairs(every_pair, meaning, wanted, known)
+    require_same_names({path: f.channel_names for path, f in facts.items()})
 
     if converted := sum(f.converted for f in facts.values()):
-        log.info("In %s, %s", root, conversion(converted, channels))
-    _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
+        log.info("In %s, %s", root, conversion(converted, count_of(wanted)))
+    if not undivided or spec.ignore is not None:
+        _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
 
     def counted(split: str) -> list[tuple[Pair, int]]:
         return [(pair, facts[pair.image].pages) for pair in found.get(split, ())]
 
-    index = index_of(root)
+    index = None if undivided else index_of(root)
     names = [pair.name for pair in every_pair]
-    groups = None if group is None else groups_of(names, group, index)
+    groups = None if group is None or undivided else groups_of(names, group, index)
     if index is not None and "all" in found and (not groups or has_splits(index)):
         parts = listed_splits(index, _every_page(counted("all")))
+    elif undivided:
+        parts = {"all": _every_page(counted("all"))}
     elif "train" not in found:
         parts = _cut(counted("all"), groups, validation_fraction, test_fraction)
     else:
@@ -145,23 +159,31 @@ def folder(
         require_apart(parts, groups)
     splits = {
         name: LazyRecords(
-            functools.partial(_read_record, part, meaning, channels), range(len(part))
+            functools.partial(_read_record, part, meaning, wanted), range(len(part))
         )
         for name, part in parts.items()
         if part
     }
-    require_train(splits, root, index)
-    return Dataset("folder", spec, channels, splits)
+    if not undivided:
+        require_train(splits, root, index)
+    group_by_name = groups or {name: name for name in names}  # or else by file
+    group_of = {
+        split: [group_by_name[page.pair.name] for page in part]
+        for split, part in parts.items()
+    }
+    return Dataset("folder", spec, count_of(wanted), splits, groups=group_of)
 
 
 def _read_record(
-    pages: Sequence[Page], meaning: Meaning, channels: int, index: int
+    pages: Sequence[Page], meaning: Meaning, channels: Channels, index: int
 ) -> Record:
     page = pages[index]
-    image = with_channels(read_page(page.pair.image, page.index), channels)
+    path = page.pair.image
+    names = () if isinstance(channels, int) else read_layout(path).channel_names
+    image = choose(read_page(path, page.index), channels, names, page.where(path))
     if image is None:
         raise UserError(
-            f"{page.where(page.pair.image)} has other channels than when it was checked. "
+            f"{page.where(path)} has other channels than when it was checked. "
             "Let nothing write to it, and start again."
         )
     record = {"image": image, "name": page.name}
@@ -216,7 +238,7 @@ def _require_two_classes(root: Path, spec: LabelSpec, seen: set[int]) -> None:
     )
 
 
-def _find_splits(root: Path) -> dict[str, list[Pair]]:
+def _find_splits(root: Path, undivided: bool = False) -> dict[str, list[Pair]]:
     """Returns the pairs of each split, or of "all" where there are no sub-folders."""
     plain = (root / "images").is_dir()
     named = [name for name in SPLITS if (root / name).is_dir()]
@@ -238,7 +260,7 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
         return {"all": _find_pairs(root, labelled=True)}
     if not named and (beside := _pairs_beside(root)):
         return {"all": beside}
-    if "train" not in named:
+    if "train" not in named and not (undivided and named):
         raise UserError(
             f"{root} has neither images/ and labels/ nor train/. Make the first two, "
             "or name another folder with --data_root."

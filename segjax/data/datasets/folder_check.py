@@ -17,11 +17,14 @@ import numpy as np
 from segjax.data.datasets.label_files import count_pages_of, opened_label
 from segjax.data.datasets.label_meanings import Meaning
 from segjax.data.datasets.pairing import Page, Pair
-from segjax.data.files.images import (
+from segjax.data.files.channels import (
+    Channels,
+    choose,
+    count_of,
     grey_pages_hint,
-    read_pages,
-    with_channels,
+    places_of,
 )
+from segjax.data.files.images import read_layout, read_pages
 from segjax.errors import UserError
 from segjax.output.files import whole_file
 from segjax.text_files import read_bytes
@@ -42,17 +45,19 @@ class Facts(NamedTuple):
       pages: of its files.
       classes: class ids in its label.
       converted: whether `with_channels` has something to do with its image.
+      channel_names: of the channels that are used, where the image names them.
     """
 
     pages: int
     classes: tuple[int, ...]
     converted: bool = False
+    channel_names: tuple[str, ...] = ()
 
 
 def check_pairs(
     pairs: Sequence[Pair],
     spec: Meaning,
-    channels: int,
+    channels: Channels,
     known: MutableMapping[str, Facts],
 ) -> dict[Path, Facts]:
     """Checks every page of every pair.
@@ -60,7 +65,7 @@ def check_pairs(
     Args:
       pairs: what to look at.
       spec: what label values mean.
-      channels: channels that every image must have.
+      channels: that every image must have, or that are chosen.
       known: the pairs that were found good before; new ones are added.
 
     Returns:
@@ -112,7 +117,7 @@ def checked(
 
 @contextlib.contextmanager
 def remembered(
-    cache_dir: str | None, root: Path, spec: Meaning, channels: int | str
+    cache_dir: str | None, root: Path, spec: Meaning, channels: Channels | str
 ) -> Iterator[MutableMapping[str, Facts]]:
     """Opens the memory of what was found good in a folder under a spec.
 
@@ -145,7 +150,10 @@ def _remembered(path: Path) -> dict[str, Facts]:
     if digest.decode("ascii", "replace") != hashlib.sha256(facts).hexdigest():
         return {}
     known = json.loads(facts).items()
-    return {state: Facts(p, tuple(ids), bool(c)) for state, (p, ids, c) in known}
+    return {
+        state: Facts(pages, tuple(ids), bool(converted), tuple(names))
+        for state, (pages, ids, converted, names) in known
+    }
 
 
 def _write(path: Path, known: MutableMapping[str, Facts]) -> None:
@@ -161,14 +169,20 @@ def _state(pair: Pair) -> str:
     facts: list[tuple[str, int, int]] = []
     for path in (pair.image, pair.label):
         if path is not None:
-            status = path.stat()
-            facts.append((str(path.resolve()), status.st_mtime_ns, status.st_size))
+            inner = path.rglob("*") if path.is_dir() else ()  # that of a Zarr
+            status = [part.stat() for part in (path, *inner)]
+            newest = max(part.st_mtime_ns for part in status)
+            facts.append(
+                (str(path.resolve()), newest, sum(part.st_size for part in status))
+            )
     return json.dumps(facts)
 
 
-def _check_pair(pair: Pair, spec: Meaning, channels: int) -> Facts:
+def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
     """Checks the pages of one pair."""
     count = count_pages_of(pair)
+    names = read_layout(pair.image).channel_names
+    used: list[str] = []
     classes: set[int] = set()
     converted = False
     with contextlib.ExitStack() as stack:
@@ -178,20 +192,25 @@ def _check_pair(pair: Pair, spec: Meaning, channels: int) -> Facts:
             next_label = stack.enter_context(opened_label(pair, spec))
         for index, image in enumerate(images):
             page = Page(pair, index, count)
-            _require_channels(image, channels, page.where(pair.image))
-            converted |= image.shape[-1] != channels
+            _require_channels(image, channels, names, page.where(pair.image))
+            converted |= isinstance(channels, int) and image.shape[-1] != channels
+            if names and not used:
+                places = places_of(channels, image.shape[-1], names, str(pair.image))
+                used = [names[i] for i in places if i < len(names)]
             if label is not None and next_label is not None:
                 raw, where = next_label(image.shape[:2]), page.where(label)
                 classes |= _label_classes(raw, where, image, pair.image.name, spec)
-    return Facts(count, tuple(sorted(classes)), converted)
+    return Facts(count, tuple(sorted(classes)), converted, tuple(used))
 
 
-def _require_channels(image: np.ndarray, channels: int, where: str) -> None:
-    if with_channels(image, channels) is None:
+def _require_channels(
+    image: np.ndarray, channels: Channels, names: Sequence[str], where: str
+) -> None:
+    if choose(image, channels, names, where) is None:
         raise UserError(
             f"{where} has {_channels(image.shape[-1])}, but the config says "
             f"{channels}. Convert the image or set config.data.channels."
-            f"{grey_pages_hint(where, image.shape[-1], channels)}"
+            f"{grey_pages_hint(where, image.shape[-1], count_of(channels))}"
         )
 
 

@@ -68,6 +68,7 @@ def instance_folder(
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
     group: str | None = None,
+    undivided: bool = False,
 ) -> Dataset:
     """Objects of one class in label images, one number for each object.
 
@@ -83,6 +84,7 @@ def instance_folder(
         no `index.csv`; of each stack it is a block of pages.
       test_fraction: fraction of those held out.
       group: as of the data set `folder`.
+      undivided: whether all images are one split, "all", for measuring.
 
     Returns:
       The data set "instance_folder" with 3 channels; grey images are repeated.
@@ -115,8 +117,10 @@ def instance_folder(
         log.info("In %s, %s", root, conversion(converted, CHANNELS))
     index = index_of(root)
     names = [pair.name for pair in pairs]
-    groups = None if group is None else groups_of(names, group, index)
-    if index is not None and (not groups or has_splits(index)):
+    groups = None if group is None or undivided else groups_of(names, group, index)
+    if undivided:
+        splits = {"all": every}
+    elif index is not None and (not groups or has_splits(index)):
         splits = listed_splits(index, every)
     elif groups:
         splits = group_cut(every, groups, validation_fraction, test_fraction)
@@ -125,7 +129,8 @@ def instance_folder(
         splits = _cut(every, validation_fraction, test_fraction)
     if groups:
         require_apart(splits, groups)
-    require_train(splits, root, index)
+    if not undivided:
+        require_train(splits, root, index)
     numbers = {page: i for i, page in enumerate(every, 1)}
     records = {}
     for split, chosen in splits.items():

@@ -7,6 +7,8 @@ a label may end in one of `MARKS`, as other programs write it; so named, or as o
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from segjax.data.files.listing import (
     name_of,
 )
 from segjax.errors import UserError
+
+log = logging.getLogger("segjax")
 
 SPLITS = ("train", "validation", "test")
 
@@ -229,6 +233,41 @@ def block_cut(
         "validation": pages[train : train + validation],
         "test": pages[train + validation :],
     }
+
+
+def labelled_pairs(found: Mapping[str, Sequence[Pair]], root: Path) -> list[Pair]:
+    """Puts the pairs of several splits together that have labels; the log names the others.
+
+    Args:
+      found: the pairs of each split.
+      root: their folder, for messages.
+
+    Returns:
+      The pairs; where there are several splits, their names begin with that of the split.
+
+    Raises:
+      UserError: if there are none.
+    """
+    every = [
+        dataclasses.replace(
+            pair, name=f"{split}/{pair.name}" if len(found) > 1 else pair.name
+        )
+        for split, pairs in found.items()
+        for pair in pairs
+    ]
+    labelled = [pair for pair in every if pair.label is not None]
+    if not labelled:
+        raise UserError(
+            f"{root} has images without labels: they can be predicted, not measured."
+        )
+    if without := len(every) - len(labelled):
+        log.warning(
+            "%d of the %d images in %s have no labels, and are not measured.",
+            without,
+            len(every),
+            root,
+        )
+    return labelled
 
 
 def require_train(

@@ -10,12 +10,15 @@ what to do with it. Which files of a folder are images is decided by `segjax.dat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 
+from segjax.data.files.channels import SECTIONS_HINT as SECTIONS_HINT
+from segjax.data.files.channels import conversion as conversion
+from segjax.data.files.channels import grey_pages_hint as grey_pages_hint
+from segjax.data.files.channels import with_channels as with_channels
 from segjax.data.files.decoders import opened
 from segjax.data.files.layout import Layout
 from segjax.data.files.listing import LABEL_SUFFIXES as LABEL_SUFFIXES
@@ -149,34 +152,6 @@ def read_palette(path: str | Path) -> np.ndarray | None:
         return pages.page(0).palette
 
 
-SECTIONS_HINT = (
-    " If they are sections, say so: in Python with "
-    'metadata={"axes": "ZYX"}, in Fiji with Image > Hyperstacks > Re-order Hyperstack.'
-)
-"""What to do with pages that a program has written as channels."""
-
-
-def grey_pages_hint(where: str, found: int, wanted: int) -> str:
-    """Says what to do with grey pages that were written as the channels of one page.
-
-    That is what tifffile makes of an array `[3, H, W]`, and of any `[N, H, W]` for ImageJ,
-    unless instructed otherwise.
-
-    Args:
-      where: the file, and the page if there are several.
-      found: channels of the page.
-      wanted: channels that are expected.
-
-    Returns:
-      A sentence with a space before it; nothing where it cannot be so.
-    """
-    if wanted != 1 or found < 2 or not re.search(r"\.tiff?\b", where.lower()):
-        return ""
-    if found != 3:
-        return SECTIONS_HINT
-    return ' If these are 3 grey pages, write them with photometric="minisblack".'
-
-
 def page_name(path: Path, index: int, count: int) -> str:
     """Says for a message which page of a file is meant, where it has several.
 
@@ -185,54 +160,6 @@ def page_name(path: Path, index: int, count: int) -> str:
       ('a.tif', 'a.tif, page 1 of 2,')
     """
     return str(path) if count == 1 else f"{path}, page {index + 1} of {count},"
-
-
-def with_channels(image: np.ndarray, channels: int) -> np.ndarray | None:
-    """Gives an image as many channels as are wanted, where nothing is lost or made up.
-
-    A grey image gets three equal channels; of three channels that are equal everywhere
-    one is taken.
-
-    Args:
-      image: `[H, W, C]`.
-      channels: 1 or 3.
-
-    Returns:
-      `[H, W, channels]`; None where it would have to be another image.
-
-    Example:
-      >>> with_channels(np.full((1, 1, 1), 7, np.uint8), 3).tolist()
-      [[[7, 7, 7]]]
-    """
-    found = image.shape[-1]
-    if found == channels:
-        return image
-    if (found, channels) == (1, 3):
-        return np.repeat(image, 3, axis=-1)
-    if (found, channels) == (3, 1):
-        grey = image[..., :1]
-        if np.array_equal(grey[..., 0], image[..., 1]) and np.array_equal(
-            grey[..., 0], image[..., 2]
-        ):
-            return np.ascontiguousarray(grey)
-    return None
-
-
-def conversion(count: int, channels: int, what: str = "file") -> str:
-    """Says for the log what `with_channels` did to some files, or pages of one.
-
-    Example:
-      >>> conversion(2, 3)
-      '2 files are grey, where RGB is expected; their channel is repeated.'
-    """
-    files = f"1 {what} is" if count == 1 else f"{count} {what}s are"
-    their = "its" if count == 1 else "their"
-    if channels == 1:
-        return (
-            f"{files} RGB with three equal channels, where grey is expected; one of "
-            f"{their} channels is taken."
-        )
-    return f"{files} grey, where RGB is expected; {their} channel is repeated."
 
 
 def _image(pages: Pages, index: int, path: Path) -> np.ndarray:

@@ -84,7 +84,8 @@ def ome_axes(text: str, samples: int) -> Stated:
     stated.axes = "I" * many + first.axes
     stated.sizes = (len(images),) * many + first.sizes
     stated.numbers = _numbers(images, stated.planes)
-    if all(first.names) and len(set(first.names)) == len(first.names):
+    named = len({*first.names} - {""})
+    if samples == 1 and named == len(first.names) == stated.channels:
         stated.channel_names = tuple(first.names)
     return stated
 

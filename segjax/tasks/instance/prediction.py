@@ -143,7 +143,7 @@ class InstancePrediction:
             output,
             label_spec=weights.label_spec,
             instances=weights.instances,
-            channels=weights.channels,
+            channels=options.channels or weights.channels,
             overlay=options.overlay,
             overwrite=options.overwrite,
             progress=options.progress,

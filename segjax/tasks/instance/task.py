@@ -229,6 +229,7 @@ class InstanceTask(InstancePrediction):
         *,
         tile: int | None = None,
         crf: Any = None,
+        per_image: Any = None,
     ) -> InstanceReport:
         """Measures the network on a split.
 
@@ -238,6 +239,7 @@ class InstanceTask(InstancePrediction):
           split: its name; None for that of the config.
           tile: None or 0: objects are found in whole images.
           crf: None; it is none of the capabilities.
+          per_image: None, likewise.
 
         Returns:
           The metrics.
@@ -246,6 +248,7 @@ class InstanceTask(InstancePrediction):
           UserError: if there is no such split, it has no objects, or tiles are wanted.
         """
         assert crf is None  # it is none of the capabilities
+        assert per_image is None
         if tile:
             raise UserError(
                 f"The tile is {tile}, but objects are found in whole images: use 0."
@@ -267,6 +270,11 @@ class InstanceTask(InstancePrediction):
         most = self.evaluation.max_detections
         values = evaluate_watershed(dataset, split, max_detections=most)
         return {f"watershed/{metric}": value for metric, value in values.items()}
+
+    def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
+        """False: a watershed is measured where the user asks for it."""
+        del dataset, split
+        return False
 
     def plot(
         self,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax import viz
+from segjax.data.files.channels import Channels
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import (
     ImageNormalization,
@@ -36,13 +37,12 @@ from segjax.predict.inputs import (
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
-    Colors,
     Write,
+    finish,
+    kind_name,
+    page_file,
     plan_outputs,
-    png_file,
-    result_name,
-    result_suffix,
-    tiff_file,
+    planned_files,
 )
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.object_files import OBJECTS, ObjectFiles
@@ -63,7 +63,7 @@ def predict_files(
     output: str | Path,
     *,
     label_spec: LabelSpec,
-    channels: int,
+    channels: Channels,
     normalization: ImageNormalization,
     probabilities: bool = False,
     overlay: bool = False,
@@ -96,8 +96,8 @@ def predict_files(
       input: an image file, or a folder of them.
       output: folder for the results; made if it is not there.
       label_spec: names and colours of the classes.
-      channels: that the network was trained on, 1 or 3; images that are grey are given
-        as many.
+      channels: how many the network was trained on; images that are grey are given as
+        many. Or which are taken, by number or name.
       normalization: that it was trained with (`segjax.data.files.images.normalize`).
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
@@ -121,13 +121,14 @@ def predict_files(
     """
     output = Path(output)
     paths = list_inputs(input)
-    kinds = {
-        "probabilities": probabilities,
-        "overlay": overlay,
-        "instances": separation is not None,
+    kinds = ["labels"]
+    kinds += ["probabilities"] * probabilities + ["overlay"] * overlay
+    kinds += ["instances"] * (separation is not None)
+    results = {
+        path: {kind: kind_name(path, Path(input), kind) for kind in kinds}
+        for path in paths
     }
-    results = {path: _result_names(path, Path(input), kinds) for path in paths}
-    names = {path: result.values() for path, result in results.items()}
+    names = {path: planned_files(path, own.values()) for path, own in results.items()}
     also = [OBJECTS] if separation else []
     folder = plan_outputs(names, output, also=also, overwrite=overwrite)
     sources = look_at_all(input, paths, channels)
@@ -175,6 +176,7 @@ def predict_files(
                 done += 1
                 if progress is not None:
                     progress(done, total, source.path.name)
+        finish(folder, results[source.path].values(), source)
     if objects is not None:
         objects.write_table(folder)
     return [output / result["labels"] for result in results.values()]
@@ -202,7 +204,7 @@ def _finished(
 
 def _images(
     sources: Sequence[Source],
-    channels: int,
+    channels: Channels,
     normalization: ImageNormalization,
     downscale: int,
     keep: Callable[[np.ndarray, np.ndarray], None],
@@ -220,7 +222,7 @@ def _images(
 
 
 def _scale_of_stack(
-    source: Source, channels: int, method: ImageNormalization, downscale: int
+    source: Source, channels: Channels, method: ImageNormalization, downscale: int
 ) -> Scale | None:
     """The scale of all pages of a file, which are read for it; None if each has its own."""
     if not isinstance(method, Percentiles) or method.over != "stack":
@@ -229,27 +231,24 @@ def _scale_of_stack(
     return method.scale_of_stack(pages) if source.pages > 1 else None
 
 
-def _result_names(path: Path, root: Path, kinds: Mapping[str, bool]) -> dict[str, str]:
-    """The files of an input, by what they hold; `kinds` says what is wanted."""
-    stem, suffix = result_name(path, root), result_suffix(path)
-    names = {"labels": f"{stem}{suffix}"}
-    for kind, wanted in kinds.items():
-        ending = ".tif" if kind == "probabilities" else suffix
-        if wanted:
-            names[kind] = f"{stem}_{kind}{ending}"
-    return names
-
-
 def _writer(
     outputs: Outputs, name: str, kind: str, source: Source, label_spec: LabelSpec
 ) -> contextlib.AbstractContextManager[Write]:
-    bytes_per_pixel = {"labels": 1, "probabilities": 4 * label_spec.num_classes}
-    colors: Colors | None = label_spec.colors if kind == "labels" else None
-    if name.endswith(".png"):
-        return png_file(outputs, name, colors=colors)
-    pixels = source.pages * source.height * source.width
-    expected = pixels * bytes_per_pixel.get(kind, 3)
-    return tiff_file(outputs, name, expected_bytes=expected, colors=colors)
+    names = label_spec.names
+    if kind == "probabilities":
+        return page_file(
+            outputs,
+            name,
+            source,
+            np.float32,
+            values_per_pixel=len(names),
+            class_names=names,
+            are_channels=True,
+        )
+    if kind == "overlay":
+        return page_file(outputs, name, source, np.uint8, values_per_pixel=3)
+    colors = label_spec.colors
+    return page_file(outputs, name, source, np.uint8, colors=colors, class_names=names)
 
 
 def _write_page(

@@ -23,6 +23,7 @@ from segjax.models.builder import build_model
 from segjax.objects.separation import Separation
 from segjax.predict.dihedral import Apply, over_dihedral
 from segjax.predict.downscaled import enlarged, reduced
+from segjax.predict.ensemble import over_members
 from segjax.predict.mc_dropout import over_samples
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
@@ -113,6 +114,31 @@ class SemanticPrediction:
         except ValueError as error:
             raise UserError(f"config.objects.{error}.") from error
 
+    def check_evaluated_network(self, shape: tuple[int, int, int]) -> None:
+        """Checks that evaluation's changes to the network leave its parameters.
+
+        Args:
+          shape: height, width and channels of a training image.
+
+        Raises:
+          UserError: if they do not.
+        """
+        if self.evaluation.model_overrides is None:
+            return
+        image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        trained, evaluated = (
+            jax.eval_shape(
+                functools.partial(model.init, train=False), jax.random.key(0), image
+            )
+            for model in (self.model, self.evaluated_model)
+        )
+        if trained != evaluated:
+            raise UserError(
+                f"config.evaluation.model_overrides is {dict(self.evaluation.model_overrides)}, which "
+                "changes the parameters of the network: only what leaves them as they "
+                "are can differ in evaluation, such as the backbone's output_stride."
+            )
+
     def predictor(
         self, variables: Mapping[str, Any], *, tile: int | None = None
     ) -> Predictor | AveragedPredictor:
@@ -180,15 +206,17 @@ class SemanticPrediction:
 
     @functools.cached_property
     def _predicted(self) -> Apply:
-        """`logits`, averaged over samples and symmetries where the experiment wants it;
-        one function, as each new one is compiled anew.
+        """`logits`, averaged over samples and symmetries where the experiment wants it, and
+        over the folds of a run; one function, as each new one is compiled anew.
         """
         apply: Apply = self.logits
         if self.evaluation.mc_samples > 1:
             apply = over_samples(
                 self.logits, self.evaluation.mc_samples, self.config.seed
             )
-        return over_dihedral(apply) if self.evaluation.dihedral_tta else apply
+        return over_members(
+            over_dihedral(apply) if self.evaluation.dihedral_tta else apply
+        )
 
     def label_image(
         self,
@@ -226,7 +254,7 @@ class SemanticPrediction:
             input,
             output,
             label_spec=weights.label_spec,
-            channels=weights.channels,
+            channels=options.channels or weights.channels,
             normalization=self.normalization,
             probabilities=options.probabilities,
             overlay=options.overlay,

@@ -474,7 +474,11 @@ BAD_FOLDERS = {
     "no labels folder": (
         remove("labels"),
         {},
-        ["labels is missing", "Make this", "in .png, .tif, .tiff, .webp, .bmp, .gif."],
+        [
+            "labels is missing",
+            "Make this",
+            "in .png, .tif, .tiff, .webp, .bmp, .gif, .zarr.",
+        ],
     ),
     "masks instead of labels": (
         lambda root: (root / "labels").rename(root / "masks"),
@@ -633,10 +637,25 @@ BAD_FOLDERS = {
         {"validation_fraction": 0.5, "test_fraction": 0.5},
         ["validation_fraction + test_fraction is 1.0", "below 1"],
     ),
+    "no channels": (
+        lambda root: None,
+        {"channels": ()},
+        ["config.data.channels is ()", "Give the number of channels"],
+    ),
     "four channels": (
         lambda root: None,
         {"channels": 4},
-        ["config.data.channels is 4", "use 1 (grey) or 3 (RGB)"],
+        ["s0.png has 1 channel, but the config says 4", "set config.data.channels"],
+    ),
+    "a channel that is not there": (
+        lambda root: None,
+        {"channels": (1,)},
+        ["s0.png has no channel 1: it has 1 channel, counted from 0"],
+    ),
+    "a name where there are none": (
+        lambda root: None,
+        {"channels": ("DAPI",)},
+        ["s0.png has no channel 'DAPI': it names none of its 1", "Choose by number"],
     ),
     "class without colour": (
         lambda root: None,
@@ -788,3 +807,83 @@ def test_labels_that_do_not_fit_are_a_sentence(tmp_path, arguments):
     arguments = {"labels": "instances", **arguments}
     with pytest.raises(UserError, match=r"config\.data\.(labels|border_width)"):
         folder(cache_dir=str(tmp_path), data_root=str(tmp_path), **arguments)
+
+
+def test_an_undivided_folder_is_one_split_with_all_labelled_images(
+    make_folder, read, caplog
+):
+    root = make_folder(5)
+    (root / "index.csv").write_text(
+        "id,split\n" + "".join(f"s{i},test\n" for i in range(5))
+    )
+    assert [x["name"] for x in read(root, undivided=True).splits["all"]] == [
+        f"s{i}" for i in range(5)
+    ]
+    alone = make_folder(3, "alone/test").parent
+    assert len(read(alone, undivided=True).splits["all"]) == 3
+    with pytest.raises(UserError, match="neither images/ and labels/ nor train/"):
+        read(alone)
+    make_folder(2, "alone/validation")
+    shutil.rmtree(alone / "test" / "labels")
+    assert len(read(alone, undivided=True).splits["all"]) == 2
+    assert "3 of the 5 images" in caplog.text
+    shutil.rmtree(alone / "validation")
+    with pytest.raises(UserError, match="without labels: they can be predicted"):
+        read(alone, undivided=True)
+
+
+def test_one_class_alone_can_be_measured_where_no_value_is_ignored(make_folder, read):
+    root = make_folder(2)
+    for path in (root / "labels").iterdir():
+        save(path, np.zeros((12, 16), np.uint8))
+    assert len(read(root, undivided=True, ignore=None).splits["all"]) == 2
+    with pytest.raises(UserError, match="every pixel is 'membrane'"):
+        read(root, undivided=True)
+
+
+def save_channels(root, name, channel_names, order=(0, 1, 2), seed=0):
+    """An OME-TIFF of two sections whose channels lie in an order, and its label."""
+    planes = np.stack([image_values(seed + c, (2, 12, 16)) for c in order], 1)
+    metadata = {"axes": "ZCYX", "Channel": {"Name": [channel_names[c] for c in order]}}
+    path = root / "images" / f"{name}.ome.tif"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, planes, photometric="minisblack", metadata=metadata)
+    save(root / "labels" / f"{name}.tif", mask_values(seed, (2, 12, 16)))
+
+
+NAMES = ("DAPI", "GFP", "RFP")
+
+
+def test_channels_are_chosen_by_name_wherever_they_lie(tmp_path, read):
+    save_channels(tmp_path / "cells", "a", NAMES)
+    save_channels(tmp_path / "cells", "b", NAMES, order=(2, 0, 1), seed=9)
+    expected = {
+        f"{name}/{page:03d}": np.stack(
+            [image_values(seed + c, (2, 12, 16))[page] for c in (2, 0)], -1
+        )
+        for name, seed in (("a", 0), ("b", 9))
+        for page in range(2)
+    }
+    for _ in range(2):  # the second time from what was remembered
+        dataset = read(tmp_path / "cells", channels=["RFP", "DAPI"])
+        assert dataset.channels == 2
+        found = {
+            r["name"]: r["image"] for split in dataset.splits.values() for r in split
+        }
+        assert found.keys() == expected.keys()
+        for name, image in expected.items():
+            np.testing.assert_array_equal(found[name], image)
+
+
+def test_channels_that_differ_between_files_are_reported(tmp_path, read):
+    save_channels(tmp_path / "cells", "a", NAMES)
+    save_channels(tmp_path / "cells", "b", NAMES, order=(1, 0, 2))
+    for channels in (3, (0, 1)):
+        with pytest.raises(UserError) as caught:
+            read(tmp_path / "cells", channels=channels)
+        assert "b.ome.tif has the channels GFP, DAPI" in str(caught.value)
+        assert "a.ome.tif has DAPI, GFP" in str(caught.value)
+    with pytest.raises(
+        UserError, match=r"no channel 'Cy5': its channels are DAPI, GFP"
+    ):
+        read(tmp_path / "cells", channels=("Cy5",))
