@@ -86,12 +86,15 @@ def kind_name(path: Path, root: Path, kind: str) -> str:
     return f"{name}_{kind}{suffix}"
 
 
-def planned_files(path: Path, names: Collection[str]) -> list[str]:
+def planned_files(
+    path: Path, names: Collection[str], chosen: tuple[int, ...] = ()
+) -> list[str]:
     """Lists the files of the results of an input, which are several of an OME-Zarr.
 
     Args:
       path: the input.
       names: of the results (`kind_name`).
+      chosen: places of the pages that are predicted, from 0; empty for all.
 
     Returns:
       Their paths within the folder of results.
@@ -101,7 +104,9 @@ def planned_files(path: Path, names: Collection[str]) -> list[str]:
     """
     of_zarr = [name for name in names if _is_zarr_name(name)]
     files = [name for name in names if name not in of_zarr]
-    return files + (zarr_files(of_zarr, outline(path)) if of_zarr else [])
+    if of_zarr:
+        files += zarr_files(of_zarr, outline(path).only(chosen))
+    return files
 
 
 def finish(outputs: Outputs, names: Iterable[str], source: Source) -> None:

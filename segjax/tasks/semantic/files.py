@@ -65,6 +65,7 @@ def predict_files(
     label_spec: LabelSpec,
     channels: Channels,
     normalization: ImageNormalization,
+    chosen: tuple[int, ...] = (),
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
@@ -99,6 +100,7 @@ def predict_files(
       channels: how many the network was trained on; images that are grey are given as
         many. Or which are taken, by number or name.
       normalization: that it was trained with (`segjax.data.files.images.normalize`).
+      chosen: places of the pages that are predicted of each file, from 0; empty for all.
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
       crf: where given, what refines each page, once it is predicted as a whole.
@@ -128,10 +130,12 @@ def predict_files(
         path: {kind: kind_name(path, Path(input), kind) for kind in kinds}
         for path in paths
     }
-    names = {path: planned_files(path, own.values()) for path, own in results.items()}
+    names = {
+        path: planned_files(path, own.values(), chosen) for path, own in results.items()
+    }
     also = [OBJECTS] if separation else []
     folder = plan_outputs(names, output, also=also, overwrite=overwrite)
-    sources = look_at_all(input, paths, channels)
+    sources = look_at_all(input, paths, channels, chosen)
     asked = probabilities or separation is not None
     outputs = ("labels", "probabilities") if asked else ("labels",)
     objects = (
@@ -172,7 +176,9 @@ def predict_files(
                     page["overlay"] = viz.overlay(
                         seen.image, page["labels"], label_spec.colors
                     )
-                _write_page(writers, page, seen.image, number, label_spec.names)
+                _write_page(
+                    writers, page, seen.image, source.number(number), label_spec.names
+                )
                 done += 1
                 if progress is not None:
                     progress(done, total, source.path.name)
@@ -263,6 +269,6 @@ def _write_page(
             write(page, image)
         elif kind == "probabilities":
             for k, name in enumerate(names):
-                write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")
+                write(np.ascontiguousarray(page[kind][..., k]), f"{number}: {name}")
         else:
             write(page[kind])

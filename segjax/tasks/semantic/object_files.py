@@ -74,7 +74,7 @@ class ObjectFiles:
                     image,
                     self._classes(page["probabilities"]),
                     file=file_name,
-                    page=count,
+                    page=source.number(count - 1),
                     class_names=self._names,
                     pixel_area=source.layout.calibration.pixel_area,
                 )
