@@ -74,6 +74,13 @@ def define(values: Flags) -> None:
         "With --instances: objects of neighbouring pages that overlap are one.",
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "outlines",
+        None,
+        ["imagej", "geojson"],
+        "With --instances: writes outlines, too, for ImageJ's ROI manager or QuPath.",
+        flag_values=values,
+    )
     define_crf(values)
 
 
@@ -97,6 +104,7 @@ def run(values: Flags) -> None:
         crf=values.crf,
         instances=values.instances,
         link=values.link,
+        outlines=values.outlines,
         overwrite=values.overwrite,
         progress=page_progress(),
     )
@@ -106,6 +114,7 @@ def run(values: Flags) -> None:
     kinds += [f"overlay{many}"] * values.overlay
     kinds += [f"file{many} of instances"] * values.instances
     ending.say(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
+    kinds += [f"file{many} of outlines"] * bool(values.outlines)
     if values.instances:
         ending.say(f"The objects are listed in {output}/objects.csv")
 

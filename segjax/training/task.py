@@ -211,8 +211,7 @@ class PredictOptions:
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: what refines the predictions, if anything does.
-      objects: how the objects are found that are written, too, if any are.
-      link: whether objects of neighbouring pages that overlap are one.
+      objects: how objects are found and written, too, if any are.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
       progress: called after each finished page.
@@ -226,7 +225,6 @@ class PredictOptions:
     overlay: bool = False
     crf: Any = None
     objects: Any = None
-    link: bool = False
     overwrite: bool = False
     progress: PageProgress | None = None
 
