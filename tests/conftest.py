@@ -75,6 +75,12 @@ def torchvision() -> types.ModuleType:
 
 
 @pytest.fixture(scope="session")
+def write_zarr() -> Callable[..., Path]:
+    """The function that writes an OME-Zarr image, see `tests/ome_zarr_files.py`."""
+    return runpy.run_path(str(ROOT / "tests" / "ome_zarr_files.py"))["write_zarr"]
+
+
+@pytest.fixture(scope="session")
 def float16() -> jnp.dtype:
     """Half precision, or a skipped test where XLA's CPU backend cannot compile it.
 

@@ -50,7 +50,7 @@ THEIRS: dict[str, set[str]] = {
     "backbones": LINEN,
     "models": LINEN | {"ml_collections"},
     "pretrained": {"jax", "numpy", "flax", "safetensors"},
-    "predict": ARRAYS | {"PIL", "tifffile"},
+    "predict": ARRAYS | {"PIL", "tifffile", "tensorstore"},
     "training": RUNNING | {"tensorboardX"},
     "inspect": LINEN,
     "tasks": RUNNING,

@@ -6,16 +6,14 @@ They are polygons in pixels, as ImageJ and QuPath have them: the first pixel spa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from segjax.data.datasets.coco.polygons import polygon_to_rle
 from segjax.data.files.layout import Layout
 from segjax.errors import UserError
-from segjax.rle import decode, from_positions
 
 Polygon = tuple[np.ndarray, ...]
 """Rings of points (x, y), float64 `[N, 2]`: what is enclosed by an odd number of them."""
@@ -25,6 +23,12 @@ _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 LARGEST = 1e6
 """Coordinates are below it, pixels."""
+
+_MOST_CROSSINGS = 1 << 20
+"""Of lines and rows that are handled at once."""
+
+_MOST_NUMBERS = 1 << 22
+"""For larger numbers of objects than that, those that occur are counted first."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def place_of(page: int, layout: Layout) -> tuple[int, int] | None:
 def fill(
     outline: Outline, size: tuple[int, int], where: str
 ) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The pixels whose centres an outline encloses, rendered as COCO's polygons are.
+    """The pixels whose centres an outline encloses, as ImageJ and QuPath fill it.
 
     Args:
       outline: the outline.
@@ -126,13 +130,7 @@ def fill(
     crop = (max(0, bottom - top), max(0, right - left))
     mask = np.zeros(crop, bool)
     for polygon in outline.polygons if mask.size else ():
-        changes = [
-            polygon_to_rle((ring - (left, top)).ravel(), crop).counts.cumsum()
-            for ring in polygon
-            if len(ring) > 2
-        ]
-        if changes:
-            mask |= decode(from_positions(np.concatenate(changes), crop))
+        mask |= _inside([ring - (left, top) for ring in polygon if len(ring) > 2], crop)
     if not mask.any():
         called = f"{where} has the outline {outline.name!r}, which"
         if (low < 0).any() or (high > limit).any():
@@ -143,6 +141,35 @@ def fill(
             )
         raise UserError(f"{called} is empty: it encloses no pixel. Remove it.")
     return (slice(top, bottom), slice(left, right)), mask
+
+
+def _inside(rings: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """The pixels whose centres are enclosed by an odd number of rings, bool `[H, W]`."""
+    height, width = size
+    changes = np.zeros((height, width + 1), np.int64)
+    if rings:
+        starts = np.concatenate(rings)
+        ends = np.concatenate([np.roll(ring, -1, 0) for ring in rings])
+        y0, y1 = starts[:, 1], ends[:, 1]
+        first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), 0, height).astype(int)
+        last = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), 0, height).astype(int)
+        slope = (ends[:, 0] - starts[:, 0]) / np.where(y1 == y0, 1, y1 - y0)
+        # At the centres of each row, lines change outside to inside, or back.
+        part = np.cumsum(last - first) // _MOST_CROSSINGS
+        for lines in np.split(
+            np.arange(len(starts)), np.flatnonzero(np.diff(part)) + 1
+        ):
+            counts = last[lines] - first[lines]
+            line = np.repeat(lines, counts)
+            row = np.arange(len(line)) - np.repeat(counts.cumsum() - counts, counts)
+            row += first[line]
+            x = starts[line, 0] + (row + 0.5 - y0[line]) * slope[line]
+            column = np.clip(np.ceil(x - 0.5), 0, width).astype(int)
+            places = row * (width + 1) + column
+            changes += np.bincount(places, minlength=changes.size).reshape(
+                changes.shape
+            )
+    return changes[:, :-1].cumsum(1) % 2 == 1
 
 
 def outlines_of(
@@ -168,12 +195,17 @@ def outlines_of(
       >>> cell.name, cell.polygons[0][0].tolist()
       ('3', [[1.0, 0.0], [3.0, 0.0], [3.0, 1.0], [1.0, 1.0]])
     """
-    values, positions = np.unique(numbers, return_inverse=True)
-    ranks = positions.reshape(numbers.shape) + (1 if values.min(initial=1) > 0 else 0)
-    for value, box in zip(values[values > 0], ndimage.find_objects(ranks), strict=True):
-        polygons = _traced(numbers[box] == value, (box[1].start, box[0].start))
-        name = None if class_names is None else class_names.get(int(value))
-        yield Outline(polygons, str(value), name, page, place)
+    ranks, values = numbers, range(int(numbers.max(initial=0)) + 1)
+    if len(values) > _MOST_NUMBERS:
+        flat = np.append(0, numbers.astype(np.int64))
+        found, positions = np.unique(flat, return_inverse=True)
+        ranks, values = positions.ravel()[1:].reshape(numbers.shape), found.tolist()
+    for rank, box in enumerate(ndimage.find_objects(ranks), 1):
+        if box is not None:
+            value, corner = int(values[rank]), (box[1].start, box[0].start)
+            name = None if class_names is None else class_names.get(value)
+            polygons = _traced(ranks[box] == rank, corner)
+            yield Outline(polygons, str(value), name, page, place)
 
 
 def _traced(mask: np.ndarray, origin: tuple[int, int]) -> tuple[Polygon, ...]:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
+from numpy.typing import DTypeLike
 from PIL import Image
 
 from segjax.data.files.layout import UNSTATED
+from segjax.data.files.zarr import SUFFIX as ZARR
+from segjax.data.files.zarr import is_zarr
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.predict.descriptions import describe, resolution
-from segjax.predict.inputs import Source
+from segjax.predict.inputs import Source, outline
+from segjax.predict.zarr_labels import (
+    finish_zarr,
+    zarr_files,
+    zarr_labels,
+    zarr_name,
+)
 from segjax.viz import palette
 
 Write = Callable[..., None]
@@ -32,7 +41,7 @@ _TIFF_SUFFIXES = (".tif", ".tiff")
 PYRAMID_SIDE = 4096
 """Pixels of a side from which a TIFF has tiles and smaller copies of its pages."""
 
-_DESCRIBED = ("ImageJ", "OME", "OME-Zarr")
+_DESCRIBED = ("ImageJ", "OME", "OME-Zarr 0.4", "OME-Zarr 0.5")
 """Forms of layouts whose TIFFs are described."""
 
 _SMALLEST_LEVEL = 1024
@@ -40,15 +49,114 @@ _TILE = (512, 512)
 
 
 def result_suffix(path: Path) -> str:
-    """Ending of what is written for an input: that of a TIFF, or ".png".
+    """Ending of what is written for an input: that of a TIFF or OME-Zarr, or ".png".
 
     Example:
       >>> result_suffix(Path("a.TIFF")), result_suffix(Path("a.ome.tif"))
       ('.tif', '.ome.tif')
     """
+    if is_zarr(path):
+        return ".ome.zarr" if _is_ome(path) else ".zarr"
     if path.suffix.lower() not in _TIFF_SUFFIXES:
         return ".png"
     return ".ome.tif" if _is_ome(path) else ".tif"
+
+
+def kind_name(path: Path, root: Path, kind: str) -> str:
+    """The name of one kind of result: "a.tif" for labels, "a_overlay.tif" for overlays.
+
+    Args:
+      path: the input.
+      root: the folder that was asked for, or the input itself.
+      kind: "labels", "instances", "probabilities" or "overlay".
+
+    Returns:
+      Its path within the folder of results. That of labels and instances of an OME-Zarr
+      is a folder, see `zarr_labels`.
+    """
+    name, suffix = result_name(path, root), result_suffix(path)
+    if is_zarr(path):
+        if kind in ("labels", "instances"):
+            image = "classes" if kind == "labels" else kind
+            return zarr_name(f"{name}{suffix}", image)
+        suffix = ".ome.tif"
+    if kind == "labels":
+        return f"{name}{suffix}"
+    suffix = ".tif" if kind == "probabilities" and suffix == ".png" else suffix
+    return f"{name}_{kind}{suffix}"
+
+
+def planned_files(
+    path: Path, names: Collection[str], chosen: tuple[int, ...] = ()
+) -> list[str]:
+    """Lists the files of the results of an input, which are several of an OME-Zarr.
+
+    Args:
+      path: the input.
+      names: of the results (`kind_name`).
+      chosen: places of the pages that are predicted, from 0; empty for all.
+
+    Returns:
+      Their paths within the folder of results.
+
+    Raises:
+      UserError: the input is an OME-Zarr, and damaged.
+    """
+    of_zarr = [name for name in names if _is_zarr_name(name)]
+    files = [name for name in names if name not in of_zarr]
+    if of_zarr:
+        files += zarr_files(of_zarr, outline(path).only(chosen))
+    return files
+
+
+def finish(outputs: Outputs, names: Iterable[str], source: Source) -> None:
+    """Writes what several results of an input have in common, when these are whole."""
+    finish_zarr(outputs, [name for name in names if _is_zarr_name(name)], source)
+
+
+def page_file(
+    outputs: Outputs,
+    name: str,
+    source: Source,
+    dtype: DTypeLike,
+    *,
+    values_per_pixel: int = 1,
+    colors: Colors | None = None,
+    class_names: Sequence[str] = (),
+    are_channels: bool = False,
+) -> contextlib.AbstractContextManager[Write]:
+    """Writes the pages of a result, in the format that its name says.
+
+    Args:
+      outputs: where it belongs.
+      name: of the result (`kind_name`).
+      source: the input.
+      dtype: of the pages.
+      values_per_pixel: of all pages that a page of the input gives.
+      colors: one per class where the pages are class ids.
+      class_names: of the classes, where the pages are of classes.
+      are_channels: whether each page of the input gives a page for each class.
+
+    Returns:
+      A context, which yields the function that takes a page.
+    """
+    if name.endswith(".png"):
+        return png_file(outputs, name, colors=colors)
+    if _is_zarr_name(name):
+        return zarr_labels(outputs, name, source, dtype, colors or (), class_names)
+    pixels = source.pages * source.height * source.width * values_per_pixel
+    return tiff_file(
+        outputs,
+        name,
+        expected_bytes=pixels * np.dtype(dtype).itemsize,
+        colors=colors,
+        source=source,
+        channel_names=class_names if are_channels else (),
+    )
+
+
+def _is_zarr_name(name: str) -> bool:
+    return not name.endswith((".png", *_TIFF_SUFFIXES))
 
 
 def result_name(path: Path, root: Path) -> str:
@@ -59,7 +167,7 @@ def result_name(path: Path, root: Path) -> str:
       root: the folder that was asked for, or the input itself.
 
     Returns:
-      The path within the folder of results, without an ending.
+      A path within the folder of results, without an ending.
 
     Example:
       >>> result_name(Path("cells/plate1/a.tif"), Path("cells"))
@@ -72,7 +180,7 @@ def result_name(path: Path, root: Path) -> str:
 
 def _is_ome(path: Path) -> bool:
     endings = [suffix.lower() for suffix in path.suffixes[-2:]]
-    return endings[:1] == [".ome"] and endings[-1] in _TIFF_SUFFIXES
+    return endings[:1] == [".ome"] and endings[-1] in (*_TIFF_SUFFIXES, ZARR)
 
 
 def plan_outputs(

@@ -220,7 +220,7 @@ def _load_model_file(path: Path, *, best: bool, step: int | None) -> TrainedMode
         )
     except (TypeError, ValueError, KeyError, AttributeError, UserError) as error:
         raise UserError(
-            f"{path} does not describe its classes as segjax does ({error}). Export the run "
+            f"{path} does not describe its classes or images as segjax does ({error}). Export the run "
             "again."
         ) from error
     if found.label_spec.num_classes != read.task.config.model.num_classes:

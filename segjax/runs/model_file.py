@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,7 @@ from segjax.pretrained.files import from_safetensors, to_safetensors
 from segjax.pretrained.shipped import shipped_models
 from segjax.tasks.table import make_task
 from segjax.text_files import parse_json
+from segjax.training.about import LEARNED
 from segjax.training.divergence import not_finite
 from segjax.training.state import parameters_sha256
 from segjax.training.task import Task
@@ -191,7 +193,19 @@ def _about(raw: bytes, path: Path) -> dict[str, Any]:
         raise _contradiction(path, f"it has {shown(channels)} channels")
     if not is_integer(step) or not isinstance(about.get("label_spec"), dict):
         raise _contradiction(path, "its step or its classes are missing")
+    learned = about.get(LEARNED, {})
+    if not isinstance(learned, dict) or not all(
+        isinstance(x, list) and len(x) == channels and all(map(_is_finite, x))
+        for x in learned.values()
+    ):
+        raise _contradiction(path, f"it learned {shown(learned)} of its images")
     return about
+
+
+def _is_finite(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < math.inf
 
 
 def _abstract(task: Task, channels: int, path: Path) -> Mapping[str, Any]:

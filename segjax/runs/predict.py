@@ -49,6 +49,7 @@ def predict_run(
     best: bool = False,
     tile: int | None = None,
     channels: Sequence[int | str] | None = None,
+    pages: Sequence[int] = (),
     probabilities: bool = False,
     overlay: bool = False,
     crf: bool = False,
@@ -72,6 +73,7 @@ def predict_run(
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
       channels: which are taken of the images, by number from 0 or by name; None: as in
         training.
+      pages: numbers of those that are predicted of each file, from 1; empty for all.
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: whether `config.crf` of the run refines the predictions.
@@ -107,6 +109,7 @@ def predict_run(
     options = PredictOptions(
         tile=tile,
         channels=_channels(trained, channels),
+        pages=tuple(page - 1 for page in pages),
         downscale=downscale,
         probabilities=probabilities,
         overlay=overlay,

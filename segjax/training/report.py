@@ -8,7 +8,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from segjax.training.sharding import Devices
 from segjax.training.task import Report, Task
 from segjax.training.workdir import LOG
 from segjax.training.writer import read_rows
-from segjax.types import IGNORE_LABEL, Record
+from segjax.types import Record
 from segjax.viz.pictures import IGNORE_COLOR
 from segjax.viz.report import render_report
 from segjax.viz.report_values import ReportContent, Table
@@ -170,53 +170,61 @@ def _legend(dataset: Dataset) -> list[tuple[str, Sequence[int]]]:
     return [*classes, ("does not count", IGNORE_COLOR)]
 
 
-def data_tables(dataset: Dataset) -> tuple[Table, ...]:
+def data_tables(dataset: Dataset) -> tuple[Table, Table]:
     """Tables of the splits and the classes, from up to 64 images of each split."""
-    rows: list[tuple[str | float, ...]] = []
     names = dataset.label_spec.names
+    rows: list[tuple[str | float, ...]] = []
     header, columns = ["class"], []
     for split, records in dataset.splits.items():
-        chosen = [records[i] for i in _spread(len(records), RECORDS_READ)]
-        rows.append((split, len(records), *_sizes(chosen)))
-        labelled = [r for r in chosen if "label" in r or "classes" in r]
-        if labelled:
+        chosen = (records[i] for i in _spread(len(records), RECORDS_READ))
+        sizes, kinds, counts = _read(chosen, len(names))
+        rows.append((split, len(records), sizes, kinds))
+        if counts is not None:
             header.append(split)
-            columns.append(_class_column(labelled, len(names)))
-    first = 0 if dataset.instances is None else 1  # no object is of the background
-    what = "Fraction of the pixels" if first == 0 else "Objects"
+            whole = max(int(counts.sum()), 1)
+            columns.append((counts if dataset.instances else counts / whole).tolist())
+    first = 1 if dataset.instances else 0  # no object is of the background
     classes: list[tuple[str | float, ...]] = [
         (names[i], *(column[i] for column in columns)) for i in range(first, len(names))
     ]
-    up_to = f"in up to {RECORDS_READ} images of each split"
-    colors = dataset.label_spec.colors if first == 0 else ()
+    what = "Objects" if dataset.instances else "Fraction of the pixels"
     return (
         Table("Splits", ("split", "images", "height x width", "channels, type"), rows),
-        Table(f"{what}, {up_to}", header, classes, colors),
+        Table(
+            f"{what}, in up to {RECORDS_READ} images of each split",
+            header,
+            classes,
+            () if dataset.instances else dataset.label_spec.colors,
+        ),
     )
 
 
-def _sizes(records: Sequence[Record]) -> tuple[str, str]:
-    """The sizes of some images, and their channels and types."""
-    if not records:
-        return "-", "-"
-    sizes = sorted({r["image"].shape[:2] for r in records})
-    kinds = sorted({f"{r['image'].shape[2]} x {r['image'].dtype}" for r in records})
-    text = " to ".join(
-        f"{height} x {width}" for height, width in dict.fromkeys((sizes[0], sizes[-1]))
-    )
-    return text, ", ".join(kinds)
+def _read(
+    records: Iterable[Record], num_classes: int
+) -> tuple[str, str, np.ndarray | None]:
+    """Reads records, one at a time in memory.
 
-
-def _class_column(records: Sequence[Record], num_classes: int) -> list[float]:
-    """Of each class its fraction of the labelled pixels, or the number of its objects."""
-    if "classes" in records[0]:
-        found = [r["classes"][~np.asarray(r["crowd"], bool)] for r in records]
-        return np.bincount(np.concatenate(found), minlength=num_classes).tolist()
-    counts = np.zeros(256, np.int64)
+    Returns:
+      Their sizes, their channels and types, and of each class the number of its pixels or
+      objects; None where nothing is labelled.
+    """
+    sizes, kinds, counts = set(), set(), np.zeros(max(num_classes, 256), np.int64)
+    is_labelled = False
     for record in records:
-        counts += np.bincount(np.asarray(record["label"]).ravel(), minlength=256)
-    counts[IGNORE_LABEL] = 0
-    return (counts / max(counts.sum(), 1))[:num_classes].tolist()
+        height, width, channels = record["image"].shape
+        sizes.add((height, width))
+        kinds.add(f"{channels} x {record['image'].dtype}")
+        found = record.get("label")
+        if "classes" in record:
+            found = record["classes"][~np.asarray(record["crowd"], bool)]
+        if found is not None:
+            is_labelled = True
+            counts += np.bincount(np.ravel(found), minlength=len(counts))
+    if not sizes:
+        return "-", "-", None
+    ends = dict.fromkeys((min(sizes), max(sizes)))
+    text = " to ".join(f"{height} x {width}" for height, width in ends)
+    return text, ", ".join(sorted(kinds)), counts[:num_classes] if is_labelled else None
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -205,6 +205,7 @@ class PredictOptions:
     Attributes:
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
       channels: numbers or names of those that are taken of images; None takes all.
+      pages: places of those that are predicted of each file, from 0; empty for all.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
       probabilities: whether probabilities are written, too.
@@ -219,6 +220,7 @@ class PredictOptions:
 
     tile: int | None = None
     channels: tuple[int | str, ...] | None = None
+    pages: tuple[int, ...] = ()
     downscale: int | None = None
     probabilities: bool = False
     overlay: bool = False

@@ -28,6 +28,8 @@ MAX_BYTES = 5_000_000
 _PRINTED = 8
 """How many of the worst images are printed with their pictures."""
 
+_OF_WHAT = "<p class=note>Of the process that wrote this page.</p>"
+
 
 def render_report(content: ReportContent, *, max_bytes: int = MAX_BYTES) -> str:
     """Renders a report.
@@ -79,7 +81,9 @@ def _page(
         )
         if content.config
         else "",
-        "Environment": facts(content.environment) if content.environment else "",
+        "Environment": _OF_WHAT + facts(content.environment)
+        if content.environment
+        else "",
     }
     sections = {name: text for name, text in sections.items() if text}
     links = "".join(f'<a href="#{name}">{name}</a>' for name in sections)

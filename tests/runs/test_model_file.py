@@ -104,6 +104,13 @@ WRONG = {
     "channels that are text": (in_about(channels="1"), "'1' channels"),
     "a billion channels": (in_about(channels=10**9), "1000000000 channels"),
     "other channels": (in_about(channels=3), "by its config float32 [3, 3, 3,"),
+    "learned text": (
+        in_about(learned={"spread": ["a"]}),
+        "it learned {'spread': ['a']}",
+    ),
+    "learned too much": (in_about(learned={"low": [1.0, 2.0]}), "it learned"),
+    "learned another thing": (in_about(learned={"x": [1]}), "classes or images"),
+    "learned NaN": (in_about(learned={"low": [float("nan")]}), "it learned"),
     "no step": (in_about(step=None), "step or its classes are missing"),
     "other parameters": (in_about(parameters_sha256="0"), "not those that it names"),
     "an unknown word on classes": (in_about(label_spec={"x": 1}), "its classes"),

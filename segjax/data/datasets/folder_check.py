@@ -34,7 +34,7 @@ log = logging.getLogger("segjax")
 
 _THREADS = 4
 _MANY = 1000
-_RULES = 4
+_RULES = 5
 """Raise it when a check is added, so that what was remembered is looked at again."""
 
 
@@ -169,8 +169,12 @@ def _state(pair: Pair) -> str:
     facts: list[tuple[str, int, int]] = []
     for path in (pair.image, pair.label):
         if path is not None:
-            status = path.stat()
-            facts.append((str(path.resolve()), status.st_mtime_ns, status.st_size))
+            inner = path.rglob("*") if path.is_dir() else ()  # that of a Zarr
+            status = [part.stat() for part in (path, *inner)]
+            newest = max(part.st_mtime_ns for part in status)
+            facts.append(
+                (str(path.resolve()), newest, sum(part.st_size for part in status))
+            )
     return json.dumps(facts)
 
 

@@ -98,6 +98,9 @@ def require_channels(channels: Any, key: str) -> Channels:
       channels: a number of them, or which, by number or name.
       key: of the config, or flag, for the message.
 
+    Returns:
+      The same, a list as a tuple.
+
     Raises:
       UserError: if it is neither.
 
@@ -158,7 +161,7 @@ def choose(
 def places_of(
     channels: Channels, count: int, names: Sequence[str], where: str
 ) -> list[int]:
-    """Returns the places of channels among the `count` of an image; see `choose`.
+    """Finds the places of channels among the `count` of an image; see `choose`.
 
     A text that is no name of the image but a number is that number.
     """

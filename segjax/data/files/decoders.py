@@ -1,4 +1,4 @@
-"""Opening image files: TIFF through tifffile, the other formats through Pillow.
+"""Opening image files: TIFF through tifffile, OME-Zarr through tensorstore, others through Pillow.
 
 Whether a page is fit to be an image or a label is for `segjax.data.files.images` to judge.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from segjax.data.files.pillow import PillowPages
 from segjax.data.files.plane import EXTRA_CODECS, Pages
 from segjax.data.files.tiff import TiffPages
+from segjax.data.files.zarr import SUFFIX, ZarrPages, is_zarr
 from segjax.errors import UserError
 from segjax.text_files import is_fault_of_machine, require_content, unreadable
 
@@ -39,6 +40,13 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
         or truncated, or its compression needs a package that is not installed.
     """
     with _as_user_errors(path):
+        if is_zarr(path):
+            yield ZarrPages(path)
+            return
+        if path.suffix.lower() == SUFFIX and path.is_dir():
+            raise UserError(
+                f"{path} is no Zarr: it lacks zarr.json, or .zattrs. Copy it again."
+            )
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait when opened
             raise UserError(f"{path} is not a file. Give the path of an image file.")
         with _Bounded(path) as file:

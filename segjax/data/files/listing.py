@@ -10,13 +10,15 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from segjax.data.files.decoders import absent
+from segjax.data.files.zarr import SUFFIX as ZARR
+from segjax.data.files.zarr import is_zarr
 from segjax.errors import UserError
 from segjax.output import manifest
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".zarr")
 """Endings of the files that are read, in small letters."""
 
-LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".zarr")
 """Those among them that labels may have: JPEG changes values."""
 
 OUTLINE_SUFFIXES = (".roi", ".zip", ".geojson")
@@ -49,14 +51,14 @@ def list_images(
     """
     path = Path(path)
     try:
-        if path.is_file():
+        if path.is_file() or is_zarr(path):
             return [path]
         if not path.exists():
             raise absent(path)
         folders = [path, *(_folders_below(path) if nested else ())]
         entries = [entry for folder in folders for entry in _entries(folder)]
         named = [p for p in entries if p.suffix.lower() in suffixes]
-        images = [p for p in named if p.is_file()]
+        images = [p for p in named if p.is_file() != _is_folder_of_zarr(p)]
         broken = next((p for p in named if not p.exists()), None)
     except OSError as error:
         raise UserError(
@@ -112,7 +114,7 @@ def other_files(path: str | Path, listed: Collection[Path]) -> str:
       Such as "2 files (.pdf, .txt), 1 folder"; nothing where all of it is listed.
     """
     path = Path(path)
-    if path.is_file():
+    if path.is_file() or is_zarr(path):
         return ""
     known = {*listed, *(below := list(_folders_below(path)))}
     entries = (entry for folder in (path, *below) for entry in _entries(folder))
@@ -140,12 +142,18 @@ def _folders_below(root: Path) -> Iterator[Path]:
     pending = [root]
     while pending:
         for entry in sorted(_entries(pending.pop())):
-            if not entry.is_dir() or (real := os.path.realpath(entry)) in entered:
+            if not entry.is_dir() or _is_folder_of_zarr(entry):
+                continue
+            if (real := os.path.realpath(entry)) in entered:
                 continue
             entered.add(real)
             if not (entry / manifest.NAME).exists():
                 pending.append(entry)
                 yield entry
+
+
+def _is_folder_of_zarr(path: Path) -> bool:
+    return path.suffix.lower() == ZARR and path.is_dir()
 
 
 def _entries(path: Path) -> list[Path]:

@@ -146,14 +146,14 @@ def require_room(
             f"{claims} ({total} bytes), but what it holds is too short for them: it is "
             "truncated or damaged. Copy it again or remove it."
         )
-    if total > SMALL_BYTES and (free := _free_bytes()) is not None and total > free:
+    if total > SMALL_BYTES and (free := free_bytes()) is not None and total > free:
         raise UserError(
             f"{claims}, which take {total >> 20} MiB of memory, where {free >> 20} MiB "
             "are free. Cut it into pieces, or use a machine with more memory."
         )
 
 
-def _free_bytes() -> int | None:
+def free_bytes() -> int | None:
     """Memory that a process can have now, where the system says so."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         with open("/proc/meminfo", encoding="ascii") as lines:

@@ -48,7 +48,7 @@ class Stated:
     def layout(self, count: int) -> Layout:
         """Returns what it says of a file that has `count` planes."""
         fits = math.prod(self.sizes) == count
-        axes = self._page_axes if fits else ""
+        axes = self.page_axes if fits else ""
         sizes = dict(zip(self.axes, self.sizes, strict=True))
         axes = "".join(axis for axis in axes if sizes[axis] > 1)
         return Layout(
@@ -77,13 +77,14 @@ class Stated:
                 raise ValueError(f"{count} pages where its description says {sizes}")
             return np.arange(count)[:, None]
         numbers = np.asarray(self.numbers if len(self.numbers) else range(count))
-        order = [self.axes.index(axis) for axis in self._page_axes]
+        order = [self.axes.index(axis) for axis in self.page_axes]
         order += [i for i, axis in enumerate(self.axes) if axis == "C"]
         ordered = numbers.reshape(self.sizes).transpose(order)
         return ordered.reshape(-1, self.channels)
 
     @property
-    def _page_axes(self) -> str:
+    def page_axes(self) -> str:
+        """The axes along which pages lie: those of the planes but channels, T before Z."""
         others = (axis for axis in self.axes if axis != "C")
         return "".join(sorted(others, key="TZ".find))
 

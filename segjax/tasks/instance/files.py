@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from segjax.data.files.channels import Channels
+from segjax.data.files.zarr import is_zarr
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
-from segjax.output.folder import Outputs
-from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
+from segjax.predict.inputs import list_inputs, look_at_all, read_source
 from segjax.predict.writers import (
+    finish,
+    kind_name,
+    page_file,
     plan_outputs,
+    planned_files,
     png_file,
     result_name,
-    result_suffix,
-    tiff_file,
 )
 from segjax.rle import decode, encode
 from segjax.tasks.instance.coco_results import coco_results, numbered, write_results
@@ -110,6 +112,7 @@ def predict_instance_files(
     label_spec: LabelSpec,
     instances: InstanceSpec | None = None,
     channels: Channels = 3,
+    chosen: tuple[int, ...] = (),
     overlay: bool = False,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -134,6 +137,7 @@ def predict_instance_files(
         are numbered as the classes.
       channels: how many the network was trained on; images that are grey are given as
         many. Or which are taken, by number or name.
+      chosen: places of the pages that are predicted of each file, from 0; empty for all.
       overlay: whether pictures are written, too.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
@@ -148,9 +152,10 @@ def predict_instance_files(
         written.
     """
     paths, output = list_inputs(input), Path(output)
-    sources = look_at_all(input, paths, channels)
+    sources = look_at_all(input, paths, channels, chosen)
     names = {s.path: _names(s.path, Path(input), s.pages, overlay) for s in sources}
-    outputs = plan_outputs(names, output, also=[RESULTS], overwrite=overwrite)
+    files = {path: planned_files(path, own, chosen) for path, own in names.items()}
+    outputs = plan_outputs(files, output, also=[RESULTS], overwrite=overwrite)
     if instances is None:
         instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
     counts = [source.pages for source in sources]
@@ -165,14 +170,18 @@ def predict_instance_files(
             found, done = find(image), done + 1
             labels.append(_label(found, (image.shape[0], image.shape[1])))
             file_name = Path(result_name(path, Path(input))).with_name(path.name)
-            own = {"file_name": file_name.as_posix(), "page": page + 1}
+            own = {"file_name": file_name.as_posix(), "page": source.number(page)}
             rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
             if overlay:
                 with png_file(outputs, pictures[page]) as write:
                     write(_plotted(image, found, label_spec, instances))
             if progress is not None:
                 progress(done, total, path.name)
-        _write_labels(outputs, label_name, labels, source)
+        dtype = labels[0].dtype
+        with page_file(outputs, label_name, source, dtype) as write:
+            for label in labels:
+                write(label)
+        finish(outputs, [label_name], source)
     with outputs.file(RESULTS) as file:
         write_results(file, rows)
     log.info("Objects found: %d, in images: %d", len(rows), total)
@@ -184,7 +193,8 @@ def _names(path: Path, root: Path, pages: int, overlay: bool) -> list[str]:
     numbers = [f"_{page + 1}" for page in range(pages)] if pages > 1 else [""]
     name = result_name(path, root)
     pictures = [f"{name}{number}_overlay.png" for number in numbers]
-    return [f"{name}{result_suffix(path)}", *pictures * overlay]
+    label = kind_name(path, root, "instances" if is_zarr(path) else "labels")
+    return [label, *pictures * overlay]
 
 
 def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
@@ -238,17 +248,3 @@ def _plotted(
         skeleton=spec.keypoints.skeleton if spec.keypoints else (),
     )
     return np.asarray(picture)
-
-
-def _write_labels(
-    outputs: Outputs, name: str, labels: Sequence[np.ndarray], source: Source
-) -> None:
-    total = sum(label.nbytes for label in labels)
-    is_png = name.endswith(".png")
-    with (
-        png_file(outputs, name)
-        if is_png
-        else tiff_file(outputs, name, expected_bytes=total, source=source)
-    ) as write:
-        for label in labels:
-            write(label)

@@ -37,13 +37,12 @@ from segjax.predict.inputs import (
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
-    Colors,
     Write,
+    finish,
+    kind_name,
+    page_file,
     plan_outputs,
-    png_file,
-    result_name,
-    result_suffix,
-    tiff_file,
+    planned_files,
 )
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.object_files import OBJECTS, ObjectFiles
@@ -66,6 +65,7 @@ def predict_files(
     label_spec: LabelSpec,
     channels: Channels,
     normalization: ImageNormalization,
+    chosen: tuple[int, ...] = (),
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
@@ -100,6 +100,7 @@ def predict_files(
       channels: how many the network was trained on; images that are grey are given as
         many. Or which are taken, by number or name.
       normalization: that it was trained with (`segjax.data.files.images.normalize`).
+      chosen: places of the pages that are predicted of each file, from 0; empty for all.
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
       crf: where given, what refines each page, once it is predicted as a whole.
@@ -122,16 +123,19 @@ def predict_files(
     """
     output = Path(output)
     paths = list_inputs(input)
-    kinds = {
-        "probabilities": probabilities,
-        "overlay": overlay,
-        "instances": separation is not None,
+    kinds = ["labels"]
+    kinds += ["probabilities"] * probabilities + ["overlay"] * overlay
+    kinds += ["instances"] * (separation is not None)
+    results = {
+        path: {kind: kind_name(path, Path(input), kind) for kind in kinds}
+        for path in paths
     }
-    results = {path: _result_names(path, Path(input), kinds) for path in paths}
-    names = {path: result.values() for path, result in results.items()}
+    names = {
+        path: planned_files(path, own.values(), chosen) for path, own in results.items()
+    }
     also = [OBJECTS] if separation else []
     folder = plan_outputs(names, output, also=also, overwrite=overwrite)
-    sources = look_at_all(input, paths, channels)
+    sources = look_at_all(input, paths, channels, chosen)
     asked = probabilities or separation is not None
     outputs = ("labels", "probabilities") if asked else ("labels",)
     objects = (
@@ -172,10 +176,13 @@ def predict_files(
                     page["overlay"] = viz.overlay(
                         seen.image, page["labels"], label_spec.colors
                     )
-                _write_page(writers, page, seen.image, number, label_spec.names)
+                _write_page(
+                    writers, page, seen.image, source.number(number), label_spec.names
+                )
                 done += 1
                 if progress is not None:
                     progress(done, total, source.path.name)
+        finish(folder, results[source.path].values(), source)
     if objects is not None:
         objects.write_table(folder)
     return [output / result["labels"] for result in results.values()]
@@ -230,36 +237,24 @@ def _scale_of_stack(
     return method.scale_of_stack(pages) if source.pages > 1 else None
 
 
-def _result_names(path: Path, root: Path, kinds: Mapping[str, bool]) -> dict[str, str]:
-    """The files of an input, by what they hold; `kinds` says what is wanted."""
-    stem, suffix = result_name(path, root), result_suffix(path)
-    names = {"labels": f"{stem}{suffix}"}
-    for kind, wanted in kinds.items():
-        of_floats = kind == "probabilities" and suffix == ".png"
-        ending = ".tif" if of_floats else suffix
-        if wanted:
-            names[kind] = f"{stem}_{kind}{ending}"
-    return names
-
-
 def _writer(
     outputs: Outputs, name: str, kind: str, source: Source, label_spec: LabelSpec
 ) -> contextlib.AbstractContextManager[Write]:
-    bytes_per_pixel = {"labels": 1, "probabilities": 4 * label_spec.num_classes}
-    colors: Colors | None = label_spec.colors if kind == "labels" else None
-    if name.endswith(".png"):
-        return png_file(outputs, name, colors=colors)
-    pixels = source.pages * source.height * source.width
-    expected = pixels * bytes_per_pixel.get(kind, 3)
-    classes = label_spec.names if kind == "probabilities" else ()
-    return tiff_file(
-        outputs,
-        name,
-        expected_bytes=expected,
-        colors=colors,
-        source=source,
-        channel_names=classes,
-    )
+    names = label_spec.names
+    if kind == "probabilities":
+        return page_file(
+            outputs,
+            name,
+            source,
+            np.float32,
+            values_per_pixel=len(names),
+            class_names=names,
+            are_channels=True,
+        )
+    if kind == "overlay":
+        return page_file(outputs, name, source, np.uint8, values_per_pixel=3)
+    colors = label_spec.colors
+    return page_file(outputs, name, source, np.uint8, colors=colors, class_names=names)
 
 
 def _write_page(
@@ -274,6 +269,6 @@ def _write_page(
             write(page, image)
         elif kind == "probabilities":
             for k, name in enumerate(names):
-                write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")
+                write(np.ascontiguousarray(page[kind][..., k]), f"{number}: {name}")
         else:
             write(page[kind])

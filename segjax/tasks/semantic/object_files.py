@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import logging
-import math
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from segjax.data.files.zarr import is_zarr
 from segjax.objects.linking import Numbering
 from segjax.objects.properties import columns, object_rows
 from segjax.objects.separation import Separation, separate
 from segjax.output.folder import Outputs
 from segjax.predict.inputs import Source
-from segjax.predict.writers import Write, png_file, tiff_file
+from segjax.predict.writers import Write, page_file
 
 log = logging.getLogger("segjax")
 
@@ -58,7 +58,8 @@ class ObjectFiles:
         there are more objects; so they wait, compressed, until the last one is there.
         """
         numbering, count = Numbering(link=self._link), 0
-        file_name = (Path(name).parent / source.path.name).as_posix()
+        folder = Path(name).parents[2 if is_zarr(source.path) else 0]
+        file_name = (folder / source.path.name).as_posix()
         pages: list[tuple[int, tuple[int, ...]]] = []
         largest = 0
         with tempfile.TemporaryFile() as waiting:
@@ -73,7 +74,7 @@ class ObjectFiles:
                     image,
                     self._classes(page["probabilities"]),
                     file=file_name,
-                    page=count,
+                    page=source.number(count - 1),
                     class_names=self._names,
                     pixel_area=source.layout.calibration.pixel_area,
                 )
@@ -84,17 +85,7 @@ class ObjectFiles:
             yield write
             waiting.seek(0)
             dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
-            size = sum(math.prod(shape) for _, shape in pages)
-            with (
-                png_file(outputs, name)
-                if name.endswith(".png")
-                else tiff_file(
-                    outputs,
-                    name,
-                    expected_bytes=size * np.dtype(dtype).itemsize,
-                    source=source,
-                )
-            ) as write_page:
+            with page_file(outputs, name, source, dtype) as write_page:
                 for length, shape in pages:
                     content = zlib.decompress(waiting.read(length))
                     numbers = np.frombuffer(content, np.int32).reshape(shape)

@@ -255,6 +255,7 @@ class SemanticPrediction:
             output,
             label_spec=weights.label_spec,
             channels=options.channels or weights.channels,
+            chosen=options.pages,
             normalization=self.normalization,
             probabilities=options.probabilities,
             overlay=options.overlay,

@@ -474,7 +474,11 @@ BAD_FOLDERS = {
     "no labels folder": (
         remove("labels"),
         {},
-        ["labels is missing", "Make this", "in .png, .tif, .tiff, .webp, .bmp, .gif."],
+        [
+            "labels is missing",
+            "Make this",
+            "in .png, .tif, .tiff, .webp, .bmp, .gif, .zarr.",
+        ],
     ),
     "masks instead of labels": (
         lambda root: (root / "labels").rename(root / "masks"),

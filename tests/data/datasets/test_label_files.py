@@ -50,7 +50,7 @@ def outlined(root):
     """Labels as GeoJSON, as the ROIs of a manager, and as one ROI that all pages have."""
     write(root / "labels/a.geojson", write_geojson, outlines_of(CELLS))
     write(root / "labels/b_RoiSet.zip", write_rois, outlines_of(CELLS))
-    (outline,) = outlines_of(CELLS == 1)
+    (outline,) = outlines_of(1 * (CELLS == 1))
     (root / "labels/s.roi").write_bytes(encode_roi(outline))
     return root
 
@@ -83,7 +83,7 @@ def test_outlines_have_the_class_that_they_are_named_by(outlined):
             for x in outlines_of(CELLS)
         ],
     )
-    (outline,) = outlines_of(CELLS == 2)
+    (outline,) = outlines_of(1 * (CELLS == 2))
     (outlined / "labels/s.roi").write_bytes(
         encode_roi(Outline(outline.polygons, "Cell", page=1))
     )
@@ -146,7 +146,7 @@ def square(left, size=2, **properties):
 
 def on_page(page):
     def spoil(root):
-        (outline,) = outlines_of(CELLS == 1)
+        (outline,) = outlines_of(1 * (CELLS == 1))
         outline = Outline(outline.polygons, page=page)
         (root / "labels/s.roi").write_bytes(encode_roi(outline))
 

@@ -2,7 +2,6 @@ import dataclasses
 import os
 import shutil
 import tracemalloc
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -279,13 +278,15 @@ def test_pages_of_a_stack_have_one_scale_where_it_is_asked_for(tmp_path, over, l
         np.testing.assert_array_equal(found, labels[i])
 
 
-@pytest.mark.parametrize(("found", "wanted"), [(4, 3), (3, 4)])
-def test_any_number_of_channels_is_called_so(found, wanted):
-    image = np.zeros((2, 2, found), np.uint8)
-    with pytest.raises(
-        UserError, match=r"x\.png has . channels.* on . channels.*\. Con"
-    ):
-        in_channels(Path("x.png"), image, wanted)
+@pytest.mark.parametrize(
+    ("found", "wanted", "remedy"),
+    [(4, 3, "Choose with --channels"), (3, 1, "Convert it to grey"), (3, 4, "Take a")],
+)
+def test_any_number_of_channels_is_called_so(found, wanted, remedy):
+    image = np.arange(4 * found, dtype=np.uint8).reshape(2, 2, found)
+    match = rf"x\.png has . channels.* on . channel.*\. {remedy}"
+    with pytest.raises(UserError, match=match):
+        in_channels("x.png", image, wanted)
 
 
 def test_wrong_channels_are_refused_before_anything_is_written(tmp_path):

@@ -1,0 +1,125 @@
+"""OME-Zarr 0.4 (zarr 2) and 0.5 (zarr 3), written with tensorstore."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segjax.data.files.calibration import Calibration
+from segjax.data.files.images import (
+    count_pages,
+    read_label,
+    read_layout,
+    read_page,
+    read_pages,
+)
+from segjax.data.files.layout import Layout
+from segjax.data.files.listing import list_images
+from segjax.errors import UserError
+
+VALUES = np.random.default_rng(0).integers(0, 4000, (2, 3, 4, 20, 30), np.uint16)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_pages_channels_and_sizes_are_those_that_are_stated(
+    write_zarr, tmp_path, version
+):
+    path = write_zarr(tmp_path / "a.ome.zarr", VALUES, version=version)
+    pages = np.moveaxis(VALUES, 1, -1).reshape(8, 20, 30, 3)
+    assert count_pages(path) == 8
+    np.testing.assert_array_equal(list(read_pages(path)), pages)
+    np.testing.assert_array_equal(read_page(path, 5), pages[5])
+    names = ("DAPI", "GFP", "RFP")
+    calibration = Calibration((0.5, 0.25), 2.5, 30.0)
+    layout = Layout(f"OME-Zarr {version}", "TZ", (2, 4), names, calibration)
+    assert read_layout(path) == layout
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "float32", ">u2"])
+def test_a_plane_is_a_page_of_its_type(write_zarr, tmp_path, dtype):
+    values = VALUES[0, 0, 0].astype(dtype)
+    version = "0.4" if dtype == ">u2" else "0.5"
+    path = write_zarr(tmp_path / "a.zarr", values, "yx", version=version)
+    page = read_page(path)
+    assert page.dtype == values.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(page[..., 0], values)
+    np.testing.assert_array_equal(read_label(path), values)
+    assert read_layout(path).sizes == ()
+
+
+def test_scales_of_the_image_and_of_its_level_multiply(write_zarr, tmp_path):
+    whole = [{"type": "scale", "scale": [2, 1, 2, 2, 2]}]
+    path = write_zarr(tmp_path / "a.zarr", VALUES, coordinateTransformations=whole)
+    assert read_layout(path).calibration == Calibration((1.0, 0.5), 5.0, 60.0)
+
+
+def test_a_folder_lists_zarrs_as_images_and_does_not_enter_them(write_zarr, tmp_path):
+    write_zarr(tmp_path / "plate" / "b.ome.zarr", VALUES)
+    write_zarr(tmp_path / "a.zarr", VALUES)
+    found = list_images(tmp_path, nested=True)
+    assert [path.name for path in found] == ["a.zarr", "b.ome.zarr"]
+    assert list_images(tmp_path / "a.zarr") == [tmp_path / "a.zarr"]
+
+
+def without(key):
+    def damage(path):
+        about = json.loads((path / "zarr.json").read_text())
+        del about["attributes"]["ome"][key]
+        (path / "zarr.json").write_text(json.dumps(about))
+
+    return damage
+
+
+def renamed(name):
+    def damage(path):
+        text = (path / "zarr.json").read_text()
+        (path / "zarr.json").write_text(
+            text.replace('"path": "0"', f'"path": "{name}"')
+        )
+
+    return damage
+
+
+def cut_chunk(path):
+    chunk = path / "0" / "c" / "0" / "0" / "0" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+
+
+DAMAGED = {
+    "no multiscales": (without("multiscales"), "is a Zarr without multiscales"),
+    "no array": (renamed("1"), "the array '1' is missing"),
+    "outside": (renamed("../b.zarr/0"), "the path of a part is '../b.zarr/0'"),
+    "no json": (lambda p: (p / "zarr.json").write_text("{"), "is not JSON"),
+    "no metadata": (lambda p: (p / "zarr.json").unlink(), "lacks zarr.json"),
+    "chunk": (cut_chunk, "truncated or damaged"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damage_ends_in_a_sentence_that_names_the_file(write_zarr, tmp_path, case):
+    damage, sentence = DAMAGED[case]
+    path = tmp_path / "a.zarr"
+    write_zarr(tmp_path / "b.zarr", VALUES)
+    write_zarr(path, VALUES)
+    damage(path)
+    with pytest.raises(UserError) as caught:
+        read_page(path)
+    assert sentence in str(caught.value)
+    assert "a.zarr" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("axes", "sentence"),
+    [("tccyx", r"its axes are .*'c', 'c'"), ("czyx", "5 dimensions where it names")],
+)
+def test_axes_that_cannot_be_are_reported(write_zarr, tmp_path, axes, sentence):
+    path = write_zarr(tmp_path / "a.zarr", VALUES, axes)
+    with pytest.raises(UserError, match=sentence):
+        read_page(path)
+
+
+def test_the_images_of_a_group_are_offered(write_zarr, tmp_path):
+    write_zarr(tmp_path / "a.zarr" / "0", VALUES)
+    (tmp_path / "a.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(UserError, match=r"Give one of its images, such as .*a\.zarr/0"):
+        read_page(tmp_path / "a.zarr")
