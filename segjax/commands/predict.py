@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from absl import flags
 
 from segjax import ending
@@ -17,8 +19,11 @@ from segjax.commands.shared_flags import (
     required,
     run_of,
 )
+from segjax.errors import UserError
 
 THINGS = ("workdir",)
+
+_MOST_PAGES = 1 << 20
 
 
 def define(values: Flags) -> None:
@@ -37,6 +42,12 @@ def define(values: Flags) -> None:
         None,
         "Takes these channels of the images, by name or by number from 0, such as DAPI,GFP; "
         "default: as in training.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "pages",
+        None,
+        "Predicts these pages of each file, counted from 1, such as 1,5,9-12; default: all.",
         flag_values=values,
     )
     flags.DEFINE_integer(
@@ -63,6 +74,13 @@ def define(values: Flags) -> None:
         "With --instances: objects of neighbouring pages that overlap are one.",
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "outlines",
+        None,
+        ["imagej", "geojson"],
+        "With --instances: writes outlines, too, for ImageJ's ROI manager or QuPath.",
+        flag_values=values,
+    )
     define_crf(values)
 
 
@@ -79,12 +97,14 @@ def run(values: Flags) -> None:
         best=is_best(values),
         tile=values.tile,
         channels=values.channels,
+        pages=_numbers(values.pages) if values.pages else (),
         downscale=values.downscale,
         probabilities=values.probabilities,
         overlay=values.overlay,
         crf=values.crf,
         instances=values.instances,
         link=values.link,
+        outlines=values.outlines,
         overwrite=values.overwrite,
         progress=page_progress(),
     )
@@ -94,5 +114,23 @@ def run(values: Flags) -> None:
     kinds += [f"overlay{many}"] * values.overlay
     kinds += [f"file{many} of instances"] * values.instances
     ending.say(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
+    kinds += [f"file{many} of outlines"] * bool(values.outlines)
     if values.instances:
         ending.say(f"The objects are listed in {output}/objects.csv")
+
+
+def _numbers(text: str) -> list[int]:
+    """Reads numbers and ranges of them, in their order, each once."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(
+            r"\s*([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?\s*", part, re.ASCII
+        )
+        first, last = (found[1], found[2] or found[1]) if found else ("1", "0")
+        if not int(first) <= int(last) < int(first) + _MOST_PAGES:
+            raise UserError(
+                f"--pages={text} is no list of pages. Give numbers from 1 and ranges of "
+                "them, such as --pages=1,5,9-12."
+            )
+        numbers += range(int(first), int(last) + 1)
+    return list(dict.fromkeys(numbers))

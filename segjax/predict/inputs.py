@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segjax.data.files.calibration import Calibration
 from segjax.data.files.channels import (
     Channels,
     choose,
@@ -43,11 +45,12 @@ class Source:
 
     Attributes:
       path: where it lies.
-      pages: how many pages it has.
+      pages: how many pages are predicted.
       height: rows of its first page, as viewers show it.
       width: columns of its first page.
       converted: whether the channels of its first page are not those of the network, but can be.
       layout: what it states of its axes, channels and physical sizes.
+      chosen: places of the pages that are predicted, from 0; empty for all.
     """
 
     path: Path
@@ -56,6 +59,35 @@ class Source:
     width: int
     converted: bool = False
     layout: Layout = UNSTATED
+    chosen: tuple[int, ...] = ()
+
+    def number(self, index: int) -> int:
+        """The number in the file, from 1, of a page that is predicted."""
+        return 1 + (self.chosen[index] if self.chosen else index)
+
+    def only(self, chosen: tuple[int, ...]) -> Source:
+        """The same file with fewer pages, which are called sections; all where none is named.
+
+        Raises:
+          UserError: it has no such page.
+        """
+        if not chosen:
+            return self
+        if max(chosen) >= self.pages:
+            raise UserError(
+                f"--pages asks for page {max(chosen) + 1}, but {self.path} has "
+                f"{self.pages}. Give others."
+            )
+        # Neither the distance of sections nor that of times need be the same any more.
+        calibration = Calibration(self.layout.calibration.pixel_size)
+        axes = "Z" if self.layout.axes else ""
+        sizes = (len(chosen),) if axes else ()
+        layout = dataclasses.replace(
+            self.layout, axes=axes, sizes=sizes, calibration=calibration
+        )
+        return dataclasses.replace(
+            self, pages=len(chosen), layout=layout, chosen=chosen
+        )
 
 
 def list_inputs(input: str | Path) -> list[Path]:
@@ -74,7 +106,10 @@ def list_inputs(input: str | Path) -> list[Path]:
 
 
 def look_at_all(
-    input: str | Path, paths: Sequence[Path], channels: Channels
+    input: str | Path,
+    paths: Sequence[Path],
+    channels: Channels,
+    chosen: tuple[int, ...] = (),
 ) -> list[Source]:
     """Checks all files, and logs what is left out and what is converted.
 
@@ -82,6 +117,7 @@ def look_at_all(
       input: the folder or file that was asked for.
       paths: the images in it (`list_inputs`).
       channels: how many the network was trained on, or which are chosen.
+      chosen: places of the pages that are predicted of each file, from 0; empty for all.
 
     Returns:
       The sources, in the order of `paths`.
@@ -89,7 +125,7 @@ def look_at_all(
     Raises:
       UserError: a file is damaged, or has other channels, also than another file.
     """
-    sources = [look_at(path, channels) for path in paths]
+    sources = [look_at(path, channels).only(chosen) for path in paths]
     require_same_names(
         {source.path: _used_names(source.layout, channels) for source in sources}
     )
@@ -162,6 +198,12 @@ def read_source(
     Raises:
       UserError: a page is damaged or has other channels, or the file has changed.
     """
+    if source.chosen:
+        for index in source.chosen:
+            page = read_page(source.path, index)
+            where = page_name(source.path, index, max(source.chosen) + 1)
+            yield in_channels(where, page, channels, source.layout.channel_names)
+        return
     converted = 0
     with contextlib.closing(read_pages(source.path)) as pages:
         for index in range(source.pages):

@@ -49,11 +49,13 @@ def predict_run(
     best: bool = False,
     tile: int | None = None,
     channels: Sequence[int | str] | None = None,
+    pages: Sequence[int] = (),
     probabilities: bool = False,
     overlay: bool = False,
     crf: bool = False,
     instances: bool = False,
     link: bool = False,
+    outlines: str | None = None,
     downscale: int | None = None,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -72,12 +74,14 @@ def predict_run(
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
       channels: which are taken of the images, by number from 0 or by name; None: as in
         training.
+      pages: numbers of those that are predicted of each file, from 1; empty for all.
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: whether `config.crf` of the run refines the predictions.
       instances: whether objects are found in the pixels, numbered in label files of their
         own and listed in `objects.csv`.
       link: whether objects of neighbouring pages that overlap are one.
+      outlines: "imagej" or "geojson" where the outlines of objects are written, too.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
       overwrite: whether files are replaced that segjax did not write, or that were
@@ -98,21 +102,22 @@ def predict_run(
     ):
         if wanted:
             require(trained.task, flag, f"--{flag}")
-    if link and not instances:
-        raise UserError("--link joins objects through a stack: give --instances, too.")
-    separation = None
+    objects = None
     if instances:
         task = require(trained.task, "objects", "--instances")
-        separation = task.separation_or_default()
+        objects = task.object_options(link=link, outlines=outlines)
+    elif link or outlines:
+        flag = "link" if link else "outlines"
+        raise UserError(f"--{flag} is about objects: give --instances, too.")
     options = PredictOptions(
         tile=tile,
         channels=_channels(trained, channels),
+        pages=tuple(page - 1 for page in pages),
         downscale=downscale,
         probabilities=probabilities,
         overlay=overlay,
         crf=trained.refinement() if crf else None,
-        objects=separation,
-        link=link,
+        objects=objects,
         overwrite=overwrite,
         progress=progress,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ml_collections
 
+from segjax.data import is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.runs import initialization
@@ -69,16 +70,19 @@ def train(
 
 def _few_images(task: Task, dataset: Dataset) -> str:
     """Says which images validate, where they are so few that it matters; else nothing."""
-    records = task.records(dataset, task.evaluation.split)
+    split = task.evaluation.split
+    records = task.records(dataset, split)
     train, held_out = len(dataset.splits["train"]), len(records)
-    if train + held_out >= FEW or task.evaluation.split == "train":
+    if train + held_out >= FEW or split == "train" or is_synthetic(dataset.name):
         return ""
     names = ", ".join(record["name"] for record in records)
     images, verb = ("image", "validates") if held_out == 1 else ("images", "validate")
     text = f"Split      {train} to train, and {held_out} {images} that {verb}: {names}"
     if "fold" in task.config or "labels" not in task.capabilities:
         return f"{text}."
-    folds = min(train + held_out, 5)
+    groups = dataset.groups or {}
+    apart = len({*groups.get("train", ()), *groups.get(split, ())})
+    folds = min(apart if apart > 1 else train + held_out, 5)
     return (
         f"{text}. With so few, the figures depend on which: --folds={folds}, in another "
         "--workdir, lets each validate once."

@@ -181,8 +181,8 @@ def data_tables(dataset: Dataset) -> tuple[Table, Table]:
         rows.append((split, len(records), sizes, kinds))
         if counts is not None:
             header.append(split)
-            whole = 1 if dataset.instances else max(int(counts.sum()), 1)
-            columns.append([count / whole for count in counts.tolist()])
+            whole = max(int(counts.sum()), 1)
+            columns.append((counts if dataset.instances else counts / whole).tolist())
     first = 1 if dataset.instances else 0  # no object is of the background
     classes: list[tuple[str | float, ...]] = [
         (names[i], *(column[i] for column in columns)) for i in range(first, len(names))

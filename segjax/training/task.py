@@ -205,13 +205,13 @@ class PredictOptions:
     Attributes:
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
       channels: numbers or names of those that are taken of images; None takes all.
+      pages: places of those that are predicted of each file, from 0; empty for all.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: what refines the predictions, if anything does.
-      objects: how the objects are found that are written, too, if any are.
-      link: whether objects of neighbouring pages that overlap are one.
+      objects: how objects are found and written, too, if any are.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
       progress: called after each finished page.
@@ -219,12 +219,12 @@ class PredictOptions:
 
     tile: int | None = None
     channels: tuple[int | str, ...] | None = None
+    pages: tuple[int, ...] = ()
     downscale: int | None = None
     probabilities: bool = False
     overlay: bool = False
     crf: Any = None
     objects: Any = None
-    link: bool = False
     overwrite: bool = False
     progress: PageProgress | None = None
 

@@ -101,3 +101,16 @@ def test_what_was_broken_off_is_no_zarr(write_zarr, tmp_path):
         predict(path, tmp_path / "out")
     with pytest.raises(UserError, match=r"lacks zarr\.json"):
         list(read_label_pages(tmp_path / "out" / "a.zarr"))
+
+
+def test_chosen_pages_are_those_of_the_volume(write_zarr, tmp_path):
+    path = write_zarr(tmp_path / "a.zarr", VALUES, version="0.4")
+    (labels,) = predict(path, tmp_path / "out", chosen=(6, 1))
+    expected = (VALUES[:, 1] > 2000).reshape(8, 20, 30)[[6, 1]]
+    np.testing.assert_array_equal(
+        list(read_label_pages(tmp_path / "out" / "a.zarr")), expected
+    )
+    assert labels.is_dir()
+    with pytest.raises(UserError, match=r"page 9, but .*a\.zarr has 8"):
+        predict(path, tmp_path / "new", chosen=(8,))
+    assert not (tmp_path / "new").exists()

@@ -2,16 +2,19 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from segjax.data.dataset import Dataset
 from segjax.data.files.images import normalize
+from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.runs.evaluate import evaluate_run
 from segjax.runs.folds import summarize_folds, train_folds
 from segjax.runs.load import load_trained
-from segjax.runs.train import train
+from segjax.runs.train import _few_images, train
 from segjax.training import loop
 
 
@@ -62,3 +65,27 @@ def test_a_metric_that_is_undefined_in_a_fold_is_left_out():
     assert summary["mean"] == pytest.approx({"iou": 0.6, "f1": 1.0})
     assert summary["std"]["iou"] == pytest.approx(0.1)
     assert math.isnan(summary["std"]["f1"])
+
+
+def test_few_images_are_named_and_folds_advised():
+    task = SimpleNamespace(
+        evaluation=SimpleNamespace(split="validation"),
+        records=lambda dataset, split: dataset.splits[split],
+        capabilities={"labels"},
+        config={},
+    )
+
+    def said(count, **more):
+        names = [{"name": f"image{i}"} for i in range(count)]
+        splits = {"train": names[1:], "validation": names[:1]}
+        spec = LabelSpec(("background", "cell"), ((0, 0, 0), (9, 9, 9)))
+        return _few_images(task, Dataset("folder", spec, 1, splits, **more))
+
+    text = said(4)
+    assert "3 to train, and 1 image that validates: image0. " in text
+    assert "--folds=4" in text
+    stacks = {"train": ["a", "a", "b"], "validation": ["a"]}
+    assert "--folds=2" in said(4, groups=stacks)
+    assert said(10) == ""
+    task.config = {"fold": {"index": 0, "count": 2}}
+    assert said(4).endswith("validates: image0.")

@@ -3,7 +3,8 @@
 import numpy as np
 
 from segjax.data.dataset import Dataset
-from segjax.data.label_spec import LabelSpec
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import InstanceClasses, LabelSpec
 from segjax.training.report import data_tables, environment
 
 SPEC = LabelSpec(("dark", "light"), ((1, 2, 3), (255, 255, 255)))
@@ -32,6 +33,17 @@ def test_splits_and_fractions_are_those_of_the_records():
     dark, light = classes.rows
     assert np.allclose((dark[1], light[1]), (4 / 6, 2 / 6))
     assert classes.colors == SPEC.colors
+
+
+def test_objects_are_counted_without_those_of_crowds():
+    found = {"classes": np.array([1, 1, 1]), "crowd": np.array([False, True, False])}
+    image = {"image": np.zeros((3, 3, 3), np.uint8), "name": "x"}
+    classes = InstanceClasses(("background", "cell"), ((0, 0, 0),) * 2)
+    splits = {"train": [image | found] * 2}
+    dataset = Dataset("made up", classes, 3, splits, InstanceSpec((1,)))
+    (row,) = data_tables(dataset)[1].rows
+    assert row == ("cell", 4)
+    assert isinstance(row[1], int)
 
 
 def test_the_environment_names_versions_and_command():

@@ -34,7 +34,7 @@ log = logging.getLogger("segjax")
 
 _THREADS = 4
 _MANY = 1000
-_RULES = 4
+_RULES = 5
 """Raise it when a check is added, so that what was remembered is looked at again."""
 
 

@@ -112,6 +112,7 @@ def predict_instance_files(
     label_spec: LabelSpec,
     instances: InstanceSpec | None = None,
     channels: Channels = 3,
+    chosen: tuple[int, ...] = (),
     overlay: bool = False,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -136,6 +137,7 @@ def predict_instance_files(
         are numbered as the classes.
       channels: how many the network was trained on; images that are grey are given as
         many. Or which are taken, by number or name.
+      chosen: places of the pages that are predicted of each file, from 0; empty for all.
       overlay: whether pictures are written, too.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
@@ -150,9 +152,9 @@ def predict_instance_files(
         written.
     """
     paths, output = list_inputs(input), Path(output)
-    sources = look_at_all(input, paths, channels)
+    sources = look_at_all(input, paths, channels, chosen)
     names = {s.path: _names(s.path, Path(input), s.pages, overlay) for s in sources}
-    files = {path: planned_files(path, own) for path, own in names.items()}
+    files = {path: planned_files(path, own, chosen) for path, own in names.items()}
     outputs = plan_outputs(files, output, also=[RESULTS], overwrite=overwrite)
     if instances is None:
         instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
@@ -168,7 +170,7 @@ def predict_instance_files(
             found, done = find(image), done + 1
             labels.append(_label(found, (image.shape[0], image.shape[1])))
             file_name = Path(result_name(path, Path(input))).with_name(path.name)
-            own = {"file_name": file_name.as_posix(), "page": page + 1}
+            own = {"file_name": file_name.as_posix(), "page": source.number(page)}
             rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
             if overlay:
                 with png_file(outputs, pictures[page]) as write:

@@ -90,6 +90,6 @@ def _scored(
         }
         score = metrics[f"f1@{_IOU}"]
         error = error_map((true > 0).astype(int), (given > 0).astype(int))
-        caption = "error; orange: object missed, blue: object invented"
+        caption = "error, pixels of all objects; orange: missed, blue: invented"
         panels.append(Panel(caption, error, crisp=True))
     return score, ImageRow(record["name"], metrics, tuple(panels))

@@ -144,6 +144,7 @@ class InstancePrediction:
             label_spec=weights.label_spec,
             instances=weights.instances,
             channels=options.channels or weights.channels,
+            chosen=options.pages,
             overlay=options.overlay,
             overwrite=options.overwrite,
             progress=options.progress,

@@ -24,7 +24,6 @@ from segjax.data.normalization import (
     scale_of,
 )
 from segjax.errors import UserError
-from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.inputs import (
@@ -43,9 +42,15 @@ from segjax.predict.writers import (
     page_file,
     plan_outputs,
     planned_files,
+    result_name,
 )
 from segjax.tasks.semantic.crf import CRF
-from segjax.tasks.semantic.object_files import OBJECTS, ObjectFiles
+from segjax.tasks.semantic.object_files import (
+    OBJECTS,
+    OUTLINES,
+    ObjectFiles,
+    ObjectOptions,
+)
 from segjax.training.task import PageProgress
 
 
@@ -65,11 +70,11 @@ def predict_files(
     label_spec: LabelSpec,
     channels: Channels,
     normalization: ImageNormalization,
+    chosen: tuple[int, ...] = (),
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
-    separation: Separation | None = None,
-    link: bool = False,
+    objects: ObjectOptions | None = None,
     downscale: int = 1,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -99,11 +104,11 @@ def predict_files(
       channels: how many the network was trained on; images that are grey are given as
         many. Or which are taken, by number or name.
       normalization: that it was trained with (`segjax.data.files.images.normalize`).
+      chosen: places of the pages that are predicted of each file, from 0; empty for all.
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
       crf: where given, what refines each page, once it is predicted as a whole.
-      separation: where given, how objects are found.
-      link: whether objects of neighbouring pages that overlap are one.
+      objects: where given, how objects are found and written.
       downscale: whole factor by which images were made smaller in training; they are
         predicted, and refined, as small, and the result is enlarged to their size.
       overwrite: whether files are replaced that segjax did not write, or that were
@@ -123,22 +128,26 @@ def predict_files(
     paths = list_inputs(input)
     kinds = ["labels"]
     kinds += ["probabilities"] * probabilities + ["overlay"] * overlay
-    kinds += ["instances"] * (separation is not None)
+    kinds += ["instances"] * (objects is not None)
     results = {
         path: {kind: kind_name(path, Path(input), kind) for kind in kinds}
         for path in paths
     }
-    names = {path: planned_files(path, own.values()) for path, own in results.items()}
-    also = [OBJECTS] if separation else []
+    if objects is not None and objects.outlines:
+        for path, own in results.items():
+            ending = OUTLINES[objects.outlines]
+            own["outlines"] = result_name(path, Path(input)) + ending
+    names = {
+        path: planned_files(path, own.values(), chosen) for path, own in results.items()
+    }
+    also = [OBJECTS] if objects else []
     folder = plan_outputs(names, output, also=also, overwrite=overwrite)
-    sources = look_at_all(input, paths, channels)
-    asked = probabilities or separation is not None
+    sources = look_at_all(input, paths, channels, chosen)
+    asked = probabilities or objects is not None
     outputs = ("labels", "probabilities") if asked else ("labels",)
-    objects = (
-        ObjectFiles(
-            separation, label_spec.names, channel_names(sources, channels), link=link
-        )
-        if separation
+    object_files = (
+        ObjectFiles(objects, label_spec, channel_names(sources, channels))
+        if objects
         else None
     )
     folder.make_folder()
@@ -158,11 +167,12 @@ def predict_files(
         with contextlib.ExitStack() as files:
             writers = {
                 kind: files.enter_context(
-                    objects.file(folder, name, source)
-                    if objects is not None and kind == "instances"
+                    object_files.file(folder, results[source.path], source)
+                    if object_files is not None and kind == "instances"
                     else _writer(folder, name, kind, source, label_spec)
                 )
                 for kind, name in results[source.path].items()
+                if kind != "outlines"
             }
             for number in range(source.pages):
                 page, seen = next(predicted), kept.popleft()
@@ -172,13 +182,15 @@ def predict_files(
                     page["overlay"] = viz.overlay(
                         seen.image, page["labels"], label_spec.colors
                     )
-                _write_page(writers, page, seen.image, number, label_spec.names)
+                _write_page(
+                    writers, page, seen.image, source.number(number), label_spec.names
+                )
                 done += 1
                 if progress is not None:
                     progress(done, total, source.path.name)
         finish(folder, results[source.path].values(), source)
-    if objects is not None:
-        objects.write_table(folder)
+    if object_files is not None:
+        object_files.write_table(folder)
     return [output / result["labels"] for result in results.values()]
 
 
@@ -263,6 +275,6 @@ def _write_page(
             write(page, image)
         elif kind == "probabilities":
             for k, name in enumerate(names):
-                write(np.ascontiguousarray(page[kind][..., k]), f"{number + 1}: {name}")
+                write(np.ascontiguousarray(page[kind][..., k]), f"{number}: {name}")
         else:
             write(page[kind])

@@ -30,6 +30,7 @@ from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.crf import CRF, required
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.tasks.semantic.files import predict_files
+from segjax.tasks.semantic.object_files import ObjectOptions
 from segjax.training import sharding
 from segjax.training.state import local_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
@@ -255,12 +256,12 @@ class SemanticPrediction:
             output,
             label_spec=weights.label_spec,
             channels=options.channels or weights.channels,
+            chosen=options.pages,
             normalization=self.normalization,
             probabilities=options.probabilities,
             overlay=options.overlay,
             crf=options.crf,
-            separation=options.objects,
-            link=options.link,
+            objects=options.objects,
             downscale=factor,
             overwrite=options.overwrite,
             progress=options.progress,
@@ -277,6 +278,10 @@ class SemanticPrediction:
         if verb == "predict":
             flags.append(f"--downscale={2 * self.downscale}")
         return flags
+
+    def object_options(self, *, link: bool, outlines: str | None) -> ObjectOptions:
+        """What `predict --instances` writes; see `ObjectOptions`."""
+        return ObjectOptions(self.separation_or_default(), link, outlines)
 
     def separation_or_default(self) -> Separation:
         """How objects are found; where the config has no group `objects`, as usual."""

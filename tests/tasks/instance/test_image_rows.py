@@ -48,7 +48,7 @@ def test_objects_are_counted_above_the_score_and_matched_by_their_masks():
     assert (worst.metrics["labelled"], worst.metrics["found"]) == (2, 0)
     assert worst.metrics["f1@0.5"] == 0
     assert best.metrics["f1@0.5"] == 1
-    assert [panel.caption.partition(";")[0] for panel in worst.panels] == [
+    assert [panel.caption.partition(",")[0] for panel in worst.panels] == [
         *("image", "label", "prediction", "error")
     ]
     assert best.panels == ()
