@@ -212,7 +212,23 @@ def reading_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def empty_pages_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    head = ["training images", "steps", "test mean IoU"]
+    kinds = ("noise", "constant", "gradient")
+    table = [[*head, *(f"most foreground, {kind}" for kind in kinds)]]
+    for row in rows:
+        worst = [
+            max(x for name, x in row["foreground"].items() if name.startswith(kind))
+            for kind in kinds
+        ]
+        cells = [str(row["training_images"]), str(row["steps"])]
+        mean_iou = f"{row['test_mean_iou']:.3f}"
+        table.append([*cells, mean_iou, *(f"{100 * x:.2f} %" for x in worst)])
+    return table
+
+
 TABLES = {
+    "empty_pages": empty_pages_rows,
     "forms": forms_rows,
     "reading": reading_rows,
     "crf": crf_rows,

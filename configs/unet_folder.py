@@ -7,14 +7,18 @@ normalisation.
         --workdir=runs/mine
 
 FOLDER holds images/ and labels/, files of the same names up to the ending; a label has
-one number a pixel. As it stands, 0 is background, 1 and 255 are foreground. Images in
-colour want --config.data.channels=3; other classes want a copy of this file, with their
-names, colours and stored values.
+one number a pixel, or is a file of outlines. As it stands, 0 is background, 1 and 255 are
+foreground; numbers of objects want --config.data.labels=instances. Images in colour want
+--config.data.channels=3; other classes want a copy of this file, with their names, colours
+and stored values. Where class 0 is not a background, leave `empty_page` out of the
+augmentations.
 
 Presets, as `--config=configs/unet_folder.py:PRESET`:
 
-    (none)   a small network, 500 steps; about ten minutes on 2 cores
-    smoke    seconds: a tiny network, two steps
+    (none)     a small network, 500 steps; about ten minutes on 2 cores
+    scribbles  the same, for labels of a few strokes: 0 is not labelled and does not count,
+               1 is background, 2 is foreground
+    smoke      seconds: a tiny network, two steps
 
 No number to compare with: it depends on the images.
 """
@@ -22,6 +26,7 @@ No number to compare with: it depends on the images.
 from ml_collections.config_dict import placeholder
 
 from segjax.config import presets
+from segjax.types import IGNORE_LABEL
 
 
 def default() -> dict:
@@ -37,17 +42,26 @@ def default() -> dict:
             "classes": (("background", (0, 0, 0)), ("foreground", (255, 160, 0))),
             "ignore": placeholder(int),
             "remap": ((255, 1),),
+            "labels": "classes",
             "channels": 1,
             "validation_fraction": 0.2,
             "test_fraction": 0.0,
+            "group": placeholder(str),
         },
         "pipeline": {
             "input_size": (256, 256),
-            "normalization": "per_image",
+            "normalization": "percentiles",
+            "percentiles": {"low": 1.0, "high": 99.8, "over": "image"},
+            "foreground_fraction": 0.33,
             "augment": (
                 ("flip", {}),
                 ("quarter_turn", {}),
-                ("brightness_contrast", {}),
+                ("gamma", {}),
+                ("brightness_contrast", {"contrast": (0.7, 1.25)}),
+                ("illumination", {"probability": 0.5}),
+                ("gaussian_blur", {"std": (0.3, 1.0), "probability": 0.2}),
+                ("gaussian_noise", {"std": 0.1}),
+                ("empty_page", {}),
             ),
         },
         "model": {
@@ -66,6 +80,12 @@ def default() -> dict:
     }
 
 
+def scribbles() -> dict:
+    config = default()
+    remap = ((0, IGNORE_LABEL), (1, 0), (2, 1))
+    return config | {"data": config["data"] | {"remap": remap}}
+
+
 def smoke() -> dict:
     config = default()
     return config | {
@@ -79,4 +99,4 @@ def smoke() -> dict:
     }
 
 
-get_config = presets(default, smoke)
+get_config = presets(default, scribbles, smoke)

@@ -44,6 +44,7 @@ OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
+    "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
 }
 """The top-level keys that an experiment may have besides."""
@@ -111,6 +112,8 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
         spec.loader.exec_module(module)
         executed = True
         config = module.get_config(preset)
+    except UserError:
+        raise
     except Exception as error:  # whatever the user's own file can raise
         why = f"{name} cannot be used: {type(error).__name__}: {error}"
         if executed and isinstance(error, ValueError):  # get_config says it in words
@@ -213,7 +216,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key, meaning in KEYS.items():
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
-    for key in (*GROUPS, "initialization", *CHANGEABLE_GROUPS):
+    for key in (*GROUPS, "initialization", "fold", *CHANGEABLE_GROUPS):
         _require_group(config.get(key, {}), f"config.{key}")
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
         if not is_integer(config[key]) or not 1 <= config[key] < 2**31:

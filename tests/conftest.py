@@ -11,15 +11,19 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 # Before jax is imported: tests are about numbers, and numbers are compared on the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most programs of tests run once, so they are compiled quickly, not well. Where the
-# variable is set, be it to nothing, programs are compiled as users' are.
+# variable is set, be it to nothing, programs are compiled as users' are. The second flag is
+# gone from jaxlib 0.12 on.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * (tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 12)),
 )
 
 import jax

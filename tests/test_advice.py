@@ -40,6 +40,10 @@ HOLE = "\N{WHITE SQUARE}"
 """Stands for what a sentence is filled in with."""
 OWNERS = {
     "folder_check": ("folder",),
+    "groups": ("folder", "instance_folder"),
+    "label_files": ("folder",),
+    "label_meanings": ("folder",),
+    "label_spec": ("folder",),
     "pairing": ("folder", "instance_folder"),
     **dict.fromkeys(
         (path.stem for path in (PACKAGE / "data/datasets/coco").glob("*.py")), ("coco",)

@@ -44,6 +44,7 @@ def test_train_is_the_verb_that_need_not_be_given(ended, workdir):
     assert json.loads((workdir / "config.json").read_text())["num_steps"] == 2
     pictures = {path.name for path in (workdir / "pictures").iterdir()}
     assert {"curves.png", "confusion.png", "validation_000.png"} <= pictures
+    assert "1 of 1 images of validation" in (workdir / "report.html").read_text()
 
 
 def test_the_screen_before_training_says_what_there_is(ended):
@@ -103,6 +104,23 @@ def test_evaluate_best_and_baseline(main, workdir, cache_dir):
     found = json.loads(ended.stdout.splitlines()[-1])
     assert found["step"] == 2
     assert 0 < found["otsu/mean_iou"] < 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_report_measures_a_split_and_replaces_nothing_of_the_user(
+    main, workdir, cache_dir, tmp_path
+):
+    path = tmp_path / "test.html"
+    arguments = (str(workdir), f"--cache_dir={cache_dir}", f"--output={path}")
+    ended = main("report", *arguments, "--split=test")
+    assert ended.code == 0, ended.stderr
+    assert ended.stdout == f"Report: {path}\n"
+    assert "1 of 1 images of test" in path.read_text()
+    path.write_text("my notes")
+    refused = main("report", *arguments)
+    assert refused.code == 1
+    assert "test.html would be overwritten" in refused.sentence
+    assert path.read_text() == "my notes"
 
 
 @pytest.mark.usefixtures("ended")

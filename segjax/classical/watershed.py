@@ -7,6 +7,12 @@ from scipy import ndimage
 
 from segjax.classical.otsu import otsu_threshold
 
+SIGMAS = (0.5, 1.0, 2.0)
+"""Smoothing before the threshold, pixels, among which images with labels choose."""
+
+SPACINGS = (3, 5, 8)
+"""Least distances of seeds, pixels, likewise."""
+
 
 def watershed_baseline(
     image: np.ndarray,

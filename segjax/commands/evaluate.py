@@ -11,13 +11,15 @@ from segjax.commands.shared_flags import (
     define_checkpoint,
     define_crf,
     define_data,
+    define_model,
+    define_overwrite,
     define_processes,
     define_split,
     define_tile,
     define_workdir,
     is_best,
     path_of,
-    workdir_of,
+    run_of,
 )
 
 THINGS = ("workdir",)
@@ -26,14 +28,28 @@ THINGS = ("workdir",)
 def define(values: Flags) -> None:
     """Defines the flags."""
     define_workdir(values)
+    define_model(values)
     define_data(values)
+    flags.DEFINE_string(
+        "input",
+        None,
+        "A labelled folder, all images of which are measured instead of a split.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "A folder for per_image.csv, the worst image first, and pictures of the worst.",
+        flag_values=values,
+    )
+    define_overwrite(values)
     define_split(values, "the one that is evaluated during training")
     define_checkpoint(values)
     flags.DEFINE_bool(
         "baseline",
-        False,
+        None,
         "Measures what needs no network, too: Otsu's threshold, a watershed, or the "
-        "commonest class at each place.",
+        "commonest class at each place; default: for cells in grey images.",
         flag_values=values,
     )
     define_tile(values)
@@ -46,8 +62,11 @@ def run(values: Flags) -> None:
     from segjax.runs.evaluate import evaluate_run
 
     result = evaluate_run(
-        workdir_of(values),
+        run_of(values),
         split=values.split,
+        input=path_of(values, "input"),
+        output=path_of(values, "output"),
+        overwrite=values.overwrite,
         best=is_best(values),
         tile=values.tile,
         baseline=values.baseline,

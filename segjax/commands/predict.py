@@ -11,12 +11,13 @@ from segjax.commands.shared_flags import (
     Flags,
     define_checkpoint,
     define_crf,
+    define_model,
     define_overwrite,
     define_tile,
     define_workdir,
     is_best,
     required,
-    workdir_of,
+    run_of,
 )
 from segjax.errors import UserError
 
@@ -28,6 +29,7 @@ _MOST_PAGES = 1 << 20
 def define(values: Flags) -> None:
     """Defines the flags."""
     define_workdir(values)
+    define_model(values)
     flags.DEFINE_string(
         "input", None, "An image, a stack, or a folder of them.", flag_values=values
     )
@@ -72,6 +74,13 @@ def define(values: Flags) -> None:
         "With --instances: objects of neighbouring pages that overlap are one.",
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "outlines",
+        None,
+        ["imagej", "geojson"],
+        "With --instances: writes outlines, too, for ImageJ's ROI manager or QuPath.",
+        flag_values=values,
+    )
     define_crf(values)
 
 
@@ -82,7 +91,7 @@ def run(values: Flags) -> None:
     output = required(values, "output", "the folder to write to")
     given = required(values, "input", "an image, a stack, or a folder of them")
     files = predict_run(
-        workdir_of(values),
+        run_of(values),
         given,
         output,
         best=is_best(values),
@@ -95,6 +104,7 @@ def run(values: Flags) -> None:
         crf=values.crf,
         instances=values.instances,
         link=values.link,
+        outlines=values.outlines,
         overwrite=values.overwrite,
         progress=page_progress(),
     )
@@ -104,6 +114,7 @@ def run(values: Flags) -> None:
     kinds += [f"overlay{many}"] * values.overlay
     kinds += [f"file{many} of instances"] * values.instances
     ending.say(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
+    kinds += [f"file{many} of outlines"] * bool(values.outlines)
     if values.instances:
         ending.say(f"The objects are listed in {output}/objects.csv")
 

@@ -12,7 +12,6 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -61,8 +60,11 @@ class Program:
         from segjax.runs import remedies
 
         tile = self.values["tile"].value if "tile" in self.values else None
-        workdir = path_of(self.values, "workdir") if "workdir" in self.values else None
-        return remedies.for_images(Path(workdir or ""), self.verb, tile)
+        given = [
+            path_of(self.values, x) for x in ("workdir", "model") if x in self.values
+        ]
+        run = next(filter(None, given), "")
+        return remedies.for_images(run, self.verb, tile)
 
     def flags_of(self, verb: str) -> Flags:
         """The flags of a verb, unparsed."""
@@ -86,6 +88,9 @@ class Program:
             ending.say(self._help(self.verb))
             sys.exit(0)
         rest = self._with_flags(rest)
+        module = self._module(self.verb)
+        if hasattr(module, "complete"):
+            rest = module.complete(rest)
         for argument in rest:
             self._check_use(argument)
         config = config_lib.named_by(rest, f"--{CONFIG}")

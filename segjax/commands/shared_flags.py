@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,11 +69,21 @@ def define_split(values: Flags, default: str) -> None:
     )
 
 
-def define_checkpoint(values: Flags) -> None:
+def define_model(values: Flags) -> None:
+    """Defines --model, which says the same as --workdir."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "In place of --workdir: a model file, or the name of a model that comes with segjax.",
+        flag_values=values,
+    )
+
+
+def define_checkpoint(values: Flags, default: str = "latest") -> None:
     """Defines --checkpoint."""
     flags.DEFINE_enum(
         "checkpoint",
-        "latest",
+        default,
         ["latest", "best"],
         "Which checkpoint of the run.",
         flag_values=values,
@@ -122,6 +133,21 @@ def define_processes(values: Flags) -> None:
     )
 
 
+def before_parsing(arguments: Sequence[str], flag: str) -> str | None:
+    """The last value that arguments give a flag, before they are parsed.
+
+    Example:
+      >>> before_parsing(["--config", "a.py", "--tile=8"], "config")
+      'a.py'
+    """
+    found = None
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in (f"--{flag}", f"-{flag}"):
+            found = value if equals else "".join(arguments[i + 1 : i + 2])
+    return found
+
+
 def config_of(values: Flags) -> ml_collections.ConfigDict:
     """The experiment of --config.
 
@@ -140,6 +166,24 @@ def workdir_of(values: Flags) -> Path:
       UserError: if none is given.
     """
     return Path(required(values, "workdir", "the folder of the run"))
+
+
+def run_of(values: Flags) -> str:
+    """The run, of --workdir or --model.
+
+    Raises:
+      UserError: if none is given, or two are.
+    """
+    if values.model and values.workdir:
+        raise UserError(
+            "--workdir and --model are given: one of them is enough, as both name what "
+            "predicts."
+        )
+    if values.model:
+        return required(values, "model", "a model file")
+    return required(
+        values, "workdir", "the folder of the run, or --model=..., a model file"
+    )
 
 
 def path_of(values: Flags, flag: str) -> str | None:

@@ -10,11 +10,12 @@ from segjax.commands.shared_flags import (
     Flags,
     define_checkpoint,
     define_data,
+    define_model,
     define_split,
     define_workdir,
     is_best,
     path_of,
-    workdir_of,
+    run_of,
 )
 
 THINGS = ("workdir",)
@@ -23,6 +24,7 @@ THINGS = ("workdir",)
 def define(values: Flags) -> None:
     """Defines the flags."""
     define_workdir(values)
+    define_model(values)
     define_data(values)
     define_split(values, "the one that is evaluated during training")
     define_checkpoint(values)
@@ -43,7 +45,7 @@ def run(values: Flags) -> None:
     from segjax.runs.tune_instances import tune_instances_run
 
     result = tune_instances_run(
-        workdir_of(values),
+        run_of(values),
         split=values.split,
         best=is_best(values),
         num_images=values.num_images,

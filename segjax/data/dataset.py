@@ -26,6 +26,8 @@ class Dataset:
       channels: channels of every image, C.
       splits: records of "train", "validation" and, where there is one, "test".
       instances: what the objects are, where records hold objects; else None.
+      groups: by split, the name of each record's group, such as its stack, where they are
+        known: records of one group look alike, so folds keep them together.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Dataset:
     channels: int
     splits: Mapping[str, Sequence[Record]]
     instances: InstanceSpec | None = None
+    groups: Mapping[str, Sequence[str]] | None = None
 
 
 class LazyRecords(Sequence[Record]):
@@ -63,3 +66,19 @@ class LazyRecords(Sequence[Record]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return self._read(self._places[index])
+
+
+def together(*parts: Sequence[Record]) -> Sequence[Record]:
+    """The records of several sequences as one, none of which is read.
+
+    Example:
+      >>> len(together([{"name": "a"}], [{"name": "b"}, {"name": "c"}]))
+      3
+    """
+    places = [(part, i) for part in parts for i in range(len(part))]
+
+    def read(place: int) -> Record:
+        part, i = places[place]
+        return part[i]
+
+    return LazyRecords(read, range(len(places)))

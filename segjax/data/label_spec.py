@@ -104,6 +104,10 @@ class LabelSpec:
             raise self._unknown_values(raw, where, remappable)
         return ids.astype(np.uint8)
 
+    def stored_value(self, class_id: int) -> int | None:
+        """The least stored value of a class id, or of `IGNORE_LABEL`; None: there is none."""
+        return next(iter(_stored_values(self)[class_id]), None)
+
     def describe(self) -> str:
         """Returns a table of ids, names, colours and the stored values they stand for.
 

@@ -7,9 +7,14 @@ to any part of an image.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
+
+from segjax.errors import UserError
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 """Of the values in files of 16 bits."""
@@ -74,17 +79,157 @@ _COLOURS: dict[str, Scale] = {
 }
 """Those of images in colour, for intensities of 0 to 255."""
 
-NORMALIZATIONS = ("range", "per_image", *_COLOURS)
+NORMALIZATIONS = ("range", "per_image", "percentiles", *_COLOURS)
 """Methods of `normalize`."""
 
+_BY_IMAGE = ("per_image", "percentiles")
 
-def normalize(image: np.ndarray, method: str) -> np.ndarray:
+OVER = ("image", "stack", "dataset")
+"""The pixels that `Percentiles` can be taken over."""
+
+SAMPLED_PIXELS = 1 << 18
+"""Of a larger image, pixels on a regular grid of about this many give the percentiles."""
+
+
+PAGE_PIXELS = 1 << 14
+"""Of each page of a stack, or image of a data set, at most, for percentiles over all."""
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """The intensities of a training split, one value a channel.
+
+    Attributes:
+      spread: the least difference between the two percentiles that an image is taken to
+        have (`segjax.data.intensities`).
+      low: the lower percentile over the pixels of all images.
+      high: the upper one.
+    """
+
+    spread: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """The method "percentiles": the lower one becomes 0, the upper one 1.
+
+    They are those of each channel. A page without objects has hardly more than noise
+    between its percentiles; divided by so little, noise looks like objects. So the
+    divisor has a floor, learned from the training split.
+
+    Attributes:
+      low: the lower percentile, 0 to 100.
+      high: the upper one.
+      over: "image", each image by its own; "stack", all pages of a file by those of the
+        file, where some are empty; "dataset", all images by those of the training split,
+        where brightness has a meaning.
+      learned: of the training split; None leaves out the floor, and takes an image for
+        the data set.
+    """
+
+    low: float = 1.0
+    high: float = 99.8
+    over: str = "image"
+    learned: Intensities | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.low, self.high)
+        if not all(isinstance(x, int | float) and 0 <= x <= 100 for x in numbers):
+            raise ValueError(f"low and high must be numbers of 0 to 100, got {numbers}")
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.over not in OVER:
+            raise ValueError(f"over must be one of {OVER}, got {self.over!r}")
+
+    def bounds(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns the two percentiles of each channel of `[N, C]`, `[2, C]` float64."""
+        return np.percentile(pixels, (self.low, self.high), axis=0)
+
+    def scale(self, image: np.ndarray) -> Scale:
+        """Returns what brings an image `[H, W, C]` to the scale of the network.
+
+        Its percentiles are those of a grid of `SAMPLED_PIXELS`, if it has more.
+        """
+        return self._scale_by(sampled(image))
+
+    def scale_of_stack(self, pages: Iterable[np.ndarray]) -> Scale:
+        """Returns the same for all pages `[H, W, C]` of a stack together.
+
+        Its percentiles are those of grids of `PAGE_PIXELS` of each page.
+        """
+        grids = [sampled(page, PAGE_PIXELS) for page in pages]
+        return self._scale_by(np.concatenate(grids))
+
+    def _scale_by(self, pixels: np.ndarray) -> Scale:
+        """Returns the scale by pixels `[N, C]`."""
+        if self.over == "dataset" and self.learned is not None:
+            low, high = np.array(self.learned.low), np.array(self.learned.high)
+        else:
+            low, high = self.bounds(pixels)
+        spread = high - low
+        if self.learned is not None:
+            spread = np.maximum(spread, self.learned.spread)
+        spread = np.where(spread > 0, spread, 1.0)
+        return Scale(1.0, tuple(low.tolist()), tuple(spread.tolist()))
+
+
+ImageNormalization: TypeAlias = str | Percentiles
+"""A method of `normalize`: its name, or percentiles with what they learned."""
+
+
+def method_of(
+    name: str,
+    percentiles: Mapping[str, Any] | None = None,
+    learned: Intensities | None = None,
+) -> ImageNormalization:
+    """Makes the method of a name out of what a config says about it.
+
+    Args:
+      name: one of `NORMALIZATIONS`.
+      percentiles: `low`, `high` and `over` of "percentiles"; None for the defaults.
+      learned: by "percentiles" of the training split.
+
+    Returns:
+      The method for `normalize`.
+
+    Raises:
+      TypeError: for an argument that `Percentiles` does not have.
+      ValueError: for a value that it does not take.
+    """
+    if name != "percentiles":
+        return name
+    return Percentiles(**(percentiles or {}), learned=learned)
+
+
+def sampled(image: np.ndarray, pixels: int = SAMPLED_PIXELS) -> np.ndarray:
+    """Takes every n-th pixel of every n-th row of an image, with the smallest n that fits.
+
+    Args:
+      image: `[H, W, C]`.
+      pixels: about how many are wanted, at most.
+
+    Returns:
+      Pixels, `[N, C]`; all of them where there are no more than that.
+
+    Example:
+      >>> sampled(np.arange(16).reshape(4, 4, 1), 4).ravel().tolist()
+      [0, 2, 8, 10]
+    """
+    height, width, channels = image.shape
+    step = max(1, math.ceil(math.sqrt(height * width / pixels)))
+    return image[::step, ::step].reshape(-1, channels)
+
+
+def normalize(image: np.ndarray, method: ImageNormalization) -> np.ndarray:
     """Brings stored intensities to the scale on which networks compute.
 
     | method | order | result |
     |---|---|---|
     | range | as stored | in [0, 1]: divided by the largest value of the type |
     | per_image | as stored | mean 0, std 1 over all pixels and channels of the image |
+    | percentiles | as stored | 0 at the 1st, 1 at the 99.8th percentile of each channel |
     | imagenet | RGB | torchvision: [0, 1] minus .485 .456 .406, over .229 .224 .225 |
     | caffe_vgg | BGR | 0 to 255 minus 104.00699 116.66877 122.67892: FCN, DeepLab v1, v2 |
     | caffe_bgr | BGR | 0 to 255: SegNet |
@@ -95,17 +240,19 @@ def normalize(image: np.ndarray, method: str) -> np.ndarray:
     | dilation_voc, _camvid, _cityscapes, _kitti | BGR | 0 to 255 minus the set's mean |
 
     Images of 16 bits are brought to 0 to 255 where that is meant. A constant image
-    becomes 0 by "per_image".
+    becomes 0 by "per_image" and by "percentiles".
 
     Args:
-      image: uint8 or uint16 `[H, W, C]`; the methods that name an order want RGB.
-      method: one of `NORMALIZATIONS`.
+      image: `[H, W, C]`, integers or floats; uint8 or uint16 for all methods but
+        "per_image" and "percentiles". The methods that name an order want RGB.
+      method: one of `NORMALIZATIONS`, or a `Percentiles`.
 
     Returns:
       float32 `[H, W, C]`.
 
     Raises:
       ValueError: another type or method, or a grey image where colours are needed.
+      UserError: the image has values that are not finite.
 
     Example:
       >>> normalize(np.array([[[0], [51]]], np.uint8), "range").ravel().tolist()
@@ -116,22 +263,30 @@ def normalize(image: np.ndarray, method: str) -> np.ndarray:
     return scale_of(image, method)(image)
 
 
-def scale_of(image: np.ndarray, method: str) -> Scale:
+def scale_of(image: np.ndarray, method: ImageNormalization) -> Scale:
     """Returns what `normalize` does to every pixel of an image; see there.
 
     Raises:
       ValueError: as `normalize`.
+      UserError: likewise.
     """
-    require_normalization(method, image.shape[-1])
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"image must be uint8 or uint16, got {image.dtype}")
-    largest = np.iinfo(image.dtype).max
-    if method == "range":
-        return Scale(largest)
+    require_normalization(method, image.shape[-1], image.dtype)
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise UserError(
+            "An image has values that are not finite (NaN or infinite): replace them by "
+            "numbers, or leave it out."
+        )
     if method == "per_image":
         mean = image.mean(dtype=np.float64)
         std = image.std(dtype=np.float64)
         return Scale(1.0, (float(mean),), (float(std or 1.0),))
+    if method == "percentiles":
+        method = Percentiles()
+    if isinstance(method, Percentiles):
+        return method.scale(image)
+    largest = np.iinfo(image.dtype).max
+    if method == "range":
+        return Scale(largest)
     scale = _COLOURS[method]
     return replace(scale, unit=scale.unit * largest / 255)
 
@@ -140,24 +295,24 @@ def stored_scale(method: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns what undoes `normalize`, to intensities on a scale of 0 to 255.
 
     Args:
-      method: one of `NORMALIZATIONS` but "per_image".
+      method: one of `NORMALIZATIONS` but "per_image" and "percentiles".
 
     Returns:
       Scale and offset, each one number or one for each channel in the order that the
       method gives them: `normalized * scale + offset`.
 
     Raises:
-      ValueError: for "per_image", which forgets how bright an image was, or a method
-        that does not exist.
+      ValueError: for those two, which forget how bright an image was, or a method that
+        does not exist.
 
     Example:
       >>> stored_scale("range"), stored_scale("tf")
       (((255.0,), (0.0,)), ((127.5,), (127.5, 127.5, 127.5)))
     """
     require_normalization(method)
-    if method == "per_image":
+    if method in _BY_IMAGE:
         raise ValueError(
-            "normalization is 'per_image', which cannot be undone; this network compares "
+            f"normalization is {method!r}, which cannot be undone; this network compares "
             "colours as they were stored, so take 'range' or that of its weights"
         )
     if method == "range":
@@ -169,13 +324,18 @@ def stored_scale(method: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     )
 
 
-def require_normalization(method: str, channels: int | None = None) -> None:
-    """Checks a method by its name, and whether it suits images of that number of channels.
+def require_normalization(
+    method: ImageNormalization,
+    channels: int | None = None,
+    dtype: np.dtype | None = None,
+) -> None:
+    """Checks a method, and whether it suits images of that number of channels and type.
 
     Raises:
-      ValueError: it does not exist, or is for colours and the images have none.
+      ValueError: it does not exist, is for colours and the images have none, or needs the
+        range of a type that states none.
     """
-    if not isinstance(method, str) or method not in NORMALIZATIONS:
+    if not isinstance(method, Percentiles) and method not in NORMALIZATIONS:
         raise ValueError(
             f"normalization must be one of {NORMALIZATIONS}, got {method!r}"
         )
@@ -183,6 +343,15 @@ def require_normalization(method: str, channels: int | None = None) -> None:
         raise ValueError(
             f"normalization {method!r} is for RGB images (3 channels), these have "
             f"{channels}; use 'range' or 'per_image'"
+        )
+    if dtype is None or dtype in (np.uint8, np.uint16):
+        return
+    if dtype.kind not in "uif":
+        raise ValueError(f"image must hold integers or floats, got {dtype}")
+    if not isinstance(method, Percentiles) and method not in _BY_IMAGE:
+        raise ValueError(
+            f"normalization {method!r} needs to know the largest intensity, which images "
+            f"of {dtype} do not state; use 'percentiles' or 'per_image'"
         )
 
 

@@ -169,6 +169,16 @@ def look_at(path: Path, channels: Channels) -> Source:
     return Source(path, pages, height, width, converted, layout)
 
 
+def channel_names(sources: Sequence[Source], channels: Channels) -> list[str]:
+    """The names of channels that all files state alike; else their numbers, from 1."""
+    stated = {source.layout.channel_names for source in sources}
+    names = stated.pop() if len(stated) == 1 else ()
+    count = count_of(channels)
+    if not isinstance(channels, int) and names:
+        names = tuple(names[i] for i in places_of(channels, len(names), names, ""))
+    return list(names) if len(names) == count else [*map(str, range(1, count + 1))]
+
+
 def _is_converted(image: np.ndarray, channels: Channels) -> bool:
     return isinstance(channels, int) and image.shape[-1] != channels
 

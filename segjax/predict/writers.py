@@ -21,6 +21,7 @@ from segjax.predict.descriptions import describe, resolution
 from segjax.predict.inputs import Source, outline
 from segjax.predict.zarr_labels import (
     finish_zarr,
+    is_label_of_zarr,
     zarr_files,
     zarr_labels,
     zarr_name,
@@ -102,7 +103,7 @@ def planned_files(
     Raises:
       UserError: the input is an OME-Zarr, and damaged.
     """
-    of_zarr = [name for name in names if _is_zarr_name(name)]
+    of_zarr = [name for name in names if is_label_of_zarr(name)]
     files = [name for name in names if name not in of_zarr]
     if of_zarr:
         files += zarr_files(of_zarr, outline(path).only(chosen))
@@ -111,7 +112,7 @@ def planned_files(
 
 def finish(outputs: Outputs, names: Iterable[str], source: Source) -> None:
     """Writes what several results of an input have in common, when these are whole."""
-    finish_zarr(outputs, [name for name in names if _is_zarr_name(name)], source)
+    finish_zarr(outputs, [name for name in names if is_label_of_zarr(name)], source)
 
 
 def page_file(
@@ -142,7 +143,7 @@ def page_file(
     """
     if name.endswith(".png"):
         return png_file(outputs, name, colors=colors)
-    if _is_zarr_name(name):
+    if is_label_of_zarr(name):
         return zarr_labels(outputs, name, source, dtype, colors or (), class_names)
     pixels = source.pages * source.height * source.width * values_per_pixel
     return tiff_file(
@@ -153,10 +154,6 @@ def page_file(
         source=source,
         channel_names=class_names if are_channels else (),
     )
-
-
-def _is_zarr_name(name: str) -> bool:
-    return not name.endswith((".png", *_TIFF_SUFFIXES))
 
 
 def result_name(path: Path, root: Path) -> str:

@@ -36,6 +36,16 @@ def zarr_name(image: str, kind: str) -> str:
     return f"{image}{_LABELS}{kind}"
 
 
+def is_label_of_zarr(name: str) -> bool:
+    """Whether a result is a label image within an OME-Zarr, by its name.
+
+    Example:
+      >>> is_label_of_zarr("a.ome.zarr/labels/classes"), is_label_of_zarr("a.tif")
+      (True, False)
+    """
+    return f".zarr{_LABELS}" in name
+
+
 def zarr_files(names: Sequence[str], source: Source) -> list[str]:
     """Lists the files of the label images of an image.
 

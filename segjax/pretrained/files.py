@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +87,45 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     return state
 
 
+def from_safetensors(raw: bytes, where: str | Path) -> dict[str, np.ndarray]:
+    """Reads named tensors from the bytes of a safetensors file.
+
+    Args:
+      raw: the bytes.
+      where: what holds them, for the message.
+
+    Returns:
+      Arrays by name, read-only.
+
+    Raises:
+      UserError: they are damaged.
+    """
+    try:
+        _require_names_once(io.BytesIO(raw), len(raw))
+        return {
+            name: np.frombuffer(x["data"], _dtype(x["dtype"])).reshape(x["shape"])
+            for name, x in safetensors.deserialize(raw)
+        }
+    except MemoryError:
+        raise
+    except Exception as error:  # of its own kind, and what NumPy says to its values
+        raise _damaged(where, "safetensors file", error) from error
+
+
+def _dtype(code: str) -> np.dtype:
+    """The type of a safetensors code; its library's reader of bytes knows no bfloat16."""
+    kinds = {"BF16": "bfloat16", "BOOL": "bool"}
+    return jnp.dtype(
+        kinds.get(code) or {"F": "float", "I": "int", "U": "uint"}[code[0]] + code[1:]
+    )
+
+
+def to_safetensors(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Writes named arrays as the bytes of a safetensors file, in the order of names."""
+    contiguous = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    return safetensors.numpy.save(contiguous)
+
+
 def file_sha256(path: str | Path) -> str:
     """Hashes the bytes of a file."""
     with open(path, "rb") as file:
@@ -96,7 +136,8 @@ def _safetensors(path: Path) -> Mapping[str, np.ndarray]:
     # NumPy knows bfloat16 by name once JAX is there.
     assert jnp.bfloat16.dtype
     try:
-        _require_names_once(path)
+        with path.open("rb") as file:
+            _require_names_once(file, path.stat().st_size)
         return safetensors.numpy.load_file(path)
     except (OSError, MemoryError):
         raise
@@ -104,7 +145,7 @@ def _safetensors(path: Path) -> Mapping[str, np.ndarray]:
         raise _damaged(path, "safetensors file", error) from error
 
 
-def _require_names_once(path: Path) -> None:
+def _require_names_once(file: IO[bytes], size: int) -> None:
     """Reads the names in a header: the library takes one of several that are alike."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -115,11 +156,10 @@ def _require_names_once(path: Path) -> None:
             seen[name] = value
         return seen
 
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(path.stat().st_size, LONGEST_HEADER):
-            raise ValueError(f"its header claims {length:,} bytes")
-        json.loads(file.read(length), object_pairs_hook=once)
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size, LONGEST_HEADER):
+        raise ValueError(f"its header claims {length:,} bytes")
+    json.loads(file.read(length), object_pairs_hook=once)
 
 
 def _npz(path: Path) -> Mapping[str, np.ndarray]:
@@ -216,7 +256,7 @@ def _array(path: Path, name: Any, value: Any) -> np.ndarray:
         ) from error
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> UserError:
+def _damaged(path: str | Path, kind: str, error: Exception) -> UserError:
     return UserError(
         f"{path} is not a whole {kind} ({_first_line(error)}). Copy or download it again."
     )

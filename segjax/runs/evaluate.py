@@ -3,54 +3,135 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segjax.runs.load import load_trained
+from segjax.data.dataset import Dataset
+from segjax.errors import UserError
+from segjax.output.folder import Outputs
+from segjax.runs.load import TrainedModel, load_trained
+from segjax.training import sharding
+from segjax.training.experiment import open_labelled
+from segjax.training.task import require
+
+log = logging.getLogger("segjax")
 
 
 def evaluate_run(
     workdir: str | Path,
     *,
     split: str | None = None,
+    input: str | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
     best: bool = False,
     tile: int | None = None,
-    baseline: bool = False,
+    baseline: bool | None = None,
     crf: bool = False,
     cache_dir: str | None = None,
     data_root: str | None = None,
 ) -> dict[str, Any]:
-    """Measures a checkpoint of a run on a split of its data set.
+    """Measures a checkpoint of a run on a split of its data set, or on another folder.
 
     Args:
       workdir: the folder of the run.
       split: the split; by default the one that is evaluated during training.
+      input: a labelled folder, of which all images are measured instead of a split.
+      output: a folder for `per_image.csv` and pictures of the worst images; None: neither
+        is written.
+      overwrite: whether files there are replaced that segjax did not write, or that were
+        changed since.
       best: whether the best checkpoint is measured instead of the newest.
       tile: output side of a tile in pixels; None for that of the config.
       baseline: whether baselines without a network are measured, too: Otsu's threshold for
-        cells in grey images, that and a watershed for objects, elsewhere the
-        commonest class at each place.
+        two classes in grey images, that and a watershed for objects, elsewhere the
+        commonest class at each place. None: where cells in grey images lie on a
+        background.
       crf: whether `config.crf` of the run refines the predictions.
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
 
     Returns:
-      `step`, `split`, `parameters_sha256`, with a CRF its values as `crf`, and every
-      metric by name; those of the baseline as `otsu/<name>`, `watershed/<name>` or
-      `position/<name>`.
+      `step`, `split` ("all" for a folder), `images`, how many were measured,
+      `parameters_sha256`, with a CRF its values as `crf`, and every metric by name; those of
+      the baseline as `otsu/<name>`, `watershed/<name>` or `position/<name>`.
+
+    Raises:
+      UserError: for anything that the user can put right.
     """
+    if input is not None and split is not None:
+        raise UserError(
+            f"--input={input} measures all images of a folder, so that --split={split} "
+            "has no meaning: give one of them."
+        )
     trained = load_trained(workdir, best=best)
     task, variables = trained.task, trained.variables
     refinement = trained.refinement() if crf else None
-    dataset = task.open_dataset(cache_dir, data_root)
-    split = task.evaluation.split if split is None else split
-    report = task.evaluate(variables, dataset, split, tile=tile, crf=refinement)
+    if input is None:
+        dataset = task.open_dataset(cache_dir, data_root)
+        split = task.evaluation.split if split is None else split
+        if trained.folds > 1 and split in ("train", task.evaluation.split):
+            raise UserError(
+                f"--workdir={workdir} holds {trained.folds} folds, each trained on images of "
+                f'the split "{split}" that another one validates: folds.json has their '
+                "figures. Measure images that none has seen, with --input=FOLDER or "
+                "--split=test."
+            )
+    else:
+        dataset, split = _labelled(trained, input, cache_dir), "all"
+    count = len(task.records(dataset, split))
+    table = outputs = None
+    if output is not None:
+        table = require(task, "per_image", "--output").per_image(dataset, split)
+        outputs = _outputs(table.files, Path(output), overwrite)
+    report = task.evaluate(
+        variables, dataset, split, tile=tile, crf=refinement, per_image=table
+    )
+    _log_count(dataset, split, count, input)
+    if table is not None and outputs is not None:
+        outputs.make_folder()
+        table.write(outputs)
+    if baseline is None:
+        baseline = task.has_default_baseline(dataset, split)
     below = task.baseline(dataset, split) if baseline else {}
     return {
         "step": trained.step,
         "split": split,
+        "images": count,
         "parameters_sha256": trained.parameters_sha256,
         **({"crf": dataclasses.asdict(refinement)} if refinement else {}),
         **report.metrics,
         **below,
     }
+
+
+def _labelled(trained: TrainedModel, input: str, cache_dir: str | None) -> Dataset:
+    """The images of a folder that is no data set of the run."""
+    config = trained.task.config
+    factor = config.data.get("downscale", 1)
+    if factor != 1:
+        raise UserError(
+            f"--input measures images of the size that they have, but this run was trained "
+            f"on images that were made smaller (config.data.downscale={factor}): measure "
+            "a split of its data set, with --split."
+        )
+    return open_labelled(config, trained, input, cache_dir)
+
+
+def _outputs(files: Sequence[str], folder: Path, overwrite: bool) -> Outputs:
+    """Checks that the table of single images can be written."""
+    if sharding.process_count() > 1:
+        raise UserError(
+            "--output is for one process: evaluate without --num_processes."
+        )
+    return Outputs(folder, [(x, "the evaluation") for x in files], overwrite=overwrite)
+
+
+def _log_count(dataset: Dataset, split: str, count: int, input: str | None) -> None:
+    """Says how many of the images that there are were measured."""
+    total = sum(len(records) for records in dataset.splits.values())
+    where = f'the split "{split}"' if input is None else input
+    hint = "" if count == total else "; --input=FOLDER measures all that have labels"
+    log.info("Measured %d of %d images (%s)%s.", count, total, where, hint)

@@ -21,6 +21,7 @@ from segjax.models.groups import merge
 from segjax.pretrained import convert, sources
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
+from segjax.runs.model_file import config_of
 from segjax.runs.run_weights import RUN, weights_of_run
 from segjax.training import checkpoint_files
 from segjax.training.loop import INITIALIZATION
@@ -39,11 +40,14 @@ class Initialization:
         without one, into its layers of the same names.
       input: the file, or the folder of the run or of one of its checkpoints.
       skip: modules of the source that are left out, as "classifier.4", or "logits".
+      skip_mismatch: whether layers of a run are left out, too, whose shape differs here as
+        there are other classes or channels; they are new then.
     """
 
     source: str
     input: str
     skip: tuple[str, ...] = ()
+    skip_mismatch: bool = False
 
     def __post_init__(self) -> None:
         """Checks the kinds of the values."""
@@ -53,6 +57,14 @@ class Initialization:
         if not isinstance(self.skip, tuple):
             raise ValueError(
                 f'skip must be a tuple, such as ("fc",), got {self.skip!r}'
+            )
+        if not isinstance(self.skip_mismatch, bool):
+            raise ValueError(
+                f"skip_mismatch must be True or False, got {self.skip_mismatch!r}"
+            )
+        if self.skip_mismatch and self.source != RUN:
+            raise ValueError(
+                f'skip_mismatch is for source="{RUN}"; name layers in skip'
             )
 
 
@@ -100,6 +112,29 @@ def check(config: ml_collections.ConfigDict) -> Initialization | None:
     return found
 
 
+def continued(
+    config: ml_collections.ConfigDict, run: str | Path
+) -> ml_collections.ConfigDict:
+    """Makes an experiment begin with the weights of a run or a model file.
+
+    Layers whose shape differs, as there are other classes or channels, are new.
+
+    Args:
+      config: the experiment, which is left as it is.
+      run: the folder of the run, a model file, or the name of a model of segjax.
+
+    Returns:
+      The experiment with a group `initialization`.
+
+    Raises:
+      UserError: if there is no such run.
+    """
+    config_of(run)
+    begun = ml_collections.ConfigDict(config.to_dict())
+    begun[INITIALIZATION] = {"source": RUN, "input": str(run), "skip_mismatch": True}
+    return begun
+
+
 def read(
     config: ml_collections.ConfigDict, model: nn.Module, channels: int, workdir: Path
 ) -> Weights | None:
@@ -124,7 +159,16 @@ def read(
     path = Path(named.input).expanduser()
     if named.source == RUN:
         target = abstract(model, channels)
-        return Weights(*weights_of_run(path, named.skip, target))
+        return Weights(
+            *weights_of_run(
+                path,
+                named.skip,
+                target,
+                config,
+                channels,
+                skip_mismatch=named.skip_mismatch,
+            )
+        )
     if not path.is_file():
         raise UserError(
             f"config.{INITIALIZATION}.input is {named.input}: there is no such file."

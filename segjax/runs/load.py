@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ import numpy as np
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import InstanceClasses, LabelSpec
 from segjax.errors import UserError
+from segjax.predict.ensemble import stack_members
+from segjax.runs.model_file import find_model_file, read_model_file
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
 from segjax.training import checkpoint
+from segjax.training.about import LEARNED
 from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
 from segjax.training.task import Task, require
-from segjax.training.workdir import read_config
+from segjax.training.workdir import CONFIG_FILE, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,24 +35,43 @@ class TrainedModel:
 
     Attributes:
       task: the experiment.
-      variables: collections of the model, on the devices of this process.
+      variables: collections of the model, on the devices of this process; of a run with
+        folds, `segjax.predict.ensemble.Members`.
       channels: channels of the images that it was trained on.
       label_spec: names and colours of the classes.
       step: the step of the checkpoint.
       parameters_sha256: hash of its parameters.
       instances: the description of its objects, where it finds objects.
+      folds: of how many networks it is the mean, each trained on other folds.
       max_intensity: the largest value that training images of 16 bits can have, by
         their bit depth; None for 8 bits, or where the checkpoint does not know it.
+      about: JSON that is kept beside the checkpoint, such as the metrics of the evaluation at
+        that step.
     """
 
     task: Task
-    variables: dict[str, Any]
+    variables: Any
     channels: int
     label_spec: LabelSpec
     step: int
     parameters_sha256: str
     instances: InstanceSpec | None = None
     max_intensity: int | None = None
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folds: int = 1
+
+    def single(self, what: str) -> TrainedModel:
+        """The same, where it is one network.
+
+        Raises:
+          UserError: if it is the mean of several; `what` names what cannot take those.
+        """
+        if self.folds > 1:
+            raise UserError(
+                f"{what} is for one network, but the run holds {self.folds} folds: give the "
+                "folder of one of them, such as fold_0."
+            )
+        return self
 
     def refinement(self) -> CRF:
         """The CRF of `--crf`, with the range of the training images.
@@ -64,32 +88,41 @@ class TrainedModel:
         return dataclasses.replace(crf, max_intensity=self.max_intensity)
 
     def labels(self, image: np.ndarray, *, downscale: int | None = None) -> np.ndarray:
-        """Labels an image of any size.
+        """Labels an image of any size, or each page of a stack.
+
+        The channels decide what an array of three axes is: an image, where its last axis is
+        as long as the network has channels, and else, for networks of one channel, a stack
+        of grey pages.
 
         Args:
-          image: as it is stored, uint8 or uint16 `[H, W, C]`; it is normalised as those
-            were that the network was trained on.
+          image: as it is stored, `[H, W, C]` or `[T, H, W, C]`, where C is 1 also `[H, W]` or
+            `[T, H, W]`; it is normalised as those were that the network was trained on.
           downscale: factor by which it is made smaller before; None: that of training.
 
         Returns:
-          Class ids, uint8 `[H, W]`.
+          Class ids, uint8 `[H, W]` or `[T, H, W]`.
 
         Raises:
           ValueError: if the image is of another shape or type.
           UserError: if the network finds objects; `finder` is for those.
         """
         task = require(self.task, "labels", "labels")
-        wanted = (np.uint8, np.uint16)
-        if (
-            image.ndim != 3
-            or image.shape[2] != self.channels
-            or image.dtype not in wanted
-        ):
+        if image.ndim in (3, 4) and image.shape[-1] == self.channels:
+            with_channels = image
+        elif image.ndim in (2, 3) and self.channels == 1:
+            with_channels = image[..., None]
+        else:
+            grey = ", [H, W], [T, H, W]" if self.channels == 1 else ""
             raise ValueError(
-                f"image is {image.dtype} {list(image.shape)}; allowed are uint8 and "
-                f"uint16 [H, W, {self.channels}]"
+                f"image is {image.dtype} {list(image.shape)}; allowed are "
+                f"[H, W, {self.channels}], [T, H, W, {self.channels}]{grey}"
             )
-        return task.label_image(self._predictor, image, downscale)
+        if with_channels.ndim == 3:
+            return task.label_image(self._predictor, with_channels, downscale)
+        labels = np.empty(with_channels.shape[:3], np.uint8)
+        for page, label in zip(with_channels, labels, strict=True):
+            label[...] = task.label_image(self._predictor, page, downscale)
+        return labels
 
     def finder(self, *, tile: int | None = None) -> Any:
         """Makes a function that finds objects in images of any size.
@@ -115,10 +148,13 @@ class TrainedModel:
 def load_trained(
     workdir: str | Path, *, best: bool = False, step: int | None = None
 ) -> TrainedModel:
-    """Loads the newest checkpoint of a run, the best, or that of a step.
+    """Loads the newest checkpoint of a run, the best, or that of a step; or a model file.
+
+    Of a run with folds all are loaded, and their probabilities averaged.
 
     Args:
-      workdir: the folder of the run.
+      workdir: the folder of the run, a model file, or the name of a model that comes with
+        segjax.
       best: whether the checkpoint with the best metric is wanted.
       step: the step of the checkpoint that is wanted, if neither of those.
 
@@ -126,9 +162,15 @@ def load_trained(
       The network with everything needed to use it.
 
     Raises:
-      UserError: if there is no run, no whole checkpoint, or its values are not finite.
+      UserError: if there is no run, no whole checkpoint, or its values are not finite; or
+        if the model file is damaged.
     """
+    file = find_model_file(workdir)
+    if file is not None:
+        return _load_model_file(file, best=best, step=step)
     workdir = Path(workdir)
+    if folders := _folds_in(workdir):
+        return _mean([load_trained(x, best=best, step=step) for x in folders])
     task = make_task(read_config(workdir))
     sharding = Devices.of_this_process().replicated
     with checkpoint.Checkpoints(
@@ -161,17 +203,101 @@ def load_trained(
                 "them. Train again in another --workdir, with a lower learning rate"
                 f"{_finite_ones(checkpoints, abstract)}."
             )
+    return _trained_model(task, state.variables, about)
+
+
+def _load_model_file(path: Path, *, best: bool, step: int | None) -> TrainedModel:
+    if best or step is not None:
+        raise UserError(
+            f"{path} is a model file, which holds one checkpoint: leave out "
+            f"{'--checkpoint=best' if best else 'the step'}."
+        )
+    read = read_model_file(path)
+    devices = Devices.of_this_process()
+    try:
+        found = _trained_model(
+            read.task, devices.put_replicated_here(read.variables), read.about
+        )
+    except (TypeError, ValueError, KeyError, AttributeError, UserError) as error:
+        raise UserError(
+            f"{path} does not describe its classes or images as segjax does ({error}). Export the run "
+            "again."
+        ) from error
+    if found.label_spec.num_classes != read.task.config.model.num_classes:
+        raise UserError(
+            f"{path} names {found.label_spec.num_classes} classes, and its network has "
+            f"{read.task.config.model.num_classes}. Export the run again."
+        )
+    return found
+
+
+def _trained_model(
+    task: Task, variables: dict[str, Any], about: Mapping[str, Any]
+) -> TrainedModel:
+    """Puts a network and the JSON beside it together."""
+    task.recall(about.get(LEARNED, {}))
     objects = about.get("instances")
     spec_type = InstanceClasses if objects else LabelSpec
     return TrainedModel(
         task=task,
-        variables=state.variables,
+        variables=variables,
         channels=about["channels"],
         label_spec=spec_type(**about["label_spec"]),
         step=about["step"],
         parameters_sha256=about["parameters_sha256"],
         instances=InstanceSpec(**objects) if objects else None,
         max_intensity=about.get("max_intensity"),
+        about=about,
+    )
+
+
+def fold_folder(workdir: Path, index: int) -> Path:
+    """The folder of one fold, from 0, of a run with folds."""
+    return workdir / f"fold_{index}"
+
+
+def fold_count(workdir: Path) -> int:
+    """How many folds a run was divided into; 0 where it has none."""
+    first = fold_folder(workdir, 0)
+    if not (first / CONFIG_FILE).exists():
+        return 0
+    config = read_config(first)
+    return int(config.fold.count) if "fold" in config else 0
+
+
+def _folds_in(workdir: Path) -> list[Path]:
+    """The folders of all folds of a run; none where it has no folds.
+
+    Raises:
+      UserError: if some of them are missing.
+    """
+    first = fold_folder(workdir, 0)
+    if (workdir / CONFIG_FILE).exists():
+        return []
+    count = fold_count(workdir)
+    folders = [fold_folder(workdir, index) for index in range(count)]
+    for folder in folders:
+        if not (folder / CONFIG_FILE).exists():
+            raise UserError(
+                f"{folder} is missing, one of {count} folds: give the command that trains "
+                f"them again, or use one fold alone, as --workdir={first}."
+            )
+    return folders
+
+
+def _mean(models: Sequence[TrainedModel]) -> TrainedModel:
+    """The mean of networks that differ in their parameters alone."""
+    digests = "".join(model.parameters_sha256 for model in models)
+    ranges = [
+        model.max_intensity for model in models if model.max_intensity is not None
+    ]
+    return dataclasses.replace(
+        models[0],
+        variables=stack_members([model.variables for model in models]),
+        step=min(model.step for model in models),
+        parameters_sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        max_intensity=max(ranges, default=None),
+        folds=len(models),
     )
 
 

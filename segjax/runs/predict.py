@@ -55,6 +55,7 @@ def predict_run(
     crf: bool = False,
     instances: bool = False,
     link: bool = False,
+    outlines: str | None = None,
     downscale: int | None = None,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -80,6 +81,7 @@ def predict_run(
       instances: whether objects are found in the pixels, numbered in label files of their
         own and listed in `objects.csv`.
       link: whether objects of neighbouring pages that overlap are one.
+      outlines: "imagej" or "geojson" where the outlines of objects are written, too.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
       overwrite: whether files are replaced that segjax did not write, or that were
@@ -100,12 +102,13 @@ def predict_run(
     ):
         if wanted:
             require(trained.task, flag, f"--{flag}")
-    if link and not instances:
-        raise UserError("--link joins objects through a stack: give --instances, too.")
-    separation = None
+    objects = None
     if instances:
         task = require(trained.task, "objects", "--instances")
-        separation = task.separation_or_default()
+        objects = task.object_options(link=link, outlines=outlines)
+    elif link or outlines:
+        flag = "link" if link else "outlines"
+        raise UserError(f"--{flag} is about objects: give --instances, too.")
     options = PredictOptions(
         tile=tile,
         channels=_channels(trained, channels),
@@ -114,8 +117,7 @@ def predict_run(
         probabilities=probabilities,
         overlay=overlay,
         crf=trained.refinement() if crf else None,
-        objects=separation,
-        link=link,
+        objects=objects,
         overwrite=overwrite,
         progress=progress,
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 import ml_collections
 
 from segjax.errors import UserError
+from segjax.runs.model_file import config_of
 from segjax.tasks.table import make_task
 from segjax.training import sharding
-from segjax.training.workdir import read_config
 
 
 def for_training(config: ml_collections.ConfigDict) -> str:
@@ -33,11 +33,11 @@ def for_training(config: ml_collections.ConfigDict) -> str:
     return f"Train in another --workdir with {first}{' or ' if first else ''}{last}."
 
 
-def for_images(workdir: Path, verb: str, tile: int | None) -> str:
+def for_images(run: str | Path, verb: str, tile: int | None) -> str:
     """Names the flags that reduce how much is evaluated or predicted at once.
 
     Args:
-      workdir: the folder of the run.
+      run: the folder of the run, or a model file.
       verb: such as "predict".
       tile: side of the tiles that were too large; None where one was chosen.
 
@@ -45,7 +45,7 @@ def for_images(workdir: Path, verb: str, tile: int | None) -> str:
       A sentence.
     """
     try:
-        task = make_task(read_config(workdir))
+        task = make_task(config_of(run))
     except UserError:
         return "Free some, or use a machine with more of it."
     ways = task.flags_that_save_memory(verb, tile)

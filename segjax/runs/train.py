@@ -7,15 +7,23 @@ from pathlib import Path
 
 import ml_collections
 
+from segjax.data import is_synthetic
+from segjax.data.dataset import Dataset
+from segjax.errors import UserError
 from segjax.runs import initialization
+from segjax.runs.load import fold_count
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.loop import Result, fit
 from segjax.training.preflight import describe_experiment
 from segjax.training.sharding import Devices
 from segjax.training.stop import StopSignal
+from segjax.training.task import Task
 
 log = logging.getLogger("segjax")
+
+FEW = 10
+"""With fewer labelled images the log names those that validate."""
 
 
 def train(
@@ -39,6 +47,11 @@ def train(
       UserError: for anything that the user can put right.
     """
     workdir = Path(workdir)
+    if folds := fold_count(workdir):
+        raise UserError(
+            f"--workdir={workdir} holds {folds} folds: go on with --folds={folds}, or give "
+            "another --workdir."
+        )
     with StopSignal() as stop:
         with sharding.fail_together():
             task = make_task(config)
@@ -49,5 +62,28 @@ def train(
             for split in ("train", task.evaluation.split):
                 task.records(dataset, split)
             log.info("%s", describe_experiment(task, dataset, devices))
+            if sentence := _few_images(task, dataset):
+                log.info("%s", sentence)
             weights = initialization.read(config, task.model, dataset.channels, workdir)
         return fit(task, dataset, devices, workdir, stop, weights)
+
+
+def _few_images(task: Task, dataset: Dataset) -> str:
+    """Says which images validate, where they are so few that it matters; else nothing."""
+    split = task.evaluation.split
+    records = task.records(dataset, split)
+    train, held_out = len(dataset.splits["train"]), len(records)
+    if train + held_out >= FEW or split == "train" or is_synthetic(dataset.name):
+        return ""
+    names = ", ".join(record["name"] for record in records)
+    images, verb = ("image", "validates") if held_out == 1 else ("images", "validate")
+    text = f"Split      {train} to train, and {held_out} {images} that {verb}: {names}"
+    if "fold" in task.config or "labels" not in task.capabilities:
+        return f"{text}."
+    groups = dataset.groups or {}
+    apart = len({*groups.get("train", ()), *groups.get(split, ())})
+    folds = min(apart if apart > 1 else train + held_out, 5)
+    return (
+        f"{text}. With so few, the figures depend on which: --folds={folds}, in another "
+        "--workdir, lets each validate once."
+    )

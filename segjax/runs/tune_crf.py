@@ -66,7 +66,7 @@ def _search(
     data_root: str | None,
 ) -> dict[str, Any]:
     """Searches; the arguments and the result are those of `tune_run`."""
-    trained = load_trained(workdir, best=best)
+    trained = load_trained(workdir, best=best).single("tune crf")
     task = require(trained.task, "crf", "tune crf")
     dataset = task.open_dataset(cache_dir, data_root)
     split = task.evaluation.split if split is None else split

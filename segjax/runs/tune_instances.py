@@ -48,7 +48,7 @@ def tune_instances_run(
     workdir = Path(workdir)
     if save:
         require_writable(workdir)
-    trained = load_trained(workdir, best=best)
+    trained = load_trained(workdir, best=best).single("tune instances")
     task = require(trained.task, "objects", "tune instances")
     dataset = task.open_dataset(cache_dir, data_root)
     split = task.evaluation.split if split is None else split

@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from segjax.errors import UserError
+from segjax.runs.model_file import find_model_file
 from segjax.training.workdir import (
     CONFIG_FILE,
     check_lock,
@@ -23,8 +24,13 @@ def require_writable(workdir: Path) -> None:
     """Checks, before a search, that its result can be kept.
 
     Raises:
-      UserError: there is no run, or it cannot be written.
+      UserError: there is no run, or it cannot be written, as a model file cannot.
     """
+    if (file := find_model_file(workdir)) is not None:
+        raise UserError(
+            f"{file} is a model file, which is not changed: leave out --save, or tune the run "
+            "that it was exported from, and export that again."
+        )
     read_config(workdir)  # says what is wrong where there is no run
     check_workdir(workdir)
     check_lock(workdir)

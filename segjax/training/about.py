@@ -17,6 +17,9 @@ from segjax.data.normalization import max_intensity_of
 from segjax.errors import UserError
 from segjax.types import Record
 
+LEARNED = "learned"
+"""The key for what a task learned of its training split (`TrainingTask.learn`)."""
+
 RANGE_IMAGES = 32
 """Number of training images, evenly spread, that show the range of those of 16 bits."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,8 +13,10 @@ import ml_collections
 from segjax import config as config_lib
 from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
+from segjax.data.folds import with_fold
 from segjax.errors import UserError
 from segjax.training import optim
+from segjax.training.task import LoadedWeights
 from segjax.types import Record, is_integer
 
 log = logging.getLogger("segjax")
@@ -34,8 +37,66 @@ def open_data(
             config.data.name,
             data_root,
         )
-    return config_lib.build(
+    dataset = config_lib.build(
         DATASETS, config.data, "config.data", cache_dir=cache_dir, data_root=data_root
+    )
+    if "fold" not in config:
+        return dataset
+    split = config.evaluation.get("split", "validation")
+    return config_lib.call(
+        with_fold, config.fold, "config.fold", dataset=dataset, split=split
+    )
+
+
+def open_labelled(
+    config: ml_collections.ConfigDict,
+    weights: LoadedWeights,
+    folder: str,
+    cache_dir: str | None,
+) -> Dataset:
+    """Opens a labelled folder of any kind with the classes of a run, to measure all of it.
+
+    Args:
+      config: the experiment. Where its data set is a folder, labels mean what they mean
+        there; else they are stored as those of its data set.
+      weights: of the run.
+      folder: with images/ and labels/, or with train/, validation/ or test/.
+      cache_dir: where to remember which files were found good.
+
+    Returns:
+      A data set with one split, "all".
+
+    Raises:
+      UserError: if files are missing or wrong, or the run has objects of many classes.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(
+            f"--input={folder} is not a folder. Give one with images/ and labels/."
+        )
+    group, spec = config.data.to_dict(), weights.label_spec
+    if group["name"] in ("folder", "instance_folder"):
+        pass
+    elif weights.instances is None:
+        group = {
+            "name": "folder",
+            "classes": tuple(zip(spec.names, spec.colors, strict=True)),
+            "ignore": spec.ignore,
+            "remap": spec.remap,
+            "channels": weights.channels,
+        }
+    elif spec.num_classes == 2:
+        group = {"name": "instance_folder", "class_name": spec.names[1]}
+    else:
+        raise UserError(
+            f"--input is for objects of one class, but this run has "
+            f"{spec.num_classes - 1}: measure a split of its data set, with --split."
+        )
+    return config_lib.build(
+        DATASETS,
+        group | {"undivided": True},
+        "config.data",
+        cache_dir=cache_dir,
+        data_root=folder,
     )
 
 

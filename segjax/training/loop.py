@@ -20,11 +20,12 @@ from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.training import checkpoint, divergence, sharding
-from segjax.training.about import about_run, check_data
+from segjax.training.about import LEARNED, about_run, check_data
 from segjax.training.divergence import LossRange
 from segjax.training.pictures import are_plotted, plan_pictures, plot_run
 from segjax.training.preflight import describe_step
 from segjax.training.progress import Progress
+from segjax.training.report import write_run_report
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.step import Metrics
@@ -103,7 +104,9 @@ def fit(
         checkpoints = stack.enter_context(
             checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
         )
-        state = _initial_or_restored(task, devices, checkpoints, about, weights)
+        state = _initial_or_restored(
+            task, devices, checkpoints, about, weights, dataset
+        )
         del weights
         run = _Run(task, dataset, devices, checkpoints, workdir, about, int(state.step))
         if run.start == config.num_steps:
@@ -311,7 +314,7 @@ class _Run:
         return report
 
     def plot(self, state: TrainState) -> None:
-        """Plots the pictures of a finished run."""
+        """Plots the pictures of a finished run, and writes its report."""
         if self.is_main and self.report is not None:
             try:
                 files = plot_run(
@@ -321,6 +324,14 @@ class _Run:
                 self.progress.say(f"There are no new pictures: {error}")
             else:
                 self.progress.say(f"Pictures: {files[0].parent}")
+            try:
+                file = write_run_report(
+                    self.workdir, self.task, state.variables, self.dataset, self.report
+                )
+            except UserError as error:
+                self.progress.say(f"There is no new report: {error}")
+            else:
+                self.progress.say(f"Report: {file}")
 
 
 def _initial_or_restored(
@@ -329,14 +340,21 @@ def _initial_or_restored(
     checkpoints: checkpoint.Checkpoints,
     about: dict[str, Any],
     weights: InitialWeights | None,
+    dataset: Dataset,
 ) -> TrainState:
     init = lambda: task.init_state(about["channels"])
     if not checkpoints.steps():
+        learned = about[LEARNED] = task.learn(dataset)
+        sharding.check_same(LEARNED, json.dumps(learned, sort_keys=True))
+        task.recall(learned)
         fresh = jax.device_get(jax.jit(init)())
         return devices.put_replicated(weights.initialize(fresh) if weights else fresh)
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)
+    # The numbers that its weights go with, even where they are counted otherwise today.
+    about[LEARNED] = saved.get(LEARNED, {})
+    task.recall(about[LEARNED])
     if INITIALIZATION in saved:
         about[INITIALIZATION] = saved[INITIALIZATION]
     abstract = checkpoint.abstract_like(jax.eval_shape(init), devices.replicated)

@@ -11,7 +11,7 @@ from segjax.errors import escape_control
 
 
 class Progress:
-    """A bar with the time left on a terminal, plain lines elsewhere.
+    """A bar with the time left on a terminal, a plain line every few seconds elsewhere.
 
     Args:
       total: steps of the whole run.
@@ -22,6 +22,7 @@ class Progress:
 
     WIDTH = 24
     SECONDS = 0.2
+    LINE_SECONDS = 10.0
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Progress:
         """Redraws the bar; the clock starts at the first call, after compilation."""
         now = time.monotonic()
         if not self._began:
-            self._began, self._first = now, step
+            self._began, self._first, self._drawn = now, step, now
         if self._is_terminal and (
             now - self._drawn > self.SECONDS or step == self._total
         ):
@@ -50,6 +51,9 @@ class Progress:
             text = f"{bar} {step}/{self._total} {self._values} {self._left(step)}"
             self._stream.write(f"\r\x1b[2K{escape_control(text)}")
             self._stream.flush()
+        elif not self._is_terminal and now - self._drawn > self.LINE_SECONDS:
+            self._drawn = now
+            self.say(f"{self._unit} {step}/{self._total}  {self._left(step)}")
 
     def note(self, step: int, values: Mapping[str, float]) -> None:
         """Shows the newest values."""
@@ -57,6 +61,7 @@ class Progress:
             f"{name} {value:.4g}" for name, value in values.items()
         )
         if not self._is_terminal:
+            self._drawn = time.monotonic()
             self.say(f"step {step}/{self._total}  {self._values}  {self._left(step)}")
 
     def say(self, text: str) -> None:

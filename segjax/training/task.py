@@ -22,6 +22,7 @@ from segjax.output.folder import Outputs
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics
 from segjax.types import Record
+from segjax.viz.report_values import MeasuredImages
 
 PageProgress = Callable[[int, int, str], None]
 """Called after each page with pages done, pages in all, and the name of the file."""
@@ -82,6 +83,17 @@ class TrainingTask(Protocol):
         """The records of a split; a `UserError` where there are none."""
         ...
 
+    def learn(self, dataset: Dataset) -> dict[str, Any]:
+        """Counts what prediction needs to know about the training split; JSON.
+
+        It is counted when a run begins, and kept with each checkpoint.
+        """
+        ...
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Takes what `learn` gave when the run began."""
+        ...
+
     def prepare(self, dataset: Dataset) -> None:
         """Counts what the loss needs to know about the data, before it is traced."""
         ...
@@ -114,6 +126,7 @@ class TrainingTask(Protocol):
         *,
         tile: int | None = None,
         crf: Any = None,
+        per_image: Any = None,
     ) -> Report:
         """Measures the network on a split.
 
@@ -123,6 +136,7 @@ class TrainingTask(Protocol):
           split: its name; None for that of the config.
           tile: output side of a tile in pixels; None for that of the config.
           crf: what refines the predictions, if anything does.
+          per_image: a table that takes a row of each image, if one is wanted.
 
         Returns:
           The metrics.
@@ -131,7 +145,7 @@ class TrainingTask(Protocol):
 
 
 class PlottingTask(Protocol):
-    """A task as the pictures of a finished run see it.
+    """A task as the pictures and the report of a finished run see it.
 
     Attributes:
       pictures: names of those that are plotted of a report, beside curves and examples.
@@ -158,6 +172,31 @@ class PlottingTask(Protocol):
         """
         ...
 
+    def image_rows(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str,
+        places: Sequence[int],
+        *,
+        tile: int | None = None,
+        with_panels: int,
+    ) -> MeasuredImages:
+        """Measures images one by one.
+
+        Args:
+          variables: collections of the trained model.
+          dataset: its data.
+          split: of the images.
+          places: theirs in the split.
+          tile: output side of a tile in pixels; None for that of the config.
+          with_panels: how many of them, the worst, keep their pictures.
+
+        Returns:
+          The images, the worst first.
+        """
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class PredictOptions:
@@ -172,8 +211,7 @@ class PredictOptions:
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: what refines the predictions, if anything does.
-      objects: how the objects are found that are written, too, if any are.
-      link: whether objects of neighbouring pages that overlap are one.
+      objects: how objects are found and written, too, if any are.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
       progress: called after each finished page.
@@ -187,7 +225,6 @@ class PredictOptions:
     overlay: bool = False
     crf: Any = None
     objects: Any = None
-    link: bool = False
     overwrite: bool = False
     progress: PageProgress | None = None
 
@@ -221,7 +258,7 @@ class PredictingTask(Protocol):
 
     Attributes:
       capabilities: what the task can do of "labels", "instances", "probabilities", "crf",
-        "objects" and "downscale"; flags are accepted or refused by them.
+        "objects", "per_image" and "downscale"; flags are accepted or refused by them.
       answers: what its networks do, for messages.
     """
 
@@ -236,6 +273,14 @@ class PredictingTask(Protocol):
         options: PredictOptions,
     ) -> list[Path]:
         """Predicts image files; returns the label files."""
+        ...
+
+    def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
+        """Whether a baseline is measured unless the user says otherwise."""
+        ...
+
+    def per_image(self, dataset: Dataset, split: str) -> Any:
+        """Makes a table of single images for `evaluate`; for the capability "per_image"."""
         ...
 
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ damaged-STEP-N/     a checkpoint that could not be trusted, set aside
 metrics.jsonl       the log, one JSON object a line
 tensorboard/        the same for TensorBoard
 pictures/           curves, confusion matrix, overlays
+report.html         all of it on one page
 .lock               held while a process trains here
 """
 

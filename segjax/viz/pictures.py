@@ -237,7 +237,7 @@ def comparison(
         caption = f"error: {wrong:.1%} of the pixels" if counted.any() else "error"
         panels.append((caption, error_map(label, prediction)))
         if len(names) == 2:
-            legend += _directions(names)
+            legend += error_directions(names)
         else:
             legend.append(("wrong", INVENTED))
         if not counted.all():
@@ -245,8 +245,8 @@ def comparison(
     return _lay_out(panels, legend)
 
 
-def _directions(names: Sequence[str]) -> list[tuple[str, Color]]:
-    """Names the errors of two classes after the one that is looked for."""
+def error_directions(names: Sequence[str]) -> list[tuple[str, Color]]:
+    """Names the errors of two classes after the one that is looked for, with their colours."""
     if names[0].lower() == "background":
         # Where the background was invented, the other class was missed.
         return [(f"{names[1]} missed", INVENTED), (f"{names[1]} invented", MISSED)]

@@ -9,22 +9,23 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from segjax.viz.series import (
+    Series,
+    details_of,
+    is_noisy,
+    plotted_keys,
+    series_of,
+    smooth,
+    title_of,
+    wants_log_scale,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _INK = "#333333"
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
-_MOST_PANELS = 6
-_NOT_DRAWN = ("step", "sections", "classes_absent", "images_per_second")
-_FIRST = (
-    "loss",
-    "mean_iou",
-    "pixel_error",
-    "rand_error",
-    "warping_error",
-    "learning_rate",
-)
 
 
 def plot_curves(
@@ -41,12 +42,8 @@ def plot_curves(
     Raises:
       ValueError: if there is nothing to plot.
     """
-    series = _series(rows)
-    panels = [key for key in _FIRST if key in series]
-    panels += [
-        key for key in series if key not in panels and not _is_detail(key, series)
-    ]
-    panels = panels[:_MOST_PANELS]
+    series = series_of(rows)
+    panels = plotted_keys(series)
     if not panels:
         raise ValueError("rows hold no numbers to plot")
     columns = min(3, len(panels))
@@ -70,45 +67,17 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=layout, dpi=120)
 
 
-def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
-    """Sorts a log into `series[key][split]`: `[n, 2]`, step and value."""
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for row in rows:
-        for key, value in row.items():
-            if key in _NOT_DRAWN or isinstance(value, bool | str) or value is None:
-                continue
-            if math.isfinite(value):
-                points = found.setdefault(key, {}).setdefault(
-                    row.get("split", "train"), []
-                )
-                points.append((row["step"], value))
-    return {
-        key: {split: np.array(sorted(points)) for split, points in splits.items()}
-        for key, splits in found.items()
-    }
-
-
-def _is_detail(key: str, series: Mapping[str, object]) -> bool:
-    """Says whether a key is one of many, or follows from one that is plotted."""
-    complement = key == "pixel_accuracy" and "pixel_error" in series
-    return complement or "/" in key or key.endswith(("_threshold", "_at_0.5"))
-
-
 def _plot_curves(
     ax: Axes,
     key: str,
-    series: Mapping[str, Mapping[str, np.ndarray]],
+    series: Series,
     splits: Sequence[str],
 ) -> None:
     """Plots one quantity, a line for each split."""
-    details = {
-        name.split("/", 1)[1]: per_split
-        for name, per_split in series.items()
-        if name.startswith(key.removeprefix("mean_") + "/") and key.startswith("mean_")
-    }
+    details = details_of(key, series)
     for split, points in series[key].items():
         color = _LINES[splits.index(split) % len(_LINES)]
-        many = len(points) > 30 and key in ("loss", "gradient_norm")
+        many = is_noisy(key, points)
         if many:
             ax.plot(*points.T, color=color, lw=0.8, alpha=0.3)
         marker = "o" if len(points) <= 30 else None
@@ -122,28 +91,11 @@ def _plot_curves(
             color = _LINES[(i + len(splits)) % len(_LINES)]
             dot = "o" if len(points) == 1 else None  # a line needs two points
             ax.plot(*points.T, ":", color=color, lw=1.3, marker=dot, ms=3.5, label=name)
-    values = np.concatenate([points[:, 1] for points in series[key].values()])
-    if values.min() > 0 and values.max() > 30 * values.min() and key != "learning_rate":
+    if wants_log_scale(key, series[key]):
         ax.set_yscale("log")
-    _dress(ax, _title(key))
+    _dress(ax, title_of(key))
     if len(splits) > 1 or details:
         ax.legend(frameon=False, fontsize=8, labelcolor=_INK)
-
-
-def _title(key: str) -> str:
-    """Writes the name of a metric as people do."""
-    words = {"iou": "IoU", "rand": "Rand"}
-    return " ".join(words.get(word, word) for word in key.split("_"))
-
-
-def smooth(values: np.ndarray) -> np.ndarray:
-    """Averages over the last twentieth of a run, exponentially, without a start-up bias."""
-    keep = 1.0 - 1.0 / max(2.0, len(values) / 20)
-    smoothed, mean, weight = np.empty(len(values)), 0.0, 0.0
-    for i, value in enumerate(values):
-        mean, weight = keep * mean + value, keep * weight + 1.0
-        smoothed[i] = mean / weight
-    return smoothed
 
 
 def _dress(ax: Axes, title: str) -> None:

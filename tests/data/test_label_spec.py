@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from segjax.data.datasets.folder import LABELS
+from segjax.data.datasets.label_meanings import LABELS
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.types import IGNORE_LABEL

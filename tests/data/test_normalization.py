@@ -5,10 +5,15 @@ import pytest
 
 from segjax.data.normalization import (
     NORMALIZATIONS,
+    SAMPLED_PIXELS,
+    Intensities,
+    Percentiles,
+    method_of,
     normalize,
     require_normalization,
     scale_of,
 )
+from segjax.errors import UserError
 
 PIXEL = np.array([[[10, 100, 200]]], np.uint8)
 
@@ -32,7 +37,7 @@ EXPECTED = {
 
 
 def test_every_method_of_colours_is_tested_here():
-    assert set(NORMALIZATIONS) == {"range", "per_image", *EXPECTED}
+    assert set(NORMALIZATIONS) == {"range", "per_image", "percentiles", *EXPECTED}
 
 
 @pytest.mark.parametrize("method", EXPECTED)
@@ -65,3 +70,84 @@ def test_grey_images_are_refused_where_colours_are_meant(method):
 def test_an_unknown_method_is_answered_with_those_there_are():
     with pytest.raises(ValueError, match=r"normalization must be one of.*'imagenet'"):
         require_normalization("image_net", 3)
+
+
+TYPES = ("uint8", "uint16", "uint32", "int16", "float32", "float64")
+LEARNED = Intensities(spread=(40.0,), low=(5.0,), high=(105.0,))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("method", ["percentiles", "per_image"])
+def test_every_type_of_a_microscope_is_taken(dtype, method):
+    image = np.random.default_rng(0).integers(0, 200, (32, 40, 1)).astype(dtype)
+    found = normalize(image, method)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, normalize(image.astype(np.uint8), method))
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int16", "float32"])
+@pytest.mark.parametrize("method", ["range", "imagenet"])
+def test_a_range_is_not_guessed_from_a_type(dtype, method):
+    with pytest.raises(ValueError, match=f"images of {dtype} do not state; use 'perc"):
+        normalize(np.zeros((2, 2, 3), dtype), method)
+
+
+def test_values_that_are_not_finite_are_refused():
+    image = np.zeros((2, 2, 1), np.float32)
+    image[0, 0] = np.nan
+    with pytest.raises(UserError, match="not finite"):
+        normalize(image, "percentiles")
+
+
+def test_percentiles_become_0_and_1_in_each_channel():
+    rng = np.random.default_rng(0)
+    image = rng.normal((100, 900), (5, 60), (300, 200, 2)).astype(np.uint16)
+    found = normalize(image, Percentiles(2, 98))
+    low, high = np.percentile(found, (2, 98), axis=(0, 1))
+    np.testing.assert_allclose(low, 0, atol=1e-6)
+    np.testing.assert_allclose(high, 1, atol=1e-6)
+
+
+def test_the_floor_keeps_noise_small_and_leaves_other_images():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(8, 2, (64, 64, 1)).clip(0).astype(np.uint8)
+    assert np.ptp(normalize(noise, Percentiles())) > 1
+    assert normalize(noise, Percentiles(learned=LEARNED)).std() < 0.06
+    bright = rng.integers(0, 200, (64, 64, 1), dtype=np.uint8)
+    expected = normalize(bright, Percentiles())
+    np.testing.assert_array_equal(
+        normalize(bright, Percentiles(learned=LEARNED)), expected
+    )
+
+
+def test_a_constant_page_becomes_0_whatever_its_level():
+    for level in (0, 17, 255):
+        page = np.full((8, 8, 1), level, np.uint8)
+        assert not normalize(page, Percentiles(learned=LEARNED)).any()
+
+
+def test_over_the_data_set_brightness_keeps_its_meaning():
+    method = Percentiles(over="dataset", learned=LEARNED)
+    page = np.full((2, 2, 1), 55, np.uint8)
+    np.testing.assert_allclose(normalize(page, method), 0.5)
+
+
+def test_percentiles_of_a_large_image_are_nearly_those_of_all_its_pixels():
+    side = 2 * int(SAMPLED_PIXELS**0.5)
+    image = np.random.default_rng(0).gamma(2, 100, (side, side, 1)).astype(np.uint16)
+    scale = Percentiles().scale(image)
+    found = (scale.mean[0], scale.mean[0] + scale.std[0])
+    np.testing.assert_allclose(found, np.percentile(image, (1, 99.8)), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"low": 99, "high": 1}, "low must be below high, got 99 and 1"),
+        ({"high": 101}, "numbers of 0 to 100"),
+        ({"over": "page"}, "over must be one of"),
+    ],
+)
+def test_percentiles_that_cannot_be_are_refused(group, message):
+    with pytest.raises(ValueError, match=message):
+        method_of("percentiles", group)

@@ -40,7 +40,7 @@ from targets import FREQUENCIES, NO_FILE, TARGETS, WITH_JAX, Wrong, fingerprint
 
 HERE = Path(__file__).resolve().parent
 SECONDS, BYTES, LONGEST = 10.0, 2**30, 800
-PATIENT = ("start", "trained", "resumed", "command_line")
+PATIENT = ("start", "trained", "resumed", "model", "command_line")
 """What compiles programs, or imports everything: it has twenty times as long."""
 
 COMMAND_EVERY = 200

@@ -7,6 +7,7 @@ import json
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -168,6 +169,28 @@ def folders() -> list[Seed]:
     ]
 
 
+def outlines() -> list[Seed]:
+    """Labels as ROIs of ImageJ, one and zipped, and as GeoJSON."""
+    from segjax.data.files.geojson import write_geojson
+    from segjax.data.files.imagej_roi import encode_roi, write_rois
+    from segjax.data.outlines import outlines_of
+
+    numbers = np.kron(np.arange(6).reshape(2, 3), np.ones((10, 8), int))
+    numbers[3:6, 11:13] = 0  # a hole
+    zipped, text = io.BytesIO(), io.BytesIO()
+    found = list(outlines_of(numbers, page=0, class_names={2: "b"}))
+    write_rois(zipped, found)
+    write_geojson(text, found, {"b": (0, 0, 0)})
+    files = {"a.roi": encode_roi(found[1]), "hole.roi": encode_roi(found[0])}
+    files |= {"a.zip": zipped.getvalue(), "a.geojson": text.getvalue()}
+    return [
+        Seed(
+            "outlines", name, "json" if name.endswith("json") else "bytes", {name: raw}
+        )
+        for name, raw in files.items()
+    ]
+
+
 def _palette(values: np.ndarray, colors: list[int]) -> bytes:
     image = Image.fromarray(values)
     image.putpalette(colors)
@@ -250,11 +273,13 @@ import sys
 from pathlib import Path
 from segjax.config import load
 from segjax.data import DATASETS
+from segjax.runs.export import export_run
 from segjax.runs.train import train
 
 root, config = Path(sys.argv[1]), load(sys.argv[2])
 config.checkpoint_every = 1
 train(config, root / "run", cache_dir=str(root / "data"))
+export_run(root / "run", root / "cells.segjax")
 counts = {"train": 2, "validation": 1, "test": 1}
 DATASETS["instance_shapes"](cache_dir=str(root / "data"), size=64, **counts)
 """
@@ -289,6 +314,22 @@ def runs(root: Path) -> list[Seed]:
         found.append(Seed("trained", path, kind, run))
         found.append(Seed("resumed", path, kind, run | data))
     return found
+
+
+def model_files(root: Path) -> list[Seed]:
+    """A model file, and its members, each damaged in turn."""
+    raw = (root / "cells.segjax").read_bytes()
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        names = [x for x in archive.namelist() if x != "SHA256SUMS"]
+        members: dict[str, bytes | None] = {x: archive.read(x) for x in names}
+    kinds = {"json": "json", "safetensors": "safetensors"}
+    return [
+        Seed("archive", "cells.segjax", "bytes", {"cells.segjax": raw}),
+        *(
+            Seed("model", name, kinds.get(name.rpartition(".")[2], "bytes"), members)
+            for name in names
+        ),
+    ]
 
 
 def _of_run(run: dict[str, bytes | None]) -> list[str]:
@@ -347,4 +388,7 @@ def all_seeds(root: Path) -> list[Seed]:
         Seed("image", name, kind_of(name), {name: raw, "other.ome.tif": None})
         for name, raw in images().items()
     ]
-    return [*pictures, *zarrs(), *folders(), *coco(), *weights(), *runs(root)]
+    return [
+        *pictures, *zarrs(), *folders(), *outlines(), *coco(), *weights(), *runs(root),
+        *model_files(root),
+    ]  # fmt: skip

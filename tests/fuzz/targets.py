@@ -162,6 +162,20 @@ def polygons(path: Path, root: Path, rng: np.random.Generator) -> Calls:
         yield lambda: _mask(polygons_to_rle, given)
 
 
+def outlines(path: Path, root: Path, rng: np.random.Generator) -> Calls:
+    from segjax.data.files.geojson import read_geojson
+    from segjax.data.files.imagej_roi import read_rois
+    from segjax.data.outlines import fill
+
+    read = read_geojson if path.suffix == ".geojson" else read_rois
+
+    def filled() -> Any:
+        found = read(path)
+        return found, [fill(outline, SIZE, str(path)) for outline in found]
+
+    yield filled
+
+
 def weights(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     from segjax.pretrained.files import read_state
 
@@ -213,6 +227,23 @@ def trained(path: Path, root: Path, rng: np.random.Generator) -> Calls:
         return found.step
 
     yield load
+
+
+def archive(path: Path, root: Path, rng: np.random.Generator) -> Calls:
+    from segjax.pretrained.archive import read_archive
+
+    yield lambda: read_archive(path)
+
+
+def model(path: Path, root: Path, rng: np.random.Generator) -> Calls:
+    """A member of a model file, damaged before the digests were made."""
+    from segjax.pretrained.archive import LARGEST, write_archive
+    from segjax.runs.load import load_trained
+
+    whole = root / f"{path.name}.segjax"
+    with whole.open("wb") as file:
+        write_archive(file, {name: (root / name).read_bytes() for name in LARGEST})
+    yield lambda: load_trained(whole).step
 
 
 def resumed(path: Path, root: Path, rng: np.random.Generator) -> Calls:
@@ -278,15 +309,15 @@ def fingerprint(value: Any) -> Any:
 
 
 FREQUENCIES: dict[Callable[..., Calls], int] = {
-    image: 370, zarr: 30, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
-    voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, weights: 60,
-    config: 40, rows: 20, prepared: 35, trained: 18, resumed: 7,
+    image: 345, zarr: 30, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
+    voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, outlines: 30, weights: 60,
+    config: 40, rows: 20, prepared: 35, trained: 18, resumed: 7, archive: 15, model: 10,
 }  # fmt: skip
 """Of a thousand inputs, how many each target takes."""
 
 TARGETS = {target.__name__: target for target in (*FREQUENCIES, command_line)}
 
-WITH_JAX = ("trained", "resumed")
+WITH_JAX = ("trained", "resumed", "model")
 """Targets that start JAX, which a process must not do before it forks."""
 
 NO_FILE = ("rle_text", "rle_counts", "polygons")

@@ -17,7 +17,12 @@ import pytest
 import safetensors.numpy
 
 from segjax.errors import UserError
-from segjax.pretrained.files import file_sha256, read_state
+from segjax.pretrained.files import (
+    file_sha256,
+    from_safetensors,
+    read_state,
+    to_safetensors,
+)
 
 STATE = {
     "conv.weight": np.arange(12, dtype=np.float32).reshape(2, 3, 2, 1),
@@ -331,3 +336,16 @@ def test_what_is_not_a_file_of_weights_is_reported(tmp_path):
 def test_the_hash_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert file_sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "int8", "uint64", "bool"]
+)
+def test_bytes_of_safetensors_hold_every_type_and_layout(dtype):
+    plain = np.arange(6).reshape(2, 3).astype(jnp.dtype(dtype))
+    arrays = {"a": plain, "turned": plain.T, "one": plain[0, 1, None].reshape(())}
+    found = from_safetensors(to_safetensors(arrays), "weights")
+    equal(found, arrays)
+    assert {x.dtype for x in found.values()} == {jnp.dtype(dtype)}
+    with pytest.raises(UserError, match="weights is not a whole safetensors file"):
+        from_safetensors(to_safetensors(arrays)[:-1], "weights")

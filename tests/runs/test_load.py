@@ -11,6 +11,8 @@ from PIL import Image
 
 from segjax.data.dataset import Dataset
 from segjax.data.files.images import normalize
+from segjax.data.intensities import count_intensities
+from segjax.data.normalization import Percentiles
 from segjax.errors import UserError
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.runs.evaluate import evaluate_run
@@ -22,7 +24,7 @@ from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop
-from segjax.training.about import about_run
+from segjax.training.about import LEARNED, about_run
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,7 @@ def run(tmp_path_factory, cache_dir):
     root = Path(__file__).resolve().parents[2]
     smoke = config.load(f"{root}/configs/unet_em.py:smoke")
     smoke.num_steps, smoke.eval_every = 3, 2
+    smoke.pipeline.normalization = "percentiles"
     plot_run, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
     try:
         return workdir, train(smoke, workdir, cache_dir)
@@ -51,6 +54,30 @@ def test_the_newest_checkpoint_is_loaded(run):
     assert trained.label_spec.names == ("membrane", "cell")
     image = np.zeros((32, 32, 1), np.float32)
     assert trained.task.predictor(trained.variables).labels(image).shape == (32, 32)
+
+
+def test_what_was_learned_of_the_training_split_is_kept(run, cache_dir, monkeypatch):
+    workdir, result = run
+    task = load_trained(workdir).task
+    dataset = task.open_dataset(cache_dir, None)
+    expected = count_intensities(dataset.splits["train"], Percentiles())
+    assert task.normalization == Percentiles(learned=expected)
+    monkeypatch.setattr(
+        SemanticTask, "learn", None
+    )  # a resumed run counts nothing anew
+    assert train(task.config, workdir, cache_dir) == result
+
+
+def test_a_checkpoint_that_learned_nothing_has_no_floor(run, monkeypatch):
+    workdir, _ = run
+    restore = checkpoint.Checkpoints.restore_newest
+
+    def older(*arguments):
+        state, about = restore(*arguments)
+        return state, {key: x for key, x in about.items() if key != LEARNED}
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "restore_newest", older)
+    assert load_trained(workdir).task.normalization == Percentiles()
 
 
 @pytest.mark.parametrize("downscale", [1, 3])
@@ -82,17 +109,20 @@ def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("image", "words"),
     [
-        np.zeros((32, 32), np.uint8),
-        np.zeros((32, 32, 3), np.uint8),
-        np.zeros((1, 32, 32, 1), np.uint8),
-        np.zeros((32, 32, 1), np.float32),
+        (
+            np.zeros((32, 32, 3, 2), np.uint8),
+            r"allowed are \[H, W, 1\], \[T, H, W, 1\]",
+        ),
+        (np.zeros((1, 1, 32, 32, 1), np.uint8), r"\[H, W\], \[T, H, W\]$"),
+        (np.zeros(32, np.uint8), r"image is uint8 \[32\]; allowed are"),
+        (np.zeros((32, 32, 1), np.complex64), "complex64"),
     ],
-    ids=["grey without an axis", "colour", "batch", "normalised"],
+    ids=["channels", "five axes", "one axis", "type"],
 )
-def test_arrays_that_are_not_a_stored_image_are_reported(run, image):
-    with pytest.raises(ValueError, match=r"image is .*; allowed are uint8 and uint16"):
+def test_arrays_that_are_not_a_stored_image_are_reported(run, image, words):
+    with pytest.raises(ValueError, match=words):
         load_trained(run[0]).labels(image)
 
 
@@ -280,6 +310,29 @@ def test_an_unknown_split_is_refused(run, cache_dir):
         evaluate_run(run[0], split="tset", cache_dir=cache_dir)
 
 
+def test_all_images_of_a_labelled_folder_are_measured(run, cache_dir, tmp_path, caplog):
+    workdir, _ = run
+    label = np.zeros((40, 50), np.uint8)
+    label[10:30, 10:40] = 1
+    for part, values in (("images", label * 200), ("labels", label)):
+        (tmp_path / "cells" / "test" / part).mkdir(parents=True)
+        for name in ("a", "b", "c"):
+            Image.fromarray(values).save(tmp_path / f"cells/test/{part}/{name}.png")
+    given = {"input": str(tmp_path / "cells"), "cache_dir": str(tmp_path / "memory")}
+    with caplog.at_level("INFO"):
+        found = evaluate_run(workdir, output=tmp_path / "out", baseline=True, **given)
+    assert (found["split"], found["images"]) == ("all", 3)
+    assert found["otsu/iou/cell"] > 0.8
+    assert "Measured 3 of 3 images" in caplog.text
+    assert len((tmp_path / "out/per_image.csv").read_text().splitlines()) == 4
+    assert (tmp_path / "out/worst_3.png").exists()
+    (tmp_path / "out/per_image.csv").write_text("mine")
+    with pytest.raises(UserError, match="segjax did not write"):
+        evaluate_run(workdir, output=tmp_path / "out", **given)
+    with pytest.raises(UserError, match="give one of them"):
+        evaluate_run(workdir, split="test", **given)
+
+
 def test_otsu_is_measured_as_the_network_is(smoke, cache_dir):
     task = SemanticTask(smoke)
     dataset = task.open_dataset(cache_dir, None)
@@ -291,12 +344,13 @@ def test_otsu_is_measured_as_the_network_is(smoke, cache_dir):
     assert {"rand_error", "warping_error"} <= report.metrics.keys()
 
 
-def test_without_cells_the_commonest_class_at_each_place_is_the_baseline(
+def test_of_images_in_colour_the_commonest_class_at_each_place_is_the_baseline(
     smoke, cache_dir
 ):
     smoke.evaluation.cell_class = None
     task = SemanticTask(smoke)
     dataset = task.open_dataset(cache_dir, None)
+    dataset = dataclasses.replace(dataset, channels=3)
     name, report = evaluate_baseline(
         dataset, "train", task.evaluation, normalization=task.normalization
     )

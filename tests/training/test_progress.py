@@ -34,6 +34,17 @@ def test_lines_where_there_is_no_terminal(clock):
     )
 
 
+def test_who_only_counts_says_a_line_every_few_seconds(clock):
+    stream = io.StringIO()
+    bar = Progress(100, 0, stream, unit="pages")
+    for page in range(1, 100):
+        bar.update(page)
+        clock[0] += 0.5
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[0] == "pages 22/100  2.00 pages/s, 39 s left"
+
+
 def test_a_bar_on_a_terminal(clock):
     stream = Terminal()
     bar = Progress(4, 0, stream)

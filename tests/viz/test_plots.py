@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from segjax.viz import plot_confusion, plot_curves
-from segjax.viz.plots import smooth
+from segjax.viz.series import smooth
 
 
 @pytest.fixture

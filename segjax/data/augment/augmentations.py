@@ -52,8 +52,11 @@ from segjax.data.augment.geometric import (
 from segjax.data.augment.photometric import (
     brightness_contrast,
     color_jitter,
+    empty_page,
+    gamma,
     gaussian_blur,
     gaussian_noise,
+    illumination,
 )
 from segjax.errors import UserError, shown, suggestion
 from segjax.types import Example
@@ -65,6 +68,9 @@ AUGMENTATIONS: dict[str, Callable[..., Example]] = {
     "flip": flip,
     "quarter_turn": quarter_turn,
     "brightness_contrast": brightness_contrast,
+    "empty_page": empty_page,
+    "gamma": gamma,
+    "illumination": illumination,
     "gaussian_noise": gaussian_noise,
     "elastic_deformation": elastic_deformation,
     "rotate_and_scale": rotate_and_scale,

@@ -91,6 +91,19 @@ class View:
                 example[key][outside] = value
         return example, outside
 
+    def place_of(self, row: int, column: int) -> tuple[float, float]:
+        """Row and column of the canvas where a pixel of the image is shown."""
+        y, x = (i - (n - 1) / 2 for i, n in zip((row, column), self.shape, strict=True))
+        cosine, sine = math.cos(self.angle), math.sin(self.angle)
+        turned = (cosine * y - sine * x, sine * y + cosine * x)
+        down, right = (
+            (offset / length + 0.5) * side - 0.5
+            for offset, length, side in zip(
+                turned, self.shape, self.canvas, strict=True
+            )
+        )
+        return down, right
+
     def whole(self, arrays: Mapping[str, np.ndarray]) -> Example:
         """Reads all of the canvas; the image is 0 where it has no pixels."""
         example, outside = self.read(arrays, *map(np.arange, self.canvas))
@@ -294,6 +307,39 @@ def sample_start(rng: np.random.Generator, length: int, side: int) -> int:
     """
     low, high = sorted((0, length - side))
     return int(rng.integers(low, high + 1))
+
+
+def centered_start(center: float, length: int, side: int) -> int:
+    """Where a window of `side` pixels starts on an axis to have a place in its middle.
+
+    It is moved as little as it must be for the shorter of the two to lie within the longer
+    one.
+    """
+    low, high = sorted((0, length - side))
+    return min(max(round(center - (side - 1) / 2), low), high)
+
+
+def foreground_pixel(
+    label: np.ndarray, rng: np.random.Generator
+) -> tuple[int, int] | None:
+    """Samples a pixel of any class but 0, each with the same probability.
+
+    Args:
+      label: class ids, `[H, W]`.
+      rng: source of randomness.
+
+    Returns:
+      Its row and column; None where all pixels are background or ignored.
+
+    Example:
+      >>> foreground_pixel(np.array([[0, 0, 2], [255, 0, 0]]), np.random.default_rng(0))
+      (0, 2)
+    """
+    places = np.flatnonzero((label != 0) & (label != IGNORE_LABEL))
+    if not len(places):
+        return None
+    row, column = divmod(int(rng.choice(places)), label.shape[1])
+    return row, column
 
 
 def magnified(shape: tuple[int, int], zoom: float) -> tuple[int, int]:

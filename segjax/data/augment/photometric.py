@@ -60,6 +60,128 @@ def brightness_contrast(
     return {**example, "image": image * factor + shift}
 
 
+def gamma(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    gamma: Sequence[float] = (0.8, 1.25),
+) -> Example:
+    """Raises grey values to a power, between the extremes of each channel.
+
+    `image' = min + (max - min) * ((image - min) / (max - min)) ** gamma`: the extremes
+    stay, and what lies between them gets lighter (below 1) or darker (above).
+
+    Args:
+      example: the example.
+      rng: source of randomness.
+      gamma: range of the power, sampled uniformly in its logarithm.
+
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when the range is not `(low, high)`, or a number is out of its range.
+    """
+    low, high = np.log(interval("gamma", gamma, *FACTORS))
+    power = np.float32(math.exp(rng.uniform(low, high)))
+    image = example["image"]
+    least = image.min(axis=(0, 1))
+    spread = image.max(axis=(0, 1)) - least
+    spread = np.where(spread > 0, spread, np.float32(1))
+    return {**example, "image": least + spread * ((image - least) / spread) ** power}
+
+
+def illumination(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    strength: float = 1.0,
+    probability: float = 0.3,
+) -> Example:
+    """Adds a plane to the image, as uneven light does; label and weight stay.
+
+    The plane rises in a random direction, and is 0 at its lowest corner.
+
+    Args:
+      example: the example.
+      rng: source of randomness.
+      strength: largest rise from corner to corner, in units of the normalised image; the
+        one used is sampled uniformly from `[0, strength]`.
+      probability: how often it is added at all.
+
+    Returns:
+      An example of the same size.
+
+    Raises:
+      ValueError: when a number is out of its range.
+    """
+    strength = number("strength", strength, 0, LARGEST_GREY)
+    if rng.random() >= number("probability", probability, 0, 1):
+        return example
+    image = example["image"]
+    plane = _slope(image.shape[:2], rng) * np.float32(rng.uniform(0, strength))
+    return {**example, "image": image + plane[..., None]}
+
+
+def empty_page(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    probability: float = 0.15,
+    level: Sequence[float] = (0.0, 1.0),
+    strength: float = 1.0,
+    std: float = 0.2,
+) -> Example:
+    """Replaces an example by a page without objects: a plane and noise, all of class 0.
+
+    Training images hold objects, so nothing else shows a network what an empty, dark or
+    unevenly lit page looks like. It is for labels whose class 0 is the background.
+
+    Args:
+      example: the example.
+      rng: source of randomness.
+      probability: how often it is replaced.
+      level: range of the plane's lowest value, sampled uniformly, in units of the
+        normalised image. A crop shows a part of a page, so it may be bright throughout.
+      strength: largest rise of the plane from corner to corner, in units of the normalised
+        image; the one used is sampled uniformly from `[0, strength]`.
+      std: largest standard deviation of the noise, likewise. Between the 1st and the
+        99.8th percentile normal noise has a standard deviation of 0.19.
+
+    Returns:
+      An example of the same size; what had no weight has none.
+
+    Raises:
+      ValueError: when a range is not `(low, high)`, or a number is out of its range.
+    """
+    low, high = interval("level", level, -LARGEST_GREY, LARGEST_GREY)
+    strength = number("strength", strength, 0, LARGEST_GREY)
+    std = number("std", std, 0, LARGEST_GREY)
+    if rng.random() >= number("probability", probability, 0, 1):
+        return example
+    shape = example["image"].shape
+    page = _slope(shape[:2], rng)[..., None] * np.float32(rng.uniform(0, strength))
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    page = page + np.float32(rng.uniform(0, std)) * noise
+    empty = {"image": page + np.float32(rng.uniform(low, high))}
+    if "label" in example:
+        empty["label"] = np.zeros_like(example["label"])
+    if "weight" in example:
+        empty["weight"] = (example["weight"] > 0).astype(np.float32)
+    return {**example, **empty}
+
+
+def _slope(size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A plane `[H, W]` that rises from 0 to 1 in a random direction."""
+    turn = rng.uniform(0, 2 * math.pi)
+    down, right = (np.linspace(-1, 1, side, dtype=np.float32) for side in size)
+    plane = (
+        np.float32(math.sin(turn)) * down[:, None] + np.float32(math.cos(turn)) * right
+    )
+    least = plane.min()
+    return (plane - least) / max(plane.max() - least, np.float32(1e-6))
+
+
 def gaussian_noise(
     example: Example, rng: np.random.Generator, *, std: float = 0.05
 ) -> Example:

@@ -19,11 +19,14 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segjax.data.dataset import Dataset, LazyRecords
-from segjax.data.datasets.folder_check import Meaning, check_pairs, remembered
+from segjax.data.datasets.folder_check import check_pairs, remembered
+from segjax.data.datasets.groups import group_cut, groups_of, require_apart
+from segjax.data.datasets.label_files import read_raw
+from segjax.data.datasets.label_meanings import Meaning, meaning_of, spec_of
 from segjax.data.datasets.pairing import (
     SPLITS,
     Page,
@@ -32,10 +35,11 @@ from segjax.data.datasets.pairing import (
     by_name,
     find_pairs,
     folders_in,
+    labelled_pairs,
     pairs_beside,
     require_train,
 )
-from segjax.data.datasets.split_index import index_of, listed_splits
+from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
 from segjax.data.files.channels import (
     Channels,
     choose,
@@ -44,16 +48,13 @@ from segjax.data.files.channels import (
     require_channels,
     require_same_names,
 )
-from segjax.data.files.images import SUFFIXES, read_label, read_layout, read_page
+from segjax.data.files.images import SUFFIXES, read_layout, read_page
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.types import IGNORE_LABEL, Record, is_count
+from segjax.types import IGNORE_LABEL, Record
 
 log = logging.getLogger("segjax")
-
-LABELS = ("classes", "instances", "instances_with_border")
-"""What the numbers in label files are: class ids, or numbers of objects."""
 
 BLACK_AND_WHITE = (("membrane", (0, 0, 0)), ("cell", (255, 255, 255)))
 
@@ -68,8 +69,11 @@ def folder(
     channels: int | Sequence[int | str] = 1,
     labels: str = "classes",
     border_width: int = 1,
+    ignored_colors: Sequence[Sequence[int]] = (),
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
+    group: str | None = None,
+    undivided: bool = False,
 ) -> Dataset:
     """Returns the images and labels of a folder, one record per image or page.
 
@@ -91,13 +95,20 @@ def folder(
         number from 0 or by name, such as `("DAPI", "GFP")` or `(0, 2)`. Where 3 are
         wanted, grey images are repeated; where 1 is, RGB images that are grey are taken
         for such.
-      labels: one of `LABELS`. "instances": label files number the objects, 0 is none;
+      labels: one of `label_meanings.LABELS`. "instances": label files number the objects, 0 is none;
         classes are background and object. "instances_with_border": a third class is the
         outline of each object, which tells touching ones apart. Records then have
-        `cells` `[H, W]`, the numbers.
+        `cells` `[H, W]`, the numbers. "colors": a pixel is of the class whose colour it has.
+        Outlines (ImageJ's ROIs, GeoJSON) are filled with their class, or with numbers.
       border_width: of the outline, pixels.
+      ignored_colors: where labels are colours, those of pixels that do not count.
       validation_fraction: part of the images for validation, in [0, 1).
       test_fraction: part of the images for test, in [0, 1).
+      group: what images have in common that are never in two splits, such as an animal: a
+        column of `index.csv`, or a regular expression over their names with one group.
+        Then fractions are of the groups, and stacks are not cut.
+      undivided: whether all images that have labels are one split, "all", for measuring;
+        then there need not be any to train on.
 
     Returns:
       A `Dataset`; a split that would be empty is left out. Records are decoded when
@@ -109,34 +120,43 @@ def folder(
         ignored pixels, all labels have one class only, another number of channels, or
         a file cannot be read.
     """
-    spec = _spec(classes, ignore, remap)
+    spec = spec_of(classes, ignore, remap)
     wanted = require_channels(channels, "config.data.channels")
     _require_fractions(validation_fraction, test_fraction)
     root = _require_root(data_root)
-    found = _find_splits(root)
+    found = _find_splits(root, undivided)
+    if undivided:
+        found = {"all": labelled_pairs(found, root)}
     every_pair = [pair for pairs in found.values() for pair in pairs]
-    meaning = _meaning(spec, labels, border_width)
+    meaning = meaning_of(spec, labels, border_width, ignored_colors)
     with remembered(cache_dir, root, meaning, wanted) as known:
         facts = check_pairs(every_pair, meaning, wanted, known)
     require_same_names({path: f.channel_names for path, f in facts.items()})
 
     if converted := sum(f.converted for f in facts.values()):
         log.info("In %s, %s", root, conversion(converted, count_of(wanted)))
-    _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
+    if not undivided or spec.ignore is not None:
+        _require_two_classes(root, spec, {c for f in facts.values() for c in f.classes})
 
     def counted(split: str) -> list[tuple[Pair, int]]:
         return [(pair, facts[pair.image].pages) for pair in found.get(split, ())]
 
-    index = index_of(root)
-    if index is not None and "all" in found:
+    index = None if undivided else index_of(root)
+    names = [pair.name for pair in every_pair]
+    groups = None if group is None or undivided else groups_of(names, group, index)
+    if index is not None and "all" in found and (not groups or has_splits(index)):
         parts = listed_splits(index, _every_page(counted("all")))
+    elif undivided:
+        parts = {"all": _every_page(counted("all"))}
     elif "train" not in found:
-        parts = _cut(counted("all"), validation_fraction, test_fraction)
+        parts = _cut(counted("all"), groups, validation_fraction, test_fraction)
     else:
         parts = {name: _every_page(counted(name)) for name in SPLITS}
         if "validation" not in found:
-            cut = _cut(counted("train"), validation_fraction, 0.0)
+            cut = _cut(counted("train"), groups, validation_fraction, 0.0)
             parts |= {"train": cut["train"], "validation": cut["validation"]}
+    if groups:
+        require_apart(parts, groups)
     splits = {
         name: LazyRecords(
             functools.partial(_read_record, part, meaning, wanted), range(len(part))
@@ -144,8 +164,14 @@ def folder(
         for name, part in parts.items()
         if part
     }
-    require_train(splits, root, index)
-    return Dataset("folder", spec, count_of(wanted), splits)
+    if not undivided:
+        require_train(splits, root, index)
+    group_by_name = groups or {name: name for name in names}  # or else by file
+    group_of = {
+        split: [group_by_name[page.pair.name] for page in part]
+        for split, part in parts.items()
+    }
+    return Dataset("folder", spec, count_of(wanted), splits, groups=group_of)
 
 
 def _read_record(
@@ -161,51 +187,14 @@ def _read_record(
             "Let nothing write to it, and start again."
         )
     record = {"image": image, "name": page.name}
+    if page.count > 1:
+        record["stack"] = str(page.pair.image)
     if (label := page.pair.label) is not None:
-        raw = read_label(label, page.index)
+        raw = read_raw(page.pair, page.index, image.shape[:2], meaning)
         record["label"] = meaning.to_ids(raw, page.where(label))
         if isinstance(meaning, InstanceLabels):
             record["cells"] = raw
     return record
-
-
-def _spec(
-    classes: Sequence[tuple[str, Sequence[int]]],
-    ignore: int | None,
-    remap: Sequence[tuple[int, int]],
-) -> LabelSpec:
-    try:
-        names = tuple(str(name) for name, _ in classes)
-        colors = tuple((int(r), int(g), int(b)) for _, (r, g, b) in classes)
-        pairs = tuple((int(value), int(class_id)) for value, class_id in remap)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"config.data.classes is {classes!r} and remap {remap!r}; give pairs (name, "
-            '(red, green, blue)), as in ("cell", (255, 255, 255)), and pairs (stored '
-            "value, class id), as in (255, 1)."
-        ) from error
-    return LabelSpec(names, colors, ignore, pairs)
-
-
-def _meaning(spec: LabelSpec, labels: str, border_width: int) -> Meaning:
-    """What turns stored values into class ids."""
-    if labels not in LABELS:
-        raise UserError(
-            f"config.data.labels is {labels!r}; use one of {', '.join(LABELS)}."
-        )
-    if labels == "classes":
-        return spec
-    names = ["background", "object", "border"][: LABELS.index(labels) + 1]
-    if spec.num_classes != len(names):
-        raise UserError(
-            f"config.data.labels is {labels!r}, which makes {len(names)} classes, but "
-            f"config.data.classes has {spec.num_classes}: name {', '.join(names)}."
-        )
-    if not is_count(border_width):
-        raise UserError(
-            f"config.data.border_width is an integer of at least 1, got {border_width!r}."
-        )
-    return InstanceLabels(spec, border_width if labels == LABELS[2] else 0)
 
 
 def _require_fractions(validation_fraction: float, test_fraction: float) -> None:
@@ -249,7 +238,7 @@ def _require_two_classes(root: Path, spec: LabelSpec, seen: set[int]) -> None:
     )
 
 
-def _find_splits(root: Path) -> dict[str, list[Pair]]:
+def _find_splits(root: Path, undivided: bool = False) -> dict[str, list[Pair]]:
     """Returns the pairs of each split, or of "all" where there are no sub-folders."""
     plain = (root / "images").is_dir()
     named = [name for name in SPLITS if (root / name).is_dir()]
@@ -271,7 +260,7 @@ def _find_splits(root: Path) -> dict[str, list[Pair]]:
         return {"all": _find_pairs(root, labelled=True)}
     if not named and (beside := _pairs_beside(root)):
         return {"all": beside}
-    if "train" not in named:
+    if "train" not in named and not (undivided and named):
         raise UserError(
             f"{root} has neither images/ and labels/ nor train/. Make the first two, "
             "or name another folder with --data_root."
@@ -306,10 +295,14 @@ def _every_page(counted: Sequence[tuple[Pair, int]]) -> list[Page]:
 
 def _cut(
     counted: Sequence[tuple[Pair, int]],
+    groups: Mapping[str, str] | None,
     validation_fraction: float,
     test_fraction: float,
 ) -> dict[str, list[Page]]:
-    """Cuts single images by the hash of their stem, and stacks into blocks of pages."""
+    """Cuts single images by the hash of their name, and stacks into blocks of pages."""
+    if groups is not None:
+        every = _every_page(counted)
+        return group_cut(every, groups, validation_fraction, test_fraction)
     single = [Page(pair, 0, 1) for pair, count in counted if count == 1]
     by_hash = sorted(single, key=lambda page: _hash(page.pair.name))
     stacks = [_every_page([entry]) for entry in counted if entry[1] > 1]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from segjax.data.datasets.pairing import Page, Pair, count_pages_of
+from segjax.data.datasets.label_files import count_pages_of, opened_label
+from segjax.data.datasets.label_meanings import Meaning
+from segjax.data.datasets.pairing import Page, Pair
 from segjax.data.files.channels import (
     Channels,
     choose,
@@ -23,7 +24,7 @@ from segjax.data.files.channels import (
     grey_pages_hint,
     places_of,
 )
-from segjax.data.files.images import read_label_pages, read_layout, read_pages
+from segjax.data.files.images import read_layout, read_pages
 from segjax.errors import UserError
 from segjax.output.files import whole_file
 from segjax.text_files import read_bytes
@@ -33,16 +34,8 @@ log = logging.getLogger("segjax")
 
 _THREADS = 4
 _MANY = 1000
-_RULES = 4
+_RULES = 5
 """Raise it when a check is added, so that what was remembered is looked at again."""
-
-
-class Meaning(Protocol):
-    """What stored values mean: a `LabelSpec`, or `InstanceLabels`."""
-
-    def to_ids(self, raw: np.ndarray, where: str) -> np.ndarray:
-        """Turns stored values `[H, W]` into class ids, uint8 `[H, W]`."""
-        ...
 
 
 class Facts(NamedTuple):
@@ -194,20 +187,18 @@ def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
     converted = False
     with contextlib.ExitStack() as stack:
         images = stack.enter_context(contextlib.closing(read_pages(pair.image)))
-        labels: Iterator = itertools.repeat(None, count)
-        if pair.label is not None:
-            labels = stack.enter_context(
-                contextlib.closing(read_label_pages(pair.label))
-            )
-        for index, (image, raw) in enumerate(zip(images, labels, strict=True)):
+        label, next_label = pair.label, None
+        if label is not None:
+            next_label = stack.enter_context(opened_label(pair, spec))
+        for index, image in enumerate(images):
             page = Page(pair, index, count)
             _require_channels(image, channels, names, page.where(pair.image))
             converted |= isinstance(channels, int) and image.shape[-1] != channels
             if names and not used:
                 places = places_of(channels, image.shape[-1], names, str(pair.image))
                 used = [names[i] for i in places if i < len(names)]
-            if raw is not None and pair.label is not None:
-                where = page.where(pair.label)
+            if label is not None and next_label is not None:
+                raw, where = next_label(image.shape[:2]), page.where(label)
                 classes |= _label_classes(raw, where, image, pair.image.name, spec)
     return Facts(count, tuple(sorted(classes)), converted, tuple(used))
 
@@ -227,7 +218,7 @@ def _label_classes(
     raw: np.ndarray, where: str, image: np.ndarray, name: str, spec: Meaning
 ) -> set[int]:
     """Checks a label against its image and returns the class ids that occur."""
-    if raw.shape != image.shape[:2]:
+    if raw.shape[:2] != image.shape[:2]:
         raise UserError(
             f"{where} is {_size(raw.shape)} pixels, but {name} is "
             f"{_size(image.shape)}. Image and label must have the same size."

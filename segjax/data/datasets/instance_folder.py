@@ -22,26 +22,29 @@ import numpy as np
 from scipy import ndimage
 
 from segjax.data.dataset import Dataset
+from segjax.data.datasets.groups import group_cut, groups_of, require_apart
+from segjax.data.datasets.label_files import (
+    count_pages_of,
+    opened_label,
+    read_raw,
+)
 from segjax.data.datasets.pairing import (
     SPLITS,
     Page,
     Pair,
     block_cut,
-    count_pages_of,
     find_pairs,
     require_train,
 )
-from segjax.data.datasets.split_index import index_of, listed_splits
+from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
 from segjax.data.files.images import (
     conversion,
-    read_label,
-    read_label_pages,
     read_page,
     read_pages,
     with_channels,
 )
 from segjax.data.instance.records import Facts, FactualRecords, from_masks
-from segjax.data.instance_labels import NUMBER_THEM, require_numbers
+from segjax.data.instance_labels import NUMBER_THEM, InstanceLabels, require_numbers
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
@@ -53,6 +56,7 @@ log = logging.getLogger("segjax")
 CHANNELS = 3
 _THREADS = 4
 _COLORS = ((40, 44, 52), (90, 190, 110))
+_NUMBERS = InstanceLabels(LabelSpec(("background", "object"), _COLORS))
 _WHITE = 255
 
 
@@ -63,6 +67,8 @@ def instance_folder(
     class_name: str = "object",
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
+    group: str | None = None,
+    undivided: bool = False,
 ) -> Dataset:
     """Objects of one class in label images, one number for each object.
 
@@ -77,6 +83,8 @@ def instance_folder(
       validation_fraction: fraction of the images, evenly by name, to choose by, where there is
         no `index.csv`; of each stack it is a block of pages.
       test_fraction: fraction of those held out.
+      group: as of the data set `folder`.
+      undivided: whether all images are one split, "all", for measuring.
 
     Returns:
       The data set "instance_folder" with 3 channels; grey images are repeated.
@@ -108,11 +116,21 @@ def instance_folder(
     if converted := sum(r[0][_CONVERTED] for r in rows.values()):
         log.info("In %s, %s", root, conversion(converted, CHANNELS))
     index = index_of(root)
-    if index is not None:
+    names = [pair.name for pair in pairs]
+    groups = None if group is None or undivided else groups_of(names, group, index)
+    if undivided:
+        splits = {"all": every}
+    elif index is not None and (not groups or has_splits(index)):
         splits = listed_splits(index, every)
+    elif groups:
+        splits = group_cut(every, groups, validation_fraction, test_fraction)
+        splits = {split: chosen for split, chosen in splits.items() if chosen}
     else:
         splits = _cut(every, validation_fraction, test_fraction)
-    require_train(splits, root, index)
+    if groups:
+        require_apart(splits, groups)
+    if not undivided:
+        require_train(splits, root, index)
     numbers = {page: i for i, page in enumerate(every, 1)}
     records = {}
     for split, chosen in splits.items():
@@ -130,7 +148,7 @@ def _read(pages: Sequence[Page], numbers: Sequence[int], index: int) -> Record:
     assert page.pair.label is not None
     image = with_channels(read_page(page.pair.image, page.index), CHANNELS)
     assert image is not None  # grey becomes RGB, whatever it shows
-    masks = encode_label(read_label(page.pair.label, page.index))
+    masks = encode_label(read_raw(page.pair, page.index, image.shape[:2], _NUMBERS))
     return from_masks(
         image,
         masks,
@@ -155,9 +173,10 @@ def _look(pair: Pair) -> list[tuple[int, ...]]:
     rows = []
     with (
         contextlib.closing(read_pages(pair.image)) as images,
-        contextlib.closing(read_label_pages(pair.label)) as labels,
+        opened_label(pair, _NUMBERS) as next_label,
     ):
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for index, image in enumerate(images):
+            label = next_label(image.shape[:2])
             where = Page(pair, index, count).where(pair.label)
             require_numbers(label, where)
             if label.shape != image.shape[:2]:
@@ -185,7 +204,11 @@ def _require_objects(root: Path, table: Mapping[Page, tuple[int, ...]]) -> None:
         return
     for page in alone:
         label = page.pair.label
-        if label is None or ndimage.label(read_label(label, page.index))[1] < 2:
+        height, width, *_ = table[page]
+        if label is None:
+            continue
+        raw = read_raw(page.pair, page.index, (height, width), _NUMBERS)
+        if ndimage.label(raw)[1] < 2:
             continue
         found = (
             f"The labels of {root} hold one number only, {values.pop()}, and in "

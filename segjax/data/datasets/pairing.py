@@ -7,11 +7,14 @@ a label may end in one of `MARKS`, as other programs write it; so named, or as o
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from segjax.data.files.images import count_pages, page_name
+from segjax.data.files.images import page_name
 from segjax.data.files.listing import (
     LABEL_SUFFIXES,
     OUTLINE_SUFFIXES,
@@ -22,12 +25,15 @@ from segjax.data.files.listing import (
 )
 from segjax.errors import UserError
 
+log = logging.getLogger("segjax")
+
 SPLITS = ("train", "validation", "test")
 
 MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_RoiSet")
 """Ends of names that labels may have, and their images have not."""
 
 _NAMES_SHOWN = 3
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -121,21 +127,6 @@ def pairs_beside(folder: Path) -> list[Pair]:
     return _paired(partners, labels, folder, folder) if labels else []
 
 
-def count_pages_of(pair: Pair) -> int:
-    """Counts the pages of an image, which are those of its label, where it has one.
-
-    Raises:
-      UserError: the two differ, or a file is damaged.
-    """
-    count = count_pages(pair.image)
-    if pair.label is not None and (of_label := count_pages(pair.label)) != count:
-        raise UserError(
-            f"{pair.label} has {_pages(of_label)}, but {pair.image} has {_pages(count)}. "
-            "Give every page its label."
-        )
-    return count
-
-
 def by_name(folder: Path, *, labels: bool = False) -> dict[str, Path]:
     """Lists the image files of a folder, and of those below it, by their names.
 
@@ -227,8 +218,8 @@ def folders_in(root: Path) -> list[Path]:
 
 
 def block_cut(
-    pages: Sequence[Page], validation_fraction: float, test_fraction: float
-) -> dict[str, Sequence[Page]]:
+    pages: Sequence[_Item], validation_fraction: float, test_fraction: float
+) -> dict[str, Sequence[_Item]]:
     """Cuts fractions off the end of a sequence: first pages train, the last are for test.
 
     A fraction above 0 takes at least one page. Neighbouring sections of a stack look alike, so
@@ -242,6 +233,41 @@ def block_cut(
         "validation": pages[train : train + validation],
         "test": pages[train + validation :],
     }
+
+
+def labelled_pairs(found: Mapping[str, Sequence[Pair]], root: Path) -> list[Pair]:
+    """Puts the pairs of several splits together that have labels; the log names the others.
+
+    Args:
+      found: the pairs of each split.
+      root: their folder, for messages.
+
+    Returns:
+      The pairs; where there are several splits, their names begin with that of the split.
+
+    Raises:
+      UserError: if there are none.
+    """
+    every = [
+        dataclasses.replace(
+            pair, name=f"{split}/{pair.name}" if len(found) > 1 else pair.name
+        )
+        for split, pairs in found.items()
+        for pair in pairs
+    ]
+    labelled = [pair for pair in every if pair.label is not None]
+    if not labelled:
+        raise UserError(
+            f"{root} has images without labels: they can be predicted, not measured."
+        )
+    if without := len(every) - len(labelled):
+        log.warning(
+            "%d of the %d images in %s have no labels, and are not measured.",
+            without,
+            len(every),
+            root,
+        )
+    return labelled
 
 
 def require_train(
@@ -270,10 +296,6 @@ def require_train(
 
 def _quota(count: int, fraction: float) -> int:
     return max(1, round(count * fraction)) if fraction > 0 and count > 0 else 0
-
-
-def _pages(count: int) -> str:
-    return f"{count} page" if count == 1 else f"{count} pages"
 
 
 def _some(paths: Sequence[Path], root: Path, noun: str) -> str:

@@ -1,11 +1,11 @@
-"""`index.csv`: the split of each image of a folder."""
+"""`index.csv`: the split of each image of a folder, and what else is said of it there."""
 
 from __future__ import annotations
 
 import csv
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from segjax.data.datasets.pairing import SPLITS, Page
@@ -25,6 +25,11 @@ def index_of(root: Path) -> Path | None:
     return root / INDEX if (root / INDEX).is_file() else None
 
 
+def has_splits(path: Path) -> bool:
+    """Whether `index.csv` has a column of splits, and not only others, such as groups."""
+    return "split" in _table(path)[0]
+
+
 def listed_splits(path: Path, pages: Sequence[Page]) -> dict[str, list[Page]]:
     """Sorts pages into the splits that `index.csv` gives their images.
 
@@ -42,63 +47,91 @@ def listed_splits(path: Path, pages: Sequence[Page]) -> dict[str, list[Page]]:
     files: dict[str, list[Page]] = {}
     for page in pages:
         files.setdefault(page.pair.name, []).append(page)
-    listed = _read_index(path, list(files))
-    return {
-        split: [page for name in names for page in files[name]]
-        for split, names in listed.items()
-    }
-
-
-def _read_index(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """Images of each split, in the order of the file."""
-    splits: dict[str, list[str]] = {}
-    known, seen = set(names), set()
-    for number, (listed, split) in _index_rows(path):
-        split = _ALIASES.get(split, split)
-        if split not in SPLITS:
+    columns, rows = _table(path)
+    if "split" not in columns:
+        raise _missing_columns(path)
+    for line, row in rows:
+        if (split := _split(row["split"])) not in SPLITS:
             raise UserError(
-                f"{path}, line {number}: the split is {split!r}; it must be one of "
+                f"{path}, line {line}: the split is {split!r}; it must be one of "
                 f"{', '.join(SPLITS)}."
             )
+    splits: dict[str, list[Page]] = {}
+    for name, value in (column_of(path, list(files), "split") or {}).items():
+        splits.setdefault(_split(value), []).extend(files[name])
+    return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def column_of(path: Path, names: Sequence[str], column: str) -> dict[str, str] | None:
+    """Reads what a column of `index.csv` has for each image.
+
+    Args:
+      path: the table, with the column `id`, the name of an image.
+      names: of all images.
+      column: name of the column; capital and small letters do not differ.
+
+    Returns:
+      The value of each image, in the order of the file; None where there is no such column.
+
+    Raises:
+      UserError: an image is unknown, or listed twice or not at all.
+    """
+    columns, rows = _table(path)
+    if column.lower() not in columns:
+        return None
+    found: dict[str, str] = {}
+    known = set(names)
+    for line, row in rows:
+        listed = row["id"]
         name = unicodedata.normalize("NFC", listed)
         if name not in known and Path(name).suffix.lower() in SUFFIXES:
             name = name_of(Path(name), Path())
         if name not in known:
             raise UserError(
-                f"{path}, line {number}: {listed} is listed, but there is no such "
+                f"{path}, line {line}: {listed} is listed, but there is no such "
                 "image in images/. Put it there, or remove the line."
             )
-        if name in seen:
-            raise UserError(f"{path}, line {number}: {name} is listed twice.")
-        seen.add(name)
-        splits.setdefault(split, []).append(name)
-    unlisted = sorted(known - seen)
+        if name in found:
+            raise UserError(f"{path}, line {line}: {name} is listed twice.")
+        found[name] = row[column.lower()]
+    unlisted = sorted(known - found.keys())
     if unlisted:
         raise UserError(
             f"images/ holds {unlisted[0]}, one of {len(unlisted)} images that {path} does "
             "not list. Add a line for each, or remove them."
         )
-    return {split: splits[split] for split in SPLITS if split in splits}
+    return found
 
 
-def _index_rows(path: Path) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yields line, id and split of the rows, whichever way a spreadsheet wrote them."""
+def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Columns, and line and cells of the rows, whichever way a spreadsheet wrote them."""
     lines = read_lines(path)
     declared = _DELIMITER.fullmatch(lines[0]) if lines else None
     skipped = 0 if declared is None else 1
     first = lines[skipped] if len(lines) > skipped else ""
     delimiter = max(_DELIMITERS, key=first.count) if declared is None else declared[1]
     rows = csv.reader(lines[skipped:], delimiter=delimiter)
+    found = []
     try:
         columns = [cell.strip().lower() for cell in next(rows, [])]
-        if not {"id", "split"} <= set(columns):
-            raise UserError(f"{path} needs a first line with the columns id and split.")
-        places = columns.index("id"), columns.index("split")
+        if "id" not in columns:
+            raise _missing_columns(path)
         line = skipped + rows.line_num + 1
         for row in rows:
-            if any(cell.strip() for cell in row):
-                name, split = (row[i].strip() if i < len(row) else "" for i in places)
-                yield line, (name, split if split in SPLITS else split.lower())
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                padded = [*cells, *[""] * (len(columns) - len(cells))]
+                found.append((line, dict(zip(columns, padded, strict=False))))
             line = skipped + rows.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path} is not a table ({error}). Save it as CSV.") from None
+    return columns, found
+
+
+def _split(value: str) -> str:
+    lower = value.lower()
+    return _ALIASES.get(lower, lower)
+
+
+def _missing_columns(path: Path) -> UserError:
+    return UserError(f"{path} needs a first line with the columns id and split.")

@@ -19,6 +19,7 @@ import grain
 import numpy as np
 
 from segjax.data.augment.augmentations import Augmentations
+from segjax.data.normalization import Intensities, method_of
 from segjax.data.semantic.examples import ExampleMaker, Size, record_name
 from segjax.errors import UserError
 from segjax.types import Record
@@ -73,7 +74,10 @@ def train_batches(
     output_size: Size,
     augment: Augmentations = (("flip", {}),),
     normalization: str = "range",
+    percentiles: Mapping[str, Any] | None = None,
+    intensities: Intensities | None = None,
     border_weight: Mapping[str, Any] | None = None,
+    foreground_fraction: float = 0.0,
     process_index: int = 0,
     process_count: int = 1,
     start_step: int = 0,
@@ -89,8 +93,13 @@ def train_batches(
       output_size: the same of what it answers; the difference must be even.
       augment: `(name, arguments)` in order, names of `segjax.data.augment.augmentations`.
       normalization: method of `segjax.data.files.images.normalize`.
+      percentiles: `low`, `high` and `over` of
+        `segjax.data.normalization.Percentiles`, where that is the method.
+      intensities: what that method learned of the training split.
       border_weight: None, or `cell_class` and arguments of
         `segjax.data.semantic.weight_map.border_weight`.
+      foreground_fraction: probability that a crop is centred on a pixel that is not of
+        class 0, where the image has one; for classes that are rare.
       process_index: which rows of the global batch this process prepares.
       process_count: into how many equal parts the global batch is cut.
       start_step: step of the first batch.
@@ -108,8 +117,16 @@ def train_batches(
     check_stream(
         len(records), seed, batch_size, process_index, process_count, start_step
     )
+    method = method_of(normalization, percentiles, intensities)
     make = ExampleMaker(
-        records, seed, input_size, output_size, augment, normalization, border_weight
+        records,
+        seed,
+        input_size,
+        output_size,
+        augment,
+        method,
+        border_weight,
+        foreground_fraction,
     )
     local = batch_size // process_count
     first = process_index * local

@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 
 from segjax.data.augment import augmentations as augmentation
-from segjax.data.augment.crops import sample_start
-from segjax.data.normalization import require_normalization, scale_of
+from segjax.data.augment.arguments import number
+from segjax.data.augment.crops import (
+    View,
+    centered_start,
+    foreground_pixel,
+    sample_start,
+)
+from segjax.data.intensities import RecordScales
+from segjax.data.normalization import ImageNormalization, require_normalization
 from segjax.data.semantic.weight_map import BorderWeights
 from segjax.errors import UserError
 from segjax.types import Example, Record
@@ -25,12 +32,15 @@ class ExampleMaker:
       records: labelled images.
       seed: of crops and augmentations.
       normalization: method of `segjax.data.files.images.normalize`.
+      scales: of the records, by that method.
       input_size: `(height, width)` of what the network sees.
       output_size: the same of what it answers.
       framing: how the part of a record is chosen that is seen.
       colors: the augmentations of colours, before normalisation.
       augment: the other augmentations, with their margins.
       margin: pixels that the augmentations read around what the network sees.
+      foreground_fraction: probability that a crop is centred on a pixel that is not of
+        class 0.
       weights: border weights of the records, or None for 1 everywhere.
 
     Raises:
@@ -45,12 +55,15 @@ class ExampleMaker:
         input_size: Size,
         output_size: Size,
         augment: augmentation.Augmentations,
-        normalization: str,
+        normalization: ImageNormalization,
         border_weight: Mapping[str, Any] | None,
+        foreground_fraction: float = 0.0,
     ) -> None:
         self.records, self.seed, self.normalization = records, seed, normalization
-        channels = records[0]["image"].shape[-1]
-        require_normalization(normalization, channels)
+        first = records[0]["image"]
+        channels = first.shape[-1]
+        require_normalization(normalization, channels, first.dtype)
+        self.scales = RecordScales(records, normalization)
         self.input_size, self.output_size = _pair(input_size), _pair(output_size)
         for i, o in zip(self.input_size, self.output_size, strict=True):
             if o < 1 or i < o or (i - o) % 2:
@@ -61,8 +74,13 @@ class ExampleMaker:
         augmentation.check(augment, channels)
         self.framing = augmentation.framing_of(augment)
         self.colors = augmentation.of_colors(augment)
+        if self.colors:
+            require_normalization("range", dtype=first.dtype)
         self.augment, self.margin = augmentation.with_margins(
             augmentation.of_examples(augment), self.input_size
+        )
+        self.foreground_fraction = number(
+            "foreground_fraction", foreground_fraction, 0, 1
         )
         self.weights = None if border_weight is None else BorderWeights(**border_weight)
 
@@ -76,13 +94,12 @@ class ExampleMaker:
         arrays = {"image": image, "label": label}
         if self.weights is not None:
             arrays["weight"] = self.weights(record_id, record)
-        example, outside = view.read(arrays, *self._window(view.canvas, rng))
+        example, outside = view.read(arrays, *self._window(view, label, rng))
         example["label"] = example["label"].astype(np.int32)
         if self.weights is None:
             example["weight"] = np.ones(example["label"].shape, np.float32)
-        largest = np.iinfo(image.dtype).max
-        example = self._colored(example, largest, rng)
-        example["image"] = scale_of(image, self.normalization)(example["image"])
+        example = self._colored(example, image.dtype, rng)
+        example["image"] = self.scales(record_id, record)(example["image"])
         if outside is not None:
             example["image"][outside] = 0
             example["weight"][outside] = 0
@@ -93,17 +110,18 @@ class ExampleMaker:
         }
 
     def _colored(
-        self, example: Example, largest: int, rng: np.random.Generator
+        self, example: Example, dtype: np.dtype, rng: np.random.Generator
     ) -> Example:
-        """Applies what wants colours in [0, 1] to intensities up to `largest`."""
+        """Applies what wants colours in [0, 1] to intensities of a type."""
         if not self.colors:
             return example
+        largest = np.iinfo(dtype).max
         image = example["image"].astype(np.float32) / np.float32(largest)
         colored = augmentation.apply(self.colors, {**example, "image": image}, rng)
         return {**colored, "image": colored["image"] * np.float32(largest)}
 
     def _window(
-        self, shape: tuple[int, int], rng: np.random.Generator
+        self, view: View, label: np.ndarray, rng: np.random.Generator
     ) -> list[np.ndarray]:
         """Rows and columns of a random crop whose answered part lies in the image.
 
@@ -111,10 +129,25 @@ class ExampleMaker:
         warps read around what the network sees; so may an answered part larger than the
         image.
         """
+        pixel = None
+        if self.foreground_fraction and rng.random() < self.foreground_fraction:
+            pixel = foreground_pixel(label, rng)
+        if pixel is None:
+            starts = [
+                sample_start(rng, length, side)
+                for length, side in zip(view.canvas, self.output_size, strict=True)
+            ]
+        else:
+            starts = [
+                centered_start(*where)
+                for where in zip(
+                    view.place_of(*pixel), view.canvas, self.output_size, strict=True
+                )
+            ]
         reaches = []
-        sizes = zip(shape, self.input_size, self.output_size, strict=True)
-        for length, inner, answered in sizes:
-            start = sample_start(rng, length, answered) - (inner - answered) // 2
+        sizes = zip(starts, self.input_size, self.output_size, strict=True)
+        for first, inner, answered in sizes:
+            start = first - (inner - answered) // 2
             reaches.append(np.arange(start - self.margin, start + inner + self.margin))
         return reaches
 

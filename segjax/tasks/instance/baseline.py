@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segjax.classical.watershed import watershed_baseline
+from segjax.classical.watershed import SIGMAS, SPACINGS, watershed_baseline
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics.average_precision import AveragePrecision
@@ -16,12 +16,6 @@ from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.rle import encode_label
 from segjax.tasks.instance.evaluate import instance_masks, label_image, limits
 from segjax.types import Record
-
-SIGMAS = (0.5, 1.0, 2.0)
-"""Smoothing before the threshold, pixels."""
-
-SPACINGS = (3, 5, 8)
-"""Least distances of seeds, pixels."""
 
 
 def evaluate_watershed(

@@ -56,6 +56,17 @@ def side_by_side(
     Returns:
       The picture.
     """
+    truth, answer = plot_both(record, found, dataset)
+    both = Image.new("RGB", (2 * truth.width + 8, truth.height), "white")
+    both.paste(truth, (0, 0))
+    both.paste(answer, (truth.width + 8, 0))
+    return both
+
+
+def plot_both(
+    record: Record, found: Mapping[str, np.ndarray], dataset: Dataset
+) -> tuple[Image.Image, Image.Image]:
+    """Plots the objects of a record, and those that were found, as `side_by_side` does."""
     names = dataset.label_spec.names
     spec = dataset.instances
     bones = spec.keypoints.skeleton if spec and spec.keypoints else ()
@@ -85,7 +96,4 @@ def side_by_side(
         skeleton=bones,
         zoom=zoom,
     )
-    both = Image.new("RGB", (2 * truth.width + 8, truth.height), "white")
-    both.paste(truth, (0, 0))
-    both.paste(answer, (truth.width + 8, 0))
-    return both
+    return truth, answer

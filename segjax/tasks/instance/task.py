@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.augment.views import check as check_augment
-from segjax.data.dataset import Dataset
+from segjax.data.dataset import Dataset, LazyRecords
 from segjax.data.instance.batches import instance_batches, schedule_of
 from segjax.data.semantic.batches import Batches, record_names
 from segjax.errors import UserError
@@ -25,6 +25,7 @@ from segjax.tasks.instance.evaluate import (
     evaluate_instances,
     predictions,
 )
+from segjax.tasks.instance.image_rows import measure_images
 from segjax.tasks.instance.loss import InstanceLossFromConfig
 from segjax.tasks.instance.pictures import write_instances
 from segjax.tasks.instance.prediction import InstancePrediction
@@ -39,6 +40,7 @@ from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
 from segjax.types import Array, Record
 from segjax.types import Outputs as NetworkOutputs
+from segjax.viz.report_values import MeasuredImages
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -145,6 +147,13 @@ class InstanceTask(InstancePrediction):
             f"--write_images is for labels of pixels. Leave it out; {split} is prepared."
         )
 
+    def learn(self, dataset: Dataset) -> dict[str, Any]:
+        """The normalisation is that of the weights and learns nothing."""
+        return {}
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """There is nothing to recall."""
+
     def prepare(self, dataset: Dataset) -> None:
         """The loss has nothing to count."""
 
@@ -220,6 +229,7 @@ class InstanceTask(InstancePrediction):
         *,
         tile: int | None = None,
         crf: Any = None,
+        per_image: Any = None,
     ) -> InstanceReport:
         """Measures the network on a split.
 
@@ -229,6 +239,7 @@ class InstanceTask(InstancePrediction):
           split: its name; None for that of the config.
           tile: None or 0: objects are found in whole images.
           crf: None; it is none of the capabilities.
+          per_image: None, likewise.
 
         Returns:
           The metrics.
@@ -237,6 +248,7 @@ class InstanceTask(InstancePrediction):
           UserError: if there is no such split, it has no objects, or tiles are wanted.
         """
         assert crf is None  # it is none of the capabilities
+        assert per_image is None
         if tile:
             raise UserError(
                 f"The tile is {tile}, but objects are found in whole images: use 0."
@@ -258,6 +270,11 @@ class InstanceTask(InstancePrediction):
         most = self.evaluation.max_detections
         values = evaluate_watershed(dataset, split, max_detections=most)
         return {f"watershed/{metric}": value for metric, value in values.items()}
+
+    def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
+        """False: a watershed is measured where the user asks for it."""
+        del dataset, split
+        return False
 
     def plot(
         self,
@@ -287,6 +304,48 @@ class InstanceTask(InstancePrediction):
             mask_threshold=self.evaluation.mask_threshold,
         )
         write_instances(outputs, examples, found, records, dataset)
+
+    def image_rows(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str,
+        places: Sequence[int],
+        *,
+        tile: int | None = None,
+        with_panels: int,
+    ) -> MeasuredImages:
+        """Measures images one by one (`segjax.tasks.instance.image_rows`).
+
+        Args:
+          variables: collections of the trained model.
+          dataset: its data.
+          split: of the images.
+          places: theirs in the split.
+          tile: None or 0: objects are found in whole images.
+          with_panels: how many of them, the worst, keep their pictures.
+
+        Returns:
+          The images, the worst first.
+        """
+        assert not tile  # `evaluate` refused it
+        records = LazyRecords(
+            lambda i: dataset.splits[split][places[i]], range(len(places))
+        )
+        found = predictions(
+            self.detector(variables),
+            records,
+            batch_size=self.detector_batch_size,
+            buckets=self.evaluated_buckets,
+            resize=self.resize,
+            mask_threshold=self.evaluation.mask_threshold,
+        )
+        return measure_images(
+            ((records[i], objects) for i, objects in found),
+            dataset,
+            keep_score=self.evaluation.keep_score,
+            with_panels=with_panels,
+        )
 
 
 def forward_instances(

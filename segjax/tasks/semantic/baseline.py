@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from segjax.classical import watershed
 from segjax.classical.otsu import otsu_baseline
+from segjax.classical.watershed import watershed_baseline
 from segjax.data.dataset import Dataset
+from segjax.data.normalization import ImageNormalization
+from segjax.errors import UserError
+from segjax.metrics import matching_counts, matching_metrics, semantic_metrics
 from segjax.tasks.semantic.evaluate import Evaluation, Pages, Report, evaluate
 from segjax.types import Record
 
 SIGMAS = (0.0, 1.0, 2.0, 3.0, 4.0)
 """Widths in pixels among which the smoothing is chosen, on the training split."""
 
+UNTUNED_SIGMA = 1.0
+"""That which is taken where there is no training split."""
+
+TUNED_ON = 24
+"""Number of training images that are looked at."""
+
 
 class OtsuPredictor:
-    """Thresholds the smoothed image; dark is membrane, light is cell.
+    """Thresholds the smoothed image, two classes.
 
     It has the one method of `segjax.predict.tiled.Predictor` that evaluation uses.
     """
 
-    def __init__(self, sigma: float, cell_class: int):
-        """Keeps the smoothing, in pixels, and the class of the light pixels."""
-        self.sigma, self.cell_class = sigma, cell_class
+    def __init__(self, sigma: float, light_class: int | None):
+        """Takes how the threshold becomes classes.
+
+        Args:
+          sigma: standard deviation of the smoothing, pixels.
+          light_class: 0 or 1, the class of the light pixels; None: of each image the
+            smaller side is class 1, as objects cover less than what is around them.
+        """
+        self.sigma, self.light_class = sigma, light_class
 
     def pages(
         self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
@@ -31,8 +50,10 @@ class OtsuPredictor:
         """Yields `labels` and `probabilities` (0 or 1) of each image `[H, W, 1]`."""
         del outputs
         for image in images:
-            light = otsu_baseline(image, sigma=self.sigma)
-            labels = light if self.cell_class == 1 else 1 - light
+            labels = otsu_baseline(image, sigma=self.sigma)
+            light = self.light_class
+            if light == 0 or (light is None and labels.mean() > 0.5):
+                labels = 1 - labels
             yield {
                 "labels": labels,
                 "probabilities": np.stack([labels == 0, labels == 1], -1).astype(float),
@@ -88,27 +109,78 @@ def _stretched(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     return pixels[rows][:, columns]
 
 
-def evaluate_baseline(
+def evaluate_baselines(
     dataset: Dataset,
     split: str,
     evaluation: Evaluation,
     *,
-    normalization: str,
-) -> tuple[str, Report]:
-    """Measures what a network has to beat on a split, as the network is measured.
-
-    Where cells in grey images are separated from what is between them, that is Otsu's
-    threshold, "otsu", with the smoothing that has the best mean IoU on the training
-    split. Elsewhere it is the commonest class at each place, "position".
+    normalization: ImageNormalization,
+    objects: bool,
+) -> dict[str, float]:
+    """Measures all baselines of a data set.
 
     Args:
       dataset: the data; `split` has records with labels.
       split: which one is measured.
       evaluation: what is measured.
       normalization: of the images.
+      objects: whether objects are measured: then Otsu's threshold and a watershed, too; with
+        more than two classes nothing else.
+
+    Returns:
+      The metrics, as `otsu/<name>`, `position/<name>` and `watershed/<name>`.
+    """
+    found = {}
+    if objects:
+        scores = evaluate_watershed(dataset, split)
+        found = {f"watershed/{metric}": value for metric, value in scores.items()}
+    if not objects or dataset.label_spec.num_classes == 2:
+        name, report = evaluate_baseline(
+            dataset, split, evaluation, normalization=normalization
+        )
+        found |= {f"{name}/{metric}": x for metric, x in report.metrics.items()}
+    return found
+
+
+def is_for_otsu(dataset: Dataset, split: str, *, objects: bool) -> bool:
+    """Whether cells lie on a background in grey images, so that a threshold can find them."""
+    spec = dataset.label_spec
+    if spec.names[0] != "background":
+        return False
+    otsu = spec.num_classes == 2 and dataset.channels == 1
+    if otsu or not objects:
+        return otsu
+    image = dataset.splits[split][0]["image"]
+    return bool((image == image[..., :1]).all())
+
+
+def evaluate_baseline(
+    dataset: Dataset,
+    split: str,
+    evaluation: Evaluation,
+    *,
+    normalization: ImageNormalization,
+) -> tuple[str, Report]:
+    """Measures what a network has to beat on a split, as the network is measured.
+
+    Where two classes are told apart in grey images, that is Otsu's threshold, "otsu". The
+    smoothing, and which class is the light one, are those with the best mean IoU on
+    training images, evenly spread. Elsewhere it is the commonest class at each place,
+    "position".
+
+    Args:
+      dataset: the data; `split` has records with labels. Without a split "train", such as
+        a folder that is only measured, the smoothing is 1 pixel, and the smaller side of
+        the threshold is class 1, or the light one `evaluation.cell_class`.
+      split: which one is measured.
+      evaluation: what is measured.
+      normalization: of the images.
 
     Returns:
       The name of the baseline and what was measured.
+
+    Raises:
+      UserError: if there is no split to learn from where that is needed.
     """
     cell_class = evaluation.cell_class
 
@@ -122,18 +194,74 @@ def evaluate_baseline(
             split=split,
             normalization=normalization,
             boundary_f1=evaluation.boundary_f1,
+            surface_distance=evaluation.surface_distance,
             trimap_widths=evaluation.trimap_widths,
             cell_class=cell_class,
         )
 
-    train, wanted = dataset.splits["train"], dataset.splits[split]
+    train, wanted = dataset.splits.get("train", ()), dataset.splits[split]
     classes = dataset.label_spec.num_classes
-    if cell_class is None or dataset.channels != 1 or classes != 2:
+    if dataset.channels != 1 or classes != 2:
+        if not len(train):
+            raise UserError(
+                "--baseline is the commonest class at each place here, for which training "
+                "images are needed: measure a split of the data set, with --split."
+            )
         return "position", measure(PositionPredictor(train, classes), wanted)
+    best = OtsuPredictor(UNTUNED_SIGMA, cell_class)
+    if len(train):
+        records = _spread(train)
 
-    def score(sigma: float) -> float:
-        report = measure(OtsuPredictor(sigma, cell_class), train)
-        return report.metrics["mean_iou"]
+        def score(predictor: OtsuPredictor) -> float:
+            counts = np.zeros((2, 2), np.int64)
+            images = (x["image"] for x in records)  # Otsu needs no normalisation
+            for record, page in zip(records, predictor.pages(images), strict=True):
+                label, found = np.asarray(record["label"]), page["labels"]
+                for i, j in np.ndindex(2, 2):
+                    counts[i, j] += ((label == i) & (found == j)).sum()
+            return semantic_metrics(counts)["mean_iou"]
 
-    best = OtsuPredictor(max(SIGMAS, key=score), cell_class)
+        pairs = itertools.product(SIGMAS, (1, 0))
+        best = max((OtsuPredictor(*pair) for pair in pairs), key=score)
     return "otsu", measure(best, wanted, cell_class=cell_class)
+
+
+def evaluate_watershed(dataset: Dataset, split: str) -> dict[str, float]:
+    """Measures Otsu's threshold and a watershed on records that number their objects.
+
+    Smoothing and distance of seeds are those with the best F1 at an IoU of 0.5 on
+    training images, evenly spread; without a split "train" they are the usual ones.
+
+    Args:
+      dataset: the data; records have `cells`.
+      split: which one is measured.
+
+    Returns:
+      The metrics of `segjax.metrics.matching_metrics`.
+    """
+
+    def measure(records: Sequence[Record], **arguments: Any) -> dict[str, float]:
+        return matching_metrics(
+            [
+                matching_counts(
+                    np.asarray(record["cells"]).astype(np.int64),
+                    watershed_baseline(record["image"], **arguments),
+                )
+                for record in records
+            ]
+        )
+
+    train = dataset.splits.get("train", ())
+    chosen: dict[str, Any] = {}
+    if len(train):
+        records = _spread(train)
+        pairs = itertools.product(watershed.SIGMAS, watershed.SPACINGS)
+        options = [{"sigma": sigma, "spacing": spacing} for sigma, spacing in pairs]
+        chosen = max(options, key=lambda x: measure(records, **x)["f1@0.5"])
+    return measure(dataset.splits[split], **chosen)
+
+
+def _spread(records: Sequence[Record]) -> list[Record]:
+    """Up to `TUNED_ON` records, evenly spread."""
+    places = np.linspace(0, len(records) - 1, min(TUNED_ON, len(records))).astype(int)
+    return [records[int(i)] for i in np.unique(places)]

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.data.files.images import normalize
+from segjax.data.intensities import RecordScales
+from segjax.data.normalization import ImageNormalization
 from segjax.metrics import confusion_counts, semantic_metrics
 from segjax.ops.base.forms import platform
 from segjax.ops.crf.dense import refine
@@ -40,7 +41,10 @@ class Scene(NamedTuple):
 
 
 def predict_scenes(
-    predictor: Pages, records: Sequence[Record], normalization: str, folder: Path
+    predictor: Pages,
+    records: Sequence[Record],
+    normalization: ImageNormalization,
+    folder: Path,
 ) -> list[Scene]:
     """Predicts the images of the search once, and keeps the logits in files.
 
@@ -53,7 +57,8 @@ def predict_scenes(
     Returns:
       A scene for each record.
     """
-    images = (normalize(record["image"], normalization) for record in records)
+    scales = RecordScales(records, normalization)
+    images = (scales(i, record)(record["image"]) for i, record in enumerate(records))
     scenes: list[Scene] = []
     pages = predictor.pages(images, ("logits",))
     for record, page in zip(records, pages, strict=True):

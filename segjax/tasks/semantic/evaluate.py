@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from segjax.data.files.images import normalize
+from segjax.data.intensities import RecordScales
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import ImageNormalization
 from segjax.errors import UserError, suggestion
 from segjax.layers.attributes import check_counts
 from segjax.metrics import (
@@ -23,6 +24,8 @@ from segjax.metrics import (
     em_metrics,
     semantic_metrics,
     summarize,
+    surface_counts,
+    surface_metrics,
     trimap_counts,
     trimap_metrics,
 )
@@ -32,6 +35,7 @@ from segjax.objects.separation import Separation
 from segjax.predict.test_time import TestTimeAugmentation
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.object_scores import ObjectScores, metric_names
+from segjax.tasks.semantic.per_image import PerImage
 from segjax.training import sharding
 from segjax.types import Record
 
@@ -48,6 +52,8 @@ class Evaluation:
       cell_class: where given, the class of cells in electron microscopy: pixel, Rand
         and warping errors are then reported, too.
       boundary_f1: whether the boundary F1 is reported, too: that of SegNet's paper.
+      surface_distance: whether the average surface distance and the 95th percentile
+        Hausdorff distance are reported, too (`segjax.metrics.surface_counts`).
       trimap_widths: widths in pixels of bands around the boundaries; mean IoU and pixel
         accuracy within each are then reported, too: DeepLab's trimap plot.
       dihedral_tta: whether evaluation and prediction average the probabilities over the
@@ -69,6 +75,7 @@ class Evaluation:
     tile: int | None = None
     cell_class: int | None = None
     boundary_f1: bool = False
+    surface_distance: bool = False
     trimap_widths: tuple[float, ...] = ()
     dihedral_tta: bool = False
     mc_samples: int = 1
@@ -129,7 +136,9 @@ class Evaluation:
         if self.cell_class is not None:
             ones = np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
             known |= _summarize_cells(ones, classes).keys()
-        extras = _Boundaries(label_spec, self.boundary_f1, self.trimap_widths)
+        extras = _Boundaries(
+            label_spec, self.boundary_f1, self.surface_distance, self.trimap_widths
+        )
         known |= extras.metrics().keys()
         known |= metric_names() if objects else set()
         known -= NEITHER
@@ -158,10 +167,13 @@ def _summarize_cells(sections: np.ndarray, num_classes: int) -> dict[str, float]
 class _Boundaries:
     """Sums of the boundary metrics that are wanted, over the images of this process."""
 
-    def __init__(self, spec: LabelSpec, f1: bool, widths: tuple[float, ...]):
-        self.spec, self.f1, self.widths = spec, f1, widths
+    def __init__(
+        self, spec: LabelSpec, f1: bool, surface: bool, widths: tuple[float, ...]
+    ):
+        self.spec, self.f1, self.surface, self.widths = spec, f1, surface, widths
         classes = spec.num_classes
         self.scores = np.zeros((classes + 1, 2))
+        self.distances = np.zeros((classes + 1, 4))
         self.bands = np.zeros((len(widths), classes, classes), np.int64)
 
     def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
@@ -169,6 +181,8 @@ class _Boundaries:
         classes = self.spec.num_classes
         if self.f1:
             self.scores += boundary_counts(label, prediction, num_classes=classes)
+        if self.surface:
+            self.distances += surface_counts(label, prediction, num_classes=classes)
         if self.widths:
             self.bands += trimap_counts(
                 label, prediction, num_classes=classes, widths=self.widths
@@ -178,12 +192,16 @@ class _Boundaries:
         """Adds the sums of the other processes."""
         if self.f1:
             self.scores = sharding.gather(self.scores[None]).sum(0)
+        if self.surface:
+            self.distances = sharding.gather(self.distances[None]).sum(0)
         if self.widths:
             self.bands = sharding.gather(self.bands[None]).sum(0)
 
     def metrics(self) -> dict[str, float]:
         """The metrics of all images that were added."""
-        scores = boundary_metrics(self.scores, self.spec.names) if self.f1 else {}
+        names = self.spec.names
+        scores = boundary_metrics(self.scores, names) if self.f1 else {}
+        scores |= surface_metrics(self.distances, names) if self.surface else {}
         return scores | trimap_metrics(self.bands, self.widths)
 
 
@@ -219,12 +237,14 @@ def evaluate(
     label_spec: LabelSpec,
     *,
     split: str,
-    normalization: str,
+    normalization: ImageNormalization,
     cell_class: int | None = None,
     boundary_f1: bool = False,
+    surface_distance: bool = False,
     trimap_widths: tuple[float, ...] = (),
     crf: CRF | None = None,
     separation: Separation | None = None,
+    per_image: PerImage | None = None,
 ) -> Report:
     """Predicts each image of a split by overlap-tile and compares it with its label.
 
@@ -242,11 +262,13 @@ def evaluate(
         wanted, too. Their `pixel_error` is that of the classes where there are two;
         with more, that of cell against all others is `em_pixel_error`.
       boundary_f1: whether the boundary F1 is measured, too.
+      surface_distance: whether the surface distances are measured, too.
       trimap_widths: widths of bands around boundaries that are measured, too.
       crf: where given, what refines each prediction.
       separation: where given, and records number their objects, how objects are found:
         F1 and the like over thresholds of IoU are then measured, too
         (`segjax.metrics.matching_metrics`).
+      per_image: where given, the images of this process are added to it.
 
     Returns:
       The metrics and the confusion counts.
@@ -256,27 +278,31 @@ def evaluate(
     """
     if not len(records):
         raise UserError(f'The split "{split}" has no images to evaluate.')
-    if "label" not in records[0]:
+    first = records[0]
+    if "label" not in first:
         raise UserError(
             f'The split "{split}" has no labels: it can be predicted, not evaluated.'
         )
     num_classes = label_spec.num_classes
     total = np.zeros((num_classes, num_classes), np.int64)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
-    boundaries = _Boundaries(label_spec, boundary_f1, trimap_widths)
-    objects = ObjectScores(separation if "cells" in records[0] else None)
+    boundaries = _Boundaries(label_spec, boundary_f1, surface_distance, trimap_widths)
+    objects = ObjectScores(separation if "cells" in first else None)
     mine = range(sharding.process_index(), len(records), sharding.process_count())
     labels: collections.deque[np.ndarray] = collections.deque()
     originals: collections.deque[np.ndarray] = collections.deque()
+    scales = RecordScales(records, normalization)
 
     def images() -> Iterator[np.ndarray]:
         for i in mine:
             record = records[i]
             labels.append(np.asarray(record["label"]))
             objects.expect(record)
+            if per_image is not None:
+                per_image.expect(i, record)
             if crf is not None:
                 originals.append(record["image"])
-            yield normalize(record["image"], normalization)
+            yield scales(i, record)(record["image"])
 
     plain = cell_class is None and not objects.wanted
     outputs = ("labels",) if plain else ("labels", "probabilities")
@@ -288,9 +314,12 @@ def evaluate(
                 page = crf.page(originals.popleft(), page["logits"], outputs)
             except UserError as error:
                 raise UserError(f"Image {number} of {len(mine)}: {error}") from error
-        total += np.asarray(_counts(label, page["labels"], num_classes=num_classes))
+        counts = np.asarray(_counts(label, page["labels"], num_classes=num_classes))
+        total += counts
         boundaries.add(label, page["labels"])
-        objects.add(page)
+        matching = objects.add(page)
+        if per_image is not None:
+            per_image.add(label, page["labels"], counts, matching)
         if cell_class is not None:
             cells = page["probabilities"][..., cell_class]
             sections += em_metrics(cells, label, cell_class=cell_class)

@@ -15,14 +15,24 @@ from typing import NamedTuple
 import numpy as np
 
 from segjax import viz
-from segjax.data.files.channels import Channels, count_of
-from segjax.data.files.images import normalize
+from segjax.data.files.channels import Channels
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import (
+    ImageNormalization,
+    Percentiles,
+    Scale,
+    scale_of,
+)
 from segjax.errors import UserError
-from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced
-from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
+from segjax.predict.inputs import (
+    Source,
+    channel_names,
+    list_inputs,
+    look_at_all,
+    read_source,
+)
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
@@ -32,9 +42,15 @@ from segjax.predict.writers import (
     page_file,
     plan_outputs,
     planned_files,
+    result_name,
 )
 from segjax.tasks.semantic.crf import CRF
-from segjax.tasks.semantic.object_files import OBJECTS, ObjectFiles
+from segjax.tasks.semantic.object_files import (
+    OBJECTS,
+    OUTLINES,
+    ObjectFiles,
+    ObjectOptions,
+)
 from segjax.training.task import PageProgress
 
 
@@ -53,13 +69,12 @@ def predict_files(
     *,
     label_spec: LabelSpec,
     channels: Channels,
-    normalization: str,
+    normalization: ImageNormalization,
     chosen: tuple[int, ...] = (),
     probabilities: bool = False,
     overlay: bool = False,
     crf: CRF | None = None,
-    separation: Separation | None = None,
-    link: bool = False,
+    objects: ObjectOptions | None = None,
     downscale: int = 1,
     overwrite: bool = False,
     progress: PageProgress | None = None,
@@ -93,8 +108,7 @@ def predict_files(
       probabilities: whether to write probabilities.
       overlay: whether to write overlays.
       crf: where given, what refines each page, once it is predicted as a whole.
-      separation: where given, how objects are found.
-      link: whether objects of neighbouring pages that overlap are one.
+      objects: where given, how objects are found and written.
       downscale: whole factor by which images were made smaller in training; they are
         predicted, and refined, as small, and the result is enlarged to their size.
       overwrite: whether files are replaced that segjax did not write, or that were
@@ -114,22 +128,26 @@ def predict_files(
     paths = list_inputs(input)
     kinds = ["labels"]
     kinds += ["probabilities"] * probabilities + ["overlay"] * overlay
-    kinds += ["instances"] * (separation is not None)
+    kinds += ["instances"] * (objects is not None)
     results = {
         path: {kind: kind_name(path, Path(input), kind) for kind in kinds}
         for path in paths
     }
+    if objects is not None and objects.outlines:
+        for path, own in results.items():
+            ending = OUTLINES[objects.outlines]
+            own["outlines"] = result_name(path, Path(input)) + ending
     names = {
         path: planned_files(path, own.values(), chosen) for path, own in results.items()
     }
-    also = [OBJECTS] if separation else []
+    also = [OBJECTS] if objects else []
     folder = plan_outputs(names, output, also=also, overwrite=overwrite)
     sources = look_at_all(input, paths, channels, chosen)
-    asked = probabilities or separation is not None
+    asked = probabilities or objects is not None
     outputs = ("labels", "probabilities") if asked else ("labels",)
-    objects = (
-        ObjectFiles(separation, label_spec.names, count_of(channels), link=link)
-        if separation
+    object_files = (
+        ObjectFiles(objects, label_spec, channel_names(sources, channels))
+        if objects
         else None
     )
     folder.make_folder()
@@ -149,11 +167,12 @@ def predict_files(
         with contextlib.ExitStack() as files:
             writers = {
                 kind: files.enter_context(
-                    objects.file(folder, name, source)
-                    if objects is not None and kind == "instances"
+                    object_files.file(folder, results[source.path], source)
+                    if object_files is not None and kind == "instances"
                     else _writer(folder, name, kind, source, label_spec)
                 )
                 for kind, name in results[source.path].items()
+                if kind != "outlines"
             }
             for number in range(source.pages):
                 page, seen = next(predicted), kept.popleft()
@@ -170,8 +189,8 @@ def predict_files(
                 if progress is not None:
                     progress(done, total, source.path.name)
         finish(folder, results[source.path].values(), source)
-    if objects is not None:
-        objects.write_table(folder)
+    if object_files is not None:
+        object_files.write_table(folder)
     return [output / result["labels"] for result in results.values()]
 
 
@@ -198,19 +217,30 @@ def _finished(
 def _images(
     sources: Sequence[Source],
     channels: Channels,
-    normalization: str,
+    normalization: ImageNormalization,
     downscale: int,
     keep: Callable[[np.ndarray, np.ndarray], None],
 ) -> Iterator[np.ndarray]:
     """All pages of all files as the network wants them, one alive at a time."""
     for source in sources:
+        scale = _scale_of_stack(source, channels, normalization, downscale)
         for image in read_source(source, channels):
             small = reduced(image, downscale)
             keep(image, small)
-            image = normalize(small, normalization)
+            image = (scale or scale_of(small, normalization))(small)
             del small
             yield image
             del image
+
+
+def _scale_of_stack(
+    source: Source, channels: Channels, method: ImageNormalization, downscale: int
+) -> Scale | None:
+    """The scale of all pages of a file, which are read for it; None if each has its own."""
+    if not isinstance(method, Percentiles) or method.over != "stack":
+        return None
+    pages = (reduced(page, downscale) for page in read_source(source, channels))
+    return method.scale_of_stack(pages) if source.pages > 1 else None
 
 
 def _writer(

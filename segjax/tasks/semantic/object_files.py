@@ -9,12 +9,17 @@ import logging
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segjax.data.files.geojson import write_geojson
+from segjax.data.files.imagej_roi import write_rois
 from segjax.data.files.zarr import is_zarr
+from segjax.data.label_spec import LabelSpec
+from segjax.data.outlines import Outline, outlines_of, place_of
 from segjax.objects.linking import Numbering
 from segjax.objects.properties import columns, object_rows
 from segjax.objects.separation import Separation, separate
@@ -26,6 +31,24 @@ log = logging.getLogger("segjax")
 
 OBJECTS = "objects.csv"
 
+OUTLINES = {"imagej": "_RoiSet.zip", "geojson": ".geojson"}
+"""Endings of files of outlines: for ImageJ's ROI manager, and for QuPath."""
+
+
+@dataclass(frozen=True)
+class ObjectOptions:
+    """Options of the objects that are written beside the classes of pixels.
+
+    Attributes:
+      separation: how they are found.
+      link: whether objects of neighbouring pages that overlap are one.
+      outlines: a key of `OUTLINES` where outlines are written, too.
+    """
+
+    separation: Separation
+    link: bool = False
+    outlines: str | None = None
+
 
 class ObjectFiles:
     """Finds the objects of page after page, and writes them.
@@ -36,28 +59,33 @@ class ObjectFiles:
 
     def __init__(
         self,
-        separation: Separation,
-        class_names: Sequence[str],
-        channels: int,
-        *,
-        link: bool = False,
+        options: ObjectOptions,
+        label_spec: LabelSpec,
+        channel_names: Sequence[str],
     ):
-        """Takes how objects are found, what classes and how many channels there are, and
-        whether objects of neighbouring pages that overlap are one.
-        """
-        self._separation, self._names, self._link = separation, class_names, link
-        self._channels = [str(c) for c in range(1, channels + 1)]
+        """Takes how objects are found, what classes there are, and names of channels."""
+        self._options, self._label_spec = options, label_spec
+        self._channels = channel_names
         self.rows: list[tuple[Any, ...]] = []
 
     @contextlib.contextmanager
-    def file(self, outputs: Outputs, name: str, source: Source) -> Iterator[Write]:
+    def file(
+        self, outputs: Outputs, names: Mapping[str, str], source: Source
+    ) -> Iterator[Write]:
         """Writes the objects of a file, page by page.
 
         The function that this yields takes a page, `probabilities` `[H, W, K]`, and the
         image `[H, W, C]` as it is stored. Pages hold numbers of 16 bits, or of 32 where
         there are more objects; so they wait, compressed, until the last one is there.
+
+        Args:
+          outputs: where the files belong.
+          names: of the files "instances" and, where they are wanted, "outlines".
+          source: the file that they are found in.
         """
-        numbering, count = Numbering(link=self._link), 0
+        name = names["instances"]
+        numbering, count = Numbering(link=self._options.link), 0
+        outlines: list[Outline] = []
         folder = Path(name).parents[2 if is_zarr(source.path) else 0]
         file_name = (folder / source.path.name).as_posix()
         pages: list[tuple[int, tuple[int, ...]]] = []
@@ -66,18 +94,23 @@ class ObjectFiles:
 
             def write(page: Mapping[str, np.ndarray], image: np.ndarray) -> None:
                 nonlocal largest, count
-                numbers = numbering(separate(page["probabilities"], self._separation))
+                numbers = numbering(
+                    separate(page["probabilities"], self._options.separation)
+                )
                 count += 1
                 largest = max(largest, int(numbers.max(initial=0)))
-                self.rows += object_rows(
+                rows = object_rows(
                     numbers,
                     image,
                     self._classes(page["probabilities"]),
                     file=file_name,
                     page=source.number(count - 1),
-                    class_names=self._names,
+                    class_names=self._label_spec.names,
                     pixel_area=source.layout.calibration.pixel_area,
                 )
+                self.rows += rows
+                if "outlines" in names:
+                    outlines.extend(_outlines(numbers, rows, source, count - 1))
                 packed = zlib.compress(numbers.tobytes(), 1)
                 waiting.write(packed)
                 pages.append((len(packed), numbers.shape))
@@ -90,6 +123,20 @@ class ObjectFiles:
                     content = zlib.decompress(waiting.read(length))
                     numbers = np.frombuffer(content, np.int32).reshape(shape)
                     write_page(numbers.astype(dtype))
+        if "outlines" in names:
+            self._write_outlines(outputs, names["outlines"], outlines)
+
+    def _write_outlines(
+        self, outputs: Outputs, name: str, outlines: Sequence[Outline]
+    ) -> None:
+        with outputs.file(name) as file:
+            if self._options.outlines == "imagej":
+                write_rois(file, outlines)
+            else:
+                spec = self._label_spec
+                write_geojson(
+                    file, outlines, dict(zip(spec.names, spec.colors, strict=True))
+                )
 
     def write_table(self, outputs: Outputs) -> None:
         """Writes `objects.csv`."""
@@ -103,8 +150,20 @@ class ObjectFiles:
 
     def _classes(self, probabilities: np.ndarray) -> np.ndarray:
         """The likeliest class of each pixel that an object can have."""
-        border = self._separation.border
+        border = self._options.separation.border
         if border is None:
             return 1 + probabilities[..., 1:].argmax(-1)
         kept = [k for k in range(1, probabilities.shape[-1]) if k != border]
         return np.asarray(kept)[probabilities[..., kept].argmax(-1)]
+
+
+def _outlines(
+    numbers: np.ndarray, rows: Sequence[Sequence[Any]], source: Source, page: int
+) -> Iterator[Outline]:
+    """The outlines of the objects of a page, with their classes."""
+    id_, class_ = columns([]).index("id"), columns([]).index("class")
+    class_names = {row[id_]: row[class_] for row in rows}
+    if source.pages == 1:
+        return outlines_of(numbers, class_names=class_names)
+    place = place_of(page, source.layout)
+    return outlines_of(numbers, page=page, place=place, class_names=class_names)

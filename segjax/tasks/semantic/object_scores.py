@@ -32,11 +32,17 @@ class ObjectScores:
         if self.wanted:
             self._cells.append(np.asarray(record["cells"]).astype(np.int64))
 
-    def add(self, page: Mapping[str, np.ndarray]) -> None:
-        """Adds the prediction of the oldest image that is expected."""
-        if self._separation is not None:
-            found = separate(page["probabilities"], self._separation)
-            self._counts.append(matching_counts(self._cells.popleft(), found))
+    def add(self, page: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Adds the prediction of the oldest image that is expected.
+
+        Returns:
+          Its `matching_counts`; None where nothing is counted.
+        """
+        if self._separation is None:
+            return None
+        found = separate(page["probabilities"], self._separation)
+        self._counts.append(matching_counts(self._cells.popleft(), found))
+        return self._counts[-1]
 
     def metrics(self) -> dict[str, float]:
         """The metrics of the images of all processes."""

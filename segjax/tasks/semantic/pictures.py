@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from segjax.data.dataset import Dataset
-from segjax.data.files.images import normalize
+from segjax.data.intensities import RecordScales
+from segjax.data.normalization import ImageNormalization
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.evaluate import Pages, Report
 from segjax.viz import comparison, plot_confusion
@@ -26,7 +27,7 @@ def write_examples(
     dataset: Dataset,
     *,
     split: str,
-    normalization: str,
+    normalization: ImageNormalization,
 ) -> None:
     """Plots image | label | prediction | error.
 
@@ -38,9 +39,11 @@ def write_examples(
       split: of the records.
       normalization: of the images.
     """
+    records = dataset.splits[split]
+    scales = RecordScales(records, normalization)
     for i, name in examples.items():
-        record = dataset.splits[split][i]
-        image = normalize(record["image"], normalization)
+        record = records[i]
+        image = scales(i, record)(record["image"])
         picture = comparison(
             record["image"],
             record["label"],

@@ -16,18 +16,21 @@ import numpy as np
 from segjax import config as config_lib
 from segjax.data import downscale_of
 from segjax.data.files.images import normalize
+from segjax.data.normalization import ImageNormalization, Intensities, method_of
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.models.builder import build_model
 from segjax.objects.separation import Separation
 from segjax.predict.dihedral import Apply, over_dihedral
 from segjax.predict.downscaled import enlarged, reduced
+from segjax.predict.ensemble import over_members
 from segjax.predict.mc_dropout import over_samples
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.crf import CRF, required
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.tasks.semantic.files import predict_files
+from segjax.tasks.semantic.object_files import ObjectOptions
 from segjax.training import sharding
 from segjax.training.state import local_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
@@ -49,7 +52,11 @@ class SemanticPrediction:
       separation: how objects are found in predictions; None where the config has no group
         `objects`.
       downscale: factor by which the data set makes images smaller.
+      intensities: what the normalisation learned of the training split; None where it
+        learns nothing, or has not yet.
     """
+
+    intensities: Intensities | None = None
 
     def __init__(self, config: ml_collections.ConfigDict):
         """Builds the network, and what the config says of evaluation.
@@ -107,6 +114,31 @@ class SemanticPrediction:
             self.separation.check_classes(num_classes)
         except ValueError as error:
             raise UserError(f"config.objects.{error}.") from error
+
+    def check_evaluated_network(self, shape: tuple[int, int, int]) -> None:
+        """Checks that evaluation's changes to the network leave its parameters.
+
+        Args:
+          shape: height, width and channels of a training image.
+
+        Raises:
+          UserError: if they do not.
+        """
+        if self.evaluation.model_overrides is None:
+            return
+        image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        trained, evaluated = (
+            jax.eval_shape(
+                functools.partial(model.init, train=False), jax.random.key(0), image
+            )
+            for model in (self.model, self.evaluated_model)
+        )
+        if trained != evaluated:
+            raise UserError(
+                f"config.evaluation.model_overrides is {dict(self.evaluation.model_overrides)}, which "
+                "changes the parameters of the network: only what leaves them as they "
+                "are can differ in evaluation, such as the backbone's output_stride."
+            )
 
     def predictor(
         self, variables: Mapping[str, Any], *, tile: int | None = None
@@ -175,15 +207,17 @@ class SemanticPrediction:
 
     @functools.cached_property
     def _predicted(self) -> Apply:
-        """`logits`, averaged over samples and symmetries where the experiment wants it;
-        one function, as each new one is compiled anew.
+        """`logits`, averaged over samples and symmetries where the experiment wants it, and
+        over the folds of a run; one function, as each new one is compiled anew.
         """
         apply: Apply = self.logits
         if self.evaluation.mc_samples > 1:
             apply = over_samples(
                 self.logits, self.evaluation.mc_samples, self.config.seed
             )
-        return over_dihedral(apply) if self.evaluation.dihedral_tta else apply
+        return over_members(
+            over_dihedral(apply) if self.evaluation.dihedral_tta else apply
+        )
 
     def label_image(
         self,
@@ -227,8 +261,7 @@ class SemanticPrediction:
             probabilities=options.probabilities,
             overlay=options.overlay,
             crf=options.crf,
-            separation=options.objects,
-            link=options.link,
+            objects=options.objects,
             downscale=factor,
             overwrite=options.overwrite,
             progress=options.progress,
@@ -246,6 +279,10 @@ class SemanticPrediction:
             flags.append(f"--downscale={2 * self.downscale}")
         return flags
 
+    def object_options(self, *, link: bool, outlines: str | None) -> ObjectOptions:
+        """What `predict --instances` writes; see `ObjectOptions`."""
+        return ObjectOptions(self.separation_or_default(), link, outlines)
+
     def separation_or_default(self) -> Separation:
         """How objects are found; where the config has no group `objects`, as usual."""
         return self.separation or Separation()
@@ -254,7 +291,16 @@ class SemanticPrediction:
         """The CRF of `--crf`; a `UserError` where the config has none."""
         return required(self.crf)
 
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Takes what the run learned of its training split (`SemanticTask.learn`)."""
+        if learned:
+            self.intensities = Intensities(
+                **{key: tuple(values) for key, values in learned.items()}
+            )
+
     @property
-    def normalization(self) -> str:
+    def normalization(self) -> ImageNormalization:
         """How images are normalised; a key that every pipeline states."""
-        return self.config.pipeline.normalization
+        pipeline = self.config.pipeline
+        group = pipeline.percentiles if "percentiles" in pipeline else None
+        return method_of(pipeline.normalization, group, self.intensities)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.augment import augmentations
-from segjax.data.dataset import Dataset
+from segjax.data.dataset import Dataset, together
 from segjax.data.datasets.folder_export import export
+from segjax.data.intensities import count_intensities
+from segjax.data.normalization import Percentiles
 from segjax.data.semantic.batches import (
     Batches,
     record_ids,
@@ -23,10 +25,12 @@ from segjax.data.semantic.batches import (
 )
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.tasks.semantic.baseline import evaluate_baseline
+from segjax.tasks.semantic.baseline import evaluate_baselines, is_for_otsu
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
+from segjax.tasks.semantic.image_rows import measure_images
 from segjax.tasks.semantic.loss import LossFromConfig
+from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import optim, sharding
@@ -39,12 +43,14 @@ from segjax.training.experiment import (
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, init_state, make_train_step
 from segjax.types import Record, is_integer
+from segjax.viz.report_values import MeasuredImages
 
 GIVEN_TO_PIPELINE = (
     "records",
     "seed",
     "batch_size",
     "output_size",
+    "intensities",
     "process_index",
     "process_count",
     "start_step",
@@ -59,7 +65,9 @@ class SemanticTask(SemanticPrediction):
     is compiled or written.
     """
 
-    capabilities = frozenset({"labels", "probabilities", "crf", "downscale", "objects"})
+    capabilities = frozenset(
+        {"labels", "probabilities", "crf", "downscale", "objects", "per_image"}
+    )
     answers = "labels pixels"
     headline = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")
     pictures = (CONFUSION,)
@@ -87,6 +95,10 @@ class SemanticTask(SemanticPrediction):
         )
         augmentations.check(
             config_lib.argument(train_batches, config.pipeline, "augment")
+        )
+        percentiles = config_lib.argument(train_batches, config.pipeline, "percentiles")
+        config_lib.call(
+            Percentiles, percentiles or {}, "config.pipeline.percentiles", learned=None
         )
         self.input_size, self.output_size = self._sizes()
 
@@ -125,35 +137,20 @@ class SemanticTask(SemanticPrediction):
                 f"({', '.join(dataset.label_spec.names)}): use that number."
             )
         self.evaluation.check(
-            dataset.label_spec, objects=self._measures_objects(dataset)
+            dataset.label_spec,
+            objects=self._measures_objects(dataset, self.evaluation.split),
         )
-        self._check_evaluated_network(dataset.channels)
+        self.check_evaluated_network((*self.input_size, dataset.channels))
         check_multipliers(self.config, lambda: self.init_state(dataset.channels))
         self.batches(dataset, 0).close()
         return dataset
 
-    def _measures_objects(self, dataset: Dataset) -> bool:
+    def _measures_objects(self, dataset: Dataset, split: str) -> bool:
         """Whether objects are wanted, and the data set numbers them."""
-        split = dataset.splits.get(self.evaluation.split, ())
-        return self.separation is not None and len(split) > 0 and "cells" in split[0]
-
-    def _check_evaluated_network(self, channels: int) -> None:
-        """Checks that evaluation's changes to the network leave its parameters."""
-        if self.evaluation.model_overrides is None:
-            return
-        image = jax.ShapeDtypeStruct((1, *self.input_size, channels), np.float32)
-        trained, evaluated = (
-            jax.eval_shape(
-                functools.partial(model.init, train=False), jax.random.key(0), image
-            )
-            for model in (self.model, self.evaluated_model)
+        records = dataset.splits.get(split, ())
+        return (
+            self.separation is not None and len(records) > 0 and "cells" in records[0]
         )
-        if trained != evaluated:
-            raise UserError(
-                f"config.evaluation.model_overrides is {dict(self.evaluation.model_overrides)}, which "
-                "changes the parameters of the network: only what leaves them as they "
-                "are can differ in evaluation, such as the backbone's output_stride."
-            )
 
     def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
         """The records of a split.
@@ -198,6 +195,23 @@ class SemanticTask(SemanticPrediction):
         records = self.records(dataset, split)
         return export(records, Path(folder), source=source, overwrite=overwrite)
 
+    def learn(self, dataset: Dataset) -> dict[str, Any]:
+        """Counts the intensities that the normalisation needs; JSON, empty if it needs none.
+
+        They are kept with each checkpoint, as prediction has no training images, and taken
+        from there by `recall`.
+        """
+        method = self.normalization
+        if not isinstance(method, Percentiles):
+            return {}
+        records = dataset.splits["train"]
+        if (
+            "fold" in self.config
+        ):  # folds predict together, so they must see images alike
+            records = together(records, dataset.splits[self.evaluation.split])
+        found = count_intensities(records, method)
+        return dataclasses.asdict(found)
+
     def prepare(self, dataset: Dataset) -> None:
         """Counts the classes, where the loss weighs them by how rare they are."""
         self.loss.fit_class_weights(dataset.splits["train"], dataset.label_spec)
@@ -212,6 +226,7 @@ class SemanticTask(SemanticPrediction):
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             output_size=self.output_size,
+            intensities=self.intensities,
             process_index=sharding.process_index(),
             process_count=sharding.process_count(),
             start_step=start_step,
@@ -259,6 +274,7 @@ class SemanticTask(SemanticPrediction):
         *,
         tile: int | None = None,
         crf: CRF | None = None,
+        per_image: PerImage | None = None,
     ) -> Report:
         """Measures the network on a split.
 
@@ -268,6 +284,7 @@ class SemanticTask(SemanticPrediction):
           split: its name; None for that of the config.
           tile: see `predictor`; None for that of the config.
           crf: where given, what refines the predictions.
+          per_image: a table that takes a row of each image, if one is wanted.
 
         Returns:
           The metrics and the confusion counts.
@@ -284,19 +301,35 @@ class SemanticTask(SemanticPrediction):
             split=split,
             cell_class=self.evaluation.cell_class,
             boundary_f1=self.evaluation.boundary_f1,
+            surface_distance=self.evaluation.surface_distance,
             trimap_widths=self.evaluation.trimap_widths,
             normalization=self.normalization,
             crf=crf,
             separation=self.separation,
+            per_image=per_image,
         )
 
+    def per_image(self, dataset: Dataset, split: str) -> PerImage:
+        """Makes the table of single images that `evaluate` fills."""
+        objects = self._measures_objects(dataset, split)
+        records = self.records(dataset, split)
+        return PerImage(records, dataset.label_spec, objects=objects)
+
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Measures Otsu's threshold, or the commonest class at each place."""
+        """Measures Otsu's threshold, a watershed, or the commonest class at each place."""
         self.records(dataset, split)
-        name, report = evaluate_baseline(
-            dataset, split, self.evaluation, normalization=self.normalization
+        return evaluate_baselines(
+            dataset,
+            split,
+            self.evaluation,
+            normalization=self.normalization,
+            objects=self._measures_objects(dataset, split),
         )
-        return {f"{name}/{metric}": value for metric, value in report.metrics.items()}
+
+    def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
+        """Whether cells lie on a background in grey images."""
+        objects = self._measures_objects(dataset, split)
+        return is_for_otsu(dataset, split, objects=objects)
 
     def plot(
         self,
@@ -323,4 +356,37 @@ class SemanticTask(SemanticPrediction):
             dataset,
             split=self.evaluation.split,
             normalization=self.normalization,
+        )
+
+    def image_rows(
+        self,
+        variables: Mapping[str, Any],
+        dataset: Dataset,
+        split: str,
+        places: Sequence[int],
+        *,
+        tile: int | None = None,
+        with_panels: int,
+    ) -> MeasuredImages:
+        """Measures images one by one (`segjax.tasks.semantic.image_rows`).
+
+        Args:
+          variables: collections of the trained model.
+          dataset: its data.
+          split: of the images.
+          places: theirs in the split.
+          tile: see `predictor`; None for that of the config.
+          with_panels: how many of them, the worst, keep their pictures.
+
+        Returns:
+          The images, the worst first.
+        """
+        tile = self.evaluation.tile if tile is None else tile
+        records = dataset.splits[split]
+        return measure_images(
+            self.predictor(variables, tile=tile),
+            (records[i] for i in places),
+            dataset.label_spec,
+            normalization=self.normalization,
+            with_panels=with_panels,
         )

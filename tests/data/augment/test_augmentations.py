@@ -9,13 +9,14 @@ from segjax.types import IGNORE_LABEL
 
 SPATIAL = ("flip", "quarter_turn", "elastic_deformation", "rotate_and_scale")
 INF, NAN = math.inf, math.nan
-GREY = ("brightness_contrast", "gaussian_noise")
+GREY = ("brightness_contrast", "gamma", "illumination", "gaussian_noise")
 ELSEWHERE = (
     "random_scale",
     "random_rotation",
     "random_crop",
     "color_jitter",
     "gaussian_blur",
+    "empty_page",
 )
 """In test_framing.py and test_photometric.py."""
 
@@ -91,7 +92,8 @@ def test_no_class_is_invented_and_ignored_pixels_stay_ignored(name):
 @pytest.mark.parametrize("name", GREY)
 def test_grey_value_changes_leave_label_and_weight(name):
     example = position_example()
-    out = run(name, example)
+    always = {"probability": 1} if name == "illumination" else {}
+    out = run(name, example, **always)
     assert out["label"] is example["label"]
     assert out["weight"] is example["weight"]
     assert not np.array_equal(out["image"], example["image"])
@@ -247,7 +249,7 @@ def test_apply_is_the_chain_of_its_functions():
         ((("elastic", {}),), r'no augmentation .elastic..*"elastic_deformation"'),
         ((("gaussian_noise", {"sdt": 1}),), r"'gaussian_noise'.*'sdt'.*.std.\?"),
         ((("flip", {"axis": 1}),), r"'flip'.*'axis'.*horizontal, vertical"),
-        ((("qqqq", {}),), r"'qqqq'.*Known: .*flip, gaussian_blur"),
+        ((("qqqq", {}),), r"'qqqq'.*Known: .*flip, gamma, gaussian_blur"),
         ((([], {}),), r"no augmentation '\[\]'"),
         ("flip", r"sequence of \(name, arguments\).*found 'flip'"),
         (("flip",), r"\(name,\s*arguments\).*found 'flip'"),

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segjax.data.augment.photometric import color_jitter, gaussian_blur, turn_hue
+from segjax.data.augment.photometric import (
+    color_jitter,
+    empty_page,
+    gamma,
+    gaussian_blur,
+    illumination,
+    turn_hue,
+)
 
 STILL = {
     "brightness": (1, 1),
@@ -108,3 +115,48 @@ def test_blur_is_gaussian_happens_half_the_time_and_keeps_the_label(example):
     np.testing.assert_allclose(blurred[0]["image"], expected, atol=1e-6)
     assert blurred[0]["label"] is example["label"]
     assert all(x["image"].dtype == np.float32 for x in blurred)
+
+
+def test_gamma_keeps_the_extremes_and_the_order_of_each_channel(example):
+    image = example["image"] * (1, 30, 1000) - (0, 7, 500)
+    example["image"] = image.astype(np.float32)
+    out = gamma(example, np.random.default_rng(0), gamma=(2, 2))["image"]
+    for before, after in zip(
+        np.moveaxis(example["image"], -1, 0), np.moveaxis(out, -1, 0), strict=True
+    ):
+        least, spread = before.min(), np.ptp(before)
+        expected = least + spread * ((before - least) / spread) ** 2
+        np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-5 * spread)
+
+
+def test_gamma_leaves_a_constant_image(example):
+    example["image"][:] = 0.3
+    out = gamma(example, np.random.default_rng(0), gamma=(0.5, 0.5))["image"]
+    np.testing.assert_array_equal(out, example["image"])
+
+
+def test_illumination_is_a_plane_that_starts_at_zero(example):
+    out = illumination(example, np.random.default_rng(1), strength=2, probability=1)[
+        "image"
+    ]
+    plane = (out - example["image"])[..., 0].astype(np.float64)
+    assert abs(plane.min()) < 1e-6
+    assert 0.1 < plane.max() <= 2
+    for axis in (0, 1):
+        np.testing.assert_allclose(np.diff(plane, 2, axis=axis), 0, atol=1e-5)
+
+
+def test_an_empty_page_is_background_and_flat_but_for_plane_and_noise(example):
+    example["label"][:] = 3
+    example["weight"][:5], example["weight"][5:] = 0, 7
+    rng = np.random.default_rng(0)
+    flat = {"probability": 1, "strength": 0, "level": (0.3, 0.3)}
+    out = empty_page(example, rng, std=0.1, **flat)
+    assert not out["label"].any()
+    np.testing.assert_array_equal(out["weight"], (example["weight"] > 0))
+    assert abs(out["image"].mean() - 0.3) < 0.02
+    assert 0 < out["image"].std() < 0.11
+    assert example["label"].all()
+    constant = empty_page(example, rng, std=0, **flat)["image"]
+    np.testing.assert_allclose(constant, 0.3, rtol=1e-6)
+    assert empty_page(example, rng, probability=0) is example

@@ -119,6 +119,7 @@ def test_pages_of_a_stack_stay_in_blocks(tmp_path, read):
         "test": [f"{n}/009" for n in "ab"],
     }
     record = dataset.splits["validation"][1]
+    assert record["stack"] == str(tmp_path / "d/images/a.tif")
     np.testing.assert_array_equal(
         record["image"][..., 0], image_values(1, (10, 12, 16))[8]
     )
@@ -806,6 +807,38 @@ def test_labels_that_do_not_fit_are_a_sentence(tmp_path, arguments):
     arguments = {"labels": "instances", **arguments}
     with pytest.raises(UserError, match=r"config\.data\.(labels|border_width)"):
         folder(cache_dir=str(tmp_path), data_root=str(tmp_path), **arguments)
+
+
+def test_an_undivided_folder_is_one_split_with_all_labelled_images(
+    make_folder, read, caplog
+):
+    root = make_folder(5)
+    (root / "index.csv").write_text(
+        "id,split\n" + "".join(f"s{i},test\n" for i in range(5))
+    )
+    assert [x["name"] for x in read(root, undivided=True).splits["all"]] == [
+        f"s{i}" for i in range(5)
+    ]
+    alone = make_folder(3, "alone/test").parent
+    assert len(read(alone, undivided=True).splits["all"]) == 3
+    with pytest.raises(UserError, match="neither images/ and labels/ nor train/"):
+        read(alone)
+    make_folder(2, "alone/validation")
+    shutil.rmtree(alone / "test" / "labels")
+    assert len(read(alone, undivided=True).splits["all"]) == 2
+    assert "3 of the 5 images" in caplog.text
+    shutil.rmtree(alone / "validation")
+    with pytest.raises(UserError, match="without labels: they can be predicted"):
+        read(alone, undivided=True)
+
+
+def test_one_class_alone_can_be_measured_where_no_value_is_ignored(make_folder, read):
+    root = make_folder(2)
+    for path in (root / "labels").iterdir():
+        save(path, np.zeros((12, 16), np.uint8))
+    assert len(read(root, undivided=True, ignore=None).splits["all"]) == 2
+    with pytest.raises(UserError, match="every pixel is 'membrane'"):
+        read(root, undivided=True)
 
 
 def save_channels(root, name, channel_names, order=(0, 1, 2), seed=0):

@@ -347,7 +347,7 @@ def test_memory_that_does_not_suffice_is_reported(tmp_path, monkeypatch):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     monkeypatch.setattr(plane, "SMALL_BYTES", 100)
     assert read_page(tmp_path / "a.png").shape == (48, 64, 1)
-    monkeypatch.setattr(plane, "_free_bytes", lambda: 3000)
+    monkeypatch.setattr(plane, "free_bytes", lambda: 3000)
     refused(
         tmp_path / "a.png", "claims 64 x 48 pixels", "use a machine with more memory"
     )

@@ -189,7 +189,7 @@ def test_an_image_smaller_than_the_crop_is_mirrored_as_often_as_it_takes():
     assert dot["image"].shape == (4, 48, 48, 1)
 
 
-@pytest.mark.parametrize("normalization", ["range", "per_image"])
+@pytest.mark.parametrize("normalization", ["range", "per_image", "percentiles"])
 def test_intensities_are_normalised_as_those_of_the_whole_image(normalization):
     records = synthetic_records(count=1, size=(32, 32))
     sizes = {"input_size": 32, "output_size": 32}
@@ -277,3 +277,41 @@ def test_no_records_no_label_and_a_label_of_another_size_are_reported():
     shifted = [{**unlabelled[0], "label": np.zeros((50, 49), np.uint8)}]
     with pytest.raises(UserError, match=r"'page 3'.*\(50, 50\).*\(50, 49\)"):
         take(shifted, 1)
+
+
+def rare_records():
+    """A large page with one pixel of foreground, and an ignored one."""
+    label = np.zeros((200, 300), np.uint8)
+    label[150, 40], label[10, 10] = 1, 255
+    image = np.zeros((200, 300, 1), np.uint8)
+    return [{"image": image, "label": label, "name": "page"}]
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [(), (("random_scale", {"scale": (0.8, 2.0)}), ("random_rotation", {}))],
+    ids=["as it is", "scaled and turned"],
+)
+def test_crops_hold_rare_foreground_as_often_as_is_asked_for(augment):
+    arguments = {
+        "input_size": 24,
+        "output_size": 24,
+        "augment": augment,
+        "border_weight": None,
+    }
+    for fraction, least, most in ((0, 0, 12), (0.5, 30, 70), (1, 97, 100)):
+        batches = take(rare_records(), 25, foreground_fraction=fraction, **arguments)
+        held = sum(int((x == 1).any()) for b in batches for x in b["label"])
+        assert least <= held <= most
+
+
+def test_without_a_fraction_the_stream_is_the_old_one():
+    records = synthetic_records(2)
+    assert_same(take(records, 2), take(records, 2, foreground_fraction=0.0))
+
+
+def test_a_page_without_foreground_is_cropped_anywhere():
+    records = rare_records()
+    records[0]["label"][150, 40] = 0
+    (batch,) = take(records, 1, foreground_fraction=1.0, border_weight=None)
+    assert batch["label"].shape == (4, 32, 32)

@@ -12,7 +12,9 @@ from PIL import Image
 import segjax.predict.inputs
 import segjax.tasks.semantic.files
 from segjax.data.files.images import read_label, read_label_pages
+from segjax.data.intensities import RecordScales
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import Percentiles
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.output import manifest
@@ -236,18 +238,44 @@ def test_one_page_is_alive_at_a_time(tmp_path, monkeypatch):
         def __array_finalize__(self, obj):
             pass
 
-    original = segjax.tasks.semantic.files.normalize
+    original = segjax.tasks.semantic.files.scale_of
 
     def counting(image, method):
-        most.append(len(alive))
-        counted = original(image, method).view(Counted)
-        alive.add(counted)
-        return counted
+        def scale(image):
+            most.append(len(alive))
+            counted = original(image, method)(image).view(Counted)
+            alive.add(counted)
+            return counted
 
-    monkeypatch.setattr(segjax.tasks.semantic.files, "normalize", counting)
+        return scale
+
+    monkeypatch.setattr(segjax.tasks.semantic.files, "scale_of", counting)
     predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **GREY)
     assert len(most) == 6
     assert max(most) == 0
+
+
+@pytest.mark.parametrize(("over", "light"), [("image", 2), ("stack", 1)])
+def test_pages_of_a_stack_have_one_scale_where_it_is_asked_for(tmp_path, over, light):
+    bright, dim = grey(40, 48), grey(40, 48, seed=1) // 8
+    write_stack(tmp_path / "a.tif", np.stack([dim, bright]))
+    method = Percentiles(low=0, high=100, over=over)
+    predict_files(
+        PREDICTOR,
+        tmp_path / "a.tif",
+        tmp_path / "out",
+        **GREY | {"normalization": method},
+    )
+    labels = list(read_label_pages(tmp_path / "out" / "a.tif"))
+    assert sum(bool(page.any()) for page in labels) == light
+    records = [
+        {"image": page[..., None], "name": f"a/{i}", "stack": "a.tif"}
+        for i, page in enumerate([dim, bright])
+    ]
+    scales = RecordScales(records, method)
+    for i, record in enumerate(records):
+        found = scales(i, record)(record["image"])[..., 0] > 0.5
+        np.testing.assert_array_equal(found, labels[i])
 
 
 @pytest.mark.parametrize(

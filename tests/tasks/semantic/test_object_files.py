@@ -9,12 +9,16 @@ import tifffile
 from PIL import Image
 from skimage.draw import disk
 
+from segjax.data.files.geojson import read_geojson
+from segjax.data.files.imagej_roi import read_rois
 from segjax.data.label_spec import LabelSpec
+from segjax.data.outlines import fill
 from segjax.geometry.input_sizes import Geometry
 from segjax.objects.separation import Separation
 from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic import object_files
 from segjax.tasks.semantic.files import predict_files
+from segjax.tasks.semantic.object_files import ObjectOptions
 
 SPEC = LabelSpec(("background", "cell", "spot"), ((0, 0, 0), (0, 200, 0), (200, 0, 0)))
 
@@ -27,7 +31,7 @@ def brightness(image):
 
 PREDICTOR = Predictor(brightness, Geometry(stride=16, halo=16), tile=64, batch_size=2)
 SETTINGS = {"label_spec": SPEC, "channels": 1, "normalization": "range"}
-SETTINGS |= {"separation": Separation(min_area=5)}
+SETTINGS |= {"objects": ObjectOptions(Separation(min_area=5))}
 
 
 def table(folder):
@@ -63,9 +67,9 @@ def test_a_stack_has_unique_numbers_which_follow_a_cell_if_asked_to(tmp_path, li
         stack[z, 10:25, 10 + 2 * z : 25 + 2 * z] = 128
     stack[1, 40:55, 60:75] = 255
     tifffile.imwrite(tmp_path / "z.tif", stack, photometric="minisblack")
-    predict_files(
-        PREDICTOR, tmp_path / "z.tif", tmp_path / "out", **SETTINGS, link=link
-    )
+    options = {"objects": ObjectOptions(Separation(min_area=5), link=link)}
+    settings = SETTINGS | options
+    predict_files(PREDICTOR, tmp_path / "z.tif", tmp_path / "out", **settings)
     found = [(row["page"], row["id"], row["class"]) for row in table(tmp_path / "out")]
     cell = [("1", "1", "cell"), ("2", "1", "cell"), ("3", "1", "cell")]
     if not link:
@@ -88,6 +92,21 @@ def test_more_objects_than_16_bits_count_have_32(tmp_path, monkeypatch):
     assert np.array_equal(numbers, many)
 
 
+def test_areas_are_in_square_micrometres_where_the_file_states_its_pixels(tmp_path):
+    image = np.zeros((40, 40), np.uint8)
+    image[5:15, 5:25] = 128
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        image,
+        imagej=True,
+        resolution=(4, 4),
+        metadata={"unit": "um"},
+    )
+    predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **SETTINGS)
+    (row,) = table(tmp_path / "out")
+    assert (row["area_pixels"], float(row["area_um2"])) == ("200", 12.5)
+
+
 def test_files_of_plates_are_told_apart(tmp_path):
     for plate in ("one", "two"):
         (tmp_path / "in" / plate).mkdir(parents=True)
@@ -98,3 +117,27 @@ def test_files_of_plates_are_told_apart(tmp_path):
     files = [row["file"] for row in table(tmp_path / "out")]
     assert files == ["one/a.png", "two/a.png"]
     assert (tmp_path / "out" / "two" / "a_instances.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("outlines", "name", "read"),
+    [("imagej", "z_RoiSet.zip", read_rois), ("geojson", "z.geojson", read_geojson)],
+)
+def test_outlines_are_those_of_the_numbers(tmp_path, outlines, name, read):
+    stack = np.zeros((2, 40, 40), np.uint8)
+    stack[0, 5:20, 5:20] = 128
+    stack[1, 10:20, 10:30] = 255
+    tifffile.imwrite(tmp_path / "z.tif", stack, photometric="minisblack")
+    objects = ObjectOptions(Separation(min_area=5), outlines=outlines)
+    settings = SETTINGS | {"objects": objects}
+    predict_files(PREDICTOR, tmp_path / "z.tif", tmp_path / "out", **settings)
+    numbers = tifffile.imread(tmp_path / "out" / "z_instances.tif")
+    found = read(tmp_path / "out" / name)
+    for number, outline in enumerate(found, 1):
+        place, mask = fill(outline, (40, 40), name)
+        filled = np.zeros((40, 40), bool)
+        filled[place] = mask
+        assert np.array_equal(filled, numbers[number - 1] == number)
+    assert len(found) == 2
+    if outlines == "geojson":
+        assert [outline.class_name for outline in found] == ["cell", "spot"]

@@ -1,0 +1,95 @@
+"""The intensities of a training split, counted once, when a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from segjax.data.normalization import (
+    PAGE_PIXELS,
+    ImageNormalization,
+    Intensities,
+    Percentiles,
+    Scale,
+    sampled,
+    scale_of,
+)
+from segjax.types import Record
+
+COUNTED_IMAGES = 256
+"""Of a larger split, as many images are counted, evenly spread."""
+
+DIMMEST = 10.0
+"""Percentile of the training images' spreads that is the floor: a tenth of them is dimmer."""
+
+
+class RecordScales:
+    """The scale of each record of a split; an image is measured once, when it is used first.
+
+    Where percentiles are taken over stacks, they are those of the pages of a file that are in
+    the split. Its first page that is used has the others read, too.
+    """
+
+    def __init__(self, records: Sequence[Record], method: ImageNormalization) -> None:
+        """Takes the records, of which pages name their file as `stack`, and the method."""
+        self._records, self._method = records, method
+        self._found: dict[int | str, Scale] = {}
+
+    def __call__(self, index: int, record: Record) -> Scale:
+        """Returns the scale of a record, which was read from its place in the split."""
+        stack = record.get("stack")
+        if isinstance(self._method, Percentiles) and self._method.over == "stack":
+            if stack and stack not in self._found:
+                pages = self._pages(index, stack)
+                self._found[stack] = self._method.scale_of_stack(pages)
+            if stack:
+                return self._found[stack]
+        if index not in self._found:
+            self._found[index] = scale_of(record["image"], self._method)
+        return self._found[index]
+
+    def _pages(self, index: int, stack: str) -> Iterator[np.ndarray]:
+        """Reads the pages of a file, which lie side by side in a split."""
+        before = range(index - 1, -1, -1)
+        for places in (before, range(index, len(self._records))):
+            for i in places:
+                record = self._records[i]
+                if record.get("stack") != stack:
+                    break
+                yield record["image"]
+
+
+def count_intensities(records: Sequence[Record], method: Percentiles) -> Intensities:
+    """Counts what a normalisation by percentiles learns from the training images.
+
+    The spread of an image is the difference between its two percentiles. The floor is
+    that of which a tenth of the images stay below: one of them may be empty, so the
+    smallest says nothing. Images are read once each.
+
+    Args:
+      records: of the training split, at least one.
+      method: whose percentiles are meant.
+
+    Returns:
+      The numbers, the same ones for the same records.
+
+    Example:
+      >>> images = [np.array([[[0], [n]]], np.uint8) for n in (10, 20, 200)]
+      >>> records = [{"image": image} for image in images]
+      >>> count_intensities(records, Percentiles(0, 100))
+      Intensities(spread=(12.0,), low=(0.0,), high=(200.0,))
+    """
+    places = np.linspace(0, len(records) - 1, min(len(records), COUNTED_IMAGES))
+    spreads, pixels = [], []
+    for i in places.round():
+        image = records[int(i)]["image"]
+        low, high = method.bounds(sampled(image))
+        spreads.append(high - low)
+        pixels.append(sampled(image, PAGE_PIXELS))
+    pooled = np.percentile(np.concatenate(pixels), (method.low, method.high), axis=0)
+    spread, low, high = (
+        tuple(np.asarray(x, float).tolist())
+        for x in (np.percentile(spreads, DIMMEST, axis=0), *pooled)
+    )
+    return Intensities(spread, low, high)

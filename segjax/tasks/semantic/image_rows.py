@@ -1,0 +1,130 @@
+"""Images measured one by one by a network that labels pixels, for the report."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator
+
+import jax
+import numpy as np
+
+from segjax.data.files.images import normalize
+from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import ImageNormalization
+from segjax.metrics import confusion_counts, semantic_metrics
+from segjax.tasks.semantic.evaluate import Pages
+from segjax.types import IGNORE_LABEL, Record
+from segjax.viz.pictures import (
+    MISSED,
+    colorize,
+    error_directions,
+    error_map,
+    to_display,
+)
+from segjax.viz.report_values import (
+    PANEL_SIDE,
+    ImageRow,
+    MeasuredImages,
+    Panel,
+    worst_first,
+)
+
+_MOST_CLASSES = 4
+"""Up to so many the IoU of each has a column."""
+
+_THINNED = 2 * PANEL_SIDE
+"""Larger images are thinned to at most this side before they become panels."""
+
+
+def measure_images(
+    predictor: Pages,
+    records: Iterable[Record],
+    label_spec: LabelSpec,
+    *,
+    normalization: ImageNormalization,
+    with_panels: int,
+) -> MeasuredImages:
+    """Measures images one by one.
+
+    The mean IoU of an image is that of the classes in its label or prediction, so the mean
+    over images is not that of the split.
+
+    Args:
+      predictor: the network.
+      records: images with labels; each is read once.
+      label_spec: names and colours of the classes.
+      normalization: how images are normalised, as in training.
+      with_panels: how many images, the worst, keep their pictures.
+
+    Returns:
+      The images, the worst first.
+    """
+    waiting: collections.deque[Record] = collections.deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for record in records:
+            waiting.append(record)
+            yield normalize(record["image"], normalization)
+
+    scored = (
+        _scored(waiting.popleft(), page["labels"], label_spec)
+        for page in predictor.pages(images(), ("labels",))
+    )
+    return MeasuredImages(
+        worst_first(scored, keep_panels=with_panels),
+        "They are sorted by mean IoU, over the classes that an image has or was given.",
+    )
+
+
+def _scored(
+    record: Record, prediction: np.ndarray, spec: LabelSpec
+) -> tuple[float, ImageRow]:
+    """The mean IoU of an image, and its row."""
+    label = np.asarray(record["label"])
+    counts = _counts(label, prediction, num_classes=spec.num_classes)
+    metrics = semantic_metrics(counts, spec.names)
+    kinds = ["mean_iou", "mean_dice", "pixel_error"]
+    if spec.num_classes <= _MOST_CLASSES:
+        kinds += [f"iou/{name}" for name in spec.names]
+    row = ImageRow(
+        record["name"],
+        {kind: metrics[kind] for kind in kinds},
+        panels_of(record["image"], label, prediction, spec),
+    )
+    return metrics["mean_iou"], row
+
+
+def panels_of(
+    image: np.ndarray, label: np.ndarray, prediction: np.ndarray, spec: LabelSpec
+) -> tuple[Panel, ...]:
+    """Image, label, prediction and error of an image.
+
+    Args:
+      image: as it is stored, `[H, W, C]`.
+      label: true classes, integers `[H, W]`.
+      prediction: predicted classes, integers `[H, W]`.
+      spec: names and colours of the classes.
+
+    Returns:
+      The panels.
+    """
+    counted = label != IGNORE_LABEL
+    wrong = np.mean(label[counted] != prediction[counted]) if counted.any() else 0.0
+    caption = f"error: {wrong:.1%} of the pixels"
+    if spec.num_classes == 2:
+        for text, color in error_directions(spec.names):
+            caption += f"; {'blue' if color == MISSED else 'orange'}: {text}"
+    else:
+        caption += "; orange: wrong"
+    # Colours take several times the memory: large images are thinned before.
+    step = -(-max(label.shape) // _THINNED)
+    image, label, prediction = (x[::step, ::step] for x in (image, label, prediction))
+    return (
+        Panel("image", to_display(image)),
+        Panel("label", colorize(label, spec.colors), crisp=True),
+        Panel("prediction", colorize(prediction, spec.colors), crisp=True),
+        Panel(caption, error_map(label, prediction), crisp=True),
+    )
+
+
+_counts = jax.jit(confusion_counts, static_argnames="num_classes")

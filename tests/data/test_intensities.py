@@ -1,0 +1,36 @@
+"""What a run learns of its training images: the same numbers, from one reading of each."""
+
+import numpy as np
+
+from segjax.data.dataset import LazyRecords
+from segjax.data.intensities import COUNTED_IMAGES, count_intensities
+from segjax.data.normalization import Percentiles
+
+
+def test_one_empty_image_does_not_lower_the_floor_to_nothing():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 100, (32, 32, 1), dtype=np.uint8) for _ in range(19)]
+    images.insert(7, np.full((32, 32, 1), 50, np.uint8))
+    found = count_intensities([{"image": image} for image in images], Percentiles())
+    assert 90 < found.spread[0] <= 100
+
+
+def test_channels_are_counted_apart():
+    image = np.zeros((10, 10, 2), np.float32)
+    image[..., 1] = np.linspace(-5, 5, 100).reshape(10, 10)
+    found = count_intensities([{"image": image}], Percentiles(0, 100))
+    assert found.spread == (0.0, 10.0)
+    assert found.low == (0.0, -5.0)
+    assert found.high == (0.0, 5.0)
+
+
+def test_images_are_read_once_and_of_many_only_some():
+    read = []
+
+    def record(i):
+        read.append(i)
+        return {"image": np.full((2, 2, 1), i % 200, np.uint8)}
+
+    count_intensities(LazyRecords(record, range(1000)), Percentiles())
+    assert len(read) == len(set(read)) == COUNTED_IMAGES
+    assert (read[0], read[-1]) == (0, 999)

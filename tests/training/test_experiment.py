@@ -1,0 +1,64 @@
+"""A labelled folder that is not the data set of a run, opened with its classes."""
+
+from types import SimpleNamespace
+
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from segjax.data.instance_spec import InstanceSpec
+from segjax.data.label_spec import LabelSpec
+from segjax.errors import UserError
+from segjax.training.experiment import open_labelled
+
+SPEC = LabelSpec(("void", "cell"), ((0, 0, 0), (9, 9, 9)), remap=((7, 1),))
+WEIGHTS = SimpleNamespace(label_spec=SPEC, channels=1, instances=None)
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """A folder whose images `index.csv` sorts into no split that trains."""
+    label = np.zeros((8, 9), np.uint8)
+    label[2:5, 2:6] = 7
+    for part in ("images", "labels"):
+        (tmp_path / "cells" / part).mkdir(parents=True)
+        for name in ("a", "b"):
+            Image.fromarray(label).save(tmp_path / "cells" / part / f"{name}.png")
+    index = tmp_path / "cells" / "index.csv"
+    index.write_text("id,split\na,test\nb,test\n")
+    return tmp_path / "cells"
+
+
+def opened(cells, data, weights=WEIGHTS):
+    config = ml_collections.ConfigDict({"data": data})
+    return open_labelled(config, weights, str(cells), str(cells.parent / "memory"))
+
+
+def test_labels_mean_what_they_mean_in_the_data_set_of_the_run(cells):
+    records = opened(cells, {"name": "camvid"}).splits["all"]
+    assert [record["name"] for record in records] == ["a", "b"]
+    assert records[0]["label"].sum() == 12
+    own = {"name": "folder", "labels": "instances"}
+    classes = (("background", (0, 0, 0)), ("nucleus", (9, 9, 9)))
+    dataset = opened(cells, own | {"classes": classes})
+    assert dataset.label_spec.names == ("background", "nucleus")
+    assert dataset.splits["all"][1]["cells"].max() == 7
+
+
+def test_objects_of_one_class_are_read_as_such(cells):
+    weights = SimpleNamespace(label_spec=SPEC, channels=3, instances=InstanceSpec((1,)))
+    dataset = opened(cells, {"name": "instance_shapes"}, weights)
+    assert len(dataset.splits["all"]) == 2
+    assert dataset.label_spec.names == ("background", "cell")
+    many = LabelSpec(("background", "a", "b"), ((0, 0, 0),) * 3)
+    weights = SimpleNamespace(
+        label_spec=many, channels=3, instances=InstanceSpec((1, 2))
+    )
+    with pytest.raises(UserError, match="objects of one class, but this run has 2"):
+        opened(cells, {"name": "coco"}, weights)
+
+
+def test_a_missing_folder_is_a_sentence(cells):
+    with pytest.raises(UserError, match=r"^--input=.*nowhere is not a folder"):
+        opened(cells / "nowhere", {"name": "folder"})
