@@ -351,6 +351,37 @@ def _tree(root: Path, folder: str, skipped: tuple[str, ...]) -> dict[str, bytes 
     }
 
 
+def zarrs() -> list[Seed]:
+    """OME-Zarr of both versions: what it says of an image, of its array, and a chunk.
+
+    They are made by hand: tensorstore starts threads, which a process must not before it forks.
+    """
+    axes = [{"name": axis} for axis in "zyx"]
+    scale = {"type": "scale", "scale": [2, 0.5, 0.5]}
+    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+    ome = {"multiscales": [{"axes": axes, "datasets": datasets}]}
+    old = {"zarr_format": 2, "shape": (2, *SIZE), "chunks": (1, *SIZE), "dtype": "|u1"}
+    old |= {"compressor": None, "filters": None, "fill_value": 0, "order": "C"}
+    grid = {"name": "regular", "configuration": {"chunk_shape": (1, *SIZE)}}
+    new = {"zarr_format": 3, "node_type": "array", "shape": (2, *SIZE)}
+    new |= {"data_type": "uint8", "chunk_grid": grid, "codecs": [{"name": "bytes"}]}
+    new |= {"chunk_key_encoding": {"name": "default"}, "fill_value": 0}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
+    trees: list[dict[str, Any]] = [
+        {".zattrs": ome, "0/.zarray": old | {"dimension_separator": "/"}},
+        {"zarr.json": group, "0/zarr.json": new},
+    ]
+    found = []
+    for tree, chunks in zip(trees, ("0", "0/c"), strict=True):
+        files = {f"a.zarr/{k}": json.dumps(v).encode() for k, v in tree.items()}
+        files |= {f"a.zarr/{chunks}/{i}/0/0": grey(i).tobytes() for i in range(2)}
+        victims = [*tree, f"{chunks}/0/0/0"]
+        for name in victims:
+            kind = "json" if name in tree else "bytes"
+            found.append(Seed("zarr", f"a.zarr/{name}", kind, dict(files)))
+    return found
+
+
 def all_seeds(root: Path) -> list[Seed]:
     """Every seed; `root` holds what `train` made."""
     pictures = [
@@ -358,6 +389,6 @@ def all_seeds(root: Path) -> list[Seed]:
         for name, raw in images().items()
     ]
     return [
-        *pictures, *folders(), *outlines(), *coco(), *weights(), *runs(root),
+        *pictures, *zarrs(), *folders(), *outlines(), *coco(), *weights(), *runs(root),
         *model_files(root),
     ]  # fmt: skip

@@ -41,6 +41,14 @@ def image(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     yield lambda: images.read_palette(path)
 
 
+def zarr(path: Path, root: Path, rng: np.random.Generator) -> Calls:
+    from segjax.data.files import images
+
+    yield lambda: images.read_layout(root / "a.zarr")
+    yield lambda: images.read_page(root / "a.zarr")
+    yield lambda: images.read_label(root / "a.zarr")
+
+
 def _records(name: str, root: Path, **options: Any) -> Any:
     """Opens a data set and reads every record."""
     from segjax.data import DATASETS
@@ -301,7 +309,7 @@ def fingerprint(value: Any) -> Any:
 
 
 FREQUENCIES: dict[Callable[..., Calls], int] = {
-    image: 375, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
+    image: 345, zarr: 30, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
     voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, outlines: 30, weights: 60,
     config: 40, rows: 20, prepared: 35, trained: 18, resumed: 7, archive: 15, model: 10,
 }  # fmt: skip

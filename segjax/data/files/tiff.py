@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,6 +43,9 @@ _KIND_OF_PHOTOMETRIC: dict[int, tuple[str, int]] = {
 _ALPHAS = ((tifffile.EXTRASAMPLE.ASSOCALPHA,), (tifffile.EXTRASAMPLE.UNASSALPHA,))
 _MOST_TAGS = 4096
 _IMAGEJ_DETAILS = 50839
+_OF_ONE_PLANE = re.compile(r"\b[czt]:\d+/\d+")
+"""In a label that Bio-Formats has given to one plane: "c:1/2 z:3/9 - a.lif"."""
+
 _MOST_PER_BYTE: dict[int, float] = {
     tifffile.COMPRESSION.NONE: 1,
     tifffile.COMPRESSION.PACKBITS: 64,
@@ -295,6 +299,8 @@ def _imagej_names(page: tifffile.TiffPage, channels: int) -> tuple[str, ...]:
     if not isinstance(labels, list):
         return ()
     names = tuple(str(label).strip() for label in labels[:channels])
+    if any(_OF_ONE_PLANE.search(name) for name in names):
+        return ()
     return names if all(names) and len(set(names)) == channels > 1 else ()
 
 

@@ -190,7 +190,8 @@ def _opened(group: Path, name: str) -> Any:
 
     path = _within(group, name)
     is_new = (path / "zarr.json").is_file()
-    if not is_new and not (path / ".zarray").is_file():
+    # tensorstore crashes on JSON that is nested too deeply, of which `_json` says so.
+    if not _json(path / ("zarr.json" if is_new else ".zarray")):
         raise ValueError(f"the array {name!r} is missing")
     return tensorstore.open(
         {

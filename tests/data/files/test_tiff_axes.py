@@ -104,6 +104,13 @@ def test_a_hyperstack_of_imagej_states_axes_sizes_and_names(tmp_path, unit):
     np.testing.assert_array_equal(list(read_pages(path)), pages)
 
 
+def test_labels_of_single_planes_are_no_names_of_channels(tmp_path):
+    labels = [f"c:{c}/2 z:1/1 - a.lif" for c in (1, 2)]
+    metadata = {"axes": "CYX", "Labels": labels}
+    tifffile.imwrite(tmp_path / "a.tif", STACK[:2], imagej=True, metadata=metadata)
+    assert read_layout(tmp_path / "a.tif").channel_names == ()
+
+
 @pytest.mark.parametrize("axes", ["TZCYX", "CTZYX", "ZCTYX"])
 def test_an_ome_tiff_states_axes_sizes_and_names(tmp_path, axes):
     path = tmp_path / "a.ome.tif"

@@ -85,10 +85,18 @@ def cut_chunk(path):
     chunk.write_bytes(chunk.read_bytes()[:-9])
 
 
+def nested(path):
+    """Lists in lists, at which the parser of tensorstore crashes."""
+    array = path / "0" / "zarr.json"
+    lists = "[" * 50_000 + "]" * 50_000
+    array.write_text(array.read_text().replace("{", '{"x": ' + lists + ", ", 1))
+
+
 DAMAGED = {
     "no multiscales": (without("multiscales"), "is a Zarr without multiscales"),
     "no array": (renamed("1"), "the array '1' is missing"),
     "outside": (renamed("../b.zarr/0"), "the path of a part is '../b.zarr/0'"),
+    "nested": (nested, "nested too deeply"),
     "no json": (lambda p: (p / "zarr.json").write_text("{"), "is not JSON"),
     "no metadata": (lambda p: (p / "zarr.json").unlink(), "lacks zarr.json"),
     "chunk": (cut_chunk, "truncated or damaged"),
