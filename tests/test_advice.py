@@ -17,12 +17,14 @@ from segjax import config as config_lib
 from segjax.backbones import BACKBONES
 from segjax.commands.program import Program
 from segjax.data import DATASETS
+from segjax.data.folds import with_fold
 from segjax.data.instance.batches import instance_batches
 from segjax.data.semantic.batches import train_batches
 from segjax.errors import UserError
 from segjax.losses import LOSSES
 from segjax.main import VERBS
 from segjax.models import MODELS
+from segjax.objects.separation import Separation
 from segjax.runs.initialization import Initialization
 from segjax.tasks.instance.evaluate import InstanceEvaluation
 from segjax.tasks.instance.loss import INSTANCE_LOSSES
@@ -32,13 +34,16 @@ from segjax.training.experiment import schedule_from
 from segjax.training.optim import OPTIMIZERS, SCHEDULES
 
 PACKAGE = Path(__file__).resolve().parents[1] / "segjax"
-OF_OTHERS = {"help", "verbosity", "upgrade", "flag"}
-"""Flags of absl and of pip, and a hole."""
+OF_OTHERS = {"help", "verbosity", "upgrade", "flag", "check"}
+"""Flags of absl, of pip and of sha256sum, and a hole."""
+STYLE_SHEETS = ("report", "report_style")
+"""Modules with style sheets, whose variables look like flags."""
 FLAGS = {verb: Program(VERBS).flags_of(verb) for verb in VERBS}
 EVERY = {name: values[name] for values in FLAGS.values() for name in values}
 HOLE = "\N{WHITE SQUARE}"
 """Stands for what a sentence is filled in with."""
 OWNERS = {
+    "channels": ("folder",),
     "folder_check": ("folder",),
     "groups": ("folder", "instance_folder"),
     "label_files": ("folder",),
@@ -92,6 +97,8 @@ KEYS = {
     "evaluation": fields((Evaluation, InstanceEvaluation)),
     "initialization": fields((Initialization,)),
     "crf": fields((CRF,)),
+    "objects": fields((Separation,)),
+    "fold": arguments((with_fold,)),
 }
 """The keys that groups can have; `name` besides."""
 
@@ -128,6 +135,8 @@ def wrong(text: str, module: str) -> list[str]:
 def test_flags_verbs_and_keys_that_sentences_name_are_there():
     looked_at, faults = 0, []
     for path in sorted(PACKAGE.rglob("*.py")):
+        if path.parent.name == "viz" and path.stem in STYLE_SHEETS:
+            continue
         for line, text in sentences(path):
             looked_at += "--" in text or "config." in text
             faults += [f"{path}:{line}: {x}" for x in wrong(text, path.stem)]

@@ -55,6 +55,10 @@ class Numbering:
         self._before = renumbered
         return renumbered
 
+    def begin_anew(self) -> None:
+        """Links the next page to none: it does not follow the last one."""
+        self._before = None
+
     def _take_over(
         self, last: np.ndarray, page: np.ndarray, numbers: np.ndarray
     ) -> None:

@@ -28,6 +28,13 @@ def test_a_cell_keeps_its_number_while_it_overlaps_itself():
     assert numbers[2][16, 16] == 3
 
 
+def test_pages_that_do_not_follow_each_other_are_not_linked():
+    numbering = Numbering(link=True)
+    numbering(page((1, 1)))
+    numbering.begin_anew()
+    assert numbering(page((1, 1))).max() == 2
+
+
 def test_one_cell_that_meets_two_takes_over_one_number():
     numbering = Numbering(link=True)
     numbering(page((1, 1), (1, 6)))

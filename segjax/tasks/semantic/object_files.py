@@ -94,6 +94,8 @@ class ObjectFiles:
 
             def write(page: Mapping[str, np.ndarray], image: np.ndarray) -> None:
                 nonlocal largest, count
+                if _begins_a_row(source, count):
+                    numbering.begin_anew()
                 numbers = numbering(
                     separate(page["probabilities"], self._options.separation)
                 )
@@ -155,6 +157,12 @@ class ObjectFiles:
             return 1 + probabilities[..., 1:].argmax(-1)
         kept = [k for k in range(1, probabilities.shape[-1]) if k != border]
         return np.asarray(kept)[probabilities[..., kept].argmax(-1)]
+
+
+def _begins_a_row(source: Source, place: int) -> bool:
+    """Whether a page is the first along its fastest axis, as the first slice of a frame."""
+    sizes = source.layout.sizes
+    return bool(sizes) and place % sizes[-1] == 0
 
 
 def _outlines(

@@ -141,3 +141,16 @@ def test_outlines_are_those_of_the_numbers(tmp_path, outlines, name, read):
     assert len(found) == 2
     if outlines == "geojson":
         assert [outline.class_name for outline in found] == ["cell", "spot"]
+
+
+def test_the_first_slice_of_a_frame_is_not_linked_to_the_last_of_the_one_before(
+    tmp_path,
+):
+    movie = np.zeros((2, 2, 1, 40, 40), np.uint8)
+    movie[..., 5:20, 5:20] = 128
+    tifffile.imwrite(
+        tmp_path / "m.tif", movie, imagej=True, metadata={"axes": "TZCYX"}
+    )
+    settings = SETTINGS | {"objects": ObjectOptions(Separation(), link=True)}
+    predict_files(PREDICTOR, tmp_path / "m.tif", tmp_path / "out", **settings)
+    assert [row["id"] for row in table(tmp_path / "out")] == ["1", "1", "2", "2"]
