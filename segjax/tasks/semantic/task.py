@@ -25,7 +25,7 @@ from segjax.data.semantic.batches import (
 )
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.tasks.semantic.baseline import evaluate_baselines, is_for_otsu
+from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
 from segjax.tasks.semantic.image_rows import measure_images
@@ -329,7 +329,7 @@ class SemanticTask(SemanticPrediction):
     def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
         """Whether cells lie on a background in grey images."""
         objects = self._measures_objects(dataset, split)
-        return is_for_otsu(dataset, split, objects=objects)
+        return has_default_baseline(dataset, split, objects=objects)
 
     def plot(
         self,
