@@ -118,11 +118,9 @@ class TrainedModel:
                 f"[H, W, {self.channels}], [T, H, W, {self.channels}]{grey}"
             )
         if with_channels.ndim == 3:
-            return task.label_image(self._predictor, with_channels, downscale)
-        labels = np.empty(with_channels.shape[:3], np.uint8)
-        for page, label in zip(with_channels, labels, strict=True):
-            label[...] = task.label_image(self._predictor, page, downscale)
-        return labels
+            with_channels = with_channels[None]
+            return task.label_stack(self._predictor, with_channels, downscale)[0]
+        return task.label_stack(self._predictor, with_channels, downscale)
 
     def finder(self, *, tile: int | None = None) -> Any:
         """Makes a function that finds objects in images of any size.

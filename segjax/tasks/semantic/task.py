@@ -382,10 +382,10 @@ class SemanticTask(SemanticPrediction):
           The images, the worst first.
         """
         tile = self.evaluation.tile if tile is None else tile
-        records = dataset.splits[split]
         return measure_images(
             self.predictor(variables, tile=tile),
-            (records[i] for i in places),
+            dataset.splits[split],
+            places,
             dataset.label_spec,
             normalization=self.normalization,
             with_panels=with_panels,
