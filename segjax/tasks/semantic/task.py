@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.augment import augmentations
-from segjax.data.dataset import Dataset, together
+from segjax.data.dataset import Dataset
 from segjax.data.datasets.folder_export import export
 from segjax.data.intensities import count_intensities
 from segjax.data.normalization import Percentiles
@@ -204,11 +204,8 @@ class SemanticTask(SemanticPrediction):
         method = self.normalization
         if not isinstance(method, Percentiles):
             return {}
-        records = dataset.splits["train"]
-        if (
-            "fold" in self.config
-        ):  # folds predict together, so they must see images alike
-            records = together(records, dataset.splits[self.evaluation.split])
+        # Folds predict together, so they must see images alike.
+        records = dataset.splits["train"] if dataset.pool is None else dataset.pool
         found = count_intensities(records, method)
         return dataclasses.asdict(found)
 
