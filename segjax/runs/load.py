@@ -26,7 +26,7 @@ from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
 from segjax.training.task import Task, require
-from segjax.training.workdir import CONFIG_FILE, read_config
+from segjax.training.workdir import CONFIG_FILE, fold_folder, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,11 +247,6 @@ def _trained_model(
         max_intensity=about.get("max_intensity"),
         about=about,
     )
-
-
-def fold_folder(workdir: Path, index: int) -> Path:
-    """The folder of one fold, from 0, of a run with folds."""
-    return workdir / f"fold_{index}"
 
 
 def fold_count(workdir: Path) -> int:
