@@ -28,6 +28,7 @@ class Dataset:
       instances: what the objects are, where records hold objects; else None.
       groups: by split, the name of each record's group, such as its stack, where they are
         known: records of one group look alike, so folds keep them together.
+      pool: all records that folds divide, in one order for every fold; None without folds.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dataset:
     splits: Mapping[str, Sequence[Record]]
     instances: InstanceSpec | None = None
     groups: Mapping[str, Sequence[str]] | None = None
+    pool: Sequence[Record] | None = None
 
 
 class LazyRecords(Sequence[Record]):

@@ -29,7 +29,7 @@ def with_fold(dataset: Dataset, split: str, *, index: int, count: int) -> Datase
       count: of the folds.
 
     Returns:
-      The data set with other records in "train" and `split`.
+      The data set with other records in "train" and `split`, and all of them as `pool`.
 
     Raises:
       UserError: if there are too few images, or groups of them, or no such fold.
@@ -69,7 +69,7 @@ def with_fold(dataset: Dataset, split: str, *, index: int, count: int) -> Datase
             name: [groups[i] for i in places] for name, places in parts.items()
         }
     return dataclasses.replace(
-        dataset, splits=dict(dataset.splits) | splits, groups=kept
+        dataset, splits=dict(dataset.splits) | splits, groups=kept, pool=pool
     )
 
 

@@ -14,6 +14,7 @@ from segjax.data.normalization import (
     Scale,
     sampled,
     scale_of,
+    scale_of_stack,
 )
 from segjax.types import Record
 
@@ -39,12 +40,12 @@ class RecordScales:
     def __call__(self, index: int, record: Record) -> Scale:
         """Returns the scale of a record, which was read from its place in the split."""
         stack = record.get("stack")
-        if isinstance(self._method, Percentiles) and self._method.over == "stack":
-            if stack and stack not in self._found:
-                pages = self._pages(index, stack)
-                self._found[stack] = self._method.scale_of_stack(pages)
-            if stack:
-                return self._found[stack]
+        if stack and stack not in self._found:
+            pages = self._pages(index, stack)
+            if (scale := scale_of_stack(pages, self._method)) is not None:
+                self._found[stack] = scale
+        if stack in self._found:
+            return self._found[stack]
         if index not in self._found:
             self._found[index] = scale_of(record["image"], self._method)
         return self._found[index]

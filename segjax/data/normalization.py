@@ -291,6 +291,30 @@ def scale_of(image: np.ndarray, method: ImageNormalization) -> Scale:
     return replace(scale, unit=scale.unit * largest / 255)
 
 
+def scale_of_stack(
+    pages: Iterable[np.ndarray], method: ImageNormalization
+) -> Scale | None:
+    """Returns the scale that all pages of a stack have in common.
+
+    Args:
+      pages: `[H, W, C]` each; read only where there is such a scale.
+      method: one of `NORMALIZATIONS`, or a `Percentiles`.
+
+    Returns:
+      The scale; None where each page has its own, which is `scale_of`.
+
+    Example:
+      >>> pages = [np.array([[[0]]], np.uint8), np.array([[[200]]], np.uint8)]
+      >>> scale_of_stack(pages, Percentiles(0, 100, over="stack"))(pages[1]).item()
+      1.0
+      >>> scale_of_stack(pages, "per_image") is None
+      True
+    """
+    if not isinstance(method, Percentiles) or method.over != "stack":
+        return None
+    return method.scale_of_stack(pages)
+
+
 def stored_scale(method: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns what undoes `normalize`, to intensities on a scale of 0 to 255.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from segjax.pretrained.archive import SUFFIX
 from segjax.pretrained.files import file_sha256
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.runs.model_file import find_model_file, write_model_file
+from segjax.runs.run_config import without_origin
 from segjax.training.loop import INITIALIZATION
 
 log = logging.getLogger("segjax")
@@ -63,11 +63,7 @@ def export_run(
     if (given := find_model_file(workdir)) is not None:
         raise UserError(f"{given} is a model file already: copy it.")
     trained = load_trained(workdir, best=best).single("export")
-    config = copy.deepcopy(trained.task.config)
-    if (
-        INITIALIZATION in config
-    ):  # the weights are here, and theirs may not be elsewhere
-        del config[INITIALIZATION]
+    config = without_origin(trained.task.config)
     outputs = Outputs(
         output.parent, [(output.name, workdir)], inputs=[workdir], overwrite=overwrite
     )

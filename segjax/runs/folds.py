@@ -14,12 +14,13 @@ import numpy as np
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.output.files import whole_file
-from segjax.runs.load import fold_count, fold_folder
+from segjax.runs.load import fold_count
 from segjax.runs.train import train
 from segjax.tasks.table import make_task
+from segjax.training import sharding
 from segjax.training.loop import Result
 from segjax.training.task import require
-from segjax.training.workdir import CONFIG_FILE, writing
+from segjax.training.workdir import CONFIG_FILE, fold_folder, writing
 
 log = logging.getLogger("segjax")
 
@@ -67,13 +68,20 @@ def train_folds(
         if results[-1].interrupted or results[-1].signal is not None:
             return results, {}
     summary = summarize_folds([result.metrics for result in results])
-    with writing(workdir), whole_file(workdir / SUMMARY) as file:
-        values = {
-            "folds": [without_nan(result.metrics) for result in results],
-            **{key: without_nan(summary[key]) for key in summary},
-        }
-        file.write(json.dumps(values, indent=2).encode() + b"\n")
+    if sharding.process_index() == 0:
+        _write_summary(workdir, results, summary)
     return results, summary
+
+
+def _write_summary(
+    workdir: Path, results: list[Result], summary: dict[str, dict[str, float]]
+) -> None:
+    values = {
+        "folds": [without_nan(result.metrics) for result in results],
+        **{key: without_nan(summary[key]) for key in summary},
+    }
+    with writing(workdir), whole_file(workdir / SUMMARY) as file:
+        file.write(json.dumps(values, indent=2).encode() + b"\n")
 
 
 def summarize_folds(metrics: list[dict[str, float]]) -> dict[str, dict[str, float]]:

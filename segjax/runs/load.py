@@ -26,7 +26,7 @@ from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
 from segjax.training.task import Task, require
-from segjax.training.workdir import CONFIG_FILE, read_config
+from segjax.training.workdir import CONFIG_FILE, fold_folder, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +118,9 @@ class TrainedModel:
                 f"[H, W, {self.channels}], [T, H, W, {self.channels}]{grey}"
             )
         if with_channels.ndim == 3:
-            return task.label_image(self._predictor, with_channels, downscale)
-        labels = np.empty(with_channels.shape[:3], np.uint8)
-        for page, label in zip(with_channels, labels, strict=True):
-            label[...] = task.label_image(self._predictor, page, downscale)
-        return labels
+            with_channels = with_channels[None]
+            return task.label_stack(self._predictor, with_channels, downscale)[0]
+        return task.label_stack(self._predictor, with_channels, downscale)
 
     def finder(self, *, tile: int | None = None) -> Any:
         """Makes a function that finds objects in images of any size.
@@ -249,11 +247,6 @@ def _trained_model(
         max_intensity=about.get("max_intensity"),
         about=about,
     )
-
-
-def fold_folder(workdir: Path, index: int) -> Path:
-    """The folder of one fold, from 0, of a run with folds."""
-    return workdir / f"fold_{index}"
 
 
 def fold_count(workdir: Path) -> int:

@@ -26,7 +26,7 @@ from segjax.training.about import LEARNED
 from segjax.training.divergence import not_finite
 from segjax.training.state import parameters_sha256
 from segjax.training.task import Task
-from segjax.training.workdir import CONFIG_FILE, read_config
+from segjax.training.workdir import CONFIG_FILE, fold_folder, read_config
 from segjax.types import is_count, is_integer
 
 FORMAT, VERSION = "segjax model", 1
@@ -64,7 +64,7 @@ def find_model_file(run: str | Path) -> Path | None:
     path = Path(run)
     if path.is_file():
         return path
-    if (path / CONFIG_FILE).is_file():
+    if any((x / CONFIG_FILE).is_file() for x in (path, fold_folder(path, 0))):
         return None
     shipped = shipped_models()
     if str(run) in shipped:

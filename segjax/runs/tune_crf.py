@@ -73,16 +73,18 @@ def _search(
     records = task.records(dataset, split)
     if "label" not in records[0]:
         raise UserError(f'The split "{split}" has no labels to compare with.')
-    places = np.linspace(0, len(records) - 1, min(num_images, len(records)))
-    chosen = [records[int(i)] for i in places.round()]
+    spread = np.linspace(0, len(records) - 1, min(num_images, len(records)))
+    places = [int(i) for i in spread.round()]
     predictor = task.predictor(trained.variables, tile=task.evaluation.tile)
     with tempfile.TemporaryDirectory() as folder:
-        scenes = predict_scenes(predictor, chosen, task.normalization, Path(folder))
+        scenes = predict_scenes(
+            predictor, records, places, task.normalization, Path(folder)
+        )
         found = tune(scenes, dataset.label_spec, trained.in_range(task.crf or CRF()))
     return {
         "step": trained.step,
         "split": split,
-        "images": len(chosen),
+        "images": len(places),
         "without_crf/mean_iou": found.without,
         "default/mean_iou": found.start,
         "tuned/mean_iou": found.best,

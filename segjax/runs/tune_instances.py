@@ -58,11 +58,13 @@ def tune_instances_run(
             f'The split "{split}" does not number its objects: labels that do are read with '
             'config.data.labels="instances".'
         )
-    places = np.linspace(0, len(records) - 1, min(num_images, len(records)))
-    chosen = [records[int(i)] for i in places.round()]
+    spread = np.linspace(0, len(records) - 1, min(num_images, len(records)))
+    places = [int(i) for i in spread.round()]
     predictor = task.predictor(trained.variables, tile=task.evaluation.tile)
     with tempfile.TemporaryDirectory() as folder:
-        scenes = predict_scenes(predictor, chosen, task.normalization, Path(folder))
+        scenes = predict_scenes(
+            predictor, records, places, task.normalization, Path(folder)
+        )
         found = tune_separation(scenes, task.separation_or_default())
     values = dataclasses.asdict(found.separation)
     if save:
@@ -70,7 +72,7 @@ def tune_instances_run(
     return {
         "step": trained.step,
         "split": split,
-        "images": len(chosen),
+        "images": len(places),
         "default/mean_f1": found.start,
         "tuned/mean_f1": found.best,
         "objects": values,

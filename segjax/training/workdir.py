@@ -34,6 +34,11 @@ _OF_A_RUN = (CONFIG_FILE, checkpoint_files.CHECKPOINTS, LOG, "tensorboard", "pic
 """Files and folders of a run that are written, and so must not be links."""
 
 
+def fold_folder(workdir: Path, index: int) -> Path:
+    """The folder of one fold, from 0, of a run with folds; it is a workdir of its own."""
+    return workdir / f"fold_{index}"
+
+
 def make_workdir(workdir: Path) -> None:
     """Makes the folder of a run and checks that it can be written.
 

@@ -19,6 +19,7 @@ from segjax.errors import UserError
 from segjax.runs import export, initialization
 from segjax.runs.export import export_run
 from segjax.runs.load import load_trained
+from segjax.runs.model_file import config_of
 from segjax.runs.predict import predict_run
 from segjax.runs.run_config import get_config
 from segjax.tasks.semantic.task import SemanticTask
@@ -42,6 +43,7 @@ def run(tmp_path_factory) -> Path:
     config = smoke()
     source = {"source": "segjax/run", "input": str(workdir.parent / "before")}
     config[INITIALIZATION] = source
+    config.fold = {"index": 0, "count": 5}
     write_config(workdir, config)
     task = make_task(config)
     rng = np.random.default_rng(0)
@@ -99,6 +101,12 @@ def test_the_card_says_what_the_model_is(exported) -> None:
         "| mean_iou | 0.7500",
     ):
         assert words in card
+
+
+def test_the_fold_of_a_run_is_not_that_of_the_next(run, exported) -> None:
+    assert "fold" in config_of(run)
+    assert "fold" not in config_of(exported)
+    assert "fold" not in get_config(str(run))
 
 
 def test_no_folder_of_the_machine_is_named(run, exported) -> None:

@@ -11,6 +11,7 @@ from segjax.data.dataset import Dataset
 from segjax.data.files.images import normalize
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
+from segjax.runs import folds
 from segjax.runs.evaluate import evaluate_run
 from segjax.runs.folds import summarize_folds, train_folds
 from segjax.runs.load import load_trained
@@ -59,9 +60,21 @@ def test_folds_are_trained_once_and_predict_together(
         load_trained(workdir)
 
 
+def test_one_process_writes_the_summary(smoke, tmp_path, monkeypatch):
+    result = SimpleNamespace(metrics={"mean_iou": 0.5}, interrupted=False, signal=None)
+    monkeypatch.setattr(folds, "train", lambda *_: result)
+    task = SimpleNamespace(capabilities={"labels"}, open_dataset=lambda *_: None)
+    monkeypatch.setattr(folds, "make_task", lambda _: task)
+    for process, written in ((1, False), (0, True)):
+        monkeypatch.setattr(folds.sharding, "process_index", lambda x=process: x)
+        _, summary = train_folds(smoke, tmp_path, 2)
+        assert summary["mean"] == {"mean_iou": 0.5}
+        assert (tmp_path / "folds.json").exists() == written
+
+
 def test_a_metric_that_is_undefined_in_a_fold_is_left_out():
-    folds = [{"iou": 0.5, "f1": math.nan}, {"iou": 0.7, "f1": 1.0}, {"iou": 0.6}]
-    summary = summarize_folds(folds)
+    metrics = [{"iou": 0.5, "f1": math.nan}, {"iou": 0.7, "f1": 1.0}, {"iou": 0.6}]
+    summary = summarize_folds(metrics)
     assert summary["mean"] == pytest.approx({"iou": 0.6, "f1": 1.0})
     assert summary["std"]["iou"] == pytest.approx(0.1)
     assert math.isnan(summary["std"]["f1"])

@@ -188,3 +188,6 @@ def test_models_that_ship_are_found_by_name(members, tmp_path, monkeypatch) -> N
         find_model_file("elsewhere/gone.segjax")
     (tmp_path / "nuclei/config.json").write_text("{}")  # a run, which is nearer
     assert find_model_file("nuclei") is None
+    (tmp_path / "nuclei/fold_0").mkdir()  # a run with folds
+    (tmp_path / "nuclei/config.json").rename("nuclei/fold_0/config.json")
+    assert find_model_file("nuclei") is None

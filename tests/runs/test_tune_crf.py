@@ -56,7 +56,7 @@ def world(tmp_path_factory):
     image = (70 + 100 * label[..., None] + noise).astype(np.uint8)
     records = [{"image": image, "label": label, "name": "a"}] * 2
     folder = tmp_path_factory.mktemp("logits")
-    scenes = predict_scenes(Specks(label), records, "range", folder)
+    scenes = predict_scenes(Specks(label), records, [0, 1], "range", folder)
     return records, scenes
 
 

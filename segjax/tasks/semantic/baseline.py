@@ -47,10 +47,14 @@ class OtsuPredictor:
     def pages(
         self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Yields `labels` and `probabilities` (0 or 1) of each image `[H, W, 1]`."""
+        """Yields `labels` and `probabilities` (0 or 1) of each image `[H, W, C]`.
+
+        Channels are averaged.
+        """
         del outputs
         for image in images:
-            labels = otsu_baseline(image, sigma=self.sigma)
+            grey = image if image.shape[-1] == 1 else image.mean(-1)
+            labels = otsu_baseline(grey, sigma=self.sigma)
             light = self.light_class
             if light == 0 or (light is None and labels.mean() > 0.5):
                 labels = 1 - labels
@@ -142,15 +146,34 @@ def evaluate_baselines(
     return found
 
 
-def is_for_otsu(dataset: Dataset, split: str, *, objects: bool) -> bool:
-    """Whether cells lie on a background in grey images, so that a threshold can find them."""
-    spec = dataset.label_spec
-    if spec.names[0] != "background":
+def has_default_baseline(dataset: Dataset, split: str, *, objects: bool) -> bool:
+    """Whether cells lie on a background in grey images, so that a threshold can find them.
+
+    Such baselines can be measured without training images.
+
+    Args:
+      dataset: the data; `split` has records.
+      split: which one is measured.
+      objects: whether objects are measured.
+
+    Returns:
+      Whether baselines are measured where nobody asks for them.
+    """
+    if dataset.label_spec.names[0] != "background":
         return False
-    otsu = spec.num_classes == 2 and dataset.channels == 1
-    if otsu or not objects:
-        return otsu
-    image = dataset.splits[split][0]["image"]
+    return is_for_otsu(dataset, split) or (objects and _is_grey(dataset, split))
+
+
+def is_for_otsu(dataset: Dataset, split: str) -> bool:
+    """Whether two classes are told apart in grey images, which may be stored as RGB."""
+    return dataset.label_spec.num_classes == 2 and _is_grey(dataset, split)
+
+
+def _is_grey(dataset: Dataset, split: str) -> bool:
+    """Whether images have one channel, or the first one has the same in all."""
+    if dataset.channels == 1:
+        return True
+    image = np.asarray(dataset.splits[split][0]["image"])
     return bool((image == image[..., :1]).all())
 
 
@@ -200,14 +223,15 @@ def evaluate_baseline(
         )
 
     train, wanted = dataset.splits.get("train", ()), dataset.splits[split]
-    classes = dataset.label_spec.num_classes
-    if dataset.channels != 1 or classes != 2:
+    if not is_for_otsu(dataset, split):
         if not len(train):
             raise UserError(
                 "--baseline is the commonest class at each place here, for which training "
                 "images are needed: measure a split of the data set, with --split."
             )
-        return "position", measure(PositionPredictor(train, classes), wanted)
+        return "position", measure(
+            PositionPredictor(train, dataset.label_spec.num_classes), wanted
+        )
     best = OtsuPredictor(UNTUNED_SIGMA, cell_class)
     if len(train):
         records = _spread(train)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ class Scene(NamedTuple):
 def predict_scenes(
     predictor: Pages,
     records: Sequence[Record],
+    places: Sequence[int],
     normalization: ImageNormalization,
     folder: Path,
 ) -> list[Scene]:
@@ -50,22 +51,26 @@ def predict_scenes(
 
     Args:
       predictor: of the network; gives `logits`.
-      records: images with labels.
+      records: of a split, with labels.
+      places: of the images in the split.
       normalization: of the images.
       folder: for the files.
 
     Returns:
-      A scene for each record.
+      A scene for each place.
     """
     scales = RecordScales(records, normalization)
-    images = (scales(i, record)(record["image"]) for i, record in enumerate(records))
     scenes: list[Scene] = []
-    pages = predictor.pages(images, ("logits",))
-    for record, page in zip(records, pages, strict=True):
-        path = folder / f"{len(scenes)}.npy"
-        np.save(path, page["logits"])
-        label = np.asarray(record["label"])
-        scenes.append(Scene(np.asarray(record["image"]), label, path))
+
+    def images() -> Iterator[np.ndarray]:
+        for i in places:
+            record = records[i]
+            image, label = (np.asarray(record[key]) for key in ("image", "label"))
+            scenes.append(Scene(image, label, folder / f"{i}.npy"))
+            yield scales(i, record)(image)
+
+    for number, page in enumerate(predictor.pages(images(), ("logits",))):
+        np.save(scenes[number].logits, page["logits"])
     return scenes
 
 

@@ -19,9 +19,9 @@ from segjax.data.files.channels import Channels
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import (
     ImageNormalization,
-    Percentiles,
     Scale,
     scale_of,
+    scale_of_stack,
 )
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
@@ -236,11 +236,12 @@ def _images(
 def _scale_of_stack(
     source: Source, channels: Channels, method: ImageNormalization, downscale: int
 ) -> Scale | None:
-    """The scale of all pages of a file, which are read for it; None if each has its own."""
-    if not isinstance(method, Percentiles) or method.over != "stack":
-        return None
+    """The scale of all pages of a file, also of those that are not predicted; None if each
+    page has its own.
+    """
+    source = source.whole()
     pages = (reduced(page, downscale) for page in read_source(source, channels))
-    return method.scale_of_stack(pages) if source.pages > 1 else None
+    return scale_of_stack(pages, method) if source.pages > 1 else None
 
 
 def _writer(

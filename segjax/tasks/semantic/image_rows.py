@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 
-from segjax.data.files.images import normalize
+from segjax.data.intensities import RecordScales
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization
 from segjax.metrics import confusion_counts, semantic_metrics
@@ -38,7 +38,8 @@ _THINNED = 2 * PANEL_SIDE
 
 def measure_images(
     predictor: Pages,
-    records: Iterable[Record],
+    records: Sequence[Record],
+    places: Sequence[int],
     label_spec: LabelSpec,
     *,
     normalization: ImageNormalization,
@@ -51,7 +52,8 @@ def measure_images(
 
     Args:
       predictor: the network.
-      records: images with labels; each is read once.
+      records: of a split, with labels.
+      places: of the images in the split; each is read once.
       label_spec: names and colours of the classes.
       normalization: how images are normalised, as in training.
       with_panels: how many images, the worst, keep their pictures.
@@ -60,11 +62,13 @@ def measure_images(
       The images, the worst first.
     """
     waiting: collections.deque[Record] = collections.deque()
+    scales = RecordScales(records, normalization)
 
     def images() -> Iterator[np.ndarray]:
-        for record in records:
+        for i in places:
+            record = records[i]
             waiting.append(record)
-            yield normalize(record["image"], normalization)
+            yield scales(i, record)(record["image"])
 
     scored = (
         _scored(waiting.popleft(), page["labels"], label_spec)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from segjax.data.files.images import normalize
+from segjax.data.intensities import RecordScales
+from segjax.data.normalization import ImageNormalization
 from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.objects.separation import Separation, separate
 from segjax.tasks.semantic.evaluate import Pages
 from segjax.training.progress import Progress
 from segjax.types import Record
-
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-"""Of IoU; the score is the mean F1 over them."""
 
 _GRID: Mapping[str, Sequence[Any]] = {
     "depth": (0.5, 0.75, 1.0, 1.5, 2.0, 3.0),
@@ -29,14 +27,14 @@ _ROUNDS = 2
 
 
 class Scene(NamedTuple):
-    """One image of the search.
+    """One image of the search, as files.
 
     Attributes:
-      cells: number of the object of each pixel, `[H, W]`.
-      probabilities: the file of what the network gave, `[H, W, K]` float16.
+      cells: number of the object of each pixel, integers `[H, W]` as in the record.
+      probabilities: what the network gave, `[H, W, K]` float16.
     """
 
-    cells: np.ndarray
+    cells: Path
     probabilities: Path
 
 
@@ -55,26 +53,39 @@ class Found(NamedTuple):
 
 
 def predict_scenes(
-    predictor: Pages, records: Sequence[Record], normalization: str, folder: Path
+    predictor: Pages,
+    records: Sequence[Record],
+    places: Sequence[int],
+    normalization: ImageNormalization,
+    folder: Path,
 ) -> list[Scene]:
-    """Predicts the images of the search once, and keeps the probabilities in files.
+    """Predicts the images of the search once, and keeps what it needs in files.
 
     Args:
       predictor: of the network.
-      records: images whose objects are numbered.
+      records: of a split; their objects are numbered.
+      places: of the images in the split; each is read when it is predicted.
       normalization: of the images.
       folder: for the files.
 
     Returns:
-      A scene for each record.
+      A scene for each place.
     """
-    images = (normalize(record["image"], normalization) for record in records)
-    scenes: list[Scene] = []
-    pages = predictor.pages(images, ("probabilities",))
-    for record, page in zip(records, pages, strict=True):
-        path = folder / f"{len(scenes)}.npy"
-        np.save(path, page["probabilities"].astype(np.float16))
-        scenes.append(Scene(np.asarray(record["cells"]).astype(np.int64), path))
+    scales = RecordScales(records, normalization)
+    scenes = [
+        Scene(folder / f"cells_{i}.npy", folder / f"probabilities_{i}.npy")
+        for i in places
+    ]
+
+    def images() -> Iterator[np.ndarray]:
+        for i, scene in zip(places, scenes, strict=True):
+            record = records[i]
+            np.save(scene.cells, record["cells"])
+            yield scales(i, record)(record["image"])
+
+    pages = predictor.pages(images(), ("probabilities",))
+    for scene, page in zip(scenes, pages, strict=True):
+        np.save(scene.probabilities, page["probabilities"].astype(np.float16))
     return scenes
 
 
@@ -114,10 +125,9 @@ def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
 def _mean_f1(scenes: Sequence[Scene], separation: Separation) -> float:
     counts = [
         matching_counts(
-            scene.cells,
+            np.load(scene.cells),
             separate(np.load(scene.probabilities).astype(np.float32), separation),
-            THRESHOLDS,
         )
         for scene in scenes
     ]
-    return float(np.nan_to_num(matching_metrics(counts, THRESHOLDS)["mean_f1"]))
+    return float(np.nan_to_num(matching_metrics(counts)["mean_f1"]))

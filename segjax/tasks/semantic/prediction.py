@@ -15,8 +15,13 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data import downscale_of
-from segjax.data.files.images import normalize
-from segjax.data.normalization import ImageNormalization, Intensities, method_of
+from segjax.data.normalization import (
+    ImageNormalization,
+    Intensities,
+    method_of,
+    scale_of,
+    scale_of_stack,
+)
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.models.builder import build_model
@@ -219,19 +224,35 @@ class SemanticPrediction:
             over_dihedral(apply) if self.evaluation.dihedral_tta else apply
         )
 
-    def label_image(
+    def label_stack(
         self,
         predictor: Predictor | AveragedPredictor,
-        image: np.ndarray,
+        stack: np.ndarray,
         downscale: int | None = None,
     ) -> np.ndarray:
-        """Labels one image `[H, W, C]` as it is stored; class ids, uint8 `[H, W]`."""
+        """Labels the pages of a stack `[T, H, W, C]` as it is stored, as those of a file.
+
+        Args:
+          predictor: of the network.
+          stack: the pages; an image is a stack of one.
+          downscale: factor by which they are made smaller; None for that of training.
+
+        Returns:
+          Class ids, uint8 `[T, H, W]`.
+        """
         factor = self.downscale if downscale is None else downscale
-        small = normalize(reduced(image, factor), self.normalization)
-        if factor == 1:
-            return next(predictor.pages([small], ("labels",)))["labels"]
-        page = next(predictor.pages([small], ("logits",)))
-        return enlarged(page, factor, image.shape[:2], ("labels",))["labels"]
+        small = (reduced(page, factor) for page in stack)
+        scale = scale_of_stack(small, self.normalization) if len(stack) > 1 else None
+        outputs = ("labels",) if factor == 1 else ("logits",)
+        labels = np.empty(stack.shape[:3], np.uint8)
+        for image, label in zip(stack, labels, strict=True):
+            image = reduced(image, factor)
+            image = (scale or scale_of(image, self.normalization))(image)
+            page = next(predictor.pages([image], outputs))
+            if factor != 1:
+                page = enlarged(page, factor, label.shape, ("labels",))
+            label[...] = page["labels"]
+        return labels
 
     def predict_files(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.augment import augmentations
-from segjax.data.dataset import Dataset, together
+from segjax.data.dataset import Dataset
 from segjax.data.datasets.folder_export import export
 from segjax.data.intensities import count_intensities
 from segjax.data.normalization import Percentiles
@@ -25,7 +25,7 @@ from segjax.data.semantic.batches import (
 )
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.tasks.semantic.baseline import evaluate_baselines, is_for_otsu
+from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
 from segjax.tasks.semantic.image_rows import measure_images
@@ -204,11 +204,8 @@ class SemanticTask(SemanticPrediction):
         method = self.normalization
         if not isinstance(method, Percentiles):
             return {}
-        records = dataset.splits["train"]
-        if (
-            "fold" in self.config
-        ):  # folds predict together, so they must see images alike
-            records = together(records, dataset.splits[self.evaluation.split])
+        # Folds predict together, so they must see images alike.
+        records = dataset.splits["train"] if dataset.pool is None else dataset.pool
         found = count_intensities(records, method)
         return dataclasses.asdict(found)
 
@@ -329,7 +326,7 @@ class SemanticTask(SemanticPrediction):
     def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
         """Whether cells lie on a background in grey images."""
         objects = self._measures_objects(dataset, split)
-        return is_for_otsu(dataset, split, objects=objects)
+        return has_default_baseline(dataset, split, objects=objects)
 
     def plot(
         self,
@@ -382,10 +379,10 @@ class SemanticTask(SemanticPrediction):
           The images, the worst first.
         """
         tile = self.evaluation.tile if tile is None else tile
-        records = dataset.splits[split]
         return measure_images(
             self.predictor(variables, tile=tile),
-            (records[i] for i in places),
+            dataset.splits[split],
+            places,
             dataset.label_spec,
             normalization=self.normalization,
             with_panels=with_panels,

@@ -6,7 +6,12 @@ import pytest
 from segjax.data.dataset import Dataset
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.tasks.semantic.baseline import evaluate_baseline, evaluate_watershed
+from segjax.tasks.semantic.baseline import (
+    evaluate_baseline,
+    evaluate_baselines,
+    evaluate_watershed,
+    has_default_baseline,
+)
 from segjax.tasks.semantic.evaluate import Evaluation
 
 SPEC = LabelSpec(("background", "cell"), ((0, 0, 0), (9, 9, 9)))
@@ -50,8 +55,30 @@ def test_without_training_images_the_smaller_side_is_the_cell(dark):
     assert report.metrics["iou/cell"] > 0.9
 
 
+def colored(record, *factors):
+    """The same with three channels."""
+    image = record["image"] * np.array(factors, np.uint8)
+    return record | {"image": image}
+
+
+def test_grey_images_stored_as_rgb_are_grey():
+    records = [colored(record(0), 1, 1, 1), colored(record(0), 1, 0, 0)]
+    data = Dataset("folder", SPEC, 3, {"all": records})
+    assert has_default_baseline(data, "all", objects=True)
+    found = evaluate_baselines(
+        data, "all", Evaluation(), normalization="range", objects=True
+    )
+    assert found["otsu/iou/cell"] > 0.9
+    assert found["watershed/f1@0.5"] == 1
+
+
+def test_images_in_colour_have_no_default_baseline():
+    data = Dataset("folder", SPEC, 3, {"all": [colored(record(0), 1, 0, 0)]})
+    assert not has_default_baseline(data, "all", objects=True)
+
+
 def test_places_cannot_be_learned_without_training_images():
-    data = Dataset("folder", SPEC, 3, {"all": [record(0)]})
+    data = Dataset("folder", SPEC, 3, {"all": [colored(record(0), 1, 0, 0)]})
     with pytest.raises(UserError, match="training images are needed"):
         measure(data, "all")
 

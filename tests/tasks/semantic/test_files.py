@@ -268,6 +268,14 @@ def test_pages_of_a_stack_have_one_scale_where_it_is_asked_for(tmp_path, over, l
     )
     labels = list(read_label_pages(tmp_path / "out" / "a.tif"))
     assert sum(bool(page.any()) for page in labels) == light
+    predict_files(
+        *(PREDICTOR, tmp_path / "a.tif", tmp_path / "one"),
+        chosen=(0,),
+        **GREY | {"normalization": method},
+    )
+    np.testing.assert_array_equal(
+        read_label(next((tmp_path / "one").glob("*.tif"))), labels[0]
+    )
     records = [
         {"image": page[..., None], "name": f"a/{i}", "stack": "a.tif"}
         for i, page in enumerate([dim, bright])

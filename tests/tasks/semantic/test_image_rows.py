@@ -3,6 +3,7 @@
 import numpy as np
 
 from segjax.data.label_spec import LabelSpec
+from segjax.data.normalization import Percentiles
 from segjax.tasks.semantic.image_rows import measure_images, panels_of
 from segjax.viz.pictures import MISSED
 
@@ -25,7 +26,7 @@ def test_rows_are_those_of_each_image_alone():
     labels = {"right": np.ones((4, 4), np.uint8), "half": half, "ignored": ignored}
     records = [{"name": k, "image": image, "label": v} for k, v in labels.items()]
     found = measure_images(
-        Cells(), iter(records), SPEC, normalization="range", with_panels=1
+        *(Cells(), records, range(3), SPEC), normalization="range", with_panels=1
     )
     assert [row.name for row in found.rows] == ["half", "right", "ignored"]
     worst, best, unknown = found.rows
@@ -41,6 +42,27 @@ def test_rows_are_those_of_each_image_alone():
     )
     assert (worst.panels[3].pixels[:2] == MISSED).all()
     assert best.panels == ()
+
+
+def test_pages_are_scaled_as_their_stack():
+    label, seen = np.ones((4, 4), np.uint8), []
+
+    class Seeing(Cells):
+        def pages(self, images, outputs):
+            images = list(images)
+            seen.extend(images)
+            return super().pages(images, outputs)
+
+    records = [
+        {"image": label[..., None] * x, "label": label, "name": "a", "stack": "a.tif"}
+        for x in (0, 50, 100)
+    ]
+    measure_images(
+        *(Seeing(), records, [1], SPEC),
+        normalization=Percentiles(low=0, high=100, over="stack"),
+        with_panels=0,
+    )
+    np.testing.assert_allclose(seen, np.full((1, 4, 4, 1), 0.5))
 
 
 def test_panels_of_large_images_are_small():
