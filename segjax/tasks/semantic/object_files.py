@@ -94,7 +94,7 @@ class ObjectFiles:
 
             def write(page: Mapping[str, np.ndarray], image: np.ndarray) -> None:
                 nonlocal largest, count
-                if _begins_a_row(source, count):
+                if not _follows(source, count):
                     numbering.begin_anew()
                 numbers = numbering(
                     separate(page["probabilities"], self._options.separation)
@@ -159,10 +159,12 @@ class ObjectFiles:
         return np.asarray(kept)[probabilities[..., kept].argmax(-1)]
 
 
-def _begins_a_row(source: Source, place: int) -> bool:
-    """Whether a page is the first along its fastest axis, as the first slice of a frame."""
-    sizes = source.layout.sizes
-    return bool(sizes) and place % sizes[-1] == 0
+def _follows(source: Source, index: int) -> bool:
+    """Whether a page that is predicted is the neighbour of the one before it."""
+    layout = (source.whole or source).layout
+    return index > 0 and layout.follows(
+        source.number(index) - 1, source.number(index - 1) - 1
+    )
 
 
 def _outlines(

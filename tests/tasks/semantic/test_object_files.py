@@ -148,9 +148,18 @@ def test_the_first_slice_of_a_frame_is_not_linked_to_the_last_of_the_one_before(
 ):
     movie = np.zeros((2, 2, 1, 40, 40), np.uint8)
     movie[..., 5:20, 5:20] = 128
-    tifffile.imwrite(
-        tmp_path / "m.tif", movie, imagej=True, metadata={"axes": "TZCYX"}
-    )
+    tifffile.imwrite(tmp_path / "m.tif", movie, imagej=True, metadata={"axes": "TZCYX"})
     settings = SETTINGS | {"objects": ObjectOptions(Separation(), link=True)}
     predict_files(PREDICTOR, tmp_path / "m.tif", tmp_path / "out", **settings)
     assert [row["id"] for row in table(tmp_path / "out")] == ["1", "1", "2", "2"]
+
+
+def test_a_cell_keeps_its_number_through_a_time_series_in_five_dimensions(
+    tmp_path, write_zarr
+):
+    movie = np.zeros((3, 1, 1, 40, 40), np.uint8)
+    movie[..., 5:20, 5:20] = 128
+    write_zarr(tmp_path / "m.zarr", movie)
+    settings = SETTINGS | {"objects": ObjectOptions(Separation(), link=True)}
+    predict_files(PREDICTOR, tmp_path / "m.zarr", tmp_path / "out", **settings)
+    assert [row["id"] for row in table(tmp_path / "out")] == ["1", "1", "1"]
