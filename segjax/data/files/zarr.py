@@ -22,7 +22,9 @@ from segjax.text_files import parse_json, read_bytes
 
 SUFFIX = ".zarr"
 
-_METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+"""Files one of which makes a folder a Zarr."""
+
 _CACHE_BYTES = 1 << 27
 _MOST_TEXT = 1 << 25
 _OLD_AXES = "tczyx"
@@ -31,7 +33,7 @@ _OLD_AXES = "tczyx"
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr group or array."""
-    return path.is_dir() and any((path / name).is_file() for name in _METADATA)
+    return path.is_dir() and any((path / name).is_file() for name in METADATA)
 
 
 class ZarrPages:
