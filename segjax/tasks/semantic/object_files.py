@@ -168,12 +168,14 @@ def _follows(source: Source, index: int) -> bool:
 
 
 def _outlines(
-    numbers: np.ndarray, rows: Sequence[Sequence[Any]], source: Source, page: int
+    numbers: np.ndarray, rows: Sequence[Sequence[Any]], source: Source, index: int
 ) -> Iterator[Outline]:
-    """The outlines of the objects of a page, with their classes."""
+    """The outlines of the objects of a page, with their classes and its place in the file."""
     id_, class_ = columns([]).index("id"), columns([]).index("class")
     class_names = {row[id_]: row[class_] for row in rows}
-    if source.pages == 1:
+    whole = source.whole or source
+    if whole.pages == 1:
         return outlines_of(numbers, class_names=class_names)
-    place = place_of(page, source.layout)
+    page = source.number(index) - 1
+    place = place_of(page, whole.layout)
     return outlines_of(numbers, page=page, place=place, class_names=class_names)

@@ -163,3 +163,18 @@ def test_a_cell_keeps_its_number_through_a_time_series_in_five_dimensions(
     settings = SETTINGS | {"objects": ObjectOptions(Separation(), link=True)}
     predict_files(PREDICTOR, tmp_path / "m.zarr", tmp_path / "out", **settings)
     assert [row["id"] for row in table(tmp_path / "out")] == ["1", "1", "1"]
+
+
+@pytest.mark.parametrize("chosen", [(1, 4), (4,)])
+def test_chosen_pages_keep_their_places_and_are_no_neighbours(tmp_path, chosen):
+    movie = np.zeros((2, 3, 1, 40, 40), np.uint8)
+    movie[..., 5:20, 5:20] = 128
+    tifffile.imwrite(tmp_path / "m.tif", movie, imagej=True, metadata={"axes": "TZCYX"})
+    objects = ObjectOptions(Separation(), link=True, outlines="imagej")
+    settings = SETTINGS | {"objects": objects, "chosen": chosen}
+    predict_files(PREDICTOR, tmp_path / "m.tif", tmp_path / "out", **settings)
+    rows = table(tmp_path / "out")
+    assert [int(row["page"]) - 1 for row in rows] == list(chosen)
+    assert [int(row["id"]) - 1 for row in rows] == list(range(len(chosen)))
+    rois = read_rois(tmp_path / "out" / "m_RoiSet.zip")
+    assert [roi.place for roi in rois] == [(page % 3, page // 3) for page in chosen]
