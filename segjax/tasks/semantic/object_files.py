@@ -9,7 +9,7 @@ import logging
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +133,18 @@ class ObjectFiles:
     ) -> None:
         with outputs.file(name) as file:
             if self._options.outlines == "imagej":
-                write_rois(file, outlines)
+                write_rois(file, map(self._named, outlines))
             else:
                 spec = self._label_spec
                 write_geojson(
                     file, outlines, dict(zip(spec.names, spec.colors, strict=True))
                 )
+
+    def _named(self, outline: Outline) -> Outline:
+        """An outline whose name says its class, where there are several."""
+        if len(self._object_classes) == 1:
+            return outline
+        return replace(outline, name=f"{outline.class_name}-{outline.name}")
 
     def write_table(self, outputs: Outputs) -> None:
         """Writes `objects.csv`."""
@@ -152,11 +158,14 @@ class ObjectFiles:
 
     def _classes(self, probabilities: np.ndarray) -> np.ndarray:
         """The likeliest class of each pixel that an object can have."""
-        border = self._options.separation.border
-        if border is None:
-            return 1 + probabilities[..., 1:].argmax(-1)
-        kept = [k for k in range(1, probabilities.shape[-1]) if k != border]
+        kept = self._object_classes
         return np.asarray(kept)[probabilities[..., kept].argmax(-1)]
+
+    @property
+    def _object_classes(self) -> list[int]:
+        """The classes but background and border."""
+        border = self._options.separation.border
+        return [k for k in range(1, self._label_spec.num_classes) if k != border]
 
 
 def _follows(source: Source, index: int) -> bool:

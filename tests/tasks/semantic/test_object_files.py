@@ -141,6 +141,8 @@ def test_outlines_are_those_of_the_numbers(tmp_path, outlines, name, read):
     assert len(found) == 2
     if outlines == "geojson":
         assert [outline.class_name for outline in found] == ["cell", "spot"]
+    else:
+        assert [outline.name for outline in found] == ["cell-1", "spot-2"]
 
 
 def test_the_first_slice_of_a_frame_is_not_linked_to_the_last_of_the_one_before(
