@@ -20,6 +20,7 @@ from segjax.data.files.imagej_roi import write_rois
 from segjax.data.files.zarr import is_zarr
 from segjax.data.label_spec import LabelSpec
 from segjax.data.outlines import Outline, outlines_of, place_of
+from segjax.errors import UserError
 from segjax.objects.linking import Numbering
 from segjax.objects.properties import columns, object_rows
 from segjax.objects.separation import Separation, separate
@@ -33,6 +34,8 @@ OBJECTS = "objects.csv"
 
 OUTLINES = {"imagej": "_RoiSet.zip", "geojson": ".geojson"}
 """Endings of files of outlines: for ImageJ's ROI manager, and for QuPath."""
+
+_MOST_IN_16_BITS = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class ObjectFiles:
           outputs: where the files belong.
           names: of the files "instances" and, where they are wanted, "outlines".
           source: the file that they are found in.
+
+        Raises:
+          UserError: it has more objects than its format of results can number.
         """
         name = names["instances"]
         numbering, count = Numbering(link=self._options.link), 0
@@ -101,6 +107,11 @@ class ObjectFiles:
                 )
                 count += 1
                 largest = max(largest, int(numbers.max(initial=0)))
+                if largest > _MOST_IN_16_BITS and name.endswith(".png"):
+                    raise UserError(
+                        f"{source.path} has {largest} objects, but results of it are PNGs, "
+                        f"which number {_MOST_IN_16_BITS}. Save it as TIFF, or cut it."
+                    )
                 rows = object_rows(
                     numbers,
                     image,
@@ -119,7 +130,7 @@ class ObjectFiles:
 
             yield write
             waiting.seek(0)
-            dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+            dtype = np.uint16 if largest <= _MOST_IN_16_BITS else np.uint32
             with page_file(outputs, name, source, dtype) as write_page:
                 for length, shape in pages:
                     content = zlib.decompress(waiting.read(length))

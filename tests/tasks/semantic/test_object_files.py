@@ -13,6 +13,7 @@ from segjax.data.files.geojson import read_geojson
 from segjax.data.files.imagej_roi import read_rois
 from segjax.data.label_spec import LabelSpec
 from segjax.data.outlines import fill
+from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.objects.separation import Separation
 from segjax.predict.tiled import Predictor
@@ -90,6 +91,12 @@ def test_more_objects_than_16_bits_count_have_32(tmp_path, monkeypatch):
     numbers = tifffile.imread(tmp_path / "out" / "dots_instances.tif")
     assert numbers.dtype == np.uint32
     assert np.array_equal(numbers, many)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "dots.png")
+    with pytest.raises(
+        UserError, match=r"dots\.png has 70000 objects, .* Save it as TIFF"
+    ):
+        predict_files(PREDICTOR, tmp_path / "dots.png", tmp_path / "png", **SETTINGS)
+    assert not list((tmp_path / "png").glob("*.png"))
 
 
 def test_areas_are_in_square_micrometres_where_the_file_states_its_pixels(tmp_path):
