@@ -19,6 +19,7 @@ class Layout:
       sizes: number of pages along each of `axes`.
       channel_names: of C; empty where they are not stated.
       calibration: physical sizes.
+      zarr_format: of an OME-Zarr: 2 up to its version 0.4, 3 from 0.5 on; else 0.
     """
 
     form: str = ""
@@ -26,6 +27,7 @@ class Layout:
     sizes: tuple[int, ...] = ()
     channel_names: tuple[str, ...] = ()
     calibration: Calibration = UNKNOWN
+    zarr_format: int = 0
 
     def follows(self, page: int, earlier: int) -> bool:
         """Whether a page is the next one along the fastest axis, which is time or depth.
