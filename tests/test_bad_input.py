@@ -157,8 +157,8 @@ def no_config_in(tmp: Path) -> None:
 
 
 REFUSED_IMAGES = [
-    ("NaN in an image", "1.tif", not_finite(np.nan), ("NaN or infinite", "8 or 16")),
-    ("Inf in an image", "1.tif", not_finite(np.inf), ("NaN or infinite", "8 or 16")),
+    ("NaN in an image", "1.tif", not_finite(np.nan), ("NaN or infinite", "Repair")),
+    ("Inf in an image", "1.tif", not_finite(np.inf), ("NaN or infinite", "Repair")),
     ("RGBA image", "1.png", see_through, ("transparent part", "without transparency")),
     ("palette image", "1.png", in_mode("P"), ("palette", "grey or RGB")),
     ("CMYK image", "1.jpg", in_mode("CMYK"), ("CMYK", "grey or RGB")),
@@ -212,7 +212,7 @@ TRAINING = [
     Case(
         "tile for training",
         fixed(EM, "--tile=64"),
-        ("train does not use --tile", "evaluate, predict do"),
+        ("train does not use --tile", "evaluate, predict, report do"),
     ),
     Case(
         "config for evaluation",
@@ -297,7 +297,7 @@ TRAINING = [
     Case(
         "16-bit label outside the spec",
         with_folder(deep_label),
-        ("labels/1.tif", "label values that mean nothing", "'instance_folder'"),
+        ("labels/1.tif", "label values that mean nothing", "labels=instances"),
     ),
     Case("all pixels ignored", all_ignored, ("ignored pixels", "labels/")),
     *(

@@ -113,8 +113,8 @@ def run(values: Flags) -> None:
     kinds += [f"file{many} of probabilities"] * values.probabilities
     kinds += [f"overlay{many}"] * values.overlay
     kinds += [f"file{many} of instances"] * values.instances
-    ending.say(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
     kinds += [f"file{many} of outlines"] * bool(values.outlines)
+    ending.say(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
     if values.instances:
         ending.say(f"The objects are listed in {output}/objects.csv")
 

@@ -87,13 +87,14 @@ def page_of(outline: Outline, layout: Layout, where: str) -> int | None:
 
 
 def place_of(page: int, layout: Layout) -> tuple[int, int] | None:
-    """The slice and the frame of a page, from 0; None where no axes are stated.
+    """The slice and the frame of a page, from 0; None where they do not say which it is.
 
     Example:
       >>> place_of(7, Layout(axes="TZ", sizes=(2, 5)))
       (2, 1)
     """
-    if not set(layout.axes) & {"T", "Z"}:
+    along = {x for x, n in zip(layout.axes, layout.sizes, strict=True) if n > 1}
+    if not along or not along <= {"T", "Z"}:
         return None
     at = np.unravel_index(page, layout.sizes)
     places = dict(zip(layout.axes, map(int, at), strict=True))

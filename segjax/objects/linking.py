@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize
+from scipy import sparse
+from scipy.sparse import csgraph
 
 MIN_OVERLAP = 0.25
 """Least IoU of two sections of one object in neighbouring pages."""
@@ -63,16 +64,26 @@ class Numbering:
         self, last: np.ndarray, page: np.ndarray, numbers: np.ndarray
     ) -> None:
         """Gives objects the numbers of those that they overlap in the page before."""
-        count = len(numbers) - 1
-        known, before = np.unique(last, return_inverse=True)
-        if known[0] != 0:  # no background in that page
-            known, before = np.concatenate([[0], known]), before + 1
-        shared = np.bincount(
-            before.ravel() * (count + 1) + page.ravel(),
-            minlength=len(known) * (count + 1),
-        ).reshape(len(known), count + 1)
-        union = shared.sum(1)[:, None] + shared.sum(0) - shared
-        iou = (shared / np.maximum(union, 1))[1:, 1:]
-        old, new = optimize.linear_sum_assignment(iou, maximize=True)
-        enough = iou[old, new] >= self._min_overlap
-        numbers[1 + new[enough]] = known[1 + old[enough]]
+        both = (last > 0) & (page > 0)
+        if not both.any():
+            return
+        # Of all pairs, few overlap: the others are never made.
+        keys = last[both].astype(np.int64) * len(numbers) + page[both]
+        pairs, shared = np.unique(keys, return_counts=True)
+        old, new = np.divmod(pairs, len(numbers))
+        union = np.bincount(last.ravel())[old] + np.bincount(page.ravel())[new] - shared
+        known, row = np.unique(old, return_inverse=True)
+        iou = shared / union
+        # Each old object may stay alone, with a column of its own. The sum of IoU is
+        # largest where that of 2 - IoU is least; none of these is 0, which is no edge.
+        own = np.arange(len(known))
+        cost = np.concatenate([2 - iou, np.full(len(known), 2.0)])
+        rows = np.concatenate([row, own])
+        columns = np.concatenate([new, len(numbers) + own])
+        old, new = csgraph.min_weight_full_bipartite_matching(
+            sparse.csr_array((cost, (rows, columns)))
+        )
+        old, new = old[new < len(numbers)], new[new < len(numbers)]
+        matched = np.isin(pairs, known[old].astype(np.int64) * len(numbers) + new)
+        old, new = np.divmod(pairs[matched & (iou >= self._min_overlap)], len(numbers))
+        numbers[new] = old

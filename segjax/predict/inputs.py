@@ -51,6 +51,7 @@ class Source:
       converted: whether the channels of its first page are not those of the network, but can be.
       layout: what it states of its axes, channels and physical sizes.
       chosen: places of the pages that are predicted, from 0; empty for all.
+      whole: the file with all its pages, where some are chosen.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Source:
     converted: bool = False
     layout: Layout = UNSTATED
     chosen: tuple[int, ...] = ()
+    whole: Source | None = None
 
     def number(self, index: int) -> int:
         """The number in the file, from 1, of a page that is predicted."""
@@ -86,7 +88,7 @@ class Source:
             self.layout, axes=axes, sizes=sizes, calibration=calibration
         )
         return dataclasses.replace(
-            self, pages=len(chosen), layout=layout, chosen=chosen
+            self, pages=len(chosen), layout=layout, chosen=chosen, whole=self
         )
 
     def whole(self) -> Source:

@@ -42,7 +42,7 @@ _TIFF_SUFFIXES = (".tif", ".tiff")
 PYRAMID_SIDE = 4096
 """Pixels of a side from which a TIFF has tiles and smaller copies of its pages."""
 
-_DESCRIBED = ("ImageJ", "OME", "OME-Zarr 0.4", "OME-Zarr 0.5")
+_DESCRIBED = ("ImageJ", "OME", "OME-Zarr")
 """Forms of layouts whose TIFFs are described."""
 
 _SMALLEST_LEVEL = 1024

@@ -71,7 +71,7 @@ def zarr_labels(
 ) -> Iterator[Any]:
     """Writes a label image; the function that this yields takes its pages, in order.
 
-    It has the version of the image, its axes but the channels, its physical sizes, and levels
+    It has the format of the image (OME-Zarr 0.4 for zarr 2, 0.5 for zarr 3), its axes but the channels, its physical sizes, and levels
     of every second pixel, every fourth, ...
 
     Args:
@@ -178,7 +178,7 @@ class _Level:
 
 def _is_new(source: Source) -> bool:
     """Whether an image is of zarr 3."""
-    return source.layout.form.endswith("0.5")
+    return source.layout.zarr_format == 3
 
 
 def _sizes(source: Source) -> list[tuple[int, int]]:
@@ -257,7 +257,7 @@ def _multiscales(layout: Layout, levels: int) -> dict[str, Any]:
         scales = [{"type": "scale", "scale": scale}]
         datasets.append({"path": str(level), "coordinateTransformations": scales})
     multiscale: dict[str, Any] = {"axes": axes, "datasets": datasets, "name": "labels"}
-    if not layout.form.endswith("0.5"):
+    if layout.zarr_format != 3:
         multiscale["version"] = "0.4"
     return {"multiscales": [multiscale]}
 

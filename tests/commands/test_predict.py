@@ -1,8 +1,9 @@
 """Flags of predict that are read as text."""
 
 import pytest
+from absl import flags
 
-from segjax.commands.predict import _numbers
+from segjax.commands.predict import _numbers, define, run
 from segjax.errors import UserError
 
 
@@ -14,3 +15,15 @@ def test_pages_are_numbers_and_ranges():
 def test_what_names_no_pages_is_reported(text):
     with pytest.raises(UserError, match="is no list of pages"):
         _numbers(text)
+
+
+def test_files_of_outlines_are_told_with_the_others(monkeypatch, capsys):
+    monkeypatch.setattr("segjax.runs.predict.predict_run", lambda *_, **__: ["a.png"])
+    values = flags.FlagValues()
+    define(values)
+    given = ["--workdir=run", "--input=a.png", "--output=out", "--instances"]
+    values(["segjax", *given, "--outlines=imagej"])
+    run(values)
+    assert capsys.readouterr().out.startswith(
+        "Wrote 1 label file, 1 file of instances, 1 file of outlines to out\n"
+    )

@@ -136,7 +136,7 @@ def test_of_many_values_no_pair_for_each_is_asked(remap):
         spec.to_ids(raw, "a.tif")
     message = str(caught.value)
     assert "remap" not in message
-    (advised,) = re.findall(r'config\.data\.labels="(\w+)"', message)
+    (advised,) = re.findall(r"config\.data\.labels=(\w+)", message)
     assert advised in LABELS
 
 

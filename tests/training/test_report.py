@@ -1,5 +1,7 @@
 """The facts of a report, gathered from data and run."""
 
+import sys
+
 import numpy as np
 
 from segjax.data.dataset import Dataset
@@ -49,4 +51,4 @@ def test_objects_are_counted_without_those_of_crowds():
 def test_the_environment_names_versions_and_command():
     found = environment()
     assert found["numpy"] == np.__version__
-    assert "pytest" in found["Command line"]
+    assert sys.orig_argv[-1] in found["Command line"]

@@ -126,15 +126,21 @@ def read_raw(pair: Pair, index: int, size: Size, meaning: Meaning) -> np.ndarray
 def _painted(pair: Pair, index: int, size: Size, meaning: Meaning) -> np.ndarray:
     """Fills the outlines of a page."""
     label = np.zeros(size, np.int32)
-    value_of = _values(meaning)
+    value_of, where = _values(meaning), str(pair.label)
     for number, (page, outline) in enumerate(_placed(pair), 1):
         if page is None or page == index:
-            place, mask = fill(outline, size, str(pair.label))
-            value = number if value_of is None else value_of(outline, str(pair.label))
+            value = number if value_of is None else value_of(outline, where)
+            if value_of is None and _class_of(outline).casefold() == _IGNORED:
+                raise _no_ignore(
+                    outline,
+                    where,
+                    "numbers of objects have no value for that. Remove it",
+                )
+            place, mask = fill(outline, size, where)
             label[place][mask] = value
     if not isinstance(meaning, ColorLabels):
         return label
-    return np.asarray(meaning.spec.colors, np.uint8)[label]
+    return np.array([*meaning.spec.colors, *meaning.ignored[:1]], np.uint8)[label]
 
 
 def _values(meaning: Meaning) -> Callable[[Outline, str], int] | None:
@@ -142,11 +148,13 @@ def _values(meaning: Meaning) -> Callable[[Outline, str], int] | None:
     if isinstance(meaning, InstanceLabels):
         return None
     if isinstance(meaning, ColorLabels):
-        names = meaning.spec.names
+        names, key = meaning.spec.names, "ignored_colors"
         stored: dict[str, int] = {name: k for k, name in enumerate(names)}
+        if meaning.ignored:
+            stored[_IGNORED] = len(names)
     else:
         assert isinstance(meaning, LabelSpec)
-        names = meaning.names
+        names, key = meaning.names, "ignore"
         ids = enumerate(map(meaning.stored_value, range(len(names))))
         stored = {names[k]: value for k, value in ids if value is not None}
         if (ignored := meaning.stored_value(IGNORE_LABEL)) is not None:
@@ -154,9 +162,12 @@ def _values(meaning: Meaning) -> Callable[[Outline, str], int] | None:
     values = {name.casefold(): value for name, value in stored.items()}
 
     def value_of(outline: Outline, where: str) -> int:
-        own = outline.class_name or _NUMBERED.sub("", outline.name)
+        own = _class_of(outline)
         if (value := values.get(own.casefold())) is not None:
             return value
+        if own.casefold() == _IGNORED:
+            remedy = f"no value stands for that. Set config.data.{key}, or remove it"
+            raise _no_ignore(outline, where, remedy)
         if outline.class_name is None and len(names) == 2:
             return stored[names[1]]  # a place or number is the name of most ROIs
         what = "its class" if outline.class_name else "it"
@@ -167,6 +178,18 @@ def _values(meaning: Meaning) -> Callable[[Outline, str], int] | None:
         )
 
     return value_of
+
+
+def _class_of(outline: Outline) -> str:
+    """What an outline is called, or its class where the file says it."""
+    return outline.class_name or _NUMBERED.sub("", outline.name)
+
+
+def _no_ignore(outline: Outline, where: str, remedy: str) -> UserError:
+    return UserError(
+        f"{where} has the outline {outline.name!r} of QuPath's class Ignore*, which does "
+        f"not count, but {remedy}."
+    )
 
 
 def _has_outlines(path: Path) -> bool:

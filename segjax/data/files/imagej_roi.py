@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import re
 import struct
 import zipfile
 import zlib
@@ -95,8 +96,9 @@ def write_rois(file: BinaryIO, outlines: Iterable[Outline]) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for outline in outlines:
             page = "" if outline.page is None else f"{outline.page + 1:04d}-"
+            name = re.sub(r"[/\\]", "_", outline.name)  # of a folder in the zip
             # The date of a member would make two equal runs differ.
-            member = zipfile.ZipInfo(f"{page}{outline.name}.roi")
+            member = zipfile.ZipInfo(f"{page}{name}.roi")
             member.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(member, encode_roi(outline))
 
@@ -167,7 +169,7 @@ def encode_roi(outline: Outline) -> bytes:
         _MAGIC, _VERSION, kind, *bounds.tolist(), count, struct.pack(">i12x", long_count),
         0, shape, 0, 0, 0, options, 0, 0, 0, position, second,
     )  # fmt: skip
-    names = _SECOND.pack(0, z + 1, t + 1, second + _SECOND_SIZE, len(outline.name))
+    names = _SECOND.pack(0, z + 1, t + 1, second + _SECOND_SIZE, len(text) // 2)
     return header + content + names.ljust(_SECOND_SIZE, b"\0") + text
 
 

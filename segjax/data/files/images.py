@@ -240,9 +240,9 @@ def _label(pages: Pages, index: int, path: Path) -> np.ndarray:
 def _require_finite(values: np.ndarray, where: str, remedy: str) -> None:
     wrong = values.size - int(np.isfinite(values).sum())
     if wrong:
+        values_are = "1 value that is" if wrong == 1 else f"{wrong} values that are"
         raise UserError(
-            f"{where} has {wrong} values that are NaN or infinite. Repair them and save "
-            f"{remedy}."
+            f"{where} has {values_are} NaN or infinite. Repair the file, and save {remedy}."
         )
 
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from segjax.data.files.decoders import absent
+from segjax.data.files.zarr import METADATA, is_zarr
 from segjax.data.files.zarr import SUFFIX as ZARR
-from segjax.data.files.zarr import is_zarr
 from segjax.errors import UserError
 from segjax.output import manifest
 
@@ -39,7 +39,8 @@ def list_images(
       path: a folder, or one file.
       suffixes: endings of the files, in small letters.
       nested: whether sub-folders are entered, such as those of plates. A folder that links
-        lead to more than once is entered once, and one that segjax writes to is not.
+        lead to more than once is entered once. Files there that segjax wrote, and that
+        nobody has changed since, are left out.
 
     Returns:
       Paths, "slice2.png" before "slice10.png". Hidden files and files of other
@@ -55,9 +56,10 @@ def list_images(
             return [path]
         if not path.exists():
             raise absent(path)
-        folders = [path, *(_folders_below(path) if nested else ())]
+        folders = [path, *(below := list(_folders_below(path)) if nested else [])]
         entries = [entry for folder in folders for entry in _entries(folder)]
         named = [p for p in entries if p.suffix.lower() in suffixes]
+        named = _without_results(named, below)
         images = [p for p in named if p.is_file() != _is_folder_of_zarr(p)]
         broken = next((p for p in named if not p.exists()), None)
     except OSError as error:
@@ -147,9 +149,27 @@ def _folders_below(root: Path) -> Iterator[Path]:
             if (real := os.path.realpath(entry)) in entered:
                 continue
             entered.add(real)
-            if not (entry / manifest.NAME).exists():
-                pending.append(entry)
-                yield entry
+            pending.append(entry)
+            yield entry
+
+
+def _without_results(paths: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
+    """Those of some files and Zarrs that segjax did not write into one of some folders."""
+    lists = {
+        folder: manifest.Manifest(folder)
+        for folder in folders
+        if os.path.lexists(folder / manifest.NAME)
+    }
+    return [
+        path
+        for path in paths
+        if not any(
+            lists[folder].knows(file)
+            for folder in path.parents
+            if folder in lists
+            for file in (path, *(path / name for name in METADATA))
+        )
+    ]
 
 
 def _is_folder_of_zarr(path: Path) -> bool:

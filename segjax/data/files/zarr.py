@@ -22,7 +22,9 @@ from segjax.text_files import parse_json, read_bytes
 
 SUFFIX = ".zarr"
 
-_METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+"""Files one of which makes a folder a Zarr."""
+
 _CACHE_BYTES = 1 << 27
 _MOST_TEXT = 1 << 25
 _OLD_AXES = "tczyx"
@@ -31,7 +33,7 @@ _OLD_AXES = "tczyx"
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr group or array."""
-    return path.is_dir() and any((path / name).is_file() for name in _METADATA)
+    return path.is_dir() and any((path / name).is_file() for name in METADATA)
 
 
 class ZarrPages:
@@ -46,7 +48,7 @@ class ZarrPages:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        group, version, multiscale = _image_in(path)
+        group, zarr_format, multiscale = _image_in(path)
         axes = _axes(multiscale)
         names = [axis["name"].lower() for axis in axes]
         if len(set(names)) < len(names) or not {"y", "x"} <= set(names):
@@ -65,7 +67,7 @@ class ZarrPages:
             raise ValueError(f"its axes are {names}")
         channels = planes.get("C", 1)
         stated = Stated(
-            f"OME-Zarr {version}",
+            "OME-Zarr",
             axes="".join(planes),
             sizes=tuple(planes.values()),
             channel_names=_channel_names(group, channels),
@@ -79,6 +81,7 @@ class ZarrPages:
             self._sizes,
             stated.channel_names,
             stated.calibration,
+            zarr_format,
         )
         self._channels = channels
         self._require_memory()
@@ -120,11 +123,11 @@ class ZarrPages:
             )
 
 
-def _image_in(path: Path) -> tuple[Path, str, Mapping[str, Any]]:
-    """Finds the group of an image: its folder, the version of OME-Zarr, its multiscale."""
-    attributes, version = attributes_of(path)
+def _image_in(path: Path) -> tuple[Path, int, Mapping[str, Any]]:
+    """Finds the group of an image: its folder, its format of Zarr, its multiscale."""
+    attributes, zarr_format = attributes_of(path)
     if found := attributes.get("multiscales"):
-        return path, version, found[0]
+        return path, zarr_format, found[0]
     labels = attributes_of(path / "labels")[0].get("labels", [])
     if len(labels) == 1:
         return _image_in(_within(path / "labels", str(labels[0])))
@@ -147,13 +150,13 @@ def _image_in(path: Path) -> tuple[Path, str, Mapping[str, Any]]:
     )
 
 
-def attributes_of(path: Path) -> tuple[Mapping[str, Any], str]:
-    """Reads what OME-Zarr says of a group, and the version of OME-Zarr; nothing without."""
+def attributes_of(path: Path) -> tuple[Mapping[str, Any], int]:
+    """Reads what OME-Zarr says of a group, nothing without; and its format of Zarr."""
     whole = _json(path / "zarr.json")
     ome = whole.get("attributes", {}).get("ome")
     if ome is not None:
-        return ome, str(ome.get("version", "0.5"))
-    return _json(path / ".zattrs"), "0.4"
+        return ome, 3
+    return _json(path / ".zattrs"), 2
 
 
 def _json(path: Path) -> dict[str, Any]:

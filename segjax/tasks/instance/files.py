@@ -14,7 +14,7 @@ from segjax.data.files.channels import Channels
 from segjax.data.files.zarr import is_zarr
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
-from segjax.predict.inputs import list_inputs, look_at_all, read_source
+from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
 from segjax.predict.writers import (
     finish,
     kind_name,
@@ -153,7 +153,7 @@ def predict_instance_files(
     """
     paths, output = list_inputs(input), Path(output)
     sources = look_at_all(input, paths, channels, chosen)
-    names = {s.path: _names(s.path, Path(input), s.pages, overlay) for s in sources}
+    names = {source.path: _names(source, Path(input), overlay) for source in sources}
     files = {path: planned_files(path, own, chosen) for path, own in names.items()}
     outputs = plan_outputs(files, output, also=[RESULTS], overwrite=overwrite)
     if instances is None:
@@ -188,9 +188,10 @@ def predict_instance_files(
     return [output / name for name in (*(own[0] for own in names.values()), RESULTS)]
 
 
-def _names(path: Path, root: Path, pages: int, overlay: bool) -> list[str]:
+def _names(source: Source, root: Path, overlay: bool) -> list[str]:
     """The files of an input: its label image, then the picture of each page."""
-    numbers = [f"_{page + 1}" for page in range(pages)] if pages > 1 else [""]
+    path, several = source.path, (source.whole or source).pages > 1
+    numbers = [f"_{source.number(i)}" if several else "" for i in range(source.pages)]
     name = result_name(path, root)
     pictures = [f"{name}{number}_overlay.png" for number in numbers]
     label = kind_name(path, root, "instances" if is_zarr(path) else "labels")

@@ -9,7 +9,7 @@ import logging
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from segjax.data.files.imagej_roi import write_rois
 from segjax.data.files.zarr import is_zarr
 from segjax.data.label_spec import LabelSpec
 from segjax.data.outlines import Outline, outlines_of, place_of
+from segjax.errors import UserError
 from segjax.objects.linking import Numbering
 from segjax.objects.properties import columns, object_rows
 from segjax.objects.separation import Separation, separate
@@ -33,6 +34,8 @@ OBJECTS = "objects.csv"
 
 OUTLINES = {"imagej": "_RoiSet.zip", "geojson": ".geojson"}
 """Endings of files of outlines: for ImageJ's ROI manager, and for QuPath."""
+
+_MOST_IN_16_BITS = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class ObjectFiles:
           outputs: where the files belong.
           names: of the files "instances" and, where they are wanted, "outlines".
           source: the file that they are found in.
+
+        Raises:
+          UserError: it has more objects than its format of results can number.
         """
         name = names["instances"]
         numbering, count = Numbering(link=self._options.link), 0
@@ -94,13 +100,18 @@ class ObjectFiles:
 
             def write(page: Mapping[str, np.ndarray], image: np.ndarray) -> None:
                 nonlocal largest, count
-                if _begins_a_row(source, count):
+                if not _follows(source, count):
                     numbering.begin_anew()
                 numbers = numbering(
                     separate(page["probabilities"], self._options.separation)
                 )
                 count += 1
                 largest = max(largest, int(numbers.max(initial=0)))
+                if largest > _MOST_IN_16_BITS and name.endswith(".png"):
+                    raise UserError(
+                        f"{source.path} has {largest} objects, but results of it are PNGs, "
+                        f"which number {_MOST_IN_16_BITS}. Save it as TIFF, or cut it."
+                    )
                 rows = object_rows(
                     numbers,
                     image,
@@ -119,7 +130,7 @@ class ObjectFiles:
 
             yield write
             waiting.seek(0)
-            dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+            dtype = np.uint16 if largest <= _MOST_IN_16_BITS else np.uint32
             with page_file(outputs, name, source, dtype) as write_page:
                 for length, shape in pages:
                     content = zlib.decompress(waiting.read(length))
@@ -133,12 +144,18 @@ class ObjectFiles:
     ) -> None:
         with outputs.file(name) as file:
             if self._options.outlines == "imagej":
-                write_rois(file, outlines)
+                write_rois(file, map(self._named, outlines))
             else:
                 spec = self._label_spec
                 write_geojson(
                     file, outlines, dict(zip(spec.names, spec.colors, strict=True))
                 )
+
+    def _named(self, outline: Outline) -> Outline:
+        """An outline whose name says its class, where there are several."""
+        if len(self._object_classes) == 1:
+            return outline
+        return replace(outline, name=f"{outline.class_name}-{outline.name}")
 
     def write_table(self, outputs: Outputs) -> None:
         """Writes `objects.csv`."""
@@ -152,26 +169,33 @@ class ObjectFiles:
 
     def _classes(self, probabilities: np.ndarray) -> np.ndarray:
         """The likeliest class of each pixel that an object can have."""
-        border = self._options.separation.border
-        if border is None:
-            return 1 + probabilities[..., 1:].argmax(-1)
-        kept = [k for k in range(1, probabilities.shape[-1]) if k != border]
+        kept = self._object_classes
         return np.asarray(kept)[probabilities[..., kept].argmax(-1)]
 
+    @property
+    def _object_classes(self) -> list[int]:
+        """The classes but background and border."""
+        border = self._options.separation.border
+        return [k for k in range(1, self._label_spec.num_classes) if k != border]
 
-def _begins_a_row(source: Source, place: int) -> bool:
-    """Whether a page is the first along its fastest axis, as the first slice of a frame."""
-    sizes = source.layout.sizes
-    return bool(sizes) and place % sizes[-1] == 0
+
+def _follows(source: Source, index: int) -> bool:
+    """Whether a page that is predicted is the neighbour of the one before it."""
+    layout = (source.whole or source).layout
+    return index > 0 and layout.follows(
+        source.number(index) - 1, source.number(index - 1) - 1
+    )
 
 
 def _outlines(
-    numbers: np.ndarray, rows: Sequence[Sequence[Any]], source: Source, page: int
+    numbers: np.ndarray, rows: Sequence[Sequence[Any]], source: Source, index: int
 ) -> Iterator[Outline]:
-    """The outlines of the objects of a page, with their classes."""
+    """The outlines of the objects of a page, with their classes and its place in the file."""
     id_, class_ = columns([]).index("id"), columns([]).index("class")
     class_names = {row[id_]: row[class_] for row in rows}
-    if source.pages == 1:
+    whole = source.whole or source
+    if whole.pages == 1:
         return outlines_of(numbers, class_names=class_names)
-    place = place_of(page, source.layout)
+    page = source.number(index) - 1
+    place = place_of(page, whole.layout)
     return outlines_of(numbers, page=page, place=place, class_names=class_names)

@@ -108,6 +108,15 @@ def test_what_no_outline_covers_is_what_0_means(outlined):
     np.testing.assert_array_equal(found["a"]["label"], np.choose(CELLS, (255, 0, 1)))
 
 
+def test_what_does_not_count_has_the_ignored_colour_where_labels_are_colours(root):
+    for name in ("a", "b", "s"):
+        named = outlines_of(CELLS, class_names={1: "Ignore*", 2: "debris"})
+        write(root / f"labels/{name}.geojson", write_geojson, named)
+    options = {"labels": "colors", "classes": CLASSES}
+    found = records(root, **options, ignored_colors=((9, 9, 9),))["a"]["label"]
+    np.testing.assert_array_equal(found, np.choose(CELLS, (0, 255, 2)))
+
+
 @pytest.mark.parametrize("kind", ["RGB", "P", "L"])
 def test_pixels_are_of_the_class_whose_colour_they_have(root, kind):
     grey = kind == "L"
@@ -164,6 +173,16 @@ BAD = {
         geojson(square(3, classification={"name": "Tumor"})),
         {},
         "'x'; its class is called 'Tumor', but the classes are none, cell",
+    ),
+    "what does not count among numbers": (
+        geojson(square(3, classification={"name": "Ignore*"})),
+        {"labels": "instances", "ignore": None},
+        "'x' of QuPath's class .* but numbers of objects have no value for that. Remove",
+    ),
+    "what does not count where all counts": (
+        geojson(square(3, classification={"name": "Ignore*"})),
+        {"ignore": None},
+        r"'x' of QuPath's class .* no value stands for that. Set config.data.ignore,",
     ),
     "no class": (
         geojson(square(3)),

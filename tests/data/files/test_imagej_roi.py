@@ -188,3 +188,13 @@ def test_what_is_wrong_with_a_file_is_reported(tmp_path, raw, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         read_rois(tmp_path / "bad.zip")
     assert "bad.zip" in str(caught.value)
+
+
+def test_names_of_any_letters_come_back_and_lead_to_no_folder(tmp_path):
+    ring = np.array([[1.0, 1.0], [3.0, 1.0], [3.0, 2.0]])
+    name = "../a/b\\c " + chr(0x1F52C)
+    with (tmp_path / "a.zip").open("wb") as file:
+        write_rois(file, [Outline(((ring,),), name)])
+    assert [outline.name for outline in read_rois(tmp_path / "a.zip")] == [name]
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert "/" not in archive.namelist()[0]

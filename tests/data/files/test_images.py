@@ -25,7 +25,7 @@ from segjax.data.files.images import (
 )
 from segjax.data.files.listing import other_files
 from segjax.errors import UserError
-from segjax.output import manifest
+from segjax.output.folder import Outputs
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (13, 17), np.uint8)
@@ -639,18 +639,34 @@ def test_what_systems_put_into_folders_is_passed_over(tmp_path):
     assert other_files(tmp_path, list_images(tmp_path)) == ""
 
 
-def test_folders_below_are_entered_once_and_not_where_segjax_writes(tmp_path):
-    for name in ("plate10/a.png", "plate2/b.png", "c.png", "out/c.png", "note.txt"):
+def test_folders_below_are_entered_once(tmp_path):
+    for name in ("plate10/a.png", "plate2/b.png", "c.png", "note.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "out" / manifest.NAME).write_bytes(b"x")
     (tmp_path / "plate2" / "round").symlink_to(tmp_path)
     (tmp_path / "plate2" / "again").symlink_to(tmp_path / "plate10")
     found = list_images(tmp_path, nested=True)
     names = [str(path.relative_to(tmp_path)) for path in found]
     assert names == ["c.png", "plate2/b.png", "plate10/a.png"]
-    # The folder that segjax wrote, and two links that lead to what was listed.
-    assert other_files(tmp_path, found) == "1 file (.txt), 3 folders"
+    # The folders are two links that lead to what was listed.
+    assert other_files(tmp_path, found) == "1 file (.txt), 2 folders"
+
+
+def test_files_that_segjax_wrote_are_left_out_and_not_what_lies_beside_them(tmp_path):
+    results = ["plate/a.tif", "a.zarr/.zgroup", "cells.segjax", "changed.png"]
+    outputs = Outputs(tmp_path / "in/out", [(name, "a run") for name in results])
+    outputs.make_folder()
+    for name in results:
+        with outputs.file(name) as file:
+            file.write(b"x")
+    for name in ("a.png", "plate/b.tif", "changed.png"):
+        (tmp_path / "in/out" / name).write_bytes(b"of the user")
+    found = list_images(tmp_path / "in", nested=True)
+    names = [path.relative_to(tmp_path / "in/out").as_posix() for path in found]
+    assert names == ["a.png", "changed.png", "plate/b.tif"]
+    assert other_files(tmp_path / "in", found) == "2 files (.segjax, .tif), 1 folder"
+    # The folder that is asked for is another thing: its results can be looked at.
+    assert len(list_images(tmp_path / "in/out", nested=True)) == 5
 
 
 def test_a_link_that_leads_nowhere_is_reported_when_a_folder_is_listed(tmp_path):

@@ -31,7 +31,8 @@ def test_pages_channels_and_sizes_are_those_that_are_stated(
     np.testing.assert_array_equal(read_page(path, 5), pages[5])
     names = ("DAPI", "GFP", "RFP")
     calibration = Calibration((0.5, 0.25), 2.5, 30.0)
-    layout = Layout(f"OME-Zarr {version}", "TZ", (2, 4), names, calibration)
+    zarr_format = 2 if version == "0.4" else 3
+    layout = Layout("OME-Zarr", "TZ", (2, 4), names, calibration, zarr_format)
     assert read_layout(path) == layout
 
 

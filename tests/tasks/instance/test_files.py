@@ -74,6 +74,21 @@ def test_files_named_by_numbers_keep_them(folder, names, image_id):
     }
 
 
+def test_a_chosen_page_keeps_its_number(folder):
+    predict_instance_files(
+        find,
+        folder / "in/c.tif",
+        folder / "out",
+        label_spec=SPEC,
+        chosen=(1,),
+        overlay=True,
+    )
+    rows = json.loads((folder / "out/results.json").read_text())
+    assert {row["page"] for row in rows} == {2}
+    pictures = [path.name for path in (folder / "out").glob("*_overlay.png")]
+    assert pictures == ["c_2_overlay.png"]
+
+
 def test_label_images_results_and_pictures_are_written(folder):
     calls = []
     files = predict_instance_files(

@@ -13,6 +13,7 @@ from segjax.data.files.geojson import read_geojson
 from segjax.data.files.imagej_roi import read_rois
 from segjax.data.label_spec import LabelSpec
 from segjax.data.outlines import fill
+from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.objects.separation import Separation
 from segjax.predict.tiled import Predictor
@@ -90,6 +91,12 @@ def test_more_objects_than_16_bits_count_have_32(tmp_path, monkeypatch):
     numbers = tifffile.imread(tmp_path / "out" / "dots_instances.tif")
     assert numbers.dtype == np.uint32
     assert np.array_equal(numbers, many)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "dots.png")
+    with pytest.raises(
+        UserError, match=r"dots\.png has 70000 objects, .* Save it as TIFF"
+    ):
+        predict_files(PREDICTOR, tmp_path / "dots.png", tmp_path / "png", **SETTINGS)
+    assert not list((tmp_path / "png").glob("*.png"))
 
 
 def test_areas_are_in_square_micrometres_where_the_file_states_its_pixels(tmp_path):
@@ -141,6 +148,8 @@ def test_outlines_are_those_of_the_numbers(tmp_path, outlines, name, read):
     assert len(found) == 2
     if outlines == "geojson":
         assert [outline.class_name for outline in found] == ["cell", "spot"]
+    else:
+        assert [outline.name for outline in found] == ["cell-1", "spot-2"]
 
 
 def test_the_first_slice_of_a_frame_is_not_linked_to_the_last_of_the_one_before(
@@ -148,9 +157,33 @@ def test_the_first_slice_of_a_frame_is_not_linked_to_the_last_of_the_one_before(
 ):
     movie = np.zeros((2, 2, 1, 40, 40), np.uint8)
     movie[..., 5:20, 5:20] = 128
-    tifffile.imwrite(
-        tmp_path / "m.tif", movie, imagej=True, metadata={"axes": "TZCYX"}
-    )
+    tifffile.imwrite(tmp_path / "m.tif", movie, imagej=True, metadata={"axes": "TZCYX"})
     settings = SETTINGS | {"objects": ObjectOptions(Separation(), link=True)}
     predict_files(PREDICTOR, tmp_path / "m.tif", tmp_path / "out", **settings)
     assert [row["id"] for row in table(tmp_path / "out")] == ["1", "1", "2", "2"]
+
+
+def test_a_cell_keeps_its_number_through_a_time_series_in_five_dimensions(
+    tmp_path, write_zarr
+):
+    movie = np.zeros((3, 1, 1, 40, 40), np.uint8)
+    movie[..., 5:20, 5:20] = 128
+    write_zarr(tmp_path / "m.zarr", movie)
+    settings = SETTINGS | {"objects": ObjectOptions(Separation(), link=True)}
+    predict_files(PREDICTOR, tmp_path / "m.zarr", tmp_path / "out", **settings)
+    assert [row["id"] for row in table(tmp_path / "out")] == ["1", "1", "1"]
+
+
+@pytest.mark.parametrize("chosen", [(1, 4), (4,)])
+def test_chosen_pages_keep_their_places_and_are_no_neighbours(tmp_path, chosen):
+    movie = np.zeros((2, 3, 1, 40, 40), np.uint8)
+    movie[..., 5:20, 5:20] = 128
+    tifffile.imwrite(tmp_path / "m.tif", movie, imagej=True, metadata={"axes": "TZCYX"})
+    objects = ObjectOptions(Separation(), link=True, outlines="imagej")
+    settings = SETTINGS | {"objects": objects, "chosen": chosen}
+    predict_files(PREDICTOR, tmp_path / "m.tif", tmp_path / "out", **settings)
+    rows = table(tmp_path / "out")
+    assert [int(row["page"]) - 1 for row in rows] == list(chosen)
+    assert [int(row["id"]) - 1 for row in rows] == list(range(len(chosen)))
+    rois = read_rois(tmp_path / "out" / "m_RoiSet.zip")
+    assert [roi.place for roi in rois] == [(page % 3, page // 3) for page in chosen]
