@@ -171,7 +171,7 @@ class LabelSpec:
         if len(values) > _MANY_VALUES:
             return (
                 "So many values are either numbers of objects, which "
-                '--config.data.labels=instances makes classes of. Or they are edges that '
+                "--config.data.labels=instances makes classes of. Or they are edges that "
                 "were smoothed or "
                 "compressed with loss: save the labels anew without that."
             )

@@ -91,13 +91,6 @@ class Source:
             self, pages=len(chosen), layout=layout, chosen=chosen, whole=self
         )
 
-    def whole(self) -> Source:
-        """The same file with all its pages, of the layout that they have here."""
-        if not self.chosen:
-            return self
-        pages = count_pages(self.path)
-        return dataclasses.replace(self, pages=pages, chosen=())
-
 
 def list_inputs(input: str | Path) -> list[Path]:
     """Lists the images of a file or folder, and of the folders below it.

@@ -239,7 +239,7 @@ def _scale_of_stack(
     """The scale of all pages of a file, also of those that are not predicted; None if each
     page has its own.
     """
-    source = source.whole()
+    source = source.whole or source
     pages = (reduced(page, downscale) for page in read_source(source, channels))
     return scale_of_stack(pages, method) if source.pages > 1 else None
 
