@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from segjax.data.normalization import (
     Scale,
     sampled,
     scale_of,
-    scale_of_stack,
 )
 from segjax.types import Record
 
@@ -59,6 +58,34 @@ class RecordScales:
                 if record.get("stack") != stack:
                     break
                 yield record["image"]
+
+
+def scale_of_stack(
+    pages: Iterable[np.ndarray], method: ImageNormalization
+) -> Scale | None:
+    """Returns the scale that all pages of a stack have in common.
+
+    Args:
+      pages: `[H, W, C]` each; read only where there is such a scale.
+      method: one of `NORMALIZATIONS`, or a `Percentiles`.
+
+    Returns:
+      The scale; None where each page has its own, which is `scale_of`.
+
+    Raises:
+      ValueError: as `normalize`.
+      UserError: likewise.
+
+    Example:
+      >>> pages = [np.array([[[0]]], np.uint8), np.array([[[200]]], np.uint8)]
+      >>> scale_of_stack(pages, Percentiles(0, 100, over="stack"))(pages[1]).item()
+      1.0
+      >>> scale_of_stack(pages, "per_image") is None
+      True
+    """
+    if not isinstance(method, Percentiles) or method.over != "stack":
+        return None
+    return method.scale_of_stack(pages)
 
 
 def count_intensities(records: Sequence[Record], method: Percentiles) -> Intensities:

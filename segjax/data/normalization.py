@@ -158,8 +158,15 @@ class Percentiles:
         """Returns the same for all pages `[H, W, C]` of a stack together.
 
         Its percentiles are those of grids of `PAGE_PIXELS` of each page.
+
+        Raises:
+          ValueError: as `normalize`.
+          UserError: likewise.
         """
-        grids = [sampled(page, PAGE_PIXELS) for page in pages]
+        grids = []
+        for page in pages:
+            _require_suitable(page, self)
+            grids.append(sampled(page, PAGE_PIXELS))
         return self._scale_by(np.concatenate(grids))
 
     def _scale_by(self, pixels: np.ndarray) -> Scale:
@@ -270,12 +277,7 @@ def scale_of(image: np.ndarray, method: ImageNormalization) -> Scale:
       ValueError: as `normalize`.
       UserError: likewise.
     """
-    require_normalization(method, image.shape[-1], image.dtype)
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise UserError(
-            "An image has values that are not finite (NaN or infinite): replace them by "
-            "numbers, or leave it out."
-        )
+    _require_suitable(image, method)
     if method == "per_image":
         mean = image.mean(dtype=np.float64)
         std = image.std(dtype=np.float64)
@@ -291,28 +293,14 @@ def scale_of(image: np.ndarray, method: ImageNormalization) -> Scale:
     return replace(scale, unit=scale.unit * largest / 255)
 
 
-def scale_of_stack(
-    pages: Iterable[np.ndarray], method: ImageNormalization
-) -> Scale | None:
-    """Returns the scale that all pages of a stack have in common.
-
-    Args:
-      pages: `[H, W, C]` each; read only where there is such a scale.
-      method: one of `NORMALIZATIONS`, or a `Percentiles`.
-
-    Returns:
-      The scale; None where each page has its own, which is `scale_of`.
-
-    Example:
-      >>> pages = [np.array([[[0]]], np.uint8), np.array([[[200]]], np.uint8)]
-      >>> scale_of_stack(pages, Percentiles(0, 100, over="stack"))(pages[1]).item()
-      1.0
-      >>> scale_of_stack(pages, "per_image") is None
-      True
-    """
-    if not isinstance(method, Percentiles) or method.over != "stack":
-        return None
-    return method.scale_of_stack(pages)
+def _require_suitable(image: np.ndarray, method: ImageNormalization) -> None:
+    """Checks that a method suits an image, and that its values are finite."""
+    require_normalization(method, image.shape[-1], image.dtype)
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise UserError(
+            "An image has values that are not finite (NaN or infinite): replace them by "
+            "numbers, or leave it out."
+        )
 
 
 def stored_scale(method: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -97,6 +97,8 @@ def test_values_that_are_not_finite_are_refused():
     image[0, 0] = np.nan
     with pytest.raises(UserError, match="not finite"):
         normalize(image, "percentiles")
+    with pytest.raises(UserError, match="not finite"):
+        Percentiles(over="stack").scale_of_stack([np.zeros_like(image), image])
 
 
 def test_percentiles_become_0_and_1_in_each_channel():

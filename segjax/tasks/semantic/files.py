@@ -16,13 +16,9 @@ import numpy as np
 
 from segjax import viz
 from segjax.data.files.channels import Channels
+from segjax.data.intensities import scale_of_stack
 from segjax.data.label_spec import LabelSpec
-from segjax.data.normalization import (
-    ImageNormalization,
-    Scale,
-    scale_of,
-    scale_of_stack,
-)
+from segjax.data.normalization import ImageNormalization, Scale, scale_of
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.predict.downscaled import enlarged, reduced

@@ -15,12 +15,12 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data import downscale_of
+from segjax.data.intensities import scale_of_stack
 from segjax.data.normalization import (
     ImageNormalization,
     Intensities,
     method_of,
     scale_of,
-    scale_of_stack,
 )
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
