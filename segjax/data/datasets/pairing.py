@@ -29,7 +29,7 @@ log = logging.getLogger("segjax")
 
 SPLITS = ("train", "validation", "test")
 
-MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_RoiSet")
+MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_instances", "_RoiSet")
 """Ends of names that labels may have, and their images have not."""
 
 _NAMES_SHOWN = 3
