@@ -18,7 +18,7 @@ from segjax.data.files.zarr import is_zarr
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.predict.descriptions import describe, resolution
-from segjax.predict.inputs import Source, outline
+from segjax.predict.inputs import Source, zarr_source
 from segjax.predict.zarr_labels import (
     finish_zarr,
     is_label_of_zarr,
@@ -106,7 +106,7 @@ def planned_files(
     of_zarr = [name for name in names if is_label_of_zarr(name)]
     files = [name for name in names if name not in of_zarr]
     if of_zarr:
-        files += zarr_files(of_zarr, outline(path).only(chosen))
+        files += zarr_files(of_zarr, zarr_source(path).only(chosen))
     return files
 
 
