@@ -104,10 +104,7 @@ def pairs_beside(folder: Path) -> list[Pair]:
     """
     if not folder.is_dir():
         return []
-    try:
-        files = list_images(folder, (*SUFFIXES, *OUTLINE_SUFFIXES), nested=True)
-    except UserError:
-        return []
+    files = list_images(folder, (*SUFFIXES, *OUTLINE_SUFFIXES), nested=True)
     is_outline = [path.suffix.lower() in OUTLINE_SUFFIXES for path in files]
     images = [
         path for path, outline in zip(files, is_outline, strict=True) if not outline
