@@ -47,14 +47,14 @@ class InstanceLabels:
         require_numbers(raw, where)
         label = np.where(raw > 0, OBJECT, BACKGROUND).astype(np.uint8)
         if self.border_width:
-            label[outlines(raw, self.border_width)] = BORDER
+            label[border_pixels(raw, self.border_width)] = BORDER
         return label
 
 
-def outlines(cells: np.ndarray, width: int) -> np.ndarray:
+def border_pixels(cells: np.ndarray, width: int) -> np.ndarray:
     """Pixels of objects from which a pixel of another label is less than `width` + 1 away.
 
-    Past the edge of the image nothing is known, so that edge makes no outline.
+    Past the edge of the image nothing is known, so that edge makes no border.
 
     Args:
       cells: number of the object of each pixel, `[H, W]`; 0 is none.
@@ -64,7 +64,7 @@ def outlines(cells: np.ndarray, width: int) -> np.ndarray:
       bool `[H, W]`.
 
     Example:
-      >>> outlines(np.array([[1, 1, 1, 0, 0]]), 1).tolist()
+      >>> border_pixels(np.array([[1, 1, 1, 0, 0]]), 1).tolist()
       [[False, False, True, False, False]]
     """
     cross = ndimage.generate_binary_structure(2, 1)

@@ -97,8 +97,8 @@ def separate(probabilities: np.ndarray, separation: Separation) -> np.ndarray:
     else:
         outline = probabilities[..., 0] + probabilities[..., separation.border]
         inside = foreground & (1 - outline >= separation.inside_threshold)
-    if inside.all() or not inside.any():
-        return inside.astype(np.int32)
+    if inside.all() or not inside.any():  # there is no distance to anything else
+        return _cleaned(inside.astype(np.int32), separation.min_area)
     from skimage.segmentation import watershed
 
     # The rim of the image is not an outline: an object that leaves it is not narrow there.

@@ -138,7 +138,7 @@ def look_at_all(
     return sources
 
 
-def outline(path: Path) -> Source:
+def zarr_source(path: Path) -> Source:
     """Reads what an OME-Zarr states of its size; no pixels are decoded.
 
     Raises:

@@ -13,12 +13,12 @@ from numpy.typing import DTypeLike
 from PIL import Image
 
 from segjax.data.files.layout import UNSTATED
-from segjax.data.files.zarr import SUFFIX as ZARR
+from segjax.data.files.listing import has_ome_ending, name_of
 from segjax.data.files.zarr import is_zarr
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.predict.descriptions import describe, resolution
-from segjax.predict.inputs import Source, outline
+from segjax.predict.inputs import Source, zarr_source
 from segjax.predict.zarr_labels import (
     finish_zarr,
     is_label_of_zarr,
@@ -57,10 +57,10 @@ def result_suffix(path: Path) -> str:
       ('.tif', '.ome.tif')
     """
     if is_zarr(path):
-        return ".ome.zarr" if _is_ome(path) else ".zarr"
+        return ".ome.zarr" if has_ome_ending(path) else ".zarr"
     if path.suffix.lower() not in _TIFF_SUFFIXES:
         return ".png"
-    return ".ome.tif" if _is_ome(path) else ".tif"
+    return ".ome.tif" if has_ome_ending(path) else ".tif"
 
 
 def kind_name(path: Path, root: Path, kind: str) -> str:
@@ -106,7 +106,7 @@ def planned_files(
     of_zarr = [name for name in names if is_label_of_zarr(name)]
     files = [name for name in names if name not in of_zarr]
     if of_zarr:
-        files += zarr_files(of_zarr, outline(path).only(chosen))
+        files += zarr_files(of_zarr, zarr_source(path).only(chosen))
     return files
 
 
@@ -157,27 +157,11 @@ def page_file(
 
 
 def result_name(path: Path, root: Path) -> str:
-    """What the names of an input's results begin with: "plate1/a", as folders are mirrored.
+    """What the names of an input's results begin with: its own name (`name_of`).
 
-    Args:
-      path: the input.
-      root: the folder that was asked for, or the input itself.
-
-    Returns:
-      A path within the folder of results, without an ending.
-
-    Example:
-      >>> result_name(Path("cells/plate1/a.tif"), Path("cells"))
-      'plate1/a'
+    Folders are mirrored, so that it is a path within the folder of results.
     """
-    folder = Path() if path == root else path.parent.relative_to(root)
-    stem = path.stem[:-4] if _is_ome(path) else path.stem
-    return (folder / stem).as_posix()
-
-
-def _is_ome(path: Path) -> bool:
-    endings = [suffix.lower() for suffix in path.suffixes[-2:]]
-    return endings[:1] == [".ome"] and endings[-1] in (*_TIFF_SUFFIXES, ZARR)
+    return name_of(path, root)
 
 
 def plan_outputs(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segjax.data.instance_labels import InstanceLabels, outlines
+from segjax.data.instance_labels import InstanceLabels, border_pixels
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 
@@ -26,7 +26,7 @@ def test_outlines_lie_inside_of_objects_and_part_those_that_touch():
 
 
 def test_the_edge_of_the_image_is_no_outline():
-    assert not outlines(np.ones((5, 5), int), 2).any()
+    assert not border_pixels(np.ones((5, 5), int), 2).any()
 
 
 @pytest.mark.parametrize("raw", [np.array([[-1, 2]]), np.array([[0.5, 1.0]])])

@@ -66,6 +66,11 @@ def test_of_one_value_there_is_one_object_or_none(value):
     assert (found == value).all()
 
 
+def test_an_object_that_is_all_of_a_small_image_is_a_speck_too():
+    found = separate(probabilities(np.ones((4, 4))), Separation(min_area=17))
+    assert not found.any()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{"border": 0}, {"threshold": 1.0}, {"depth": 0.0}, {"min_area": -1}],

@@ -133,3 +133,10 @@ def test_names_keep_the_ending_of_ome():
     path = Path("cells/a.ome.tiff")
     assert result_name(path, Path("cells")) + result_suffix(path) == "a.ome.tif"
     assert result_suffix(Path("a.ome.png")) == ".png"
+
+
+def test_results_are_called_as_labels_are_looked_for():
+    parted = "e" + chr(0x301)
+    assert result_name(Path(f"in/{parted}/{parted}.tif"), Path("in")) == "é/é"
+    assert result_name(Path("in/a.ome.png"), Path("in")) == "a"
+    assert result_suffix(Path("a.ome.png")) == ".png"

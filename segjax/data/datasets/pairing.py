@@ -29,7 +29,7 @@ log = logging.getLogger("segjax")
 
 SPLITS = ("train", "validation", "test")
 
-MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_RoiSet")
+MARKS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_instances", "_RoiSet")
 """Ends of names that labels may have, and their images have not."""
 
 _NAMES_SHOWN = 3
@@ -104,10 +104,7 @@ def pairs_beside(folder: Path) -> list[Pair]:
     """
     if not folder.is_dir():
         return []
-    try:
-        files = list_images(folder, (*SUFFIXES, *OUTLINE_SUFFIXES), nested=True)
-    except UserError:
-        return []
+    files = list_images(folder, (*SUFFIXES, *OUTLINE_SUFFIXES), nested=True)
     is_outline = [path.suffix.lower() in OUTLINE_SUFFIXES for path in files]
     images = [
         path for path, outline in zip(files, is_outline, strict=True) if not outline

@@ -27,6 +27,7 @@ OUTLINE_SUFFIXES = (".roi", ".zip", ".geojson")
 _SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 """Entries that Windows and macOS put into folders by themselves, besides hidden files."""
 
+_OME = ".ome"
 _SHOWN = 5
 
 
@@ -99,10 +100,20 @@ def name_of(path: Path, root: Path) -> str:
       'plate1/a'
     """
     stem = unicodedata.normalize("NFC", path.stem)
-    stem = stem[:-4] if stem.lower().endswith(".ome") and len(stem) > 4 else stem
+    stem = stem[: -len(_OME)] if has_ome_ending(path) else stem
     folder = "" if path == root else path.parent.relative_to(root).as_posix()
     folder = unicodedata.normalize("NFC", folder)
     return stem if folder in ("", ".") else f"{folder}/{stem}"
+
+
+def has_ome_ending(path: Path) -> bool:
+    """Whether the ending of a file has the two parts of OME's.
+
+    Example:
+      >>> has_ome_ending(Path("a.ome.tif")), has_ome_ending(Path("a.tif"))
+      (True, False)
+    """
+    return path.stem.lower().endswith(_OME) and len(path.stem) > len(_OME)
 
 
 def other_files(path: str | Path, listed: Collection[Path]) -> str:

@@ -330,6 +330,16 @@ def test_labels_may_be_named_as_other_programs_do(make_folder, read, mark):
     assert names(read(root)) == first
 
 
+def test_a_link_that_leads_nowhere_is_reported_beside_images_too(make_folder, read):
+    root = make_folder(3)
+    for path in (root / "labels").iterdir():
+        path.rename(root / "images" / (path.stem + "_mask" + path.suffix))
+    (root / "labels").rmdir()
+    (root / "images/s9_mask.png").symlink_to("gone.png")
+    with pytest.raises(UserError, match=r"s9_mask\.png is a link to gone\.png"):
+        read(root)
+
+
 @pytest.mark.parametrize("place", ["cells", "cells/images"])
 def test_labels_may_lie_beside_their_images(make_folder, read, tmp_path, place):
     root = make_folder(3)
