@@ -17,6 +17,7 @@ from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import InstanceClasses, LabelSpec
 from segjax.errors import UserError
 from segjax.predict.ensemble import stack_members
+from segjax.predict.inputs import in_channels
 from segjax.runs.model_file import find_model_file, read_model_file
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
@@ -41,7 +42,7 @@ class TrainedModel:
       label_spec: names and colours of the classes.
       step: the step of the checkpoint.
       parameters_sha256: hash of its parameters.
-      instances: the description of its objects, where it finds objects.
+      instance_spec: the description of its objects, where it finds objects.
       folds: of how many networks it is the mean, each trained on other folds.
       max_intensity: the largest value that training images of 16 bits can have, by
         their bit depth; None for 8 bits, or where the checkpoint does not know it.
@@ -55,7 +56,7 @@ class TrainedModel:
     label_spec: LabelSpec
     step: int
     parameters_sha256: str
-    instances: InstanceSpec | None = None
+    instance_spec: InstanceSpec | None = None
     max_intensity: int | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     folds: int = 1
@@ -90,13 +91,11 @@ class TrainedModel:
     def labels(self, image: np.ndarray, *, downscale: int | None = None) -> np.ndarray:
         """Labels an image of any size, or each page of a stack.
 
-        The channels decide what an array of three axes is: an image, where its last axis is
-        as long as the network has channels, and else, for networks of one channel, a stack
-        of grey pages.
-
         Args:
-          image: as it is stored, `[H, W, C]` or `[T, H, W, C]`, where C is 1 also `[H, W]` or
-            `[T, H, W]`; it is normalised as those were that the network was trained on.
+          image: as it is stored, `[H, W]`, `[H, W, C]`, or a stack of such, `[T, ...]`. The
+            last of three axes is the channels where it is as long as the network has
+            channels, or 3; otherwise the first is a stack. Channels are brought to those
+            of the network as by `predict`; the values are normalised as in training.
           downscale: factor by which it is made smaller before; None: that of training.
 
         Returns:
@@ -104,23 +103,60 @@ class TrainedModel:
 
         Raises:
           ValueError: if the image is of another shape or type.
-          UserError: if the network finds objects; `finder` is for those.
+          UserError: if the network finds objects; `instances` is for those. If an image in
+            colour is given to a network that was trained on grey ones.
         """
         task = require(self.task, "labels", "labels")
-        if image.ndim in (3, 4) and image.shape[-1] == self.channels:
-            with_channels = image
-        elif image.ndim in (2, 3) and self.channels == 1:
-            with_channels = image[..., None]
+        stack, is_stack = self._stack_of(image)
+        labels = task.label_stack(self._predictor, stack, downscale)
+        return labels if is_stack else labels[0]
+
+    def instances(
+        self, image: np.ndarray, *, downscale: int | None = None, link: bool = False
+    ) -> np.ndarray:
+        """Numbers the objects of an image of any size, or of each page of a stack.
+
+        Args:
+          image: see `labels`.
+          downscale: for networks that label pixels; see `labels`.
+          link: for those, too: whether objects of neighbouring pages that overlap are one.
+
+        Returns:
+          Numbers of objects from 1, 0 where there is none, int32 `[H, W]` or `[T, H, W]`.
+          Of a network that labels pixels they are unique in a stack
+          (`segjax.objects.separation`); of one that finds objects each page begins at 1,
+          the best object first (`finder` gives boxes and scores).
+
+        Raises:
+          ValueError: if the image is of another shape or type.
+          UserError: as `labels`.
+        """
+        stack, is_stack = self._stack_of(image)
+        if "labels" in self.task.capabilities:
+            task = require(self.task, "objects", "instances")
+            numbers = task.number_stack(self._predictor, stack, downscale, link=link)
         else:
-            grey = ", [H, W], [T, H, W]" if self.channels == 1 else ""
+            task = require(self.task, "instances", "instances")
+            numbers = task.number_stack(task.finder(self.variables), stack)
+        return numbers if is_stack else numbers[0]
+
+    def _stack_of(self, image: np.ndarray) -> tuple[np.ndarray, bool]:
+        """An array as a stack `[T, H, W, C]` for the network, and whether it was one."""
+        channels = self.channels
+        has_channels = image.ndim == 4 or (
+            image.ndim == 3 and image.shape[-1] in (channels, 3)
+        )
+        if image.ndim not in (2, 3, 4) or 0 in image.shape:
             raise ValueError(
-                f"image is {image.dtype} {list(image.shape)}; allowed are "
-                f"[H, W, {self.channels}], [T, H, W, {self.channels}]{grey}"
+                f"image is {image.dtype} {list(image.shape)}; allowed are [H, W], [H, W, C], "
+                "and stacks of them"
             )
-        if with_channels.ndim == 3:
-            with_channels = with_channels[None]
-            return task.label_stack(self._predictor, with_channels, downscale)[0]
-        return task.label_stack(self._predictor, with_channels, downscale)
+        stack = image if has_channels else image[..., None]
+        is_stack = stack.ndim == 4
+        pages = stack if is_stack else stack[None]
+        return np.stack(
+            [in_channels("The image", x, channels) for x in pages]
+        ), is_stack
 
     def finder(self, *, tile: int | None = None) -> Any:
         """Makes a function that finds objects in images of any size.
@@ -243,7 +279,7 @@ def _trained_model(
         label_spec=spec_type(**about["label_spec"]),
         step=about["step"],
         parameters_sha256=about["parameters_sha256"],
-        instances=InstanceSpec(**objects) if objects else None,
+        instance_spec=InstanceSpec(**objects) if objects else None,
         max_intensity=about.get("max_intensity"),
         about=about,
     )

@@ -76,7 +76,7 @@ def open_labelled(
     group, spec = config.data.to_dict(), weights.label_spec
     if group["name"] in ("folder", "instance_folder"):
         pass
-    elif weights.instances is None:
+    elif weights.instance_spec is None:
         group = {
             "name": "folder",
             "classes": tuple(zip(spec.names, spec.colors, strict=True)),

@@ -248,7 +248,7 @@ class LoadedWeights(Protocol):
         ...
 
     @property
-    def instances(self) -> InstanceSpec | None:
+    def instance_spec(self) -> InstanceSpec | None:
         """The data set's description of its instances, where the network finds any."""
         ...
 

@@ -108,22 +108,44 @@ def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
     assert (as_it_is == found).all() == (downscale == 1)
 
 
+RED = np.zeros((32, 32, 3), np.uint8) + np.array([200, 0, 0], np.uint8)
+
+
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (
-            np.zeros((32, 32, 3, 2), np.uint8),
-            r"allowed are \[H, W, 1\], \[T, H, W, 1\]",
-        ),
-        (np.zeros((1, 1, 32, 32, 1), np.uint8), r"\[H, W\], \[T, H, W\]$"),
+        (np.zeros((32, 32, 3, 2), np.uint8), r"2 channels.*trained on 1 channel"),
+        (RED, r"3 channels \(RGB\).*trained on 1 channel"),
+        (np.zeros((1, 1, 32, 32, 1), np.uint8), r"allowed are \[H, W\]"),
         (np.zeros(32, np.uint8), r"image is uint8 \[32\]; allowed are"),
         (np.zeros((32, 32, 1), np.complex64), "complex64"),
     ],
-    ids=["channels", "five axes", "one axis", "type"],
+    ids=["channels", "colour", "five axes", "one axis", "type"],
 )
 def test_arrays_that_are_not_a_stored_image_are_reported(run, image, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, UserError), match=words):
         load_trained(run[0]).labels(image)
+
+
+def test_arrays_of_all_forms_are_taken(run):
+    trained = load_trained(run[0])
+    grey = np.random.default_rng(0).integers(0, 256, (32, 48), np.uint8)
+    expected = trained.labels(grey[..., None])
+    for same in (grey, grey[..., None].repeat(3, -1)):
+        np.testing.assert_array_equal(trained.labels(same), expected)
+    stack = np.stack([grey, grey[::-1]])
+    np.testing.assert_array_equal(trained.labels(stack)[0], expected)
+    assert trained.labels(stack[..., None]).shape == (2, 32, 48)
+
+
+def test_objects_of_arrays_are_those_of_files(run, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predict_run(run[0], tmp_path / "a.png", tmp_path / "out", instances=True)
+    numbers = load_trained(run[0]).instances(image)
+    stored = np.asarray(Image.open(tmp_path / "out/a_instances.png"))
+    np.testing.assert_array_equal(numbers, stored)
+    assert numbers.max() > 0
 
 
 @pytest.mark.parametrize("factor", [0, 1.5, "2", None])

@@ -168,7 +168,7 @@ def predict_instance_files(
         label_name, *pictures = names[path]
         for page, image in enumerate(read_source(source, channels)):
             found, done = find(image), done + 1
-            labels.append(_label(found, (image.shape[0], image.shape[1])))
+            labels.append(label_of(found, (image.shape[0], image.shape[1])))
             file_name = Path(result_name(path, Path(input))).with_name(path.name)
             own = {"file_name": file_name.as_posix(), "page": source.number(page)}
             rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
@@ -198,8 +198,10 @@ def _names(source: Source, root: Path, overlay: bool) -> list[str]:
     return [label, *pictures * overlay]
 
 
-def _label(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """The label image of what was found; boxes are filled where there are no masks."""
+def label_of(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    """The label image of what was found in an image of a size; boxes are filled where there
+    are no masks.
+    """
     if "masks" in found:
         return numbered(found["masks"], size)
     label = np.zeros(size, np.uint16)

@@ -17,7 +17,11 @@ from segjax.data.instance.buckets import check_buckets
 from segjax.errors import UserError
 from segjax.models.builder import build_model
 from segjax.tasks.instance.evaluate import Detect, InstanceEvaluation
-from segjax.tasks.instance.files import InstancePredictor, predict_instance_files
+from segjax.tasks.instance.files import (
+    InstancePredictor,
+    label_of,
+    predict_instance_files,
+)
 from segjax.training import sharding
 from segjax.training.state import local_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
@@ -123,6 +127,19 @@ class InstancePrediction:
             tile=tile,
         )
 
+    def number_stack(self, find: InstancePredictor, stack: np.ndarray) -> np.ndarray:
+        """Numbers the objects of each page of a stack, the best one first.
+
+        Args:
+          find: what finds objects (`finder`).
+          stack: pages as they are stored, `[T, H, W, C]`.
+
+        Returns:
+          int32 `[T, H, W]`, 0 where there is no object.
+        """
+        labels = [label_of(find(page), page.shape[:2]) for page in stack]
+        return np.stack(labels).astype(np.int32)
+
     def predict_files(
         self,
         weights: LoadedWeights,
@@ -142,7 +159,7 @@ class InstancePrediction:
             input,
             output,
             label_spec=weights.label_spec,
-            instances=weights.instances,
+            instances=weights.instance_spec,
             channels=options.channels or weights.channels,
             chosen=options.pages,
             overlay=options.overlay,

@@ -165,7 +165,8 @@ class ObjectFiles:
         table.writerows(self.rows)
         with outputs.file(OBJECTS) as file:
             file.write(text.getvalue().encode())
-        log.info("Objects found: %d", len(self.rows))
+        count = len({(row[0], row[2]) for row in self.rows})
+        log.info("Objects found: %d", count)
 
     def _classes(self, probabilities: np.ndarray) -> np.ndarray:
         """The likeliest class of each pixel that an object can have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from segjax.data.normalization import (
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import Geometry
 from segjax.models.builder import build_model
-from segjax.objects.separation import Separation
+from segjax.objects.linking import Numbering
+from segjax.objects.separation import Separation, separate
 from segjax.predict.dihedral import Apply, over_dihedral
 from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.ensemble import over_members
@@ -240,19 +241,50 @@ class SemanticPrediction:
         Returns:
           Class ids, uint8 `[T, H, W]`.
         """
+        return np.stack([*self._pages(predictor, stack, downscale, "labels")])
+
+    def number_stack(
+        self,
+        predictor: Predictor | AveragedPredictor,
+        stack: np.ndarray,
+        downscale: int | None = None,
+        *,
+        link: bool = False,
+    ) -> np.ndarray:
+        """Numbers the objects of a stack, as `predict --instances` does.
+
+        Args:
+          predictor: of the network.
+          stack: the pages, see `label_stack`.
+          downscale: likewise.
+          link: whether objects of neighbouring pages that overlap are one.
+
+        Returns:
+          Numbers of objects from 1, 0 where there is none, int32 `[T, H, W]`.
+        """
+        numbering, separation = Numbering(link=link), self.separation_or_default()
+        pages = self._pages(predictor, stack, downscale, "probabilities")
+        return np.stack([numbering(separate(page, separation)) for page in pages])
+
+    def _pages(
+        self,
+        predictor: Predictor | AveragedPredictor,
+        stack: np.ndarray,
+        downscale: int | None,
+        output: str,
+    ) -> Iterator[np.ndarray]:
+        """One output of each page of a stack, at the size of the stack."""
         factor = self.downscale if downscale is None else downscale
         small = (reduced(page, factor) for page in stack)
         scale = scale_of_stack(small, self.normalization) if len(stack) > 1 else None
-        outputs = ("labels",) if factor == 1 else ("logits",)
-        labels = np.empty(stack.shape[:3], np.uint8)
-        for image, label in zip(stack, labels, strict=True):
-            image = reduced(image, factor)
+        for image in stack:
+            size, image = image.shape[:2], reduced(image, factor)
             image = (scale or scale_of(image, self.normalization))(image)
-            page = next(predictor.pages([image], outputs))
+            asked = output if factor == 1 else "logits"
+            page = next(predictor.pages([image], (asked,)))
             if factor != 1:
-                page = enlarged(page, factor, label.shape, ("labels",))
-            label[...] = page["labels"]
-        return labels
+                page = enlarged(page, factor, size, (output,))
+            yield page[output]
 
     def predict_files(
         self,

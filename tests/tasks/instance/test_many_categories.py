@@ -62,7 +62,7 @@ def test_400_categories_from_0_on_are_trained_measured_and_predicted(folder, tmp
     assert np.isnan(metrics["mask_AP/kind 0"])
     trained = load_trained(workdir)
     assert trained.label_spec.names[COUNT] == f"kind {COUNT - 1}"
-    assert trained.instances.category_ids == tuple(range(COUNT))
+    assert trained.instance_spec.category_ids == tuple(range(COUNT))
 
 
 def test_objects_of_the_400th_category_are_written_with_name_and_picture(

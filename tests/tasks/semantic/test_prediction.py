@@ -22,6 +22,7 @@ def test_pages_of_an_array_have_one_scale_where_it_is_asked_for(over, light):
     ramp = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
     stack = np.concatenate([ramp // 4, ramp])
     method = Percentiles(low=0, high=100, over=over)
-    task = SimpleNamespace(downscale=1, normalization=method)
-    labels = SemanticPrediction.label_stack(task, Brightness(), stack)
+    task = object.__new__(SemanticPrediction)
+    task.downscale, task.method = 1, method
+    labels = task.label_stack(Brightness(), stack)
     assert sum(page.any() for page in labels) == light
