@@ -88,6 +88,10 @@ class Manifest:
         except OSError:
             return False
 
+    def lists(self, path: Path) -> bool:
+        """Whether segjax has written a file of this name, whoever has changed it since."""
+        return bool(self._listed(folded(path.relative_to(self._folder).as_posix())))
+
     def add(self, name: str, file: io.BufferedReader | io.BufferedRandom) -> None:
         """Lists the content of a file that is about to take its place.
 

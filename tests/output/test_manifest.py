@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from segjax.output.folder import Outputs
 from segjax.output.manifest import NAME, Manifest, folded
 
 
@@ -142,3 +143,16 @@ def test_a_disk_that_takes_half_a_line_is_full(tmp_path, monkeypatch):
             listed(tmp_path, "a.png", b"labels")
     path = listed(tmp_path, "a.png", b"labels")
     assert Manifest(tmp_path).knows(path)
+
+
+def test_a_name_stays_listed_whoever_changed_the_file(tmp_path):
+    outputs = Outputs(tmp_path, [("plate/a.png", "a.png")])
+    outputs.make_folder()
+    with outputs.file("plate/a.png") as file:
+        file.write(b"x")
+    path = tmp_path / "plate" / "a.png"
+    path.write_bytes(b"corrected")
+    manifest = Manifest(tmp_path)
+    assert manifest.lists(path)
+    assert not manifest.knows(path)
+    assert not manifest.lists(tmp_path / "a.png")

@@ -149,7 +149,8 @@ def by_name(folder: Path, *, labels: bool = False) -> dict[str, Path]:
         )
         raise UserError(f"{folder} is missing. {remedy}")
     listed = (*SUFFIXES, *OUTLINE_SUFFIXES) if labels else SUFFIXES
-    return _by_name(folder, list_images(folder, listed, nested=True))
+    files = list_images(folder, listed, nested=True, results=labels)
+    return _by_name(folder, files)
 
 
 def _by_name(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:

@@ -32,7 +32,11 @@ _SHOWN = 5
 
 
 def list_images(
-    path: str | Path, suffixes: Sequence[str] = SUFFIXES, *, nested: bool = False
+    path: str | Path,
+    suffixes: Sequence[str] = SUFFIXES,
+    *,
+    nested: bool = False,
+    results: bool = False,
 ) -> list[Path]:
     """Lists the image files of a folder, numbers in names in their natural order.
 
@@ -40,8 +44,9 @@ def list_images(
       path: a folder, or one file.
       suffixes: endings of the files, in small letters.
       nested: whether sub-folders are entered, such as those of plates. A folder that links
-        lead to more than once is entered once. Files there that segjax wrote, and that
-        nobody has changed since, are left out.
+        lead to more than once is entered once.
+      results: whether files in sub-folders are listed, too, that segjax has written there,
+        as labels can be.
 
     Returns:
       Paths, "slice2.png" before "slice10.png". Hidden files and files of other
@@ -60,7 +65,7 @@ def list_images(
         folders = [path, *(below := list(_folders_below(path)) if nested else [])]
         entries = [entry for folder in folders for entry in _entries(folder)]
         named = [p for p in entries if p.suffix.lower() in suffixes]
-        named = _without_results(named, below)
+        named = named if results else _without_results(named, below)
         images = [p for p in named if p.is_file() != _is_folder_of_zarr(p)]
         broken = next((p for p in named if not p.exists()), None)
     except OSError as error:
@@ -175,7 +180,7 @@ def _without_results(paths: Sequence[Path], folders: Sequence[Path]) -> list[Pat
         path
         for path in paths
         if not any(
-            lists[folder].knows(file)
+            lists[folder].lists(file)
             for folder in path.parents
             if folder in lists
             for file in (path, *(path / name for name in METADATA))
