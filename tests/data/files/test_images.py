@@ -305,7 +305,11 @@ BAD_IMAGES = {
     "bit.png": (lambda p: picture(p, GREY > 9), "1 bit", "8 or 16 bits"),
     "bit.tif": (lambda p: tiff(p, GREY > 9), "1 bit", "8 or 16 bits"),
     "nan.tif": (floats(np.nan), "2 values that are NaN", "Repair the file"),
-    "inf.tif": (floats(-np.inf), "2 values that are NaN or infinite", "Repair the file"),
+    "inf.tif": (
+        floats(-np.inf),
+        "2 values that are NaN or infinite",
+        "Repair the file",
+    ),
     "int.tif": (lambda p: tiff(p, GREY.astype(np.int32)), "int32", "as one of uint8"),
     "huge.tif": (
         lambda p: tiff(p, np.full((2, 3), 1e300)),
