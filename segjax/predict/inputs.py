@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segjax.data.datasets.pairing import without_labels
 from segjax.data.files.calibration import Calibration
 from segjax.data.files.channels import (
     Channels,
@@ -95,6 +96,8 @@ class Source:
 def list_inputs(input: str | Path) -> list[Path]:
     """Lists the images of a file or folder, and of the folders below it.
 
+    Labels beside them, as "a_cp_masks.tif" beside "a.tif", are left out.
+
     Raises:
       UserError: there are none, or labels are among them.
     """
@@ -104,7 +107,8 @@ def list_inputs(input: str | Path) -> list[Path]:
             f"{path} holds labels besides images. Give the images alone, "
             f"--input={path / 'images'}."
         )
-    return list_images(path, nested=True)
+    paths = list_images(path, nested=True)
+    return paths if path.is_file() else without_labels(path, paths)
 
 
 def look_at_all(

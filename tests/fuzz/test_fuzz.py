@@ -11,7 +11,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-INPUTS, SEED = 600, 1
+INPUTS, SEED = 250, 1
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -124,6 +124,13 @@ def pairs_beside(folder: Path) -> list[Pair]:
     return _paired(partners, labels, folder, folder) if labels else []
 
 
+def without_labels(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """Those files of a folder that no name marks as the label of another of them."""
+    names = {path: name_of(path, folder) for path in paths}
+    known = set(names.values())
+    return [path for path, name in names.items() if _image_of(name, known) == name]
+
+
 def by_name(folder: Path, *, labels: bool = False) -> dict[str, Path]:
     """Lists the image files of a folder, and of those below it, by their names.
 

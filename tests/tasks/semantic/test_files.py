@@ -570,3 +570,11 @@ def test_the_real_stack_keeps_its_thirty_pages(tmp_path, shared_data):
     labels = tifffile.imread(result)
     assert labels.shape == (30, 512, 512)
     np.testing.assert_array_equal(labels, expected(tifffile.imread(path)))
+
+
+def test_labels_beside_images_are_not_predicted(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a", "a_cp_masks", "b_mask"):
+        Image.fromarray(grey(9, 9)).save(tmp_path / "in" / f"{name}.png")
+    paths = predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
+    assert [path.name for path in paths] == ["a.png", "b_mask.png"]
