@@ -71,8 +71,8 @@ def zarr_labels(
 ) -> Iterator[Any]:
     """Writes a label image; the function that this yields takes its pages, in order.
 
-    It has the format of the image (OME-Zarr 0.4 for zarr 2, 0.5 for zarr 3), its axes but the channels, its physical sizes, and levels
-    of every second pixel, every fourth, ...
+    It has the format of the image (OME-Zarr 0.4 for zarr 2, 0.5 for zarr 3), its axes but
+    the channels, its physical sizes, and levels of every second pixel, every fourth, ...
 
     Args:
       outputs: where the files belong.
