@@ -64,6 +64,7 @@ def difference(found, expected):
 # Published figures
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("depth", "stem", "trunk", "classifier"),
     [
@@ -91,6 +92,7 @@ def test_norm_of_resnet_50_has_as_many_parameters_as_the_release():
     assert sum(affine) == 53_120
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("model", "side", "sides", "fields"),
     [
@@ -141,6 +143,7 @@ def test_sizes_and_receptive_fields_are_those_of_the_releases(
     assert [receptive_field(model.layers(stage)).size for stage in STAGES] == fields
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize(
     "options", [{}, CAFFE, PSPNET, BETA, {"stem_pool": "ceil_unpadded"}]
 )

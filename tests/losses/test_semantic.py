@@ -90,6 +90,7 @@ def test_cross_entropy_and_dice_is_their_sum():
     assert float(both) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_plain_and_fast_forms_agree(name):
     step, batch = jax.value_and_grad(LOSSES[name]), batch_of([[0, IGNORED]])

@@ -398,6 +398,7 @@ def test_logits_have_shape_and_dtype(case):
     assert np.isfinite(logits).all()
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("case", EACH)
 def test_bfloat16_gives_float32_logits_and_keeps_float32_parameters(case):
     model = case.small.clone(dtype=jnp.bfloat16)
@@ -409,6 +410,7 @@ def test_bfloat16_gives_float32_logits_and_keeps_float32_parameters(case):
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("case", EACH)
 def test_only_batch_stats_change_in_training(case):
     variables, batch = variables_of(case), batch_of(case)
@@ -427,6 +429,7 @@ def test_only_batch_stats_change_in_training(case):
         assert (before != after).any()
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("case", EACH)
 def test_one_trace_serves_all_batches(case):
     variables, batch = variables_of(case), batch_of(case)

@@ -69,7 +69,7 @@ def random_case(padding, case):
     return picture(height, width, seed=case), int(generator.integers(1, 80))
 
 
-@pytest.mark.quick(8)
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize("case", range(12))
 def test_tiled_equals_whole(padding, case, record_property):

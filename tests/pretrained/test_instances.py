@@ -76,6 +76,7 @@ def test_the_golden_file_has_all_detectors(golden):
     assert set(SOURCES) == stored
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_tensor_of_torchvision_has_its_place(source, hollow):
     entry, state = pretrained.SOURCES[source], hollow(source)

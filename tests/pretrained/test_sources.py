@@ -84,6 +84,7 @@ def test_the_golden_file_has_all_sources_of_torchvision(golden):
     assert set(TORCHVISION) == stored
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("source", TORCHVISION)
 def test_every_tensor_of_torchvision_has_its_place(source, hollow):
     state = hollow(source)
@@ -146,6 +147,7 @@ def test_attributes_are_overridden_those_of_the_backbone_one_by_one(hollow):
     assert model.dtype == "bfloat16"
 
 
+@pytest.mark.slow
 def test_another_number_of_classes_is_refused_unless_asked_for(
     shapes_of, random_weights
 ):

@@ -5,9 +5,8 @@ import json
 import pytest
 
 
-@pytest.mark.parametrize(
-    "rounds", [1, pytest.param(8, marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [8], ids=str)
 def test_killed_runs_end_as_the_run_that_was_not(
     rounds, cache_dir, tmp_path, run_benchmark
 ):

@@ -53,6 +53,7 @@ def test_jit_traces_anew_in_another_context():
     assert traced == [False, True]
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("kernel", "options"),
     [
