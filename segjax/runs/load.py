@@ -146,17 +146,18 @@ class TrainedModel:
         has_channels = image.ndim == 4 or (
             image.ndim == 3 and image.shape[-1] in (channels, 3)
         )
-        if image.ndim not in (2, 3, 4) or 0 in image.shape:
+        stack = image if has_channels else image[..., None]
+        is_stack = stack.ndim == 4
+        if stack.ndim not in (3, 4) or 0 in stack.shape[-3:]:
             raise ValueError(
                 f"image is {image.dtype} {list(image.shape)}; allowed are [H, W], [H, W, C], "
                 "and stacks of them"
             )
-        stack = image if has_channels else image[..., None]
-        is_stack = stack.ndim == 4
         pages = stack if is_stack else stack[None]
-        return np.stack(
-            [in_channels("The image", x, channels) for x in pages]
-        ), is_stack
+        if not len(pages):
+            return np.zeros((*pages.shape[:3], channels), pages.dtype), is_stack
+        found = [in_channels("The image", page, channels) for page in pages]
+        return np.stack(found), is_stack
 
     def finder(self, *, tile: int | None = None) -> Any:
         """Makes a function that finds objects in images of any size.

@@ -43,7 +43,7 @@ def trained(monkeypatch):
         task=task,
         variables={},
         label_spec=spec,
-        instances=InstanceSpec((17,)),
+        instance_spec=InstanceSpec((17,)),
         channels=3,
     )
     monkeypatch.setattr(predict, "load_trained", lambda workdir, best: found)

@@ -13,7 +13,7 @@ from segjax.errors import UserError
 from segjax.training.experiment import open_labelled
 
 SPEC = LabelSpec(("void", "cell"), ((0, 0, 0), (9, 9, 9)), remap=((7, 1),))
-WEIGHTS = SimpleNamespace(label_spec=SPEC, channels=1, instances=None)
+WEIGHTS = SimpleNamespace(label_spec=SPEC, channels=1, instance_spec=None)
 
 
 @pytest.fixture
@@ -47,13 +47,15 @@ def test_labels_mean_what_they_mean_in_the_data_set_of_the_run(cells):
 
 
 def test_objects_of_one_class_are_read_as_such(cells):
-    weights = SimpleNamespace(label_spec=SPEC, channels=3, instances=InstanceSpec((1,)))
+    weights = SimpleNamespace(
+        label_spec=SPEC, channels=3, instance_spec=InstanceSpec((1,))
+    )
     dataset = opened(cells, {"name": "instance_shapes"}, weights)
     assert len(dataset.splits["all"]) == 2
     assert dataset.label_spec.names == ("background", "cell")
     many = LabelSpec(("background", "a", "b"), ((0, 0, 0),) * 3)
     weights = SimpleNamespace(
-        label_spec=many, channels=3, instances=InstanceSpec((1, 2))
+        label_spec=many, channels=3, instance_spec=InstanceSpec((1, 2))
     )
     with pytest.raises(UserError, match="objects of one class, but this run has 2"):
         opened(cells, {"name": "coco"}, weights)

@@ -137,8 +137,10 @@ class InstancePrediction:
         Returns:
           int32 `[T, H, W]`, 0 where there is no object.
         """
-        labels = [label_of(find(page), page.shape[:2]) for page in stack]
-        return np.stack(labels).astype(np.int32)
+        numbers = np.zeros(stack.shape[:3], np.int32)
+        for number, page in zip(numbers, stack, strict=True):
+            number[...] = label_of(find(page), page.shape[:2])
+        return numbers
 
     def predict_files(
         self,

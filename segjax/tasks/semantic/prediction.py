@@ -241,7 +241,11 @@ class SemanticPrediction:
         Returns:
           Class ids, uint8 `[T, H, W]`.
         """
-        return np.stack([*self._pages(predictor, stack, downscale, "labels")])
+        labels = np.zeros(stack.shape[:3], np.uint8)
+        pages = self._pages(predictor, stack, downscale, "labels")
+        for label, page in zip(labels, pages, strict=True):
+            label[...] = page
+        return labels
 
     def number_stack(
         self,
@@ -264,7 +268,10 @@ class SemanticPrediction:
         """
         numbering, separation = Numbering(link=link), self.separation_or_default()
         pages = self._pages(predictor, stack, downscale, "probabilities")
-        return np.stack([numbering(separate(page, separation)) for page in pages])
+        numbers = np.zeros(stack.shape[:3], np.int32)
+        for number, page in zip(numbers, pages, strict=True):
+            number[...] = numbering(separate(page, separation))
+        return numbers
 
     def _pages(
         self,
