@@ -191,6 +191,7 @@ FORMS = (
     Form("resampling", "deeplab_v3", ((resize, "resample", resample.fun),)),
     Form("valid_slots", "mask_rcnn", ((valid_slots, "is_fast_on_cpu", never),)),
     Form("materialization", "crf", ((materialization, "is_fast_on_cpu", never),)),
+    Form("paired_blurs", "crf", ((lattice, "PAIRED_CHANNELS", ()),)),
     Form("splat_in_parts", "crf", ((lattice, "SPLAT_VALUES", 1 << 40),)),
     *(Form("all", network) for network in NETWORKS),
 )
