@@ -24,9 +24,7 @@ from segjax.data.files.channels import (
 )
 from segjax.data.files.decoders import opened
 from segjax.data.files.images import (
-    count_pages,
     page_name,
-    read_layout,
     read_page,
     read_pages,
 )
@@ -167,8 +165,8 @@ def look_at(path: Path, channels: Channels) -> Source:
       UserError: the file is damaged, or has other channels.
     """
     image = read_page(path)
-    layout = read_layout(path)
-    pages = count_pages(path)
+    with opened(path) as every:
+        pages, layout = len(every), every.layout
     in_channels(page_name(path, 0, pages), image, channels, layout.channel_names)
     height, width = image.shape[:2]
     converted = _is_converted(image, channels)

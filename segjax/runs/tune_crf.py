@@ -7,11 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segjax.errors import UserError
 from segjax.runs.load import load_trained
-from segjax.runs.tuned_values import keep, require_writable
+from segjax.runs.tuned_values import keep, require_writable, spread_places
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.crf_scores import predict_scenes
 from segjax.tasks.semantic.crf_search import tune
@@ -73,8 +71,7 @@ def _search(
     records = task.records(dataset, split)
     if "label" not in records[0]:
         raise UserError(f'The split "{split}" has no labels to compare with.')
-    spread = np.linspace(0, len(records) - 1, min(num_images, len(records)))
-    places = [int(i) for i in spread.round()]
+    places = spread_places(len(records), num_images)
     predictor = task.predictor(trained.variables, tile=task.evaluation.tile)
     with tempfile.TemporaryDirectory() as folder:
         scenes = predict_scenes(

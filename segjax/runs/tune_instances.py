@@ -7,11 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segjax.errors import UserError
 from segjax.runs.load import load_trained
-from segjax.runs.tuned_values import keep, require_writable
+from segjax.runs.tuned_values import keep, require_writable, spread_places
 from segjax.tasks.semantic.object_search import predict_scenes, tune_separation
 from segjax.training.task import require
 
@@ -58,8 +56,7 @@ def tune_instances_run(
             f'The split "{split}" does not number its objects: labels that do are read with '
             'config.data.labels="instances".'
         )
-    spread = np.linspace(0, len(records) - 1, min(num_images, len(records)))
-    places = [int(i) for i in spread.round()]
+    places = spread_places(len(records), num_images)
     predictor = task.predictor(trained.variables, tile=task.evaluation.tile)
     with tempfile.TemporaryDirectory() as folder:
         scenes = predict_scenes(

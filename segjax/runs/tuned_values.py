@@ -1,4 +1,4 @@
-"""Keeping what a search found in the config of a finished run."""
+"""Of a search for values of a run: the images that it looks at, and keeping what it found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from segjax.errors import UserError
 from segjax.runs.model_file import find_model_file
@@ -18,6 +19,16 @@ from segjax.training.workdir import (
     read_config,
     write_config,
 )
+
+
+def spread_places(total: int, wanted: int) -> list[int]:
+    """Places of some images, spread evenly from the first to the last; all if there are fewer.
+
+    Example:
+      >>> spread_places(10, 4), spread_places(2, 4)
+      ([0, 3, 6, 9], [0, 1])
+    """
+    return [int(i) for i in np.linspace(0, total - 1, min(wanted, total)).round()]
 
 
 def require_writable(workdir: Path) -> None:
