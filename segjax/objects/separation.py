@@ -32,7 +32,7 @@ class Separation:
         on a pixel is inside of an object.
       depth: how much narrower a neck is than the parts on both sides of it, where they are
         two objects, pixels of half the width.
-      min_area: objects of fewer pixels are dropped.
+      min_area: objects of fewer pixels are dropped, and no smaller hole parts an object.
 
     Raises:
       ValueError: if a value is out of its range.
@@ -91,12 +91,13 @@ def separate(probabilities: np.ndarray, separation: Separation) -> np.ndarray:
       >>> int(separate(probabilities, Separation()).max())
       2
     """
-    foreground = 1 - probabilities[..., 0] >= separation.threshold
+    area = separation.min_area
+    foreground = _closed(1 - probabilities[..., 0] >= separation.threshold, area)
     if separation.border is None:
         inside = foreground
     else:
         outline = probabilities[..., 0] + probabilities[..., separation.border]
-        inside = foreground & (1 - outline >= separation.inside_threshold)
+        inside = foreground & _closed(1 - outline >= separation.inside_threshold, area)
     if inside.all() or not inside.any():  # there is no distance to anything else
         return _cleaned(inside.astype(np.int32), separation.min_area)
     from skimage.segmentation import watershed
@@ -108,6 +109,15 @@ def separate(probabilities: np.ndarray, separation: Separation) -> np.ndarray:
         -distance, _seeds(distance, inside, separation), mask=foreground
     )
     return _cleaned(numbers.astype(np.int32), separation.min_area)
+
+
+def _closed(mask: np.ndarray, area: int) -> np.ndarray:
+    """Fills holes of at most an area in pixels, which would look like necks."""
+    around = np.pad(~mask, 1, constant_values=True)  # the rim of the image is no hole
+    holes = ndimage.label(around)[0][1:-1, 1:-1]
+    small = np.bincount(holes.ravel()) <= area
+    small[:2] = False  # objects, and what reaches the rim
+    return mask | small[holes]
 
 
 def _seeds(

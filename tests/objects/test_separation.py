@@ -51,6 +51,20 @@ def test_holes_are_filled_and_specks_are_dropped():
     assert (found > 0).sum() == ndimage.binary_fill_holes(mask).sum() - 3
 
 
+def test_a_small_hole_parts_nothing():
+    inside = disks((50, 50), [(25, 25)], 20)
+    inside[20:24, 16:20] = inside[28:31, 28:32] = inside[24:27, 23:26] = 0
+    border = (disks((50, 50), [(25, 25)], 20) > 0) & (inside == 0)
+    assert separate(probabilities(inside, border), Separation(border=2)).max() == 1
+    assert separate(probabilities(inside), Separation()).max() == 1
+
+
+def test_background_in_a_corner_is_no_hole():
+    inside = np.ones((30, 30))
+    inside[:4, :4] = 0
+    assert not separate(probabilities(inside), Separation())[:4, :4].any()
+
+
 def test_what_a_ring_of_objects_surrounds_is_not_theirs():
     ring = [
         (20 + 12 * np.sin(a), 20 + 12 * np.cos(a)) for a in np.arange(6) * np.pi / 3
