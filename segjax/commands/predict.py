@@ -58,6 +58,12 @@ def define(values: Flags) -> None:
         flag_values=values,
     )
     flags.DEFINE_bool(
+        "rescale",
+        False,
+        "Brings images to the size of pixels of the training images, where both state theirs.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
         "probabilities", False, "Writes probabilities, too.", flag_values=values
     )
     flags.DEFINE_bool("overlay", False, "Writes overlays, too.", flag_values=values)
@@ -99,6 +105,7 @@ def run(values: Flags) -> None:
         channels=values.channels,
         pages=_numbers(values.pages) if values.pages else (),
         downscale=values.downscale,
+        rescale=values.rescale,
         probabilities=values.probabilities,
         overlay=values.overlay,
         crf=values.crf,

@@ -28,6 +28,8 @@ class Dataset:
       instances: what the objects are, where records hold objects; else None.
       groups: by split, the name of each record's group, such as its stack, where they are
         known: records of one group look alike, so folds keep them together.
+      pixel_size: height and width of a pixel of the training images, micrometres, their
+        median; None where they state none.
       pool: all records that folds divide, in one order for every fold; None without folds.
     """
 
@@ -37,6 +39,7 @@ class Dataset:
     splits: Mapping[str, Sequence[Record]]
     instances: InstanceSpec | None = None
     groups: Mapping[str, Sequence[str]] | None = None
+    pixel_size: tuple[float, float] | None = None
     pool: Sequence[Record] | None = None
 
 

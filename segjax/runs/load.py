@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class TrainedModel:
       folds: of how many networks it is the mean, each trained on other folds.
       max_intensity: the largest value that training images of 16 bits can have, by
         their bit depth; None for 8 bits, or where the checkpoint does not know it.
+      pixel_size: height and width of a pixel of the training images, micrometres; None
+        where they state none.
       about: JSON that is kept beside the checkpoint, such as the metrics of the evaluation at
         that step.
     """
@@ -58,6 +61,7 @@ class TrainedModel:
     parameters_sha256: str
     instance_spec: InstanceSpec | None = None
     max_intensity: int | None = None
+    pixel_size: tuple[float, float] | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     folds: int = 1
 
@@ -282,8 +286,18 @@ def _trained_model(
         parameters_sha256=about["parameters_sha256"],
         instance_spec=InstanceSpec(**objects) if objects else None,
         max_intensity=about.get("max_intensity"),
+        pixel_size=_pixel_size(about.get("pixel_size")),
         about=about,
     )
+
+
+def _pixel_size(stored: Sequence[float] | None) -> tuple[float, float] | None:
+    if stored is None:
+        return None
+    height, width = (float(side) for side in stored)
+    if not (0 < height < math.inf and 0 < width < math.inf):
+        raise ValueError(f"pixels of {stored}")
+    return height, width
 
 
 def fold_count(workdir: Path) -> int:

@@ -57,6 +57,7 @@ def predict_run(
     link: bool = False,
     outlines: str | None = None,
     downscale: int | None = None,
+    rescale: bool = False,
     overwrite: bool = False,
     progress: PageProgress | None = None,
 ) -> list[Path]:
@@ -84,6 +85,7 @@ def predict_run(
       outlines: "imagej" or "geojson" where the outlines of objects are written, too.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
+      rescale: whether images are brought to the size of pixels of the training images.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
       progress: called after each finished page.
@@ -99,6 +101,7 @@ def predict_run(
         ("probabilities", probabilities),
         ("crf", crf),
         ("downscale", downscale is not None),
+        ("rescale", rescale),
     ):
         if wanted:
             require(trained.task, flag, f"--{flag}")
@@ -114,6 +117,7 @@ def predict_run(
         channels=_channels(trained, channels),
         pages=tuple(page - 1 for page in pages),
         downscale=downscale,
+        rescale=rescale,
         probabilities=probabilities,
         overlay=overlay,
         crf=trained.refinement() if crf else None,

@@ -39,6 +39,7 @@ def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, 
             None if dataset.instances is None else dataclasses.asdict(dataset.instances)
         ),
         "max_intensity": _max_intensity(dataset),
+        "pixel_size": dataset.pixel_size,
         "records": {
             split: {"count": len(records), "sha256": _records_sha256(records)}
             for split, records in dataset.splits.items()

@@ -208,6 +208,7 @@ class PredictOptions:
       pages: places of those that are predicted of each file, from 0; empty for all.
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
+      rescale: whether images are brought to the size of pixels of the training images.
       probabilities: whether probabilities are written, too.
       overlay: whether overlays are written, too.
       crf: what refines the predictions, if anything does.
@@ -221,6 +222,7 @@ class PredictOptions:
     channels: tuple[int | str, ...] | None = None
     pages: tuple[int, ...] = ()
     downscale: int | None = None
+    rescale: bool = False
     probabilities: bool = False
     overlay: bool = False
     crf: Any = None
@@ -243,6 +245,11 @@ class LoadedWeights(Protocol):
         ...
 
     @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """Height and width of a pixel of those images, micrometres, where they state it."""
+        ...
+
+    @property
     def label_spec(self) -> LabelSpec:
         """Names and colours of the classes."""
         ...
@@ -258,7 +265,7 @@ class PredictingTask(Protocol):
 
     Attributes:
       capabilities: what the task can do of "labels", "instances", "probabilities", "crf",
-        "objects", "per_image" and "downscale"; flags are accepted or refused by them.
+        "objects", "per_image", "rescale" and "downscale"; flags are accepted or refused by them.
       answers: what its networks do, for messages.
     """
 

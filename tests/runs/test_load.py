@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from segjax.data.dataset import Dataset
@@ -14,7 +15,7 @@ from segjax.data.files.images import normalize
 from segjax.data.intensities import count_intensities
 from segjax.data.normalization import Percentiles
 from segjax.errors import UserError
-from segjax.predict.downscaled import enlarged, reduced
+from segjax.predict.resampled import Resampling
 from segjax.runs.evaluate import evaluate_run
 from segjax.runs.load import load_trained
 from segjax.runs.predict import predict_run
@@ -80,6 +81,44 @@ def test_a_checkpoint_that_learned_nothing_has_no_floor(run, monkeypatch):
     assert load_trained(workdir).task.normalization == Percentiles()
 
 
+def test_the_size_of_training_pixels_is_remembered(
+    run, cache_dir, monkeypatch, tmp_path
+):
+    workdir, _ = run
+    assert load_trained(workdir).pixel_size is None
+    task = load_trained(workdir).task
+    dataset = task.open_dataset(cache_dir, None)
+    calibrated = dataclasses.replace(dataset, pixel_size=(0.5, 0.25))
+    restore = checkpoint.Checkpoints.restore_newest
+
+    def with_size(*arguments):
+        state, about = restore(*arguments)
+        size = about_run(task.config, calibrated)["pixel_size"]
+        return state, {**about, "pixel_size": size}
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "restore_newest", with_size)
+    assert load_trained(workdir).pixel_size == (0.5, 0.25)
+    image = np.random.default_rng(0).integers(0, 256, (40, 48), np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        image,
+        imagej=True,
+        resolution=(1, 1),
+        metadata={"unit": "um"},
+    )
+    predict_run(workdir, tmp_path / "a.tif", tmp_path / "out", rescale=True)
+    label = tifffile.imread(tmp_path / "out" / "a.tif")
+    assert label.shape == image.shape
+    resample, trained = Resampling(zoom=(2.0, 4.0)), load_trained(workdir)
+    large = resample(image[..., None])
+    assert large.shape == (80, 192, 1)
+    predictor = trained.task.predictor(trained.variables)
+    large = normalize(large, trained.task.normalization)
+    page = next(predictor.pages([large], ("logits",)))
+    expected = resample.answer(page, image.shape, ("labels",))["labels"]
+    np.testing.assert_array_equal(label, expected)
+
+
 @pytest.mark.parametrize("downscale", [1, 3])
 def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
     workdir, _ = run
@@ -95,10 +134,10 @@ def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
     found = trained.labels(image)
     np.testing.assert_array_equal(found, Image.open(tmp_path / "out/a.png"))
 
-    small = normalize(reduced(image, downscale), trained.task.normalization)
+    small = normalize(Resampling(downscale)(image), trained.task.normalization)
     predictor = trained.task.predictor(trained.variables)
     page = next(predictor.pages([small], ("logits",)))
-    expected = enlarged(page, downscale, (97, 120), ("labels",))["labels"]
+    expected = Resampling(downscale).answer(page, (97, 120), ("labels",))["labels"]
     np.testing.assert_array_equal(found, expected)
     assert len(np.unique(found)) == 2
 

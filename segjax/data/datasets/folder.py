@@ -19,6 +19,7 @@ import functools
 import hashlib
 import logging
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -171,7 +172,21 @@ def folder(
         split: [group_by_name[page.pair.name] for page in part]
         for split, part in parts.items()
     }
-    return Dataset("folder", spec, count_of(wanted), splits, groups=group_of)
+    sizes = [facts[page.pair.image].pixel_size for page in parts.get("train", ())]
+    stated = [size for size in sizes if size is not None]
+    return Dataset(
+        "folder",
+        spec,
+        count_of(wanted),
+        splits,
+        groups=group_of,
+        pixel_size=_median(stated) if stated else None,
+    )
+
+
+def _median(sizes: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    height, width = (statistics.median(side) for side in zip(*sizes, strict=True))
+    return height, width
 
 
 def _read_record(

@@ -34,7 +34,7 @@ log = logging.getLogger("segjax")
 
 _THREADS = 4
 _MANY = 1000
-_RULES = 5
+_RULES = 6
 """Raise it when a check is added, so that what was remembered is looked at again."""
 
 
@@ -46,12 +46,14 @@ class Facts(NamedTuple):
       classes: class ids in its label.
       converted: whether `with_channels` has something to do with its image.
       channel_names: of the channels that are used, where the image names them.
+      pixel_size: height and width of a pixel, micrometres, where the image states them.
     """
 
     pages: int
     classes: tuple[int, ...]
     converted: bool = False
     channel_names: tuple[str, ...] = ()
+    pixel_size: tuple[float, float] | None = None
 
 
 def check_pairs(
@@ -151,8 +153,14 @@ def _remembered(path: Path) -> dict[str, Facts]:
         return {}
     known = json.loads(facts).items()
     return {
-        state: Facts(pages, tuple(ids), bool(converted), tuple(names))
-        for state, (pages, ids, converted, names) in known
+        state: Facts(
+            pages,
+            tuple(ids),
+            bool(converted),
+            tuple(names),
+            size and (size[0], size[1]),
+        )
+        for state, (pages, ids, converted, names, size) in known
     }
 
 
@@ -181,7 +189,8 @@ def _state(pair: Pair) -> str:
 def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
     """Checks the pages of one pair."""
     count = count_pages_of(pair)
-    names = read_layout(pair.image).channel_names
+    layout = read_layout(pair.image)
+    names = layout.channel_names
     used: list[str] = []
     classes: set[int] = set()
     converted = False
@@ -200,7 +209,8 @@ def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
             if label is not None and next_label is not None:
                 raw, where = next_label(image.shape[:2]), page.where(label)
                 classes |= _label_classes(raw, where, image, pair.image.name, spec)
-    return Facts(count, tuple(sorted(classes)), converted, tuple(used))
+    pixel_size = layout.calibration.pixel_size
+    return Facts(count, tuple(sorted(classes)), converted, tuple(used), pixel_size)
 
 
 def _require_channels(

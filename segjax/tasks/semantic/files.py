@@ -21,7 +21,6 @@ from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization, Scale, scale_of
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.inputs import (
     Source,
     channel_names,
@@ -29,6 +28,7 @@ from segjax.predict.inputs import (
     look_at_all,
     read_source,
 )
+from segjax.predict.resampled import PixelSize, Resampling, resamplings
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
@@ -72,6 +72,8 @@ def predict_files(
     crf: CRF | None = None,
     objects: ObjectOptions | None = None,
     downscale: int = 1,
+    pixel_size: PixelSize | None = None,
+    rescale: bool = False,
     overwrite: bool = False,
     progress: PageProgress | None = None,
 ) -> list[Path]:
@@ -107,6 +109,9 @@ def predict_files(
       objects: where given, how objects are found and written.
       downscale: whole factor by which images were made smaller in training; they are
         predicted, and refined, as small, and the result is enlarged to their size.
+      pixel_size: of the images of training; None where they state none.
+      rescale: whether images are brought to that size, and the result to theirs; needs
+        files that state the size of their pixels.
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
       progress: called after each finished page.
@@ -146,6 +151,7 @@ def predict_files(
         if objects
         else None
     )
+    resampling = resamplings(sources, downscale, pixel_size, rescale=rescale)
     folder.make_folder()
 
     kept: collections.deque[_Kept] = collections.deque()
@@ -155,8 +161,8 @@ def predict_files(
         shown = overlay or objects is not None
         kept.append(_Kept(size, small if crf else None, image if shown else None))
 
-    images = _images(sources, channels, normalization, downscale, keep)
-    at_once = crf is None and downscale == 1
+    images = _images(sources, channels, normalization, resampling, keep)
+    at_once = crf is None and all(each.is_none for each in resampling.values())
     predicted = predictor.pages(images, outputs if at_once else ("logits",))
     done, total = 0, sum(source.pages for source in sources)
     for source in sources:
@@ -173,7 +179,9 @@ def predict_files(
             for number in range(source.pages):
                 page, seen = next(predicted), kept.popleft()
                 if not at_once:
-                    page = _finished(page, seen, crf, downscale, outputs, source.path)
+                    page = _finished(
+                        page, seen, crf, resampling[source.path], outputs, source.path
+                    )
                 if overlay and seen.image is not None:
                     page["overlay"] = viz.overlay(
                         seen.image, page["labels"], label_spec.colors
@@ -194,34 +202,35 @@ def _finished(
     page: Mapping[str, np.ndarray],
     seen: _Kept,
     crf: CRF | None,
-    downscale: int,
+    resampling: Resampling,
     outputs: Sequence[str],
     path: Path,
 ) -> dict[str, np.ndarray]:
     """Refines the logits of a page and brings them to the size of its image."""
     if crf is not None and seen.small is not None:
-        asked = outputs if downscale == 1 else ("logits",)
+        asked = outputs if resampling.is_none else ("logits",)
         try:
             page = crf.page(seen.small, page["logits"], asked)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-    return (
-        dict(page) if downscale == 1 else enlarged(page, downscale, seen.size, outputs)
-    )
+    if crf is not None and resampling.is_none:
+        return dict(page)
+    return resampling.answer(page, seen.size, outputs)
 
 
 def _images(
     sources: Sequence[Source],
     channels: Channels,
     normalization: ImageNormalization,
-    downscale: int,
+    resampling: Mapping[Path, Resampling],
     keep: Callable[[np.ndarray, np.ndarray], None],
 ) -> Iterator[np.ndarray]:
     """All pages of all files as the network wants them, one alive at a time."""
     for source in sources:
-        scale = _scale_of_stack(source, channels, normalization, downscale)
+        resample = resampling[source.path]
+        scale = _scale_of_stack(source, channels, normalization, resample)
         for image in read_source(source, channels):
-            small = reduced(image, downscale)
+            small = resample(image)
             keep(image, small)
             image = (scale or scale_of(small, normalization))(small)
             del small
@@ -230,13 +239,16 @@ def _images(
 
 
 def _scale_of_stack(
-    source: Source, channels: Channels, method: ImageNormalization, downscale: int
+    source: Source,
+    channels: Channels,
+    method: ImageNormalization,
+    resample: Resampling,
 ) -> Scale | None:
     """The scale of all pages of a file, also of those that are not predicted; None if each
     page has its own.
     """
     source = source.whole or source
-    pages = (reduced(page, downscale) for page in read_source(source, channels))
+    pages = (resample(page) for page in read_source(source, channels))
     return scale_of_stack(pages, method) if source.pages > 1 else None
 
 

@@ -28,9 +28,9 @@ from segjax.models.builder import build_model
 from segjax.objects.linking import Numbering
 from segjax.objects.separation import Separation, separate
 from segjax.predict.dihedral import Apply, over_dihedral
-from segjax.predict.downscaled import enlarged, reduced
 from segjax.predict.ensemble import over_members
 from segjax.predict.mc_dropout import over_samples
+from segjax.predict.resampled import Resampling
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.crf import CRF, required
@@ -281,16 +281,16 @@ class SemanticPrediction:
         output: str,
     ) -> Iterator[np.ndarray]:
         """One output of each page of a stack, at the size of the stack."""
-        factor = self.downscale if downscale is None else downscale
-        small = (reduced(page, factor) for page in stack)
+        resample = Resampling(self.downscale if downscale is None else downscale)
+        small = (resample(page) for page in stack)
         scale = scale_of_stack(small, self.normalization) if len(stack) > 1 else None
         for image in stack:
-            size, image = image.shape[:2], reduced(image, factor)
+            size, image = image.shape[:2], resample(image)
             image = (scale or scale_of(image, self.normalization))(image)
-            asked = output if factor == 1 else "logits"
+            asked = output if resample.is_none else "logits"
             page = next(predictor.pages([image], (asked,)))
-            if factor != 1:
-                page = enlarged(page, factor, size, (output,))
+            if not resample.is_none:
+                page = resample.answer(page, size, (output,))
             yield page[output]
 
     def predict_files(
@@ -323,6 +323,8 @@ class SemanticPrediction:
             crf=options.crf,
             objects=options.objects,
             downscale=factor,
+            pixel_size=weights.pixel_size,
+            rescale=options.rescale,
             overwrite=options.overwrite,
             progress=options.progress,
         )

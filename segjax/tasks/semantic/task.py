@@ -66,7 +66,15 @@ class SemanticTask(SemanticPrediction):
     """
 
     capabilities = frozenset(
-        {"labels", "probabilities", "crf", "downscale", "objects", "per_image"}
+        {
+            "labels",
+            "probabilities",
+            "crf",
+            "downscale",
+            "rescale",
+            "objects",
+            "per_image",
+        }
     )
     answers = "labels pixels"
     headline = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")

@@ -85,6 +85,26 @@ def test_records_are_what_the_files_hold(make_folder, read):
     assert sorted(seen) == list(range(10))
 
 
+def test_the_size_of_pixels_is_the_median_of_the_training_images(
+    make_folder, read, tmp_path
+):
+    root = make_folder()
+    assert read(root).pixel_size is None
+    for i, length in enumerate((0.5, 0.5, 2.0)):
+        path = root / "images" / f"s{i}.tif"
+        path.with_suffix(".png").unlink()
+        tifffile.imwrite(
+            path,
+            image_values(i),
+            imagej=True,
+            resolution=(1 / length, 2 / length),
+            metadata={"unit": "um"},
+        )
+    for _ in range(2):  # as it is read, and as it is remembered
+        dataset = read(root, validation_fraction=0)
+        assert dataset.pixel_size == (0.25, 0.5)
+
+
 def test_the_data_set_has_its_name_in_the_table(make_folder):
     assert DATASETS["folder"] is folder
 
