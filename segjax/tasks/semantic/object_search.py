@@ -20,7 +20,6 @@ from segjax.types import Record
 _GRID: Mapping[str, Sequence[Any]] = {
     "depth": (0.5, 0.75, 1.0, 1.5, 2.0, 3.0),
     "threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
-    "inside_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
     "min_area": (0, 10, 20, 40, 80, 160),
 }
 _ROUNDS = 2
@@ -99,9 +98,8 @@ def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
     Returns:
       The best values, and what they gain.
     """
-    keys = [k for k in _GRID if k != "inside_threshold" or start.border is not None]
     known: dict[Separation, float] = {}
-    progress = Progress(_ROUNDS * sum(len(_GRID[key]) for key in keys), unit="settings")
+    progress = Progress(_ROUNDS * sum(map(len, _GRID.values())), unit="settings")
 
     def score(separation: Separation) -> float:
         if separation not in known:
@@ -111,8 +109,8 @@ def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
     best, done = start, 0
     first = score(start)
     for _ in range(_ROUNDS):
-        for key in keys:
-            for value in _GRID[key]:
+        for key, values in _GRID.items():
+            for value in values:
                 candidate = dataclasses.replace(best, **{key: value})
                 if score(candidate) > score(best):
                     best = candidate
