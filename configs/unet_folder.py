@@ -47,6 +47,7 @@ def default() -> dict:
             "validation_fraction": 0.2,
             "test_fraction": 0.0,
             "group": placeholder(str),
+            "balance": placeholder(str),
         },
         "pipeline": {
             "input_size": (256, 256),

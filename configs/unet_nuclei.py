@@ -18,6 +18,8 @@ Presets, as `--config=configs/unet_nuclei.py:PRESET`:
     smoke    seconds: a tiny network, two steps
 """
 
+from ml_collections.config_dict import placeholder
+
 from segjax.config import presets
 
 
@@ -39,6 +41,8 @@ def default() -> dict:
             "labels": "instances_with_border",
             "border_width": 2,
             "channels": 3,
+            "group": placeholder(str),
+            "balance": placeholder(str),
         },
         "pipeline": {
             "input_size": (160, 160),

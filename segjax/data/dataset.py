@@ -28,6 +28,8 @@ class Dataset:
       instances: what the objects are, where records hold objects; else None.
       groups: by split, the name of each record's group, such as its stack, where they are
         known: records of one group look alike, so folds keep them together.
+      kinds: by split, the kind of each record, where kinds that are rare are seen more often
+        (`segjax.data.semantic.batches.shares_of`); else None.
       pixel_size: height and width of a pixel of the training images, micrometres, their
         median; None where they state none.
       pool: all records that folds divide, in one order for every fold; None without folds.
@@ -39,8 +41,13 @@ class Dataset:
     splits: Mapping[str, Sequence[Record]]
     instances: InstanceSpec | None = None
     groups: Mapping[str, Sequence[str]] | None = None
+    kinds: Mapping[str, Sequence[str]] | None = None
     pixel_size: tuple[float, float] | None = None
     pool: Sequence[Record] | None = None
+
+    def kinds_of(self, split: str) -> Sequence[str]:
+        """The kind of each record of a split; none where kinds make no difference."""
+        return () if self.kinds is None else self.kinds[split]
 
 
 class LazyRecords(Sequence[Record]):

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segjax.data.dataset import Dataset, LazyRecords, together
 from segjax.errors import UserError
@@ -63,13 +63,24 @@ def with_fold(dataset: Dataset, split: str, *, index: int, count: int) -> Datase
 
     parts = {"train": chosen(False), split: chosen(True)}
     splits = {name: records(places) for name, places in parts.items()}
-    kept = None
-    if groups is not None and dataset.groups is not None:
-        kept = dict(dataset.groups) | {
-            name: [groups[i] for i in places] for name, places in parts.items()
+
+    def divided(
+        known: Mapping[str, Sequence[str]] | None,
+    ) -> dict[str, Sequence[str]] | None:
+        """What is known of each record, at its new place."""
+        if known is None:
+            return None
+        every = list(itertools.chain.from_iterable(known[name] for name in names))
+        return dict(known) | {
+            name: [every[i] for i in places] for name, places in parts.items()
         }
+
     return dataclasses.replace(
-        dataset, splits=dict(dataset.splits) | splits, groups=kept, pool=pool
+        dataset,
+        splits=dict(dataset.splits) | splits,
+        groups=divided(dataset.groups),
+        kinds=divided(dataset.kinds),
+        pool=pool,
     )
 
 

@@ -26,6 +26,7 @@ DATA = Dataset(
         "test": records("t"),
     },
     groups={"train": ["a", "s", "s", "b"], "validation": ["c", "s"], "test": ["t"]},
+    kinds={"train": ["A", "S", "S", "B"], "validation": ["C", "S"], "test": ["T"]},
 )
 
 
@@ -43,6 +44,7 @@ def test_each_record_validates_once_and_never_trains_in_the_same_fold():
         assert len(train) + len(held_out) == len(everyone)
         assert names(fold, "test") == ["t"]
         assert [name.partition("/")[0] for name in train] == fold.groups["train"]
+        assert [kind.lower() for kind in fold.kinds["train"]] == fold.groups["train"]
         seen += held_out
     assert sorted(seen) == sorted(everyone)
 

@@ -74,6 +74,7 @@ def folder(
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
     group: str | None = None,
+    balance: str | None = None,
     undivided: bool = False,
 ) -> Dataset:
     """Returns the images and labels of a folder, one record per image or page.
@@ -108,6 +109,8 @@ def folder(
       group: what images have in common that are never in two splits, such as an animal: a
         column of `index.csv`, or a regular expression over their names with one group.
         Then fractions are of the groups, and stacks are not cut.
+      balance: what kinds of images there are, such as stains, given like `group`: training
+        sees rare kinds more often (`segjax.data.semantic.batches.shares_of`).
       undivided: whether all images that have labels are one split, "all", for measuring;
         then there need not be any to train on.
 
@@ -168,20 +171,29 @@ def folder(
     if not undivided:
         require_train(splits, root, index)
     group_by_name = groups or {name: name for name in names}  # or else by file
-    group_of = {
-        split: [group_by_name[page.pair.name] for page in part]
-        for split, part in parts.items()
-    }
+    group_of = _by_split(parts, group_by_name)
     sizes = [facts[page.pair.image].pixel_size for page in parts.get("train", ())]
     stated = [size for size in sizes if size is not None]
+    kinds = None if balance is None else groups_of(names, balance, index, "balance")
     return Dataset(
         "folder",
         spec,
         count_of(wanted),
         splits,
         groups=group_of,
+        kinds=kinds and _by_split(parts, kinds),
         pixel_size=_median(stated) if stated else None,
     )
+
+
+def _by_split(
+    parts: Mapping[str, Sequence[Page]], of_image: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """What is known of the image of each page."""
+    return {
+        split: [of_image[page.pair.name] for page in part]
+        for split, part in parts.items()
+    }
 
 
 def _median(sizes: Sequence[tuple[float, float]]) -> tuple[float, float]:

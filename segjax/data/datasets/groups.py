@@ -13,7 +13,9 @@ from segjax.data.datasets.split_index import column_of
 from segjax.errors import UserError
 
 
-def groups_of(names: Sequence[str], group: str, index: Path | None) -> dict[str, str]:
+def groups_of(
+    names: Sequence[str], group: str, index: Path | None, key: str = "group"
+) -> dict[str, str]:
     """Finds the group of each image.
 
     Args:
@@ -21,6 +23,7 @@ def groups_of(names: Sequence[str], group: str, index: Path | None) -> dict[str,
       group: a column of `index.csv`, or a regular expression over the names with one group
         in parentheses, such as `(mouse\\d+)_`.
       index: the file `index.csv`, if there is one.
+      key: of the config, in the group `data`.
 
     Returns:
       The groups, by name.
@@ -34,13 +37,13 @@ def groups_of(names: Sequence[str], group: str, index: Path | None) -> dict[str,
     """
     found = None if index is None else column_of(index, names, group)
     if found is None:
-        pattern = _pattern(group, index)
+        pattern = _pattern(group, index, key)
         matches = {name: pattern.search(name) for name in names}
         found = {name: match[1] or "" for name, match in matches.items() if match}
     alone = [name for name in names if not found.get(name)]
     if alone:
         raise UserError(
-            f"config.data.group is {group!r}, which gives {alone[0]!r} no group, one of "
+            f"config.data.{key} is {group!r}, which gives {alone[0]!r} no group, one of "
             f"{len(alone)} such images. Give it one, or another pattern."
         )
     return found
@@ -103,17 +106,17 @@ def require_apart(
                 )
 
 
-def _pattern(group: str, index: Path | None) -> re.Pattern[str]:
+def _pattern(group: str, index: Path | None, key: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(group)
     except re.error as error:
         raise UserError(
-            f"config.data.group is {group!r}, which is not a regular expression ({error})."
+            f"config.data.{key} is {group!r}, which is not a regular expression ({error})."
         ) from None
     if pattern.groups != 1:
         column = "not" if index is None else f"neither a column of {index} nor"
         raise UserError(
-            f"config.data.group is {group!r}, which is {column} a pattern of names with one "
+            f"config.data.{key} is {group!r}, which is {column} a pattern of names with one "
             r"group in parentheses, as in (mouse\d+)_."
         )
     return pattern

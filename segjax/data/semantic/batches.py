@@ -9,7 +9,9 @@ the network sees.
 
 from __future__ import annotations
 
+import collections
 import functools
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -78,6 +80,7 @@ def train_batches(
     intensities: Intensities | None = None,
     border_weight: Mapping[str, Any] | None = None,
     foreground_fraction: float = 0.0,
+    shares: tuple[float, ...] = (),
     process_index: int = 0,
     process_count: int = 1,
     start_step: int = 0,
@@ -100,6 +103,8 @@ def train_batches(
         `segjax.data.semantic.weight_map.border_weight`.
       foreground_fraction: probability that a crop is centred on a pixel that is not of
         class 0, where the image has one; for classes that are rare.
+      shares: how often each record is seen in an epoch, on average, such as by `shares_of`;
+        empty for once.
       process_index: which rows of the global batch this process prepares.
       process_count: into how many equal parts the global batch is cut.
       start_step: step of the first batch.
@@ -132,7 +137,9 @@ def train_batches(
     first = process_index * local
 
     def batch(step: int) -> dict[str, np.ndarray]:
-        ids = record_ids(len(records), seed=seed, batch_size=batch_size, step=step)
+        ids = record_ids(
+            len(records), seed=seed, batch_size=batch_size, step=step, shares=shares
+        )
         positions = range(first, first + local)
         examples = [make(step * batch_size + i, int(ids[i])) for i in positions]
         stacked = {key: np.stack([x[key] for x in examples]) for key in examples[0]}
@@ -202,17 +209,50 @@ def endless(
     return Batches(iterator)
 
 
+def shares_of(kinds: Sequence[str]) -> tuple[float, ...]:
+    """How often to see each record, so that rare kinds are not drowned by the common one.
+
+    A kind is seen in proportion to the square root of how many records it has (Mahajan et
+    al. 2018, ECCV, arXiv 1805.00932): of 100 and 4 records, 10 to 2.
+
+    Args:
+      kinds: that of each record.
+
+    Returns:
+      How often each is seen in an epoch, on average; their sum is the number of records.
+
+    Example:
+      >>> shares_of(["a", "a", "a", "a", "b"])
+      (0.8333333333333334, 0.8333333333333334, 0.8333333333333334, 0.8333333333333334, 1.6666666666666667)
+    """
+    counts = collections.Counter(kinds)
+    total = sum(math.sqrt(count) for count in counts.values())
+    return tuple(len(kinds) / total / math.sqrt(counts[kind]) for kind in kinds)
+
+
 def record_ids(
-    num_records: int, *, seed: int, batch_size: int, step: int
+    num_records: int,
+    *,
+    seed: int,
+    batch_size: int,
+    step: int,
+    shares: tuple[float, ...] = (),
 ) -> np.ndarray:
     """Recomputes which records a step holds, over all processes, reading none of them.
+
+    Args:
+      num_records: how many there are.
+      seed: as in `train_batches`, like the others.
+      batch_size: of the step, over all processes.
+      step: from 0.
+      shares: how often each record is seen in an epoch.
 
     Returns:
       Indices into the records, `[batch_size]` int32, in the order of the global batch.
     """
     first = step * batch_size
     places = (divmod(g, num_records) for g in range(first, first + batch_size))
-    ids = [_order(num_records, seed, epoch)[place] for epoch, place in places]
+    ids = [_order(num_records, seed, epoch, shares)[place] for epoch, place in places]
     return np.array(ids, np.int32)
 
 
@@ -222,10 +262,18 @@ def record_names(records: Sequence[Record], ids: Sequence[int]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _order(num_records: int, seed: int, epoch: int) -> np.ndarray:
-    """Order of the records in an epoch.
+def _order(
+    num_records: int, seed: int, epoch: int, shares: tuple[float, ...]
+) -> np.ndarray:
+    """Order of the records in an epoch, each as often as its share, rounded up or down.
 
     Grain's own shuffle finds one place at a time in constant memory, but for a few dozen
     records it takes milliseconds a place, as long as the rest of an example.
     """
-    return np.random.default_rng((seed, 0, epoch)).permutation(num_records)
+    rng = np.random.default_rng((seed, 0, epoch))
+    if not shares:
+        return rng.permutation(num_records)
+    ends = np.cumsum((0.0, *shares))
+    ends[-1] = num_records  # without what rounding left
+    counts = np.diff(np.floor(ends + rng.random())).astype(int)
+    return rng.permutation(np.repeat(np.arange(num_records), counts))

@@ -21,6 +21,7 @@ from segjax.data.semantic.batches import (
     Batches,
     record_ids,
     record_names,
+    shares_of,
     train_batches,
 )
 from segjax.errors import UserError
@@ -51,6 +52,7 @@ GIVEN_TO_PIPELINE = (
     "batch_size",
     "output_size",
     "intensities",
+    "shares",
     "process_index",
     "process_count",
     "start_step",
@@ -113,16 +115,13 @@ class SemanticTask(SemanticPrediction):
     def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Checks the crop against the network."""
         size = self.config.pipeline.get("input_size")
-        if not isinstance(size, tuple) or len(size) != 2:
+        is_pair = isinstance(size, tuple) and len(size) == 2
+        if not is_pair or not all(map(is_integer, size)):
             raise UserError(
-                f"config.pipeline.input_size is (height, width) in pixels, got {size!r}."
+                "config.pipeline.input_size is (height, width) in whole pixels, got "
+                f"{size!r}."
             )
         for side in size:
-            if not is_integer(side):
-                raise UserError(
-                    "config.pipeline.input_size is (height, width) in whole pixels, "
-                    f"got {size!r}."
-                )
             try:
                 self.geometry.check_input_side(side, name="config.pipeline.input_size")
             except ValueError as error:
@@ -232,6 +231,7 @@ class SemanticTask(SemanticPrediction):
             batch_size=self.config.batch_size,
             output_size=self.output_size,
             intensities=self.intensities,
+            shares=shares_of(dataset.kinds_of("train")),
             process_index=sharding.process_index(),
             process_count=sharding.process_count(),
             start_step=start_step,
@@ -245,6 +245,7 @@ class SemanticTask(SemanticPrediction):
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             step=step,
+            shares=shares_of(dataset.kinds_of("train")),
         )
         return record_names(records, ids.tolist())
 

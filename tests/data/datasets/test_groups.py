@@ -99,3 +99,17 @@ def test_a_column_that_is_missing_is_reported(root):
         animals(root, group="mouse")
     with pytest.raises(UserError, match=r"the columns id and split"):
         animals(root)
+
+
+def test_the_kinds_of_images_are_known_by_split(root):
+    index(root, "animal", "split")
+    options = {"cache_dir": str(root / "memory"), "data_root": str(root)}
+    dataset = DATASETS["folder"](**options, labels="instances", balance="animal")
+    for split, records in dataset.splits.items():
+        kinds = dataset.kinds_of(split)
+        animals = [int(record["name"][1]) for record in records]
+        assert kinds == ["mouse-" + "AABCC"[animal] for animal in animals]
+    plain = DATASETS["folder"](**options, labels="instances")
+    assert plain.kinds_of("train") == ()
+    with pytest.raises(UserError, match=r"config\.data\.balance is 'stain', which is"):
+        DATASETS["folder"](**options, labels="instances", balance="stain")

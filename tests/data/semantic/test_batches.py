@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from segjax.data.files.images import normalize
-from segjax.data.semantic.batches import record_ids, record_names, train_batches
+from segjax.data.semantic.batches import (
+    record_ids,
+    record_names,
+    shares_of,
+    train_batches,
+)
 from segjax.data.semantic.weight_map import border_weight, cells_of
 from segjax.errors import UserError
 
@@ -149,6 +154,18 @@ def test_record_ids_of_a_step_are_recomputed_without_the_records():
         ids = record_ids(len(records), seed=7, batch_size=4, step=step)
         np.testing.assert_array_equal(ids, batch["record"])
         assert ids.dtype == np.int32
+
+
+def test_rare_kinds_are_seen_more_often():
+    shares = shares_of(["common"] * 9 + ["rare"])
+    assert sum(shares) == pytest.approx(10)
+    assert 9 * shares[0] == pytest.approx(3 * shares[9])  # as the square roots, 3 to 1
+    epochs = [
+        record_ids(10, seed=3, batch_size=10, step=i, shares=shares) for i in range(200)
+    ]
+    seen = np.bincount(np.concatenate(epochs), minlength=10) / 200
+    np.testing.assert_allclose(seen, shares, atol=0.12)
+    assert all((epoch == 9).sum() in (2, 3) for epoch in epochs)
 
 
 def test_records_are_named_once_each_in_their_order():
