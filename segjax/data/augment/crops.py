@@ -348,29 +348,6 @@ def centered_start(center: float, length: int, side: int) -> int:
     return min(max(round(center - (side - 1) / 2), low), high)
 
 
-def foreground_pixel(
-    label: np.ndarray, rng: np.random.Generator
-) -> tuple[int, int] | None:
-    """Samples a pixel of any class but 0, each with the same probability.
-
-    Args:
-      label: class ids, `[H, W]`.
-      rng: source of randomness.
-
-    Returns:
-      Its row and column; None where all pixels are background or ignored.
-
-    Example:
-      >>> foreground_pixel(np.array([[0, 0, 2], [255, 0, 0]]), np.random.default_rng(0))
-      (0, 2)
-    """
-    places = np.flatnonzero((label != 0) & (label != IGNORE_LABEL))
-    if not len(places):
-        return None
-    row, column = divmod(int(rng.choice(places)), label.shape[1])
-    return row, column
-
-
 def magnified(shape: tuple[int, int], zoom: float) -> tuple[int, int]:
     """Size of a magnified image, in whole pixels."""
     height, width = (max(1, round(zoom * side)) for side in shape)

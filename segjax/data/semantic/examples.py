@@ -12,12 +12,12 @@ from segjax.data.augment.arguments import number
 from segjax.data.augment.crops import (
     View,
     centered_start,
-    foreground_pixel,
     sample_start,
 )
 from segjax.data.dataset import parts_of
 from segjax.data.intensities import RecordScales
 from segjax.data.normalization import ImageNormalization, require_normalization
+from segjax.data.semantic.foreground import ForegroundPixels
 from segjax.data.semantic.weight_map import BorderWeights
 from segjax.errors import UserError
 from segjax.types import Example, Record
@@ -83,6 +83,7 @@ class ExampleMaker:
         self.foreground_fraction = number(
             "foreground_fraction", foreground_fraction, 0, 1
         )
+        self._foreground = ForegroundPixels()
         self.weights = None if border_weight is None else BorderWeights(**border_weight)
 
     def __call__(self, position: int, record_id: int) -> Example:
@@ -95,7 +96,9 @@ class ExampleMaker:
         view = self.framing.sample((height, width), rng)
         if self.weights is not None:
             arrays["weight"] = self.weights(record_id, record)
-        example, outside = view.read(arrays, *self._window(view, record, rng))
+        example, outside = view.read(
+            arrays, *self._window(view, record_id, record, rng)
+        )
         example["label"] = example["label"].astype(np.int32)
         if self.weights is None:
             example["weight"] = np.ones(example["label"].shape, np.float32)
@@ -122,7 +125,7 @@ class ExampleMaker:
         return {**colored, "image": colored["image"] * np.float32(largest)}
 
     def _window(
-        self, view: View, record: Record, rng: np.random.Generator
+        self, view: View, record_id: int, record: Record, rng: np.random.Generator
     ) -> list[np.ndarray]:
         """Rows and columns of a random crop whose answered part lies in the image.
 
@@ -132,7 +135,7 @@ class ExampleMaker:
         """
         pixel = None
         if self.foreground_fraction and rng.random() < self.foreground_fraction:
-            pixel = foreground_pixel(np.asarray(record["label"]), rng)
+            pixel = self._foreground(record_id, record, rng)
         if pixel is None:
             starts = [
                 sample_start(rng, length, side)
