@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
+import numpy as np
+
+from segjax.data.files.plane import Window
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.types import Record
@@ -78,6 +81,59 @@ class LazyRecords(Sequence[Record]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         return self._read(self._places[index])
+
+
+@dataclass(frozen=True)
+class LazyPage:
+    """An image or label of which windows can be read: `page[rows, columns]`, two slices.
+
+    Attributes:
+      shape: height and width.
+      read: reads a window, or all where it is None.
+    """
+
+    shape: tuple[int, int]
+    read: Callable[[Window | None], np.ndarray]
+
+    def __getitem__(self, window: Window) -> np.ndarray:
+        return self.read(window)
+
+
+class LazyRecord(Mapping[str, Any]):
+    """A record whose large pages are read when they are asked for, whole, and then kept.
+
+    Attributes:
+      parts: the same, where a page of which nobody asked for the whole is a `LazyPage`.
+
+    Example:
+      >>> page = LazyPage((2, 3), lambda window: np.eye(2, 3)[window or ...])
+      >>> record = LazyRecord({"name": "a", "label": page})
+      >>> record.parts["label"][:1, :2].tolist()
+      [[1.0, 0.0]]
+      >>> record["label"].shape
+      (2, 3)
+    """
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        """Takes what the record holds, pages as `LazyPage`."""
+        self.parts = dict(parts)
+
+    def __getitem__(self, key: str) -> Any:
+        value = self.parts[key]
+        if isinstance(value, LazyPage):
+            value = self.parts[key] = value.read(None)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+
+def parts_of(record: Record) -> Mapping[str, Any]:
+    """Returns a record whose `image` and `label` need only be sliced, not read whole."""
+    return record.parts if isinstance(record, LazyRecord) else record
 
 
 def together(*parts: Sequence[Record]) -> Sequence[Record]:

@@ -50,7 +50,7 @@ class View:
     mirrored: bool = True
 
     def read(
-        self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, columns: np.ndarray
+        self, arrays: Mapping[str, Any], rows: np.ndarray, columns: np.ndarray
     ) -> tuple[Example, np.ndarray | None]:
         """Reads a window.
 
@@ -59,7 +59,9 @@ class View:
         are copied and types kept.
 
         Args:
-          arrays: `image` `[H, W, C]`, and others `[H, W]`.
+          arrays: `image` `[H, W, C]`, and others `[H, W]`: arrays, or what gives one when
+            sliced (`segjax.data.dataset.LazyPage`). One slice is taken of each, which holds
+            the pixels that are needed.
           rows: rows of the canvas, also outside of it, `[h]` integer.
           columns: columns likewise, `[w]`.
 
@@ -77,8 +79,10 @@ class View:
         elif self.canvas != self.shape:
             example, outside = self._magnified(arrays, *at), None
         else:
-            window = np.ix_(*at)
-            example, outside = {key: x[window] for key, x in arrays.items()}, None
+            window, (y, x) = self._around(*at)
+            copied = np.ix_(y, x)
+            parts = {key: values[window] for key, values in arrays.items()}
+            example, outside = {key: part[copied] for key, part in parts.items()}, None
         if not self.mirrored:
             missing = np.logical_or.outer(
                 *(i != j for i, j in zip(at, (rows, columns), strict=True))
@@ -121,22 +125,43 @@ class View:
         ratio = self.shape[axis] / self.canvas[axis]
         return ((at + 0.5) * ratio - 0.5).astype(np.float32)
 
+    def _around(
+        self, y: np.ndarray, x: np.ndarray
+    ) -> tuple[tuple[slice, slice], list[np.ndarray]]:
+        """The window of the image that holds coordinates and the pixels beside them.
+
+        Returns:
+          The window, of at least two rows and columns where there are two; and the same
+          coordinates within it, exactly: a float32 less an integer below it is a float32.
+        """
+        spans, inside = [], []
+        for at, length in zip((y, x), self.shape, strict=True):
+            first = int(np.clip(at.min(), 0, max(length - 2, 0)))
+            last = int(np.clip(at.max(), 0, length - 1))
+            spans.append(slice(first, min(last + 2, length)))
+            inside.append(at - at.dtype.type(first))
+        return (spans[0], spans[1]), inside
+
     def _magnified(
-        self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, columns: np.ndarray
+        self, arrays: Mapping[str, Any], rows: np.ndarray, columns: np.ndarray
     ) -> Example:
-        y, x = self._source(rows, 0), self._source(columns, 1)
+        window, (y, x) = self._around(self._source(rows, 0), self._source(columns, 1))
+        parts = {key: values[window] for key, values in arrays.items()}
         nearest = np.ix_(
-            *(_nearest(c, n) for c, n in zip((y, x), self.shape, strict=True))
+            *(
+                _nearest(at, part.stop - part.start)
+                for at, part in zip((y, x), window, strict=True)
+            )
         )
         return {
-            key: warp.between_rows_and_columns(values, y, x)
+            key: warp.between_rows_and_columns(part, y, x)
             if key == "image"
-            else values[nearest]
-            for key, values in arrays.items()
+            else part[nearest]
+            for key, part in parts.items()
         }
 
     def _turned(
-        self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, columns: np.ndarray
+        self, arrays: Mapping[str, Any], rows: np.ndarray, columns: np.ndarray
     ) -> tuple[Example, np.ndarray]:
         center = [np.float32((n - 1) / 2) for n in self.shape]
         down = (self._source(rows, 0) - center[0])[:, None]
@@ -149,13 +174,17 @@ class View:
         x = cosine * right - sine * down + center[1]
         height, width = self.shape
         outside = (y < -0.5) | (y > height - 0.5) | (x < -0.5) | (x > width - 0.5)
-        y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
+        window, (y, x) = self._around(
+            np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
+        )
+        parts = {key: values[window] for key, values in arrays.items()}
+        height, width = (part.stop - part.start for part in window)
         nearest = _nearest(y, height) * width + _nearest(x, width)
         example = {
-            key: warp.bilinear(_as_float(values), y, x)
+            key: warp.bilinear(_as_float(part), y, x)
             if key == "image"
-            else values.ravel().take(nearest)
-            for key, values in arrays.items()
+            else part.ravel().take(nearest)
+            for key, part in parts.items()
         }
         return example, outside
 
@@ -317,29 +346,6 @@ def centered_start(center: float, length: int, side: int) -> int:
     """
     low, high = sorted((0, length - side))
     return min(max(round(center - (side - 1) / 2), low), high)
-
-
-def foreground_pixel(
-    label: np.ndarray, rng: np.random.Generator
-) -> tuple[int, int] | None:
-    """Samples a pixel of any class but 0, each with the same probability.
-
-    Args:
-      label: class ids, `[H, W]`.
-      rng: source of randomness.
-
-    Returns:
-      Its row and column; None where all pixels are background or ignored.
-
-    Example:
-      >>> foreground_pixel(np.array([[0, 0, 2], [255, 0, 0]]), np.random.default_rng(0))
-      (0, 2)
-    """
-    places = np.flatnonzero((label != 0) & (label != IGNORE_LABEL))
-    if not len(places):
-        return None
-    row, column = divmod(int(rng.choice(places)), label.shape[1])
-    return row, column
 
 
 def magnified(shape: tuple[int, int], zoom: float) -> tuple[int, int]:

@@ -25,9 +25,9 @@ from pathlib import Path
 
 from segjax.data.dataset import Dataset, LazyRecords
 from segjax.data.datasets.folder_check import check_pairs, remembered
+from segjax.data.datasets.folder_records import read_record
 from segjax.data.datasets.groups import group_cut, groups_of, require_apart
-from segjax.data.datasets.label_files import read_raw
-from segjax.data.datasets.label_meanings import Meaning, meaning_of, spec_of
+from segjax.data.datasets.label_meanings import meaning_of, spec_of
 from segjax.data.datasets.pairing import (
     SPLITS,
     Page,
@@ -42,18 +42,15 @@ from segjax.data.datasets.pairing import (
 )
 from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
 from segjax.data.files.channels import (
-    Channels,
-    choose,
     conversion,
     count_of,
     require_channels,
     require_same_names,
 )
-from segjax.data.files.images import SUFFIXES, read_layout, read_page
-from segjax.data.instance_labels import InstanceLabels
+from segjax.data.files.images import SUFFIXES
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.types import IGNORE_LABEL, Record
+from segjax.types import IGNORE_LABEL
 
 log = logging.getLogger("segjax")
 
@@ -163,7 +160,7 @@ def folder(
         require_apart(parts, groups)
     splits = {
         name: LazyRecords(
-            functools.partial(_read_record, part, meaning, wanted), range(len(part))
+            functools.partial(read_record, part, meaning, wanted), range(len(part))
         )
         for name, part in parts.items()
         if part
@@ -199,29 +196,6 @@ def _by_split(
 def _median(sizes: Sequence[tuple[float, float]]) -> tuple[float, float]:
     height, width = (statistics.median(side) for side in zip(*sizes, strict=True))
     return height, width
-
-
-def _read_record(
-    pages: Sequence[Page], meaning: Meaning, channels: Channels, index: int
-) -> Record:
-    page = pages[index]
-    path = page.pair.image
-    names = () if isinstance(channels, int) else read_layout(path).channel_names
-    image = choose(read_page(path, page.index), channels, names, page.where(path))
-    if image is None:
-        raise UserError(
-            f"{page.where(path)} has other channels than when it was checked. "
-            "Let nothing write to it, and start again."
-        )
-    record = {"image": image, "name": page.name}
-    if page.count > 1:
-        record["stack"] = str(page.pair.image)
-    if (label := page.pair.label) is not None:
-        raw = read_raw(page.pair, page.index, image.shape[:2], meaning)
-        record["label"] = meaning.to_ids(raw, page.where(label))
-        if isinstance(meaning, InstanceLabels):
-            record["cells"] = raw
-    return record
 
 
 def _require_fractions(validation_fraction: float, test_fraction: float) -> None:

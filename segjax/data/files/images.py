@@ -24,7 +24,8 @@ from segjax.data.files.layout import Layout
 from segjax.data.files.listing import LABEL_SUFFIXES as LABEL_SUFFIXES
 from segjax.data.files.listing import SUFFIXES as SUFFIXES
 from segjax.data.files.listing import list_images as list_images
-from segjax.data.files.plane import Pages, Stored
+from segjax.data.files.plane import Pages, Stored, Window
+from segjax.data.files.zarr import ZarrPages, is_zarr
 from segjax.data.normalization import NORMALIZATIONS as NORMALIZATIONS
 from segjax.data.normalization import normalize as normalize
 from segjax.errors import UserError
@@ -93,8 +94,18 @@ def read_layout(path: str | Path) -> Layout:
         return pages.layout
 
 
-def read_page(path: str | Path, index: int = 0) -> np.ndarray:
-    """Reads one page of an image, `[H, W, C]`; see `read_pages`.
+def read_page(
+    path: str | Path, index: int = 0, window: Window | None = None
+) -> np.ndarray:
+    """Reads one page of an image, `[H, W, C]`, or a window of it; see `read_pages`.
+
+    Args:
+      path: a file of one of `SUFFIXES`.
+      index: of the page.
+      window: rows and columns that are wanted, where `window_size` is not None.
+
+    Returns:
+      As `read_pages` yields them.
 
     Raises:
       UserError: as `read_pages`, or there is no such page.
@@ -102,7 +113,23 @@ def read_page(path: str | Path, index: int = 0) -> np.ndarray:
     path = Path(path)
     with opened(path, scan=False) as pages:
         _require_page(path, index, len(pages))
-        return _image(pages, index, path)
+        return _image(pages, index, path, window)
+
+
+def window_size(path: Path) -> tuple[int, int] | None:
+    """Reads the size of the pages of a file whose parts can be read without the rest.
+
+    Returns:
+      Height and width; None for files that are decoded page by page: all but OME-Zarr.
+
+    Raises:
+      UserError: as `read_layout`.
+    """
+    if not is_zarr(path):
+        return None
+    with opened(path, scan=False) as pages:
+        assert isinstance(pages, ZarrPages)
+        return pages.size
 
 
 def read_label_pages(path: str | Path) -> Generator[np.ndarray, None, None]:
@@ -127,8 +154,18 @@ def read_label_pages(path: str | Path) -> Generator[np.ndarray, None, None]:
             yield _label(pages, index, path)
 
 
-def read_label(path: str | Path, index: int = 0) -> np.ndarray:
-    """Reads one page of a label, `[H, W]` as stored; see `read_label_pages`.
+def read_label(
+    path: str | Path, index: int = 0, window: Window | None = None
+) -> np.ndarray:
+    """Reads one page of a label, `[H, W]` as stored, or a window of it, as `read_page`.
+
+    Args:
+      path: a file of one of `LABEL_SUFFIXES`.
+      index: of the page.
+      window: rows and columns that are wanted, where `window_size` is not None.
+
+    Returns:
+      As `read_label_pages` yields them.
 
     Raises:
       UserError: as `read_label_pages`, or there is no such page.
@@ -136,7 +173,7 @@ def read_label(path: str | Path, index: int = 0) -> np.ndarray:
     path = Path(path)
     with opened(path, scan=False) as pages:
         _require_page(path, index, len(pages))
-        return _label(pages, index, path)
+        return _label(pages, index, path, window)
 
 
 def read_palette(path: str | Path) -> np.ndarray | None:
@@ -162,9 +199,19 @@ def page_name(path: Path, index: int, count: int) -> str:
     return str(path) if count == 1 else f"{path}, page {index + 1} of {count},"
 
 
-def _image(pages: Pages, index: int, path: Path) -> np.ndarray:
+def _stored(pages: Pages, index: int, window: Window | None) -> Stored:
+    if window is None:
+        return pages.page(index).upright()
+    if not isinstance(pages, ZarrPages):
+        raise ValueError(f"of {type(pages).__name__} only whole pages are read")
+    return pages.page(index, window)
+
+
+def _image(
+    pages: Pages, index: int, path: Path, window: Window | None = None
+) -> np.ndarray:
     """Returns a stored page as an image `[H, W, C]`, or says why it is none."""
-    stored = pages.page(index).upright()
+    stored = _stored(pages, index, window)
     where = page_name(path, index, len(pages))
     values = stored.values
     if values.dtype.kind == "f":
@@ -201,7 +248,9 @@ def _image(pages: Pages, index: int, path: Path) -> np.ndarray:
     return np.iinfo(values.dtype).max - values
 
 
-def _label(pages: Pages, index: int, path: Path) -> np.ndarray:
+def _label(
+    pages: Pages, index: int, path: Path, window: Window | None = None
+) -> np.ndarray:
     """Returns a stored page as label values `[H, W]`, or says why it is none."""
     where = page_name(path, index, len(pages))
     if loss := pages.loss(index):
@@ -209,7 +258,7 @@ def _label(pages: Pages, index: int, path: Path) -> np.ndarray:
             f"{where} {loss}. Save the labels anew from where they were drawn, as PNG or "
             "TIFF; converting this file does not bring them back."
         )
-    stored = pages.page(index).upright()
+    stored = _stored(pages, index, window)
     values = stored.values
     if stored.kind in _REFUSED_LABEL:
         raise UserError(f"{where} {_REFUSED_LABEL[stored.kind]}")

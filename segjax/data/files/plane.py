@@ -28,6 +28,10 @@ EXTRA_CODECS = "pip install segjax[tiff]"
 """The command that installs the decoders of rarer compressions."""
 
 
+Window = tuple[slice, slice]
+"""Rows and columns of a part of a page."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """One page as its file stores it.

@@ -1,7 +1,7 @@
 """OME-Zarr (0.1 to 0.5), page by page, through tensorstore.
 
-What is read of a volume are the chunks that a page touches; those of the newest pages are
-kept, so that neighbours that share chunks do not read them again.
+What is read of a volume are the chunks that a page, or a window of it, touches; those of the
+newest pages are kept, so that neighbours that share chunks do not read them again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import numpy as np
 
 from segjax.data.files.calibration import Calibration, micrometres, seconds
 from segjax.data.files.layout import Layout
-from segjax.data.files.plane import SMALL_BYTES, Stored, free_bytes, require_room
+from segjax.data.files.plane import (
+    SMALL_BYTES,
+    Stored,
+    Window,
+    free_bytes,
+    require_room,
+)
 from segjax.data.files.stated import Stated
 from segjax.errors import UserError
 from segjax.text_files import parse_json, read_bytes
@@ -89,12 +95,13 @@ class ZarrPages:
     def __len__(self) -> int:
         return math.prod(self._sizes)
 
-    def page(self, index: int) -> Stored:
-        """Reads the chunks of a page, with all its channels."""
+    def page(self, index: int, window: Window | None = None) -> Stored:
+        """Reads the chunks of a page, or of a window of it, with all its channels."""
         places = np.unravel_index(index, self._sizes) if self._sizes else ()
         at = dict(zip(self._pages, places, strict=True))
+        part = dict(zip("yx", window or (), strict=False))
         key = tuple(
-            slice(None) if name in "yxc" else int(at[_letter(name)])
+            part.get(name, slice(None)) if name in "yxc" else int(at[_letter(name)])
             for name in self._names
         )
         values = self._array[key].read().result()

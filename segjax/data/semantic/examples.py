@@ -12,11 +12,12 @@ from segjax.data.augment.arguments import number
 from segjax.data.augment.crops import (
     View,
     centered_start,
-    foreground_pixel,
     sample_start,
 )
+from segjax.data.dataset import parts_of
 from segjax.data.intensities import RecordScales
 from segjax.data.normalization import ImageNormalization, require_normalization
+from segjax.data.semantic.foreground import ForegroundPixels
 from segjax.data.semantic.weight_map import BorderWeights
 from segjax.errors import UserError
 from segjax.types import Example, Record
@@ -60,7 +61,7 @@ class ExampleMaker:
         foreground_fraction: float = 0.0,
     ) -> None:
         self.records, self.seed, self.normalization = records, seed, normalization
-        first = records[0]["image"]
+        first = parts_of(records[0])["image"][:1, :1]
         channels = first.shape[-1]
         require_normalization(normalization, channels, first.dtype)
         self.scales = RecordScales(records, normalization)
@@ -82,23 +83,26 @@ class ExampleMaker:
         self.foreground_fraction = number(
             "foreground_fraction", foreground_fraction, 0, 1
         )
+        self._foreground = ForegroundPixels()
         self.weights = None if border_weight is None else BorderWeights(**border_weight)
 
     def __call__(self, position: int, record_id: int) -> Example:
         """Makes the example at a position of the stream out of a record."""
         record = self.records[record_id]
-        image, label = record["image"], _label_of(record)
+        arrays = {"image": parts_of(record)["image"], "label": _label_of(record)}
         # 1 keeps the stream apart from those that order the records.
         rng = np.random.default_rng((self.seed, 1, position))
-        view = self.framing.sample((label.shape[0], label.shape[1]), rng)
-        arrays = {"image": image, "label": label}
+        height, width = arrays["label"].shape
+        view = self.framing.sample((height, width), rng)
         if self.weights is not None:
             arrays["weight"] = self.weights(record_id, record)
-        example, outside = view.read(arrays, *self._window(view, label, rng))
+        example, outside = view.read(
+            arrays, *self._window(view, record_id, record, rng)
+        )
         example["label"] = example["label"].astype(np.int32)
         if self.weights is None:
             example["weight"] = np.ones(example["label"].shape, np.float32)
-        example = self._colored(example, image.dtype, rng)
+        example = self._colored(example, arrays["image"], rng)
         example["image"] = self.scales(record_id, record)(example["image"])
         if outside is not None:
             example["image"][outside] = 0
@@ -110,18 +114,18 @@ class ExampleMaker:
         }
 
     def _colored(
-        self, example: Example, dtype: np.dtype, rng: np.random.Generator
+        self, example: Example, stored: Any, rng: np.random.Generator
     ) -> Example:
-        """Applies what wants colours in [0, 1] to intensities of a type."""
+        """Applies what wants colours in [0, 1] to intensities of the type of a stored image."""
         if not self.colors:
             return example
-        largest = np.iinfo(dtype).max
+        largest = np.iinfo(stored[:1, :1].dtype).max
         image = example["image"].astype(np.float32) / np.float32(largest)
         colored = augmentation.apply(self.colors, {**example, "image": image}, rng)
         return {**colored, "image": colored["image"] * np.float32(largest)}
 
     def _window(
-        self, view: View, label: np.ndarray, rng: np.random.Generator
+        self, view: View, record_id: int, record: Record, rng: np.random.Generator
     ) -> list[np.ndarray]:
         """Rows and columns of a random crop whose answered part lies in the image.
 
@@ -131,7 +135,7 @@ class ExampleMaker:
         """
         pixel = None
         if self.foreground_fraction and rng.random() < self.foreground_fraction:
-            pixel = foreground_pixel(label, rng)
+            pixel = self._foreground(record_id, record, rng)
         if pixel is None:
             starts = [
                 sample_start(rng, length, side)
@@ -168,8 +172,10 @@ def record_name(record: Record) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _label_of(record: Record) -> np.ndarray:
-    image, label = record["image"], record.get("label")
+def _label_of(record: Record) -> Any:
+    """The label, to be sliced, of the size of the image."""
+    parts = parts_of(record)
+    image, label = parts["image"], parts.get("label")
     if label is None:
         raise UserError(
             f"The training record '{record_name(record)}' has no label; train on a"

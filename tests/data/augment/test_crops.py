@@ -119,6 +119,24 @@ def test_a_window_is_cut_out_of_the_whole_view(zoom, angle, mirrored):
         np.testing.assert_allclose(part[key], padded[: height - 3, 7:], atol=1e-5)
 
 
+@pytest.mark.parametrize("angle", [0.0, 0.15])
+@pytest.mark.parametrize("zoom", [0.6, 1.0, 1.7])
+def test_a_window_holds_the_bits_of_the_whole_view(zoom, angle):
+    rng = np.random.default_rng(0)
+    example = {
+        "image": rng.random((70, 90, 2), np.float32),
+        "label": rng.integers(0, 9, (70, 90)),
+    }
+    view = View((70, 90), magnified((70, 90), zoom), angle)
+    whole, _ = view.read(example, *map(np.arange, view.canvas))
+    height, width = view.canvas
+    for rows in (np.arange(17, 29), np.array([0]), np.array([height - 1])):
+        columns = np.arange(width - 11, width)
+        part, _ = view.read(example, rows, columns)
+        for key, values in whole.items():
+            np.testing.assert_array_equal(part[key], values[np.ix_(rows, columns)])
+
+
 def test_crops_of_a_smaller_image_are_filled_and_the_image_lies_in_them_whole():
     example = position_example(10, 60)
     tops, lefts = set(), set()
