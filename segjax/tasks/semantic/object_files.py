@@ -7,8 +7,9 @@ import csv
 import io
 import logging
 import tempfile
+import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ OUTLINES = {"imagej": "_RoiSet.zip", "geojson": ".geojson"}
 """Endings of files of outlines: for ImageJ's ROI manager, and for QuPath."""
 
 _MOST_IN_16_BITS = np.iinfo(np.uint16).max
+_PAUSE = 20
+"""Times that the table took to be written pass before it is written again."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,7 @@ class ObjectOptions:
 
 
 class ObjectFiles:
-    """Finds the objects of page after page, and writes them.
-
-    Attributes:
-      rows: of the table, so far.
-    """
+    """Finds the objects of page after page, and writes them."""
 
     def __init__(
         self,
@@ -68,8 +67,11 @@ class ObjectFiles:
     ):
         """Takes how objects are found, what classes there are, and names of channels."""
         self._options, self._label_spec = options, label_spec
-        self._channels = channel_names
-        self.rows: list[tuple[Any, ...]] = []
+        self._rows: list[tuple[Any, ...]] = []  # of the file that is being written
+        self._text = io.StringIO()
+        self._table = csv.writer(self._text, lineterminator="\n")
+        self._table.writerow(columns(channel_names))
+        self._count, self._is_written, self._next_write = 0, True, 0.0
 
     @contextlib.contextmanager
     def file(
@@ -92,6 +94,7 @@ class ObjectFiles:
         name = names["instances"]
         numbering, count = Numbering(link=self._options.link), 0
         outlines: list[Outline] = []
+        self._rows = []
         folder = Path(name).parents[2 if is_zarr(source.path) else 0]
         file_name = (folder / source.path.name).as_posix()
         pages: list[tuple[int, tuple[int, ...]]] = []
@@ -121,7 +124,7 @@ class ObjectFiles:
                     class_names=self._label_spec.names,
                     pixel_area=source.layout.calibration.pixel_area,
                 )
-                self.rows += rows
+                self._rows += rows
                 if "outlines" in names:
                     outlines.extend(_outlines(numbers, rows, source, count - 1))
                 packed = zlib.compress(numbers.tobytes(), 1)
@@ -157,16 +160,39 @@ class ObjectFiles:
             return outline
         return replace(outline, name=f"{outline.class_name}-{outline.name}")
 
-    def write_table(self, outputs: Outputs) -> None:
-        """Writes `objects.csv`."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(columns(self._channels))
-        table.writerows(self.rows)
+    @contextlib.contextmanager
+    def table(self, outputs: Outputs) -> Iterator[Callable[[], None]]:
+        """Writes `objects.csv`, which grows file by file.
+
+        The function that this yields is called when all results of a file are there, whose
+        objects are in the table then, too: what an interrupted command leaves is true.
+        Where writing a large table takes long, several files wait for it together.
+
+        Args:
+          outputs: where the table belongs.
+        """
+
+        def add_file() -> None:
+            self._table.writerows(self._rows)
+            self._count += len({row[columns([]).index("id")] for row in self._rows})
+            self._rows, self._is_written = [], False
+            began = time.monotonic()
+            if began >= self._next_write:
+                self._write_table(outputs)
+                ended = time.monotonic()
+                self._next_write = ended + _PAUSE * (ended - began)
+
+        try:
+            yield add_file
+        finally:
+            if not self._is_written:
+                self._write_table(outputs)
+        log.info("Objects found: %d", self._count)
+
+    def _write_table(self, outputs: Outputs) -> None:
         with outputs.file(OBJECTS) as file:
-            file.write(text.getvalue().encode())
-        count = len({(row[0], row[2]) for row in self.rows})
-        log.info("Objects found: %d", count)
+            file.write(self._text.getvalue().encode())
+        self._is_written = True
 
     def _classes(self, probabilities: np.ndarray) -> np.ndarray:
         """The likeliest class of each pixel that an object can have."""
