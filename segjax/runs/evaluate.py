@@ -79,6 +79,8 @@ def evaluate_run(
                 "figures. Measure images that none has seen, with --input=FOLDER or "
                 "--split=test."
             )
+        if split in ("train", task.evaluation.split):
+            _check_fold(trained, dataset)
     else:
         dataset, split = _labelled(trained, input, cache_dir), "all"
     count = len(task.records(dataset, split))
@@ -118,6 +120,25 @@ def _labelled(trained: TrainedModel, input: str, cache_dir: str | None) -> Datas
             "a split of its data set, with --split."
         )
     return open_labelled(config, trained, input, cache_dir)
+
+
+def _check_fold(trained: TrainedModel, dataset: Dataset) -> None:
+    """Checks that a fold is cut out of as many images as in training; else it is another."""
+    task = trained.task
+    if "fold" not in task.config:
+        return
+    records = trained.about.get("records", {})
+    counts = {split: facts["count"] for split, facts in records.items()}
+    counts |= trained.about.get("images", {})  # what a model file has in its place
+    splits = ("train", task.evaluation.split)
+    before = [counts.get(split, 0) for split in splits]
+    now = [len(dataset.splits[split]) for split in splits]
+    if now != before:
+        raise UserError(
+            f"This network was trained on a fold of {sum(before)} labelled images, but there "
+            f"are {sum(now)} now, which are divided otherwise: it may have seen those that "
+            "would be measured. Measure images that it has not seen, with --input=FOLDER."
+        )
 
 
 def _outputs(files: Sequence[str], folder: Path, overwrite: bool) -> Outputs:

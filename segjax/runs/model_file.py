@@ -193,6 +193,9 @@ def _about(raw: bytes, path: Path) -> dict[str, Any]:
         raise _contradiction(path, f"it has {shown(channels)} channels")
     if not is_integer(step) or not isinstance(about.get("label_spec"), dict):
         raise _contradiction(path, "its step or its classes are missing")
+    images = about.get("images", {})
+    if not isinstance(images, dict) or not all(map(is_integer, images.values())):
+        raise _contradiction(path, f"it counts {shown(images)} images")
     learned = about.get(LEARNED, {})
     if not isinstance(learned, dict) or not all(
         isinstance(x, list) and len(x) == channels and all(map(_is_finite, x))
