@@ -214,6 +214,17 @@ def test_the_command_takes_the_config_of_the_file(exported, main, tmp_path) -> N
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_with_folds_is_no_network_to_go_on_from(run, main, tmp_path) -> None:
+    shutil.copytree(run, tmp_path / "five" / "fold_0")
+    five = tmp_path / "five"
+    given = f"{five} holds 5 folds: give one of them, such as {five / 'fold_0'}."
+    for config in ([], [f"--config={ROOT}/configs/unet_em.py:smoke"]):
+        more = (f"--continue_from={five}", f"--workdir={tmp_path / 'run'}")
+        ended = main("train", *config, *more)
+        assert ended.sentence == f"segjax: {given}"
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_exports_and_says_so_in_json(run, main, tmp_path) -> None:
     path = tmp_path / "cells.segjax"
     ended = main("export", str(run), str(path), "--checkpoint=latest")
