@@ -18,6 +18,8 @@ Presets, as `--config=configs/unet_nuclei.py:PRESET`:
     smoke    seconds: a tiny network, two steps
 """
 
+from ml_collections.config_dict import FieldReference
+
 from segjax.config import presets
 
 
@@ -38,7 +40,7 @@ def default() -> dict:
             ),
             "labels": "instances_with_border",
             "border_width": 2,
-            "channels": 3,
+            "channels": FieldReference(3, object),  # or names of channels
         },
         "pipeline": {
             "input_size": (160, 160),
