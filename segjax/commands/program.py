@@ -187,9 +187,9 @@ class Program:
         is_missing = flag.startswith(_MISSING)
         word, _, value = flag.removeprefix(_MISSING).partition("=")
         key = word.strip("-")
-        is_enum = key in self.values and isinstance(self.values[key], flags.EnumFlag)
-        if is_missing or is_enum:
-            values = self.values[key].parser.enum_values if is_enum else ()
+        parser = self.values[key].parser if key in self.values else None
+        values = parser.enum_values if isinstance(parser, flags.EnumParser) else ()
+        if is_missing or values:
             which = f", {' or '.join(values)}" if values else ""
             other = f", not {value}" if value else ""
             return f"{word} needs a value{which}{other}. See --help."

@@ -156,6 +156,33 @@ def page_file(
     )
 
 
+def number_type(
+    largest: int, path: Path, name: str
+) -> type[np.uint16] | type[np.uint32]:
+    """The type of pages that number objects: 16 bits, or 32 where there are more objects.
+
+    Args:
+      largest: the largest number.
+      path: the input.
+      name: of the result (`kind_name`).
+
+    Returns:
+      The type.
+
+    Raises:
+      UserError: there are more, and the result is a PNG, which has 16 bits.
+    """
+    most = np.iinfo(np.uint16).max
+    if largest <= most:
+        return np.uint16
+    if name.endswith(".png"):
+        raise UserError(
+            f"{path} has {largest} objects, but results of it are PNGs, which number "
+            f"{most}. Save it as TIFF, or cut it."
+        )
+    return np.uint32
+
+
 def result_name(path: Path, root: Path) -> str:
     """What the names of an input's results begin with: its own name (`name_of`).
 

@@ -21,13 +21,12 @@ from segjax.data.files.imagej_roi import write_rois
 from segjax.data.files.zarr import is_zarr
 from segjax.data.label_spec import LabelSpec
 from segjax.data.outlines import Outline, outlines_of, place_of
-from segjax.errors import UserError
 from segjax.objects.linking import Numbering
 from segjax.objects.properties import columns, object_rows
 from segjax.objects.separation import Separation, separate
 from segjax.output.folder import Outputs
 from segjax.predict.inputs import Source
-from segjax.predict.writers import Write, page_file
+from segjax.predict.writers import Write, number_type, page_file
 
 log = logging.getLogger("segjax")
 
@@ -36,7 +35,6 @@ OBJECTS = "objects.csv"
 OUTLINES = {"imagej": "_RoiSet.zip", "geojson": ".geojson"}
 """Endings of files of outlines: for ImageJ's ROI manager, and for QuPath."""
 
-_MOST_IN_16_BITS = np.iinfo(np.uint16).max
 _PAUSE = 20
 """Times that the table took to be written pass before it is written again."""
 
@@ -110,11 +108,7 @@ class ObjectFiles:
                 )
                 count += 1
                 largest = max(largest, int(numbers.max(initial=0)))
-                if largest > _MOST_IN_16_BITS and name.endswith(".png"):
-                    raise UserError(
-                        f"{source.path} has {largest} objects, but results of it are PNGs, "
-                        f"which number {_MOST_IN_16_BITS}. Save it as TIFF, or cut it."
-                    )
+                number_type(largest, source.path, name)  # too many for it, perhaps
                 rows = object_rows(
                     numbers,
                     image,
@@ -133,7 +127,7 @@ class ObjectFiles:
 
             yield write
             waiting.seek(0)
-            dtype = np.uint16 if largest <= _MOST_IN_16_BITS else np.uint32
+            dtype = number_type(largest, source.path, name)
             with page_file(outputs, name, source, dtype) as write_page:
                 for length, shape in pages:
                     content = zlib.decompress(waiting.read(length))
