@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from segjax.tasks.semantic.evaluate import Pages
 from segjax.training.progress import Progress
 from segjax.types import Record
 
+log = logging.getLogger("segjax")
+
 _GRID: Mapping[str, Sequence[Any]] = {
     "depth": (0.5, 0.75, 1.0, 1.5, 2.0, 3.0),
     "threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
@@ -24,6 +27,9 @@ _GRID: Mapping[str, Sequence[Any]] = {
     "min_area": (0, 10, 20, 40, 80, 160),
 }
 _ROUNDS = 2
+
+FEW_IMAGES, FEW_OBJECTS = 5, 50
+"""With fewer of either, what is best on them may be worse on others, and that is logged."""
 
 
 class Scene(NamedTuple):
@@ -99,6 +105,13 @@ def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
     Returns:
       The best values, and what they gain.
     """
+    objects = sum(np.count_nonzero(np.unique(np.load(x.cells))) for x in scenes)
+    if len(scenes) < FEW_IMAGES or objects < FEW_OBJECTS:
+        log.warning(
+            "The values are fitted to few images (%d) or objects (%d): that is weak evidence, "
+            "and they may do worse on others.",
+            *(len(scenes), objects),
+        )
     keys = [k for k in _GRID if k != "inside_threshold" or start.border is not None]
     known: dict[Separation, float] = {}
     progress = Progress(_ROUNDS * sum(len(_GRID[key]) for key in keys), unit="settings")
