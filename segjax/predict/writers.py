@@ -75,7 +75,7 @@ def kind_name(path: Path, root: Path, kind: str) -> str:
       Its path within the folder of results. That of labels and instances of an OME-Zarr
       is a folder, see `zarr_labels`.
     """
-    name, suffix = result_name(path, root), result_suffix(path)
+    name, suffix = name_of(path, root), result_suffix(path)
     if is_zarr(path):
         if kind in ("labels", "instances"):
             image = "classes" if kind == "labels" else kind
@@ -181,14 +181,6 @@ def number_type(
             f"{most}. Save it as TIFF, or cut it."
         )
     return np.uint32
-
-
-def result_name(path: Path, root: Path) -> str:
-    """What the names of an input's results begin with: its own name (`name_of`).
-
-    Folders are mirrored, so that it is a path within the folder of results.
-    """
-    return name_of(path, root)
 
 
 def plan_outputs(

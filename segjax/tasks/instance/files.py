@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.files.channels import Channels
+from segjax.data.files.listing import name_of
 from segjax.data.files.zarr import is_zarr
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
@@ -23,7 +24,6 @@ from segjax.predict.writers import (
     plan_outputs,
     planned_files,
     png_file,
-    result_name,
 )
 from segjax.rle import decode, encode
 from segjax.tasks.instance.coco_results import coco_results, numbered, write_results
@@ -172,7 +172,7 @@ def predict_instance_files(
             label = label_of(found, (image.shape[0], image.shape[1]))
             kind = number_type(int(label.max(initial=0)), path, label_name)
             labels.append(label.astype(kind))
-            file_name = Path(result_name(path, Path(input))).with_name(path.name)
+            file_name = Path(name_of(path, Path(input))).with_name(path.name)
             own = {"file_name": file_name.as_posix(), "page": source.number(page)}
             rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
             if overlay:
@@ -195,7 +195,7 @@ def _names(source: Source, root: Path, overlay: bool) -> list[str]:
     """The files of an input: its label image, then the picture of each page."""
     path, several = source.path, (source.whole or source).pages > 1
     numbers = [f"_{source.number(i)}" if several else "" for i in range(source.pages)]
-    name = result_name(path, root)
+    name = name_of(path, root)
     pictures = [f"{name}{number}_overlay.png" for number in numbers]
     label = kind_name(path, root, "instances" if is_zarr(path) else "labels")
     return [label, *pictures * overlay]

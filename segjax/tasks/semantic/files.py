@@ -16,6 +16,7 @@ import numpy as np
 
 from segjax import viz
 from segjax.data.files.channels import Channels
+from segjax.data.files.listing import name_of
 from segjax.data.intensities import scale_of_stack
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization, Scale, scale_of
@@ -38,7 +39,6 @@ from segjax.predict.writers import (
     page_file,
     plan_outputs,
     planned_files,
-    result_name,
 )
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.object_files import (
@@ -138,7 +138,7 @@ def predict_files(
     if objects is not None and objects.outlines:
         for path, own in results.items():
             ending = OUTLINES[objects.outlines]
-            own["outlines"] = result_name(path, Path(input)) + ending
+            own["outlines"] = name_of(path, Path(input)) + ending
     names = {
         path: planned_files(path, own.values(), chosen) for path, own in results.items()
     }
