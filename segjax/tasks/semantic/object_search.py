@@ -32,7 +32,7 @@ FEW_IMAGES, FEW_OBJECTS = 5, 50
 """With fewer of either, what is best on them may be worse on others, and that is logged."""
 
 
-class Scene(NamedTuple):
+class ObjectScene(NamedTuple):
     """One image of the search, as files.
 
     Attributes:
@@ -58,13 +58,13 @@ class Found(NamedTuple):
     best: float
 
 
-def predict_scenes(
+def predict_object_scenes(
     predictor: Pages,
     records: Sequence[Record],
     places: Sequence[int],
     normalization: ImageNormalization,
     folder: Path,
-) -> list[Scene]:
+) -> list[ObjectScene]:
     """Predicts the images of the search once, and keeps what it needs in files.
 
     Args:
@@ -79,7 +79,7 @@ def predict_scenes(
     """
     scales = RecordScales(records, normalization)
     scenes = [
-        Scene(folder / f"cells_{i}.npy", folder / f"probabilities_{i}.npy")
+        ObjectScene(folder / f"cells_{i}.npy", folder / f"probabilities_{i}.npy")
         for i in places
     ]
 
@@ -95,7 +95,7 @@ def predict_scenes(
     return scenes
 
 
-def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
+def tune_separation(scenes: Sequence[ObjectScene], start: Separation) -> Found:
     """Changes one value after the other to the best of a grid, twice through all.
 
     Args:
@@ -135,7 +135,7 @@ def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
     return Found(best, first, score(best))
 
 
-def _mean_f1(scenes: Sequence[Scene], separation: Separation) -> float:
+def _mean_f1(scenes: Sequence[ObjectScene], separation: Separation) -> float:
     counts = [
         matching_counts(
             np.load(scene.cells),
