@@ -23,7 +23,7 @@ Presets, as `--config=configs/unet_folder.py:PRESET`:
 No number to compare with: it depends on the images.
 """
 
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 from segjax.config import presets
 from segjax.types import IGNORE_LABEL
@@ -43,7 +43,7 @@ def default() -> dict:
             "ignore": placeholder(int),
             "remap": ((255, 1),),
             "labels": "classes",
-            "channels": 1,
+            "channels": FieldReference(1, object),  # or names of channels
             "validation_fraction": 0.2,
             "test_fraction": 0.0,
             "group": placeholder(str),

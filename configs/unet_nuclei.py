@@ -18,7 +18,7 @@ Presets, as `--config=configs/unet_nuclei.py:PRESET`:
     smoke    seconds: a tiny network, two steps
 """
 
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 from segjax.config import presets
 
@@ -40,7 +40,7 @@ def default() -> dict:
             ),
             "labels": "instances_with_border",
             "border_width": 2,
-            "channels": 3,
+            "channels": FieldReference(3, object),  # or names of channels
             "group": placeholder(str),
             "balance": placeholder(str),
         },

@@ -200,6 +200,11 @@ TRAINING = [
         ("--tile=abc cannot be read", "--help"),
     ),
     Case(
+        "another value than there are",
+        fixed("evaluate", "--workdir=a", "--checkpoint=newest"),
+        ("--checkpoint needs a value, latest or best, not newest.",),
+    ),
+    Case(
         "negative tile",
         fixed("evaluate", "--workdir=a", "--tile=-1"),
         ("--tile=-1 cannot be read", "-1"),

@@ -1,5 +1,7 @@
 """Configs: loading, checking, overriding, comparing, storing, building."""
 
+import json
+
 import ml_collections
 import pytest
 
@@ -122,6 +124,16 @@ def test_what_is_none_in_a_config_can_be_set_where_its_type_is_known(main, smoke
     smoke.data.extra = None
     with pytest.raises(UserError, match=r"config\.data\.extra is None .*placeholder"):
         config_lib.check_overrides(smoke, ["data.extra"])
+
+
+@pytest.mark.parametrize("file", ["unet_folder", "unet_nuclei"])
+@pytest.mark.parametrize(
+    ("given", "count"), [("('DAPI','GFP')", 2), ("(0,2,1,5)", 4), ("5", 5)]
+)
+def test_channels_are_named_or_counted_on_the_command_line(main, file, given, count):
+    asked = ("--json", f"--config.data.channels={given}")
+    ended = main("summary", f"--config=configs/{file}.py:smoke", *asked)
+    assert json.loads(ended.stdout)["input_size"][-1] == count
 
 
 def test_json_keeps_tuples_and_all_values(smoke):

@@ -301,6 +301,13 @@ def test_a_folder_of_ones_own_trains(main, tmp_path, monkeypatch):
     assert ended.code == 0, ended.stderr
     assert "foreground" in ended.stderr
     assert json.loads(ended.stdout.splitlines()[-1])["step"] == 2
+    for kind in ("images", "labels"):  # one of another content, and one of another name
+        path = tmp_path / f"mine/{kind}"
+        Image.open(path / "0.png").rotate(180).save(path / "3.png")
+        (path / "1.png").rename(path / "4.png")
+    ended = main("evaluate", str(tmp_path / "run"), f"--input={tmp_path / 'mine'}")
+    assert "2 of the 4 images" in ended.stderr
+    assert "are those of training" in ended.stderr
 
 
 def test_overrides_reach_the_run(main, cache_dir, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 from segjax import ending
-from segjax.commands.results import print_result
+from segjax.commands.results import metric_lines, print_result
 from segjax.commands.shared_flags import (
     Flags,
     define_checkpoint,
@@ -74,7 +74,6 @@ def run(values: Flags) -> None:
         cache_dir=path_of(values, "cache_dir"),
         data_root=path_of(values, "data_root"),
     )
-    for name, value in result.items():
-        if isinstance(value, float):
-            ending.say(f"{name:30} {value:.4f}")
+    for line in metric_lines(result):
+        ending.say(line)
     print_result(result)

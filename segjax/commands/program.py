@@ -29,6 +29,8 @@ DEFAULT = "train"
 """The verb where none is given."""
 WIDTH = 78
 """Of the help, in characters."""
+_MISSING = "Missing value for flag "
+"""How absl begins a sentence about a flag without a value."""
 
 
 class Program:
@@ -182,10 +184,19 @@ class Program:
             return f"There is no flag {flag}.{suggestion(flag, known)}"
         text = " ".join(str(error).split()).rstrip(".")
         flag, _, reason = text.removeprefix("flag ").partition(": ")
-        name = flag.partition("=")[0].removeprefix(f"--{CONFIG}.")
+        is_missing = flag.startswith(_MISSING)
+        word, _, value = flag.removeprefix(_MISSING).partition("=")
+        key = word.strip("-")
+        parser = self.values[key].parser if key in self.values else None
+        values = parser.enum_values if isinstance(parser, flags.EnumParser) else ()
+        if is_missing or values:
+            which = f", {' or '.join(values)}" if values else ""
+            other = f", not {value}" if value else ""
+            return f"{word} needs a value{which}{other}. See --help."
+        name = word.removeprefix(f"--{CONFIG}.")
         if not flag.startswith("--") or not reason:
             return f"{text}. See --help."
-        if config is None or name == flag.partition("=")[0]:
+        if config is None or name == word:
             return f"{flag} cannot be read: {reason}. See --help."
         value = config_lib.value_of(config, name)
         return f"{flag} does not fit ({reason}): give a value like the config's, {value!r}."

@@ -104,12 +104,7 @@ def boundary_metrics(
       >>> boundary_metrics(boundary_counts(label, label, num_classes=2))["boundary_f1"]
       1.0
     """
-    sums = np.asarray(sums, np.float64)
-    names = tuple(map(str, range(len(sums) - 1))) if names is None else tuple(names)
-    if sums.shape != (len(names) + 1, 2):
-        raise ValueError(
-            f"sums must be [K + 1, 2] for {len(names)} classes, got {sums.shape}"
-        )
+    sums, names = checked_sums(sums, names, 2)
     keys = (*(f"boundary_f1/{name}" for name in names), "boundary_f1")
     return {
         key: float(total / images) if images else math.nan
@@ -220,6 +215,23 @@ def checked(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.n
             f"{label.shape} and {prediction.shape}"
         )
     return label.astype(np.int64), prediction.astype(np.int64)
+
+
+def checked_sums(
+    sums: np.ndarray, names: Sequence[str] | None, columns: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Sums of the classes and of the images as float64, and the names of the classes.
+
+    Raises:
+      ValueError: if they are not `[K + 1, columns]`.
+    """
+    sums = np.asarray(sums, np.float64)
+    names = tuple(map(str, range(len(sums) - 1))) if names is None else tuple(names)
+    if sums.shape != (len(names) + 1, columns):
+        raise ValueError(
+            f"sums must be [K + 1, {columns}] for {len(names)} classes, got {sums.shape}"
+        )
+    return sums, names
 
 
 def edges(classes: np.ndarray, counted: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import KDTree
 
-from segjax.metrics.boundary import checked, edges
+from segjax.metrics.boundary import checked, checked_sums, edges
 from segjax.types import IGNORE_LABEL
 
 PERCENTILE = 95
@@ -105,12 +105,7 @@ def surface_metrics(
       >>> surface_metrics(counts)["surface_distance/1"]
       2.0
     """
-    sums = np.asarray(sums, np.float64)
-    names = tuple(map(str, range(len(sums) - 1))) if names is None else tuple(names)
-    if sums.shape != (len(names) + 1, 4):
-        raise ValueError(
-            f"sums must be [K + 1, 4] for {len(names)} classes, got {sums.shape}"
-        )
+    sums, names = checked_sums(sums, names, 4)
     metrics = {}
     suffixes = (*(f"/{name}" for name in names), "")
     for suffix, row in reversed(list(zip(suffixes, sums, strict=True))):

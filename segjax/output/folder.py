@@ -139,6 +139,7 @@ class Outputs:
         self._manifest.add(name, file)
 
     def _note_written(self, name: str) -> None:
+        self._states[name] = _state(self.folder / name)  # it may be written again
         self._unwritten.discard(name)
         if not self._unwritten:
             self._manifest.complete()

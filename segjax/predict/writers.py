@@ -75,7 +75,7 @@ def kind_name(path: Path, root: Path, kind: str) -> str:
       Its path within the folder of results. That of labels and instances of an OME-Zarr
       is a folder, see `zarr_labels`.
     """
-    name, suffix = result_name(path, root), result_suffix(path)
+    name, suffix = name_of(path, root), result_suffix(path)
     if is_zarr(path):
         if kind in ("labels", "instances"):
             image = "classes" if kind == "labels" else kind
@@ -156,12 +156,31 @@ def page_file(
     )
 
 
-def result_name(path: Path, root: Path) -> str:
-    """What the names of an input's results begin with: its own name (`name_of`).
+def number_type(
+    largest: int, path: Path, name: str
+) -> type[np.uint16] | type[np.uint32]:
+    """The type of pages that number objects: 16 bits, or 32 where there are more objects.
 
-    Folders are mirrored, so that it is a path within the folder of results.
+    Args:
+      largest: the largest number.
+      path: the input.
+      name: of the result (`kind_name`).
+
+    Returns:
+      The type.
+
+    Raises:
+      UserError: there are more, and the result is a PNG, which has 16 bits.
     """
-    return name_of(path, root)
+    most = np.iinfo(np.uint16).max
+    if largest <= most:
+        return np.uint16
+    if name.endswith(".png"):
+        raise UserError(
+            f"{path} has {largest} objects, but results of it are PNGs, which number "
+            f"{most}. Save it as TIFF, or cut it."
+        )
+    return np.uint32
 
 
 def plan_outputs(

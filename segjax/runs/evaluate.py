@@ -13,8 +13,10 @@ from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.training import sharding
+from segjax.training.about import TRAIN_IMAGES, image_hashes
 from segjax.training.experiment import open_labelled
 from segjax.training.task import require
+from segjax.types import Record
 
 log = logging.getLogger("segjax")
 
@@ -79,8 +81,11 @@ def evaluate_run(
                 "figures. Measure images that none has seen, with --input=FOLDER or "
                 "--split=test."
             )
+        if split in ("train", task.evaluation.split):
+            _check_fold(trained, dataset)
     else:
         dataset, split = _labelled(trained, input, cache_dir), "all"
+        _warn_of_train_images(trained, dataset.splits[split], input)
     count = len(task.records(dataset, split))
     table = outputs = None
     if output is not None:
@@ -118,6 +123,41 @@ def _labelled(trained: TrainedModel, input: str, cache_dir: str | None) -> Datas
             "a split of its data set, with --split."
         )
     return open_labelled(config, trained, input, cache_dir)
+
+
+def _warn_of_train_images(
+    trained: TrainedModel, records: Sequence[Record], input: str
+) -> None:
+    """Says that the network has learned some of the images that are measured."""
+    learned = trained.about.get(TRAIN_IMAGES)
+    if not learned:
+        return
+    known = sum(digest in learned for digest in image_hashes(records))
+    if known:
+        log.warning(
+            "%d of the %d images of %s are those of training, which say nothing about "
+            "others: leave them out to measure how well new images go.",
+            *(known, len(records), input),
+        )
+
+
+def _check_fold(trained: TrainedModel, dataset: Dataset) -> None:
+    """Checks that a fold is cut out of as many images as in training; else it is another."""
+    task = trained.task
+    if "fold" not in task.config:
+        return
+    records = trained.about.get("records", {})
+    counts = {split: facts["count"] for split, facts in records.items()}
+    counts |= trained.about.get("images", {})  # what a model file has in its place
+    splits = ("train", task.evaluation.split)
+    before = [counts.get(split, 0) for split in splits]
+    now = [len(dataset.splits[split]) for split in splits]
+    if now != before:
+        raise UserError(
+            f"This network was trained on a fold of {sum(before)} labelled images, but there "
+            f"are {sum(now)} now, which are divided otherwise: it may have seen those that "
+            "would be measured. Measure images that it has not seen, with --input=FOLDER."
+        )
 
 
 def _outputs(files: Sequence[str], folder: Path, overwrite: bool) -> Outputs:

@@ -17,7 +17,7 @@ from segjax.pretrained.archive import SUFFIX
 from segjax.pretrained.files import file_sha256
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.runs.model_file import find_model_file, write_model_file
-from segjax.runs.run_config import without_origin
+from segjax.runs.run_config import without_initialization
 from segjax.training.loop import INITIALIZATION
 
 log = logging.getLogger("segjax")
@@ -63,7 +63,7 @@ def export_run(
     if (given := find_model_file(workdir)) is not None:
         raise UserError(f"{given} is a model file already: copy it.")
     trained = load_trained(workdir, best=best).single("export")
-    config = without_origin(trained.task.config)
+    config = without_initialization(trained.task.config)
     outputs = Outputs(
         output.parent, [(output.name, workdir)], inputs=[workdir], overwrite=overwrite
     )
@@ -123,11 +123,13 @@ def card(
     )
     depth = "" if trained.max_intensity is None else f", up to {trained.max_intensity}"
     many = "s" if trained.channels > 1 else ""
+    fold = config.get("fold")
+    part = f", fold_{fold.index} of {fold.count} folds" if fold else ""
     facts = {
         "network": f"{config.model.name}, {_parameters(trained):,} parameters; {task.answers}",
         "classes": ", ".join(trained.label_spec.names),
         "images": f"{trained.channels} channel{many}{depth}",
-        "trained on": f"data set {config.data.name}, images: {images or 'unknown'}",
+        "trained on": f"data set {config.data.name}{part}, images: {images or 'unknown'}",
         "training": f"{trained.step} of {config.num_steps} steps, batches of {config.batch_size}",
         "parameters (SHA-256)": trained.parameters_sha256,
         "written by": f"segjax {segjax.__version__}",

@@ -14,13 +14,12 @@ import numpy as np
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.output.files import whole_file
-from segjax.runs.load import fold_count
 from segjax.runs.train import train
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.loop import Result
 from segjax.training.task import require
-from segjax.training.workdir import CONFIG_FILE, fold_folder, writing
+from segjax.training.workdir import CONFIG_FILE, fold_count, fold_folder, writing
 
 log = logging.getLogger("segjax")
 

@@ -28,7 +28,7 @@ from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
 from segjax.training.task import Task, require
-from segjax.training.workdir import CONFIG_FILE, fold_folder, read_config
+from segjax.training.workdir import CONFIG_FILE, fold_count, fold_folder, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,15 +298,6 @@ def _pixel_size(stored: Sequence[float] | None) -> tuple[float, float] | None:
     if not (0 < height < math.inf and 0 < width < math.inf):
         raise ValueError(f"pixels of {stored}")
     return height, width
-
-
-def fold_count(workdir: Path) -> int:
-    """How many folds a run was divided into; 0 where it has none."""
-    first = fold_folder(workdir, 0)
-    if not (first / CONFIG_FILE).exists():
-        return 0
-    config = read_config(first)
-    return int(config.fold.count) if "fold" in config else 0
 
 
 def _folds_in(workdir: Path) -> list[Path]:

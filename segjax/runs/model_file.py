@@ -22,7 +22,7 @@ from segjax.pretrained.files import from_safetensors, to_safetensors
 from segjax.pretrained.shipped import shipped_models
 from segjax.tasks.table import make_task
 from segjax.text_files import parse_json
-from segjax.training.about import LEARNED
+from segjax.training.about import LEARNED, TRAIN_IMAGES
 from segjax.training.divergence import not_finite
 from segjax.training.state import parameters_sha256
 from segjax.training.task import Task
@@ -193,6 +193,11 @@ def _about(raw: bytes, path: Path) -> dict[str, Any]:
         raise _contradiction(path, f"it has {shown(channels)} channels")
     if not is_integer(step) or not isinstance(about.get("label_spec"), dict):
         raise _contradiction(path, "its step or its classes are missing")
+    images = about.get("images", {})
+    if not isinstance(images, dict) or not all(map(is_integer, images.values())):
+        raise _contradiction(path, f"it counts {shown(images)} images")
+    if not isinstance(hashes := about.get(TRAIN_IMAGES, []), list):
+        raise _contradiction(path, f"it names {shown(hashes)} as its training images")
     learned = about.get(LEARNED, {})
     if not isinstance(learned, dict) or not all(
         isinstance(x, list) and len(x) == channels and all(map(_is_finite, x))

@@ -22,16 +22,20 @@ def get_config(run: str) -> ml_collections.ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    return without_origin(config_of(Path(run).expanduser()))
+    config = without_initialization(config_of(Path(run).expanduser()))
+    if "fold" in config:  # of other images no part is left out
+        del config["fold"]
+    return config
 
 
-def without_origin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A copy of a config without the weights that its run began with, and without the fold.
+def without_initialization(
+    config: ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
+    """A copy of a config without the weights that its run began with.
 
-    The weights may not be elsewhere, and of other images no part is left out.
+    They may not be elsewhere.
     """
     config = copy.deepcopy(config)
-    for group in (INITIALIZATION, "fold"):
-        if group in config:
-            del config[group]
+    if INITIALIZATION in config:
+        del config[INITIALIZATION]
     return config

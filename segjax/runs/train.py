@@ -11,7 +11,6 @@ from segjax.data import is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.runs import initialization
-from segjax.runs.load import fold_count
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.loop import Result, fit
@@ -19,6 +18,7 @@ from segjax.training.preflight import describe_experiment
 from segjax.training.sharding import Devices
 from segjax.training.stop import StopSignal
 from segjax.training.task import Task
+from segjax.training.workdir import fold_count
 
 log = logging.getLogger("segjax")
 

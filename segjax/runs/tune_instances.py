@@ -10,7 +10,7 @@ from typing import Any
 from segjax.errors import UserError
 from segjax.runs.load import load_trained
 from segjax.runs.tuned_values import keep, require_writable, spread_places
-from segjax.tasks.semantic.object_search import predict_scenes, tune_separation
+from segjax.tasks.semantic.object_search import predict_object_scenes, tune_separation
 from segjax.training.task import require
 
 
@@ -59,7 +59,7 @@ def tune_instances_run(
     places = spread_places(len(records), num_images)
     predictor = task.predictor(trained.variables, tile=task.evaluation.tile)
     with tempfile.TemporaryDirectory() as folder:
-        scenes = predict_scenes(
+        scenes = predict_object_scenes(
             predictor, records, places, task.normalization, Path(folder)
         )
         found = tune_separation(scenes, task.separation_or_default())

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
+from segjax.data import is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.data.normalization import max_intensity_of
 from segjax.errors import UserError
@@ -19,6 +20,15 @@ from segjax.types import Record
 
 LEARNED = "learned"
 """The key for what a task learned of its training split (`TrainingTask.learn`)."""
+
+TRAIN_IMAGES = "train_images"
+"""The key for the hashes of the training images (`image_hashes`)."""
+
+KEPT = (LEARNED, TRAIN_IMAGES)
+"""What a resumed run does not count again."""
+
+MOST_HASHES = 1000
+"""Larger splits, whose images would take long to read once more, have no hashes."""
 
 RANGE_IMAGES = 32
 """Number of training images, evenly spread, that show the range of those of 16 bits."""
@@ -46,6 +56,40 @@ def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, 
         },
     }
     return json.loads(json.dumps(about))
+
+
+def image_hashes(records: Sequence[Record]) -> list[str]:
+    """Hashes the images of a split, so that they are recognised elsewhere.
+
+    Args:
+      records: of the split; all are read.
+
+    Returns:
+      A hash of the pixels of each, sorted. None where there are more than `MOST_HASHES`, or
+      where images are too large to be read as a whole.
+
+    Example:
+      >>> image_hashes([{"image": np.zeros((2, 2, 1), np.uint8)}])
+      ['ace0fe76273faf9c']
+    """
+    if len(records) > MOST_HASHES:
+        return []
+    hashes = []
+    for record in records:
+        image = record["image"]
+        if not isinstance(image, np.ndarray):
+            return []
+        digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
+        digest.update(np.ascontiguousarray(image).view(np.uint8).data)
+        hashes.append(digest.hexdigest()[:16])
+    return sorted(hashes)
+
+
+def train_images(dataset: Dataset) -> dict[str, list[str]]:
+    """The hashes of the training images under their key; none of a synthetic data set."""
+    if is_synthetic(dataset.name):
+        return {}
+    return {TRAIN_IMAGES: image_hashes(dataset.splits["train"])}
 
 
 def check_data(

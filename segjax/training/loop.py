@@ -20,7 +20,7 @@ from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.training import checkpoint, divergence, sharding
-from segjax.training.about import LEARNED, about_run, check_data
+from segjax.training.about import KEPT, LEARNED, about_run, check_data, train_images
 from segjax.training.divergence import LossRange
 from segjax.training.pictures import are_plotted, plan_pictures, plot_run
 from segjax.training.preflight import describe_step
@@ -347,14 +347,15 @@ def _initial_or_restored(
         learned = about[LEARNED] = task.learn(dataset)
         sharding.check_same(LEARNED, json.dumps(learned, sort_keys=True))
         task.recall(learned)
+        about |= train_images(dataset)
         fresh = jax.device_get(jax.jit(init)())
         return devices.put_replicated(weights.initialize(fresh) if weights else fresh)
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)
     # The numbers that its weights go with, even where they are counted otherwise today.
-    about[LEARNED] = saved.get(LEARNED, {})
-    task.recall(about[LEARNED])
+    about |= {key: saved[key] for key in KEPT if key in saved}
+    task.recall(about.get(LEARNED, {}))
     if INITIALIZATION in saved:
         about[INITIALIZATION] = saved[INITIALIZATION]
     abstract = checkpoint.abstract_like(jax.eval_shape(init), devices.replicated)

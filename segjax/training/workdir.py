@@ -39,6 +39,15 @@ def fold_folder(workdir: Path, index: int) -> Path:
     return workdir / f"fold_{index}"
 
 
+def fold_count(workdir: Path) -> int:
+    """How many folds a run was divided into; 0 where it has none."""
+    first = fold_folder(workdir, 0)
+    if not (first / CONFIG_FILE).exists():
+        return 0
+    config = read_config(first)
+    return int(config.fold.count) if "fold" in config else 0
+
+
 def make_workdir(workdir: Path) -> None:
     """Makes the folder of a run and checks that it can be written.
 
@@ -132,6 +141,11 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
             raise UserError(
                 f"--workdir={workdir} does not exist: give the folder that a training "
                 "run wrote, or train first."
+            )
+        if folds := fold_count(workdir):
+            raise UserError(
+                f"--workdir={workdir} holds {folds} folds: give one of them, such as "
+                f"{fold_folder(workdir, 0)}."
             )
         raise UserError(
             f"--workdir={workdir} holds no run: {CONFIG_FILE} is missing. Give the folder "

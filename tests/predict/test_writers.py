@@ -10,8 +10,9 @@ import tifffile
 from segjax.data.files.calibration import Calibration
 from segjax.data.files.images import read_label_pages, read_layout, read_pages
 from segjax.data.files.layout import UNSTATED, Layout
+from segjax.data.files.listing import name_of
 from segjax.predict.inputs import Source
-from segjax.predict.writers import plan_outputs, result_name, result_suffix, tiff_file
+from segjax.predict.writers import plan_outputs, result_suffix, tiff_file
 
 LABELS = np.random.default_rng(0).integers(0, 2, (6, 9, 11), np.uint8)
 COLORS = ((200, 10, 0), (0, 30, 250))
@@ -131,12 +132,12 @@ def test_imagej_gets_no_tiles_which_it_cannot_read(tmp_path, monkeypatch):
 
 def test_names_keep_the_ending_of_ome():
     path = Path("cells/a.ome.tiff")
-    assert result_name(path, Path("cells")) + result_suffix(path) == "a.ome.tif"
+    assert name_of(path, Path("cells")) + result_suffix(path) == "a.ome.tif"
     assert result_suffix(Path("a.ome.png")) == ".png"
 
 
 def test_results_are_called_as_labels_are_looked_for():
     parted = "e" + chr(0x301)
-    assert result_name(Path(f"in/{parted}/{parted}.tif"), Path("in")) == "é/é"
-    assert result_name(Path("in/a.ome.png"), Path("in")) == "a"
+    assert name_of(Path(f"in/{parted}/{parted}.tif"), Path("in")) == "é/é"
+    assert name_of(Path("in/a.ome.png"), Path("in")) == "a"
     assert result_suffix(Path("a.ome.png")) == ".png"

@@ -97,6 +97,7 @@ def test_the_card_says_what_the_model_is(exported) -> None:
     for words in (
         "Cells, stained.",
         "dark, light",
+        "fold_0 of 5 folds",
         "5 in train",
         "| mean_iou | 0.7500",
     ):
@@ -104,9 +105,9 @@ def test_the_card_says_what_the_model_is(exported) -> None:
 
 
 def test_the_fold_of_a_run_is_not_that_of_the_next(run, exported) -> None:
-    assert "fold" in config_of(run)
-    assert "fold" not in config_of(exported)
-    assert "fold" not in get_config(str(run))
+    assert config_of(run).fold == config_of(exported).fold
+    for source in (run, exported):
+        assert "fold" not in get_config(str(source))
 
 
 def test_no_folder_of_the_machine_is_named(run, exported) -> None:
@@ -210,6 +211,17 @@ def test_the_command_takes_the_config_of_the_file(exported, main, tmp_path) -> N
     assert main("export", str(exported), str(tmp_path / "a.segjax")).code == 1
     ended = main("predict", f"--model={exported}", f"--workdir={exported}")
     assert ended.code == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_folds_is_no_network_to_go_on_from(run, main, tmp_path) -> None:
+    shutil.copytree(run, tmp_path / "five" / "fold_0")
+    five = tmp_path / "five"
+    given = f"{five} holds 5 folds: give one of them, such as {five / 'fold_0'}."
+    for config in ([], [f"--config={ROOT}/configs/unet_em.py:smoke"]):
+        more = (f"--continue_from={five}", f"--workdir={tmp_path / 'run'}")
+        ended = main("train", *config, *more)
+        assert ended.sentence == f"segjax: {given}"
     assert not (tmp_path / "run").exists()
 
 

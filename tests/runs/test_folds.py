@@ -1,5 +1,6 @@
 """train --folds: runs of their own, their mean and spread, and one prediction of all."""
 
+import dataclasses
 import json
 import math
 from types import SimpleNamespace
@@ -13,9 +14,11 @@ from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.runs import folds
 from segjax.runs.evaluate import evaluate_run
+from segjax.runs.export import export_run
 from segjax.runs.folds import summarize_folds, train_folds
 from segjax.runs.load import load_trained
 from segjax.runs.train import _few_images, train
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import loop
 
 
@@ -46,6 +49,22 @@ def test_folds_are_trained_once_and_predict_together(
     )
     np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-6)
     np.testing.assert_array_equal(both.labels(image), found.argmax(-1))
+
+    export_run(workdir / "fold_1", tmp_path / "fold.segjax", best=False)
+    measured = evaluate_run(tmp_path / "fold.segjax", cache_dir=cache_dir)
+    assert measured["mean_iou"] == pytest.approx(results[1].metrics["mean_iou"])
+    open_data, fewer = (
+        SemanticTask.open_dataset,
+        lambda dataset: dataclasses.replace(
+            dataset,
+            splits=dict(dataset.splits) | {"train": dataset.splits["train"][1:]},
+        ),
+    )
+    changed = lambda *given: fewer(open_data(*given))
+    monkeypatch.setattr(SemanticTask, "open_dataset", changed)
+    for fold in (workdir / "fold_1", tmp_path / "fold.segjax"):
+        with pytest.raises(UserError, match="which are divided otherwise"):
+            evaluate_run(fold, cache_dir=cache_dir)
 
     with pytest.raises(UserError, match="each trained on images of the split"):
         evaluate_run(workdir, cache_dir=cache_dir)

@@ -108,6 +108,8 @@ WRONG = {
         in_about(learned={"spread": ["a"]}),
         "it learned {'spread': ['a']}",
     ),
+    "counts of no images": (in_about(images=[5]), "it counts [5] images"),
+    "hashes of no images": (in_about(train_images=5), "it names 5"),
     "learned too much": (in_about(learned={"low": [1.0, 2.0]}), "it learned"),
     "learned another thing": (in_about(learned={"x": [1]}), "classes or images"),
     "learned NaN": (in_about(learned={"low": [float("nan")]}), "it learned"),

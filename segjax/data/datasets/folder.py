@@ -38,6 +38,7 @@ from segjax.data.datasets.pairing import (
     folders_in,
     labelled_pairs,
     pairs_beside,
+    require_fractions,
     require_train,
 )
 from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
@@ -123,7 +124,7 @@ def folder(
     """
     spec = spec_of(classes, ignore, remap)
     wanted = require_channels(channels, "config.data.channels")
-    _require_fractions(validation_fraction, test_fraction)
+    require_fractions(validation_fraction, test_fraction)
     root = _require_root(data_root)
     found = _find_splits(root, undivided)
     if undivided:
@@ -196,18 +197,6 @@ def _by_split(
 def _median(sizes: Sequence[tuple[float, float]]) -> tuple[float, float]:
     height, width = (statistics.median(side) for side in zip(*sizes, strict=True))
     return height, width
-
-
-def _require_fractions(validation_fraction: float, test_fraction: float) -> None:
-    for key, fraction in (
-        ("validation_fraction", validation_fraction),
-        ("test_fraction", test_fraction),
-        ("validation_fraction + test_fraction", validation_fraction + test_fraction),
-    ):
-        if not 0 <= fraction < 1:
-            raise UserError(
-                f"config.data.{key} is {fraction}; give a fraction of at least 0 and below 1."
-            )
 
 
 def _require_root(data_root: str | None) -> Path:

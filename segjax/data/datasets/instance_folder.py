@@ -34,6 +34,7 @@ from segjax.data.datasets.pairing import (
     Pair,
     block_cut,
     find_pairs,
+    require_fractions,
     require_train,
 )
 from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
@@ -96,15 +97,7 @@ def instance_folder(
         train on.
     """
     del cache_dir
-    for key, fraction in (
-        ("validation_fraction", validation_fraction),
-        ("test_fraction", test_fraction),
-    ):
-        if not 0 <= fraction < 1 or validation_fraction + test_fraction >= 1:
-            raise UserError(
-                f"config.data.{key} is {fraction!r}; both fractions must be at least 0 and "
-                "less than 1 together."
-            )
+    require_fractions(validation_fraction, test_fraction)
     root = _require_root(data_root)
     pairs = find_pairs(root / "images", root / "labels")
     pairs = sorted(pairs, key=lambda pair: pair.name)

@@ -222,6 +222,23 @@ def folders_in(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p))
 
 
+def require_fractions(validation_fraction: float, test_fraction: float) -> None:
+    """Checks the fractions that are cut off for validation and test.
+
+    Raises:
+      UserError: one of them, or both together, is below 0 or at least 1.
+    """
+    for key, fraction in (
+        ("validation_fraction", validation_fraction),
+        ("test_fraction", test_fraction),
+        ("validation_fraction + test_fraction", validation_fraction + test_fraction),
+    ):
+        if not 0 <= fraction < 1:
+            raise UserError(
+                f"config.data.{key} is {fraction}; give a fraction of at least 0 and below 1."
+            )
+
+
 def block_cut(
     pages: Sequence[_Item], validation_fraction: float, test_fraction: float
 ) -> dict[str, Sequence[_Item]]:

@@ -72,15 +72,9 @@ def numbered(masks: Sequence[Rle], size: tuple[int, int]) -> np.ndarray:
       size: `(height, width)`.
 
     Returns:
-      uint16 `[H, W]`: 0 for none, then 1, 2, ... in their order.
-
-    Raises:
-      ValueError: if there are more objects than 16 bits can number.
+      int32 `[H, W]`: 0 for none, then 1, 2, ... in their order.
     """
-    limit = np.iinfo(np.uint16).max
-    if len(masks) > limit:
-        raise ValueError(f"masks are {len(masks)}; a label image numbers {limit}")
-    label = np.zeros(size, np.uint16)
+    label = np.zeros(size, np.int32)
     for number in range(len(masks), 0, -1):
         label[decode(masks[number - 1])] = number
     return label

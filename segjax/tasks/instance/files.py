@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from segjax.data.files.channels import Channels
+from segjax.data.files.listing import name_of
 from segjax.data.files.zarr import is_zarr
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
@@ -18,11 +19,11 @@ from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
 from segjax.predict.writers import (
     finish,
     kind_name,
+    number_type,
     page_file,
     plan_outputs,
     planned_files,
     png_file,
-    result_name,
 )
 from segjax.rle import decode, encode
 from segjax.tasks.instance.coco_results import coco_results, numbered, write_results
@@ -120,9 +121,9 @@ def predict_instance_files(
     """Writes the objects of each image file.
 
     For `STEM.*` there is `STEM.png` (of a TIFF `STEM.tif`, page by page) with 16 bits a
-    pixel: 0 where there is no object, then 1, 2, ..., the best one first; and on
-    demand `STEM_overlay.png` (of a stack, with the number of the page) with boxes, names,
-    masks and skeletons. `results.json` lists all objects in COCO's form, each with
+    pixel, or in a TIFF 32 where there are more objects: 0 where there is none, then 1, 2,
+    ..., the best one first; and on demand `STEM_overlay.png` (of a stack, with the number
+    of the page) with boxes, names, masks and skeletons. `results.json` lists all objects in COCO's form, each with
     `category_name`, `file_name`, `page` and `label`, its number in the label image.
     `image_id` is the number that each file is named by, as COCO's are; where a stem is
     no number, two have the same, or a file has pages, images are numbered from 1 in
@@ -168,8 +169,10 @@ def predict_instance_files(
         label_name, *pictures = names[path]
         for page, image in enumerate(read_source(source, channels)):
             found, done = find(image), done + 1
-            labels.append(label_of(found, (image.shape[0], image.shape[1])))
-            file_name = Path(result_name(path, Path(input))).with_name(path.name)
+            label = label_of(found, (image.shape[0], image.shape[1]))
+            kind = number_type(int(label.max(initial=0)), path, label_name)
+            labels.append(label.astype(kind))
+            file_name = Path(name_of(path, Path(input))).with_name(path.name)
             own = {"file_name": file_name.as_posix(), "page": source.number(page)}
             rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
             if overlay:
@@ -177,10 +180,10 @@ def predict_instance_files(
                     write(_plotted(image, found, label_spec, instances))
             if progress is not None:
                 progress(done, total, path.name)
-        dtype = labels[0].dtype
+        dtype = np.result_type(*(label.dtype for label in labels))
         with page_file(outputs, label_name, source, dtype) as write:
             for label in labels:
-                write(label)
+                write(label.astype(dtype))
         finish(outputs, [label_name], source)
     with outputs.file(RESULTS) as file:
         write_results(file, rows)
@@ -192,7 +195,7 @@ def _names(source: Source, root: Path, overlay: bool) -> list[str]:
     """The files of an input: its label image, then the picture of each page."""
     path, several = source.path, (source.whole or source).pages > 1
     numbers = [f"_{source.number(i)}" if several else "" for i in range(source.pages)]
-    name = result_name(path, root)
+    name = name_of(path, root)
     pictures = [f"{name}{number}_overlay.png" for number in numbers]
     label = kind_name(path, root, "instances" if is_zarr(path) else "labels")
     return [label, *pictures * overlay]
@@ -204,7 +207,7 @@ def label_of(found: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
     """
     if "masks" in found:
         return numbered(found["masks"], size)
-    label = np.zeros(size, np.uint16)
+    label = np.zeros(size, np.int32)
     for number, box in reversed(list(enumerate(found["boxes"], 1))):
         top, left, bottom, right = np.rint(box).astype(int)
         label[top:bottom, left:right] = number

@@ -16,6 +16,7 @@ import numpy as np
 
 from segjax import viz
 from segjax.data.files.channels import Channels
+from segjax.data.files.listing import name_of
 from segjax.data.intensities import scale_of_stack
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization, Scale, scale_of
@@ -38,7 +39,6 @@ from segjax.predict.writers import (
     page_file,
     plan_outputs,
     planned_files,
-    result_name,
 )
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.object_files import (
@@ -87,8 +87,9 @@ def predict_files(
       those of the second; page `p * K + k` is the probability of class k on page p.
       This keeps a page of `4 * K` bytes per pixel in memory.
     - `STEM_instances.png` or `.tif`: numbers of the objects, 0 where there is none, unique
-      in a stack, 16 or 32 bits; `objects.csv` lists those of all files, with their sizes,
-      places, shapes and intensities (`segjax.objects.properties.columns`).
+      in a stack, 16 or 32 bits; `objects.csv` lists those of all files that are complete,
+      with their sizes, places, shapes and intensities
+      (`segjax.objects.properties.columns`).
     - `STEM_overlay.png` or `.tif`: the classes' colours over the image, RGB.
 
     A file appears when it is complete, and takes the place of an older one then, if that
@@ -137,7 +138,7 @@ def predict_files(
     if objects is not None and objects.outlines:
         for path, own in results.items():
             ending = OUTLINES[objects.outlines]
-            own["outlines"] = result_name(path, Path(input)) + ending
+            own["outlines"] = name_of(path, Path(input)) + ending
     names = {
         path: planned_files(path, own.values(), chosen) for path, own in results.items()
     }
@@ -165,36 +166,48 @@ def predict_files(
     at_once = crf is None and all(each.is_none for each in resampling.values())
     predicted = predictor.pages(images, outputs if at_once else ("logits",))
     done, total = 0, sum(source.pages for source in sources)
-    for source in sources:
-        with contextlib.ExitStack() as files:
-            writers = {
-                kind: files.enter_context(
-                    object_files.file(folder, results[source.path], source)
-                    if object_files is not None and kind == "instances"
-                    else _writer(folder, name, kind, source, label_spec)
-                )
-                for kind, name in results[source.path].items()
-                if kind != "outlines"
-            }
-            for number in range(source.pages):
-                page, seen = next(predicted), kept.popleft()
-                if not at_once:
-                    page = _finished(
-                        page, seen, crf, resampling[source.path], outputs, source.path
+    with contextlib.ExitStack() as last:
+        table = object_files.table(folder) if object_files else None
+        add_file = last.enter_context(table) if table else None
+        for source in sources:
+            with contextlib.ExitStack() as files:
+                writers = {
+                    kind: files.enter_context(
+                        object_files.file(folder, results[source.path], source)
+                        if object_files is not None and kind == "instances"
+                        else _writer(folder, name, kind, source, label_spec)
                     )
-                if overlay and seen.image is not None:
-                    page["overlay"] = viz.overlay(
-                        seen.image, page["labels"], label_spec.colors
+                    for kind, name in results[source.path].items()
+                    if kind != "outlines"
+                }
+                for number in range(source.pages):
+                    page, seen = next(predicted), kept.popleft()
+                    if not at_once:
+                        page = _finished(
+                            page,
+                            seen,
+                            crf,
+                            resampling[source.path],
+                            outputs,
+                            source.path,
+                        )
+                    if overlay and seen.image is not None:
+                        page["overlay"] = viz.overlay(
+                            seen.image, page["labels"], label_spec.colors
+                        )
+                    _write_page(
+                        writers,
+                        page,
+                        seen.image,
+                        source.number(number),
+                        label_spec.names,
                     )
-                _write_page(
-                    writers, page, seen.image, source.number(number), label_spec.names
-                )
-                done += 1
-                if progress is not None:
-                    progress(done, total, source.path.name)
-        finish(folder, results[source.path].values(), source)
-    if object_files is not None:
-        object_files.write_table(folder)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total, source.path.name)
+            finish(folder, results[source.path].values(), source)
+            if add_file is not None:
+                add_file()
     return [output / result["labels"] for result in results.values()]
 
 

@@ -7,8 +7,9 @@ import csv
 import io
 import logging
 import tempfile
+import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,12 @@ from segjax.data.files.imagej_roi import write_rois
 from segjax.data.files.zarr import is_zarr
 from segjax.data.label_spec import LabelSpec
 from segjax.data.outlines import Outline, outlines_of, place_of
-from segjax.errors import UserError
 from segjax.objects.linking import Numbering
 from segjax.objects.properties import columns, object_rows
 from segjax.objects.separation import Separation, separate
 from segjax.output.folder import Outputs
 from segjax.predict.inputs import Source
-from segjax.predict.writers import Write, page_file
+from segjax.predict.writers import Write, number_type, page_file
 
 log = logging.getLogger("segjax")
 
@@ -35,7 +35,8 @@ OBJECTS = "objects.csv"
 OUTLINES = {"imagej": "_RoiSet.zip", "geojson": ".geojson"}
 """Endings of files of outlines: for ImageJ's ROI manager, and for QuPath."""
 
-_MOST_IN_16_BITS = np.iinfo(np.uint16).max
+_PAUSE = 20
+"""Times that the table took to be written pass before it is written again."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,7 @@ class ObjectOptions:
 
 
 class ObjectFiles:
-    """Finds the objects of page after page, and writes them.
-
-    Attributes:
-      rows: of the table, so far.
-    """
+    """Finds the objects of page after page, and writes them."""
 
     def __init__(
         self,
@@ -68,8 +65,11 @@ class ObjectFiles:
     ):
         """Takes how objects are found, what classes there are, and names of channels."""
         self._options, self._label_spec = options, label_spec
-        self._channels = channel_names
-        self.rows: list[tuple[Any, ...]] = []
+        self._rows: list[tuple[Any, ...]] = []  # of the file that is being written
+        self._text = io.StringIO()
+        self._table = csv.writer(self._text, lineterminator="\n")
+        self._table.writerow(columns(channel_names))
+        self._count, self._is_written, self._next_write = 0, True, 0.0
 
     @contextlib.contextmanager
     def file(
@@ -92,6 +92,7 @@ class ObjectFiles:
         name = names["instances"]
         numbering, count = Numbering(link=self._options.link), 0
         outlines: list[Outline] = []
+        self._rows = []
         folder = Path(name).parents[2 if is_zarr(source.path) else 0]
         file_name = (folder / source.path.name).as_posix()
         pages: list[tuple[int, tuple[int, ...]]] = []
@@ -107,11 +108,7 @@ class ObjectFiles:
                 )
                 count += 1
                 largest = max(largest, int(numbers.max(initial=0)))
-                if largest > _MOST_IN_16_BITS and name.endswith(".png"):
-                    raise UserError(
-                        f"{source.path} has {largest} objects, but results of it are PNGs, "
-                        f"which number {_MOST_IN_16_BITS}. Save it as TIFF, or cut it."
-                    )
+                number_type(largest, source.path, name)  # too many for it, perhaps
                 rows = object_rows(
                     numbers,
                     image,
@@ -121,7 +118,7 @@ class ObjectFiles:
                     class_names=self._label_spec.names,
                     pixel_area=source.layout.calibration.pixel_area,
                 )
-                self.rows += rows
+                self._rows += rows
                 if "outlines" in names:
                     outlines.extend(_outlines(numbers, rows, source, count - 1))
                 packed = zlib.compress(numbers.tobytes(), 1)
@@ -130,7 +127,7 @@ class ObjectFiles:
 
             yield write
             waiting.seek(0)
-            dtype = np.uint16 if largest <= _MOST_IN_16_BITS else np.uint32
+            dtype = number_type(largest, source.path, name)
             with page_file(outputs, name, source, dtype) as write_page:
                 for length, shape in pages:
                     content = zlib.decompress(waiting.read(length))
@@ -157,16 +154,39 @@ class ObjectFiles:
             return outline
         return replace(outline, name=f"{outline.class_name}-{outline.name}")
 
-    def write_table(self, outputs: Outputs) -> None:
-        """Writes `objects.csv`."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(columns(self._channels))
-        table.writerows(self.rows)
+    @contextlib.contextmanager
+    def table(self, outputs: Outputs) -> Iterator[Callable[[], None]]:
+        """Writes `objects.csv`, which grows file by file.
+
+        The function that this yields is called when all results of a file are there, whose
+        objects are in the table then, too: what an interrupted command leaves is true.
+        Where writing a large table takes long, several files wait for it together.
+
+        Args:
+          outputs: where the table belongs.
+        """
+
+        def add_file() -> None:
+            self._table.writerows(self._rows)
+            self._count += len({row[columns([]).index("id")] for row in self._rows})
+            self._rows, self._is_written = [], False
+            began = time.monotonic()
+            if began >= self._next_write:
+                self._write_table(outputs)
+                ended = time.monotonic()
+                self._next_write = ended + _PAUSE * (ended - began)
+
+        try:
+            yield add_file
+        finally:
+            if not self._is_written:
+                self._write_table(outputs)
+        log.info("Objects found: %d", self._count)
+
+    def _write_table(self, outputs: Outputs) -> None:
         with outputs.file(OBJECTS) as file:
-            file.write(text.getvalue().encode())
-        count = len({(row[0], row[2]) for row in self.rows})
-        log.info("Objects found: %d", count)
+            file.write(self._text.getvalue().encode())
+        self._is_written = True
 
     def _classes(self, probabilities: np.ndarray) -> np.ndarray:
         """The likeliest class of each pixel that an object can have."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from segjax.tasks.semantic.evaluate import Pages
 from segjax.training.progress import Progress
 from segjax.types import Record
 
+log = logging.getLogger("segjax")
+
 _GRID: Mapping[str, Sequence[Any]] = {
     "depth": (0.5, 0.75, 1.0, 1.5, 2.0, 3.0),
     "threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
@@ -24,8 +27,11 @@ _GRID: Mapping[str, Sequence[Any]] = {
 }
 _ROUNDS = 2
 
+FEW_IMAGES, FEW_OBJECTS = 5, 50
+"""With fewer of either, what is best on them may be worse on others, and that is logged."""
 
-class Scene(NamedTuple):
+
+class ObjectScene(NamedTuple):
     """One image of the search, as files.
 
     Attributes:
@@ -51,13 +57,13 @@ class Found(NamedTuple):
     best: float
 
 
-def predict_scenes(
+def predict_object_scenes(
     predictor: Pages,
     records: Sequence[Record],
     places: Sequence[int],
     normalization: ImageNormalization,
     folder: Path,
-) -> list[Scene]:
+) -> list[ObjectScene]:
     """Predicts the images of the search once, and keeps what it needs in files.
 
     Args:
@@ -72,7 +78,7 @@ def predict_scenes(
     """
     scales = RecordScales(records, normalization)
     scenes = [
-        Scene(folder / f"cells_{i}.npy", folder / f"probabilities_{i}.npy")
+        ObjectScene(folder / f"cells_{i}.npy", folder / f"probabilities_{i}.npy")
         for i in places
     ]
 
@@ -88,7 +94,7 @@ def predict_scenes(
     return scenes
 
 
-def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
+def tune_separation(scenes: Sequence[ObjectScene], start: Separation) -> Found:
     """Changes one value after the other to the best of a grid, twice through all.
 
     Args:
@@ -98,6 +104,13 @@ def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
     Returns:
       The best values, and what they gain.
     """
+    objects = sum(np.count_nonzero(np.unique(np.load(x.cells))) for x in scenes)
+    if len(scenes) < FEW_IMAGES or objects < FEW_OBJECTS:
+        log.warning(
+            "The values are fitted to few images (%d) or objects (%d): that is weak evidence, "
+            "and they may do worse on others.",
+            *(len(scenes), objects),
+        )
     known: dict[Separation, float] = {}
     progress = Progress(_ROUNDS * sum(map(len, _GRID.values())), unit="settings")
 
@@ -120,7 +133,7 @@ def tune_separation(scenes: Sequence[Scene], start: Separation) -> Found:
     return Found(best, first, score(best))
 
 
-def _mean_f1(scenes: Sequence[Scene], separation: Separation) -> float:
+def _mean_f1(scenes: Sequence[ObjectScene], separation: Separation) -> float:
     counts = [
         matching_counts(
             np.load(scene.cells),

@@ -12,6 +12,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.rle import decode, encode, from_string
+from segjax.tasks.instance import files
 from segjax.tasks.instance.coco_results import coco_results, numbered
 from segjax.tasks.instance.files import InstancePredictor, predict_instance_files
 
@@ -199,7 +200,21 @@ def test_where_objects_overlap_the_best_one_is_seen():
     masks[0, :, 1:4], masks[1, :, 2:6] = True, True
     label = numbered([encode(m) for m in masks], (4, 6))
     assert label[0].tolist() == [0, 1, 1, 1, 2, 2]
-    assert label.dtype == np.uint16
+
+
+def test_more_objects_than_16_bits_count_have_32(folder, monkeypatch):
+    label_of = files.label_of
+    many = lambda *given: 70_000 * (label_of(*given) == 2)
+    monkeypatch.setattr(files, "label_of", many)
+    arguments = (find, folder / "in/c.tif", folder / "out")
+    predict_instance_files(*arguments, label_spec=SPEC)
+    label = tifffile.imread(folder / "out/c.tif")
+    assert label.dtype == np.uint32
+    assert np.unique(label).tolist() == [0, 70_000]
+    with pytest.raises(
+        UserError, match=r"a\.png has 70000 objects, .* Save it as TIFF"
+    ):
+        predict_instance_files(find, folder / "in/a.png", folder / "b", label_spec=SPEC)
 
 
 def test_an_overlay_and_a_label_file_of_one_name_are_refused(folder):

@@ -126,6 +126,34 @@ def test_files_of_plates_are_told_apart(tmp_path):
     assert (tmp_path / "out" / "two" / "a_instances.png").exists()
 
 
+def test_a_stopped_command_leaves_the_objects_of_the_files_that_are_complete(tmp_path):
+    (tmp_path / "in").mkdir()
+    page = np.zeros((40, 40), np.uint8)
+    page[5:20, 5:20] = 128
+    for name, pages in (("a", 1), ("b", 1), ("c", 3)):
+        stack = np.stack([page] * pages)
+        path = tmp_path / "in" / f"{name}.tif"
+        tifffile.imwrite(path, stack, photometric="minisblack")
+    out, seen = tmp_path / "out", []
+
+    def stop(done, total, name):
+        if name != "a.tif":
+            seen.append([row["file"] for row in table(out)])
+        if done == total - 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(PREDICTOR, tmp_path / "in", out, **SETTINGS, progress=stop)
+    assert seen[0] == ["a.tif"]
+    assert [row["file"] for row in table(out)] == ["a.tif", "b.tif"]
+    assert sorted(path.name for path in out.glob("*_instances.tif")) == [
+        "a_instances.tif",
+        "b_instances.tif",
+    ]
+    predict_files(PREDICTOR, tmp_path / "in", out, **SETTINGS)  # replaces what is there
+    assert len(table(out)) == 5
+
+
 @pytest.mark.parametrize(
     ("outlines", "name", "read"),
     [("imagej", "z_RoiSet.zip", read_rois), ("geojson", "z.geojson", read_geojson)],

@@ -1,5 +1,7 @@
 """The search for objects: one measure with evaluation, one image in memory at a time."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,13 @@ from segjax.data.dataset import LazyRecords
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import Percentiles
 from segjax.objects.separation import Separation
+from segjax.tasks.semantic import object_search
 from segjax.tasks.semantic.evaluate import evaluate
-from segjax.tasks.semantic.object_search import predict_scenes, tune_separation
+from segjax.tasks.semantic.object_search import (
+    ObjectScene,
+    predict_object_scenes,
+    tune_separation,
+)
 
 SPEC = LabelSpec(("background", "cell"), ((0, 0, 0), (9, 9, 9)))
 START = Separation(min_area=0)
@@ -46,11 +53,27 @@ def test_the_search_begins_with_the_f1_that_evaluation_reports(tmp_path):
         normalization="range",
         separation=START,
     )
-    scenes = predict_scenes(Brightness(), records, [0, 1], "range", tmp_path)
+    scenes = predict_object_scenes(Brightness(), records, [0, 1], "range", tmp_path)
     found = tune_separation(scenes, START)
     assert found.start == pytest.approx(report.metrics["mean_f1"])
     assert found.start == pytest.approx(0.9)  # the IoU is 0.9, below one threshold
     assert np.load(scenes[0].cells).dtype == np.uint16
+
+
+@pytest.mark.parametrize(
+    ("images", "objects", "words"),
+    [(4, 40, "(4)"), (5, 9, "(45)"), (5, 10, "")],
+)
+def test_values_that_are_fitted_to_few_are_reported_so(
+    tmp_path, caplog, monkeypatch, images, objects, words
+):
+    np.save(tmp_path / "cells.npy", np.arange(objects + 1)[None] * 7)
+    scene = ObjectScene(tmp_path / "cells.npy", tmp_path / "none.npy")
+    monkeypatch.setattr(object_search, "_mean_f1", lambda *_: 0.5)
+    with caplog.at_level(logging.WARNING, "segjax"):
+        tune_separation([scene] * images, START)
+    assert ("fitted to few" in caplog.text) == bool(words)
+    assert words in caplog.text
 
 
 def test_records_are_read_when_they_are_predicted(tmp_path):
@@ -66,12 +89,14 @@ def test_records_are_read_when_they_are_predicted(tmp_path):
         read.append(i)
         return record(i)
 
-    predict_scenes(Lazy(), LazyRecords(reading, range(9)), [0, 4, 8], "range", tmp_path)
+    predict_object_scenes(
+        Lazy(), LazyRecords(reading, range(9)), [0, 4, 8], "range", tmp_path
+    )
     assert read == [0, 4, 8]
 
 
 def test_pages_are_scaled_as_their_stack(tmp_path):
     records = [record(0, brightness=60), record(1)]
     method = Percentiles(low=0, high=100, over="stack")
-    scenes = predict_scenes(Brightness(), records, [0], method, tmp_path)
+    scenes = predict_object_scenes(Brightness(), records, [0], method, tmp_path)
     assert np.load(scenes[0].probabilities)[..., 1].max() == 0
