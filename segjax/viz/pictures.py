@@ -25,6 +25,9 @@ _RIGHT = ((70, 70, 70), (235, 235, 235))
 _INK = "#333333"
 _PADDING = 12
 
+LARGEST_PANEL = 1024
+"""Side of a panel of `comparison`, pixels."""
+
 
 def palette(colors: Sequence[Color], ignore_color: Color = IGNORE_COLOR) -> np.ndarray:
     """Makes the table of 256 colours that indexed image files carry.
@@ -220,22 +223,27 @@ def comparison(
       names: names of the classes, K.
 
     Returns:
-      An RGB picture. Small images are magnified by an integer, pixels staying crisp.
+      An RGB picture. Small images are magnified by an integer, pixels staying crisp; of
+      those with more than `LARGEST_PANEL` pixels a side, every second pixel is shown, or
+      every third, and so on.
 
     Raises:
       ValueError: if sizes differ, or a class has no colour.
     """
     _check_same_size(prediction, image, "prediction", "image")
-    panels = [("image", to_display(image))]
+    step = math.ceil(max(prediction.shape) / LARGEST_PANEL)
+    shown = image[::step, ::step]
+    panels = [("image", to_display(shown))]
     legend = list(zip(names, colors, strict=True))
     if label is not None:
-        panels.append(("label", colorize(label, colors)))
-    panels.append(("prediction", colorize(prediction, colors)))
+        panels.append(("label", colorize(label[::step, ::step], colors)))
+    panels.append(("prediction", colorize(prediction[::step, ::step], colors)))
     if label is not None:
         counted = np.asarray(label) != IGNORE_LABEL
         wrong = np.mean(np.asarray(label)[counted] != np.asarray(prediction)[counted])
         caption = f"error: {wrong:.1%} of the pixels" if counted.any() else "error"
-        panels.append((caption, error_map(label, prediction)))
+        errors = error_map(label[::step, ::step], prediction[::step, ::step])
+        panels.append((caption, errors))
         if len(names) == 2:
             legend += error_directions(names)
         else:

@@ -206,6 +206,14 @@ def test_a_comparison_holds_its_panels_pixel_for_pixel(side):
         np.testing.assert_array_equal(shown, panel.repeat(zoom, 0).repeat(zoom, 1))
 
 
+def test_a_comparison_of_a_large_image_shows_a_part_of_its_pixels():
+    label = np.zeros((500, 2500), np.uint8)
+    label[:, 1250:] = 1
+    picture = comparison(label * 255, label, label, COLORS, ("a", "b"))
+    assert picture.width < 4 * (2500 / 3 + 20)
+    assert picture.height > 500 / 3
+
+
 def test_a_comparison_without_label_has_two_panels():
     image = np.zeros((64, 64), np.uint16)
     with_label = comparison(image, halves(64), halves(64), COLORS, ("a", "b"))
