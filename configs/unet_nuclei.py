@@ -1,16 +1,17 @@
 r"""U-Net on nuclei: pixels inside, on the border and outside of objects, then the objects.
 
-Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597: the gaps between touching cells
-weigh most; the classes inside, border and background as Caicedo et al. 2019, Cytometry A
-95(9), have them for nuclei. The images are those of the 2018 Data Science Bowl (Caicedo et
-al. 2019, Nature Methods 16), or any folder of that form:
+Ronneberger, Fischer, Brox, MICCAI 2015, arXiv 1505.04597, with padded convolutions, batch
+normalisation and few features; the classes inside, border and background as Caicedo et al.
+2019, Cytometry A 95(9), have them for nuclei. The images are those of the 2018 Data Science
+Bowl (Caicedo et al. 2019, Nature Methods 16), or any folder of that form:
 
     python -m segjax.main --config=configs/unet_nuclei.py --workdir=runs/nuclei \
         --data_root=FOLDER
     python -m segjax.main predict runs/nuclei --input=IMAGES --output=OUT --instances
 
 FOLDER holds `images/` and `labels/` with the same names; 0 is background, and every other
-number an object. `index.csv` with columns `id` and `split` sets the splits.
+number an object. `index.csv` with columns `id` and `split` sets the splits; where it has a
+column of kinds, such as stains, `--config.data.balance=COLUMN` shows rare ones more often.
 
 Presets, as `--config=configs/unet_nuclei.py:PRESET`:
 
@@ -26,10 +27,10 @@ from segjax.config import presets
 def default() -> dict:
     return {
         "seed": 0,
-        "num_steps": 550,
-        "batch_size": 8,
+        "num_steps": 1150,
+        "batch_size": 4,
         "log_every": 20,
-        "eval_every": 275,
+        "eval_every": 575,
         "checkpoint_every": 100,
         "data": {
             "name": "folder",
@@ -55,22 +56,22 @@ def default() -> dict:
                 ("brightness_contrast", {}),
                 ("gaussian_noise", {"std": 0.03}),
             ),
-            "border_weight": {"w0": 5.0, "sigma": 3.0},
+            "foreground_fraction": 0.5,
         },
         "model": {
             "name": "unet",
             "num_classes": 3,
-            "features": (16, 32, 64, 128),
+            "features": (16, 32, 64, 80, 80),
             "padding": "SAME",
             "norm": {"kind": "batch", "momentum": 0.95},
             "dropout_rate": 0.0,
             "dtype": "float32",
         },
-        "loss": {"name": "cross_entropy", "class_weights": (1.0, 1.0, 3.0)},
+        "loss": {"name": "cross_entropy", "class_weights": (1.0, 1.0, 2.0)},
         "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 50},
+        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 100},
         "evaluation": {"split": "validation", "best_metric": "mean_f1"},
-        "objects": {"border": 2},
+        "objects": {"border": 2, "threshold": 0.55, "min_area": 30},
     }
 
 

@@ -183,7 +183,7 @@ def test_remap_is_advised_by_data_sets_that_have_it_alone():
             ):
                 is_remappable = any(x.arg == "remappable" for x in node.keywords)
                 (others if is_remappable else advising).add(path.stem)
-    assert advising == {"folder", "folder_check"}
+    assert advising == {"folder_records", "folder_check"}
     assert others == {"camvid", "isbi_em", "image_lists"}
     having = {x for x in DATASETS if "remap" in arguments((DATASETS[x],))}
     assert having == {"folder"}
