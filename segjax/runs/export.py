@@ -123,12 +123,14 @@ def card(
     )
     depth = "" if trained.max_intensity is None else f", up to {trained.max_intensity}"
     many = "s" if trained.channels > 1 else ""
+    size = trained.pixel_size
+    pixels = f", pixels of {size[0]:.4g} x {size[1]:.4g} micrometres" if size else ""
     fold = config.get("fold")
     part = f", fold_{fold.index} of {fold.count} folds" if fold else ""
     facts = {
         "network": f"{config.model.name}, {_parameters(trained):,} parameters; {task.answers}",
         "classes": ", ".join(trained.label_spec.names),
-        "images": f"{trained.channels} channel{many}{depth}",
+        "images": f"{trained.channels} channel{many}{depth}{pixels}",
         "trained on": f"data set {config.data.name}{part}, images: {images or 'unknown'}",
         "training": f"{trained.step} of {config.num_steps} steps, batches of {config.batch_size}",
         "parameters (SHA-256)": trained.parameters_sha256,
