@@ -108,7 +108,7 @@ def test_the_card_says_what_the_model_is(exported) -> None:
 def test_the_card_says_of_what_size_pixels_are(exported) -> None:
     trained = dataclasses.replace(load_trained(exported), pixel_size=(0.5, 0.25))
     text = export.card(trained, trained.task.config, trained.about, "")
-    assert "1 channel, pixels of 0.5 x 0.25 micrometres" in text
+    assert ", pixels of 0.5 x 0.25 micrometres" in text
 
 
 def test_the_fold_of_a_run_is_not_that_of_the_next(run, exported) -> None:
