@@ -68,18 +68,16 @@ class SemanticTask(SemanticPrediction):
     """
 
     capabilities = frozenset(
-        {
-            "labels",
-            "probabilities",
-            "crf",
-            "downscale",
-            "rescale",
-            "objects",
-            "per_image",
-        }
+        "labels probabilities crf downscale rescale objects per_image".split()
     )
     answers = "labels pixels"
-    headline = ("mean_iou", "pixel_error", "rand_error", "warping_error_at_0.5")
+    headline = (
+        "mean_iou",
+        "f1@0.5",
+        "pixel_error",
+        "rand_error",
+        "warping_error_at_0.5",
+    )
     pictures = (CONFUSION,)
 
     def __init__(self, config: ml_collections.ConfigDict):
