@@ -68,7 +68,8 @@ class SemanticTask(SemanticPrediction):
     """
 
     capabilities = frozenset(
-        "labels probabilities crf downscale rescale objects per_image".split()
+        {"labels", "probabilities", "crf", "objects", "per_image"}
+        | {"downscale", "rescale"}
     )
     answers = "labels pixels"
     headline = (
