@@ -174,13 +174,18 @@ def look_at(path: Path, channels: Channels) -> Source:
 
 
 def channel_names(sources: Sequence[Source], channels: Channels) -> list[str]:
-    """The names of channels that all files state alike; else their numbers, from 1."""
+    """The names of channels that all files state alike; else their numbers, from 1, or as
+    they were chosen.
+    """
     stated = {source.layout.channel_names for source in sources}
     names = stated.pop() if len(stated) == 1 else ()
     count = count_of(channels)
     if not isinstance(channels, int) and names:
         names = tuple(names[i] for i in places_of(channels, len(names), names, ""))
-    return list(names) if len(names) == count else [*map(str, range(1, count + 1))]
+    if len(names) == count:
+        return list(names)
+    chosen = range(1, count + 1) if isinstance(channels, int) else channels
+    return [*map(str, chosen)]
 
 
 def _is_converted(image: np.ndarray, channels: Channels) -> bool:

@@ -11,6 +11,8 @@ from segjax.runs.load import TrainedModel, load_trained
 from segjax.training.progress import Progress
 from segjax.training.task import PageProgress, PredictOptions, require
 
+RGB = 3
+
 
 def page_progress() -> PageProgress:
     """Makes the display of how many pages are done, and how long the others will take."""
@@ -33,6 +35,8 @@ def _channels(
     chosen = chosen_channels(trained.task.config.data)
     if given:
         chosen = tuple(given)
+        if len(chosen) == 1 and trained.channels == RGB:
+            chosen *= RGB  # as grey images are repeated for a network of RGB
         if len(chosen) != trained.channels:
             raise UserError(
                 f"--channels={','.join(map(str, chosen))} chooses {len(chosen)}, but this "

@@ -101,6 +101,10 @@ def test_channels_are_chosen_and_as_many_as_were_trained(trained, tmp_path):
         tmp_path, tmp_path / "a.ome.tif", tmp_path / "o", channels=["Cy5", "DAPI", "1"]
     )
     np.testing.assert_array_equal(seen[0], np.moveaxis(planes[[3, 0, 1]], 0, -1))
+    predict.predict_run(
+        tmp_path, tmp_path / "a.ome.tif", tmp_path / "one", channels=["GFP"]
+    )
+    np.testing.assert_array_equal(seen[1], np.moveaxis(planes[[1, 1, 1]], 0, -1))
     with pytest.raises(UserError, match=r"has 4 channels, .*--channels of DAPI, GFP"):
         predict.predict_run(tmp_path, tmp_path / "a.ome.tif", tmp_path / "new")
     assert not (tmp_path / "new").exists()

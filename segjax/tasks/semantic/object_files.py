@@ -68,7 +68,9 @@ class ObjectFiles:
         self._rows: list[tuple[Any, ...]] = []  # of the file that is being written
         self._text = io.StringIO()
         self._table = csv.writer(self._text, lineterminator="\n")
-        self._table.writerow(columns(channel_names))
+        first = {name: i for i, name in reversed([*enumerate(channel_names)])}
+        self._channels = sorted(first.values())  # a repeated one is measured once
+        self._table.writerow(columns([channel_names[i] for i in self._channels]))
         self._count, self._is_written, self._next_write = 0, True, 0.0
 
     @contextlib.contextmanager
@@ -111,7 +113,7 @@ class ObjectFiles:
                 number_type(largest, source.path, name)  # too many for it, perhaps
                 rows = object_rows(
                     numbers,
-                    image,
+                    image[..., self._channels],
                     self._classes(page["probabilities"]),
                     file=file_name,
                     page=source.number(count - 1),

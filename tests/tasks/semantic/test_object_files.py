@@ -215,3 +215,13 @@ def test_chosen_pages_keep_their_places_and_are_no_neighbours(tmp_path, chosen):
     assert [int(row["id"]) - 1 for row in rows] == list(range(len(chosen)))
     rois = read_rois(tmp_path / "out" / "m_RoiSet.zip")
     assert [roi.place for roi in rois] == [(page % 3, page // 3) for page in chosen]
+
+
+def test_a_channel_that_is_repeated_is_measured_once(tmp_path):
+    image = np.zeros((40, 40), np.uint8)
+    image[5:15, 5:25] = 128
+    Image.fromarray(image).save(tmp_path / "a.png")
+    settings = SETTINGS | {"channels": (0, 0, 0)}
+    predict_files(PREDICTOR, tmp_path / "a.png", tmp_path / "out", **settings)
+    (row,) = table(tmp_path / "out")
+    assert [key for key in row if key.startswith("mean")] == ["mean_intensity_0"]
