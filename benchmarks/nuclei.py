@@ -52,7 +52,7 @@ def fluorescence(data: Path, split: str) -> list[str]:
 def copied(data: Path, names: list[str], root: Path) -> Path:
     """Copies images and labels into a folder of their own."""
     for kind in ("images", "labels"):
-        (root / kind).mkdir(parents=True)
+        (root / kind).mkdir(parents=True, exist_ok=True)
         for name in names:
             shutil.copy(data / kind / f"{name}.png", root / kind)
     return root

@@ -381,7 +381,7 @@ def differences(
     left, right = _flatten(from_json(to_json(old))), _flatten(from_json(to_json(new)))
     found = {}
     for key in sorted(left.keys() | right.keys()):
-        if key in left and key in right and left[key] == right[key]:
+        if left.get(key) == right.get(key):  # what is not set is None, too
             continue
         was, now = (repr(x[key]) if key in x else "not set" for x in (left, right))
         found[key] = f"was {was}, now {now}"

@@ -247,3 +247,13 @@ def test_a_config_file_must_return_a_config(tmp_path):
     (tmp_path / "a.py").write_text("def get_config(preset):\n  return {'seed': 1}\n")
     with pytest.raises(UserError, match=r"get_config of .*a\.py returns dict\. Let it"):
         config_lib.load(str(tmp_path / "a.py"))
+
+
+def test_a_key_that_is_not_set_is_like_none():
+    old = ml_collections.ConfigDict({"data": {"name": "folder"}})
+    new = ml_collections.ConfigDict({"data": {"name": "folder", "group": None}})
+    assert config_lib.differences(old, new) == {}
+    new.data.group = "animal"
+    assert config_lib.differences(old, new) == {
+        "data.group": "was not set, now 'animal'"
+    }

@@ -7,10 +7,15 @@ from typing import Any
 
 from segjax import ending
 
-_OF_PIXELS = ("pixel_accuracy", "mean_iou", "mean_dice")
 _OF_OBJECTS = ("mean_f1", "panoptic_quality@0.5")
 _THRESHOLDS = ("@0.5", "@0.75")
 _AT_THRESHOLDS = ("f1", "precision", "recall")
+_LEFT_OUT = {
+    *("pixel_error", "mean_accuracy", "frequency_weighted_iou", "classes_absent"),
+    *("accuracy", "dice", "matching_ap", "mean_matching_ap", "dsb_score"),
+}
+"""Of pixels and objects, with the kinds of which there are several; what else was measured
+was asked for in the config."""
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -65,4 +70,4 @@ def _is_main(name: str) -> bool:
     kind, at, threshold = name.partition("@")
     if at and kind in _AT_THRESHOLDS:
         return at + threshold in _THRESHOLDS
-    return name in (*_OF_PIXELS, *_OF_OBJECTS) or name.startswith("iou/")
+    return name.partition("/")[0] not in _LEFT_OUT and kind not in _LEFT_OUT

@@ -124,6 +124,9 @@ class LazyRecord(Mapping[str, Any]):
             value = self.parts[key] = value.read(None)
         return value
 
+    def __contains__(self, key: object) -> bool:
+        return key in self.parts
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.parts)
 

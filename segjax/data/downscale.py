@@ -8,10 +8,10 @@ from segjax.types import is_integer
 
 
 def area_average(image: np.ndarray, factor: int) -> np.ndarray:
-    """Averages blocks of `factor` x `factor` pixels, rounded to whole intensities.
+    """Averages blocks of `factor` x `factor` pixels, rounded where intensities are integers.
 
     Args:
-      image: `[H, W, C]` of an unsigned integer type, H and W multiples of the factor.
+      image: `[H, W, C]`, H and W multiples of the factor.
       factor: at least 1.
 
     Returns:
@@ -29,7 +29,9 @@ def area_average(image: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return image
     blocks = image.reshape(height // factor, factor, width // factor, factor, channels)
-    total = blocks.sum(axis=(1, 3), dtype=np.uint32)
+    if image.dtype.kind == "f":
+        return blocks.mean(axis=(1, 3), dtype=np.float32).astype(image.dtype)
+    total = blocks.sum(axis=(1, 3), dtype=np.int64)
     area = factor * factor
     return ((total + area // 2) // area).astype(image.dtype)
 

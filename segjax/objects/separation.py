@@ -9,6 +9,7 @@ one of them, they are narrower at the next.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,8 @@ class Separation:
         pixel belongs to an object.
       depth: how much narrower a neck is than the parts on both sides of it, where they are
         two objects, pixels of half the width.
-      min_area: objects of fewer pixels are dropped, and no smaller hole parts an object.
+      min_area: objects of fewer pixels are dropped, and no smaller hole parts an object,
+        unless it is a slit.
 
     Raises:
       ValueError: if a value is out of its range.
@@ -61,6 +63,18 @@ class Separation:
             raise ValueError(
                 f"min_area must be an integer of at least 0, got {self.min_area!r}"
             )
+
+    def at_scale(self, factor: float) -> Separation:
+        """The same where pixels are shown to the network `factor` times as large.
+
+        Example:
+          >>> Separation(depth=1.0, min_area=40).at_scale(0.5)
+          Separation(border=None, threshold=0.5, depth=2.0, min_area=160)
+        """
+        if factor == 1:
+            return self
+        area = round(self.min_area / factor**2)
+        return dataclasses.replace(self, depth=self.depth / factor, min_area=area)
 
     def check_classes(self, num_classes: int) -> None:
         """Checks the border against the classes of a data set.
@@ -96,17 +110,16 @@ def separate(probabilities: np.ndarray, separation: Separation) -> np.ndarray:
     area = separation.min_area
     inside = 1 - probabilities[..., 0]
     foreground = _closed(inside >= separation.threshold, area)
-    if (
-        foreground.all() or not foreground.any()
-    ):  # there is no distance to anything else
-        return _cleaned(foreground.astype(np.int32), area)
+    if not foreground.any():
+        return np.zeros(foreground.shape, np.int32)
     if separation.border is not None:
         inside = inside - probabilities[..., separation.border]
     from skimage.segmentation import watershed
 
     # The rim of the image is not an outline: an object that leaves it is not narrow there.
-    levels = [foreground & _closed(inside >= level, area) for level in _LEVELS]
-    distance = sum(map(ndimage.distance_transform_edt, levels)) / len(levels)
+    levels = (min(_LEVELS[0], separation.threshold), *_LEVELS[1:])
+    masks = [foreground & _closed(inside >= level, area) for level in levels]
+    distance = np.mean([_distance(mask) for mask in masks], axis=0)
     within = distance > 0
     distance = ndimage.gaussian_filter(distance, _SMOOTHING) * within
     numbers = watershed(
@@ -115,12 +128,26 @@ def separate(probabilities: np.ndarray, separation: Separation) -> np.ndarray:
     return _cleaned(numbers.astype(np.int32), area)
 
 
+def _distance(mask: np.ndarray) -> np.ndarray:
+    """Distances to the outside; where there is none, all are alike."""
+    if mask.all():
+        return np.full(mask.shape, float(max(mask.shape)))
+    return ndimage.distance_transform_edt(mask)
+
+
 def _closed(mask: np.ndarray, area: int) -> np.ndarray:
-    """Fills holes of at most an area in pixels, which would look like necks."""
+    """Fills holes of at most an area in pixels, which would look like necks.
+
+    What is more than twice as long as a square of its area is a slit, which parts.
+    """
     around = np.pad(~mask, 1, constant_values=True)  # the rim of the image is no hole
     holes = ndimage.label(around)[0][1:-1, 1:-1]
     small = np.bincount(holes.ravel()) <= area
     small[:2] = False  # objects, and what reaches the rim
+    for number, box in enumerate(ndimage.find_objects(holes), 1):
+        if box is not None and small[number]:
+            length = max(part.stop - part.start for part in box)
+            small[number] = length**2 <= 4 * (holes[box] == number).sum()
     return mask | small[holes]
 
 

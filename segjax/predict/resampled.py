@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,12 @@ class Resampling:
 
     downscale: int = 1
     zoom: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def factor(self) -> float:
+        """By how much images are magnified, sides in the mean; below 1 for smaller ones."""
+        height, width = self.zoom
+        return math.sqrt(height * width) / self.downscale
 
     @property
     def is_none(self) -> bool:
@@ -121,7 +128,11 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         for plane in np.moveaxis(image, -1, 0)
     ]
     found = np.stack(planes, -1)
-    return (np.rint(found) if image.dtype.kind in "iu" else found).astype(image.dtype)
+    if image.dtype.kind not in "iu":
+        return found.astype(image.dtype)
+    limits = np.iinfo(image.dtype)  # float32 rounds beyond the largest of 32 bits
+    rounded = np.rint(found.astype(np.float64))
+    return np.clip(rounded, limits.min, limits.max).astype(image.dtype)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))

@@ -23,7 +23,7 @@ from segjax.runs.model_file import find_model_file, read_model_file
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
 from segjax.training import checkpoint
-from segjax.training.about import LEARNED
+from segjax.training.about import LEARNED, TRAIN_IMAGES
 from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
@@ -326,8 +326,10 @@ def _mean(models: Sequence[TrainedModel]) -> TrainedModel:
     ranges = [
         model.max_intensity for model in models if model.max_intensity is not None
     ]
+    known = {x for model in models for x in model.about.get(TRAIN_IMAGES, ())}
     return dataclasses.replace(
         models[0],
+        about={**models[0].about, TRAIN_IMAGES: sorted(known)},
         variables=stack_members([model.variables for model in models]),
         step=min(model.step for model in models),
         parameters_sha256=hashlib.sha256(digests.encode()).hexdigest(),

@@ -109,6 +109,11 @@ def predict_run(
     ):
         if wanted:
             require(trained.task, flag, f"--{flag}")
+    if rescale and downscale is not None:
+        raise UserError(
+            "--rescale and --downscale both say by how much images are made smaller: give "
+            "one of them."
+        )
     objects = None
     if instances:
         task = require(trained.task, "objects", "--instances")

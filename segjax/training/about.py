@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data import is_synthetic
-from segjax.data.dataset import Dataset
+from segjax.data.dataset import Dataset, parts_of
 from segjax.data.normalization import max_intensity_of
 from segjax.errors import UserError
 from segjax.types import Record
@@ -65,8 +65,8 @@ def image_hashes(records: Sequence[Record]) -> list[str]:
       records: of the split; all are read.
 
     Returns:
-      A hash of the pixels of each, sorted. None where there are more than `MOST_HASHES`, or
-      where images are too large to be read as a whole.
+      A hash of the pixels of each, sorted. Empty where there are more than `MOST_HASHES`, or
+      where images are read by windows, as those of OME-Zarr.
 
     Example:
       >>> image_hashes([{"image": np.zeros((2, 2, 1), np.uint8)}])
@@ -76,8 +76,7 @@ def image_hashes(records: Sequence[Record]) -> list[str]:
         return []
     hashes = []
     for record in records:
-        image = record["image"]
-        if not isinstance(image, np.ndarray):
+        if not isinstance(image := parts_of(record)["image"], np.ndarray):
             return []
         digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
         digest.update(np.ascontiguousarray(image).view(np.uint8).data)

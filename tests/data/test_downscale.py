@@ -28,3 +28,9 @@ def test_labels_are_those_of_the_centres_of_the_blocks():
 def test_a_factor_that_leaves_a_rest_is_refused():
     with pytest.raises(ValueError, match=r"divides 6 and 6, got 4"):
         nearest_label(np.zeros((6, 6)), 4)
+
+
+def test_floats_are_averaged_as_floats():
+    image = np.float32([[0.25, 0.5], [0.75, 1.0]])[..., None]
+    np.testing.assert_allclose(area_average(image, 2), 0.625)
+    assert area_average(image, 2).dtype == np.float32

@@ -65,6 +65,30 @@ def test_background_in_a_corner_is_no_hole():
     assert not separate(probabilities(inside), Separation())[:4, :4].any()
 
 
+def test_a_slit_parts_as_thin_as_it_is():
+    inside = np.zeros((30, 30))
+    inside[5:25, 5:25] = 1
+    inside[7:23, 15] = 0
+    found = separate(probabilities(inside), Separation())
+    assert found[15, 10] != found[15, 20]
+
+
+@pytest.mark.parametrize("background", [0, 1])
+def test_cells_that_fill_the_image_are_parted_by_their_borders(background):
+    inside, border = np.ones((40, 40)), np.zeros((40, 40))
+    border[19:21], border[:, 19:21] = 1, 1
+    if background:
+        inside[:5, :5] = 0
+    inside[border > 0] = 0
+    assert separate(probabilities(inside, border), Separation(border=2)).max() == 4
+
+
+def test_what_is_above_a_low_threshold_is_an_object():
+    inside = np.zeros((30, 60))
+    inside[5:20, 5:20], inside[5:20, 35:50] = 0.25, 0.8
+    assert separate(probabilities(inside), Separation(threshold=0.2)).max() == 2
+
+
 def test_what_a_ring_of_objects_surrounds_is_not_theirs():
     ring = [
         (20 + 12 * np.sin(a), 20 + 12 * np.cos(a)) for a in np.arange(6) * np.pi / 3

@@ -142,3 +142,16 @@ def test_sizes_that_nobody_stated_or_that_nobody_means_are_refused():
         resamplings([source("a.tif", None)], 1, (0.5, 0.5), rescale=True)
     with pytest.raises(UserError, match=r"a\.tif has pixels of 0\.5 x 0\.5.*16 times"):
         resamplings([one], 1, (20.0, 20.0), rescale=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32, np.uint16, np.float32])
+def test_the_largest_values_stay_so(dtype):
+    largest = np.iinfo(dtype).max if dtype != np.float32 else np.finfo(dtype).max / 4
+    image = np.full((8, 8, 1), largest, dtype)
+    found = Resampling(zoom=(0.5, 0.5))(image)
+    np.testing.assert_allclose(found.astype(float), float(largest), rtol=1e-6)
+
+
+def test_the_factor_is_what_the_network_sees():
+    assert Resampling(2, (1.0, 1.0)).factor == 0.5
+    assert Resampling(2, (4.0, 1.0)).factor == 1.0

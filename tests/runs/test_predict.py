@@ -108,3 +108,12 @@ def test_channels_are_chosen_and_as_many_as_were_trained(trained, tmp_path):
     with pytest.raises(UserError, match=r"has 4 channels, .*--channels of DAPI, GFP"):
         predict.predict_run(tmp_path, tmp_path / "a.ome.tif", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_images_are_resized_by_one_rule(tmp_path, monkeypatch, smoke):
+    found = types.SimpleNamespace(task=SemanticTask(smoke))
+    monkeypatch.setattr(predict, "load_trained", lambda *_, **__: found)
+    with pytest.raises(UserError, match=r"--rescale and --downscale both .*: give one"):
+        predict.predict_run(
+            tmp_path, tmp_path, tmp_path / "o", rescale=True, downscale=2
+        )

@@ -172,7 +172,9 @@ def folder(
     group_of = _by_split(parts, group_by_name)
     sizes = [facts[page.pair.image].pixel_size for page in parts.get("train", ())]
     stated = [size for size in sizes if size is not None]
-    kinds = None if balance is None else groups_of(names, balance, index, "balance")
+    kinds = None
+    if balance is not None and not undivided:
+        kinds = groups_of(names, balance, index, "balance")
     return Dataset(
         "folder",
         spec,

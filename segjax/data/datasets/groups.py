@@ -12,6 +12,9 @@ from segjax.data.datasets.pairing import Page, block_cut
 from segjax.data.datasets.split_index import column_of
 from segjax.errors import UserError
 
+_WORDS = {"group": "group", "balance": "kind"}
+"""What keys of `config.data` name."""
+
 
 def groups_of(
     names: Sequence[str], group: str, index: Path | None, key: str = "group"
@@ -43,8 +46,8 @@ def groups_of(
     alone = [name for name in names if not found.get(name)]
     if alone:
         raise UserError(
-            f"config.data.{key} is {group!r}, which gives {alone[0]!r} no group, one of "
-            f"{len(alone)} such images. Give it one, or another pattern."
+            f"config.data.{key} is {group!r}, which gives {alone[0]!r} no "
+            f"{_WORDS[key]}, one of {len(alone)} such images. Give it one, or another pattern."
         )
     return found
 

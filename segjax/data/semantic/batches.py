@@ -251,8 +251,9 @@ def record_ids(
       Indices into the records, `[batch_size]` int32, in the order of the global batch.
     """
     first = step * batch_size
-    places = (divmod(g, num_records) for g in range(first, first + batch_size))
-    ids = [_order(num_records, seed, epoch, shares)[place] for epoch, place in places]
+    places = [divmod(g, num_records) for g in range(first, first + batch_size)]
+    orders = {epoch: _order(num_records, seed, epoch, shares) for epoch in dict(places)}
+    ids = [orders[epoch][place] for epoch, place in places]
     return np.array(ids, np.int32)
 
 

@@ -38,15 +38,17 @@ class ForegroundPixels:
         """
         if record_id not in self._counts:
             rows = _is_foreground(np.asarray(record["label"])).sum(axis=1)
-            self._counts[record_id] = rows.cumsum()
+            self._counts[record_id] = rows.cumsum(dtype=np.uint32)
         counts = self._counts[record_id]
         if not counts[-1]:
             return None
-        place = int(rng.integers(counts[-1]))
+        place = int(rng.integers(int(counts[-1])))
         row = int(np.searchsorted(counts, place, side="right"))
         pixels = parts_of(record)["label"][row : row + 1, :]
         columns = np.flatnonzero(_is_foreground(np.asarray(pixels)))
-        return row, int(columns[place - counts[row]])  # counted from the end of the row
+        return row, int(
+            columns[place - int(counts[row])]
+        )  # counted from the end of the row
 
 
 def _is_foreground(label: np.ndarray) -> np.ndarray:

@@ -173,7 +173,12 @@ def predict_files(
             with contextlib.ExitStack() as files:
                 writers = {
                     kind: files.enter_context(
-                        object_files.file(folder, results[source.path], source)
+                        object_files.file(
+                            folder,
+                            results[source.path],
+                            source,
+                            resampling[source.path].factor,
+                        )
                         if object_files is not None and kind == "instances"
                         else _writer(folder, name, kind, source, label_spec)
                     )

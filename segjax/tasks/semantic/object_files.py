@@ -75,7 +75,11 @@ class ObjectFiles:
 
     @contextlib.contextmanager
     def file(
-        self, outputs: Outputs, names: Mapping[str, str], source: Source
+        self,
+        outputs: Outputs,
+        names: Mapping[str, str],
+        source: Source,
+        factor: float = 1.0,
     ) -> Iterator[Write]:
         """Writes the objects of a file, page by page.
 
@@ -87,11 +91,13 @@ class ObjectFiles:
           outputs: where the files belong.
           names: of the files "instances" and, where they are wanted, "outlines".
           source: the file that they are found in.
+          factor: by which its pages were magnified for the network.
 
         Raises:
           UserError: it has more objects than its format of results can number.
         """
         name = names["instances"]
+        separation = self._options.separation.at_scale(factor)
         numbering, count = Numbering(link=self._options.link), 0
         outlines: list[Outline] = []
         self._rows = []
@@ -105,9 +111,7 @@ class ObjectFiles:
                 nonlocal largest, count
                 if not _follows(source, count):
                     numbering.begin_anew()
-                numbers = numbering(
-                    separate(page["probabilities"], self._options.separation)
-                )
+                numbers = numbering(separate(page["probabilities"], separation))
                 count += 1
                 largest = max(largest, int(numbers.max(initial=0)))
                 number_type(largest, source.path, name)  # too many for it, perhaps

@@ -266,7 +266,9 @@ class SemanticPrediction:
         Returns:
           Numbers of objects from 1, 0 where there is none, int32 `[T, H, W]`.
         """
-        numbering, separation = Numbering(link=link), self.separation_or_default()
+        factor = Resampling(self.downscale if downscale is None else downscale).factor
+        separation = self.separation_or_default().at_scale(factor)
+        numbering = Numbering(link=link)
         pages = self._pages(predictor, stack, downscale, "probabilities")
         numbers = np.zeros(stack.shape[:3], np.int32)
         for number, page in zip(numbers, pages, strict=True):
@@ -323,7 +325,7 @@ class SemanticPrediction:
             crf=options.crf,
             objects=options.objects,
             downscale=factor,
-            pixel_size=weights.pixel_size,
+            pixel_size=_shown(weights.pixel_size, factor / self.downscale),
             rescale=options.rescale,
             overwrite=options.overwrite,
             progress=options.progress,
@@ -366,3 +368,10 @@ class SemanticPrediction:
         pipeline = self.config.pipeline
         group = pipeline.percentiles if "percentiles" in pipeline else None
         return method_of(pipeline.normalization, group, self.intensities)
+
+
+def _shown(
+    size: tuple[float, float] | None, downscale: float
+) -> tuple[float, float] | None:
+    """The size of pixels that shows objects as large as in training, if it is known."""
+    return size and (size[0] / downscale, size[1] / downscale)

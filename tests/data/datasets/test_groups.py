@@ -109,6 +109,10 @@ def test_the_kinds_of_images_are_known_by_split(root):
         kinds = dataset.kinds_of(split)
         animals = [int(record["name"][1]) for record in records]
         assert kinds == ["mouse-" + "AABCC"[animal] for animal in animals]
+    measured = DATASETS["folder"](
+        **options, labels="instances", balance="animal", undivided=True
+    )
+    assert measured.kinds is None  # other folders need not have the column
     plain = DATASETS["folder"](**options, labels="instances")
     assert plain.kinds_of("train") == ()
     with pytest.raises(UserError, match=r"config\.data\.balance is 'stain', which is"):
