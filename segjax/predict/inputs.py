@@ -175,7 +175,7 @@ def look_at(path: Path, channels: Channels) -> Source:
 
 def channel_names(sources: Sequence[Source], channels: Channels) -> list[str]:
     """The names of channels that all files state alike; else their numbers, from 1, or as
-    they were chosen.
+    they were chosen. A channel that is repeated has its name again.
     """
     stated = {source.layout.channel_names for source in sources}
     names = stated.pop() if len(stated) == 1 else ()
@@ -184,6 +184,8 @@ def channel_names(sources: Sequence[Source], channels: Channels) -> list[str]:
         names = tuple(names[i] for i in places_of(channels, len(names), names, ""))
     if len(names) == count:
         return list(names)
+    if all(source.converted for source in sources):
+        return ["1"] * count  # grey images, repeated
     chosen = range(1, count + 1) if isinstance(channels, int) else channels
     return [*map(str, chosen)]
 

@@ -225,3 +225,7 @@ def test_a_channel_that_is_repeated_is_measured_once(tmp_path):
     predict_files(PREDICTOR, tmp_path / "a.png", tmp_path / "out", **settings)
     (row,) = table(tmp_path / "out")
     assert [key for key in row if key.startswith("mean")] == ["mean_intensity_0"]
+    settings = SETTINGS | {"channels": 3}
+    predict_files(PREDICTOR, tmp_path / "a.png", tmp_path / "as_grey", **settings)
+    (row,) = table(tmp_path / "as_grey")
+    assert [key for key in row if key.startswith("mean")] == ["mean_intensity_1"]
