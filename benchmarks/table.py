@@ -227,7 +227,23 @@ def empty_pages_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def nuclei_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Rows of trainings, and of the watershed, which all of them share."""
+    thresholds = [f"f1@{t}" for t in (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)]
+    table = [["training", "minutes", "images", *thresholds, "mean F1"]]
+    for row in rows:
+        name = row["trained"] if "trained" in row else f"seed {row['seed']}"
+        figures = [f"{row[key]:.3f}" for key in (*thresholds, "mean_f1")]
+        minutes = str(row.get("minutes_of_training", "-"))
+        table.append([name, minutes, str(row["images"]), *figures])
+    below = [f"{rows[0][f'watershed/{key}']:.3f}" for key in thresholds]
+    name = "Otsu's threshold and a watershed"
+    return [*table, [name, "-", str(rows[0]["images"]), *below, "-"]]
+
+
 TABLES = {
+    "nuclei": nuclei_rows,
+    "nuclei_five": nuclei_rows,
     "empty_pages": empty_pages_rows,
     "forms": forms_rows,
     "reading": reading_rows,
