@@ -97,7 +97,12 @@ def from_five(data: Path, folder: Path) -> list[Row]:
     step = (len(names) - 1) / (FIVE - 1)
     five = copied(data, [names[round(i * step)] for i in range(FIVE)], folder / "five")
     test = str(copied(data, fluorescence(data, "test"), folder / "test"))
-    rows = [{"trained": "the model as it is", **main_figures(evaluate_run(MODEL, input=test))}]
+    rows = [
+        {
+            "trained": "the model as it is",
+            **main_figures(evaluate_run(MODEL, input=test)),
+        }
+    ]
     for what, start in (("on from the model", MODEL), ("from scratch", None)):
         settings = config.load(str(CONFIG))
         settings.data.validation_fraction = 0.2

@@ -266,7 +266,7 @@ def in_channels(
         return converted
     found, wanted = image.shape[-1], count_of(channels)
     remedy = {1: "Convert it to grey", 3: "Convert it to RGB"}.get(wanted, "")
-    if found > wanted and found != 3:
+    if found not in (1, 3):
         called = f" of {', '.join(names)}" if names else ", by number from 0"
         remedy = f"Choose with --channels{called}"
     remedy += ", or take" if remedy else "Take"

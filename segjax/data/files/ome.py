@@ -28,6 +28,7 @@ class _Image:
     Attributes:
       axes: of its planes, the slowest first.
       sizes: of `axes`.
+      plane: height and width, as they are written.
       calibration: physical sizes.
       names: of its channels.
       blocks: attributes of its elements `TiffData`.
@@ -35,9 +36,15 @@ class _Image:
 
     axes: str
     sizes: tuple[int, ...]
+    plane: tuple[str, str]
     calibration: Calibration
     names: list[str] = field(default_factory=list)
     blocks: list[dict[str, int]] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[str, tuple[int, ...], tuple[str, str]]:
+        """What images must share to be one array."""
+        return self.axes, self.sizes, self.plane
 
     def numbers(self) -> np.ndarray:
         """Places in the file of its planes, -1 where its blocks do not say them."""
@@ -64,7 +71,8 @@ def ome_axes(text: str, samples: int) -> Stated:
 
     Returns:
       What is stated. Several images of the same sizes have an axis "I" in common; of
-      others, whose planes are grey or RGB, nothing is stated but how many these are.
+      others, whose planes are grey or RGB, planes are all that is stated. Physical sizes
+      are those that all images share.
 
     Raises:
       ValueError: the XML is damaged.
@@ -75,10 +83,13 @@ def ome_axes(text: str, samples: int) -> Stated:
         return stated
     first = images[0]
     stated.planes = sum(math.prod(image.sizes) for image in images)
-    stated.calibration = first.calibration
-    if any((x.axes, x.sizes) != (first.axes, first.sizes) for x in images):
+    if all(image.calibration == first.calibration for image in images):
+        stated.calibration = first.calibration
+    if any(x.shape != first.shape for x in images):
         channels = (dict(zip(x.axes, x.sizes, strict=True))["C"] for x in images)
         stated.differing = max(channels) > 1
+        if not stated.differing:  # planes that have nothing in common but their file
+            stated.program, stated.axes, stated.sizes = "", "I", (stated.planes,)
         return stated
     many = len(images) > 1
     stated.axes = "I" * many + first.axes
@@ -168,7 +179,8 @@ def _pixels(attributes: Mapping[str, str], samples: int) -> _Image:
         length("Z"),
         seconds(interval, attributes.get("TimeIncrementUnit", "s")),
     )
-    return _Image(axes, tuple(sizes[axis] for axis in axes), calibration)
+    plane = (attributes.get("SizeY", ""), attributes.get("SizeX", ""))
+    return _Image(axes, tuple(sizes[axis] for axis in axes), plane, calibration)
 
 
 def _number(text: str | None) -> float:

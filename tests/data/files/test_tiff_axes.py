@@ -279,3 +279,22 @@ def test_free_text_states_nothing(tmp_path):
     for text in ("a note with channels=2", "<b>x</b>", '{"channels": 2}', "ImageJ"):
         ome(tmp_path / "a.tif", text)
         assert count_pages(tmp_path / "a.tif") == 6
+
+
+def test_images_of_one_file_that_differ_are_pages_of_their_own(tmp_path):
+    size = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    small = np.zeros((8, 12), np.uint8)
+    for name, other, axes, pixel in (
+        ("size", np.zeros((6, 12), np.uint8), "YX", 0.5),
+        ("pages", np.zeros((3, 8, 12), np.uint8), "TYX", 0.25),
+    ):
+        path = tmp_path / f"{name}.ome.tif"
+        with tifffile.TiffWriter(path, ome=True) as file:
+            file.write(small, metadata={"axes": "YX"} | size)
+            again = {"PhysicalSizeX": pixel, "PhysicalSizeY": pixel}
+            file.write(other, metadata={"axes": axes} | again)
+        layout = read_layout(path)
+        assert (layout.form, layout.axes) == ("", "I")
+        assert not layout.follows(1, 0)
+        shared = (0.5, 0.5) if pixel == 0.5 else None
+        assert layout.calibration.pixel_size == shared
