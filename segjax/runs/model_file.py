@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ from segjax.training.state import parameters_sha256
 from segjax.training.task import Task
 from segjax.training.workdir import CONFIG_FILE, fold_folder, read_config
 from segjax.types import is_count, is_integer
+
+log = logging.getLogger("segjax")
 
 FORMAT, VERSION = "segjax model", 1
 MOST_CHANNELS = 4096
@@ -61,12 +64,18 @@ def find_model_file(run: str | Path) -> Path | None:
     Raises:
       UserError: there is nothing of that name.
     """
-    path = Path(run)
+    path, shipped = Path(run), shipped_models()
+    is_run = any((x / CONFIG_FILE).is_file() for x in (path, fold_folder(path, 0)))
+    if str(run) in shipped and (is_run or path.is_file()):
+        log.info(
+            "%s is what lies in this folder, not the model of that name that comes with "
+            "segjax: rename it for that.",
+            path,
+        )
     if path.is_file():
         return path
-    if any((x / CONFIG_FILE).is_file() for x in (path, fold_folder(path, 0))):
+    if is_run:
         return None
-    shipped = shipped_models()
     if str(run) in shipped:
         return shipped[str(run)]
     is_name = len(path.parts) == 1 and not path.exists()

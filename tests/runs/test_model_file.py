@@ -176,7 +176,9 @@ def test_a_model_file_is_loaded_like_a_run(members, tmp_path) -> None:
         require_writable(path)
 
 
-def test_models_that_ship_are_found_by_name(members, tmp_path, monkeypatch) -> None:
+def test_models_that_ship_are_found_by_name(
+    members, tmp_path, monkeypatch, caplog
+) -> None:
     (tmp_path / "shipped").mkdir()
     nuclei = written(tmp_path / "shipped/nuclei.segjax", members)
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "shipped")
@@ -189,7 +191,9 @@ def test_models_that_ship_are_found_by_name(members, tmp_path, monkeypatch) -> N
     with pytest.raises(UserError, match=r"gone\.segjax"):
         find_model_file("elsewhere/gone.segjax")
     (tmp_path / "nuclei/config.json").write_text("{}")  # a run, which is nearer
+    caplog.set_level("INFO")
     assert find_model_file("nuclei") is None
+    assert caplog.messages[0].startswith("nuclei is what lies in this folder, not the")
     (tmp_path / "nuclei/fold_0").mkdir()  # a run with folds
     (tmp_path / "nuclei/config.json").rename("nuclei/fold_0/config.json")
     assert find_model_file("nuclei") is None
