@@ -78,7 +78,7 @@ class Weights:
     """
 
     variables: dict[str, Any]
-    about: dict[str, str]
+    about: dict[str, Any]
 
     def initialize(self, state: TrainState) -> TrainState:
         """Puts them in the place of those that were random."""

@@ -13,6 +13,7 @@ from flax import traverse_util
 
 from segjax.errors import UserError
 from segjax.runs.load import TrainedModel, load_trained
+from segjax.training.about import TRAIN_IMAGES
 from segjax.training.checkpoint_files import CHECKPOINTS
 
 log = logging.getLogger("segjax")
@@ -33,7 +34,7 @@ def weights_of_run(
     channels: int,
     *,
     skip_mismatch: bool = False,
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Takes from a run the parameters that a network has by the same names.
 
     This is how FCN is trained in stages: the network with one more skip takes over
@@ -88,10 +89,11 @@ def weights_of_run(
         collection: traverse_util.unflatten_dict(jax.device_get(leaves), sep="/")
         for collection, leaves in theirs.items()
     }
-    about = {
+    about: dict[str, Any] = {
         "source": RUN,
         "input": str(path),
         "sha256": trained.parameters_sha256,
+        TRAIN_IMAGES: trained.about.get(TRAIN_IMAGES, []),
     }
     return kept, about
 

@@ -84,11 +84,22 @@ def image_hashes(records: Sequence[Record]) -> list[str]:
     return sorted(hashes)
 
 
-def train_images(dataset: Dataset) -> dict[str, list[str]]:
-    """The hashes of the training images under their key; none of a synthetic data set."""
-    if is_synthetic(dataset.name):
+def train_images(
+    dataset: Dataset, initialization: dict[str, Any]
+) -> dict[str, list[str]]:
+    """The hashes of the training images under their key; none of a synthetic data set.
+
+    Args:
+      dataset: the data of the run.
+      initialization: facts of the weights that it begins with, whose images count, too;
+        they are taken out of there.
+    """
+    known = set(initialization.pop(TRAIN_IMAGES, ()))
+    if not is_synthetic(dataset.name):
+        known |= set(image_hashes(dataset.splits["train"]))
+    elif not known:
         return {}
-    return {TRAIN_IMAGES: image_hashes(dataset.splits["train"])}
+    return {TRAIN_IMAGES: sorted(known)}
 
 
 def check_data(

@@ -347,7 +347,7 @@ def _initial_or_restored(
         learned = about[LEARNED] = task.learn(dataset)
         sharding.check_same(LEARNED, json.dumps(learned, sort_keys=True))
         task.recall(learned)
-        about |= train_images(dataset)
+        about |= train_images(dataset, about.get(INITIALIZATION, {}))
         fresh = jax.device_get(jax.jit(init)())
         return devices.put_replicated(weights.initialize(fresh) if weights else fresh)
     splits = ("train", task.evaluation.split)

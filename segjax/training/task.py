@@ -330,7 +330,7 @@ class InitialWeights(Protocol):
     """Weights that a run begins with instead of random ones."""
 
     @property
-    def about(self) -> dict[str, str]:
+    def about(self) -> dict[str, Any]:
         """Where they come from; JSON, kept beside each checkpoint."""
         ...
 
