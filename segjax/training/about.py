@@ -87,12 +87,15 @@ def image_hashes(records: Sequence[Record]) -> list[str]:
 def train_images(
     dataset: Dataset, initialization: dict[str, Any]
 ) -> dict[str, list[str]]:
-    """The hashes of the training images under their key; none of a synthetic data set.
+    """Hashes the images that a network has learned, or will.
 
     Args:
       dataset: the data of the run.
       initialization: facts of the weights that it begins with, whose images count, too;
         they are taken out of there.
+
+    Returns:
+      The hashes under their key; nothing where a synthetic data set is all.
     """
     known = set(initialization.pop(TRAIN_IMAGES, ()))
     if not is_synthetic(dataset.name):
