@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +301,7 @@ def fingerprint(value: Any) -> Any:
     """A value as plain data that can be compared."""
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str, value.tobytes()
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {k: fingerprint(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [fingerprint(v) for v in value]
