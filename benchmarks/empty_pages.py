@@ -14,7 +14,6 @@ it stands the mean IoU on the test images, as a network that finds nothing at al
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nuclei import fluorescence
 from PIL import Image
 from results import environment, save
 
@@ -42,12 +42,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 def read(data: Path, split: str, count: int | None = None) -> list[Pair]:
     """Reads fluorescence images of a split, evenly spread where only some are wanted."""
-    with open(data / "index.csv", encoding="utf-8") as file:
-        ids = [
-            row["id"]
-            for row in csv.DictReader(file)
-            if row["kind"] == "fluorescence_dark" and row["split"] == split
-        ]
+    ids = fluorescence(data, split)
     if count is not None:
         ids = [ids[int(i)] for i in np.linspace(0, len(ids) - 1, count).round()]
     pairs = []

@@ -142,12 +142,13 @@ def _closed(mask: np.ndarray, area: int) -> np.ndarray:
     """
     around = np.pad(~mask, 1, constant_values=True)  # the rim of the image is no hole
     holes = ndimage.label(around)[0][1:-1, 1:-1]
-    small = np.bincount(holes.ravel()) <= area
+    sizes = np.bincount(holes.ravel())
+    small = sizes <= area
     small[:2] = False  # objects, and what reaches the rim
     for number, box in enumerate(ndimage.find_objects(holes), 1):
         if box is not None and small[number]:
             length = max(part.stop - part.start for part in box)
-            small[number] = length**2 <= 4 * (holes[box] == number).sum()
+            small[number] = length**2 <= 4 * sizes[number]
     return mask | small[holes]
 
 

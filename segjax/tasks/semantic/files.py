@@ -231,8 +231,8 @@ def _finished(
             page = crf.page(seen.small, page["logits"], asked)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-    if crf is not None and resampling.is_none:
-        return dict(page)
+        if resampling.is_none:
+            return dict(page)
     return resampling.answer(page, seen.size, outputs)
 
 

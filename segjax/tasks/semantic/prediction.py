@@ -242,7 +242,7 @@ class SemanticPrediction:
           Class ids, uint8 `[T, H, W]`.
         """
         labels = np.zeros(stack.shape[:3], np.uint8)
-        pages = self._pages(predictor, stack, downscale, "labels")
+        pages = self._pages(predictor, stack, self._resampling(downscale), "labels")
         for label, page in zip(labels, pages, strict=True):
             label[...] = page
         return labels
@@ -266,24 +266,26 @@ class SemanticPrediction:
         Returns:
           Numbers of objects from 1, 0 where there is none, int32 `[T, H, W]`.
         """
-        factor = Resampling(self.downscale if downscale is None else downscale).factor
-        separation = self.separation_or_default().at_scale(factor)
+        resample = self._resampling(downscale)
+        separation = self.separation_or_default().at_scale(resample.factor)
         numbering = Numbering(link=link)
-        pages = self._pages(predictor, stack, downscale, "probabilities")
+        pages = self._pages(predictor, stack, resample, "probabilities")
         numbers = np.zeros(stack.shape[:3], np.int32)
         for number, page in zip(numbers, pages, strict=True):
             number[...] = numbering(separate(page, separation))
         return numbers
 
+    def _resampling(self, downscale: int | None) -> Resampling:
+        return Resampling(self.downscale if downscale is None else downscale)
+
     def _pages(
         self,
         predictor: Predictor | AveragedPredictor,
         stack: np.ndarray,
-        downscale: int | None,
+        resample: Resampling,
         output: str,
     ) -> Iterator[np.ndarray]:
         """One output of each page of a stack, at the size of the stack."""
-        resample = Resampling(self.downscale if downscale is None else downscale)
         small = (resample(page) for page in stack)
         scale = scale_of_stack(small, self.normalization) if len(stack) > 1 else None
         for image in stack:
