@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from segjax.data.downscale import area_average
+from segjax.data.files.calibration import size_in_words
 from segjax.errors import UserError
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.predict.inputs import Source
@@ -189,8 +190,8 @@ def resamplings(
         zoom = _ratios(size, trained_on)
         if not 1 / _LARGEST_ZOOM <= min(zoom) <= max(zoom) <= _LARGEST_ZOOM:
             raise UserError(
-                f"{source.path} has pixels of {_named(size)}, and the training images have "
-                f"{_named(trained_on)}: more than {_LARGEST_ZOOM:g} times apart. Check "
+                f"{source.path} has pixels of {size_in_words(size)}, and the training images have "
+                f"{size_in_words(trained_on)}: more than {_LARGEST_ZOOM:g} times apart. Check "
                 "both sizes, or leave --rescale out."
             )
         found[source.path] = Resampling(downscale, zoom)
@@ -218,15 +219,11 @@ def _warn_of_other_pixels(
         "larger to the network than those it knows: --rescale brings the images to the "
         "size of training.",
         path,
-        _named(size),
-        _named(trained_on),
+        size_in_words(size),
+        size_in_words(trained_on),
         others,
     )
 
 
 def _ratios(size: PixelSize, other: PixelSize) -> tuple[float, float]:
     return size[0] / other[0], size[1] / other[1]
-
-
-def _named(size: PixelSize) -> str:
-    return f"{size[0]:.4g} x {size[1]:.4g} micrometres"

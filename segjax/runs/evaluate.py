@@ -129,7 +129,7 @@ def _warn_of_train_images(
     trained: TrainedModel, records: Sequence[Record], input: str
 ) -> None:
     """Says that the network has learned some of the images that are measured."""
-    learned = trained.about.get(TRAIN_IMAGES)
+    learned = set(trained.about.get(TRAIN_IMAGES, ()))
     if not learned:
         return
     known = sum(digest in learned for digest in image_hashes(records))

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 
 import segjax
+from segjax.data.files.calibration import size_in_words
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.pretrained.archive import SUFFIX
@@ -124,7 +125,7 @@ def card(
     depth = "" if trained.max_intensity is None else f", up to {trained.max_intensity}"
     many = "s" if trained.channels > 1 else ""
     size = trained.pixel_size
-    pixels = f", pixels of {size[0]:.4g} x {size[1]:.4g} micrometres" if size else ""
+    pixels = f", pixels of {size_in_words(size)}" if size else ""
     fold = config.get("fold")
     part = f", fold_{fold.index} of {fold.count} folds" if fold else ""
     facts = {

@@ -88,6 +88,16 @@ def calibration_of(
     )
 
 
+def size_in_words(size: tuple[float, float]) -> str:
+    """Returns the height and width of a pixel for people.
+
+    Example:
+      >>> size_in_words((0.5, 0.25))
+      '0.5 x 0.25 micrometres'
+    """
+    return f"{size[0]:.4g} x {size[1]:.4g} micrometres"
+
+
 def micrometres(length: float, unit: str) -> float | None:
     """Returns a length in micrometres; None where it is none, or the unit no length."""
     return _converted(length, unit, _LENGTHS)
