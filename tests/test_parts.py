@@ -67,9 +67,9 @@ def test_groups_become_arguments_of_what_is_imported(own):
     assert build("plain", size=2) == (2, 1)
     assert build("Kind.inner", size=3) == (3, 1)
     assert build("anything", size=2) == {"size": 2}
-    with pytest.raises(UserError, match='config.data has an unknown key "deep"'):
+    with pytest.raises(UserError, match=r'config\.data has an unknown key "deep"'):
         build("plain", size=2, deep=1)
-    with pytest.raises(UserError, match='config.data lacks the key "size"'):
+    with pytest.raises(UserError, match=r'config\.data lacks the key "size"'):
         build("plain")
     with pytest.raises(
         UserError, match=r"fails: KeyError: 'missing' .*names\.py, line"
