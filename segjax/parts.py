@@ -25,8 +25,16 @@ T = TypeVar("T")
 SEPARATOR = ":"
 """Between module and name of a part from outside."""
 
-KNOWN_PACKAGES = ("segjax", "optax")
-"""Packages that stored names may name without leave."""
+HARMLESS = (
+    "optax",
+    *("segjax.models", "segjax.backbones", "segjax.losses", "segjax.training.optim"),
+    "segjax.data.augment",
+)
+"""Modules whose own definitions stored names may name without leave.
+
+What they import from elsewhere is not theirs ("segjax.models:x.os.system"), and other modules of
+segjax can do more than build a network: `segjax.config.load` runs a file.
+"""
 
 _OUTSIDE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -61,11 +69,10 @@ def stored(text: str) -> str:
     """Marks text of a stored config where it is the name of a part from outside.
 
     Example:
-      >>> type(stored("os:system")).__name__, type(stored("optax:lion")).__name__
+      >>> type(stored("os:system")).__name__, type(stored("unet")).__name__
       ('StoredName', 'str')
     """
-    needs_leave = is_outside(text) and package_of(text) not in KNOWN_PACKAGES
-    return StoredName(text) if needs_leave else text
+    return StoredName(text) if is_outside(text) else text
 
 
 def with_leave(value: Any, allow_code: Collection[str]) -> Any:
@@ -96,24 +103,22 @@ def with_leave(value: Any, allow_code: Collection[str]) -> Any:
     return value
 
 
-def require_leave(value: Any, where: str = "config") -> None:
-    """Checks that no name in a value of a config waits for leave.
+def _require_leave(name: str, where: str, defined_in: object) -> None:
+    """Checks that a name does not wait for leave.
 
     Raises:
       UserError: naming the key, the package and the flag.
     """
-    if isinstance(value, StoredName):
+    if isinstance(name, StoredName) and not _is_harmless(defined_in):
         raise UserError(
-            f"{where} is {shown(value)}, code of the package {package_of(value)} that comes "
+            f"{where} is {shown(name)}, code of the package {package_of(name)} that comes "
             "from a stored run or model: if you trust it, give "
-            f"--allow_code={package_of(value)}."
+            f"--allow_code={package_of(name)}."
         )
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            require_leave(item, f"{where}.{key}")
-    elif isinstance(value, tuple):
-        for item in value:
-            require_leave(item, where)
+
+
+def _is_harmless(module: object) -> bool:
+    return any(f"{module}.".startswith(f"{known}.") for known in HARMLESS)
 
 
 def find(table: Mapping[str, Any], name: object, where: str) -> Any:
@@ -141,8 +146,10 @@ def find(table: Mapping[str, Any], name: object, where: str) -> Any:
             f"{where} is {shown(name)}, which segjax does not know."
             f"{hint or suggestion(str(name), table)}"
         )
-    require_leave(name, where)
-    return load(name, where)
+    _require_leave(name, where, name.partition(SEPARATOR)[0])
+    found = load(name, where)
+    _require_leave(name, where, getattr(found, "__module__", None))
+    return found
 
 
 def load(name: str, where: str) -> Callable[..., Any]:

@@ -82,7 +82,14 @@ def read_back(**groups):
     return config_lib.from_json(config_lib.to_json(config_lib.from_dict(groups)))
 
 
-@pytest.mark.parametrize("name", ["os:system", "os.path:join", "{own}.torn:f"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("os:system", "os.path:join", "{own}.torn:f"),
+        *("segjax.parts:os.system", "segjax.config:load", "segjaxed:f"),
+        *("segjax.models.builder:parts.load", "optax._src.base:jnp.save"),
+    ],
+)
 def test_code_named_in_a_file_waits_for_leave(own, name):
     name = name.format(own=own)
     package = name.partition(":")[0].partition(".")[0]
@@ -103,7 +110,8 @@ def test_optax_segjax_and_the_names_of_a_user_need_no_leave():
     config = read_back(optimizer={"name": "optax:lion", "learning_rate": 0.1})
     made = config_lib.build({}, config.optimizer, "config.optimizer")
     assert hasattr(made, "update")
-    assert parts.find({}, "segjax.models.unet:UNet", "x") is MODELS["unet"]
+    model = read_back(name="segjax.models.unet:UNet")
+    assert parts.find({}, model.name, "x") is MODELS["unet"]
     assert parts.find({}, "os.path:join", "x")
 
 
