@@ -45,6 +45,12 @@ class StoredName(str):
     __slots__ = ()
 
 
+class GivenName(StoredName):
+    """A name that the user gave in the place of a stored one; it needs no leave."""
+
+    __slots__ = ()
+
+
 def is_outside(name: object) -> bool:
     """Whether a name is that of a part from outside.
 
@@ -95,7 +101,8 @@ def with_leave(value: Any, allow_code: Collection[str]) -> Any:
                 "of the name, as my_package of my_package.nets:Net."
             )
     if isinstance(value, StoredName):
-        return str(value) if package_of(value) in allow_code else value
+        is_allowed = isinstance(value, GivenName) or package_of(value) in allow_code
+        return str(value) if is_allowed else value
     if isinstance(value, Mapping):
         return {key: with_leave(item, allow_code) for key, item in value.items()}
     if isinstance(value, tuple):
@@ -109,7 +116,8 @@ def _require_leave(name: str, where: str, defined_in: object) -> None:
     Raises:
       UserError: naming the key, the package and the flag.
     """
-    if isinstance(name, StoredName) and not _is_harmless(defined_in):
+    waits = isinstance(name, StoredName) and not isinstance(name, GivenName)
+    if waits and not _is_harmless(defined_in):
         raise UserError(
             f"{where} is {shown(name)}, code of the package {package_of(name)} that comes "
             "from a stored run or model: if you trust it, give "

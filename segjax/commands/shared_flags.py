@@ -11,13 +11,20 @@ from absl import flags
 from ml_collections import config_flags
 
 from segjax.errors import UserError
-from segjax.parts import StoredName
+from segjax.parts import GivenName, StoredName
 
 if TYPE_CHECKING:
     import ml_collections
 
-# --config.model.name=... replaces a name of a stored config, too.
-config_flags.register_flag_parser_for_type(StoredName, flags.ArgumentParser())
+
+class _NameParser(flags.ArgumentParser):
+    """Reads --config.model.name=... where it replaces a name of a stored config."""
+
+    def parse(self, argument: str) -> GivenName:
+        return GivenName(argument)
+
+
+config_flags.register_flag_parser_for_type(StoredName, _NameParser())
 
 Flags = flags.FlagValues
 

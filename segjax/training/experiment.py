@@ -207,7 +207,8 @@ def schedule_from(config: ml_collections.ConfigDict) -> Any:
             f"{type(schedule).__name__}: a schedule is a function from steps to rates."
         )
     try:
-        return optim.with_warmup(schedule, warmup_steps)
+        with jax.ensure_compile_time_eval():  # it may be asked for within a trace
+            return optim.with_warmup(schedule, warmup_steps)
     except OverflowError as error:  # of an integer that JAX cannot hold
         raise UserError(
             f"config.schedule holds too large a number ({error})."

@@ -256,7 +256,8 @@ def check_names(
                 f" arguments), for example ('flip', {{}}); found {shown(entry)}."
             )
         name, arguments = entry
-        if not parts.is_outside(name) and name not in known:
+        is_known = isinstance(name, str) and name in known
+        if not is_known and not parts.is_outside(name):
             raise UserError(
                 f"config.pipeline.augment: there is no augmentation '{name}'."
                 f"{suggestion(str(name), known)}"
