@@ -1,4 +1,4 @@
-"""Experiments as data: checking, comparing and storing a config, and building from it.
+"""Experiments as data: checking, comparing and storing a config.
 
 A config is a `ml_collections.ConfigDict`. Each of its groups that carries a `name` is
 built by looking the name up in one table and passing the other keys as arguments, so a
@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import inspect
 import json
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ml_collections
 
+from segjax import parts
 from segjax.errors import UserError, shown, suggestion
+from segjax.parts import argument as argument
+from segjax.parts import arguments as arguments
+from segjax.parts import build as build
+from segjax.parts import call as call
+from segjax.parts import check_arguments as check_arguments
+from segjax.parts import inspect_arguments as inspect_arguments
+from segjax.parts import require_group
 from segjax.types import is_integer
-
-T = TypeVar("T")
 
 KEYS = {
     "seed": "seed of the weights, the order of the records and the augmentation",
@@ -143,8 +148,8 @@ def named_by(arguments: Sequence[str], flag: str) -> ml_collections.ConfigDict |
       UserError: if it cannot be read, or has no such key.
     """
     files, keys = [], []
-    for i, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
+    for i, text in enumerate(arguments):
+        name, equals, value = text.partition("=")
         if name in (flag, flag[1:]):
             files.append(value if equals else "".join(arguments[i + 1 : i + 2]))
         elif name.startswith(flag + "."):
@@ -217,7 +222,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
     for key in (*GROUPS, "initialization", "fold", *CHANGEABLE_GROUPS):
-        _require_group(config.get(key, {}), f"config.{key}")
+        require_group(config.get(key, {}), f"config.{key}")
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
         if not is_integer(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
@@ -231,106 +236,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _require_group(value: object, where: str) -> None:
-    if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
-        raise UserError(f"{where} is {shown(value)}; it must be a group, dict(...).")
-
-
 def is_changeable(key: str) -> bool:
     """Whether a resumed run may change a key, given with dots."""
     return key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE_GROUPS
-
-
-def arguments(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the keys of a group but its name, nested groups as plain dicts."""
-    plain = group.to_dict() if isinstance(group, ml_collections.ConfigDict) else group
-    return {key: value for key, value in plain.items() if key != "name"}
-
-
-def argument(function: Callable[..., Any], group: Mapping[str, Any], key: str) -> Any:
-    """Returns what a group gives a function for an argument, or the function's default."""
-    if key in group:
-        return group[key]
-    return inspect.signature(function).parameters[key].default
-
-
-def build(
-    table: Mapping[str, Callable[..., T]],
-    group: Mapping[str, Any],
-    where: str,
-    **more: Any,
-) -> T:
-    """Calls the entry of `table` that the group names, with the group as arguments.
-
-    Args:
-      table: such as `MODELS`.
-      group: such as `config.model`, with a `name` and arguments.
-      where: the group's place, such as "config.model", for messages.
-      **more: arguments that do not come from the config.
-
-    Returns:
-      What the entry makes.
-
-    Raises:
-      UserError: if the name or an argument is unknown, one is missing, or the callee
-        refuses a value.
-    """
-    _require_group(group, where)
-    name = str(group.get("name"))
-    if name not in table:
-        raise UserError(
-            f"{where}.name is {shown(name)}, which segjax does not know."
-            f"{suggestion(name, table)}"
-        )
-    return call(table[name], group, where, **more)
-
-
-def call(
-    function: Callable[..., T], group: Mapping[str, Any], where: str, **more: Any
-) -> T:
-    """Calls a function with a config group as arguments; errors say where it stands."""
-    given = check_arguments(function, group, where, given_later=tuple(more))
-    try:
-        return function(**given, **more)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: {str(error).rstrip('.')}.") from error
-
-
-def check_arguments(
-    function: Callable[..., Any],
-    group: Mapping[str, Any],
-    where: str,
-    given_later: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """Checks the keys of a group against the arguments of a function.
-
-    Args:
-      function: what will be called.
-      group: the config group.
-      where: its place, such as "config.model", for messages.
-      given_later: arguments that do not come from the config.
-
-    Returns:
-      The arguments that the group gives.
-
-    Raises:
-      UserError: if it is not a group, if a key is not an argument, or an argument without
-        default is missing.
-    """
-    _require_group(group, where)
-    given = arguments(group)
-    parameters = inspect.signature(function).parameters
-    allowed = parameters.keys() - {"parent", "name", *given_later}
-    for argument in given:
-        if argument not in allowed:
-            raise UserError(
-                f'{where} has an unknown key "{argument}".'
-                f"{suggestion(argument, allowed)}"
-            )
-    for name in sorted(allowed - given.keys()):
-        if parameters[name].default is inspect.Parameter.empty:
-            raise UserError(f'{where} lacks the key "{name}".')
-    return given
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:
@@ -346,6 +254,8 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """Makes a config of a dict that came from JSON; lists become tuples again.
 
+    Names of parts from outside are marked (`segjax.parts.StoredName`).
+
     Raises:
       ValueError: if it is not a dict, or not one that a config can be made of.
     """
@@ -357,7 +267,7 @@ def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
             return tuple(restore(item) for item in value)
         if isinstance(value, dict):
             return {key: restore(item) for key, item in value.items()}
-        return value
+        return parts.stored(value) if isinstance(value, str) else value
 
     try:
         return ml_collections.ConfigDict(restore(plain))
@@ -365,6 +275,18 @@ def from_dict(plain: Mapping[str, Any]) -> ml_collections.ConfigDict:
         raise ValueError(f"a key cannot be used: {error}") from None
     except RecursionError:
         raise ValueError("its groups are nested too deeply") from None
+
+
+def with_leave(
+    config: ml_collections.ConfigDict, allow_code: Collection[str]
+) -> ml_collections.ConfigDict:
+    """A stored config, in which names of parts from these packages may be imported.
+
+    Raises:
+      UserError: if one of them cannot be the name of a package.
+    """
+    plain = parts.with_leave(config.to_dict(), allow_code)
+    return ml_collections.ConfigDict(plain)
 
 
 def differences(

@@ -32,6 +32,7 @@ THEIRS: dict[str, set[str]] = {
     "errors": set(),
     "lazy": set(),
     "types": ARRAYS,
+    "parts": {"ml_collections"},
     "rle": {"numpy"},
     "text_files": set(),
     "output": set(),

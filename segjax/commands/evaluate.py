@@ -8,6 +8,7 @@ from segjax import ending
 from segjax.commands.results import metric_lines, print_result
 from segjax.commands.shared_flags import (
     Flags,
+    define_allow_code,
     define_checkpoint,
     define_crf,
     define_data,
@@ -54,6 +55,7 @@ def define(values: Flags) -> None:
     )
     define_tile(values)
     define_crf(values)
+    define_allow_code(values)
     define_processes(values)
 
 
@@ -71,6 +73,7 @@ def run(values: Flags) -> None:
         tile=values.tile,
         baseline=values.baseline,
         crf=values.crf,
+        allow_code=values.allow_code,
         cache_dir=path_of(values, "cache_dir"),
         data_root=path_of(values, "data_root"),
     )

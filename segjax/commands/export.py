@@ -8,6 +8,7 @@ from segjax import ending
 from segjax.commands.results import print_result
 from segjax.commands.shared_flags import (
     Flags,
+    define_allow_code,
     define_checkpoint,
     define_overwrite,
     define_workdir,
@@ -33,6 +34,7 @@ def define(values: Flags) -> None:
         flag_values=values,
     )
     define_overwrite(values)
+    define_allow_code(values)
 
 
 def run(values: Flags) -> None:
@@ -46,6 +48,7 @@ def run(values: Flags) -> None:
         best=is_best(values),
         description=values.description,
         overwrite=values.overwrite,
+        allow_code=values.allow_code,
     )
     ending.say(f"Wrote {output}, {result['bytes'] / 1e6:.1f} MB")
     print_result(result)

@@ -9,6 +9,7 @@ from absl import flags
 from segjax import ending
 from segjax.commands.shared_flags import (
     Flags,
+    define_allow_code,
     define_checkpoint,
     define_crf,
     define_model,
@@ -88,6 +89,7 @@ def define(values: Flags) -> None:
         flag_values=values,
     )
     define_crf(values)
+    define_allow_code(values)
 
 
 def run(values: Flags) -> None:
@@ -113,6 +115,7 @@ def run(values: Flags) -> None:
         link=values.link,
         outlines=values.outlines,
         overwrite=values.overwrite,
+        allow_code=values.allow_code,
         progress=page_progress(),
     )
     many = "" if len(files) == 1 else "s"

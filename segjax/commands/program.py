@@ -66,7 +66,8 @@ class Program:
             path_of(self.values, x) for x in ("workdir", "model") if x in self.values
         ]
         run = next(filter(None, given), "")
-        return remedies.for_images(run, self.verb, tile)
+        leave = self.values["allow_code"].value if "allow_code" in self.values else []
+        return remedies.for_images(run, self.verb, tile, leave or [])
 
     def flags_of(self, verb: str) -> Flags:
         """The flags of a verb, unparsed."""

@@ -7,6 +7,7 @@ from absl import flags
 from segjax import ending
 from segjax.commands.shared_flags import (
     Flags,
+    define_allow_code,
     define_checkpoint,
     define_data,
     define_overwrite,
@@ -35,6 +36,7 @@ def define(values: Flags) -> None:
     define_checkpoint(values)
     define_tile(values)
     define_overwrite(values)
+    define_allow_code(values)
 
 
 def run(values: Flags) -> None:
@@ -50,5 +52,6 @@ def run(values: Flags) -> None:
         cache_dir=path_of(values, "cache_dir"),
         data_root=path_of(values, "data_root"),
         overwrite=values.overwrite,
+        allow_code=values.allow_code,
     )
     ending.say(f"Report: {path}")

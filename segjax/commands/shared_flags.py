@@ -11,9 +11,20 @@ from absl import flags
 from ml_collections import config_flags
 
 from segjax.errors import UserError
+from segjax.parts import GivenName, StoredName
 
 if TYPE_CHECKING:
     import ml_collections
+
+
+class _NameParser(flags.ArgumentParser):
+    """Reads --config.model.name=... where it replaces a name of a stored config."""
+
+    def parse(self, argument: str) -> GivenName:
+        return GivenName(argument)
+
+
+config_flags.register_flag_parser_for_type(StoredName, _NameParser())
 
 Flags = flags.FlagValues
 
@@ -105,6 +116,16 @@ def define_tile(values: Flags) -> None:
 def define_crf(values: Flags) -> None:
     """Defines --crf."""
     flags.DEFINE_bool("crf", False, "Refines labels by config.crf.", flag_values=values)
+
+
+def define_allow_code(values: Flags) -> None:
+    """Defines --allow_code."""
+    flags.DEFINE_list(
+        "allow_code",
+        [],
+        "Packages whose code may be imported where the config of the run or model names it.",
+        flag_values=values,
+    )
 
 
 def define_overwrite(values: Flags) -> None:

@@ -16,6 +16,7 @@ from segjax.commands.shared_flags import (
     Flags,
     before_parsing,
     config_of,
+    define_allow_code,
     define_config,
     define_data,
     define_processes,
@@ -61,6 +62,7 @@ def define(values: Flags) -> None:
         upper_bound=255,
         flag_values=values,
     )
+    define_allow_code(values)
     define_processes(values)
 
 
@@ -76,17 +78,20 @@ def complete(arguments: list[str]) -> list[str]:
 
 def run(values: Flags) -> None:
     """Trains, and exits."""
+    from segjax.config import with_leave
     from segjax.runs.initialization import continued
     from segjax.runs.train import train
 
     config, workdir = config_of(values), workdir_of(values)
+    config = with_leave(config, values.allow_code)  # that of --continue_from needs it
     if given := path_of(values, CONTINUE_FROM):
         config = continued(config, given)
     data = path_of(values, "cache_dir"), path_of(values, "data_root")
+    leave = values.allow_code
     if values.folds is not None:
-        result = _train_folds(config, workdir, values.folds, *data)
+        result = _train_folds(config, workdir, values.folds, *data, allow_code=leave)
     else:
-        result = train(config, workdir, *data)
+        result = train(config, workdir, *data, allow_code=leave)
         print_result(
             {
                 "step": result.step,
@@ -101,12 +106,16 @@ def run(values: Flags) -> None:
 
 
 def _train_folds(
-    config: ml_collections.ConfigDict, workdir: Path, count: int, *data: str | None
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    count: int,
+    *data: str | None,
+    allow_code: list[str],
 ) -> Result:
     """Trains the folds and prints their mean and spread; returns how the last one ended."""
     from segjax.runs.folds import train_folds
 
-    results, summary = train_folds(config, workdir, count, *data)
+    results, summary = train_folds(config, workdir, count, *data, allow_code=allow_code)
     result = results[-1]
     for name, value in summary.get("mean", {}).items():
         ending.say(f"{name:30} {value:.4f} +- {summary['std'][name]:.4f}")

@@ -11,6 +11,7 @@ from segjax import ending
 from segjax.commands.results import print_result
 from segjax.commands.shared_flags import (
     Flags,
+    define_allow_code,
     define_checkpoint,
     define_data,
     define_model,
@@ -29,6 +30,7 @@ def define(values: Flags) -> None:
     define_data(values)
     define_split(values, "the one that is evaluated during training")
     define_checkpoint(values)
+    define_allow_code(values)
     flags.DEFINE_integer(
         "num_images",
         100,
@@ -55,6 +57,7 @@ def search(values: Flags, tune: Callable[..., dict[str, Any]], group: str) -> No
         best=is_best(values),
         num_images=values.num_images,
         save=values.save,
+        allow_code=values.allow_code,
         cache_dir=path_of(values, "cache_dir"),
         data_root=path_of(values, "data_root"),
     )

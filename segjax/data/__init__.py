@@ -59,9 +59,6 @@ _ENTRIES = {
     "instance_folder": _Entry("segjax.data.datasets.instance_folder"),
 }
 
-_UNKNOWN = _Entry("")
-"""Stands in for a name that is none of them; opening the data set says so."""
-
 
 class _Datasets(Mapping[str, Callable[..., "Dataset"]]):
     """The function of each data set, which has the data set's name."""
@@ -93,18 +90,30 @@ def is_synthetic(name: str) -> bool:
 def channels_of(group: Mapping[str, Any]) -> int:
     """Channels of the images that `config.data` names; no data are read.
 
+    A data set from outside says them by an argument `channels`.
+
+    Raises:
+      UserError: if it does not.
+
     Example:
       >>> channels_of({"name": "isbi_em"}), channels_of({"name": "camvid"})
       (1, 3)
       >>> channels_of({"name": "folder", "channels": ("DAPI", "GFP")})
       2
     """
-    from segjax import config
+    from segjax import parts
+    from segjax.errors import UserError
 
-    name = str(group["name"])
-    channels = _ENTRIES.get(name, _UNKNOWN).channels
+    name, where = group["name"], "config.data.name"
+    function = parts.find(DATASETS, name, where)
+    channels = _ENTRIES[name].channels if name in _ENTRIES else None
     if channels is None:
-        channels = config.argument(DATASETS[name], group, "channels")
+        if "channels" not in parts.inspect_arguments(function, where):
+            raise UserError(
+                f"{where} is {name!r}, which has no argument `channels`, so that they are not "
+                "known before the data are read."
+            )
+        channels = parts.argument(function, group, "channels")
     return channels if isinstance(channels, int) else len(channels)
 
 
@@ -116,7 +125,7 @@ def chosen_channels(group: Mapping[str, Any]) -> tuple[int | str, ...] | None:
       ('DAPI', 'GFP')
     """
     channels = group.get("channels", 1)
-    return None if isinstance(channels, int) else tuple(channels)
+    return tuple(channels) if isinstance(channels, tuple | list) else None
 
 
 def downscale_of(group: Mapping[str, Any]) -> int:
@@ -130,5 +139,6 @@ def downscale_of(group: Mapping[str, Any]) -> int:
         return group["downscale"]
     function = DATASETS.get(str(group.get("name")))
     known = inspect.signature(function).parameters if function else {}
-    # Data sets without the argument leave images as large as they are.
+    # Data sets without the argument leave images as large as they are; those from outside
+    # do so, too, as prediction imports none of them.
     return known["downscale"].default if "downscale" in known else 1

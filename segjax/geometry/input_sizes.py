@@ -117,6 +117,16 @@ class Geometry:
         )
 
 
+def geometry_of(network: object) -> Geometry:
+    """The geometry that a network states; one that states none is given whole images.
+
+    Example:
+      >>> geometry_of(object()).tiles
+      False
+    """
+    return getattr(network, "geometry", Geometry(1, halo=None, offset=None))
+
+
 def whole_image_geometry(stride: int, *, align_corners: bool) -> Geometry:
     """The geometry of a network whose every output pixel sees the whole image.
 

@@ -33,7 +33,8 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
       whole image), `stride`, `margin`, `halo` (null where the whole image is seen),
       `accepted_sizes`, and `layers`, a row for each layer of the longest path. Of a network
       that finds objects `output_size` are its boxes (slots, 4), and `gflops` is null: it
-      depends on how many objects there are.
+      depends on how many objects there are. A network without `layers()` or `geometry` has
+      the first four alone.
     """
     image = jax.ShapeDtypeStruct((1, *input_size), jnp.float32)
     variables = jax.eval_shape(
@@ -54,15 +55,20 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
         lowered = jax.jit(output).lower(variables, image)
         cost = (lowered.cost_analysis() or {})["flops"] / 1e9
         shape = lowered.out_info.shape
+    found = {
+        "parameters": _count(variables["params"]),
+        "input_size": list(input_size),
+        "output_size": list(shape[1:]),
+        "gflops": cost,
+    }
+    if not hasattr(described, "layers") or not hasattr(described, "geometry"):
+        return found
     layers: tuple[Layer, ...] = described.layers()
     geometry: Geometry = described.geometry
     field = receptive_field(layers)
     height = input_size[0]
     return {
-        "parameters": _count(variables["params"]),
-        "input_size": list(input_size),
-        "output_size": list(shape[1:]),
-        "gflops": cost,
+        **found,
         "receptive_field": {"smallest": field.smallest, "largest": field.size},
         "sees_whole_image": not geometry.tiles,
         "stride": geometry.stride,
@@ -75,6 +81,8 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
 
 def table(summary: Mapping[str, Any]) -> str:
     """Writes what `summarize` found for people."""
+    if "layers" not in summary:
+        return _short_table(summary)
     columns = (
         "layer",
         "operation",
@@ -104,9 +112,7 @@ def table(summary: Mapping[str, Any]) -> str:
     ]
     field, accepted = summary["receptive_field"], summary["accepted_sizes"]
     shown = ", ".join(map(str, accepted["nearest"]))
-    sizes = " -> ".join(
-        "x".join(map(str, summary[key])) for key in ("input_size", "output_size")
-    )
+    sizes = _sizes(summary)
     named, cost = "height, width, channels", summary["gflops"]
     if cost is None:
         named += ", and boxes of objects"
@@ -129,6 +135,24 @@ def table(summary: Mapping[str, Any]) -> str:
     width = max(map(len, facts))
     lines += ["", *(f"{name.ljust(width)}  {value}" for name, value in facts.items())]
     return "\n".join([f"{summary['model']}, its longest path", "", *lines])
+
+
+def _short_table(summary: Mapping[str, Any]) -> str:
+    """Writes what is known of a network that describes neither its layers nor its sizes."""
+    facts = {
+        "parameters": f"{summary['parameters']:,}",
+        "sizes": f"{_sizes(summary)} (height, width, channels)",
+        "cost": f"{in_gflop(summary['gflops'])} forward, for one crop",
+        "receptive field": "not known: the network has no `layers()` and `geometry`",
+    }
+    width = max(map(len, facts))
+    lines = [f"{name.ljust(width)}  {value}" for name, value in facts.items()]
+    return "\n".join([str(summary["model"]), "", *lines])
+
+
+def _sizes(summary: Mapping[str, Any]) -> str:
+    sizes = summary["input_size"], summary["output_size"]
+    return " -> ".join("x".join(map(str, size)) for size in sizes)
 
 
 def _accepted_sizes(geometry: Geometry, side: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import flax.linen as nn
 import ml_collections
 
 from segjax import config as config_lib
+from segjax import parts
 from segjax.backbones import BACKBONES
 from segjax.data.normalization import stored_scale
 from segjax.errors import UserError
@@ -69,7 +69,8 @@ def build_model(
     if isinstance(given.get(CRF), Mapping):
         inner = {**classes, **given.pop(CRF)}
         more[CRF] = config_lib.call(DenseCRF, inner, f"{where}.{CRF}")
-    more |= _undoing(given, normalization)
+    name = f"{where}.name"
+    more |= _undoing(parts.find(table, given.get("name"), name), given, normalization)
     return _build(table, given, where, **more)
 
 
@@ -80,18 +81,22 @@ def _build(
     **more: Any,
 ) -> nn.Module:
     """Builds what a group names, its own groups first."""
-    network = table.get(str(group.get("name")))
-    if network is not None:
-        group = with_values(network, group, where)
-    return config_lib.build(table, group, where, **more)
+    network = parts.find(table, group.get("name"), f"{where}.name")
+    group = with_values(network, group, where)
+    made = config_lib.build(table, group, where, **more)
+    if not isinstance(made, nn.Module):
+        raise UserError(
+            f"{where}.name is {group['name']!r}, which makes a {type(made).__name__}: a "
+            "network is a module of Flax Linen (flax.linen.Module)."
+        )
+    return made
 
 
 def _undoing(
-    given: Mapping[str, Any], normalization: str | None
+    model: Callable[..., Any], given: Mapping[str, Any], normalization: str | None
 ) -> dict[str, tuple[float, ...]]:
     """Scale and offset of a model that undoes the normalisation, unless it states them."""
-    model = MODELS.get(str(given.get("name")))
-    has_them = model is not None and SCALE in inspect.signature(model).parameters
+    has_them = SCALE in config_lib.inspect_arguments(model, "config.model.name")
     if not has_them or normalization is None or SCALE in given or OFFSET in given:
         return {}
     try:

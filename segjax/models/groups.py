@@ -7,7 +7,6 @@ of its network.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,7 +46,7 @@ def with_values(
       >>> with_values(MobileNetV3, {"norm": {"momentum": 0.95}}, "config.model")["norm"]
       Norm(kind='batch', momentum=0.95, epsilon=0.001, frozen=False, groups=32)
     """
-    parameters = inspect.signature(network).parameters
+    parameters = config_lib.inspect_arguments(network, where)
     made = dict(given)
     for key, kind in VALUES.items():
         group = given.get(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def evaluate_run(
     crf: bool = False,
     cache_dir: str | None = None,
     data_root: str | None = None,
+    allow_code: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measures a checkpoint of a run on a split of its data set, or on another folder.
 
@@ -54,6 +55,7 @@ def evaluate_run(
       crf: whether `config.crf` of the run refines the predictions.
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
+      allow_code: packages whose code may be imported where the config of the run names it.
 
     Returns:
       `step`, `split` ("all" for a folder), `images`, how many were measured,
@@ -68,7 +70,7 @@ def evaluate_run(
             f"--input={input} measures all images of a folder, so that --split={split} "
             "has no meaning: give one of them."
         )
-    trained = load_trained(workdir, best=best)
+    trained = load_trained(workdir, best=best, allow_code=allow_code)
     task, variables = trained.task, trained.variables
     refinement = trained.refinement() if crf else None
     if input is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def export_run(
     best: bool = True,
     description: str = "",
     overwrite: bool = False,
+    allow_code: Collection[str] = (),
 ) -> dict[str, Any]:
     """Writes a checkpoint of a run as one file.
 
@@ -47,6 +48,7 @@ def export_run(
       best: whether the best checkpoint is written instead of the newest.
       description: what the card says first, for instance what the images show.
       overwrite: whether a file of the user is replaced.
+      allow_code: packages whose code may be imported where the config of the run names it.
 
     Returns:
       `file`, `bytes` and `sha256` of it, `step`, `parameters`, `parameters_sha256` and
@@ -63,7 +65,7 @@ def export_run(
         )
     if (given := find_model_file(workdir)) is not None:
         raise UserError(f"{given} is a model file already: copy it.")
-    trained = load_trained(workdir, best=best).single("export")
+    trained = load_trained(workdir, best=best, allow_code=allow_code).single("export")
     config = without_initialization(trained.task.config)
     outputs = Outputs(
         output.parent, [(output.name, workdir)], inputs=[workdir], overwrite=overwrite

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def train_folds(
     count: int,
     cache_dir: str | None = None,
     data_root: str | None = None,
+    *,
+    allow_code: Collection[str] = (),
 ) -> tuple[list[Result], dict[str, Any]]:
     """Trains a network for each fold, in `workdir/fold_0` and so on.
 
@@ -44,6 +47,7 @@ def train_folds(
       count: of the folds.
       cache_dir: where prepared data sets lie; None for the default of TFDS.
       data_root: where the user's own files lie.
+      allow_code: see `train`.
 
     Returns:
       How each fold ended, and once all are trained what `summarize_folds` gives, which is
@@ -63,7 +67,8 @@ def train_folds(
     for index, of_fold in enumerate(configs):
         log.info("Fold %d of %d", index + 1, count)
         folder = fold_folder(workdir, index)
-        results.append(train(of_fold, folder, cache_dir, data_root))
+        result = train(of_fold, folder, cache_dir, data_root, allow_code=allow_code)
+        results.append(result)
         if results[-1].interrupted or results[-1].signal is not None:
             return results, {}
     summary = summarize_folds([result.metrics for result in results])

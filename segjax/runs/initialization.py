@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.errors import UserError
+from segjax.geometry.input_sizes import geometry_of
 from segjax.models.builder import BACKBONE
 from segjax.models.groups import merge
 from segjax.pretrained import convert, sources
@@ -136,7 +137,11 @@ def continued(
 
 
 def read(
-    config: ml_collections.ConfigDict, model: nn.Module, channels: int, workdir: Path
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    channels: int,
+    workdir: Path,
+    allow_code: Collection[str] = (),
 ) -> Weights | None:
     """Reads the weights that a config names.
 
@@ -145,6 +150,7 @@ def read(
       model: its network.
       channels: of its images.
       workdir: of the run.
+      allow_code: packages whose code may be imported where the config of another run names it.
 
     Returns:
       The weights; None if none are named, or the run has a checkpoint to go on from.
@@ -167,6 +173,7 @@ def read(
                 config,
                 channels,
                 skip_mismatch=named.skip_mismatch,
+                allow_code=allow_code,
             )
         )
     if not path.is_file():
@@ -205,7 +212,7 @@ def _check_epsilon(entry: Source, named: Initialization, model: nn.Module) -> No
 
 def abstract(model: nn.Module, channels: int) -> Mapping[str, Any]:
     """Shapes of a model's collections for images of a number of channels."""
-    side = model.geometry.next_accepted(224)
+    side = geometry_of(model).next_accepted(224)
     image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
     init = lambda image: model.init(jax.random.key(0), image, train=False)
     return jax.eval_shape(init, image)

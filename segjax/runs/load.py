@@ -7,13 +7,14 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from segjax import config as config_lib
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import InstanceClasses, LabelSpec
 from segjax.errors import UserError
@@ -26,7 +27,7 @@ from segjax.training import checkpoint
 from segjax.training.about import LEARNED, TRAIN_IMAGES
 from segjax.training.divergence import not_finite
 from segjax.training.sharding import Devices
-from segjax.training.state import TrainState
+from segjax.training.state import TrainState, without_optimizer
 from segjax.training.task import Task, require
 from segjax.training.workdir import CONFIG_FILE, fold_count, fold_folder, read_config
 
@@ -185,7 +186,11 @@ class TrainedModel:
 
 
 def load_trained(
-    workdir: str | Path, *, best: bool = False, step: int | None = None
+    workdir: str | Path,
+    *,
+    best: bool = False,
+    step: int | None = None,
+    allow_code: Collection[str] = (),
 ) -> TrainedModel:
     """Loads the newest checkpoint of a run, the best, or that of a step; or a model file.
 
@@ -196,28 +201,33 @@ def load_trained(
         segjax.
       best: whether the checkpoint with the best metric is wanted.
       step: the step of the checkpoint that is wanted, if neither of those.
+      allow_code: packages, by their whole names, whose code may be imported where the config
+        of the run names it.
 
     Returns:
       The network with everything needed to use it.
 
     Raises:
-      UserError: if there is no run, no whole checkpoint, or its values are not finite; or
-        if the model file is damaged.
+      UserError: if there is no run, no whole checkpoint, or its values are not finite; if
+        the model file is damaged; or if it needs code of a package without leave.
     """
     file = find_model_file(workdir)
     if file is not None:
-        return _load_model_file(file, best=best, step=step)
+        return _load_model_file(file, allow_code, best=best, step=step)
     workdir = Path(workdir)
     if folders := _folds_in(workdir):
-        return _mean([load_trained(x, best=best, step=step) for x in folders])
-    task = make_task(read_config(workdir))
+        options: dict[str, Any] = {"best": best, "step": step, "allow_code": allow_code}
+        return _mean([load_trained(folder, **options) for folder in folders])
+    config = config_lib.with_leave(read_config(workdir), allow_code)
+    task = make_task(config, training=False)
     sharding = Devices.of_this_process().replicated
     with checkpoint.Checkpoints(
         workdir, task.evaluation.best_metric, read_only=True
     ) as checkpoints:
         channels = checkpoints.newest_about()["channels"]
         abstract = checkpoint.abstract_like(
-            jax.eval_shape(lambda: task.init_state(channels)), sharding
+            jax.eval_shape(lambda: without_optimizer(task.init_variables(channels))),
+            sharding,
         )
         if best:
             step = checkpoints.best_step()
@@ -245,13 +255,15 @@ def load_trained(
     return _trained_model(task, state.variables, about)
 
 
-def _load_model_file(path: Path, *, best: bool, step: int | None) -> TrainedModel:
+def _load_model_file(
+    path: Path, allow_code: Collection[str], *, best: bool, step: int | None
+) -> TrainedModel:
     if best or step is not None:
         raise UserError(
             f"{path} is a model file, which holds one checkpoint: leave out "
             f"{'--checkpoint=best' if best else 'the step'}."
         )
-    read = read_model_file(path)
+    read = read_model_file(path, allow_code)
     devices = Devices.of_this_process()
     try:
         found = _trained_model(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,7 @@ from segjax.tasks.table import make_task
 from segjax.text_files import parse_json
 from segjax.training.about import LEARNED, TRAIN_IMAGES
 from segjax.training.divergence import not_finite
-from segjax.training.state import parameters_sha256
+from segjax.training.state import parameters_sha256, without_optimizer
 from segjax.training.task import Task
 from segjax.training.workdir import CONFIG_FILE, fold_folder, read_config
 from segjax.types import is_count, is_integer
@@ -136,11 +136,12 @@ def write_model_file(
         raise UserError(f"The model does not fit into one file: {error}.") from error
 
 
-def read_model_file(path: Path) -> ModelFile:
+def read_model_file(path: Path, allow_code: Collection[str] = ()) -> ModelFile:
     """Reads a model file; nothing in it is run, and nothing is written.
 
     Args:
       path: the file.
+      allow_code: packages whose code may be imported where its config names it.
 
     Returns:
       Its content; the arrays are those that the config's network has, and finite.
@@ -153,7 +154,7 @@ def read_model_file(path: Path) -> ModelFile:
     about = _about(members[archive.MODEL], path)
     arrays = from_safetensors(members[archive.WEIGHTS], f"{archive.WEIGHTS} of {path}")
     try:
-        task = make_task(config)
+        task = make_task(config_lib.with_leave(config, allow_code), training=False)
     except UserError as error:
         raise UserError(f"{archive.CONFIG} of {path}: {error}") from error
     variables = _fitted(arrays, _abstract(task, about["channels"], path), path)
@@ -225,7 +226,7 @@ def _is_finite(value: object) -> bool:
 def _abstract(task: Task, channels: int, path: Path) -> Mapping[str, Any]:
     """Shapes of the collections of a network; no array is made."""
     try:
-        state = jax.eval_shape(lambda: task.init_state(channels))
+        state = jax.eval_shape(lambda: without_optimizer(task.init_variables(channels)))
     except (TypeError, ValueError, OverflowError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise _contradiction(path, f"its network cannot be built: {reason}") from error

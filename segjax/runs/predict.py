@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from segjax.data import chosen_channels
@@ -64,6 +64,7 @@ def predict_run(
     rescale: bool = False,
     overwrite: bool = False,
     progress: PageProgress | None = None,
+    allow_code: Collection[str] = (),
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
 
@@ -93,6 +94,7 @@ def predict_run(
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
       progress: called after each finished page.
+      allow_code: packages whose code may be imported where the config of the run names it.
 
     Returns:
       The label files.
@@ -100,7 +102,7 @@ def predict_run(
     Raises:
       UserError: for anything that the user can put right.
     """
-    trained = load_trained(workdir, best=best)
+    trained = load_trained(workdir, best=best, allow_code=allow_code)
     for flag, wanted in (
         ("probabilities", probabilities),
         ("crf", crf),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import ml_collections
 
+from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.runs.model_file import config_of
 from segjax.tasks.table import make_task
@@ -33,19 +35,23 @@ def for_training(config: ml_collections.ConfigDict) -> str:
     return f"Train in another --workdir with {first}{' or ' if first else ''}{last}."
 
 
-def for_images(run: str | Path, verb: str, tile: int | None) -> str:
+def for_images(
+    run: str | Path, verb: str, tile: int | None, allow_code: Collection[str] = ()
+) -> str:
     """Names the flags that reduce how much is evaluated or predicted at once.
 
     Args:
       run: the folder of the run, or a model file.
       verb: such as "predict".
       tile: side of the tiles that were too large; None where one was chosen.
+      allow_code: packages whose code may be imported where the config of the run names it.
 
     Returns:
       A sentence.
     """
     try:
-        task = make_task(config_of(run))
+        config = config_lib.with_leave(config_of(run), allow_code)
+        task = make_task(config, training=False)
     except UserError:
         return "Free some, or use a machine with more of it."
     ways = task.flags_that_save_memory(verb, tile)

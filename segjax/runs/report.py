@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from segjax.output.folder import Outputs
@@ -19,6 +20,7 @@ def report_run(
     cache_dir: str | None = None,
     data_root: str | None = None,
     overwrite: bool = False,
+    allow_code: Collection[str] = (),
 ) -> Path:
     """Measures a checkpoint on a split, image by image, and writes a page of HTML.
 
@@ -31,6 +33,7 @@ def report_run(
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
       overwrite: whether a file is replaced that segjax did not write.
+      allow_code: packages whose code may be imported where the config of the run names it.
 
     Returns:
       The file.
@@ -39,7 +42,7 @@ def report_run(
       UserError: if there is no such run or split, or the file cannot be written.
     """
     workdir = Path(workdir)
-    trained = load_trained(workdir, best=best).single("report")
+    trained = load_trained(workdir, best=best, allow_code=allow_code).single("report")
     task = trained.task
     path = Path(output) if output else workdir / REPORT
     planned = [(path.name, workdir)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def weights_of_run(
     channels: int,
     *,
     skip_mismatch: bool = False,
+    allow_code: Collection[str] = (),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Takes from a run the parameters that a network has by the same names.
 
@@ -49,6 +50,7 @@ def weights_of_run(
       channels: of its images.
       skip_mismatch: whether parameters that have another shape here are left out, where
         there is another number of classes or channels.
+      allow_code: packages whose code may be imported where the config of the run names it.
 
     Returns:
       Collections like `target`, those leaves that the run has; and where they come
@@ -57,7 +59,7 @@ def weights_of_run(
     Raises:
       UserError: if there is no such run, or it has parameters that the network lacks.
     """
-    trained = _load(path)
+    trained = _load(path, allow_code)
     theirs = {
         collection: {
             name: leaf
@@ -98,11 +100,13 @@ def weights_of_run(
     return kept, about
 
 
-def _load(path: Path) -> TrainedModel:
+def _load(path: Path, allow_code: Collection[str]) -> TrainedModel:
     is_one = path.parent.name == CHECKPOINTS and path.name.isdecimal()
     run, step = (path.parent.parent, int(path.name)) if is_one else (path, None)
     try:
-        return load_trained(run, step=step).single("A network to begin with")
+        return load_trained(run, step=step, allow_code=allow_code).single(
+            "A network to begin with"
+        )
     except UserError as error:
         message = str(error).replace(f"--workdir={run}", str(run))
         raise UserError(f"config.initialization.input: {message}") from error

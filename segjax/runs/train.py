@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 import ml_collections
@@ -31,6 +32,8 @@ def train(
     workdir: str | Path,
     cache_dir: str | None = None,
     data_root: str | None = None,
+    *,
+    allow_code: Collection[str] = (),
 ) -> Result:
     """Trains to the last step, resuming what the workdir holds.
 
@@ -39,6 +42,8 @@ def train(
       workdir: folder of the run; made where it is missing.
       cache_dir: where prepared data sets lie; None for the default of TFDS.
       data_root: where the user's own files lie.
+      allow_code: packages whose code may be imported where the config of a run names it whose
+        weights training begins with.
 
     Returns:
       How it ended.
@@ -64,7 +69,9 @@ def train(
             log.info("%s", describe_experiment(task, dataset, devices))
             if sentence := _few_images(task, dataset):
                 log.info("%s", sentence)
-            weights = initialization.read(config, task.model, dataset.channels, workdir)
+            weights = initialization.read(
+                config, task.model, dataset.channels, workdir, allow_code
+            )
         return fit(task, dataset, devices, workdir, stop, weights)
 
 

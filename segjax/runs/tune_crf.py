@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def tune_run(
     best: bool = False,
     num_images: int = 100,
     save: bool = False,
+    allow_code: Collection[str] = (),
     cache_dir: str | None = None,
     data_root: str | None = None,
 ) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def tune_run(
       best: whether the best checkpoint predicts instead of the newest.
       num_images: how many images of the split, evenly spread over it.
       save: whether the values found are written into the run's config.
+      allow_code: packages whose code may be imported where the config of the run names it.
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
 
@@ -49,7 +52,7 @@ def tune_run(
     workdir = Path(workdir)
     if save:
         require_writable(workdir)
-    found = _search(workdir, split, best, num_images, cache_dir, data_root)
+    found = _search(workdir, split, best, num_images, cache_dir, data_root, allow_code)
     if save:
         keep(workdir, "crf", found["crf"])
     return found
@@ -62,9 +65,10 @@ def _search(
     num_images: int,
     cache_dir: str | None,
     data_root: str | None,
+    allow_code: Collection[str],
 ) -> dict[str, Any]:
     """Searches; the arguments and the result are those of `tune_run`."""
-    trained = load_trained(workdir, best=best).single("tune crf")
+    trained = load_trained(workdir, best=best, allow_code=allow_code).single("tune crf")
     task = require(trained.task, "crf", "tune crf")
     dataset = task.open_dataset(cache_dir, data_root)
     split = task.evaluation.split if split is None else split

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def tune_instances_run(
     best: bool = False,
     num_images: int = 100,
     save: bool = False,
+    allow_code: Collection[str] = (),
     cache_dir: str | None = None,
     data_root: str | None = None,
 ) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def tune_instances_run(
       best: whether the best checkpoint predicts instead of the newest.
       num_images: how many images of the split, evenly spread over it.
       save: whether the values found are written into the run's config.
+      allow_code: packages whose code may be imported where the config of the run names it.
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
 
@@ -46,7 +49,9 @@ def tune_instances_run(
     workdir = Path(workdir)
     if save:
         require_writable(workdir)
-    trained = load_trained(workdir, best=best).single("tune instances")
+    trained = load_trained(workdir, best=best, allow_code=allow_code).single(
+        "tune instances"
+    )
     task = require(trained.task, "objects", "tune instances")
     dataset = task.open_dataset(cache_dir, data_root)
     split = task.evaluation.split if split is None else split

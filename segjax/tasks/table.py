@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-
 import ml_collections
 
-from segjax.errors import UserError, shown, suggestion
+from segjax import parts
+from segjax.errors import UserError
 from segjax.training.task import Task
 
 TASKS = {
@@ -17,22 +16,25 @@ TASKS = {
 not imported."""
 
 
-def make_task(config: ml_collections.ConfigDict) -> Task:
+def make_task(config: ml_collections.ConfigDict, *, training: bool = True) -> Task:
     """Builds an experiment from its config.
+
+    Args:
+      config: the experiment.
+      training: whether it will be trained. Otherwise the parts that training alone needs
+        are neither built nor imported: loss, optimizer, schedule, augmentations.
+
+    Returns:
+      The task.
 
     Raises:
       UserError: naming the key that is wrong, its value, and what is allowed.
     """
-    name = str(config.task) if "task" in config else "semantic"
-    if name not in TASKS:
-        raise UserError(
-            f"config.task is {shown(name)}, which segjax does not know."
-            f"{suggestion(name, TASKS)}"
-        )
-    module, _, made_by = TASKS[name].partition(":")
-    made = getattr(importlib.import_module(module), made_by)
+    name = config.task if "task" in config else "semantic"
+    found = parts.find(TASKS, name, "config.task")
+    made = parts.load(found, "config.task") if isinstance(found, str) else found
     try:
-        return made(config)
+        return made(config, training=training)
     except (TypeError, ValueError, OverflowError) as error:
         # Of values that no check foresaw, such as a network of 300 levels.
         reason = str(error).rstrip(".")

@@ -9,6 +9,7 @@ and the hashes of the parameters, the state and the JSON itself.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -249,6 +250,14 @@ class Checkpoints:
     ) -> tuple[TrainState, dict[str, Any]]:
         """Restores one checkpoint and checks its hashes.
 
+        Args:
+          step: its step.
+          abstract: see `restore_newest`; where it has no `opt_state`, that of the
+            checkpoint is taken as it is, so that the optimizer need not be known.
+
+        Returns:
+          The state, and the JSON beside it.
+
         Raises:
           DamagedError: if it is not what was saved.
           UserError: if it is not there, or cannot be read for a reason that may pass,
@@ -260,8 +269,10 @@ class Checkpoints:
                 f"There is no checkpoint of step {step} in {self._directory}, only of "
                 f"{', '.join(map(str, steps))}. Choose one of these."
             )
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         try:
+            if abstract.opt_state is None:
+                abstract = self._with_saved_optimizer(step, abstract)
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             about = read_about(self._directory / str(step))
             state = self._manager.restore(step, args=arguments).state
             if about["state_sha256"] != tree_sha256(state):
@@ -271,6 +282,14 @@ class Checkpoints:
             why = self._difference(step, abstract) or reason(error)
             raise DamagedError(step, self._directory, why) from error
         return state, about
+
+    def _with_saved_optimizer(self, step: int, abstract: TrainState) -> TrainState:
+        """Adds the shapes of the optimizer's arrays in a checkpoint."""
+        with ocp.StandardCheckpointer() as reader:
+            saved: Any = reader.metadata(self._directory / str(step) / "state")
+        found = saved.item_metadata.tree["opt_state"]
+        opt_state = abstract_like(found, abstract.step.sharding)
+        return dataclasses.replace(abstract, opt_state=opt_state)
 
     def _difference(self, step: int, abstract: TrainState) -> str:
         """The first difference between a checkpoint's network and the config's, "" if unknown."""

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 
 from segjax import config as config_lib
+from segjax import parts
 from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
@@ -40,6 +41,11 @@ def open_data(
     dataset = config_lib.build(
         DATASETS, config.data, "config.data", cache_dir=cache_dir, data_root=data_root
     )
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"config.data.name is {config.data.name!r}, which makes a "
+            f"{type(dataset).__name__}: a data set is a segjax.data.Dataset."
+        )
     if "fold" not in config:
         return dataset
     split = config.evaluation.get("split", "validation")
@@ -144,6 +150,37 @@ def check_multipliers(
         raise UserError(f"config.optimizer: {error}{stop}") from error
 
 
+def optimizer_from(config: ml_collections.ConfigDict, schedule: Any) -> Any:
+    """The optimizer of `config.optimizer`, with the learning rate of a schedule.
+
+    An optimizer from outside gets the schedule as `schedule`, or as `learning_rate`, as those
+    of Optax have it.
+
+    Raises:
+      UserError: naming the key that is wrong.
+    """
+    where = "config.optimizer"
+    name = config.optimizer.get("name")
+    given = {"schedule": schedule}
+    if name not in optim.OPTIMIZERS:
+        function = parts.find(optim.OPTIMIZERS, name, f"{where}.name")
+        takes = parts.inspect_arguments(function, where)
+        if not {"schedule", "learning_rate"} & takes.keys():
+            raise UserError(
+                f"{where}.name is {name!r}, which takes neither schedule nor learning_rate: "
+                "it would not follow config.schedule."
+            )
+        if "schedule" not in takes:
+            given = {"learning_rate": schedule}
+    made = config_lib.build(optim.OPTIMIZERS, config.optimizer, where, **given)
+    if not (hasattr(made, "init") and hasattr(made, "update")):
+        raise UserError(
+            f"{where}.name is {name!r}, which makes a {type(made).__name__}: an optimizer "
+            "is a GradientTransformation of Optax."
+        )
+    return made
+
+
 def schedule_from(config: ml_collections.ConfigDict) -> Any:
     """The learning rate of each step, of `config.schedule`.
 
@@ -164,8 +201,14 @@ def schedule_from(config: ml_collections.ConfigDict) -> Any:
         "config.schedule",
         num_steps=config.num_steps - warmup_steps,
     )
+    if not callable(schedule):
+        raise UserError(
+            f"config.schedule.name is {group['name']!r}, which makes a "
+            f"{type(schedule).__name__}: a schedule is a function from steps to rates."
+        )
     try:
-        return optim.with_warmup(schedule, warmup_steps)
+        with jax.ensure_compile_time_eval():  # it may be asked for within a trace
+            return optim.with_warmup(schedule, warmup_steps)
     except OverflowError as error:  # of an integer that JAX cannot hold
         raise UserError(
             f"config.schedule holds too large a number ({error})."

@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -35,6 +36,12 @@ class TrainState:
     def variables(self) -> dict[str, Any]:
         """The collections that `model.apply` takes."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def without_optimizer(variables: Mapping[str, Any]) -> TrainState:
+    """The state at step 0 of a network whose optimizer is of no interest; traceable."""
+    params, statistics = variables["params"], variables.get("batch_stats", {})
+    return TrainState(jnp.zeros((), jnp.int32), params, statistics, opt_state=None)
 
 
 def parameters_sha256(params: Any) -> str:

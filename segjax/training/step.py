@@ -40,9 +40,15 @@ def init_state(
     Returns:
       The state at step 0.
     """
+    return state_of(init_variables(model, image_shape, seed), optimizer)
+
+
+def init_variables(
+    model: nn.Module, image_shape: tuple[int, int, int, int], seed: int
+) -> Mapping[str, Any]:
+    """The collections of an untrained network; traceable. See `init_state`."""
     image = jnp.zeros((1, *image_shape[1:]))
-    variables = model.init(jax.random.key(seed), image, train=False)
-    return state_of(variables, optimizer)
+    return model.init(jax.random.key(seed), image, train=False)
 
 
 def state_of(

@@ -57,7 +57,6 @@ class TrainingTask(Protocol):
     Attributes:
       config: the experiment.
       model: the network.
-      optimizer: Optax's transformation of its gradients.
       input_size: height and width of a training image.
       output_size: of what the network makes of it.
       headline: metrics that are printed during training, where they were measured.
@@ -65,7 +64,6 @@ class TrainingTask(Protocol):
 
     config: ml_collections.ConfigDict
     model: Any
-    optimizer: Any
     input_size: tuple[int, int]
     output_size: tuple[int, int]
     headline: tuple[str, ...]
@@ -73,6 +71,11 @@ class TrainingTask(Protocol):
     @property
     def evaluation(self) -> Evaluation:
         """The settings of evaluation."""
+        ...
+
+    @property
+    def optimizer(self) -> Any:
+        """Optax's transformation of the gradients; built when it is asked for."""
         ...
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
@@ -104,6 +107,10 @@ class TrainingTask(Protocol):
 
     def records_of_step(self, dataset: Dataset, step: int) -> list[str]:
         """Names the records that the step from `step` to `step + 1` is made of."""
+        ...
+
+    def init_variables(self, channels: int) -> Mapping[str, Any]:
+        """Makes the collections of the untrained network; traceable."""
         ...
 
     def init_state(self, channels: int) -> TrainState:

@@ -81,7 +81,7 @@ def test_folds_are_trained_once_and_predict_together(
 
 def test_one_process_writes_the_summary(smoke, tmp_path, monkeypatch):
     result = SimpleNamespace(metrics={"mean_iou": 0.5}, interrupted=False, signal=None)
-    monkeypatch.setattr(folds, "train", lambda *_: result)
+    monkeypatch.setattr(folds, "train", lambda *_, **__: result)
     task = SimpleNamespace(capabilities={"labels"}, open_dataset=lambda *_: None)
     monkeypatch.setattr(folds, "make_task", lambda _: task)
     for process, written in ((1, False), (0, True)):

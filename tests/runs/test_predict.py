@@ -46,7 +46,7 @@ def trained(monkeypatch):
         instance_spec=InstanceSpec((17,)),
         channels=3,
     )
-    monkeypatch.setattr(predict, "load_trained", lambda workdir, best: found)
+    monkeypatch.setattr(predict, "load_trained", lambda workdir, **_: found)
     return found
 
 

@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from segjax import parts
 from segjax.data.augment.arguments import integer
 from segjax.data.augment.crops import (
     Framing,
@@ -63,6 +64,9 @@ from segjax.types import Example
 
 Augmentations = Sequence[tuple[str, Mapping[str, Any]]]
 """Augmentations of a config: `(name, arguments)` in the order of application."""
+
+WHERE = "config.pipeline.augment"
+"""The place of augmentations in a config."""
 
 AUGMENTATIONS: dict[str, Callable[..., Example]] = {
     "flip": flip,
@@ -101,6 +105,8 @@ def check(augment: Augmentations, channels: int = 3) -> None:
     check_names(augment)
     _check_framing(augment)
     for name, arguments in augment:
+        if name not in AUGMENTATIONS:  # it may want a label, and larger images
+            continue
         try:
             tried = dict(arguments)
             if "margin" in tried:  # The example here is smaller than any margin.
@@ -122,8 +128,50 @@ def apply(
     """
     check_names(augment)
     for name, arguments in augment:
-        example = AUGMENTATIONS[name](example, rng, **arguments)
+        if name in AUGMENTATIONS:
+            example = AUGMENTATIONS[name](example, rng, **arguments)
+        else:
+            example = apply_outside(name, arguments, example, rng)
     return example
+
+
+def apply_outside(
+    name: str, arguments: Mapping[str, Any], example: Example, rng: np.random.Generator
+) -> Example:
+    """Applies an augmentation from outside, and looks at what it gives.
+
+    Args:
+      name: as "my_package.augment:stripes".
+      arguments: its own.
+      example: what it changes.
+      rng: source of randomness.
+
+    Returns:
+      The example, of the same arrays in their shapes and dtypes.
+
+    Raises:
+      UserError: if it fails, or changes a shape or a dtype.
+    """
+    function = parts.find({}, name, WHERE)
+    try:
+        changed = function(example, rng, **arguments)
+    except Exception as error:  # whatever code from outside can raise
+        raise UserError(f"{WHERE}: '{name}' fails: {parts.told(error)}.") from error
+    before = {key: (x.shape, x.dtype) for key, x in example.items()}
+    is_example = isinstance(changed, Mapping)
+    after = {k: _kind(x) for k, x in changed.items()} if is_example else {}
+    if before != after:
+        key = next((x for x in before if before[x] != after.get(x)), "")
+        found = f"{key!r} as {after.get(key)}" if key else f"the keys {list(after)}"
+        raise UserError(
+            f"{WHERE}: '{name}' gives {found if is_example else type(changed).__name__}; an "
+            "augmentation gives the example with the same keys, shapes and dtypes."
+        )
+    return changed
+
+
+def _kind(x: Any) -> Any:
+    return getattr(x, "shape", None), getattr(x, "dtype", None)
 
 
 def framing_of(augment: Augmentations) -> Framing:
@@ -208,14 +256,17 @@ def check_names(
                 f" arguments), for example ('flip', {{}}); found {shown(entry)}."
             )
         name, arguments = entry
-        if not isinstance(name, str) or name not in known:
+        is_known = isinstance(name, str) and name in known
+        if not is_known and not parts.is_outside(name):
             raise UserError(
                 f"config.pipeline.augment: there is no augmentation '{name}'."
                 f"{suggestion(str(name), known)}"
             )
-        allowed = list(inspect.signature(known[name]).parameters)[2:]
+        taken = parts.inspect_arguments(parts.find(known, name, WHERE), WHERE)
+        takes_any = any(x.kind is x.VAR_KEYWORD for x in taken.values())
+        allowed = list(taken)[2:]
         for argument in arguments:
-            if argument not in allowed:
+            if argument not in allowed and not takes_any:
                 raise UserError(
                     f"config.pipeline.augment: '{name}' has no argument '{argument}'."
                     f"{suggestion(str(argument), allowed)}"

@@ -16,7 +16,11 @@ from typing import Any
 import numpy as np
 
 from segjax.data.augment.arguments import FACTORS, interval, number
-from segjax.data.augment.augmentations import Augmentations, check_names
+from segjax.data.augment.augmentations import (
+    Augmentations,
+    apply_outside,
+    check_names,
+)
 from segjax.data.augment.crops import sample_start
 from segjax.data.augment.photometric import (
     brightness_contrast,
@@ -196,6 +200,8 @@ def check(augment: Augmentations) -> None:
     check_names(augment, INSTANCE_AUGMENTATIONS)
     image = {"image": np.zeros((4, 4, 3), np.float32)}
     for name, arguments in augment:
+        if name not in INSTANCE_AUGMENTATIONS:  # it may want larger images
+            continue
         tried: Any = whole((4, 4)) if name in PLACES else image
         try:
             INSTANCE_AUGMENTATIONS[name](tried, np.random.default_rng(0), **arguments)
@@ -224,5 +230,7 @@ def color(
     for name, arguments in augment:
         if name in COLORS:
             example = COLORS[name](example, rng, **arguments)
+        elif name not in PLACES:
+            example = apply_outside(name, arguments, example, rng)
     changed = example["image"]
     return image if changed is image else np.clip(changed, 0, 1).astype(np.float32)

@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from segjax import config as config_lib
+from segjax import parts
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.losses import INSTANCE_LOSSES
@@ -16,7 +17,7 @@ from segjax.types import Array, Record
 
 
 class InstanceLossFromConfig:
-    """A loss of `INSTANCE_LOSSES` with the arguments of `config.loss`.
+    """A loss of `INSTANCE_LOSSES`, or from outside, with the arguments of `config.loss`.
 
     It has the methods of `segjax.tasks.semantic.loss.LossFromConfig`.
     """
@@ -27,13 +28,11 @@ class InstanceLossFromConfig:
         Raises:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
-        if group.get("name") not in INSTANCE_LOSSES:
-            config_lib.build(INSTANCE_LOSSES, group, "config.loss")
-        loss = INSTANCE_LOSSES[group.name]
+        loss = parts.find(INSTANCE_LOSSES, group.get("name"), "config.loss.name")
         given = config_lib.check_arguments(
             loss, group, "config.loss", given_later=("outputs", "batch")
         )
-        for name, value in given.items():
+        for name, value in given.items() if group.name in INSTANCE_LOSSES else ():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"config.loss.{name} is a number, got {value!r}.")
             if not 0 <= value < float("inf"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
+import optax
 
 from segjax import config as config_lib
 from segjax.data.augment.views import check as check_augment
@@ -29,15 +31,22 @@ from segjax.tasks.instance.image_rows import measure_images
 from segjax.tasks.instance.loss import InstanceLossFromConfig
 from segjax.tasks.instance.pictures import write_instances
 from segjax.tasks.instance.prediction import InstancePrediction
-from segjax.training import optim, sharding
+from segjax.training import sharding
 from segjax.training.experiment import (
     check_multipliers,
     open_data,
+    optimizer_from,
     records_of,
     schedule_from,
 )
 from segjax.training.state import TrainState
-from segjax.training.step import Batch, Metrics, init_state, make_train_step
+from segjax.training.step import (
+    Batch,
+    Metrics,
+    init_variables,
+    make_train_step,
+    state_of,
+)
 from segjax.types import Array, Record
 from segjax.types import Outputs as NetworkOutputs
 from segjax.viz.report_values import MeasuredImages
@@ -70,27 +79,40 @@ class InstanceTask(InstancePrediction):
     )
     pictures = ()
 
-    def __init__(self, config: ml_collections.ConfigDict):
-        """Builds network, loss and optimizer.
+    def __init__(self, config: ml_collections.ConfigDict, *, training: bool = True):
+        """Builds the network, and for training loss and optimizer.
 
         Raises:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
         super().__init__(config)
-        self.loss = InstanceLossFromConfig(config.loss)
-        self.schedule = schedule_from(config)
-        self.optimizer = config_lib.build(
-            optim.OPTIMIZERS,
-            config.optimizer,
-            "config.optimizer",
-            schedule=self.schedule,
-        )
+        self.training = training
         config_lib.check_arguments(
             instance_batches, config.pipeline, "config.pipeline", GIVEN_TO_PIPELINE
         )
-        check_augment(config_lib.argument(instance_batches, config.pipeline, "augment"))
+        if training:  # built now, so that what is wrong is found now
+            assert self.loss
+            assert self.optimizer
+            check_augment(
+                config_lib.argument(instance_batches, config.pipeline, "augment")
+            )
         self.input_size = self.output_size = self.buckets[0]
         self._points = self.model.keypoints
+
+    @functools.cached_property
+    def loss(self) -> InstanceLossFromConfig:
+        """What is minimised."""
+        return InstanceLossFromConfig(self.config.loss)
+
+    @functools.cached_property
+    def schedule(self) -> optax.Schedule:
+        """The learning rate by step."""
+        return schedule_from(self.config)
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Optax's transformation of the gradients."""
+        return optimizer_from(self.config, self.schedule)
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
@@ -121,8 +143,9 @@ class InstanceTask(InstancePrediction):
                 f'"{dataset.name}" have {self._points or "none"}: use that number.'
             )
         self.evaluation.check(self.model, dataset)
-        check_multipliers(self.config, lambda: self.init_state(dataset.channels))
-        self.batches(dataset, 0).close()
+        if self.training:
+            check_multipliers(self.config, lambda: self.init_state(dataset.channels))
+            self.batches(dataset, 0).close()
         return dataset
 
     def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
@@ -185,10 +208,14 @@ class InstanceTask(InstancePrediction):
         )
         return record_names(records, schedule.ids(step).tolist())
 
+    def init_variables(self, channels: int) -> Mapping[str, Any]:
+        """Makes the collections of the untrained network; traceable."""
+        shape = (1, *self.input_size, channels)
+        return init_variables(self.model, shape, self.config.seed)
+
     def init_state(self, channels: int) -> TrainState:
         """Makes the state before the first step; traceable."""
-        shape = (1, *self.input_size, channels)
-        return init_state(self.model, self.optimizer, shape, self.config.seed)
+        return state_of(self.init_variables(channels), self.optimizer)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step, pure."""

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
+from segjax import parts
 from segjax.data.label_spec import LabelSpec
 from segjax.data.semantic.class_weights import check_method, class_weights
 from segjax.errors import UserError
@@ -24,7 +25,7 @@ WEIGHTS = "class_weights"
 
 
 class LossFromConfig:
-    """A loss of `LOSSES` with the arguments of `config.loss`.
+    """A loss of `LOSSES`, or from outside, with the arguments of `config.loss`.
 
     Everything about it is checked when it is made. Where `config.loss.class_weights` is
     the name of a rule, such as "median_frequency", the weights are those of the training
@@ -41,9 +42,7 @@ class LossFromConfig:
         Raises:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
-        if str(group.get("name")) not in LOSSES:
-            config_lib.build(LOSSES, group, "config.loss")
-        loss = LOSSES[group.name]
+        loss = parts.find(LOSSES, group.get("name"), "config.loss.name")
         config_lib.check_arguments(
             loss, group, "config.loss", given_later=("outputs", "batch")
         )
@@ -55,7 +54,8 @@ class LossFromConfig:
         else:
             self.rule = None
         self._loss: Loss = functools.partial(loss, **arguments)
-        self._check(num_classes)
+        if group.name in LOSSES:  # others may read any output of the network
+            self._check(num_classes)
         self.is_complete = self.rule is None
 
     def _check(self, num_classes: int) -> None:
@@ -80,6 +80,12 @@ class LossFromConfig:
         weights = class_weights(self.rule, records, label_spec)
         self._loss = functools.partial(self._loss, **{WEIGHTS: weights})
         self.is_complete = True
+
+    def on_shapes(
+        self, outputs: Mapping[str, Any], batch: Mapping[str, Array]
+    ) -> Array:
+        """The loss before the weights of the classes are known, to be traced alone."""
+        return self._loss(outputs, batch)
 
     def __call__(self, outputs: Mapping[str, Any], batch: Mapping[str, Array]) -> Array:
         """The loss of a batch, a float32 scalar."""

@@ -23,7 +23,7 @@ from segjax.data.normalization import (
     scale_of,
 )
 from segjax.errors import UserError
-from segjax.geometry.input_sizes import Geometry
+from segjax.geometry.input_sizes import Geometry, geometry_of
 from segjax.models.builder import build_model
 from segjax.objects.linking import Numbering
 from segjax.objects.separation import Separation, separate
@@ -36,9 +36,11 @@ from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.crf import CRF, required
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.tasks.semantic.files import predict_files
+from segjax.tasks.semantic.fit import crop_sizes
 from segjax.tasks.semantic.object_files import ObjectOptions
 from segjax.training import sharding
 from segjax.training.state import local_value
+from segjax.training.step import init_variables
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
 from segjax.types import Array, is_count
 
@@ -52,6 +54,8 @@ class SemanticPrediction:
       config: the experiment.
       model: the network.
       geometry: the sizes that it takes.
+      input_size: height and width of a training image.
+      output_size: of what the network makes of it.
       evaluation: what is measured.
       evaluated_model: the network with what differs in evaluation and prediction.
       crf: what refines predictions on demand; None where the config has no such group.
@@ -74,12 +78,18 @@ class SemanticPrediction:
         self.config = config
         normalization = config.pipeline.get("normalization")
         self.model: nn.Module = build_model(config.model, normalization=normalization)
-        if not hasattr(self.model, "geometry"):
+        if hasattr(self.model, "post_processing"):
             raise UserError(
                 f"config.model.name is {config.model.name!r}, which labels no pixels: "
                 'it finds objects, for which config.task is "instance".'
             )
-        self.geometry: Geometry = self.model.geometry
+        if "num_classes" not in config.model:
+            raise UserError(
+                'config.model lacks the key "num_classes": the channels of the logits, one '
+                "for each class of the labels."
+            )
+        self.geometry: Geometry = geometry_of(self.model)
+        self.input_size, self.output_size = crop_sizes(config, self.geometry)
         self.evaluation: Evaluation = config_lib.call(
             Evaluation, config.evaluation, "config.evaluation"
         )
@@ -121,6 +131,12 @@ class SemanticPrediction:
         except ValueError as error:
             raise UserError(f"config.objects.{error}.") from error
 
+    def init_variables(self, channels: int) -> Mapping[str, Any]:
+        """Makes the collections of the untrained network; traceable."""
+        return init_variables(
+            self.model, (1, *self.input_size, channels), self.config.seed
+        )
+
     def check_evaluated_network(self, shape: tuple[int, int, int]) -> None:
         """Checks that evaluation's changes to the network leave its parameters.
 
@@ -161,7 +177,7 @@ class SemanticPrediction:
         Raises:
           UserError: if tiles are asked for where they would change the result.
         """
-        geometry: Geometry = self.evaluated_model.geometry
+        geometry = geometry_of(self.evaluated_model)
         passes = self.evaluation.passes
         if tile and not (geometry.tiles and passes.is_one):
             raise UserError(
@@ -338,7 +354,7 @@ class SemanticPrediction:
         used = self.evaluation.tile if tile is None else tile
         flags = []
         if verb in ("evaluate", "predict") and (
-            self.evaluated_model.geometry.tiles and self.evaluation.passes.is_one
+            geometry_of(self.evaluated_model).tiles and self.evaluation.passes.is_one
         ):
             flags.append(smaller_tile(used))
         if verb == "predict":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+import optax
 
 from segjax import config as config_lib
 from segjax.data.augment import augmentations
@@ -29,21 +31,23 @@ from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report, evaluate
+from segjax.tasks.semantic.fit import check_network, check_step
 from segjax.tasks.semantic.image_rows import measure_images
 from segjax.tasks.semantic.loss import LossFromConfig
 from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
-from segjax.training import optim, sharding
+from segjax.training import sharding
 from segjax.training.experiment import (
     check_multipliers,
     open_data,
+    optimizer_from,
     records_of,
     schedule_from,
 )
 from segjax.training.state import TrainState
-from segjax.training.step import Batch, Metrics, init_state, make_train_step
-from segjax.types import Record, is_integer
+from segjax.training.step import Batch, Metrics, make_train_step, state_of
+from segjax.types import Record
 from segjax.viz.report_values import MeasuredImages
 
 GIVEN_TO_PIPELINE = (
@@ -81,52 +85,45 @@ class SemanticTask(SemanticPrediction):
     )
     pictures = (CONFUSION,)
 
-    def __init__(self, config: ml_collections.ConfigDict):
-        """Builds network, loss and optimizer.
+    def __init__(self, config: ml_collections.ConfigDict, *, training: bool = True):
+        """Builds the network, and for training loss and optimizer.
 
         Raises:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
         super().__init__(config)
-        self.loss = LossFromConfig(config.loss, config.model.num_classes)
-        self.schedule = schedule_from(config)
-        self.optimizer = config_lib.build(
-            optim.OPTIMIZERS,
-            config.optimizer,
-            "config.optimizer",
-            schedule=self.schedule,
-        )
+        self.training = training
         config_lib.check_arguments(
             train_batches,
             config.pipeline,
             "config.pipeline",
             given_later=GIVEN_TO_PIPELINE,
         )
-        augmentations.check(
-            config_lib.argument(train_batches, config.pipeline, "augment")
-        )
+        if training:  # built now, so that what is wrong is found now
+            assert self.loss
+            assert self.optimizer
+            augmentations.check(
+                config_lib.argument(train_batches, config.pipeline, "augment")
+            )
         percentiles = config_lib.argument(train_batches, config.pipeline, "percentiles")
         config_lib.call(
             Percentiles, percentiles or {}, "config.pipeline.percentiles", learned=None
         )
-        self.input_size, self.output_size = self._sizes()
 
-    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Checks the crop against the network."""
-        size = self.config.pipeline.get("input_size")
-        is_pair = isinstance(size, tuple) and len(size) == 2
-        if not is_pair or not all(map(is_integer, size)):
-            raise UserError(
-                "config.pipeline.input_size is (height, width) in whole pixels, got "
-                f"{size!r}."
-            )
-        for side in size:
-            try:
-                self.geometry.check_input_side(side, name="config.pipeline.input_size")
-            except ValueError as error:
-                raise UserError(f"{error}.") from error
-        height, width = (side - 2 * self.geometry.margin for side in size)
-        return size, (height, width)
+    @functools.cached_property
+    def loss(self) -> LossFromConfig:
+        """What is minimised."""
+        return LossFromConfig(self.config.loss, self.config.model.num_classes)
+
+    @functools.cached_property
+    def schedule(self) -> optax.Schedule:
+        """The learning rate by step."""
+        return schedule_from(self.config)
+
+    @functools.cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Optax's transformation of the gradients."""
+        return optimizer_from(self.config, self.schedule)
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
@@ -146,9 +143,12 @@ class SemanticTask(SemanticPrediction):
             dataset.label_spec,
             objects=self._measures_objects(dataset, self.evaluation.split),
         )
+        check_network(self, dataset)
         self.check_evaluated_network((*self.input_size, dataset.channels))
-        check_multipliers(self.config, lambda: self.init_state(dataset.channels))
-        self.batches(dataset, 0).close()
+        if self.training:
+            check_step(self, dataset.channels)
+            check_multipliers(self.config, lambda: self.init_state(dataset.channels))
+            self.batches(dataset, 0).close()
         return dataset
 
     def _measures_objects(self, dataset: Dataset, split: str) -> bool:
@@ -250,8 +250,7 @@ class SemanticTask(SemanticPrediction):
 
     def init_state(self, channels: int) -> TrainState:
         """Makes the state before the first step; traceable."""
-        shape = (1, *self.input_size, channels)
-        return init_state(self.model, self.optimizer, shape, self.config.seed)
+        return state_of(self.init_variables(channels), self.optimizer)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step, pure."""
