@@ -26,6 +26,7 @@ from segjax.parts import call as call
 from segjax.parts import check_arguments as check_arguments
 from segjax.parts import inspect_arguments as inspect_arguments
 from segjax.parts import require_group
+from segjax.shipped_configs import located, shipped_configs
 from segjax.types import is_integer
 
 KEYS = {
@@ -93,7 +94,8 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
     """Calls `get_config` of a config file.
 
     Args:
-      file_and_preset: such as "configs/unet_em.py:isbi".
+      file_and_preset: such as "configs/unet_em.py:isbi", or "unet_em:isbi" for what comes
+        with segjax.
 
     Returns:
       The config.
@@ -101,12 +103,12 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
     Raises:
       UserError: if the file is missing, is not a config, or has no such preset.
     """
-    name, _, preset = file_and_preset.partition(":")
+    name, _, preset = located(file_and_preset).partition(":")
     path = Path(name)
     if not path.is_file():
         raise UserError(
-            f"--config={file_and_preset}: there is no file {name}. Give the path of a "
-            "config, such as configs/unet_em.py or configs/unet_em.py:smoke."
+            f"--config={file_and_preset}: there is no file {name}, and no experiment of "
+            f"that name comes with segjax.{suggestion(path.stem, shipped_configs())}"
         )
     spec = importlib.util.spec_from_file_location("segjax_config", path)
     if spec is None or spec.loader is None:

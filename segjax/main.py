@@ -26,6 +26,8 @@ VERBS = {
     "tune crf": "segjax.commands.tune_crf",
     "tune instances": "segjax.commands.tune_instances",
     "export": "segjax.commands.export",
+    "list": "segjax.commands.list_parts",
+    "doctor": "segjax.commands.doctor",
     "summary": "segjax.commands.summary",
     "prepare": "segjax.commands.prepare",
     "import": "segjax.commands.import_weights",

@@ -58,7 +58,9 @@ def test_a_file_without_get_config_is_named(tmp_path):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(UserError, match=r"there is no file configs/no\.py"):
+    with pytest.raises(
+        UserError, match=r"there is no file configs/no\.py, and no experiment"
+    ):
         config_lib.load("configs/no.py:smoke")
 
 

@@ -31,6 +31,7 @@ RUNNING = LINEN | {"optax", "orbax", "ml_collections", "scipy", "PIL", "tifffile
 THEIRS: dict[str, set[str]] = {
     "errors": set(),
     "lazy": set(),
+    "shipped_configs": set(),
     "types": ARRAYS,
     "parts": {"ml_collections"},
     "rle": {"numpy"},
@@ -55,7 +56,7 @@ THEIRS: dict[str, set[str]] = {
     "training": RUNNING | {"tensorboardX"},
     "inspect": LINEN,
     "tasks": RUNNING,
-    "runs": RUNNING,
+    "runs": RUNNING | {"packaging"},
     "commands": {"absl", "jax", "ml_collections"},
     "main": set(),
 }

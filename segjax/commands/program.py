@@ -19,7 +19,13 @@ from absl import app, flags, logging
 
 from segjax import config as config_lib
 from segjax import ending
-from segjax.commands.shared_flags import CONFIG, TOGETHER, Flags, path_of
+from segjax.commands.shared_flags import (
+    CONFIG,
+    TOGETHER,
+    Flags,
+    path_of,
+    with_located_config,
+)
 from segjax.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -94,6 +100,7 @@ class Program:
         module = self._module(self.verb)
         if hasattr(module, "complete"):
             rest = module.complete(rest)
+        rest = with_located_config(rest)
         for argument in rest:
             self._check_use(argument)
         config = config_lib.named_by(rest, f"--{CONFIG}")
@@ -216,7 +223,7 @@ class Program:
                 *rows,
                 "",
                 f"Without a verb it is {DEFAULT}. `segjax VERB --help` lists its flags.",
-                "Presets of a config come after a colon, --config=configs/unet_em.py:isbi,",
+                "Presets of a config come after a colon, --config=unet_em:isbi,",
                 "and its keys can be changed one by one: --config.batch_size=8.",
             ]
         )

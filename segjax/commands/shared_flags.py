@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from segjax.errors import UserError
 from segjax.parts import GivenName, StoredName
+from segjax.shipped_configs import located
 
 if TYPE_CHECKING:
     import ml_collections
@@ -169,6 +170,24 @@ def before_parsing(arguments: Sequence[str], flag: str) -> str | None:
     return found
 
 
+def with_located_config(arguments: Sequence[str]) -> list[str]:
+    """Puts the paths of experiments that come with segjax in the place of their names.
+
+    Example:
+      >>> with_located_config(["--config", "unet_em:isbi", "--tile=8"])[1][-15:]
+      'unet_em.py:isbi'
+    """
+    found = list(arguments)
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in (f"--{CONFIG}", f"-{CONFIG}"):
+            if equals:
+                found[i] = f"{name}={located(value)}"
+            elif i + 1 < len(found):
+                found[i + 1] = located(found[i + 1])
+    return found
+
+
 def config_of(values: Flags) -> ml_collections.ConfigDict:
     """The experiment of --config.
 
@@ -176,7 +195,7 @@ def config_of(values: Flags) -> ml_collections.ConfigDict:
       UserError: if there is none.
     """
     if values[CONFIG].value is None:
-        raise UserError("Give an experiment, as --config=configs/unet_em.py (--help).")
+        raise UserError("Give an experiment, as --config=unet_em (--help).")
     return values[CONFIG].value
 
 

@@ -1,0 +1,33 @@
+"""Lists of what a config can name."""
+
+import pytest
+
+from segjax import config
+from segjax.errors import UserError
+from segjax.runs.listing import KINDS, TABLES, described, names
+from segjax.shipped_configs import shipped_configs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_has_its_line_and_its_description(kind: str) -> None:
+    found = names(kind)
+    assert found
+    for name, text in found.items():
+        assert text
+        assert text in " ".join(described(kind, name).split())
+    if kind in TABLES:
+        assert found.keys() == TABLES[kind].keys()
+
+
+def test_unknown_words_are_refused() -> None:
+    with pytest.raises(UserError, match='no list of "model"'):
+        names("model")
+    with pytest.raises(UserError, match='Did you mean "pspnet"'):
+        described("models", "pspnt")
+
+
+def test_experiments_are_found_by_name() -> None:
+    assert {"unet_em", "mask_rcnn_coco"} <= shipped_configs().keys()
+    assert config.load("unet_em:smoke") == config.load("configs/unet_em.py:smoke")
+    with pytest.raises(UserError, match='Did you mean "unet_em"'):
+        config.load("unet_en")
