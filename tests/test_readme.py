@@ -97,6 +97,18 @@ def test_ten_lines_of_python_do_what_their_comments_say() -> None:
         assert str(list(names[name].shape)) == shape
 
 
+def test_the_loop_of_your_own_is_short_and_learns(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (block,) = blocks("python", ROOT / "docs" / "own_loop.md")
+    code = [x for x in block.splitlines() if x and not x.startswith(("import", "from"))]
+    assert len(code) <= 30
+    exec(compile(block, "own_loop.md", "exec"), {})
+    first, *_, mean_iou = capsys.readouterr().out.splitlines()
+    assert first.startswith("20 {")
+    assert float(mean_iou) > 0.8
+
+
 def test_the_data_group_of_the_page_is_understood() -> None:
     names: dict = {}
     (block,) = blocks("python", ROOT / "docs" / "own_images.md")
