@@ -35,9 +35,13 @@ def packages() -> Iterator[str]:
 def exported(package: str) -> list[str]:
     """The names that the `__init__` of a package takes from its modules."""
     source = Path(importlib.import_module(package).__file__ or "").read_text()
+    body = ast.parse(source).body
+    for_type_checkers = [
+        x for node in body if isinstance(node, ast.If) for x in node.body
+    ]
     return [
         alias.asname or alias.name
-        for node in ast.walk(ast.parse(source))
+        for node in [*body, *for_type_checkers]
         if isinstance(node, ast.ImportFrom) and (node.module or "") != "segjax.lazy"
         for alias in node.names
         if (node.module or "").startswith("segjax.")
