@@ -26,7 +26,7 @@ from typing import Any
 
 from segjax.errors import UserError, escape_control
 
-INTERRUPTED, UNREAD = 128 + signal.SIGINT, 141
+INTERRUPTED, UNREAD, TERMINATED = 128 + signal.SIGINT, 141, 128 + signal.SIGTERM
 """Exit codes as of shells: 128 and the number of the signal; SIGPIPE is 13."""
 
 PATIENCE = 2.0
@@ -135,7 +135,7 @@ def run(
     """
     interrupt = _Interrupt()
     try:
-        with _streams() as interrupt.stderr, interrupt:
+        with _streams() as interrupt.stderr, interrupt, _termination():
             code = _outcome(command, remedy, wants_traceback)
             code = _flush_stdout(code)
             interrupt.ignore()  # all is done: what is left at exit is not worth a traceback
@@ -146,6 +146,27 @@ def run(
     if interrupt.caught:
         interrupt.leave()
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """Lets SIGTERM close what is open, as an error would; a second one ends it at once.
+
+    Training notes the signal by itself, and saves (`segjax.training.stop`).
+    """
+
+    def leave(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _outcome(

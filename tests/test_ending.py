@@ -226,6 +226,27 @@ def test_a_second_ctrl_c_does_not_cut_the_cleaning_up_short_with_a_traceback():
     assert "Traceback" not in stderr
 
 
+def test_sigterm_closes_what_is_open():
+    process = start_work(
+        """
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        finally:
+            print("closed", flush=True)
+        """
+    )
+    with process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=PATIENCE) == 143
+        finally:
+            process.kill()
+        assert process.stdout.read() == "closed\n"
+        assert process.stderr.read() == ""
+
+
 def test_ctrl_c_after_all_is_done_changes_nothing():
     process = start_work(
         """
