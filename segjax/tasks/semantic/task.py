@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-import optax
 
 from segjax import config as config_lib
 from segjax.data.augment import augmentations
@@ -38,15 +37,8 @@ from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import sharding
-from segjax.training.experiment import (
-    check_multipliers,
-    open_data,
-    optimizer_from,
-    records_of,
-    schedule_from,
-)
-from segjax.training.state import TrainState
-from segjax.training.step import Batch, Metrics, make_train_step, state_of
+from segjax.training.experiment import check_multipliers, open_data, records_of
+from segjax.training.optimization import Optimization
 from segjax.types import Record
 from segjax.viz.report_values import MeasuredImages
 
@@ -64,7 +56,7 @@ GIVEN_TO_PIPELINE = (
 """Arguments of `train_batches` that are not for the config's group `pipeline`."""
 
 
-class SemanticTask(SemanticPrediction):
+class SemanticTask(Optimization, SemanticPrediction):
     """An experiment of semantic segmentation, built from its config.
 
     Everything that the user can get wrong in the config is found here, before anything
@@ -101,7 +93,7 @@ class SemanticTask(SemanticPrediction):
         )
         if training:  # built now, so that what is wrong is found now
             assert self.loss
-            assert self.optimizer
+            assert callable(self.step)
             augmentations.check(
                 config_lib.argument(train_batches, config.pipeline, "augment")
             )
@@ -114,16 +106,6 @@ class SemanticTask(SemanticPrediction):
     def loss(self) -> LossFromConfig:
         """What is minimised."""
         return LossFromConfig(self.config.loss, self.config.model.num_classes)
-
-    @functools.cached_property
-    def schedule(self) -> optax.Schedule:
-        """The learning rate by step."""
-        return schedule_from(self.config)
-
-    @functools.cached_property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Optax's transformation of the gradients."""
-        return optimizer_from(self.config, self.schedule)
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
@@ -147,6 +129,8 @@ class SemanticTask(SemanticPrediction):
         self.check_evaluated_network((*self.input_size, dataset.channels))
         if self.training:
             check_step(self, dataset.channels)
+            batch = self.abstract_batch(dataset.channels, self.config.batch_size)
+            self.check_own_step(dataset.channels, batch)
             check_multipliers(self.config, lambda: self.init_state(dataset.channels))
             self.batches(dataset, 0).close()
         return dataset
@@ -247,17 +231,6 @@ class SemanticTask(SemanticPrediction):
             shares=shares_of(dataset.kinds_of("train")),
         )
         return record_names(records, ids.tolist())
-
-    def init_state(self, channels: int) -> TrainState:
-        """Makes the state before the first step; traceable."""
-        return state_of(self.init_variables(channels), self.optimizer)
-
-    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """One step, pure."""
-        step = make_train_step(
-            self.model, self.loss, self.optimizer, self.schedule, self.config.seed
-        )
-        return step(state, batch)
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
         """Shapes and dtypes of a batch of a number of examples."""
