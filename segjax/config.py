@@ -25,7 +25,7 @@ from segjax.parts import build as build
 from segjax.parts import call as call
 from segjax.parts import check_arguments as check_arguments
 from segjax.parts import inspect_arguments as inspect_arguments
-from segjax.parts import require_group
+from segjax.parts import require_group as require_group
 from segjax.types import is_integer
 
 KEYS = {

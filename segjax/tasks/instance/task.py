@@ -17,6 +17,7 @@ from segjax.data.augment.views import check as check_augment
 from segjax.data.dataset import Dataset, LazyRecords
 from segjax.data.instance.batches import instance_batches, schedule_of
 from segjax.data.semantic.batches import Batches, record_names
+from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.tasks.instance.baseline import evaluate_watershed
@@ -113,6 +114,10 @@ class InstanceTask(Optimization, InstancePrediction):
         Raises:
           UserError: if files are missing or wrong, or the network does not fit them.
         """
+        if self.config.data.get(UNLABELED) is not None:
+            raise UserError(
+                f"config.data.{UNLABELED} is for networks that label pixels; leave it out."
+            )
         dataset = open_data(self.config, cache_dir, data_root)
         if dataset.instances is None:
             raise UserError(

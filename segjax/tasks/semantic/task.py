@@ -25,6 +25,13 @@ from segjax.data.semantic.batches import (
     shares_of,
     train_batches,
 )
+from segjax.data.semantic.unlabeled import (
+    ONLY_LABELLED,
+    SEED,
+    UNLABELED,
+    PairedBatches,
+    unread_labels,
+)
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
@@ -39,6 +46,7 @@ from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import sharding
 from segjax.training.experiment import check_multipliers, open_data, records_of
 from segjax.training.optimization import Optimization
+from segjax.training.unlabeled import with_unlabeled
 from segjax.types import Record
 from segjax.viz.report_values import MeasuredImages
 
@@ -125,6 +133,8 @@ class SemanticTask(Optimization, SemanticPrediction):
             dataset.label_spec,
             objects=self._measures_objects(dataset, self.evaluation.split),
         )
+        if self.training:
+            dataset = with_unlabeled(self.config, dataset, cache_dir, data_root)
         check_network(self, dataset)
         self.check_evaluated_network((*self.input_size, dataset.channels))
         if self.training:
@@ -205,20 +215,33 @@ class SemanticTask(Optimization, SemanticPrediction):
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
         """Opens this process's part of the training batches, from a step on."""
-        return config_lib.call(
+        pipeline, seed = self.config.pipeline.to_dict(), self.config.seed
+        stream = functools.partial(
+            config_lib.call,
             train_batches,
-            self.config.pipeline,
-            "config.pipeline",
-            records=dataset.splits["train"],
-            seed=self.config.seed,
-            batch_size=self.config.batch_size,
+            where="config.pipeline",
             output_size=self.output_size,
             intensities=self.intensities,
-            shares=shares_of(dataset.kinds_of("train")),
             process_index=sharding.process_index(),
             process_count=sharding.process_count(),
             start_step=start_step,
         )
+        labelled = stream(
+            group=pipeline,
+            records=dataset.splits["train"],
+            seed=seed,
+            batch_size=self.config.batch_size,
+            shares=shares_of(dataset.kinds_of("train")),
+        )
+        if UNLABELED not in dataset.splits:
+            return labelled
+        unlabeled = stream(
+            group={k: v for k, v in pipeline.items() if k not in ONLY_LABELLED},
+            records=unread_labels(dataset.splits[UNLABELED]),
+            seed=seed + SEED,
+            batch_size=self.config.data[UNLABELED].batch_size,
+        )
+        return PairedBatches(labelled, unlabeled)
 
     def records_of_step(self, dataset: Dataset, step: int) -> list[str]:
         """Names the records that the step from `step` to `step + 1` is made of."""
@@ -241,6 +264,10 @@ class SemanticTask(Optimization, SemanticPrediction):
             "weight": (label, np.float32),
             "record": ((size,), np.int32),
         }
+        if self.config.data.get(UNLABELED) is not None:
+            count = size * self.config.data[UNLABELED].batch_size
+            images = (count // self.config.batch_size, *self.input_size, channels)
+            shapes[UNLABELED] = (images, np.float32)
         return {key: jax.ShapeDtypeStruct(*x) for key, x in shapes.items()}
 
     def evaluate(
