@@ -315,8 +315,8 @@ class _Run:
 
     def plot(self, state: TrainState) -> None:
         """Plots the pictures of a finished run, and writes its report."""
+        variables = state.evaluated()  # by all processes
         if self.is_main and self.report is not None:
-            variables = state.evaluated()
             run = self.workdir, self.task, variables, self.dataset, self.report
             try:
                 files = plot_run(*run)

@@ -12,7 +12,9 @@ import optax
 
 from segjax import config as config_lib
 from segjax import parts
+from segjax.data.dataset import Dataset
 from segjax.errors import UserError
+from segjax.parts import is_outside
 from segjax.training.ema import EMA
 from segjax.training.experiment import optimizer_from, schedule_from
 from segjax.training.state import TrainState
@@ -44,6 +46,8 @@ class Optimization:
     model: Any
     forward: Forward = staticmethod(forward_image)
     init_variables: Callable[[int], Mapping[str, Any]]
+    prepare: Callable[[Dataset], None]
+    abstract_batch: Callable[[int, int], dict[str, Any]]
 
     @property
     def loss(self) -> Loss:
@@ -107,21 +111,24 @@ class Optimization:
         """One step, pure."""
         return self.step(state, batch)
 
-    def check_own_step(self, channels: int, batch: Any) -> None:
-        """Checks a step from outside on shapes: what it gives is what the loop needs.
+    def check_own_step(self, dataset: Dataset) -> None:
+        """Checks a step with parts from outside on shapes: it gives what the loop needs.
 
         Args:
-          channels: of the images.
-          batch: shapes of a batch.
+          dataset: the data.
 
         Raises:
           UserError: saying what it does instead.
         """
-        name = (self.config.get("step") or {"name": "supervised"})["name"]
-        if not parts.is_outside(name):
+        groups = {key: self.config.get(key) or {} for key in ("step", "loss", "model")}
+        names = {key: group.get("name") for key, group in groups.items()}
+        own = [f"config.{k}.name={x!r}" for k, x in names.items() if is_outside(x)]
+        if not own:
             return
-        what = f"config.step.name is {name!r}, which"
-        before = jax.eval_shape(lambda: self.init_state(channels))
+        what = f"A step of training with {' and '.join(own)}"
+        self.prepare(dataset)
+        before = jax.eval_shape(lambda: self.init_state(dataset.channels))
+        batch = self.abstract_batch(dataset.channels, self.config.batch_size)
         try:
             after, metrics = jax.eval_shape(self.train_step, before, batch)
             shapes = {key: value.shape for key, value in metrics.items()}
@@ -129,11 +136,11 @@ class Optimization:
             raise
         except Exception as error:  # whatever code from outside can raise
             raise UserError(f"{what} fails: {parts.told(error)}.") from error
-        if not isinstance(after, TrainState) or _kinds(before) != _kinds(after):
+        if changed := _first_difference(before, after):
             raise UserError(
-                f"{what} gives another state than it gets: let it give what "
-                "segjax.training.step.apply_gradients gives, with the arguments optimizer "
-                "and ema."
+                f"{what} gives another state than it gets ({changed}): collections of a "
+                'network keep their shapes (what is sown belongs in "intermediates"), and a step '
+                "gives what segjax.training.step.apply_gradients gives."
             )
         if "loss" not in shapes or any(shapes.values()):
             raise UserError(
@@ -142,8 +149,19 @@ class Optimization:
             )
 
 
-def _kinds(tree: Any) -> list[tuple[str, tuple[int, ...], str]]:
-    """Names, shapes and dtypes of the arrays of a state."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    name = jax.tree_util.keystr
-    return [(name(path), leaf.shape, str(leaf.dtype)) for path, leaf in leaves]
+def _first_difference(before: Any, after: Any) -> str:
+    """Names the first array of a state that is not as it was; nothing where all are."""
+    kinds = [
+        {
+            jax.tree_util.keystr(path, simple=True, separator="/"): (
+                f"{leaf.dtype} {list(leaf.shape)}"
+            )
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (before, after)
+    ]
+    for name in sorted(kinds[0].keys() | kinds[1].keys()):
+        was, now = (x.get(name, "missing") for x in kinds)
+        if was != now:
+            return f"{name} was {was}, then {now}"
+    return ""

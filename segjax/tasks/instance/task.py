@@ -143,8 +143,7 @@ class InstanceTask(Optimization, InstancePrediction):
         self.evaluation.check(self.model, dataset)
         if self.training:
             check_multipliers(self.config, lambda: self.init_state(dataset.channels))
-            batch = self.abstract_batch(dataset.channels, self.config.batch_size)
-            self.check_own_step(dataset.channels, batch)
+            self.check_own_step(dataset)
             self.batches(dataset, 0).close()
         return dataset
 

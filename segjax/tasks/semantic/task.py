@@ -139,8 +139,7 @@ class SemanticTask(Optimization, SemanticPrediction):
         self.check_evaluated_network((*self.input_size, dataset.channels))
         if self.training:
             check_step(self, dataset.channels)
-            batch = self.abstract_batch(dataset.channels, self.config.batch_size)
-            self.check_own_step(dataset.channels, batch)
+            self.check_own_step(dataset)
             check_multipliers(self.config, lambda: self.init_state(dataset.channels))
             self.batches(dataset, 0).close()
         return dataset
