@@ -11,7 +11,7 @@ import ml_collections
 from segjax import config as config_lib
 from segjax.data import DATASETS
 from segjax.data.dataset import Dataset
-from segjax.data.semantic.unlabeled import UNLABELED, image_folder
+from segjax.data.semantic.unlabeled import UNLABELED, image_folder, images_only
 from segjax.errors import UserError, shown
 from segjax.training.experiment import records_of
 from segjax.types import Record, is_count
@@ -86,4 +86,4 @@ def _records(
             f"{WHERE} has images of {found.channels} channels, but those of config.data have "
             f"{dataset.channels}: choose images of the same kind."
         )
-    return records_of(found, split)
+    return images_only(records_of(found, split))

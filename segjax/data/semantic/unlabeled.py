@@ -59,23 +59,37 @@ def image_folder(
     return LazyRecords(read, range(len(pages)))
 
 
-def unread_labels(records: Sequence[Record]) -> Sequence[Record]:
-    """The records with a label of zeros in the place of their own, if they have any.
+def images_only(records: Sequence[Record]) -> Sequence[Record]:
+    """The records without their labels, of which none is read.
+
+    Example:
+      >>> images_only([{"image": 1, "label": 2, "name": "a"}])[0]["name"]
+      'a'
+    """
+
+    def read(place: int) -> Record:
+        parts = parts_of(records[place])
+        return LazyRecord({key: parts[key] for key in ("image", "name")})
+
+    return LazyRecords(read, range(len(records)))
+
+
+def with_empty_labels(records: Sequence[Record]) -> Sequence[Record]:
+    """The records with a label of zeros, which takes no memory.
 
     `segjax.data.semantic.batches.train_batches` makes batches of them, of which the image is
     used alone.
 
     Example:
       >>> records = [{"image": np.ones((2, 3, 1), np.uint8), "name": "a"}]
-      >>> unread_labels(records)[0]["label"].tolist()
+      >>> with_empty_labels(records)[0]["label"].tolist()
       [[0, 0, 0], [0, 0, 0]]
     """
 
     def read(place: int) -> Record:
         parts = parts_of(records[place])
         label = np.broadcast_to(np.uint8(0), parts["image"].shape[:2])
-        kept = {key: parts[key] for key in ("image", "name")}
-        return LazyRecord({**kept, "label": label})
+        return LazyRecord({**parts, "label": label})
 
     return LazyRecords(read, range(len(records)))
 

@@ -30,7 +30,7 @@ from segjax.data.semantic.unlabeled import (
     SEED,
     UNLABELED,
     PairedBatches,
-    unread_labels,
+    with_empty_labels,
 )
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
@@ -236,7 +236,7 @@ class SemanticTask(Optimization, SemanticPrediction):
             return labelled
         unlabeled = stream(
             group={k: v for k, v in pipeline.items() if k not in ONLY_LABELLED},
-            records=unread_labels(dataset.splits[UNLABELED]),
+            records=with_empty_labels(dataset.splits[UNLABELED]),
             seed=seed + SEED,
             batch_size=self.config.data[UNLABELED].batch_size,
         )
