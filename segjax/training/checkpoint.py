@@ -272,40 +272,38 @@ class Checkpoints:
                 f"{', '.join(map(str, steps))}. Choose one of these."
             )
         try:
+            about = read_about(self._directory / str(step))
             if abstract.opt_state is None:
                 abstract = self._with_saved_optimizer(step, abstract)
             wanted = ocp.args.StandardRestore(abstract.to_dict())
             arguments = ocp.args.Composite(state=wanted)
-            about = read_about(self._directory / str(step))
             state = TrainState(**self._manager.restore(step, args=arguments).state)
             if about["state_sha256"] != tree_sha256(state):
                 raise UserError("its arrays have changed")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._raise_if_passing(step, error)
-            self._check_average(step, abstract)
+            if abstract.opt_state is not None:
+                self._check_average(step, abstract)
             why = self._difference(step, abstract) or reason(error)
             raise DamagedError(step, self._directory, why) from error
         return state, about
 
     def _with_saved_optimizer(self, step: int, abstract: TrainState) -> TrainState:
         """Adds the shapes of the optimizer's arrays in a checkpoint, and of the average's."""
-        saved = self._saved(step)
-        found = {"opt_state": saved["opt_state"], "ema": saved.get("ema")}
-        more = abstract_like(found, abstract.step.sharding)
-        return dataclasses.replace(abstract, **more)
-
-    def _saved(self, step: int) -> Mapping[str, Any]:
-        """The shapes of a checkpoint's arrays."""
         with ocp.StandardCheckpointer() as reader:
             saved: Any = reader.metadata(self._directory / str(step) / "state")
-        return saved.item_metadata.tree
+        tree = saved.item_metadata.tree
+        found = {"opt_state": tree["opt_state"], "ema": tree.get("ema")}
+        more = abstract_like(found, abstract.step.sharding)
+        return dataclasses.replace(abstract, **more)
 
     def _check_average(self, step: int, abstract: TrainState) -> None:
         """Checks that a checkpoint has a moving average where the config wants one."""
         try:
-            there = "ema" in self._saved(step)
-        except Exception:  # the metadata is damaged, too
+            about = read_about(self._directory / str(step))
+        except (OSError, UserError):  # it is damaged
             return
+        there = about.get("config", {}).get("ema") is not None
         if there != (abstract.ema is not None):
             has = "has a" if there else "has no"
             raise UserError(

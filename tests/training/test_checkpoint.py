@@ -312,7 +312,7 @@ def test_a_moving_average_is_saved_and_one_that_is_not_there_is_missed(
     averaged = state_at(2).replace(ema=average | {"count": np.int32(2)})
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_at(1), ABOUT)
-        checkpoints.save(averaged, ABOUT)
+        checkpoints.save(averaged, ABOUT | {"config": {"ema": {"decay": 0.9}}})
         checkpoints.wait()
         wanted = abstract.replace(
             ema=abstract_like(averaged.ema, abstract.step.sharding)
