@@ -25,7 +25,7 @@ from segjax.parts import build as build
 from segjax.parts import call as call
 from segjax.parts import check_arguments as check_arguments
 from segjax.parts import inspect_arguments as inspect_arguments
-from segjax.parts import require_group
+from segjax.parts import require_group as require_group
 from segjax.shipped_configs import located, shipped_configs
 from segjax.types import is_integer
 
@@ -51,6 +51,8 @@ OPTIONAL = {
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
+    "ema": "a moving average that is evaluated: fields of segjax.training.ema.EMA",
+    "step": "a name of segjax.training.optimization.STEPS and its arguments",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
 }
 """The top-level keys that an experiment may have besides."""
@@ -225,6 +227,9 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
     for key in (*GROUPS, "initialization", "fold", *CHANGEABLE_GROUPS):
         require_group(config.get(key, {}), f"config.{key}")
+    for key in ("ema", "step"):
+        if config.get(key) is not None:
+            require_group(config[key], f"config.{key}")
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
         if not is_integer(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(

@@ -12,6 +12,7 @@ import ml_collections
 
 import segjax
 from segjax.data.files.calibration import size_in_words
+from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.pretrained.archive import SUFFIX
@@ -66,7 +67,7 @@ def export_run(
     if (given := find_model_file(workdir)) is not None:
         raise UserError(f"{given} is a model file already: copy it.")
     trained = load_trained(workdir, best=best, allow_code=allow_code).single("export")
-    config = without_initialization(trained.task.config)
+    config = _portable_config(trained.task.config)
     outputs = Outputs(
         output.parent, [(output.name, workdir)], inputs=[workdir], overwrite=overwrite
     )
@@ -85,6 +86,15 @@ def export_run(
         "parameters_sha256": trained.parameters_sha256,
         "metrics": about.get("metrics"),
     }
+
+
+def _portable_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A config without files that are not elsewhere, and without the step that reads them."""
+    config = without_initialization(config)
+    if config.data.get(UNLABELED) is not None:
+        del config.data[UNLABELED]
+        del config.step
+    return config
 
 
 def _portable(about: Mapping[str, Any]) -> dict[str, Any]:

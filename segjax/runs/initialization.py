@@ -26,7 +26,7 @@ from segjax.runs.model_file import config_of
 from segjax.runs.run_weights import RUN, weights_of_run
 from segjax.training import checkpoint_files
 from segjax.training.loop import INITIALIZATION
-from segjax.training.state import TrainState
+from segjax.training.state import TrainState, begun
 
 log = logging.getLogger("segjax")
 
@@ -83,12 +83,8 @@ class Weights:
 
     def initialize(self, state: TrainState) -> TrainState:
         """Puts them in the place of those that were random."""
-        statistics = self.variables.get("batch_stats", {})
-        return dataclasses.replace(
-            state,
-            params=merge(state.params, self.variables["params"]),
-            batch_stats=merge(state.batch_stats, statistics),
-        )
+        merged = merge(state.variables, self.variables)
+        return begun(merged, state.opt_state, state.ema)
 
 
 def check(config: ml_collections.ConfigDict) -> Initialization | None:

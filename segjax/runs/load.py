@@ -252,7 +252,7 @@ def load_trained(
                 "them. Train again in another --workdir, with a lower learning rate"
                 f"{_finite_ones(checkpoints, abstract)}."
             )
-    return _trained_model(task, state.variables, about)
+    return _trained_model(task, state.evaluated(), about)
 
 
 def _load_model_file(
@@ -352,10 +352,11 @@ def _mean(models: Sequence[TrainedModel]) -> TrainedModel:
 
 def _not_finite(state: TrainState) -> str:
     """Says which parameters or statistics are NaN or infinite; empty if none are."""
-    wrong = list(not_finite(state.variables))
+    variables = state.evaluated()
+    wrong = list(not_finite(variables))
     if not wrong:
         return ""
-    many = f"{len(wrong)} of {len(jax.tree.leaves(state.variables))} arrays"
+    many = f"{len(wrong)} of {len(jax.tree.leaves(variables))} arrays"
     return f"{many}, the first is {wrong[0].partition('/')[2]}"
 
 

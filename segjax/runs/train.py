@@ -10,6 +10,7 @@ import ml_collections
 
 from segjax.data import is_synthetic
 from segjax.data.dataset import Dataset
+from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.runs import initialization
 from segjax.tasks.table import make_task
@@ -64,6 +65,9 @@ def train(
             devices = Devices()
             devices.check_batch_size(config.batch_size)
             dataset = task.open_dataset(cache_dir, data_root)
+            if UNLABELED in dataset.splits:
+                size = config.data[UNLABELED].batch_size
+                devices.check_batch_size(size, f"config.data.{UNLABELED}.batch_size")
             for split in ("train", task.evaluation.split):
                 task.records(dataset, split)
             log.info("%s", describe_experiment(task, dataset, devices))

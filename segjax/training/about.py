@@ -15,6 +15,7 @@ from segjax import config as config_lib
 from segjax.data import is_synthetic
 from segjax.data.dataset import Dataset, parts_of
 from segjax.data.normalization import max_intensity_of
+from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.types import Record
 
@@ -123,7 +124,8 @@ def check_data(
         for key in ("channels", "label_spec")
         if saved[key] != now[key]
     ]
-    for split in dict.fromkeys(splits):
+    known = {UNLABELED} & now["records"].keys()
+    for split in dict.fromkeys((*splits, *known)):
         before, after = (
             saved.get("records", now["records"])[split],
             now["records"][split],

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +29,7 @@ from segjax.training.checkpoint_files import (
     read_about,
     steps_on_disk,
 )
+from segjax.training.checkpoint_options import options_of
 from segjax.training.divergence import is_in_range
 from segjax.training.orbax_patch import (
     is_passing,
@@ -70,7 +71,7 @@ class Checkpoints:
         self._directory = workdir.resolve() / CHECKPOINTS
         self._best_metric = best_metric
         self._metrics: dict[int, Mapping[str, Any] | None] = {}
-        self._options = _options(self._to_keep, read_only)
+        self._options = options_of(self._to_keep, read_only)
         self._manager = ocp.CheckpointManager(self._directory, options=self._options)
 
     def __enter__(self) -> Checkpoints:
@@ -110,12 +111,12 @@ class Checkpoints:
             **about,
             "step": step,
             "metrics": metrics,
-            "parameters_sha256": parameters_sha256(state.params),
+            "parameters_sha256": parameters_sha256(state.evaluated()["params"]),
             "state_sha256": tree_sha256(state),
         }
         about["about_sha256"] = about_sha256(about)
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
+            state=ocp.args.StandardSave(state.to_dict()), about=ocp.args.JsonSave(about)
         )
         self._metrics[step] = metrics
         with self._saving():
@@ -253,15 +254,16 @@ class Checkpoints:
         Args:
           step: its step.
           abstract: see `restore_newest`; where it has no `opt_state`, that of the
-            checkpoint is taken as it is, so that the optimizer need not be known.
+            checkpoint is taken as it is, and its moving average, so that the optimizer
+            need not be known.
 
         Returns:
           The state, and the JSON beside it.
 
         Raises:
           DamagedError: if it is not what was saved.
-          UserError: if it is not there, or cannot be read for a reason that may pass,
-            such as rights.
+          UserError: if it is not there, cannot be read for a reason that may pass, such as
+            rights, or one of the two has a moving average alone.
         """
         steps = self.steps()
         if step not in steps:
@@ -270,26 +272,46 @@ class Checkpoints:
                 f"{', '.join(map(str, steps))}. Choose one of these."
             )
         try:
+            about = read_about(self._directory / str(step))
             if abstract.opt_state is None:
                 abstract = self._with_saved_optimizer(step, abstract)
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            about = read_about(self._directory / str(step))
-            state = self._manager.restore(step, args=arguments).state
+            wanted = ocp.args.StandardRestore(abstract.to_dict())
+            arguments = ocp.args.Composite(state=wanted)
+            state = TrainState(**self._manager.restore(step, args=arguments).state)
             if about["state_sha256"] != tree_sha256(state):
                 raise UserError("its arrays have changed")
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._raise_if_passing(step, error)
+            if abstract.opt_state is not None:
+                self._check_average(step, abstract)
             why = self._difference(step, abstract) or reason(error)
             raise DamagedError(step, self._directory, why) from error
         return state, about
 
     def _with_saved_optimizer(self, step: int, abstract: TrainState) -> TrainState:
-        """Adds the shapes of the optimizer's arrays in a checkpoint."""
+        """Adds the shapes of the optimizer's arrays in a checkpoint, and of the average's."""
         with ocp.StandardCheckpointer() as reader:
             saved: Any = reader.metadata(self._directory / str(step) / "state")
-        found = saved.item_metadata.tree["opt_state"]
-        opt_state = abstract_like(found, abstract.step.sharding)
-        return dataclasses.replace(abstract, opt_state=opt_state)
+        tree = saved.item_metadata.tree
+        found = {"opt_state": tree["opt_state"], "ema": tree.get("ema")}
+        more = abstract_like(found, abstract.step.sharding)
+        return dataclasses.replace(abstract, **more)
+
+    def _check_average(self, step: int, abstract: TrainState) -> None:
+        """Checks that a checkpoint has a moving average where the config wants one."""
+        try:
+            about = read_about(self._directory / str(step))
+        except (OSError, UserError):  # it is damaged
+            return
+        there = about.get("config", {}).get("ema") is not None
+        if there != (abstract.ema is not None):
+            has = "has a" if there else "has no"
+            raise UserError(
+                f"The checkpoint of step {step} in {self._directory} {has} moving average, and "
+                f"the config has {'no' if there else 'a'} group ema: resume with the config "
+                "that the run began with, or begin another one with its weights, by "
+                "--continue_from."
+            )
 
     def _difference(self, step: int, abstract: TrainState) -> str:
         """The first difference between a checkpoint's network and the config's, "" if unknown."""
@@ -360,29 +382,4 @@ def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
     """Gives each leaf of an abstract state the sharding to restore it with."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
-    )
-
-
-class _Kept:
-    """Which checkpoints Orbax keeps."""
-
-    def __init__(self, to_keep: Callable[[Sequence[int]], set[int | None]]):
-        self._to_keep = to_keep
-
-    def should_preserve(
-        self, checkpoints: Sequence[Any], *, context: Any
-    ) -> list[bool]:
-        """Answers for each checkpoint; Orbax asks it after each save."""
-        kept = self._to_keep([info.step for info in checkpoints])
-        return [info.step in kept for info in checkpoints]
-
-
-def _options(
-    to_keep: Callable[[Sequence[int]], set[int | None]], read_only: bool
-) -> ocp.CheckpointManagerOptions:
-    return ocp.CheckpointManagerOptions(
-        read_only=read_only,
-        cleanup_tmp_directories=not read_only,
-        preservation_policy=None if read_only else _Kept(to_keep),
-        lightweight_initialize=True,  # else one damaged checkpoint hides the others
     )

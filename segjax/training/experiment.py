@@ -15,6 +15,7 @@ from segjax import parts
 from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
+from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.training import optim
 from segjax.training.task import LoadedWeights
@@ -39,7 +40,11 @@ def open_data(
             data_root,
         )
     dataset = config_lib.build(
-        DATASETS, config.data, "config.data", cache_dir=cache_dir, data_root=data_root
+        DATASETS,
+        labelled_group(config),
+        "config.data",
+        cache_dir=cache_dir,
+        data_root=data_root,
     )
     if not isinstance(dataset, Dataset):
         raise UserError(
@@ -52,6 +57,12 @@ def open_data(
     return config_lib.call(
         with_fold, config.fold, "config.fold", dataset=dataset, split=split
     )
+
+
+def labelled_group(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The group `config.data` without that of images which have no labels."""
+    plain = config.data.to_dict()
+    return {key: value for key, value in plain.items() if key != UNLABELED}
 
 
 def open_labelled(
@@ -79,7 +90,7 @@ def open_labelled(
         raise UserError(
             f"--input={folder} is not a folder. Give one with images/ and labels/."
         )
-    group, spec = config.data.to_dict(), weights.label_spec
+    group, spec = labelled_group(config), weights.label_spec
     if group["name"] in ("folder", "instance_folder"):
         pass
     elif weights.instance_spec is None:

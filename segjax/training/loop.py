@@ -257,7 +257,7 @@ class _Run:
         measured = self.report.metrics if self.report else {}
         return Result(
             step=step,
-            parameters_sha256=parameters_sha256(state.params),
+            parameters_sha256=parameters_sha256(state.evaluated()["params"]),
             metrics=measured if metrics is None else metrics,
             interrupted=step < self.total,
         )
@@ -305,7 +305,7 @@ class _Run:
 
     def _evaluate(self, state: TrainState, step: int) -> Report:
         split = self.task.evaluation.split
-        report = self.task.evaluate(state.variables, self.dataset)
+        report = self.task.evaluate(state.evaluated(), self.dataset)
         self._write(step, split, report.metrics)
         found = [(name, report.metrics.get(name)) for name in self.task.headline]
         text = "  ".join(f"{name} {x:.4f}" for name, x in found if x is not None)
@@ -315,19 +315,17 @@ class _Run:
 
     def plot(self, state: TrainState) -> None:
         """Plots the pictures of a finished run, and writes its report."""
+        variables = state.evaluated()  # by all processes
         if self.is_main and self.report is not None:
+            run = self.workdir, self.task, variables, self.dataset, self.report
             try:
-                files = plot_run(
-                    self.workdir, self.task, state.variables, self.dataset, self.report
-                )
+                files = plot_run(*run)
             except UserError as error:  # a trained run is worth more than its pictures
                 self.progress.say(f"There are no new pictures: {error}")
             else:
                 self.progress.say(f"Pictures: {files[0].parent}")
             try:
-                file = write_run_report(
-                    self.workdir, self.task, state.variables, self.dataset, self.report
-                )
+                file = write_run_report(*run)
             except UserError as error:
                 self.progress.say(f"There is no new report: {error}")
             else:
@@ -349,7 +347,9 @@ def _initial_or_restored(
         task.recall(learned)
         about |= train_images(dataset, about.get(INITIALIZATION, {}))
         fresh = jax.device_get(jax.jit(init)())
-        return devices.put_replicated(weights.initialize(fresh) if weights else fresh)
+        if weights:
+            fresh = task.restart(weights.initialize(fresh))
+        return devices.put_replicated(fresh)
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)

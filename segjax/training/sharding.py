@@ -57,8 +57,12 @@ class Devices:
         on_cpu = jax.default_backend() == "cpu"
         return {"xla_backend_optimization_level": "1"} if on_cpu else {}
 
-    def check_batch_size(self, batch_size: int) -> None:
+    def check_batch_size(self, batch_size: int, key: str = "config.batch_size") -> None:
         """Checks that every device gets the same number of examples.
+
+        Args:
+          batch_size: of a step, over all devices.
+          key: the place of the number, for the message.
 
         Raises:
           UserError: naming the two nearest batch sizes.
@@ -68,7 +72,7 @@ class Devices:
             above = (batch_size // self.count + 1) * self.count
             nearest = f"{below} or {above}" if below != above else f"{above}"
             raise UserError(
-                f"config.batch_size is {batch_size}, which {self.count} devices cannot "
+                f"{key} is {batch_size}, which {self.count} devices cannot "
                 f"share evenly: use {nearest}."
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from segjax.training.schedule_free import evaluated_params
 from segjax.types import Array
 
 
@@ -25,23 +27,68 @@ class TrainState:
       params: the trainable arrays of the model.
       batch_stats: its running statistics; empty where it has none.
       opt_state: the optimizer's own arrays.
+      collections: other collections that the model changes in training, by name.
+      ema: the moving average of the network (`segjax.training.ema`); None without.
     """
 
     step: Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    collections: Any = flax.struct.field(default_factory=dict)
+    ema: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The collections that `model.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """The collections that `model.apply` takes in training."""
+        params, statistics = self.params, self.batch_stats
+        return {"params": params, "batch_stats": statistics, **self.collections}
+
+    def evaluated(self) -> dict[str, Any]:
+        """The collections that are evaluated, predicted with and exported; traceable.
+
+        They are the moving average, where there is one; else those at which a schedule-free
+        optimizer is evaluated; else `variables`.
+        """
+        if self.ema is None:
+            return self.variables | {"params": self.optimized_params()}
+        typed = lambda mean, x: mean.astype(x.dtype)
+        averaged = ("params", "batch_stats")
+        return self.variables | {
+            name: jax.tree.map(typed, self.ema[name], getattr(self, name))
+            for name in averaged
+        }
+
+    def optimized_params(self) -> Any:
+        """The parameters that the optimizer has found so far; traceable.
+
+        They are `params`, unless it is schedule-free (`segjax.training.schedule_free`).
+        """
+        return evaluated_params(self.opt_state, self.params)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes by name, as a checkpoint keeps them: what is not used is left out."""
+        names = [field.name for field in dataclasses.fields(self)]
+        unused = [name for name in ("collections", "ema") if not getattr(self, name)]
+        return {name: getattr(self, name) for name in names if name not in unused}
 
 
 def without_optimizer(variables: Mapping[str, Any]) -> TrainState:
     """The state at step 0 of a network whose optimizer is of no interest; traceable."""
-    params, statistics = variables["params"], variables.get("batch_stats", {})
-    return TrainState(jnp.zeros((), jnp.int32), params, statistics, opt_state=None)
+    return begun(variables, opt_state=None)
+
+
+def begun(variables: Mapping[str, Any], opt_state: Any, ema: Any = None) -> TrainState:
+    """The state at step 0 of a network with these variables; traceable."""
+    own = ("params", "batch_stats")
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=opt_state,
+        collections={name: x for name, x in variables.items() if name not in own},
+        ema=ema,
+    )
 
 
 def parameters_sha256(params: Any) -> str:

@@ -117,6 +117,10 @@ class TrainingTask(Protocol):
         """Makes the state before the first step; traceable."""
         ...
 
+    def restart(self, state: TrainState) -> TrainState:
+        """The state at step 0 whose optimizer begins with its own parameters."""
+        ...
+
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step, pure."""
         ...

@@ -303,3 +303,30 @@ def test_hashes_depend_on_names_shapes_dtypes_and_values():
     ]
     assert len({tree_sha256(tree) for tree in trees}) == len(trees)
     assert tree_sha256({"a": a, "b": a}) == tree_sha256({"b": a, "a": np.asarray(a)})
+
+
+def test_a_moving_average_is_saved_and_one_that_is_not_there_is_missed(
+    tmp_path, abstract
+):
+    average = {"params": {"kernel": np.ones((2, 3), np.float32)}, "batch_stats": {}}
+    averaged = state_at(2).replace(ema=average | {"count": np.int32(2)})
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state_at(1), ABOUT)
+        checkpoints.save(averaged, ABOUT | {"config": {"ema": {"decay": 0.9}}})
+        checkpoints.wait()
+        wanted = abstract.replace(
+            ema=abstract_like(averaged.ema, abstract.step.sharding)
+        )
+        state, about = checkpoints.restore(2, wanted)
+        jax.tree.map(np.testing.assert_array_equal, state, averaged)
+        assert about["parameters_sha256"] == parameters_sha256(average["params"])
+        unknown, _ = checkpoints.restore(2, abstract.replace(opt_state=None))
+        assert (unknown.evaluated()["params"]["kernel"] == 1).all()
+        with pytest.raises(
+            UserError, match=r"has no moving average, and the config has a"
+        ):
+            checkpoints.restore(1, wanted)
+        with pytest.raises(
+            UserError, match=r"has a moving average, and the config has no"
+        ):
+            checkpoints.restore(2, abstract)

@@ -11,13 +11,13 @@ import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
-import optax
 
 from segjax import config as config_lib
 from segjax.data.augment.views import check as check_augment
 from segjax.data.dataset import Dataset, LazyRecords
 from segjax.data.instance.batches import instance_batches, schedule_of
 from segjax.data.semantic.batches import Batches, record_names
+from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.tasks.instance.baseline import evaluate_watershed
@@ -32,21 +32,9 @@ from segjax.tasks.instance.loss import InstanceLossFromConfig
 from segjax.tasks.instance.pictures import write_instances
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.training import sharding
-from segjax.training.experiment import (
-    check_multipliers,
-    open_data,
-    optimizer_from,
-    records_of,
-    schedule_from,
-)
-from segjax.training.state import TrainState
-from segjax.training.step import (
-    Batch,
-    Metrics,
-    init_variables,
-    make_train_step,
-    state_of,
-)
+from segjax.training.experiment import check_multipliers, open_data, records_of
+from segjax.training.optimization import Optimization
+from segjax.training.step import Batch, changing, init_variables, streams
 from segjax.types import Array, Record
 from segjax.types import Outputs as NetworkOutputs
 from segjax.viz.report_values import MeasuredImages
@@ -69,7 +57,22 @@ OBJECTS = ("boxes", "classes", "crowd", "masks", "keypoints")
 """Keys of a batch that describe its objects."""
 
 
-class InstanceTask(InstancePrediction):
+def forward_instances(
+    model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
+) -> tuple[NetworkOutputs, Any]:
+    """The forward pass of a network that is given the objects in training."""
+    return model.apply(
+        variables,
+        batch["image"],
+        batch["sizes"],
+        train=True,
+        targets={name: batch[name] for name in OBJECTS if name in batch},
+        rngs=streams("sampling", key),
+        mutable=changing(variables),
+    )
+
+
+class InstanceTask(Optimization, InstancePrediction):
     """An experiment with objects, built from its config."""
 
     capabilities = frozenset({"instances"})
@@ -78,6 +81,7 @@ class InstanceTask(InstancePrediction):
         *("box_AP", "mask_AP", "mask_AP50", "mask_AP75", "keypoint_AP50", "f1@0.5"),
     )
     pictures = ()
+    forward = staticmethod(forward_instances)
 
     def __init__(self, config: ml_collections.ConfigDict, *, training: bool = True):
         """Builds the network, and for training loss and optimizer.
@@ -92,7 +96,7 @@ class InstanceTask(InstancePrediction):
         )
         if training:  # built now, so that what is wrong is found now
             assert self.loss
-            assert self.optimizer
+            assert callable(self.step)
             check_augment(
                 config_lib.argument(instance_batches, config.pipeline, "augment")
             )
@@ -104,22 +108,16 @@ class InstanceTask(InstancePrediction):
         """What is minimised."""
         return InstanceLossFromConfig(self.config.loss)
 
-    @functools.cached_property
-    def schedule(self) -> optax.Schedule:
-        """The learning rate by step."""
-        return schedule_from(self.config)
-
-    @functools.cached_property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Optax's transformation of the gradients."""
-        return optimizer_from(self.config, self.schedule)
-
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
 
         Raises:
           UserError: if files are missing or wrong, or the network does not fit them.
         """
+        if self.config.data.get(UNLABELED) is not None:
+            raise UserError(
+                f"config.data.{UNLABELED} is for networks that label pixels; leave it out."
+            )
         dataset = open_data(self.config, cache_dir, data_root)
         if dataset.instances is None:
             raise UserError(
@@ -145,6 +143,7 @@ class InstanceTask(InstancePrediction):
         self.evaluation.check(self.model, dataset)
         if self.training:
             check_multipliers(self.config, lambda: self.init_state(dataset.channels))
+            self.check_own_step(dataset)
             self.batches(dataset, 0).close()
         return dataset
 
@@ -212,22 +211,6 @@ class InstanceTask(InstancePrediction):
         """Makes the collections of the untrained network; traceable."""
         shape = (1, *self.input_size, channels)
         return init_variables(self.model, shape, self.config.seed)
-
-    def init_state(self, channels: int) -> TrainState:
-        """Makes the state before the first step; traceable."""
-        return state_of(self.init_variables(channels), self.optimizer)
-
-    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """One step, pure."""
-        step = make_train_step(
-            self.model,
-            self.loss,
-            self.optimizer,
-            self.schedule,
-            self.config.seed,
-            forward_instances,
-        )
-        return step(state, batch)
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
         """Shapes and dtypes of a batch of a number of examples, in the first bucket."""
@@ -373,18 +356,3 @@ class InstanceTask(InstancePrediction):
             keep_score=self.evaluation.keep_score,
             with_panels=with_panels,
         )
-
-
-def forward_instances(
-    model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
-) -> tuple[NetworkOutputs, Any]:
-    """The forward pass of a network that is given the objects in training."""
-    return model.apply(
-        variables,
-        batch["image"],
-        batch["sizes"],
-        train=True,
-        targets={name: batch[name] for name in OBJECTS if name in batch},
-        rngs={"sampling": key},
-        mutable=["batch_stats"],
-    )

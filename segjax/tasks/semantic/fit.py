@@ -14,7 +14,7 @@ from segjax import parts
 from segjax.data.dataset import Dataset, parts_of
 from segjax.errors import UserError, shown
 from segjax.geometry.input_sizes import Geometry, geometry_of
-from segjax.training.step import forward_image
+from segjax.training.step import forward_image, streams
 from segjax.types import is_integer
 
 Size = tuple[int, int]
@@ -133,7 +133,8 @@ def _outputs(
     def run(image: jax.Array) -> Any:
         key = jax.random.key(0)
         variables = model.init(key, image, train=False)
-        return model.apply(variables, image, train=False, rngs={"dropout": key})
+        rngs = streams("dropout", key)
+        return model.apply(variables, image, train=False, rngs=rngs)
 
     try:
         return jax.eval_shape(run, image)

@@ -40,7 +40,7 @@ from segjax.tasks.semantic.fit import crop_sizes
 from segjax.tasks.semantic.object_files import ObjectOptions
 from segjax.training import sharding
 from segjax.training.state import local_value
-from segjax.training.step import init_variables
+from segjax.training.step import init_variables, streams
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
 from segjax.types import Array, is_count
 
@@ -223,7 +223,7 @@ class SemanticPrediction:
         """
         key = jax.random.key(self.config.seed) if key is None else key
         outputs: Any = self.evaluated_model.apply(
-            variables, image, train=False, rngs={"dropout": key}
+            variables, image, train=False, rngs=streams("dropout", key)
         )
         return outputs["logits"]
 

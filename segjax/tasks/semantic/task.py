@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-import optax
 
 from segjax import config as config_lib
 from segjax.data.augment import augmentations
@@ -26,6 +25,13 @@ from segjax.data.semantic.batches import (
     shares_of,
     train_batches,
 )
+from segjax.data.semantic.unlabeled import (
+    ONLY_LABELLED,
+    SEED,
+    UNLABELED,
+    PairedBatches,
+    with_empty_labels,
+)
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
@@ -38,15 +44,9 @@ from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import sharding
-from segjax.training.experiment import (
-    check_multipliers,
-    open_data,
-    optimizer_from,
-    records_of,
-    schedule_from,
-)
-from segjax.training.state import TrainState
-from segjax.training.step import Batch, Metrics, make_train_step, state_of
+from segjax.training.experiment import check_multipliers, open_data, records_of
+from segjax.training.optimization import Optimization
+from segjax.training.unlabeled import with_unlabeled
 from segjax.types import Record
 from segjax.viz.report_values import MeasuredImages
 
@@ -64,7 +64,7 @@ GIVEN_TO_PIPELINE = (
 """Arguments of `train_batches` that are not for the config's group `pipeline`."""
 
 
-class SemanticTask(SemanticPrediction):
+class SemanticTask(Optimization, SemanticPrediction):
     """An experiment of semantic segmentation, built from its config.
 
     Everything that the user can get wrong in the config is found here, before anything
@@ -101,7 +101,7 @@ class SemanticTask(SemanticPrediction):
         )
         if training:  # built now, so that what is wrong is found now
             assert self.loss
-            assert self.optimizer
+            assert callable(self.step)
             augmentations.check(
                 config_lib.argument(train_batches, config.pipeline, "augment")
             )
@@ -114,16 +114,6 @@ class SemanticTask(SemanticPrediction):
     def loss(self) -> LossFromConfig:
         """What is minimised."""
         return LossFromConfig(self.config.loss, self.config.model.num_classes)
-
-    @functools.cached_property
-    def schedule(self) -> optax.Schedule:
-        """The learning rate by step."""
-        return schedule_from(self.config)
-
-    @functools.cached_property
-    def optimizer(self) -> optax.GradientTransformation:
-        """Optax's transformation of the gradients."""
-        return optimizer_from(self.config, self.schedule)
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
@@ -143,10 +133,13 @@ class SemanticTask(SemanticPrediction):
             dataset.label_spec,
             objects=self._measures_objects(dataset, self.evaluation.split),
         )
+        if self.training:
+            dataset = with_unlabeled(self.config, dataset, cache_dir, data_root)
         check_network(self, dataset)
         self.check_evaluated_network((*self.input_size, dataset.channels))
         if self.training:
             check_step(self, dataset.channels)
+            self.check_own_step(dataset)
             check_multipliers(self.config, lambda: self.init_state(dataset.channels))
             self.batches(dataset, 0).close()
         return dataset
@@ -221,20 +214,33 @@ class SemanticTask(SemanticPrediction):
 
     def batches(self, dataset: Dataset, start_step: int) -> Batches:
         """Opens this process's part of the training batches, from a step on."""
-        return config_lib.call(
+        pipeline, seed = self.config.pipeline.to_dict(), self.config.seed
+        stream = functools.partial(
+            config_lib.call,
             train_batches,
-            self.config.pipeline,
-            "config.pipeline",
-            records=dataset.splits["train"],
-            seed=self.config.seed,
-            batch_size=self.config.batch_size,
+            where="config.pipeline",
             output_size=self.output_size,
             intensities=self.intensities,
-            shares=shares_of(dataset.kinds_of("train")),
             process_index=sharding.process_index(),
             process_count=sharding.process_count(),
             start_step=start_step,
         )
+        labelled = stream(
+            group=pipeline,
+            records=dataset.splits["train"],
+            seed=seed,
+            batch_size=self.config.batch_size,
+            shares=shares_of(dataset.kinds_of("train")),
+        )
+        if UNLABELED not in dataset.splits:
+            return labelled
+        unlabeled = stream(
+            group={k: v for k, v in pipeline.items() if k not in ONLY_LABELLED},
+            records=with_empty_labels(dataset.splits[UNLABELED]),
+            seed=seed + SEED,
+            batch_size=self.config.data[UNLABELED].batch_size,
+        )
+        return PairedBatches(labelled, unlabeled)
 
     def records_of_step(self, dataset: Dataset, step: int) -> list[str]:
         """Names the records that the step from `step` to `step + 1` is made of."""
@@ -248,17 +254,6 @@ class SemanticTask(SemanticPrediction):
         )
         return record_names(records, ids.tolist())
 
-    def init_state(self, channels: int) -> TrainState:
-        """Makes the state before the first step; traceable."""
-        return state_of(self.init_variables(channels), self.optimizer)
-
-    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """One step, pure."""
-        step = make_train_step(
-            self.model, self.loss, self.optimizer, self.schedule, self.config.seed
-        )
-        return step(state, batch)
-
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
         """Shapes and dtypes of a batch of a number of examples."""
         label = (size, *self.output_size)
@@ -268,6 +263,10 @@ class SemanticTask(SemanticPrediction):
             "weight": (label, np.float32),
             "record": ((size,), np.int32),
         }
+        if self.config.data.get(UNLABELED) is not None:
+            count = size * self.config.data[UNLABELED].batch_size
+            images = (count // self.config.batch_size, *self.input_size, channels)
+            shapes[UNLABELED] = (images, np.float32)
         return {key: jax.ShapeDtypeStruct(*x) for key, x in shapes.items()}
 
     def evaluate(
