@@ -112,7 +112,10 @@ def make_train_step(
 
         grad = jax.value_and_grad(loss_of, has_aux=True)
         (value, (parts, batch_stats)), gradients = grad(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        update = optax.with_extra_args_support(optimizer).update
+        updates, opt_state = update(
+            gradients, state.opt_state, state.params, value=value
+        )
         metrics = {
             "loss": value,
             **parts,

@@ -33,7 +33,7 @@ from segjax.tasks.instance.pictures import write_instances
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.training import sharding
 from segjax.training.experiment import (
-    check_multipliers,
+    check_optimizer,
     open_data,
     optimizer_from,
     records_of,
@@ -144,7 +144,11 @@ class InstanceTask(InstancePrediction):
             )
         self.evaluation.check(self.model, dataset)
         if self.training:
-            check_multipliers(self.config, lambda: self.init_state(dataset.channels))
+            check_optimizer(
+                self.config,
+                self.optimizer,
+                lambda: self.init_state(dataset.channels),
+            )
             self.batches(dataset, 0).close()
         return dataset
 

@@ -39,7 +39,7 @@ from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_exa
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import sharding
 from segjax.training.experiment import (
-    check_multipliers,
+    check_optimizer,
     open_data,
     optimizer_from,
     records_of,
@@ -147,7 +147,11 @@ class SemanticTask(SemanticPrediction):
         self.check_evaluated_network((*self.input_size, dataset.channels))
         if self.training:
             check_step(self, dataset.channels)
-            check_multipliers(self.config, lambda: self.init_state(dataset.channels))
+            check_optimizer(
+                self.config,
+                self.optimizer,
+                lambda: self.init_state(dataset.channels),
+            )
             self.batches(dataset, 0).close()
         return dataset
 
