@@ -14,11 +14,13 @@ import numpy as np
 import optax
 
 from segjax import config as config_lib
+from segjax.data import channels_of
 from segjax.data.augment.views import check as check_augment
 from segjax.data.dataset import Dataset, LazyRecords
 from segjax.data.instance.batches import instance_batches, schedule_of
 from segjax.data.semantic.batches import Batches, record_names
 from segjax.errors import UserError
+from segjax.layers.blocks import blocks_of
 from segjax.output.folder import Outputs
 from segjax.tasks.instance.baseline import evaluate_watershed
 from segjax.tasks.instance.evaluate import (
@@ -90,13 +92,13 @@ class InstanceTask(InstancePrediction):
         config_lib.check_arguments(
             instance_batches, config.pipeline, "config.pipeline", GIVEN_TO_PIPELINE
         )
+        self.input_size = self.output_size = self.buckets[0]
         if training:  # built now, so that what is wrong is found now
             assert self.loss
             assert self.optimizer
             check_augment(
                 config_lib.argument(instance_batches, config.pipeline, "augment")
             )
-        self.input_size = self.output_size = self.buckets[0]
         self._points = self.model.keypoints
 
     @functools.cached_property
@@ -112,7 +114,8 @@ class InstanceTask(InstancePrediction):
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """Optax's transformation of the gradients."""
-        return optimizer_from(self.config, self.schedule)
+        init = lambda: self.init_variables(channels_of(self.config.data))
+        return optimizer_from(self.config, self.schedule, lambda: blocks_of(init))
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.

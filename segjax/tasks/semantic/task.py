@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from segjax import config as config_lib
+from segjax.data import channels_of
 from segjax.data.augment import augmentations
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.folder_export import export
@@ -27,6 +28,7 @@ from segjax.data.semantic.batches import (
     train_batches,
 )
 from segjax.errors import UserError
+from segjax.layers.blocks import blocks_of
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
 from segjax.tasks.semantic.crf import CRF
@@ -123,7 +125,8 @@ class SemanticTask(SemanticPrediction):
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """Optax's transformation of the gradients."""
-        return optimizer_from(self.config, self.schedule)
+        init = lambda: self.init_variables(channels_of(self.config.data))
+        return optimizer_from(self.config, self.schedule, lambda: blocks_of(init))
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
