@@ -32,6 +32,7 @@ from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.training.experiment import schedule_from
 from segjax.training.optim import OPTIMIZERS, SCHEDULES
+from segjax.training.optimizers import Common
 
 PACKAGE = Path(__file__).resolve().parents[1] / "segjax"
 OF_OTHERS = {"help", "verbosity", "upgrade", "flag", "check"}
@@ -92,7 +93,7 @@ KEYS = {
     "pipeline": arguments((train_batches, instance_batches)),
     "model": fields(MODELS.values()) | fields(BACKBONES.values()),
     "loss": arguments((*LOSSES.values(), *INSTANCE_LOSSES.values())),
-    "optimizer": arguments(OPTIMIZERS.values()),
+    "optimizer": arguments(OPTIMIZERS.values()) | fields((Common,)) | {"weight_decay"},
     "schedule": arguments(SCHEDULES.values()) | {"warmup_steps"},
     "evaluation": fields((Evaluation, InstanceEvaluation)),
     "initialization": fields((Initialization,)),

@@ -219,7 +219,7 @@ TABLES: dict[str, tuple[Mapping[str, Callable[..., Any]], set[str]]] = {
     "MODELS": (MODELS, {"parent", "name"}),
     "LOSSES": (LOSSES, {"outputs", "batch"}),
     "INSTANCE_LOSSES": (INSTANCE_LOSSES, {"outputs", "batch"}),
-    "OPTIMIZERS": (OPTIMIZERS, {"schedule"}),
+    "OPTIMIZERS": (OPTIMIZERS, {"learning_rate"}),
     "SCHEDULES": (SCHEDULES, {"num_steps"}),
 }
 """What configs choose from, and the arguments that do not come from a config."""

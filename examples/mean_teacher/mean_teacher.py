@@ -69,6 +69,7 @@ def mean_teacher(
             "gradient_norm": global_norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
-        return apply_gradients(state, gradients, changed, optimizer, ema), metrics
+        state = apply_gradients(state, gradients, changed, optimizer, ema, loss=value)
+        return state, metrics
 
     return step

@@ -116,9 +116,7 @@ class VGG(nn.Module):
         """
         stages, x = {}, image
         for i, convs in enumerate(self._stacks(), 1):
-            for k, layer in enumerate(convs, 1):
-                norm = f"norm{i}_{k}" if self.norm is not None else None
-                x = self._conv(x, layer, self.features[i - 1], train, norm)
+            x = self._stack(x, i, convs, train)
             if (stride := self._pool_stride(i)) is not None:
                 x = max_pool(
                     x,
@@ -207,6 +205,13 @@ class VGG(nn.Module):
         if 2**i <= self.output_stride:
             return 2
         return 1 if self.pool_window == 3 else None
+
+    def _stack(self, x: Array, i: int, convs: list[Layer], train: bool) -> Array:
+        """The convolutions before pooling i."""
+        for k, layer in enumerate(convs, 1):
+            norm = f"norm{i}_{k}" if self.norm is not None else None
+            x = self._conv(x, layer, self.features[i - 1], train, norm)
+        return x
 
     def _conv(
         self,

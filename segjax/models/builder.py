@@ -14,6 +14,7 @@ from segjax.backbones import BACKBONES
 from segjax.data.normalization import stored_scale
 from segjax.errors import UserError
 from segjax.layers.crf import DenseCRF
+from segjax.layers.remat import with_remat
 from segjax.models import MODELS
 from segjax.models.groups import merge, with_values
 
@@ -23,6 +24,8 @@ NETWORK = "network"
 """The key of a model around another: a name of `MODELS`, its arguments except `num_classes`."""
 CRF = "crf"
 """The key of a model with a CRF: arguments of `DenseCRF` except `num_classes`."""
+REMAT = "remat"
+"""The key of a model, of any one, that says whether its blocks are computed twice in training."""
 SCALE, OFFSET = "image_scale", "image_offset"
 """Arguments of models that undo the normalisation of their images."""
 
@@ -40,7 +43,8 @@ def build_model(
     Args:
       group: the name of the model and its arguments; `backbone` is such a group, too.
         So are `network` and `crf` of a model around another one. `norm` and the others of
-        `groups.VALUES` are groups without a name.
+        `groups.VALUES` are groups without a name. With `remat`, which every model has, its
+        blocks are computed a second time in training instead of being kept in memory.
       changes: arguments that are replaced, those of the backbone in a dict `backbone`,
         those of another group in a dict of its name. An evaluation can ask for another
         output stride this way; the parameters stay what they are.
@@ -59,6 +63,9 @@ def build_model(
         group.to_dict() if isinstance(group, ml_collections.ConfigDict) else dict(group)
     )
     given = merge(plain, changes or {})
+    remat = given.pop(REMAT, False)
+    if not isinstance(remat, bool):
+        raise UserError(f"{where}.{REMAT} is {remat!r}: it is True or False.")
     more: dict[str, Any] = {}
     if isinstance(given.get(BACKBONE), Mapping):
         more[BACKBONE] = _build(BACKBONES, given.pop(BACKBONE), f"{where}.{BACKBONE}")
@@ -71,7 +78,8 @@ def build_model(
         more[CRF] = config_lib.call(DenseCRF, inner, f"{where}.{CRF}")
     name = f"{where}.name"
     more |= _undoing(parts.find(table, given.get("name"), name), given, normalization)
-    return _build(table, given, where, **more)
+    made = _build(table, given, where, **more)
+    return with_remat(made) if remat else made
 
 
 def _build(

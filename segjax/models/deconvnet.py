@@ -123,25 +123,17 @@ class DeconvNet(nn.Module):
         """
         self.geometry.check_image_shape(image.shape)
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-
-        def conv(
-            x: Array, features: int, name: str, side: int = 3, padding: int = 1
-        ) -> Array:
-            kernel = (side, side)
-            x = Conv(features, kernel, padding=padding, **types, name=name)(x)
-            return self._normalized(x, name, train)
-
         levels = list(enumerate(zip(self.features, self.depths, strict=True), 1))
         x, pooled = image.astype(self.dtype), []
         for i, (features, depth) in levels:
-            for j in range(1, depth + 1):
-                x = conv(x, features, f"conv{i}_{j}")
+            convs = [(features, f"conv{i}_{j}") for j in range(1, depth + 1)]
+            x = self._stack(x, convs, train)
             size = x.shape[1], x.shape[2]
             x, indices = pool(x)
             pooled.append((indices, size))
 
-        x = conv(x, self.fc_features, "fc6", self.window, 0)
-        x = conv(x, self.fc_features, "fc7", 1, 0)
+        x = self._conv_norm(x, self.fc_features, "fc6", train, self.window, 0)
+        x = self._conv_norm(x, self.fc_features, "fc7", train, 1, 0)
         x = FullyConnectedTranspose(
             self.features[-1], self.window, **types, name="fc6_deconv"
         )(x)
@@ -150,11 +142,30 @@ class DeconvNet(nn.Module):
         for i, (features, depth) in reversed(levels):
             indices, size = pooled[i - 1]
             x = unpool(x, indices, size=size)
-            for j in range(1, depth):
-                x = conv(x, features, f"deconv{i}_{j}")
-            x = conv(x, self.features[max(i - 2, 0)], f"deconv{i}_{depth}")
+            convs = [(features, f"deconv{i}_{j}") for j in range(1, depth)]
+            convs.append((self.features[max(i - 2, 0)], f"deconv{i}_{depth}"))
+            x = self._stack(x, convs, train)
         logits = Conv(self.num_classes, (1, 1), **types, name="logits")(x)
         return {"logits": logits.astype(jnp.float32)}
+
+    def _stack(self, x: Array, convs: list[tuple[int, str]], train: bool) -> Array:
+        """Convolutions of these widths and names, one after the other."""
+        for features, name in convs:
+            x = self._conv_norm(x, features, name, train)
+        return x
+
+    def _conv_norm(
+        self,
+        x: Array,
+        features: int,
+        name: str,
+        train: bool,
+        side: int = 3,
+        padding: int = 1,
+    ) -> Array:
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv = Conv(features, (side, side), padding=padding, **types, name=name)
+        return self._normalized(conv(x), name, train)
 
     def _normalized(self, x: Array, name: str, train: bool) -> Array:
         name = name.replace("conv", "norm") if name[0] == "c" else f"norm_{name}"

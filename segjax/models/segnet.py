@@ -75,8 +75,8 @@ class SegNet(nn.Module):
         levels = list(enumerate(zip(self.features, self.depths, strict=True), 1))
         x, pooled = image.astype(self.dtype), []
         for i, (features, depth) in levels:
-            for j in range(1, depth + 1):
-                x = self._conv_norm(x, features, f"{i}_{j}", train)
+            convs = [(features, f"{i}_{j}") for j in range(1, depth + 1)]
+            x = self._stack(x, convs, train)
             size = x.shape[1], x.shape[2]
             x, indices = pool(x)
             pooled.append((indices, size))
@@ -84,10 +84,10 @@ class SegNet(nn.Module):
         for i, (features, depth) in reversed(levels):
             indices, size = pooled[i - 1]
             x = unpool(x, indices, size=size)
-            for j in range(depth, 1, -1):
-                x = self._conv_norm(x, features, f"{i}_{j}_D", train)
+            convs = [(features, f"{i}_{j}_D") for j in range(depth, 1, -1)]
             if i > 1:
-                x = self._conv_norm(x, self.features[i - 2], f"{i}_1_D", train)
+                convs.append((self.features[i - 2], f"{i}_1_D"))
+            x = self._stack(x, convs, train)
             x = self._dropout(x, i, f"{i}_D", train)
         logits = Conv(
             self.num_classes,
@@ -97,6 +97,12 @@ class SegNet(nn.Module):
             name="conv1_1_D",
         )(x)
         return {"logits": logits.astype(jnp.float32)}
+
+    def _stack(self, x: Array, convs: list[tuple[int, str]], train: bool) -> Array:
+        """Convolutions of these widths and names, one after the other."""
+        for features, name in convs:
+            x = self._conv_norm(x, features, name, train)
+        return x
 
     def _conv_norm(self, x: Array, features: int, name: str, train: bool) -> Array:
         x = Conv(

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from segjax import config as config_lib
-from segjax import parts
 from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
 from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
+from segjax.parts import told
 from segjax.training import optim
+from segjax.training.optimizers import COMMON, Blocks, make_optimizer
 from segjax.training.task import LoadedWeights
 from segjax.types import Record, is_integer
 
@@ -140,56 +143,75 @@ def records_of(dataset: Dataset, split: str, remedy: str = "") -> Sequence[Recor
     return dataset.splits[split]
 
 
-def check_multipliers(
-    config: ml_collections.ConfigDict, init_state: Callable[[], Any]
+def check_optimizer(
+    config: ml_collections.ConfigDict, optimizer: Any, init_state: Callable[[], Any]
 ) -> None:
-    """Checks that each pattern of `config.optimizer.multipliers` has its parameters.
+    """Checks that an optimizer fits the parameters, and can do with what a step has.
 
     Args:
       config: the experiment.
+      optimizer: of `optimizer_from`.
       init_state: makes the state before the first step; it is only traced.
 
     Raises:
-      UserError: naming the patterns that have none.
+      UserError: naming patterns of parameters that there are not, or what it lacks.
     """
-    if not config.optimizer.get("multipliers"):
-        return
+    group = config.optimizer
+    if group.name in optim.OPTIMIZERS and set(group) & {*COMMON} <= {"clip_norm"}:
+        return  # those are known to do
+
+    def update() -> Any:
+        state = init_state()
+        loss = jnp.zeros((), jnp.float32)
+        _, after = optimizer.update(
+            state.params, state.opt_state, state.params, value=loss
+        )
+        return state.opt_state, after
+
     try:
-        jax.eval_shape(init_state)
-    except ValueError as error:
-        stop = "" if str(error).endswith(".") else "."
-        raise UserError(f"config.optimizer: {error}{stop}") from error
+        before, after = jax.eval_shape(update)
+    except Exception as error:  # whatever code from outside can raise
+        wanted = re.search(r"missing .* argument[s]?: (.*)", str(error))
+        if isinstance(error, TypeError) and wanted:
+            raise UserError(
+                f"config.optimizer.name is {group.name!r}, whose update wants "
+                f"{wanted[1]}: a step of training has the gradient and the loss (value) "
+                "alone. Take another one."
+            ) from error
+        text = str(error) if isinstance(error, ValueError) else told(error)
+        raise UserError(f"config.optimizer: {text.rstrip('.')}.") from error
+    if jax.tree.map(_form, before) != jax.tree.map(_form, after):
+        raise UserError(
+            f"config.optimizer.name is {group.name!r}, whose state changes its shapes or "
+            "dtypes in the first step: a run cannot resume from it."
+        )
 
 
-def optimizer_from(config: ml_collections.ConfigDict, schedule: Any) -> Any:
+def _form(x: Any) -> tuple[Any, Any]:
+    return x.shape, x.dtype
+
+
+def optimizer_from(
+    config: ml_collections.ConfigDict, schedule: Any, blocks: Blocks | None = None
+) -> Any:
     """The optimizer of `config.optimizer`, with the learning rate of a schedule.
 
     An optimizer from outside gets the schedule as `schedule`, or as `learning_rate`, as those
     of Optax have it.
 
+    Args:
+      config: the experiment.
+      schedule: the rate by step.
+      blocks: names the blocks of the network, for `layer_decay`.
+
+    Returns:
+      The optimizer; see `segjax.training.optimizers.make_optimizer`.
+
     Raises:
       UserError: naming the key that is wrong.
     """
-    where = "config.optimizer"
-    name = config.optimizer.get("name")
-    given = {"schedule": schedule}
-    if name not in optim.OPTIMIZERS:
-        function = parts.find(optim.OPTIMIZERS, name, f"{where}.name")
-        takes = parts.inspect_arguments(function, where)
-        if not {"schedule", "learning_rate"} & takes.keys():
-            raise UserError(
-                f"{where}.name is {name!r}, which takes neither schedule nor learning_rate: "
-                "it would not follow config.schedule."
-            )
-        if "schedule" not in takes:
-            given = {"learning_rate": schedule}
-    made = config_lib.build(optim.OPTIMIZERS, config.optimizer, where, **given)
-    if not (hasattr(made, "init") and hasattr(made, "update")):
-        raise UserError(
-            f"{where}.name is {name!r}, which makes a {type(made).__name__}: an optimizer "
-            "is a GradientTransformation of Optax."
-        )
-    return made
+    peak = config.schedule.get("learning_rate")
+    return make_optimizer(config.optimizer, schedule, peak=peak, blocks=blocks)
 
 
 def schedule_from(config: ml_collections.ConfigDict) -> Any:

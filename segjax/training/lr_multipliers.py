@@ -36,7 +36,8 @@ def with_multipliers(
         multiply, whatever their order.
 
     Returns:
-      The optimizer; its state is that of the one that was given.
+      The optimizer; its state is that of the one that was given, and its update hands on
+      what that one's takes besides.
 
     Raises:
       ValueError: if they are not such pairs; later, from `init`, if a pattern matches no
@@ -53,6 +54,8 @@ def with_multipliers(
     if not multipliers:
         return optimizer
 
+    inner = optax.with_extra_args_support(optimizer)
+
     def init(params: optax.Params) -> optax.OptState:
         factors(params, multipliers)
         return optimizer.init(params)
@@ -61,16 +64,17 @@ def with_multipliers(
         gradients: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
+        **more: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         factor = factors(gradients, multipliers)
         # Zeros and not products: what is frozen needs no gradient, so none is computed.
         zero_frozen = lambda f, x: x if f else jax.numpy.zeros_like(x)
         gradients = jax.tree.map(zero_frozen, factor, gradients)
-        updates, state = optimizer.update(gradients, state, params)
+        updates, state = inner.update(gradients, state, params, **more)
         scale = lambda f, x: f * x if f else jax.numpy.zeros_like(x)
         return jax.tree.map(scale, factor, updates), state
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def factors(params: optax.Params, multipliers: Multipliers) -> Any:
@@ -86,21 +90,73 @@ def factors(params: optax.Params, multipliers: Multipliers) -> Any:
     Raises:
       ValueError: if a pattern matches no parameter; some existing ones are named.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    paths = [
-        jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves
-    ]
+    paths, structure = _paths(params)
     for pattern, _ in multipliers:
-        if not any(fnmatchcase(path, pattern) for path in paths):
-            raise ValueError(
-                f'multipliers has the pattern "{pattern}", which matches no parameter; '
-                f"there are {', '.join(_nearest(pattern, paths))}"
-            )
+        _require_match(pattern, paths, "multipliers")
     product = lambda path: math.prod(
         (factor for pattern, factor in multipliers if fnmatchcase(path, pattern)),
         start=1.0,
     )
     return jax.tree_util.tree_unflatten(structure, [product(path) for path in paths])
+
+
+def matching(params: optax.Params, patterns: Sequence[str], key: str | None) -> Any:
+    """Marks the parameters that one of some patterns matches.
+
+    Args:
+      params: nested dicts of parameters.
+      patterns: of their paths, as `with_multipliers` has them.
+      key: the name of the patterns, for messages; None if they may match nothing.
+
+    Returns:
+      A bool for each parameter, in the same nesting.
+
+    Raises:
+      ValueError: if a pattern matches no parameter; some existing ones are named.
+
+    Example:
+      >>> matching({"conv": {"kernel": 0.5, "bias": 0.0}}, ("*/bias",), "decay_on")
+      {'conv': {'bias': True, 'kernel': False}}
+    """
+    paths, structure = _paths(params)
+    for pattern in patterns if key is not None else ():
+        _require_match(pattern, paths, key or "")
+    marks = [any(fnmatchcase(path, x) for x in patterns) for path in paths]
+    return jax.tree_util.tree_unflatten(structure, marks)
+
+
+def decay_by_layer(blocks: Sequence[str], factor: float) -> Multipliers:
+    """Factors of the rate that fall from the last block of a network to its first.
+
+    Args:
+      blocks: names of the blocks, from the image on.
+      factor: of one block to the next.
+
+    Returns:
+      Multipliers.
+
+    Example:
+      >>> decay_by_layer(("stem", "block1", "logits"), 0.5)
+      (('stem/*', 0.25), ('block1/*', 0.5), ('logits/*', 1.0))
+    """
+    last = len(blocks) - 1
+    return tuple((f"{block}/*", factor ** (last - i)) for i, block in enumerate(blocks))
+
+
+def _paths(params: optax.Params) -> tuple[list[str], Any]:
+    """The paths of all parameters, such as "conv/kernel", and the nesting."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    join = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+    return [join(path) for path, _ in leaves], structure
+
+
+def _require_match(pattern: str, paths: Sequence[str], key: str) -> None:
+    """Raises ValueError if a pattern matches no path; some existing ones are named."""
+    if not any(fnmatchcase(path, pattern) for path in paths):
+        raise ValueError(
+            f'{key} has the pattern "{pattern}", which matches no parameter; '
+            f"there are {', '.join(_nearest(pattern, paths))}"
+        )
 
 
 def _nearest(pattern: str, paths: Sequence[str]) -> list[str]:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segjax.training.lr_multipliers import Multipliers, with_multipliers
 from segjax.types import Array, is_count
 
 
@@ -138,162 +137,34 @@ def with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
     return optax.join_schedules([shifted, schedule], [warmup_steps])
 
 
-def decays(params: optax.Params) -> optax.Params:
-    """Marks what weight decay acts on: kernels, not biases or scales of a norm."""
-
-    def is_kernel(path: tuple[jax.tree_util.DictKey, ...], _: Array) -> bool:
-        return path[-1].key == "kernel"
-
-    return jax.tree_util.tree_map_with_path(is_kernel, params)
-
-
 def sgd(
-    *,
-    schedule: optax.Schedule,
+    learning_rate: optax.ScalarOrSchedule,
     momentum: float = 0.9,
     nesterov: bool = False,
-    weight_decay: float = 0.0,
-    clip_norm: float | None = None,
-    multipliers: Multipliers = (),
-    accumulate: int = 1,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum.
 
-    Weight decay is L2 added to the gradient before the momentum, as the papers of the
-    Caffe years have it. The rate stays outside the velocity (PyTorch's form), which is
-    Caffe's own form as long as the rate is constant.
+    The rate stays outside the velocity (PyTorch's form), which is Caffe's own form as long
+    as the rate is constant. `weight_decay` is L2 added to the gradient before the momentum,
+    as the papers of the Caffe years have it.
 
     Args:
-      schedule: the rate by step.
+      learning_rate: the rate by step.
       momentum: fraction of the velocity that a step keeps.
       nesterov: whether the gradient is taken ahead (Nesterov 1983).
-      weight_decay: factor of the L2 term, on kernels alone.
-      clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
-      multipliers: factors of the rate of some parameters, see `with_multipliers`.
-      accumulate: batches whose mean gradient makes one update (Caffe's `iter_size`); the
-        rate is that of the step of the first.
 
     Returns:
       The optimizer.
     """
-    _check_fraction("momentum", momentum)
-    _check_rate("weight_decay", weight_decay)
-    make = lambda schedule: optax.chain(
-        *_clip(clip_norm),
-        optax.add_decayed_weights(weight_decay, mask=decays),
-        optax.sgd(schedule, momentum=momentum, nesterov=nesterov),
-    )
-    return _assembled(make, schedule, multipliers, accumulate)
-
-
-def adam(
-    *,
-    schedule: optax.Schedule,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    clip_norm: float | None = None,
-    multipliers: Multipliers = (),
-    accumulate: int = 1,
-) -> optax.GradientTransformation:
-    """Adam (Kingma, Ba 2015, arXiv 1412.6980).
-
-    Args:
-      schedule: the rate by step.
-      b1: decay of the mean of the gradients.
-      b2: decay of the mean of their squares.
-      eps: added to the root of that mean.
-      clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
-      multipliers: factors of the rate of some parameters, see `with_multipliers`.
-      accumulate: batches whose mean gradient makes one update (Caffe's `iter_size`); the
-        rate is that of the step of the first.
-
-    Returns:
-      The optimizer.
-    """
-    _check_adam(b1, b2, eps)
-    make = lambda schedule: optax.chain(
-        *_clip(clip_norm), optax.adam(schedule, b1, b2, eps)
-    )
-    return _assembled(make, schedule, multipliers, accumulate)
-
-
-def adamw(
-    *,
-    schedule: optax.Schedule,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 1e-4,
-    clip_norm: float | None = None,
-    multipliers: Multipliers = (),
-    accumulate: int = 1,
-) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, arXiv 1711.05101).
-
-    Args:
-      schedule: the rate by step.
-      b1: decay of the mean of the gradients.
-      b2: decay of the mean of their squares.
-      eps: added to the root of that mean.
-      weight_decay: fraction of a kernel that a step takes away, times the rate.
-      clip_norm: where given, gradients with a larger Euclidean norm are scaled to it.
-      multipliers: factors of the rate of some parameters, see `with_multipliers`.
-      accumulate: batches whose mean gradient makes one update (Caffe's `iter_size`); the
-        rate is that of the step of the first.
-
-    Returns:
-      The optimizer.
-    """
-    _check_adam(b1, b2, eps)
-    _check_rate("weight_decay", weight_decay)
-    make = lambda schedule: optax.chain(
-        *_clip(clip_norm),
-        optax.adamw(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decays),
-    )
-    return _assembled(make, schedule, multipliers, accumulate)
+    return optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov)
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": sgd,
-    "adam": adam,
-    "adamw": adamw,
+    "adam": optax.adam,
+    "adamw": optax.adamw,
 }
-
-
-def _assembled(
-    make: Callable[[optax.Schedule], optax.GradientTransformation],
-    schedule: optax.Schedule,
-    multipliers: Multipliers,
-    accumulate: int,
-) -> optax.GradientTransformation:
-    """Adds to an optimizer what all of them can do.
-
-    Gradients of `accumulate` batches are averaged before anything else, clipping
-    included, is done with them (Caffe's `iter_size`); between two updates the
-    parameters stay. Steps are still counted in batches: the schedule is read at the
-    first batch of each update, so a run ends with the same rate, however many it
-    accumulates.
-    """
-    if not is_count(accumulate):
-        raise ValueError(
-            f"accumulate is an integer number of batches, at least 1, got {accumulate!r}"
-        )
-    by_update = lambda count: schedule(count * accumulate)
-    optimizer = with_multipliers(
-        make(schedule if accumulate == 1 else by_update), multipliers
-    )
-    if accumulate == 1:
-        return optimizer
-    steps = optax.MultiSteps(optimizer, accumulate)
-    return optax.GradientTransformation(steps.init, steps.update)
-
-
-def _clip(norm: float | None) -> list[optax.GradientTransformation]:
-    if norm is None:
-        return []
-    _check("clip_norm", norm, norm > 0, "greater than 0, or None")
-    return [optax.clip_by_global_norm(norm)]
+"""Optimizers with a name of their own; all others of Optax are "optax:lion" and the like."""
 
 
 def _check(name: str, value: float, is_right: bool, allowed: str) -> None:
@@ -303,16 +174,6 @@ def _check(name: str, value: float, is_right: bool, allowed: str) -> None:
 
 def _check_rate(name: str, value: float) -> None:
     _check(name, value, 0 <= value < math.inf, "a finite number of at least 0")
-
-
-def _check_fraction(name: str, value: float) -> None:
-    _check(name, value, 0 <= value < 1, "at least 0 and less than 1")
-
-
-def _check_adam(b1: float, b2: float, eps: float) -> None:
-    _check_fraction("b1", b1)
-    _check_fraction("b2", b2)
-    _check("eps", eps, eps > 0, "greater than 0")
 
 
 def global_norm(tree: optax.Params) -> Array:

@@ -12,8 +12,10 @@ import optax
 
 from segjax import config as config_lib
 from segjax import parts
+from segjax.data import channels_of
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
+from segjax.layers.blocks import blocks_of
 from segjax.parts import is_outside
 from segjax.training.ema import EMA
 from segjax.training.experiment import optimizer_from, schedule_from
@@ -62,7 +64,8 @@ class Optimization:
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """Optax's transformation of the gradients."""
-        return optimizer_from(self.config, self.schedule)
+        init = lambda: self.init_variables(channels_of(self.config.data))
+        return optimizer_from(self.config, self.schedule, lambda: blocks_of(init))
 
     @functools.cached_property
     def ema(self) -> EMA | None:

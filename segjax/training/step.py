@@ -140,7 +140,13 @@ def make_train_step(
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
         state = apply_gradients(
-            state, gradients, changed, optimizer, ema, rerun=lambda x: run(x)[1]
+            state,
+            gradients,
+            changed,
+            optimizer,
+            ema,
+            loss=value,
+            rerun=lambda x: run(x)[1],
         )
         return state, metrics
 
@@ -158,6 +164,7 @@ def apply_gradients(
     changed: Mapping[str, Any],
     optimizer: optax.GradientTransformation,
     ema: EMA | None = None,
+    loss: Array | None = None,
     rerun: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> TrainState:
     """The state after a step with these gradients: optimizer, collections, average; traceable.
@@ -168,6 +175,7 @@ def apply_gradients(
       changed: collections that the forward pass has changed, by name.
       optimizer: the optimizer.
       ema: the moving average, where the state has one.
+      loss: the number that they are the gradients of, for optimizers that ask for it.
       rerun: the collections that a forward pass with other parameters changes. Where it is
         given, a schedule-free optimizer has the running statistics of the parameters that
         are evaluated, for another forward pass a step, as its authors ask for.
@@ -175,7 +183,9 @@ def apply_gradients(
     Returns:
       The state at the next step.
     """
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradients, state.opt_state, state.params, value=loss
+    )
     kept = {name: changed.get(name, x) for name, x in state.collections.items()}
     new = TrainState(
         step=state.step + 1,

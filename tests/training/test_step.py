@@ -12,6 +12,7 @@ from segjax.layers.norm import Norm
 from segjax.losses import LOSSES
 from segjax.models import UNet
 from segjax.training import optim
+from segjax.training.optimizers import make_optimizer
 from segjax.training.step import init_state, make_train_step
 
 SIDE = 16
@@ -25,7 +26,7 @@ def small(**changes):
 @functools.cache
 def parts(model, optimizer=None, seed=0):
     schedule = optim.constant(learning_rate=1e-2, num_steps=10)
-    optimizer = optimizer or optim.adam(schedule=schedule)
+    optimizer = optimizer or make_optimizer({"name": "adam"}, schedule)
     loss = LOSSES["cross_entropy"]
     step = jax.jit(make_train_step(model, loss, optimizer, schedule, seed))
     init = lambda: init_state(model, optimizer, (4, SIDE, SIDE, 1), seed)
@@ -117,7 +118,7 @@ def test_without_batch_norm_there_are_no_statistics():
 @pytest.mark.parametrize("name", sorted(optim.OPTIMIZERS))
 def test_steps_decrease_the_loss(name):
     schedule = optim.constant(learning_rate=1e-2, num_steps=10)
-    optimizer = optim.OPTIMIZERS[name](schedule=schedule)
+    optimizer = make_optimizer({"name": name}, schedule)
     state, step = parts(small(), optimizer)
     losses = []
     for _ in range(10):
@@ -129,7 +130,7 @@ def test_steps_decrease_the_loss(name):
 def test_metrics_report_rate_and_norm_before_clipping():
     schedule = optim.with_warmup(optim.constant(learning_rate=1.0, num_steps=8), 4)
     model = small()
-    optimizer = optim.sgd(schedule=schedule, clip_norm=1e-6)
+    optimizer = make_optimizer({"name": "sgd", "clip_norm": 1e-6}, schedule)
     loss = LOSSES["cross_entropy"]
     step = jax.jit(make_train_step(model, loss, optimizer, schedule, 0))
     state = jax.jit(lambda: init_state(model, optimizer, (4, SIDE, SIDE, 1), 0))()

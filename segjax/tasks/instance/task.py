@@ -32,7 +32,7 @@ from segjax.tasks.instance.loss import InstanceLossFromConfig
 from segjax.tasks.instance.pictures import write_instances
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.training import sharding
-from segjax.training.experiment import check_multipliers, open_data, records_of
+from segjax.training.experiment import check_optimizer, open_data, records_of
 from segjax.training.optimization import Optimization
 from segjax.training.step import Batch, changing, init_variables, streams
 from segjax.types import Array, Record
@@ -94,13 +94,13 @@ class InstanceTask(Optimization, InstancePrediction):
         config_lib.check_arguments(
             instance_batches, config.pipeline, "config.pipeline", GIVEN_TO_PIPELINE
         )
+        self.input_size = self.output_size = self.buckets[0]
         if training:  # built now, so that what is wrong is found now
             assert self.loss
             assert callable(self.step)
             check_augment(
                 config_lib.argument(instance_batches, config.pipeline, "augment")
             )
-        self.input_size = self.output_size = self.buckets[0]
         self._points = self.model.keypoints
 
     @functools.cached_property
@@ -142,8 +142,12 @@ class InstanceTask(Optimization, InstancePrediction):
             )
         self.evaluation.check(self.model, dataset)
         if self.training:
-            check_multipliers(self.config, lambda: self.init_state(dataset.channels))
             self.check_own_step(dataset)
+            check_optimizer(
+                self.config,
+                self.optimizer,
+                lambda: self.init_state(dataset.channels),
+            )
             self.batches(dataset, 0).close()
         return dataset
 

@@ -44,7 +44,7 @@ from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import sharding
-from segjax.training.experiment import check_multipliers, open_data, records_of
+from segjax.training.experiment import check_optimizer, open_data, records_of
 from segjax.training.optimization import Optimization
 from segjax.training.unlabeled import with_unlabeled
 from segjax.types import Record
@@ -140,7 +140,11 @@ class SemanticTask(Optimization, SemanticPrediction):
         if self.training:
             check_step(self, dataset.channels)
             self.check_own_step(dataset)
-            check_multipliers(self.config, lambda: self.init_state(dataset.channels))
+            check_optimizer(
+                self.config,
+                self.optimizer,
+                lambda: self.init_state(dataset.channels),
+            )
             self.batches(dataset, 0).close()
         return dataset
 
