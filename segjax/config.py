@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import json
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,40 +130,6 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
             f"{type(config).__name__}. Let it return an ml_collections.ConfigDict."
         )
     return config
-
-
-def named_by(arguments: Sequence[str], flag: str) -> ml_collections.ConfigDict | None:
-    """Reads the config that a command line names, and checks the keys that it changes.
-
-    `ml_collections.config_flags` reads it, too, and raises tracebacks.
-
-    Args:
-      arguments: of the command line.
-      flag: such as "--config"; keys are changed as `--config.model.depth=4`.
-
-    Returns:
-      The config without the changes; None where none is named.
-
-    Raises:
-      UserError: if it cannot be read, or has no such key.
-    """
-    files, keys = [], []
-    for i, text in enumerate(arguments):
-        name, equals, value = text.partition("=")
-        if name in (flag, flag[1:]):
-            files.append(value if equals else "".join(arguments[i + 1 : i + 2]))
-        elif name.startswith(flag + "."):
-            keys.append(name.removeprefix(flag + "."))
-    if files:
-        config = load(files[-1])
-        check_overrides(config, keys)
-        return config
-    if keys:
-        raise UserError(
-            f"{flag}.{keys[0]} overrides a key of a config, but no {flag}=FILE is given; "
-            "the values of a run are in config.json of its folder."
-        )
-    return None
 
 
 def check_overrides(config: ml_collections.ConfigDict, keys: Iterable[str]) -> None:

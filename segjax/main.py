@@ -22,6 +22,7 @@ VERBS = {
     "train": "segjax.commands.train",
     "evaluate": "segjax.commands.evaluate",
     "predict": "segjax.commands.predict",
+    "sweep": "segjax.commands.sweep",
     "report": "segjax.commands.report",
     "tune crf": "segjax.commands.tune_crf",
     "tune instances": "segjax.commands.tune_instances",

@@ -19,7 +19,13 @@ from absl import app, flags, logging
 
 from segjax import config as config_lib
 from segjax import ending
-from segjax.commands.shared_flags import CONFIG, TOGETHER, Flags, path_of
+from segjax.commands.shared_flags import (
+    CONFIG,
+    TOGETHER,
+    Flags,
+    path_of,
+    read_config,
+)
 from segjax.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -96,7 +102,7 @@ class Program:
             rest = module.complete(rest)
         for argument in rest:
             self._check_use(argument)
-        config = config_lib.named_by(rest, f"--{CONFIG}")
+        config = read_config(self.values, rest)
         self.values.append_flag_values(flags.FLAGS)  # those of absl, as --verbosity
         try:
             unused = self.values([argv[0], *rest])[1:]
@@ -200,6 +206,8 @@ class Program:
         if config is None or name == word:
             return f"{flag} cannot be read: {reason}. See --help."
         value = config_lib.value_of(config, name)
+        if value is None:
+            return f"{flag} does not fit ({reason}): give another value."
         return f"{flag} does not fit ({reason}): give a value like the config's, {value!r}."
 
     def _overview(self) -> str:
