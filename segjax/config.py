@@ -51,13 +51,18 @@ OPTIONAL = {
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
+    "keep_every": "steps between two checkpoints that are kept for good",
+    "checkpoint_every_minutes": "minutes after which a run saves, too, where it logs",
 }
 """The top-level keys that an experiment may have besides."""
 
 GROUPS = ("data", "pipeline", "model", "loss", "optimizer", "schedule", "evaluation")
-"""Those among the keys that are groups, and so are all of `OPTIONAL` but `task`."""
+"""Those among the keys that are groups, and so are those of `OPTIONAL` that name fields or arguments."""
 
-CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
+CHANGEABLE = (
+    *("num_steps", "log_every", "eval_every", "checkpoint_every"),
+    *("keep_every", "checkpoint_every_minutes"),
+)
 """Keys that a resumed run may change."""
 
 CHANGEABLE_GROUPS = ("crf", "objects")
@@ -189,12 +194,20 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
     for key in (*GROUPS, "initialization", "fold", *CHANGEABLE_GROUPS):
         require_group(config.get(key, {}), f"config.{key}")
-    for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
+    for key in ("batch_size", *CHANGEABLE[:-1]):
+        if key not in config:
+            continue
         if not is_integer(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
                 f"config.{key} must be an integer from 1 to 2147483647, got "
                 f"{shown(config[key])}."
             )
+    minutes = config.get("checkpoint_every_minutes", 1)
+    if not isinstance(minutes, int | float) or not 0 < minutes < float("inf"):
+        raise UserError(
+            "config.checkpoint_every_minutes must be a number greater than 0, got "
+            f"{shown(minutes)}."
+        )
     if not is_integer(config.seed) or not 0 <= config.seed < 2**32:
         raise UserError(
             "config.seed must be an integer from 0 to 4294967295, got "
@@ -266,7 +279,7 @@ def differences(
       >>> differences(a, b)
       {'model.depth': 'was 3, now 4'}
     """
-    left, right = _flatten(from_json(to_json(old))), _flatten(from_json(to_json(new)))
+    left, right = (flattened(from_json(to_json(x))) for x in (old, new))
     found = {}
     for key in sorted(left.keys() | right.keys()):
         if left.get(key) == right.get(key):  # what is not set is None, too
@@ -276,9 +289,15 @@ def differences(
     return found
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a config by their dotted keys.
+
+    Example:
+      >>> flattened(ml_collections.ConfigDict({"seed": 0, "model": {"depth": 3}}))
+      {'seed': 0, 'model.depth': 3}
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
         group = isinstance(value, ml_collections.ConfigDict)
-        flat |= _flatten(value, f"{prefix}{key}.") if group else {prefix + key: value}
+        flat |= flattened(value, f"{prefix}{key}.") if group else {prefix + key: value}
     return flat

@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": "segjax.commands.evaluate",
     "predict": "segjax.commands.predict",
     "sweep": "segjax.commands.sweep",
+    "compare": "segjax.commands.compare",
     "report": "segjax.commands.report",
     "tune crf": "segjax.commands.tune_crf",
     "tune instances": "segjax.commands.tune_instances",

@@ -16,6 +16,13 @@ TASKS = {
 not imported."""
 
 
+def default_metric(config: ml_collections.ConfigDict) -> str:
+    """The metric that marks the best checkpoint of an experiment."""
+    if "best_metric" in config.evaluation:
+        return config.evaluation.best_metric
+    return make_task(config, training=False).evaluation.best_metric
+
+
 def make_task(config: ml_collections.ConfigDict, *, training: bool = True) -> Task:
     """Builds an experiment from its config.
 

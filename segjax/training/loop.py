@@ -9,6 +9,7 @@ import logging
 import math
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from segjax.training.pictures import are_plotted, plan_pictures, plot_run
 from segjax.training.preflight import describe_step
 from segjax.training.progress import Progress
 from segjax.training.report import write_run_report
+from segjax.training.saving import Saving
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.step import Metrics
@@ -66,6 +68,7 @@ def fit(
     workdir: Path,
     stop: StopSignal,
     weights: InitialWeights | None = None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Result:
     """Trains to the last step, resuming what the workdir holds.
 
@@ -83,6 +86,7 @@ def fit(
       workdir: folder of the run; made where it is missing.
       stop: signals that end the run early.
       weights: what a run without a checkpoint begins with, if not with random weights.
+      on_begin: called in one process, once it holds the folder.
 
     Returns:
       How it ended.
@@ -101,8 +105,13 @@ def fit(
                 make_workdir(workdir)
                 stack.enter_context(lock(workdir))
                 write_or_check_config(workdir, config)
+                on_begin()
         checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
+            checkpoint.Checkpoints(
+                workdir,
+                task.evaluation.best_metric,
+                keep_every=config.keep_every if "keep_every" in config else None,
+            )
         )
         state = _initial_or_restored(
             task, devices, checkpoints, about, weights, dataset
@@ -206,6 +215,7 @@ class _Run:
     def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
         """Trains to the last step, or until it is asked to stop, and saves there."""
         config, step = self.task.config, self.start
+        saving = Saving(config)
         self.logged_at = step, time.monotonic()
         stopped = stop.requested
         with self.task.batches(self.dataset, step) as batches:
@@ -216,7 +226,7 @@ class _Run:
                 self.pending.append((step, metrics))
                 stopped = stop.at(step)
                 last = step == self.total or stopped
-                saves = last or step % config.checkpoint_every == 0
+                saves = last or saving.at(step)
                 evaluates = step == self.total or step % config.eval_every == 0
                 if saves or evaluates or step % config.log_every == 0:
                     self._log(state if saves or evaluates else None)
@@ -227,6 +237,7 @@ class _Run:
                 elif saves:
                     self.checkpoints.save(state, self._about())
                 if saves or evaluates:  # a signal that came meanwhile need not wait
+                    saving.saved()
                     stopped = stopped or stop.requested
                 self.progress.update(step)
         self.checkpoints.wait()
