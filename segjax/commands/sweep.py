@@ -59,7 +59,8 @@ def define(values: Flags) -> None:
 
 def run(values: Flags) -> None:
     """Trains all runs, and prints a table of them and JSON."""
-    from segjax.runs.sweep import Sweep, SweepRun, combinations, folder_names
+    from segjax.runs.sweep import Sweep, SweepRun
+    from segjax.runs.sweep_values import combinations, folder_names
     from segjax.training.sharding import use_cpu
 
     use_cpu()  # the devices are for the runs
@@ -83,7 +84,7 @@ def run(values: Flags) -> None:
         return
     received = sweep.train()
     rows = sweep.rows()
-    for line in _lines(rows, runs[0].config):
+    for line in _lines(sweep, rows):
         ending.say(line)
     counts = _counts(rows)
     print_result({"runs": len(rows), **counts})
@@ -94,7 +95,7 @@ def run(values: Flags) -> None:
 
 def _shared_arguments(values: Flags) -> list[str]:
     """The arguments that all runs have."""
-    shared = [f"--{CONFIG}={values[CONFIG].config_filename}", *_overrides(values)]
+    shared = _experiment(values)
     for name in ("cache_dir", "data_root"):
         if (path := path_of(values, name)) is not None:
             shared.append(f"--{name}={path}")
@@ -103,32 +104,25 @@ def _shared_arguments(values: Flags) -> list[str]:
     return shared
 
 
-def _overrides(values: Flags) -> list[str]:
-    """The arguments of this process that change keys for all runs."""
-    prefixes = (f"--{CONFIG}.", f"--no{CONFIG}.")
-    found, waits = [], False
+def _experiment(values: Flags) -> list[str]:
+    """The arguments of this process that name the config and change keys for all runs."""
+    flag: Any = values[CONFIG]
+    found = [f"--{CONFIG}={flag.config_filename}"]
+    waits = False
     for argument in sys.argv[1:]:
         if waits:
             found[-1] += f"={argument}"
         waits = False
-        if argument.startswith(prefixes):
+        if argument.startswith((f"--{CONFIG}.", f"--no{CONFIG}.")):
             found.append(argument)
-            is_switch = (
-                values[argument.removeprefix("--").partition("=")[0]].boolean
-                if argument.startswith(prefixes[0])
-                else True
-            )
-            waits = "=" not in argument and not is_switch
+            key = argument.removeprefix("--")
+            waits = key in values and not values[key].boolean
     return found
 
 
 def _config(values: Flags, overrides: Sequence[str]) -> ml_collections.ConfigDict:
     """The config of one run, as its own command line will read it."""
-    arguments = [
-        f"--{CONFIG}={values[CONFIG].config_filename}",
-        *_overrides(values),
-        *overrides,
-    ]
+    arguments = [*_experiment(values), *overrides]
     own = Flags()
     define_config(own, arguments)
     try:
@@ -136,9 +130,8 @@ def _config(values: Flags, overrides: Sequence[str]) -> ml_collections.ConfigDic
         own(["segjax", *arguments])
     except (flags.Error, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()).partition(": ")[2].rstrip(".")
-        raise UserError(
-            f"--over: {' '.join(overrides)} does not fit ({reason})."
-        ) from error
+        given = " ".join(overrides).replace(f"--{CONFIG}.", "")
+        raise UserError(f"--over: {given} does not fit ({reason}).") from error
     return own[CONFIG].value
 
 
@@ -171,9 +164,16 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
 
 
-def _lines(
-    rows: Sequence[Mapping[str, Any]], config: ml_collections.ConfigDict
-) -> list[str]:
-    """A line for each run: its name, how it ended, and its metrics."""
+def _lines(sweep: Sweep, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each run: its name, how it ended, and the metric that marks the best."""
+    from segjax.runs.measured import last_evaluation
+    from segjax.tasks.table import default_metric
+
+    metric = default_metric(sweep.runs[0].config)
     width = max(len(row["name"]) for row in rows)
-    return [f"{row['name']:{width}}  {row['status']}" for row in rows]
+    lines = [f"{'run':{width}}  {'status':11}  {metric}"]
+    for row in rows:
+        found = last_evaluation(sweep.folder / row["name"])
+        value = f"{found[metric]:.4f}" if metric in found else ""
+        lines.append(f"{row['name']:{width}}  {row['status']:11}  {value}".rstrip())
+    return lines

@@ -101,6 +101,8 @@ def paired_bootstrap(
             f"{list(a.shape)} and {list(b.shape)}"
         )
     differences, count = b - a, len(a)
+    if count == 1:
+        return Interval(float(differences[0]), math.nan, math.nan)
     generator = np.random.default_rng(seed)
     means = []
     for begin in range(0, resamples, _AT_A_TIME):

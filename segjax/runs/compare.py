@@ -20,6 +20,7 @@ from segjax.errors import UserError, suggestion
 from segjax.metrics.intervals import Interval, paired_bootstrap, t_interval
 from segjax.runs.measured import MeasuredRun, read_run
 from segjax.runs.sweep import MANIFEST, read_manifest
+from segjax.runs.sweep_values import short_keys
 from segjax.tasks.table import default_metric
 from segjax.training.checkpoint_files import steps_on_disk
 
@@ -278,11 +279,7 @@ def _labels(values: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     if not values[0]:
         return ["all runs"]
-    last = [key.rpartition(".")[2] for key in values[0]]
-    short = {
-        key: word if last.count(word) == 1 else key
-        for key, word in zip(values[0], last, strict=True)
-    }
+    short = short_keys(values[0])
     labels = [
         ", ".join(f"{short[key]}={value}" for key, value in row.items())
         for row in values

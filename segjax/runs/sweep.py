@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,16 +37,9 @@ log = logging.getLogger("segjax")
 
 MANIFEST = "sweep.json"
 
-MOST_RUNS = 10_000
-"""More than anybody means: a range such as 0..100000 is a slip of the keyboard."""
-
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
 FAILED, INTERRUPTED = "failed", "interrupted"
 """How far a run is; "running" stays where its process was killed."""
-
-_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
-_PLAIN = "()[]{},+='"
-"""Characters of values that the name of a folder has as they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,105 +62,6 @@ class SweepRun:
         """The command that trains it, or goes on with it."""
         program = [sys.executable, "-m", "segjax.main", "train"]
         return [*program, *self.arguments, f"--workdir={sweep / self.name}"]
-
-
-def parse_over(text: str) -> tuple[str, list[str]]:
-    """Reads a key and its values.
-
-    Args:
-      text: "KEY=VALUE;VALUE...", or "KEY=FIRST..LAST" for integers.
-
-    Returns:
-      The key and the text of each value.
-
-    Raises:
-      UserError: if it is neither, a value comes twice, or there are too many.
-
-    Example:
-      >>> parse_over("seed=0..2"), parse_over("schedule.learning_rate=1e-3;3e-3")
-      (('seed', ['0', '1', '2']), ('schedule.learning_rate', ['1e-3', '3e-3']))
-    """
-    key, equals, listed = text.partition("=")
-    values = [value.strip() for value in listed.split(";")]
-    if not equals or not key or not all(values):
-        raise UserError(
-            f"--over={text} is not KEY=VALUE;VALUE or KEY=FIRST..LAST, such as "
-            '--over=seed=0..4 or --over="schedule.learning_rate=1e-3;3e-3".'
-        )
-    if found := _RANGE.fullmatch(listed):
-        first, last = map(int, found.groups())
-        if not 0 <= last - first < MOST_RUNS:
-            raise UserError(
-                f"--over={text} has {max(last - first + 1, 0)} values: the first comes "
-                f"before the last, and a sweep has at most {MOST_RUNS} runs."
-            )
-        values = [str(value) for value in range(first, last + 1)]
-    if len({*values}) < len(values):
-        raise UserError(f"--over={text} has a value twice.")
-    return key, values
-
-
-def combinations(over: Sequence[str]) -> list[dict[str, str]]:
-    """All combinations of the values of some keys, the last key changing fastest.
-
-    Args:
-      over: see `parse_over`.
-
-    Returns:
-      The value of each key, for each run.
-
-    Raises:
-      UserError: as `parse_over`; if a key is named twice, or there are too many runs.
-
-    Example:
-      >>> combinations(["seed=0;1", "batch_size=2"])
-      [{'seed': '0', 'batch_size': '2'}, {'seed': '1', 'batch_size': '2'}]
-    """
-    parsed = [parse_over(text) for text in over]
-    keys = [key for key, _ in parsed]
-    if len({*keys}) < len(keys):
-        raise UserError(
-            "Two --over have the same key: give it once, with all its values."
-        )
-    count = 1
-    for _, values in parsed:
-        count *= len(values)
-    if count > MOST_RUNS:
-        raise UserError(
-            f"The sweep would have {count} runs; at most {MOST_RUNS} are made."
-        )
-    listed = itertools.product(*(values for _, values in parsed))
-    return [dict(zip(keys, values, strict=True)) for values in listed]
-
-
-def folder_names(runs: Sequence[Mapping[str, str]]) -> list[str]:
-    """Names the folder of each run after its values.
-
-    Args:
-      runs: the value of each key, for each run.
-
-    Returns:
-      The names; a key is shortened to its last word where no other key ends in that.
-
-    Example:
-      >>> folder_names([{"seed": "0", "schedule.learning_rate": "1e-3"}])
-      ['seed=0,learning_rate=1e-3']
-      >>> folder_names([{"model.name": "unet", "loss.name": "dice"}])
-      ['model.name=unet,loss.name=dice']
-    """
-    keys = list(runs[0]) if runs else []
-    last = [key.rpartition(".")[2] for key in keys]
-    short = {
-        key: word if last.count(word) == 1 else key
-        for key, word in zip(keys, last, strict=True)
-    }
-    return [
-        ",".join(
-            f"{short[key]}={urllib.parse.quote(value, safe=_PLAIN)}"
-            for key, value in run.items()
-        )
-        for run in runs
-    ]
 
 
 class Sweep:

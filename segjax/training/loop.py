@@ -20,14 +20,13 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics import without_nan
-from segjax.training import checkpoint, divergence, sharding
+from segjax.training import checkpoint, divergence, saving, sharding
 from segjax.training.about import KEPT, LEARNED, about_run, check_data, train_images
 from segjax.training.divergence import LossRange
 from segjax.training.pictures import are_plotted, plan_pictures, plot_run
 from segjax.training.preflight import describe_step
 from segjax.training.progress import Progress
 from segjax.training.report import write_run_report
-from segjax.training.saving import Saving
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.step import Metrics
@@ -107,11 +106,7 @@ def fit(
                 write_or_check_config(workdir, config)
                 on_begin()
         checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(
-                workdir,
-                task.evaluation.best_metric,
-                keep_every=config.keep_every if "keep_every" in config else None,
-            )
+            saving.for_training(workdir, task.evaluation.best_metric, config)
         )
         state = _initial_or_restored(
             task, devices, checkpoints, about, weights, dataset
@@ -139,8 +134,7 @@ def fit(
             state = run(state, step_fn, stop)
         if run.step == run.total and stop.received != signal.SIGINT:
             run.plot(state)
-        result = run.result(state, run.step)
-        return dataclasses.replace(result, signal=stop.received)
+        return dataclasses.replace(run.result(state, run.step), signal=stop.received)
 
 
 class CompiledStep:
@@ -215,7 +209,7 @@ class _Run:
     def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
         """Trains to the last step, or until it is asked to stop, and saves there."""
         config, step = self.task.config, self.start
-        saving = Saving(config)
+        times = saving.Saving(config)
         self.logged_at = step, time.monotonic()
         stopped = stop.requested
         with self.task.batches(self.dataset, step) as batches:
@@ -226,18 +220,17 @@ class _Run:
                 self.pending.append((step, metrics))
                 stopped = stop.at(step)
                 last = step == self.total or stopped
-                saves = last or saving.at(step)
+                saves = last or times.at(step)
                 evaluates = step == self.total or step % config.eval_every == 0
                 if saves or evaluates or step % config.log_every == 0:
                     self._log(state if saves or evaluates else None)
+                metrics_to_keep = None
                 if evaluates:
                     self.report = self._evaluate(state, step)
                     metrics_to_keep = without_nan(self.report.metrics)
-                    self.checkpoints.save(state, self._about(), metrics_to_keep)
-                elif saves:
-                    self.checkpoints.save(state, self._about())
                 if saves or evaluates:  # a signal that came meanwhile need not wait
-                    saving.saved()
+                    about = {**self.about, "loss": self.loss}
+                    self.checkpoints.save(state, about, metrics_to_keep)
                     stopped = stopped or stop.requested
                 self.progress.update(step)
         self.checkpoints.wait()
@@ -272,9 +265,6 @@ class _Run:
             metrics=measured if metrics is None else metrics,
             interrupted=step < self.total,
         )
-
-    def _about(self) -> dict[str, Any]:
-        return {**self.about, "loss": self.loss}
 
     def _log(self, state: TrainState | None) -> None:
         """Fetches what the steps since the last time measured, and checks it, and the

@@ -1,13 +1,23 @@
-"""When a run saves: at multiples of steps, and after so many minutes."""
+"""When a run saves, and what it keeps: multiples of steps, and after so many minutes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import ml_collections
 
 from segjax.training import sharding
+from segjax.training.checkpoint import Checkpoints
+
+
+def for_training(
+    workdir: Path, best_metric: str, config: ml_collections.ConfigDict
+) -> Checkpoints:
+    """The checkpoints of a run that trains, kept as its config says."""
+    keep_every = config.keep_every if "keep_every" in config else None
+    return Checkpoints(workdir, best_metric, keep_every=keep_every)
 
 
 class Saving:
@@ -35,13 +45,16 @@ class Saving:
 
     def at(self, step: int) -> bool:
         """Whether to save after a step; all processes ask it, and get the same answer."""
+        saves = self._is_due(step)
+        if saves:
+            self._saved_at = self._clock()
+        return saves
+
+    def _is_due(self, step: int) -> bool:
         if any(step % steps == 0 for steps in self._steps):
             return True
         if self._seconds is None or step % self._log_every:
             return False
-        passed = self._clock() - self._saved_at
-        return sharding.in_all_processes(passed >= self._seconds)
-
-    def saved(self) -> None:
-        """Notes that the run has saved."""
-        self._saved_at = self._clock()
+        return sharding.in_all_processes(
+            self._clock() - self._saved_at >= self._seconds
+        )
