@@ -138,6 +138,10 @@ def _config(values: Flags, overrides: Sequence[str]) -> ml_collections.ConfigDic
 def _print_commands(sweep: Sweep, form: str) -> None:
     runs = sweep.unfinished()
     commands = [shlex.join(run.command(sweep.folder)) for run in runs]
+    if not commands:
+        raise UserError(
+            f"All {len(sweep.runs)} runs of the sweep are finished already."
+        )
     if form == "commands":
         for command in commands:
             ending.say(command)

@@ -8,6 +8,7 @@ over images (`paired_bootstrap`): what other images of the kind would give.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from segjax.runs.sweep import MANIFEST, read_manifest
 from segjax.runs.sweep_values import short_keys
 from segjax.tasks.table import default_metric
 from segjax.training.checkpoint_files import steps_on_disk
+
+log = logging.getLogger("segjax")
 
 SEED = "seed"
 
@@ -183,6 +186,9 @@ def compare_runs(
     metrics = tuple(metrics) or (default_metric(runs[0].config),)
     for run in runs:
         _check_metrics(run, metrics)
+        if run.step < run.config.num_steps:
+            steps = run.step, run.config.num_steps
+            log.warning("%s was measured at step %d of %d.", run.workdir, *steps)
     settings = _settings(runs, by)
     return Comparison(
         runs[0].split,

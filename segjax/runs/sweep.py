@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -165,18 +164,23 @@ class Sweep:
     def unfinished(self) -> list[SweepRun]:
         """The runs that have steps to do."""
         manifest = read_manifest(self.folder) or {"runs": ()}
-        status = {row["name"]: row["status"] for row in manifest["runs"]}
+        finished = {
+            (row["name"], row.get("num_steps"))
+            for row in manifest["runs"]
+            if row.get("status") == FINISHED
+        }
         return [
             run
             for run in self.runs
-            if status.get(run.name) != FINISHED
+            if (run.name, run.config.num_steps) not in finished
             and not is_finished(self.folder / run.name, run.config)
         ]
 
     def train(self) -> int | None:
         """Trains what is unfinished, one run after the other.
 
-        A run that another process trains comes last. A run that fails is logged.
+        Runs that other processes train are left to them, and come last where those end too
+        early. A run that fails is logged.
 
         Returns:
           The signal that ended it early, if one did.
@@ -185,33 +189,55 @@ class Sweep:
         waiting = self.unfinished()
         for run in self.runs:
             if run not in waiting:
-                self._note(run, status=FINISHED)
+                self._note(run, status=FINISHED, num_steps=run.config.num_steps)
         done, count = len(self.runs) - len(waiting), len(self.runs)
         if done:
             log.info("%d of %d runs are finished already.", done, count)
         with StopSignal() as stop, stop.interrupts():
-            for run in sorted(waiting, key=lambda x: is_locked(self.folder / x.name)):
+            while waiting and not stop.requested:
+                run = next((x for x in waiting if not self._is_taken(x)), waiting[0])
+                waiting.remove(run)
                 done += 1
                 log.info("Run %d of %d: %s", done, count, run.name)
-                with _unlocked(self.folder / run.name):
-                    pass
-                if not is_finished(self.folder / run.name, run.config):
-                    self._train_one(run, stop)
-                if stop.requested:
-                    return stop.received
-        return None
+                with locked(self._claim(run), wait=True):
+                    self._wait_for_orphan(run)
+                    if run in self.unfinished():
+                        self._train_one(run, stop)
+            return stop.received
+
+    def _claim(self, run: SweepRun) -> Path:
+        """What is locked from before a run begins until it has ended."""
+        return self.folder / f".{run.name}.lock"
+
+    def _wait_for_orphan(self, run: SweepRun) -> None:
+        """Waits for the process of a run whose sweep was killed; it goes on to its end."""
+        path = self.folder / run.name / ".lock"
+        if path.exists():
+            with locked(path, wait=True):
+                pass
+
+    def _is_taken(self, run: SweepRun) -> bool:
+        return is_locked(self._claim(run)) or is_locked(
+            self.folder / run.name / ".lock"
+        )
 
     def _train_one(self, run: SweepRun, stop: StopSignal) -> None:
         began = time.monotonic()
         self._note(run, status=RUNNING, seconds=None)
-        process = subprocess.Popen(run.command(self.folder), stdout=subprocess.PIPE)
+        process = subprocess.Popen(
+            run.command(self.folder),
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches this process, which hands it on once
+        )
         code, printed = _wait(process, stop)
         result = _last_json(printed)
         status = FINISHED if code == 0 else FAILED
         if stop.requested or result.get("interrupted"):
             status = INTERRUPTED
         seconds = round(time.monotonic() - began, 1)
-        self._note(run, status=status, exit_code=code, seconds=seconds, result=result)
+        ended = {"exit_code": code, "seconds": seconds, "result": result}
+        steps = run.config.num_steps
+        self._note(run, status=status, num_steps=steps, **ended)
         if status == FAILED:
             log.warning(
                 "%s failed with exit code %d; the others go on.", run.name, code
@@ -234,8 +260,7 @@ def _wait(process: subprocess.Popen[bytes], stop: StopSignal) -> tuple[int, byte
         except subprocess.TimeoutExpired:
             if stop.requested and not handed_on:
                 handed_on = True
-                if stop.received != signal.SIGINT or not os.isatty(0):
-                    process.send_signal(signal.SIGTERM)  # of a terminal it got its own
+                process.send_signal(signal.SIGTERM)
         except KeyboardInterrupt:  # the second one: at once
             process.kill()
             process.wait()
@@ -268,7 +293,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     found = parse_json(read_bytes(path), path)
     rows = found.get("runs") if isinstance(found, dict) else None
-    if not isinstance(rows, list) or not {"over", "config"} <= found.keys():
+    are_rows = isinstance(rows, list) and all(
+        isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows
+    )
+    if not are_rows or not {"over", "config"} <= found.keys():
         raise UserError(
             f"{path} is not the manifest of a sweep. Move it, or give another --workdir."
         )
@@ -286,19 +314,10 @@ def is_finished(workdir: Path, config: ml_collections.ConfigDict) -> bool:
     )
 
 
-def is_locked(workdir: Path) -> bool:
-    """Whether a process trains in a folder."""
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock."""
     try:
-        with _unlocked(workdir, wait=False):
+        with locked(path) if path.exists() else contextlib.nullcontext():
             return False
     except BlockingIOError:
         return True
-
-
-@contextlib.contextmanager
-def _unlocked(workdir: Path, *, wait: bool = True) -> Iterator[None]:
-    """Waits until no process trains in a folder."""
-    with contextlib.ExitStack() as stack:
-        if (workdir / ".lock").exists():
-            stack.enter_context(locked(workdir / ".lock", wait=wait))
-        yield

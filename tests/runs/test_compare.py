@@ -1,7 +1,9 @@
 """compare: settings of runs, their intervals, and what is refused."""
 
+import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from segjax.runs.compare import compare_runs, find_runs
 from segjax.runs.comparison_text import comparison_text
 from segjax.training.state import about_sha256
 
+ROOT = Path(__file__).resolve().parents[2]
 RECORDS = {
     "train": {"count": 4, "sha256": "a"},
     "validation": {"count": 3, "sha256": "b"},
@@ -173,6 +176,27 @@ def test_what_is_not_there_is_named(make_run, tmp_path):
     (tmp_path / "c" / "config.json").write_text((run / "config.json").read_text())
     with pytest.raises(UserError, match="has no checkpoint yet"):
         compare_runs([tmp_path / "c"])
+
+
+def test_the_code_of_the_page_prints_an_interval_of_each_setting(
+    make_run, tmp_path, monkeypatch, capsys
+):
+    for rate, seed in itertools.product((0.001, 0.003), range(2)):
+        make_run(
+            f"rates/{rate}{seed}", rate + seed, seed=seed, schedule__learning_rate=rate
+        )
+    rows = [{"name": f"{x}{seed}"} for x in (0.001, 0.003) for seed in range(2)]
+    manifest = {"over": ["seed"], "config": {}, "runs": rows}
+    (tmp_path / "rates" / "sweep.json").write_text(json.dumps(manifest))
+    page = (ROOT / "docs" / "sweeps_and_comparison.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(tmp_path)
+    exec(compile(code, "sweeps_and_comparison.md", "exec"), {})
+    first, second = capsys.readouterr().out.splitlines()
+    low, high = stats.t.interval(0.95, 1, 0.501, stats.sem([0.001, 1.001]))
+    assert first == f"learning_rate=0.001: 0.501 [{low:.3f}, {high:.3f}] of 2 runs"
+    assert second.startswith("learning_rate=0.003: 0.503 [")
 
 
 def test_a_run_counts_once(make_run, tmp_path):

@@ -107,6 +107,10 @@ def test_a_failed_run_is_named_and_the_others_go_on(make_sweep, caplog):
     again.train()
     assert {row["status"] for row in again.rows()} == {"finished"}
     assert calls(again) == [1, 2, 1, 1]
+    make_sweep(4).train()
+    assert calls(again) == [1, 2, 1, 1]
+    make_sweep(4, num_steps=3).train()  # all may become longer
+    assert calls(again) == [2, 3, 2, 2]
 
 
 def test_a_signal_is_handed_to_the_run_and_the_same_command_goes_on(make_sweep):
@@ -128,7 +132,8 @@ def test_a_signal_is_handed_to_the_run_and_the_same_command_goes_on(make_sweep):
     assert calls(sweep) == [2, 1, 1]
 
 
-def test_what_another_process_trains_comes_last(make_sweep, caplog):
+@pytest.mark.parametrize("taken", ["seed=0/.lock", ".seed=0.lock"])
+def test_what_another_process_trains_comes_last(make_sweep, caplog, taken):
     caplog.set_level("INFO", "segjax")
     sweep = make_sweep()
     first, last = sweep.folder / "seed=0", sweep.folder / "seed=2" / "calls"
@@ -137,7 +142,7 @@ def test_what_another_process_trains_comes_last(make_sweep, caplog):
     held = threading.Event()
 
     def hold():
-        with locked(first / ".lock"):
+        with locked(sweep.folder / taken):
             held.set()
             while not last.exists():
                 time.sleep(0.01)
@@ -145,7 +150,7 @@ def test_what_another_process_trains_comes_last(make_sweep, caplog):
     threading.Thread(target=hold).start()
     held.wait()
     sweep.train()
-    assert not sweep_lib.is_locked(first)
+    assert not sweep_lib.is_locked(sweep.folder / taken)
     assert calls(sweep) == [1, 1, 1]
     begun = [x.getMessage() for x in caplog.records if "Run " in x.getMessage()]
     assert [text.rpartition(" ")[2] for text in begun] == ["seed=1", "seed=2", "seed=0"]
