@@ -50,12 +50,14 @@ def describe_environment(devices: Devices) -> dict[str, Any]:
       installed), `code` (the state of each git checkout, see `describe_checkout`), `devices`,
       `processes` and `variables`.
     """
-    folders = {
-        "segjax": Path(segjax.__file__).resolve().parent,
-        "working_directory": Path.cwd(),
-    }
+    package = Path(segjax.__file__).resolve()
+    folders = {"working_directory": Path.cwd()}
+    if _git(package.parent, "ls-files", "--error-unmatch", package.name) is not None:
+        folders["segjax"] = (
+            package.parent
+        )  # and not installed somewhere below a checkout
     code = {name: describe_checkout(folder) for name, folder in folders.items()}
-    if code["segjax"] == code["working_directory"]:
+    if code.get("segjax") == code["working_directory"]:
         del code["working_directory"]
     now = datetime.datetime.now(datetime.UTC)
     return {

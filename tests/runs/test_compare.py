@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,6 +132,46 @@ def test_figures_of_an_older_network_do_not_count(make_run):
         measured.read_run(folder)
     path.write_text(path.read_text().replace('"x": "a"', '"parameters_sha256": "old"'))
     assert measured.read_run(folder).images == {}
+
+
+@pytest.mark.parametrize("capabilities", [{"per_image"}, set()])
+def test_images_are_measured_once_for_each_network(
+    make_run, monkeypatch, smoke, capabilities
+):
+    """With rows of a table, as networks have that label pixels, and of a report."""
+    folder = make_run("a", 0.5)
+    rows = [{"name": name, "mean_iou": 0.1 * i} for i, name in enumerate(NAMES)]
+    rows[0]["mean_iou"] = math.nan
+    reported = [
+        SimpleNamespace(name=row["name"], metrics={"mean_iou": row["mean_iou"]})
+        for row in rows
+    ]
+    task = SimpleNamespace(
+        capabilities=capabilities,
+        config=smoke,
+        evaluation=SimpleNamespace(split="validation"),
+        open_dataset=lambda *_: "data",
+        records=lambda *_: NAMES,
+        per_image=lambda *_: SimpleNamespace(rows=lambda: rows),
+        image_rows=lambda *_, with_panels: SimpleNamespace(rows=reported),
+        evaluate=lambda *_, **__: SimpleNamespace(metrics={"mean_iou": 0.75}),
+    )
+    trained = SimpleNamespace(
+        task=task, variables={}, about={}, step=2, parameters_sha256="a"
+    )
+    trained.single = lambda _: trained
+    monkeypatch.setattr(measured, "load_trained", lambda *_, **__: trained)
+    monkeypatch.setattr(measured, "about_run", lambda *_: {})
+    checked = []
+    monkeypatch.setattr(measured, "check_data", lambda *given: checked.append(given))
+    measured.measure_images(folder, None)
+    assert checked == [({}, {}, ["validation"])]
+    run = measured.read_run(folder)
+    assert run.metrics == {"mean_iou": 0.75}
+    assert run.images["image2"] == {"mean_iou": 0.2}
+    assert math.isnan(run.images["image0"]["mean_iou"])
+    monkeypatch.setattr(measured, "load_trained", None)  # it is not loaded again
+    measured.measure_images(folder, None)
 
 
 @pytest.mark.parametrize(
