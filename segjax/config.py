@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import json
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,18 @@ OPTIONAL = {
     "ema": "a moving average that is evaluated: fields of segjax.training.ema.EMA",
     "step": "a name of segjax.training.optimization.STEPS and its arguments",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
+    "keep_every": "steps between two checkpoints that are kept for good",
+    "checkpoint_every_minutes": "minutes after which a run saves, too, where it logs",
 }
 """The top-level keys that an experiment may have besides."""
 
 GROUPS = ("data", "pipeline", "model", "loss", "optimizer", "schedule", "evaluation")
-"""Those among the keys that are groups, and so are all of `OPTIONAL` but `task`."""
+"""Those among the keys that are groups, and so are those of `OPTIONAL` that name fields or arguments."""
 
-CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
+CHANGEABLE = (
+    *("num_steps", "log_every", "eval_every", "checkpoint_every"),
+    *("keep_every", "checkpoint_every_minutes"),
+)
 """Keys that a resumed run may change."""
 
 CHANGEABLE_GROUPS = ("crf", "objects")
@@ -136,40 +141,6 @@ def load(file_and_preset: str) -> ml_collections.ConfigDict:
     return config
 
 
-def named_by(arguments: Sequence[str], flag: str) -> ml_collections.ConfigDict | None:
-    """Reads the config that a command line names, and checks the keys that it changes.
-
-    `ml_collections.config_flags` reads it, too, and raises tracebacks.
-
-    Args:
-      arguments: of the command line.
-      flag: such as "--config"; keys are changed as `--config.model.depth=4`.
-
-    Returns:
-      The config without the changes; None where none is named.
-
-    Raises:
-      UserError: if it cannot be read, or has no such key.
-    """
-    files, keys = [], []
-    for i, text in enumerate(arguments):
-        name, equals, value = text.partition("=")
-        if name in (flag, flag[1:]):
-            files.append(value if equals else "".join(arguments[i + 1 : i + 2]))
-        elif name.startswith(flag + "."):
-            keys.append(name.removeprefix(flag + "."))
-    if files:
-        config = load(files[-1])
-        check_overrides(config, keys)
-        return config
-    if keys:
-        raise UserError(
-            f"{flag}.{keys[0]} overrides a key of a config, but no {flag}=FILE is given; "
-            "the values of a run are in config.json of its folder."
-        )
-    return None
-
-
 def check_overrides(config: ml_collections.ConfigDict, keys: Iterable[str]) -> None:
     """Checks that each dotted key, such as "model.features", is one of the config's.
 
@@ -230,12 +201,20 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key in ("ema", "step"):
         if config.get(key) is not None:
             require_group(config[key], f"config.{key}")
-    for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
+    for key in ("batch_size", *CHANGEABLE[:-1]):
+        if key not in config:
+            continue
         if not is_integer(config[key]) or not 1 <= config[key] < 2**31:
             raise UserError(
                 f"config.{key} must be an integer from 1 to 2147483647, got "
                 f"{shown(config[key])}."
             )
+    minutes = config.get("checkpoint_every_minutes", 1)
+    if not isinstance(minutes, int | float) or not 0 < minutes < float("inf"):
+        raise UserError(
+            "config.checkpoint_every_minutes must be a number greater than 0, got "
+            f"{shown(minutes)}."
+        )
     if not is_integer(config.seed) or not 0 <= config.seed < 2**32:
         raise UserError(
             "config.seed must be an integer from 0 to 4294967295, got "
@@ -307,7 +286,7 @@ def differences(
       >>> differences(a, b)
       {'model.depth': 'was 3, now 4'}
     """
-    left, right = _flatten(from_json(to_json(old))), _flatten(from_json(to_json(new)))
+    left, right = (flattened(from_json(to_json(x))) for x in (old, new))
     found = {}
     for key in sorted(left.keys() | right.keys()):
         if left.get(key) == right.get(key):  # what is not set is None, too
@@ -317,9 +296,15 @@ def differences(
     return found
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a config by their dotted keys.
+
+    Example:
+      >>> flattened(ml_collections.ConfigDict({"seed": 0, "model": {"depth": 3}}))
+      {'seed': 0, 'model.depth': 3}
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
         group = isinstance(value, ml_collections.ConfigDict)
-        flat |= _flatten(value, f"{prefix}{key}.") if group else {prefix + key: value}
+        flat |= flattened(value, f"{prefix}{key}.") if group else {prefix + key: value}
     return flat

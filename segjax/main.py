@@ -22,6 +22,8 @@ VERBS = {
     "train": "segjax.commands.train",
     "evaluate": "segjax.commands.evaluate",
     "predict": "segjax.commands.predict",
+    "sweep": "segjax.commands.sweep",
+    "compare": "segjax.commands.compare",
     "report": "segjax.commands.report",
     "tune crf": "segjax.commands.tune_crf",
     "tune instances": "segjax.commands.tune_instances",

@@ -21,6 +21,7 @@ from segjax import config as config_lib
 from segjax.commands.program import Program
 from segjax.data.datasets.folder import folder
 from segjax.main import VERBS
+from segjax.runs.overrides import state_keys
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -145,7 +146,9 @@ def test_the_commands_have_verbs_flags_and_keys_that_exist() -> None:
     assert len(found) >= 30
     for words in found:
         given = [word for word in words if word.startswith("-")]
-        verb = " ".join(words[: len(words) - len(given)]) or "train"
+        plain = [word for word in words if word not in given]
+        verb = next(x for x in (" ".join(plain[:2]), *plain[:1]) if not x or x in VERBS)
+        verb = verb or "train"
         names = [word.removeprefix("--").partition("=")[0] for word in given]
         flags = Program(VERBS).flags_of(verb)
         for name in names:
@@ -154,6 +157,7 @@ def test_the_commands_have_verbs_flags_and_keys_that_exist() -> None:
         keys = [n.removeprefix("config.") for n in names if n.startswith("config.")]
         for experiment in experiments:
             config = config_lib.load(str(ROOT / experiment))
+            state_keys(config, dict.fromkeys(keys, ""))
             config_lib.check_overrides(config, keys)
 
 

@@ -24,6 +24,7 @@ from segjax.commands.shared_flags import (
     TOGETHER,
     Flags,
     path_of,
+    read_config,
     with_located_config,
 )
 from segjax.errors import UserError, suggestion
@@ -103,7 +104,7 @@ class Program:
         rest = with_located_config(rest)
         for argument in rest:
             self._check_use(argument)
-        config = config_lib.named_by(rest, f"--{CONFIG}")
+        config = read_config(self.values, rest)
         self.values.append_flag_values(flags.FLAGS)  # those of absl, as --verbosity
         try:
             unused = self.values([argv[0], *rest])[1:]
@@ -141,7 +142,9 @@ class Program:
 
     def _with_flags(self, arguments: list[str]) -> list[str]:
         """Gives each thing the flag that it is the value of."""
-        names = list(self._module(self.verb).THINGS)
+        module = self._module(self.verb)
+        names = list(module.THINGS)
+        many = getattr(module, "MANY_THINGS", False)  # the last takes all that follow
         found: list[str] = []
         for argument in arguments:
             if argument.startswith("-") or (found and self._wants_value(found[-1])):
@@ -151,8 +154,8 @@ class Program:
                 raise UserError(
                     f'"{argument}" is not a flag: flags are written --flag=value.'
                 )
-            name = names.pop(0)
-            if any(x.partition("=")[0] == f"--{name}" for x in arguments):
+            name = names[0] if many and len(names) == 1 else names.pop(0)
+            if not many and any(x.partition("=")[0] == f"--{name}" for x in arguments):
                 raise UserError(
                     f'"{argument}" and --{name} are given: one of them is enough.'
                 )
@@ -207,6 +210,8 @@ class Program:
         if config is None or name == word:
             return f"{flag} cannot be read: {reason}. See --help."
         value = config_lib.value_of(config, name)
+        if value is None:
+            return f"{flag} does not fit ({reason}): give another value."
         return f"{flag} does not fit ({reason}): give a value like the config's, {value!r}."
 
     def _overview(self) -> str:
@@ -232,6 +237,7 @@ class Program:
         """The help of a verb: its flags."""
         module = self._module(verb)
         things = "".join(f" [{name.upper()}]" for name in module.THINGS)
+        things += " ..." * getattr(module, "MANY_THINGS", False)
         values = self.flags_of(verb)
         lines = [f"segjax {verb}{things} --flag=value ...", "", _first_line(module), ""]
         for name in values:

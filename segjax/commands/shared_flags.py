@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -34,15 +34,52 @@ TOGETHER = ("coordinator", "num_processes", "process_id")
 """The flags of a run of many processes."""
 
 
-def define_config(values: Flags) -> None:
-    """Defines --config, and with it --config.KEY for each of its keys."""
+class _Loaded(flags.ArgumentParser):
+    """Gives the config that `named_by` has read, which states the keys that are changed."""
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        self.config = config.lock()
+
+    def parse(self, _: str) -> ml_collections.ConfigDict:
+        return self.config
+
+
+def define_config(values: Flags, arguments: Sequence[str] | None = None) -> None:
+    """Defines --config, and with it --config.KEY for each of its keys.
+
+    Args:
+      values: the flags.
+      arguments: those that change keys; None for those of the process.
+    """
     config_flags.DEFINE_config_file(
         CONFIG,
         None,
         "The experiment: a file, and a preset after a colon. --config.KEY=VALUE changes "
         "a key.",
         flag_values=values,
+        sys_argv=None if arguments is None else [*arguments],
     )
+
+
+def read_config(values: Flags, arguments: Sequence[str]) -> Any:
+    """Reads the config that arguments name, before they are parsed, and keeps it for that.
+
+    Args:
+      values: the flags, unparsed.
+      arguments: of the command line.
+
+    Returns:
+      The config without the changes of the arguments; None where none is named.
+
+    Raises:
+      UserError: if it cannot be read, or has no such key.
+    """
+    from segjax.runs.overrides import named_by
+
+    config = named_by(arguments, f"--{CONFIG}")
+    if config is not None and CONFIG in values:
+        values[CONFIG].parser = _Loaded(config)
+    return config
 
 
 def define_workdir(values: Flags) -> None:

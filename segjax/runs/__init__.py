@@ -4,6 +4,7 @@ from segjax.lazy import exports
 
 TYPE_CHECKING = False  # for type checkers it is True; importing `typing` takes time
 if TYPE_CHECKING:
+    from segjax.runs.compare import compare_runs as compare_runs
     from segjax.runs.evaluate import evaluate_run as evaluate_run
     from segjax.runs.export import export_run as export_run
     from segjax.runs.imported import import_weights as import_weights

@@ -15,11 +15,13 @@ from segjax.errors import UserError
 from segjax.runs import initialization
 from segjax.tasks.table import make_task
 from segjax.training import sharding
+from segjax.training.environment import add_environment
 from segjax.training.loop import Result, fit
 from segjax.training.preflight import describe_experiment
 from segjax.training.sharding import Devices
 from segjax.training.stop import StopSignal
 from segjax.training.task import Task
+from segjax.training.train_log import TrainLog
 from segjax.training.workdir import fold_count
 
 log = logging.getLogger("segjax")
@@ -58,7 +60,7 @@ def train(
             f"--workdir={workdir} holds {folds} folds: go on with --folds={folds}, or give "
             "another --workdir."
         )
-    with StopSignal() as stop:
+    with TrainLog() as kept, StopSignal() as stop:
         with sharding.fail_together():
             task = make_task(config)
             initialization.check(config)
@@ -76,7 +78,12 @@ def train(
             weights = initialization.read(
                 config, task.model, dataset.channels, workdir, allow_code
             )
-        return fit(task, dataset, devices, workdir, stop, weights)
+
+        def on_begin() -> None:
+            kept.open(workdir)
+            add_environment(workdir, devices)
+
+        return fit(task, dataset, devices, workdir, stop, weights, on_begin)
 
 
 def _few_images(task: Task, dataset: Dataset) -> str:

@@ -16,6 +16,28 @@ TASKS = {
 not imported."""
 
 
+_EVALUATIONS = {
+    "semantic": "segjax.tasks.semantic.evaluate:Evaluation",
+    "instance": "segjax.tasks.instance.evaluate:InstanceEvaluation",
+}
+"""The settings of evaluation of each, with their defaults."""
+
+
+def default_metric(config: ml_collections.ConfigDict) -> str:
+    """The metric that marks the best checkpoint of an experiment; nothing is built."""
+    name = _name(config)
+    if name in _EVALUATIONS:
+        settings = parts.load(_EVALUATIONS[name], "config.evaluation")
+        return parts.argument(settings, config.evaluation, "best_metric")
+    if "best_metric" in config.evaluation:
+        return config.evaluation.best_metric
+    return make_task(config, training=False).evaluation.best_metric
+
+
+def _name(config: ml_collections.ConfigDict) -> str:
+    return config.task if "task" in config else "semantic"
+
+
 def make_task(config: ml_collections.ConfigDict, *, training: bool = True) -> Task:
     """Builds an experiment from its config.
 
@@ -30,8 +52,7 @@ def make_task(config: ml_collections.ConfigDict, *, training: bool = True) -> Ta
     Raises:
       UserError: naming the key that is wrong, its value, and what is allowed.
     """
-    name = config.task if "task" in config else "semantic"
-    found = parts.find(TASKS, name, "config.task")
+    found = parts.find(TASKS, _name(config), "config.task")
     made = parts.load(found, "config.task") if isinstance(found, str) else found
     try:
         return made(config, training=training)

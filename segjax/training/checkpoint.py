@@ -49,7 +49,7 @@ log = logging.getLogger("segjax")
 
 
 class Checkpoints:
-    """The checkpoints of one workdir: the latest two, and the best."""
+    """The checkpoints of one workdir: the latest two, the best, and those kept for good."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Checkpoints:
         best_metric: str = "",
         *,
         read_only: bool = False,
+        keep_every: int | None = None,
     ):
         """Opens them.
 
@@ -65,11 +66,12 @@ class Checkpoints:
           best_metric: name of the metric that marks the best, see
             `segjax.metrics.direction.score`; none where nothing is evaluated.
           read_only: whether nothing may be kept or deleted.
+          keep_every: the checkpoint of each multiple of this step is kept for good.
         """
         silence_orbax()
         let_orbax_finish()
         self._directory = workdir.resolve() / CHECKPOINTS
-        self._best_metric = best_metric
+        self._best_metric, self._keep_every = best_metric, keep_every
         self._metrics: dict[int, Mapping[str, Any] | None] = {}
         self._options = options_of(self._to_keep, read_only)
         self._manager = ocp.CheckpointManager(self._directory, options=self._options)
@@ -168,9 +170,14 @@ class Checkpoints:
         return _best(scores)
 
     def _to_keep(self, steps: Sequence[int]) -> set[int | None]:
-        """Of those steps the latest two, the best, and what cannot be read (just now)."""
+        """Of those steps the latest two, the best, and what cannot be read (just now).
+
+        Besides those that are kept for good.
+        """
         scores, unread = self._scores(steps)
-        return {*sorted(steps)[-2:], *unread, _best(scores)}
+        every = self._keep_every
+        for_good = [step for step in steps if every and step % every == 0]
+        return {*sorted(steps)[-2:], *for_good, *unread, _best(scores)}
 
     def _scores(
         self, steps: Sequence[int]

@@ -9,6 +9,7 @@ import logging
 import math
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics import without_nan
-from segjax.training import checkpoint, divergence, sharding
+from segjax.training import checkpoint, divergence, saving, sharding
 from segjax.training.about import KEPT, LEARNED, about_run, check_data, train_images
 from segjax.training.divergence import LossRange
 from segjax.training.pictures import are_plotted, plan_pictures, plot_run
@@ -66,6 +67,7 @@ def fit(
     workdir: Path,
     stop: StopSignal,
     weights: InitialWeights | None = None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Result:
     """Trains to the last step, resuming what the workdir holds.
 
@@ -83,6 +85,7 @@ def fit(
       workdir: folder of the run; made where it is missing.
       stop: signals that end the run early.
       weights: what a run without a checkpoint begins with, if not with random weights.
+      on_begin: called in one process, once it holds the folder.
 
     Returns:
       How it ended.
@@ -101,8 +104,9 @@ def fit(
                 make_workdir(workdir)
                 stack.enter_context(lock(workdir))
                 write_or_check_config(workdir, config)
+                on_begin()
         checkpoints = stack.enter_context(
-            checkpoint.Checkpoints(workdir, task.evaluation.best_metric)
+            saving.for_training(workdir, task.evaluation.best_metric, config)
         )
         state = _initial_or_restored(
             task, devices, checkpoints, about, weights, dataset
@@ -130,8 +134,7 @@ def fit(
             state = run(state, step_fn, stop)
         if run.step == run.total and stop.received != signal.SIGINT:
             run.plot(state)
-        result = run.result(state, run.step)
-        return dataclasses.replace(result, signal=stop.received)
+        return dataclasses.replace(run.result(state, run.step), signal=stop.received)
 
 
 class CompiledStep:
@@ -206,6 +209,7 @@ class _Run:
     def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
         """Trains to the last step, or until it is asked to stop, and saves there."""
         config, step = self.task.config, self.start
+        times = saving.Saving(config)
         self.logged_at = step, time.monotonic()
         stopped = stop.requested
         with self.task.batches(self.dataset, step) as batches:
@@ -216,17 +220,17 @@ class _Run:
                 self.pending.append((step, metrics))
                 stopped = stop.at(step)
                 last = step == self.total or stopped
-                saves = last or step % config.checkpoint_every == 0
+                saves = last or times.at(step)
                 evaluates = step == self.total or step % config.eval_every == 0
                 if saves or evaluates or step % config.log_every == 0:
                     self._log(state if saves or evaluates else None)
+                metrics_to_keep = None
                 if evaluates:
                     self.report = self._evaluate(state, step)
                     metrics_to_keep = without_nan(self.report.metrics)
-                    self.checkpoints.save(state, self._about(), metrics_to_keep)
-                elif saves:
-                    self.checkpoints.save(state, self._about())
                 if saves or evaluates:  # a signal that came meanwhile need not wait
+                    about = {**self.about, "loss": self.loss}
+                    self.checkpoints.save(state, about, metrics_to_keep)
                     stopped = stopped or stop.requested
                 self.progress.update(step)
         self.checkpoints.wait()
@@ -261,9 +265,6 @@ class _Run:
             metrics=measured if metrics is None else metrics,
             interrupted=step < self.total,
         )
-
-    def _about(self) -> dict[str, Any]:
-        return {**self.about, "loss": self.loss}
 
     def _log(self, state: TrainState | None) -> None:
         """Fetches what the steps since the last time measured, and checks it, and the

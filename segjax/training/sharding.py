@@ -116,6 +116,11 @@ def join_processes(
     jax.distributed.initialize(*together)
 
 
+def use_cpu() -> None:
+    """Leaves accelerators to other processes; to be called before anything is computed."""
+    jax.config.update("jax_platforms", "cpu")
+
+
 def device_count() -> int:
     """How many devices all processes have."""
     return jax.device_count()

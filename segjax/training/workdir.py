@@ -7,6 +7,8 @@ metrics.jsonl       the log, one JSON object a line
 tensorboard/        the same for TensorBoard
 pictures/           curves, confusion matrix, overlays
 report.html         all of it on one page
+environment.json    versions, code, devices and command line of each start
+train.log           what the terminal showed
 .lock               held while a process trains here
 """
 
@@ -29,8 +31,13 @@ log = logging.getLogger("segjax")
 
 CONFIG_FILE = "config.json"
 LOG = "metrics.jsonl"
+ENVIRONMENT = "environment.json"
+TRAIN_LOG = "train.log"
 
-_OF_A_RUN = (CONFIG_FILE, checkpoint_files.CHECKPOINTS, LOG, "tensorboard", "pictures")
+_OF_A_RUN = (
+    *(CONFIG_FILE, checkpoint_files.CHECKPOINTS, LOG, "tensorboard", "pictures"),
+    *(ENVIRONMENT, TRAIN_LOG),
+)
 """Files and folders of a run that are written, and so must not be links."""
 
 
