@@ -48,6 +48,7 @@ KEYS = {
 OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
+    "calibration": "how sure predictions are: fields of segjax.predict.temperature.TemperatureScaling",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
@@ -60,7 +61,7 @@ GROUPS = ("data", "pipeline", "model", "loss", "optimizer", "schedule", "evaluat
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""
 
-CHANGEABLE_GROUPS = ("crf", "objects")
+CHANGEABLE_GROUPS = ("calibration", "crf", "objects")
 """Groups that it may change, too: the steps of training do not know of them."""
 
 

@@ -25,6 +25,7 @@ VERBS = {
     "report": "segjax.commands.report",
     "tune crf": "segjax.commands.tune_crf",
     "tune instances": "segjax.commands.tune_instances",
+    "tune temperature": "segjax.commands.tune_temperature",
     "export": "segjax.commands.export",
     "summary": "segjax.commands.summary",
     "prepare": "segjax.commands.prepare",

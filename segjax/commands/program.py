@@ -134,11 +134,16 @@ class Program:
 
     def _with_flags(self, arguments: list[str]) -> list[str]:
         """Gives each thing the flag that it is the value of."""
-        names = list(self._module(self.verb).THINGS)
+        module = self._module(self.verb)
+        names = list(module.THINGS)
         found: list[str] = []
         for argument in arguments:
             if argument.startswith("-") or (found and self._wants_value(found[-1])):
                 found.append(argument)
+                continue
+            more = getattr(module, "MORE", None)
+            if not names and more:  # a flag that may be given several times
+                found.append(f"--{more}={argument}")
                 continue
             if not names:
                 raise UserError(

@@ -7,6 +7,7 @@ from absl import flags
 from segjax import ending
 from segjax.commands.shared_flags import (
     Flags,
+    checkpoint_of,
     define_allow_code,
     define_checkpoint,
     define_data,
@@ -14,7 +15,6 @@ from segjax.commands.shared_flags import (
     define_split,
     define_tile,
     define_workdir,
-    is_best,
     path_of,
     workdir_of,
 )
@@ -47,7 +47,7 @@ def run(values: Flags) -> None:
         workdir_of(values),
         path_of(values, "output"),
         split=values.split,
-        best=is_best(values),
+        **checkpoint_of(values),
         tile=values.tile,
         cache_dir=path_of(values, "cache_dir"),
         data_root=path_of(values, "data_root"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -22,6 +23,18 @@ class _NameParser(flags.ArgumentParser):
 
     def parse(self, argument: str) -> GivenName:
         return GivenName(argument)
+
+
+_CHECKPOINTS = ("latest", "best")
+
+
+class _CheckpointParser(flags.ArgumentParser):
+    """Reads --checkpoint: one of two words, or a step."""
+
+    def parse(self, argument: str) -> str:
+        if argument in _CHECKPOINTS or re.fullmatch(r"\d{1,10}", argument, re.ASCII):
+            return argument
+        raise ValueError("it is latest, best, or the number of a step")
 
 
 config_flags.register_flag_parser_for_type(StoredName, _NameParser())
@@ -92,11 +105,22 @@ def define_model(values: Flags) -> None:
 
 def define_checkpoint(values: Flags, default: str = "latest") -> None:
     """Defines --checkpoint."""
-    flags.DEFINE_enum(
+    flags.DEFINE(
+        _CheckpointParser(),
         "checkpoint",
         default,
-        ["latest", "best"],
-        "Which checkpoint of the run.",
+        "Which checkpoint of the run: latest, best, or a step.",
+        flag_values=values,
+    )
+
+
+def define_ensemble(values: Flags) -> None:
+    """Defines --ensemble, which further runs are values of."""
+    flags.DEFINE_multi_string(
+        "ensemble",
+        [],
+        "Further runs or models, whose probabilities are averaged with those of the first: "
+        "segjax VERB runs/a runs/b runs/c.",
         flag_values=values,
     )
 
@@ -225,6 +249,8 @@ def required(values: Flags, flag: str, meaning: str) -> str:
     return value
 
 
-def is_best(values: Flags) -> bool:
-    """Whether --checkpoint=best."""
-    return values.checkpoint == "best"
+def checkpoint_of(values: Flags) -> dict[str, Any]:
+    """The checkpoint of --checkpoint, as the arguments `best` and `step` of a run."""
+    which = values.checkpoint
+    named = which in _CHECKPOINTS
+    return {"best": which == "best", "step": None if named else int(which)}

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from segjax.types import IGNORE_LABEL
 
 BINS = 15
 """Intervals of the confidence, as in the paper's tables."""
+
+LARGEST_TEMPERATURE = 20.0
+"""The largest one that is looked for; the least one is one over it."""
 
 
 def calibration_counts(
@@ -87,3 +92,52 @@ def calibration_metrics(sums: np.ndarray) -> dict[str, float]:
         "expected_calibration_error": float(gaps.sum() / used[:, 0].sum()),
         "maximum_calibration_error": float((gaps / used[:, 0]).max()),
     }
+
+
+def negative_log_likelihood(
+    logits: np.ndarray, label: np.ndarray, temperature: float = 1.0
+) -> float:
+    """The mean of `-log p` over pixels, p being the probability of the true class.
+
+    Args:
+      logits: `[N, K]`.
+      label: true classes, integers `[N]`.
+      temperature: what the logits are divided by.
+
+    Returns:
+      The mean, in nats.
+
+    Example:
+      >>> logits = np.array([[0.0, 0.0]])
+      >>> round(negative_log_likelihood(logits, np.array([1])), 4)
+      0.6931
+    """
+    scaled = np.asarray(logits, np.float64) / temperature
+    true = np.take_along_axis(scaled, np.asarray(label)[:, None], 1)[:, 0]
+    return float((logsumexp(scaled, axis=1) - true).mean())
+
+
+def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
+    """Finds the temperature of the least negative log-likelihood.
+
+    Guo et al. 2017, section 4.2; it is sought between a 20th and 20.
+
+    Args:
+      logits: of pixels that training has not seen, `[N, K]`.
+      label: their true classes, integers `[N]`.
+
+    Returns:
+      The temperature.
+
+    Example:
+      >>> logits = np.array([[4.0, 0.0]] * 4)
+      >>> round(fit_temperature(logits, np.array([0, 0, 0, 1])), 2)
+      3.64
+    """
+    found = minimize_scalar(
+        lambda x: negative_log_likelihood(logits, label, math.exp(x)),
+        bounds=(-math.log(LARGEST_TEMPERATURE), math.log(LARGEST_TEMPERATURE)),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    return math.exp(found.x)

@@ -16,6 +16,7 @@ def report_run(
     *,
     split: str | None = None,
     best: bool = False,
+    step: int | None = None,
     tile: int | None = None,
     cache_dir: str | None = None,
     data_root: str | None = None,
@@ -29,6 +30,7 @@ def report_run(
       output: the file; None for `report.html` in that folder.
       split: the split; by default the one that is evaluated during training.
       best: whether the best checkpoint is measured instead of the newest.
+      step: the step of the checkpoint, if neither of those.
       tile: output side of a tile in pixels; None for that of the config.
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
@@ -42,7 +44,9 @@ def report_run(
       UserError: if there is no such run or split, or the file cannot be written.
     """
     workdir = Path(workdir)
-    trained = load_trained(workdir, best=best, allow_code=allow_code).single("report")
+    trained = load_trained(workdir, best=best, step=step, allow_code=allow_code).single(
+        "report"
+    )
     task = trained.task
     path = Path(output) if output else workdir / REPORT
     planned = [(path.name, workdir)]
