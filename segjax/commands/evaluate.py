@@ -14,6 +14,7 @@ from segjax.commands.shared_flags import (
     define_crf,
     define_data,
     define_ensemble,
+    define_measure,
     define_model,
     define_overwrite,
     define_processes,
@@ -68,6 +69,7 @@ def define(values: Flags) -> None:
         "commonest class at each place; default: for cells in grey images.",
         flag_values=values,
     )
+    define_measure(values)
     define_tile(values)
     define_crf(values)
     define_ensemble(values)
@@ -88,6 +90,7 @@ def run(values: Flags) -> None:
         save_predictions=values.save_predictions,
         overwrite=values.overwrite,
         **checkpoint_of(values),
+        measure=values.measure,
         tile=values.tile,
         baseline=values.baseline,
         crf=values.crf,

@@ -11,6 +11,7 @@ from segjax.commands.shared_flags import (
     define_allow_code,
     define_checkpoint,
     define_data,
+    define_measure,
     define_overwrite,
     define_split,
     define_tile,
@@ -34,6 +35,7 @@ def define(values: Flags) -> None:
     define_data(values)
     define_split(values, "the one that is evaluated during training")
     define_checkpoint(values)
+    define_measure(values)
     define_tile(values)
     define_overwrite(values)
     define_allow_code(values)
@@ -48,6 +50,7 @@ def run(values: Flags) -> None:
         path_of(values, "output"),
         split=values.split,
         **checkpoint_of(values),
+        measure=values.measure,
         tile=values.tile,
         cache_dir=path_of(values, "cache_dir"),
         data_root=path_of(values, "data_root"),

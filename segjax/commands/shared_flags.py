@@ -114,6 +114,17 @@ def define_checkpoint(values: Flags, default: str = "latest") -> None:
     )
 
 
+def define_measure(values: Flags) -> None:
+    """Defines --measure."""
+    flags.DEFINE_list(
+        "measure",
+        [],
+        "Measures these, too: keys of config.evaluation such as calibration,boundary_iou, or "
+        "metrics of your own, package.module:Name.",
+        flag_values=values,
+    )
+
+
 def define_ensemble(values: Flags) -> None:
     """Defines --ensemble, which further runs are values of."""
     flags.DEFINE_multi_string(

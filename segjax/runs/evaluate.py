@@ -34,6 +34,7 @@ def evaluate_run(
     overwrite: bool = False,
     best: bool = False,
     step: int | None = None,
+    measure: Sequence[str] = (),
     tile: int | None = None,
     baseline: bool | None = None,
     crf: bool = False,
@@ -57,6 +58,8 @@ def evaluate_run(
         changed since.
       best: whether the best checkpoint is measured instead of the newest.
       step: the step of the checkpoint, if neither of those.
+      measure: what is measured besides: keys of `config.evaluation` that are switches, such
+        as "calibration", and metrics from outside.
       tile: output side of a tile in pixels; None for that of the config.
       baseline: whether baselines without a network are measured, too: Otsu's threshold for
         two classes in grey images, that and a watershed for objects, elsewhere the
@@ -94,6 +97,7 @@ def evaluate_run(
         (workdir, *ensemble), best=best, step=step, allow_code=allow_code
     )
     task, variables = trained.task, trained.variables
+    task.measure_also(measure)
     refinement = trained.refinement() if crf else None
     if data is not None:
         dataset = open_other(trained, data, cache_dir, data_root)

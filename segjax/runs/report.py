@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from segjax.output.folder import Outputs
@@ -17,6 +17,7 @@ def report_run(
     split: str | None = None,
     best: bool = False,
     step: int | None = None,
+    measure: Sequence[str] = (),
     tile: int | None = None,
     cache_dir: str | None = None,
     data_root: str | None = None,
@@ -31,6 +32,8 @@ def report_run(
       split: the split; by default the one that is evaluated during training.
       best: whether the best checkpoint is measured instead of the newest.
       step: the step of the checkpoint, if neither of those.
+      measure: what is measured besides: keys of `config.evaluation` that are switches, such
+        as "calibration", and metrics from outside.
       tile: output side of a tile in pixels; None for that of the config.
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
@@ -48,6 +51,7 @@ def report_run(
         "report"
     )
     task = trained.task
+    task.measure_also(measure)
     path = Path(output) if output else workdir / REPORT
     planned = [(path.name, workdir)]
     outputs = Outputs(path.parent, planned, overwrite=overwrite)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from segjax import parts
-from segjax.errors import UserError, shown
+from segjax.errors import UserError, shown, suggestion
 from segjax.training import sharding
 from segjax.types import Record
 
@@ -20,12 +21,42 @@ WHERE = "config.evaluation.metrics"
 GIVEN = ("image", "label", "prediction", "probabilities", "num_classes", "class_names")
 """What a metric is given by name, where it has an argument for it."""
 
+Evaluated = TypeVar("Evaluated", bound=Any)
+"""The settings of an evaluation."""
+
 _OF_IMAGES = GIVEN[:4]
 _TRIED = 16
 """Side in pixels of the image that a metric is tried on, before anything is compiled."""
 
 Entry = str | tuple[str, Mapping[str, Any]]
 """The name of a metric, or that and arguments of it."""
+
+
+def also_measured(evaluation: Evaluated, names: Sequence[str]) -> Evaluated:
+    """The settings of an evaluation that measures more.
+
+    Args:
+      evaluation: a dataclass with `SWITCHES`, its keys that ask for metrics, and `metrics`.
+      names: some of those keys, or metrics from outside.
+
+    Returns:
+      The settings with these.
+
+    Raises:
+      UserError: if a name is neither.
+    """
+    switches = {}
+    for name in names:
+        if name in evaluation.SWITCHES:
+            switches[name] = True
+        elif not parts.is_outside(name):
+            raise UserError(
+                f"--measure={name} is nothing that this run can be asked for."
+                f"{suggestion(name, evaluation.SWITCHES)}"
+            )
+    outside = [name for name in names if name not in switches]
+    metrics = (*evaluation.metrics, *outside)
+    return dataclasses.replace(evaluation, metrics=metrics, **switches)
 
 
 class OutsideMetrics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -58,6 +58,8 @@ class InstanceEvaluation:
         precision; None is COCO's number, 100, of keypoints 20.
       mask_threshold: least probability of a pixel in a mask.
     """
+
+    SWITCHES: ClassVar = ("loss", "boundaries", "matching_f1")
 
     split: str = "validation"
     best_metric: str = "mask_AP"

@@ -26,7 +26,7 @@ from segjax.tasks.instance.per_image import InstancesPerImage
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.tasks.instance.validation_loss import ImageLoss, validation_loss
 from segjax.training.experiment import records_of
-from segjax.training.outside_metrics import OutsideMetrics
+from segjax.training.outside_metrics import OutsideMetrics, also_measured
 from segjax.training.state import local_value
 from segjax.training.step import Batch, Metrics
 from segjax.types import Array, Record
@@ -136,6 +136,10 @@ class InstanceMeasurement(InstancePrediction):
             return {"loss": value, **parts}
 
         return jax.jit(measured)
+
+    def measure_also(self, names: Sequence[str]) -> None:
+        """Has `evaluate` measure more (`segjax.training.outside_metrics.also_measured`)."""
+        self.evaluation = also_measured(self.evaluation, names)
 
     def per_image(self, dataset: Dataset, split: str) -> InstancesPerImage:
         """Makes the table of single images that `evaluate` fills."""

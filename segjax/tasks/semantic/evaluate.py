@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -76,6 +76,10 @@ class Evaluation:
       model_overrides: arguments of config.model that differ in evaluation and prediction, such
         as `{"backbone": {"output_stride": 8}}`; the parameters are the same.
     """
+
+    SWITCHES: ClassVar = (
+        *("loss", "calibration", "boundary_f1", "boundary_iou", "surface_distance"),
+    )
 
     split: str = "validation"
     best_metric: str = "mean_iou"

@@ -29,7 +29,7 @@ from segjax.tasks.semantic.measures import (
 from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training.experiment import records_of
-from segjax.training.outside_metrics import OutsideMetrics
+from segjax.training.outside_metrics import OutsideMetrics, also_measured
 from segjax.types import Record
 from segjax.viz.report_values import MeasuredImages
 
@@ -202,6 +202,10 @@ class SemanticMeasurement(SemanticPrediction):
     def _weights(self) -> dict[str, BorderWeights]:
         """The maps that were computed, by the name of the split."""
         return {}
+
+    def measure_also(self, names: Sequence[str]) -> None:
+        """Has `evaluate` measure more (`segjax.training.outside_metrics.also_measured`)."""
+        self.evaluation = also_measured(self.evaluation, names)
 
     def per_image(self, dataset: Dataset, split: str) -> PerImage:
         """Makes the table of single images that `evaluate` fills."""
