@@ -28,13 +28,16 @@ class _NameParser(flags.ArgumentParser):
 _CHECKPOINTS = ("latest", "best")
 
 
-class _CheckpointParser(flags.ArgumentParser):
+class _CheckpointParser(flags.EnumParser):
     """Reads --checkpoint: one of two words, or a step."""
+
+    def __init__(self) -> None:
+        super().__init__([*_CHECKPOINTS, "a step"])
 
     def parse(self, argument: str) -> str:
         if argument in _CHECKPOINTS or re.fullmatch(r"\d{1,10}", argument, re.ASCII):
             return argument
-        raise ValueError("it is latest, best, or the number of a step")
+        raise ValueError(f"value should be one of {', '.join(self.enum_values)}")
 
 
 config_flags.register_flag_parser_for_type(StoredName, _NameParser())

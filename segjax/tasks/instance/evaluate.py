@@ -106,6 +106,11 @@ class InstanceEvaluation:
         """
         known = set(InstanceMetrics(self, model, dataset).metrics())
         if outside is not None:
+            if not model.masks:
+                raise UserError(
+                    "config.evaluation.metrics are given the masks of objects, which this "
+                    "network has not: leave them out, or set config.model.masks."
+                )
             outside.check_names(known)
             known |= set(outside.names)
         known |= {"loss"} if self.loss else set()
