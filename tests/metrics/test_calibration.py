@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from segjax.metrics import calibration_counts, calibration_metrics
+from segjax.metrics.calibration import fit_temperature, negative_log_likelihood
 from segjax.metrics.direction import score
 from segjax.types import IGNORE_LABEL
 
@@ -56,6 +58,21 @@ def test_what_is_sure_and_right_has_no_error():
     assert set(wrong.values()) == {1}
     name = "expected_calibration_error"
     assert score(right, name) > score(wrong, name)
+
+
+def test_the_temperature_is_that_of_the_least_likelihood_on_a_grid():
+    random = np.random.default_rng(2)
+    logits = random.normal(0, 4, (500, 3))
+    label = (logits + random.gumbel(0, 2.5, logits.shape)).argmax(-1)
+    found = fit_temperature(logits, label)
+    grid = np.linspace(0.5, 6, 1101)
+    values = [
+        -np.log(softmax(logits / t, 1)[np.arange(500), label]).mean() for t in grid
+    ]
+    assert found == pytest.approx(grid[np.argmin(values)], abs=0.01)
+    assert 2 < found < 3  # that of the noise of the labels
+    least = negative_log_likelihood(logits, label, found)
+    assert least == pytest.approx(min(values), abs=1e-6)
 
 
 def test_without_a_pixel_nothing_is_defined():
