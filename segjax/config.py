@@ -49,6 +49,7 @@ KEYS = {
 OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
+    "calibration": "how sure predictions are: fields of segjax.predict.temperature.TemperatureScaling",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "ema": "a moving average that is evaluated: fields of segjax.training.ema.EMA",
@@ -68,7 +69,7 @@ CHANGEABLE = (
 )
 """Keys that a resumed run may change."""
 
-CHANGEABLE_GROUPS = ("crf", "objects")
+CHANGEABLE_GROUPS = ("calibration", "crf", "objects")
 """Groups that it may change, too: the steps of training do not know of them."""
 
 

@@ -27,6 +27,7 @@ VERBS = {
     "report": "segjax.commands.report",
     "tune crf": "segjax.commands.tune_crf",
     "tune instances": "segjax.commands.tune_instances",
+    "tune temperature": "segjax.commands.tune_temperature",
     "export": "segjax.commands.export",
     "list": "segjax.commands.list_parts",
     "doctor": "segjax.commands.doctor",

@@ -202,7 +202,7 @@ TRAINING = [
     Case(
         "another value than there are",
         fixed("evaluate", "--workdir=a", "--checkpoint=newest"),
-        ("--checkpoint needs a value, latest or best, not newest.",),
+        ("--checkpoint needs a value, latest or best or a step, not newest.",),
     ),
     Case(
         "negative tile",

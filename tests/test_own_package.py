@@ -70,8 +70,13 @@ def test_a_package_of_ones_own_goes_through_every_verb(main, own, tmp_path):
     assert main("predict", run, *predict, LEAVE).code == 0
     assert imported() == {PACKAGE, f"{PACKAGE}.nets"}
     evaluated = main("evaluate", run, LEAVE)
-    assert json.loads(evaluated.stdout.splitlines()[-1])["step"] == 3
-    assert imported() == {PACKAGE, f"{PACKAGE}.nets", f"{PACKAGE}.data"}
+    found = json.loads(evaluated.stdout.splitlines()[-1])
+    assert found["step"] == 3
+    assert {"area_error", "brier", "loss"} <= found.keys()
+    # The loss of this package is the Brier score of each image, weighted by its pixels.
+    assert found["brier"] == pytest.approx(found["loss"], rel=1e-5)
+    parts = ("nets", "data", "metrics", "losses")
+    assert imported() == {PACKAGE, *(f"{PACKAGE}.{part}" for part in parts)}
     assert main("export", run, model, LEAVE).code == 0
 
     own()

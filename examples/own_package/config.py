@@ -30,7 +30,11 @@ def discs() -> dict:
         "loss": {"name": "own_package.losses:brier"},
         "optimizer": {"name": "own_package.optimizers:sign_descent", "momentum": 0.9},
         "schedule": {"name": "cosine", "learning_rate": 3e-3},
-        "evaluation": {"split": "validation"},
+        "evaluation": {
+            "split": "validation",
+            "best_metric": "area_error",
+            "metrics": ("own_package.metrics:area", "own_package.metrics:Brier"),
+        },
     }
 
 

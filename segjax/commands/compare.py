@@ -16,8 +16,8 @@ from segjax.commands.shared_flags import (
 )
 from segjax.errors import UserError
 
-THINGS = ("runs",)
-MANY_THINGS = True
+THINGS = ()
+MORE = "runs"
 
 
 def define(values: Flags) -> None:

@@ -8,22 +8,25 @@ from segjax import ending
 from segjax.commands.results import metric_lines, print_result
 from segjax.commands.shared_flags import (
     Flags,
+    checkpoint_of,
     define_allow_code,
     define_checkpoint,
     define_crf,
     define_data,
+    define_ensemble,
+    define_measure,
     define_model,
     define_overwrite,
     define_processes,
     define_split,
     define_tile,
     define_workdir,
-    is_best,
     path_of,
     run_of,
 )
 
 THINGS = ("workdir",)
+MORE = "ensemble"
 
 
 def define(values: Flags) -> None:
@@ -38,9 +41,22 @@ def define(values: Flags) -> None:
         flag_values=values,
     )
     flags.DEFINE_string(
+        "data",
+        None,
+        "Another data set than that of the run: its name, such as camvid, or a config that "
+        "names it, such as configs/unet_camvid.py.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
         "output",
         None,
         "A folder for per_image.csv, the worst image first, and pictures of the worst.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "save_predictions",
+        False,
+        "With --output: writes what is predicted of each image, too, into predictions/.",
         flag_values=values,
     )
     define_overwrite(values)
@@ -53,8 +69,10 @@ def define(values: Flags) -> None:
         "commonest class at each place; default: for cells in grey images.",
         flag_values=values,
     )
+    define_measure(values)
     define_tile(values)
     define_crf(values)
+    define_ensemble(values)
     define_allow_code(values)
     define_processes(values)
 
@@ -67,13 +85,17 @@ def run(values: Flags) -> None:
         run_of(values),
         split=values.split,
         input=path_of(values, "input"),
+        data=path_of(values, "data"),
         output=path_of(values, "output"),
+        save_predictions=values.save_predictions,
         overwrite=values.overwrite,
-        best=is_best(values),
+        **checkpoint_of(values),
+        measure=values.measure,
         tile=values.tile,
         baseline=values.baseline,
         crf=values.crf,
         allow_code=values.allow_code,
+        ensemble=values.ensemble,
         cache_dir=path_of(values, "cache_dir"),
         data_root=path_of(values, "data_root"),
     )

@@ -8,11 +8,11 @@ from segjax import ending
 from segjax.commands.results import print_result
 from segjax.commands.shared_flags import (
     Flags,
+    checkpoint_of,
     define_allow_code,
     define_checkpoint,
     define_overwrite,
     define_workdir,
-    is_best,
     required,
     workdir_of,
 )
@@ -45,7 +45,7 @@ def run(values: Flags) -> None:
     result = export_run(
         workdir_of(values),
         output,
-        best=is_best(values),
+        **checkpoint_of(values),
         description=values.description,
         overwrite=values.overwrite,
         allow_code=values.allow_code,

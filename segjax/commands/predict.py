@@ -9,20 +9,22 @@ from absl import flags
 from segjax import ending
 from segjax.commands.shared_flags import (
     Flags,
+    checkpoint_of,
     define_allow_code,
     define_checkpoint,
     define_crf,
+    define_ensemble,
     define_model,
     define_overwrite,
     define_tile,
     define_workdir,
-    is_best,
     required,
     run_of,
 )
 from segjax.errors import UserError
 
 THINGS = ("workdir",)
+MORE = "ensemble"
 
 _MOST_PAGES = 1 << 20
 
@@ -89,6 +91,7 @@ def define(values: Flags) -> None:
         flag_values=values,
     )
     define_crf(values)
+    define_ensemble(values)
     define_allow_code(values)
 
 
@@ -102,7 +105,7 @@ def run(values: Flags) -> None:
         run_of(values),
         given,
         output,
-        best=is_best(values),
+        **checkpoint_of(values),
         tile=values.tile,
         channels=values.channels,
         pages=_numbers(values.pages) if values.pages else (),
@@ -116,6 +119,7 @@ def run(values: Flags) -> None:
         outlines=values.outlines,
         overwrite=values.overwrite,
         allow_code=values.allow_code,
+        ensemble=values.ensemble,
         progress=page_progress(),
     )
     many = "" if len(files) == 1 else "s"

@@ -144,18 +144,21 @@ class Program:
         """Gives each thing the flag that it is the value of."""
         module = self._module(self.verb)
         names = list(module.THINGS)
-        many = getattr(module, "MANY_THINGS", False)  # the last takes all that follow
         found: list[str] = []
         for argument in arguments:
             if argument.startswith("-") or (found and self._wants_value(found[-1])):
                 found.append(argument)
                 continue
+            more = getattr(module, "MORE", None)
+            if not names and more:  # a flag that may be given several times
+                found.append(f"--{more}={argument}")
+                continue
             if not names:
                 raise UserError(
                     f'"{argument}" is not a flag: flags are written --flag=value.'
                 )
-            name = names[0] if many and len(names) == 1 else names.pop(0)
-            if not many and any(x.partition("=")[0] == f"--{name}" for x in arguments):
+            name = names.pop(0)
+            if any(x.partition("=")[0] == f"--{name}" for x in arguments):
                 raise UserError(
                     f'"{argument}" and --{name} are given: one of them is enough.'
                 )
@@ -237,7 +240,8 @@ class Program:
         """The help of a verb: its flags."""
         module = self._module(verb)
         things = "".join(f" [{name.upper()}]" for name in module.THINGS)
-        things += " ..." * getattr(module, "MANY_THINGS", False)
+        more = getattr(module, "MORE", None)
+        things += f" [{more.upper()} ...]" if more else ""
         values = self.flags_of(verb)
         lines = [f"segjax {verb}{things} --flag=value ...", "", _first_line(module), ""]
         for name in values:

@@ -7,14 +7,15 @@ from absl import flags
 from segjax import ending
 from segjax.commands.shared_flags import (
     Flags,
+    checkpoint_of,
     define_allow_code,
     define_checkpoint,
     define_data,
+    define_measure,
     define_overwrite,
     define_split,
     define_tile,
     define_workdir,
-    is_best,
     path_of,
     workdir_of,
 )
@@ -34,6 +35,7 @@ def define(values: Flags) -> None:
     define_data(values)
     define_split(values, "the one that is evaluated during training")
     define_checkpoint(values)
+    define_measure(values)
     define_tile(values)
     define_overwrite(values)
     define_allow_code(values)
@@ -47,7 +49,8 @@ def run(values: Flags) -> None:
         workdir_of(values),
         path_of(values, "output"),
         split=values.split,
-        best=is_best(values),
+        **checkpoint_of(values),
+        measure=values.measure,
         tile=values.tile,
         cache_dir=path_of(values, "cache_dir"),
         data_root=path_of(values, "data_root"),

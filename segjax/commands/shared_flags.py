@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,21 @@ class _NameParser(flags.ArgumentParser):
 
     def parse(self, argument: str) -> GivenName:
         return GivenName(argument)
+
+
+_CHECKPOINTS = ("latest", "best")
+
+
+class _CheckpointParser(flags.EnumParser):
+    """Reads --checkpoint: one of two words, or a step."""
+
+    def __init__(self) -> None:
+        super().__init__([*_CHECKPOINTS, "a step"])
+
+    def parse(self, argument: str) -> str:
+        if argument in _CHECKPOINTS or re.fullmatch(r"\d{1,10}", argument, re.ASCII):
+            return argument
+        raise ValueError(f"value should be one of {', '.join(self.enum_values)}")
 
 
 config_flags.register_flag_parser_for_type(StoredName, _NameParser())
@@ -130,11 +146,33 @@ def define_model(values: Flags) -> None:
 
 def define_checkpoint(values: Flags, default: str = "latest") -> None:
     """Defines --checkpoint."""
-    flags.DEFINE_enum(
+    flags.DEFINE(
+        _CheckpointParser(),
         "checkpoint",
         default,
-        ["latest", "best"],
-        "Which checkpoint of the run.",
+        "Which checkpoint of the run: latest, best, or a step.",
+        flag_values=values,
+    )
+
+
+def define_measure(values: Flags) -> None:
+    """Defines --measure."""
+    flags.DEFINE_list(
+        "measure",
+        [],
+        "Measures these, too: keys of config.evaluation such as calibration,boundary_iou, or "
+        "metrics of your own, package.module:Name.",
+        flag_values=values,
+    )
+
+
+def define_ensemble(values: Flags) -> None:
+    """Defines --ensemble, which further runs are values of."""
+    flags.DEFINE_multi_string(
+        "ensemble",
+        [],
+        "Further runs or models, whose probabilities are averaged with those of the first: "
+        "segjax VERB runs/a runs/b runs/c.",
         flag_values=values,
     )
 
@@ -281,6 +319,8 @@ def required(values: Flags, flag: str, meaning: str) -> str:
     return value
 
 
-def is_best(values: Flags) -> bool:
-    """Whether --checkpoint=best."""
-    return values.checkpoint == "best"
+def checkpoint_of(values: Flags) -> dict[str, Any]:
+    """The checkpoint of --checkpoint, as the arguments `best` and `step` of a run."""
+    which = values.checkpoint
+    named = which in _CHECKPOINTS
+    return {"best": which == "best", "step": None if named else int(which)}

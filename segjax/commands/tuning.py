@@ -11,13 +11,13 @@ from segjax import ending
 from segjax.commands.results import print_result
 from segjax.commands.shared_flags import (
     Flags,
+    checkpoint_of,
     define_allow_code,
     define_checkpoint,
     define_data,
     define_model,
     define_split,
     define_workdir,
-    is_best,
     path_of,
     run_of,
 )
@@ -54,7 +54,7 @@ def search(values: Flags, tune: Callable[..., dict[str, Any]], group: str) -> No
     result = tune(
         run_of(values),
         split=values.split,
-        best=is_best(values),
+        **checkpoint_of(values),
         num_images=values.num_images,
         save=values.save,
         allow_code=values.allow_code,

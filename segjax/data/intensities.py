@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,8 +11,8 @@ from segjax.data.normalization import (
     PAGE_PIXELS,
     ImageNormalization,
     Intensities,
+    Normalize,
     Percentiles,
-    Scale,
     sampled,
     scale_of,
 )
@@ -24,6 +25,28 @@ DIMMEST = 10.0
 """Percentile of the training images' spreads that is the floor: a tenth of them is dimmer."""
 
 
+@dataclass(frozen=True)
+class Several:
+    """The methods of several networks: what they make of an image, one after the other.
+
+    Attributes:
+      methods: of `normalize`.
+      scales: those that the pages of a stack have in common; None for each page its own.
+    """
+
+    methods: tuple[ImageNormalization, ...]
+    scales: tuple[Normalize | None, ...] = ()
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Brings an image `[H, W, C]` to `[H, W, C * len(methods)]`."""
+        scales = self.scales or (None,) * len(self.methods)
+        found = [
+            (scale or scale_of(image, method))(image)
+            for scale, method in zip(scales, self.methods, strict=True)
+        ]
+        return np.concatenate(found, -1)
+
+
 class RecordScales:
     """The scale of each record of a split; an image is measured once, when it is used first.
 
@@ -34,9 +57,9 @@ class RecordScales:
     def __init__(self, records: Sequence[Record], method: ImageNormalization) -> None:
         """Takes the records, of which pages name their file as `stack`, and the method."""
         self._records, self._method = records, method
-        self._found: dict[int | str, Scale] = {}
+        self._found: dict[int | str, Normalize] = {}
 
-    def __call__(self, index: int, record: Record) -> Scale:
+    def __call__(self, index: int, record: Record) -> Normalize:
         """Returns the scale of a record, which was read from its place in the split."""
         stack = record.get("stack")
         if stack and stack not in self._found:
@@ -62,7 +85,7 @@ class RecordScales:
 
 def scale_of_stack(
     pages: Iterable[np.ndarray], method: ImageNormalization
-) -> Scale | None:
+) -> Normalize | None:
     """Returns the scale that all pages of a stack have in common.
 
     Args:
@@ -83,6 +106,12 @@ def scale_of_stack(
       >>> scale_of_stack(pages, "per_image") is None
       True
     """
+    if isinstance(method, Several):
+        if not any(getattr(each, "over", "") == "stack" for each in method.methods):
+            return None
+        kept = list(pages)
+        scales = tuple(scale_of_stack(kept, each) for each in method.methods)
+        return replace(method, scales=scales)
     if not isinstance(method, Percentiles) or method.over != "stack":
         return None
     return method.scale_of_stack(pages)

@@ -8,7 +8,7 @@ to any part of an image.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -182,8 +182,11 @@ class Percentiles:
         return Scale(1.0, tuple(low.tolist()), tuple(spread.tolist()))
 
 
-ImageNormalization: TypeAlias = str | Percentiles
-"""A method of `normalize`: its name, or percentiles with what they learned."""
+Normalize: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""From an image as it is stored to float32, `[H, W, C]`."""
+
+ImageNormalization: TypeAlias = str | Percentiles | Normalize
+"""A method of `normalize`: its name, percentiles with what they learned, or a function."""
 
 
 def method_of(
@@ -270,13 +273,15 @@ def normalize(image: np.ndarray, method: ImageNormalization) -> np.ndarray:
     return scale_of(image, method)(image)
 
 
-def scale_of(image: np.ndarray, method: ImageNormalization) -> Scale:
+def scale_of(image: np.ndarray, method: ImageNormalization) -> Normalize:
     """Returns what `normalize` does to every pixel of an image; see there.
 
     Raises:
       ValueError: as `normalize`.
       UserError: likewise.
     """
+    if callable(method):
+        return method
     _require_suitable(image, method)
     if method == "per_image":
         mean = image.mean(dtype=np.float64)

@@ -7,6 +7,8 @@ from segjax.metrics.boundary import (
     trimap_counts,
     trimap_metrics,
 )
+from segjax.metrics.boundary_iou import boundary_iou_counts, boundary_iou_metrics
+from segjax.metrics.calibration import calibration_counts, calibration_metrics
 from segjax.metrics.confusion import confusion_counts, semantic_metrics, without_nan
 from segjax.metrics.em import EM_COLUMNS, em_metrics, pixel_error, summarize
 from segjax.metrics.matching_f1 import matching_counts, matching_metrics
@@ -25,7 +27,11 @@ __all__ = [
     "AveragePrecision",
     "adapted_rand_error",
     "boundary_counts",
+    "boundary_iou_counts",
+    "boundary_iou_metrics",
     "boundary_metrics",
+    "calibration_counts",
+    "calibration_metrics",
     "confusion_counts",
     "connected_cells",
     "em_metrics",

@@ -9,10 +9,13 @@ LOWER_IS_BETTER = frozenset(
     {
         *("pixel_error", "em_pixel_error", "rand_error", "rand_error_at_0.5"),
         *("warping_error", "warping_error_at_0.5"),
-        *("surface_distance", "hausdorff_95"),
+        *("surface_distance", "hausdorff_95", "hausdorff", "loss"),
     }
 )
 """Errors: 0 is the best."""
+
+LOWER_ENDINGS = ("_error", "_distance", "_loss")
+"""Endings of the names of errors, those from outside among them."""
 
 NEITHER = frozenset(
     {
@@ -40,5 +43,6 @@ def score(metrics: Mapping[str, float | None], name: str) -> float:
     value = metrics.get(name)
     if value is None or math.isnan(value):
         return -math.inf
-    lower = name.partition("/")[0] in LOWER_IS_BETTER
+    kind = name.partition("/")[0]
+    lower = kind in LOWER_IS_BETTER or kind.endswith(LOWER_ENDINGS)
     return -float(value) if lower else float(value)

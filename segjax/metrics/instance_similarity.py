@@ -84,7 +84,7 @@ def boundary(rle: Rle, fraction: float = BOUNDARY_FRACTION) -> Rle:
       The mask of these pixels: those with a pixel outside of the mask in the square of
       `2 * width + 1` pixels around them.
     """
-    width = max(round(fraction * math.hypot(*rle.size)), 1)
+    width = boundary_width(rle.size, fraction)
     top, left, bottom, right = boxes_of([rle])[0].astype(int)
     window = np.pad(decode(rle)[top:bottom, left:right], 1)
     if not window.any():
@@ -94,6 +94,16 @@ def boundary(rle: Rle, fraction: float = BOUNDARY_FRACTION) -> Rle:
     whole = np.zeros(rle.size, bool)
     whole[top:bottom, left:right] = edge[1:-1, 1:-1]
     return encode(whole)
+
+
+def boundary_width(size: Sequence[int], fraction: float = BOUNDARY_FRACTION) -> int:
+    """Width in pixels of the boundary in images of a size, `(height, width)`.
+
+    Example:
+      >>> boundary_width((300, 400)), boundary_width((3, 4))
+      (10, 1)
+    """
+    return max(round(fraction * math.hypot(*size)), 1)
 
 
 def keypoint_similarity(

@@ -20,6 +20,8 @@ PERCENTILE = 95
 """Of the distances, for the Hausdorff distance: the largest one of all is often that of a
 single pixel."""
 
+_NAMES = ("surface_distance", "hausdorff_95", "hausdorff")
+
 
 def surface_counts(
     label: np.ndarray,
@@ -33,15 +35,17 @@ def surface_counts(
     The boundary of a class is that of `boundary_counts`: its pixels that touch, by an
     edge, a pixel of another class; the rim of the image and ignored pixels make none.
     Each pixel of one boundary has a distance to the nearest pixel of the other one, from
-    middle to middle. Two numbers are taken of these:
+    middle to middle. Three numbers are taken of these:
 
     - the average symmetric surface distance: the mean of the distances of both
       boundaries, all pixels alike (Heimann et al. 2009, IEEE TMI 28(8), 1251-1265);
     - the 95th percentile Hausdorff distance: that percentile of the distances of each
       boundary to the other, and the larger of the two (Maier-Hein et al. 2024, Nature
-      Methods 21, 195-212).
+      Methods 21, 195-212);
+    - the Hausdorff distance: the largest of all distances of both boundaries (Huttenlocher,
+      Klanderman, Rucklidge 1993, IEEE PAMI 15(9), 850-863).
 
-    A class that has a boundary in truth or prediction alone has neither, and counts as
+    A class that has a boundary in truth or prediction alone has none of them, and counts as
     undefined; one without a boundary in both does not count at all.
 
     Args:
@@ -51,9 +55,9 @@ def surface_counts(
       ignore_label: label of pixels that do not count.
 
     Returns:
-      float64 `[K + 1, 4]`, for each class: the average surface distance and the 95th
-      percentile Hausdorff distance in pixels, and 1 where they are defined, 1 where they
-      are undefined. The last row has the means over the classes of the image where they
+      float64 `[K + 1, 5]`, for each class: the average surface distance, the 95th
+      percentile Hausdorff distance and the Hausdorff distance in pixels, and 1 where they
+      are defined, 1 where they are undefined. The last row has the means over the classes of the image where they
       are defined, and 1 where any is undefined.
 
     Raises:
@@ -62,20 +66,21 @@ def surface_counts(
     label, prediction = checked(label, prediction)
     counted = label != ignore_label
     true_edge, given_edge = edges(label, counted), edges(prediction, counted)
-    sums = np.zeros((num_classes + 1, 4))
+    sums = np.zeros((num_classes + 1, 5))
     for k in range(num_classes):
         truth = np.argwhere(true_edge & (label == k))
         given = np.argwhere(given_edge & (prediction == k))
         if len(truth) and len(given):
             there, _ = KDTree(truth).query(given)
             back, _ = KDTree(given).query(truth)
-            farthest = max(np.percentile(x, PERCENTILE) for x in (there, back))
-            sums[k] = np.concatenate([there, back]).mean(), farthest, 1, 0
+            far = max(np.percentile(x, PERCENTILE) for x in (there, back))
+            both = np.concatenate([there, back])
+            sums[k] = both.mean(), far, both.max(), 1, 0
         elif len(truth) or len(given):
-            sums[k, 3] = 1
-    if (defined := sums[:, 2].sum()) > 0:
-        sums[-1, :3] = *(sums[:, :2].sum(0) / defined), 1
-    sums[-1, 3] = sums[:, 3].any()
+            sums[k, 4] = 1
+    if (defined := sums[:, 3].sum()) > 0:
+        sums[-1, :4] = *(sums[:, :3].sum(0) / defined), 1
+    sums[-1, 4] = sums[:, 4].any()
     return sums
 
 
@@ -85,11 +90,11 @@ def surface_metrics(
     """Reads the surface distances from the sum of arrays of `surface_counts`.
 
     Args:
-      sums: `[K + 1, 4]`.
+      sums: `[K + 1, 5]`.
       names: names of the classes; by default their numbers.
 
     Returns:
-      `surface_distance` and `hausdorff_95`, means over the images in which they are
+      `surface_distance`, `hausdorff_95` and `hausdorff`, means over the images in which they are
       defined, and the same of each class as `surface_distance/<name>`; pixels, NaN
       where there is no such image. `surface_undefined` is the number of images in which
       a class is missed or invented as a whole: those are not in the means.
@@ -105,11 +110,11 @@ def surface_metrics(
       >>> surface_metrics(counts)["surface_distance/1"]
       2.0
     """
-    sums, names = checked_sums(sums, names, 4)
+    sums, names = checked_sums(sums, names, 5)
     metrics = {}
     suffixes = (*(f"/{name}" for name in names), "")
     for suffix, row in reversed(list(zip(suffixes, sums, strict=True))):
-        for column, name in enumerate(("surface_distance", "hausdorff_95")):
-            value = row[column] / row[2] if row[2] else math.nan
+        for column, name in enumerate(_NAMES):
+            value = row[column] / row[3] if row[3] else math.nan
             metrics[f"{name}{suffix}"] = float(value)
-    return metrics | {"surface_undefined": float(sums[-1, 3])}
+    return metrics | {"surface_undefined": float(sums[-1, 4])}

@@ -1,14 +1,17 @@
-"""Averaging a prediction over several networks of one architecture."""
+"""Averaging a prediction over several networks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from segjax.predict.dihedral import Apply, log_probabilities
+from segjax.predict.temperature import Pages
 from segjax.types import Array
 
 
@@ -59,3 +62,53 @@ def over_members(apply: Apply) -> Apply:
         return log_probabilities(total / count)
 
     return averaged
+
+
+class EnsemblePredictor:
+    """The mean of the class probabilities of several predictors, of any architectures.
+
+    Each is given channels of its own of the images: where they are normalised in different
+    ways, an image has as many parts as there are networks.
+    """
+
+    def __init__(self, predictors: Sequence[Pages], channels: int):
+        """Takes the predictors.
+
+        Args:
+          predictors: of each network, two or more.
+          channels: of each part of an image, C.
+        """
+        self._predictors, self._channels = tuple(predictors), channels
+
+    def pages(
+        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Predicts a stream of images.
+
+        Args:
+          images: float32 `[H, W, C * N]` each, the parts of N networks one after the other.
+          outputs: keys of `segjax.predict.tiled.OUTPUTS`; `logits` are log-probabilities.
+
+        Yields:
+          for each image, in order, an array over its pixels for each output.
+        """
+        streams = itertools.tee(images, len(self._predictors))
+        found = [
+            predictor.pages(self._parts(stream, place), ("probabilities",))
+            for place, (predictor, stream) in enumerate(
+                zip(self._predictors, streams, strict=True)
+            )
+        ]
+        for pages in zip(*found, strict=True):
+            mean = sum(page["probabilities"] for page in pages) / len(pages)
+            values = {
+                "probabilities": mean,
+                "logits": np.log(np.maximum(mean, np.finfo(np.float32).tiny)),
+                "labels": mean.argmax(-1).astype(np.uint8),
+            }
+            yield {name: values[name] for name in outputs}
+
+    def _parts(self, images: Iterable[np.ndarray], place: int) -> Iterator[np.ndarray]:
+        first = place * self._channels
+        for image in images:
+            yield image[..., first : first + self._channels]

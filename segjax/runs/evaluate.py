@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segjax.data.dataset import Dataset
-from segjax.errors import UserError
+from segjax.errors import UserError, shown
 from segjax.output.folder import Outputs
-from segjax.runs.load import TrainedModel, load_trained
+from segjax.runs.ensemble import load_ensemble
+from segjax.runs.load import TrainedModel
+from segjax.runs.other_data import open_other
 from segjax.training import sharding
 from segjax.training.about import TRAIN_IMAGES, image_hashes
 from segjax.training.experiment import open_labelled
@@ -26,15 +28,20 @@ def evaluate_run(
     *,
     split: str | None = None,
     input: str | None = None,
+    data: str | Mapping[str, Any] | None = None,
     output: str | Path | None = None,
+    save_predictions: bool = False,
     overwrite: bool = False,
     best: bool = False,
+    step: int | None = None,
+    measure: Sequence[str] = (),
     tile: int | None = None,
     baseline: bool | None = None,
     crf: bool = False,
     cache_dir: str | None = None,
     data_root: str | None = None,
     allow_code: Collection[str] = (),
+    ensemble: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Measures a checkpoint of a run on a split of its data set, or on another folder.
 
@@ -42,11 +49,17 @@ def evaluate_run(
       workdir: the folder of the run.
       split: the split; by default the one that is evaluated during training.
       input: a labelled folder, of which all images are measured instead of a split.
+      data: another data set than that of the run: its name, a config file, and a preset
+        after a colon, or a group `config.data`. It has to have as many classes and channels.
       output: a folder for `per_image.csv` and pictures of the worst images; None: neither
         is written.
+      save_predictions: whether what is predicted of each image is written there, too.
       overwrite: whether files there are replaced that segjax did not write, or that were
         changed since.
       best: whether the best checkpoint is measured instead of the newest.
+      step: the step of the checkpoint, if neither of those.
+      measure: what is measured besides: keys of `config.evaluation` that are switches, such
+        as "calibration", and metrics from outside.
       tile: output side of a tile in pixels; None for that of the config.
       baseline: whether baselines without a network are measured, too: Otsu's threshold for
         two classes in grey images, that and a watershed for objects, elsewhere the
@@ -56,6 +69,7 @@ def evaluate_run(
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
       allow_code: packages whose code may be imported where the config of the run names it.
+      ensemble: further runs, whose probabilities are averaged with those of the first.
 
     Returns:
       `step`, `split` ("all" for a folder), `images`, how many were measured,
@@ -70,10 +84,26 @@ def evaluate_run(
             f"--input={input} measures all images of a folder, so that --split={split} "
             "has no meaning: give one of them."
         )
-    trained = load_trained(workdir, best=best, allow_code=allow_code)
+    if input is not None and data is not None:
+        raise UserError(
+            f"--input={input} and --data={shown(data)} both say what is measured: give one "
+            "of them."
+        )
+    if save_predictions and output is None:
+        raise UserError(
+            "--save_predictions needs --output=..., the folder to write to."
+        )
+    trained = load_ensemble(
+        (workdir, *ensemble), best=best, step=step, allow_code=allow_code
+    )
     task, variables = trained.task, trained.variables
+    task.measure_also(measure)
     refinement = trained.refinement() if crf else None
-    if input is None:
+    if data is not None:
+        dataset = open_other(trained, data, cache_dir, data_root)
+        split = task.evaluation.split if split is None else split
+        _warn_of_train_images(trained, task.records(dataset, split), f"--data={data}")
+    elif input is None:
         dataset = task.open_dataset(cache_dir, data_root)
         split = task.evaluation.split if split is None else split
         if trained.folds > 1 and split in ("train", task.evaluation.split):
@@ -93,8 +123,17 @@ def evaluate_run(
     if output is not None:
         table = require(task, "per_image", "--output").per_image(dataset, split)
         outputs = _outputs(table.files, Path(output), overwrite)
+        if save_predictions:
+            outputs.make_folder()
+            table.save_predictions(outputs)
+    # Class weights of the loss are those of the run's own training images.
+    measured = (
+        dataset
+        if data is None
+        else dataclasses.replace(dataset, splits={split: dataset.splits[split]})
+    )
     report = task.evaluate(
-        variables, dataset, split, tile=tile, crf=refinement, per_image=table
+        variables, measured, split, tile=tile, crf=refinement, per_image=table
     )
     _log_count(dataset, split, count, input)
     if table is not None and outputs is not None:

@@ -33,6 +33,7 @@ def export_run(
     output: str | Path,
     *,
     best: bool = True,
+    step: int | None = None,
     description: str = "",
     overwrite: bool = False,
     allow_code: Collection[str] = (),
@@ -47,6 +48,7 @@ def export_run(
       workdir: the folder of the run.
       output: the file, ending in .segjax.
       best: whether the best checkpoint is written instead of the newest.
+      step: the step of the checkpoint, if neither of those.
       description: what the card says first, for instance what the images show.
       overwrite: whether a file of the user is replaced.
       allow_code: packages whose code may be imported where the config of the run names it.
@@ -66,7 +68,9 @@ def export_run(
         )
     if (given := find_model_file(workdir)) is not None:
         raise UserError(f"{given} is a model file already: copy it.")
-    trained = load_trained(workdir, best=best, allow_code=allow_code).single("export")
+    trained = load_trained(workdir, best=best, step=step, allow_code=allow_code).single(
+        "export"
+    )
     config = _portable_config(trained.task.config)
     outputs = Outputs(
         output.parent, [(output.name, workdir)], inputs=[workdir], overwrite=overwrite

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from segjax.data import chosen_channels
 from segjax.errors import UserError
-from segjax.runs.load import TrainedModel, load_trained
+from segjax.runs.ensemble import load_ensemble
+from segjax.runs.load import TrainedModel
 from segjax.training.progress import Progress
 from segjax.training.task import PageProgress, PredictOptions, require
 
@@ -51,6 +52,7 @@ def predict_run(
     output: str | Path,
     *,
     best: bool = False,
+    step: int | None = None,
     tile: int | None = None,
     channels: Sequence[int | str] | None = None,
     pages: Sequence[int] = (),
@@ -65,6 +67,7 @@ def predict_run(
     overwrite: bool = False,
     progress: PageProgress | None = None,
     allow_code: Collection[str] = (),
+    ensemble: Sequence[str | Path] = (),
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
 
@@ -77,6 +80,7 @@ def predict_run(
       input: an image, a stack, or a folder of them.
       output: the folder to write to.
       best: whether the best checkpoint predicts instead of the newest.
+      step: the step of the checkpoint, if neither of those.
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.
       channels: which are taken of the images, by number from 0 or by name; None: as in
         training.
@@ -95,6 +99,7 @@ def predict_run(
         changed since.
       progress: called after each finished page.
       allow_code: packages whose code may be imported where the config of the run names it.
+      ensemble: further runs, whose probabilities are averaged with those of the first.
 
     Returns:
       The label files.
@@ -102,7 +107,9 @@ def predict_run(
     Raises:
       UserError: for anything that the user can put right.
     """
-    trained = load_trained(workdir, best=best, allow_code=allow_code)
+    trained = load_ensemble(
+        (workdir, *ensemble), best=best, step=step, allow_code=allow_code
+    )
     for flag, wanted in (
         ("probabilities", probabilities),
         ("crf", crf),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from segjax.output.folder import Outputs
@@ -16,6 +16,8 @@ def report_run(
     *,
     split: str | None = None,
     best: bool = False,
+    step: int | None = None,
+    measure: Sequence[str] = (),
     tile: int | None = None,
     cache_dir: str | None = None,
     data_root: str | None = None,
@@ -29,6 +31,9 @@ def report_run(
       output: the file; None for `report.html` in that folder.
       split: the split; by default the one that is evaluated during training.
       best: whether the best checkpoint is measured instead of the newest.
+      step: the step of the checkpoint, if neither of those.
+      measure: what is measured besides: keys of `config.evaluation` that are switches, such
+        as "calibration", and metrics from outside.
       tile: output side of a tile in pixels; None for that of the config.
       cache_dir: where prepared data sets lie.
       data_root: where the user's own files lie.
@@ -42,8 +47,11 @@ def report_run(
       UserError: if there is no such run or split, or the file cannot be written.
     """
     workdir = Path(workdir)
-    trained = load_trained(workdir, best=best, allow_code=allow_code).single("report")
+    trained = load_trained(workdir, best=best, step=step, allow_code=allow_code).single(
+        "report"
+    )
     task = trained.task
+    task.measure_also(measure)
     path = Path(output) if output else workdir / REPORT
     planned = [(path.name, workdir)]
     outputs = Outputs(path.parent, planned, overwrite=overwrite)

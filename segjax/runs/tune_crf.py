@@ -22,6 +22,7 @@ def tune_run(
     *,
     split: str | None = None,
     best: bool = False,
+    step: int | None = None,
     num_images: int = 100,
     save: bool = False,
     allow_code: Collection[str] = (),
@@ -34,6 +35,7 @@ def tune_run(
       workdir: the folder of the run.
       split: with labels; by default the one that is evaluated during training.
       best: whether the best checkpoint predicts instead of the newest.
+      step: the step of the checkpoint, if neither of those.
       num_images: how many images of the split, evenly spread over it.
       save: whether the values found are written into the run's config.
       allow_code: packages whose code may be imported where the config of the run names it.
@@ -52,7 +54,9 @@ def tune_run(
     workdir = Path(workdir)
     if save:
         require_writable(workdir)
-    found = _search(workdir, split, best, num_images, cache_dir, data_root, allow_code)
+    found = _search(
+        workdir, split, best, step, num_images, cache_dir, data_root, allow_code
+    )
     if save:
         keep(workdir, "crf", found["crf"])
     return found
@@ -62,13 +66,16 @@ def _search(
     workdir: Path,
     split: str | None,
     best: bool,
+    step: int | None,
     num_images: int,
     cache_dir: str | None,
     data_root: str | None,
     allow_code: Collection[str],
 ) -> dict[str, Any]:
     """Searches; the arguments and the result are those of `tune_run`."""
-    trained = load_trained(workdir, best=best, allow_code=allow_code).single("tune crf")
+    trained = load_trained(workdir, best=best, step=step, allow_code=allow_code).single(
+        "tune crf"
+    )
     task = require(trained.task, "crf", "tune crf")
     dataset = task.open_dataset(cache_dir, data_root)
     split = task.evaluation.split if split is None else split

@@ -20,6 +20,7 @@ def tune_instances_run(
     *,
     split: str | None = None,
     best: bool = False,
+    step: int | None = None,
     num_images: int = 100,
     save: bool = False,
     allow_code: Collection[str] = (),
@@ -32,6 +33,7 @@ def tune_instances_run(
       workdir: the folder of the run.
       split: with numbered objects; by default the one that is evaluated during training.
       best: whether the best checkpoint predicts instead of the newest.
+      step: the step of the checkpoint, if neither of those.
       num_images: how many images of the split, evenly spread over it.
       save: whether the values found are written into the run's config.
       allow_code: packages whose code may be imported where the config of the run names it.
@@ -49,7 +51,7 @@ def tune_instances_run(
     workdir = Path(workdir)
     if save:
         require_writable(workdir)
-    trained = load_trained(workdir, best=best, allow_code=allow_code).single(
+    trained = load_trained(workdir, best=best, step=step, allow_code=allow_code).single(
         "tune instances"
     )
     task = require(trained.task, "objects", "tune instances")

@@ -143,6 +143,7 @@ def report_page(
         metrics=report.metrics,
         split=split,
         confusion=None if counts is None else (counts, dataset.label_spec.names),
+        calibration=getattr(report, "calibration", None),
         images=images.rows,
         legend=_legend(dataset),
         images_note=f"{which}. {images.sorted_by}",

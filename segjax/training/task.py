@@ -297,6 +297,10 @@ class PredictingTask(Protocol):
         """Whether a baseline is measured unless the user says otherwise."""
         ...
 
+    def measure_also(self, names: Sequence[str]) -> None:
+        """Has `evaluate` measure more: switches of `config.evaluation`, metrics from outside."""
+        ...
+
     def per_image(self, dataset: Dataset, split: str) -> Any:
         """Makes a table of single images for `evaluate`; for the capability "per_image"."""
         ...

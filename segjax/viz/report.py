@@ -9,6 +9,7 @@ from typing import Any
 
 from segjax.viz.report_curves import curves
 from segjax.viz.report_pictures import encode_rows
+from segjax.viz.report_reliability import reliability
 from segjax.viz.report_style import SCRIPT, SHADES, STYLE
 from segjax.viz.report_tables import (
     confusion_table,
@@ -74,6 +75,9 @@ def _page(
         if content.metrics
         else "",
         "Confusion": confusion_table(*content.confusion) if content.confusion else "",
+        "Calibration": _framed("curves", reliability(content.calibration))
+        if content.calibration is not None
+        else "",
         "Objects": "".join(map(table, content.objects)),
         "Images": _images(content, rows, encoded) if rows else "",
         "Config": table(

@@ -145,6 +145,8 @@ class ReportContent:
       split: its name.
       confusion: counts `[K, K]`, rows are the truth, and the names of the classes; None
         where objects are found.
+      calibration: sums of `segjax.metrics.calibration_counts`, `[M, 3]`; None where they
+        were not measured.
       images: the images that were measured, worst first.
       legend: names and colours of the classes, as the panels show them.
       images_note: which of the split they are, and by what they are sorted.
@@ -160,6 +162,7 @@ class ReportContent:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     split: str = ""
     confusion: tuple[np.ndarray, Sequence[str]] | None = None
+    calibration: np.ndarray | None = None
     images: Sequence[ImageRow] = ()
     legend: Sequence[tuple[str, Color]] = ()
     images_note: str = ""

@@ -32,6 +32,9 @@ def test_files_of_outlines_are_told_with_the_others(monkeypatch, capsys):
 @pytest.mark.parametrize("flag", ["checkpoint", "outlines", "input"])
 def test_a_flag_without_its_value_is_answered_by_the_values_that_it_has(main, flag):
     sentence = main("predict", "--workdir=run", f"--{flag}").sentence
-    values = {"checkpoint": ", latest or best", "outlines": ", imagej or geojson"}
+    values = {
+        "checkpoint": ", latest or best or a step",
+        "outlines": ", imagej or geojson",
+    }
     which = values.get(flag, "")
     assert sentence == f"segjax: --{flag} needs a value{which}. See --help."

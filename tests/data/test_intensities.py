@@ -3,8 +3,13 @@
 import numpy as np
 
 from segjax.data.dataset import LazyRecords
-from segjax.data.intensities import COUNTED_IMAGES, count_intensities
-from segjax.data.normalization import Percentiles
+from segjax.data.intensities import (
+    COUNTED_IMAGES,
+    RecordScales,
+    Several,
+    count_intensities,
+)
+from segjax.data.normalization import Percentiles, normalize
 
 
 def test_one_empty_image_does_not_lower_the_floor_to_nothing():
@@ -34,3 +39,17 @@ def test_images_are_read_once_and_of_many_only_some():
     count_intensities(LazyRecords(record, range(1000)), Percentiles())
     assert len(read) == len(set(read)) == COUNTED_IMAGES
     assert (read[0], read[-1]) == (0, 999)
+
+
+def test_several_methods_give_channels_one_after_the_other_pages_of_a_stack_alike():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 50 * i, (6, 5, 1), np.uint8) for i in (1, 2, 4)]
+    records = [{"image": image, "stack": "a"} for image in images]
+    over_stack = Percentiles(0, 100, over="stack")
+    scales = RecordScales(records, Several(("range", over_stack)))
+    found = [scales(i, x)(x["image"]) for i, x in enumerate(records)]
+    low, high = min(x.min() for x in images), max(x.max() for x in images)
+    for image, both in zip(images, found, strict=True):
+        np.testing.assert_allclose(both[..., :1], normalize(image, "range"))
+        expected = (image.astype(float) - low) / (high - low)
+        np.testing.assert_allclose(both[..., 1:], expected, rtol=1e-6)

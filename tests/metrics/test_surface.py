@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import directed_hausdorff
 
 from segjax.metrics import surface_counts, surface_metrics
 from segjax.metrics.direction import score
@@ -28,7 +29,8 @@ def distances(label, prediction, k):
     there = [min(math.dist(p, q) for q in truth) for p in given]
     back = [min(math.dist(p, q) for q in given) for p in truth]
     average = (sum(there) + sum(back)) / (len(there) + len(back))
-    return average, max(np.percentile(there, 95), np.percentile(back, 95))
+    far = max(np.percentile(there, 95), np.percentile(back, 95))
+    return average, far, max(*there, *back)
 
 
 def test_distances_are_those_of_the_definition():
@@ -39,8 +41,8 @@ def test_distances_are_those_of_the_definition():
     prediction[:, :6] = 0
     sums = surface_counts(label, prediction, num_classes=3)
     for k in range(3):
-        np.testing.assert_allclose(sums[k, :2], distances(label, prediction, k))
-    np.testing.assert_allclose(sums[3, :2], sums[:3, :2].mean(0))
+        np.testing.assert_allclose(sums[k, :3], distances(label, prediction, k))
+    np.testing.assert_allclose(sums[3, :3], sums[:3, :3].mean(0))
 
 
 def test_a_square_that_is_off_by_three_columns():
@@ -52,7 +54,22 @@ def test_a_square_that_is_off_by_three_columns():
     assert metrics["hausdorff_95/1"] == 3
     assert 0 < metrics["surface_distance/1"] < 3
     same = surface_metrics(surface_counts(label, label, num_classes=2))
-    assert (same["surface_distance"], same["hausdorff_95"]) == (0, 0)
+    names = ("surface_distance", "hausdorff_95", "hausdorff")
+    assert [same[name] for name in names] == [0, 0, 0]
+
+
+def test_the_hausdorff_distance_is_that_of_scipy_on_the_outlines():
+    random = np.random.default_rng(1)
+    label, prediction = random.integers(0, 2, (2, 9, 14))
+    label[:, :6], prediction[:, 9:] = 0, 0
+    sums = surface_counts(label, prediction, num_classes=2)
+    counted = np.ones(label.shape, bool)
+    for k in range(2):
+        truth, given = (np.array(boundary(x, k, counted)) for x in (label, prediction))
+        ways = (truth, given), (given, truth)
+        far = max(directed_hausdorff(*way)[0] for way in ways)
+        assert sums[k, 2] == pytest.approx(far)
+        assert sums[k, 1] <= sums[k, 2]
 
 
 def test_a_class_that_is_missed_is_undefined_and_said():
@@ -62,6 +79,7 @@ def test_a_class_that_is_missed_is_undefined_and_said():
     metrics = surface_metrics(missed, ("background", "cell"))
     assert math.isnan(metrics["surface_distance"])
     assert math.isnan(metrics["hausdorff_95/cell"])
+    assert math.isnan(metrics["hausdorff/cell"])
     assert metrics["surface_undefined"] == 1
     both = surface_metrics(missed + surface_counts(label, label, num_classes=2))
     assert (both["surface_distance"], both["surface_undefined"]) == (0, 1)
@@ -79,5 +97,5 @@ def test_a_smaller_distance_is_better():
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         surface_counts(np.zeros((2, 3)), np.zeros((3, 2)), num_classes=2)
-    with pytest.raises(ValueError, match=r"\[K \+ 1, 4\]"):
+    with pytest.raises(ValueError, match=r"\[K \+ 1, 5\]"):
         surface_metrics(np.zeros((3, 2)))

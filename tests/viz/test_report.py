@@ -236,3 +236,17 @@ def test_a_confusion_matrix_of_many_classes_is_a_list():
     page = Page(confusion_table(counts, [f"class{i}" for i in range(60)]))
     cells = [text for tag, text in page.texts if tag in ("bdi", "td")]
     assert cells[-4:] == ["class3", "class5", "10", "0.1000"]
+
+
+def test_a_reliability_diagram_has_a_circle_for_each_bin_with_pixels():
+    sums = np.array([[0, 0, 0], [40, 20.0, 20], [60, 54.0, 30]])
+    page = Page(render_report(ReportContent("a run", {}, calibration=sums)))
+    circles = [circle for circle in page.all("circle") if circle["class"] == "line0"]
+    assert len(circles) == 2
+    right, sure = ((float(x["cx"]), float(x["cy"])) for x in circles)
+    # The first bin is on the diagonal, the second, too sure, below it.
+    slope = (260 - 38 - 10) / (380 - 52 - 12)
+    height = lambda x: 260 - 38 - (x - 52) * slope
+    assert right[1] == pytest.approx(height(right[0]), abs=0.2)
+    assert sure[1] > height(sure[0]) + 50
+    assert ("h2", "Calibration") in page.texts

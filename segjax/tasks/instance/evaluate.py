@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from segjax.metrics.matching_f1 import (
 )
 from segjax.ops.regions.masks import paste_masks
 from segjax.rle import decode
+from segjax.training.outside_metrics import OutsideMetrics
 from segjax.types import Array, Record
 
 PREFIXES = {
@@ -45,6 +46,10 @@ class InstanceEvaluation:
       batch_size: images that are predicted at a time, on all devices of a process.
       buckets: sizes that images are padded to; None: those of training. With others a
         network is trained on parts of images (`resize="keep"`) and measured on whole ones.
+      loss: whether the loss of training is reported, too, of whole images without
+        augmentation. It takes a second pass, and a program of its own.
+      metrics: metrics of your own, "package.module:Name" or (name, arguments); they are
+        given the numbers of the objects of each image (`segjax.training.outside_metrics`).
       boundaries: whether the average precision of outlines is measured, too.
       matching_f1: whether masks are also scored as a label image: the F1 of matched
         objects over thresholds of IoU, as for nuclei.
@@ -54,10 +59,14 @@ class InstanceEvaluation:
       mask_threshold: least probability of a pixel in a mask.
     """
 
+    SWITCHES: ClassVar = ("loss", "boundaries", "matching_f1")
+
     split: str = "validation"
     best_metric: str = "mask_AP"
     batch_size: int = 4
     buckets: tuple[tuple[int, int], ...] | None = None
+    loss: bool = False
+    metrics: tuple[Any, ...] = ()
     boundaries: bool = False
     matching_f1: bool = False
     keep_score: float = 0.5
@@ -82,13 +91,29 @@ class InstanceEvaluation:
         kinds += ["boundaries"] * (model.masks and self.boundaries)
         return (*kinds, *["keypoints"] * bool(points))
 
-    def check(self, model: Any, dataset: Dataset) -> None:
+    def check(
+        self, model: Any, dataset: Dataset, outside: OutsideMetrics | None = None
+    ) -> None:
         """Checks the metric that is named.
+
+        Args:
+          model: the network.
+          dataset: its data.
+          outside: the metrics from outside.
 
         Raises:
           UserError: if it is not measured.
         """
         known = set(InstanceMetrics(self, model, dataset).metrics())
+        if outside is not None:
+            if not model.masks:
+                raise UserError(
+                    "config.evaluation.metrics are given the masks of objects, which this "
+                    "network has not: leave them out, or set config.model.masks."
+                )
+            outside.check_names(known)
+            known |= set(outside.names)
+        known |= {"loss"} if self.loss else set()
         if self.best_metric not in known:
             raise UserError(
                 f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
@@ -123,8 +148,24 @@ class InstanceReport:
 class InstanceMetrics:
     """The metrics of the images so far."""
 
-    def __init__(self, evaluation: InstanceEvaluation, model: Any, dataset: Dataset):
-        """Begins with no image."""
+    def __init__(
+        self,
+        evaluation: InstanceEvaluation,
+        model: Any,
+        dataset: Dataset,
+        outside: OutsideMetrics | None = None,
+        table: Any = None,
+    ):
+        """Begins with no image.
+
+        Args:
+          evaluation: what is measured.
+          model: the network.
+          dataset: its data.
+          outside: metrics from outside, if there are any.
+          table: takes a row of each image, if it is wanted
+            (`segjax.tasks.instance.per_image`).
+        """
         names = dataset.label_spec.names[1:]
         spec = dataset.instances
         sigmas = spec.keypoints.sigmas if spec and spec.keypoints else ()
@@ -137,21 +178,35 @@ class InstanceMetrics:
         self.matching = evaluation.matching_f1 and model.masks
         self.keep_score = evaluation.keep_score
         self.counts: list[np.ndarray] = []
+        self.outside, self.table = outside, table
 
-    def add(self, record: Record, found: Mapping[str, np.ndarray]) -> None:
+    def add(self, place: int, record: Record, found: Mapping[str, np.ndarray]) -> None:
         """Adds an image.
 
         Args:
+          place: of the record in the split.
           record: with its objects.
           found: as from `to_image_coordinates`.
         """
         for precision in self.precisions.values():
             precision.add(record, found)
         if self.matching:
-            truth = label_image(instance_masks(record), record["image"].shape[:2])
-            good = found["masks"][found["scores"] >= self.keep_score]
-            label = label_image(good, record["image"].shape[:2])
-            self.counts.append(matching_counts(truth, label))
+            self.counts.append(matching_counts(*self._label_images(record, found)))
+        own: Mapping[str, float] = {}
+        if self.outside is not None:
+            truth, given = self._label_images(record, found)
+            shown = {"name": record["name"], "image": record["image"], "label": truth}
+            own = self.outside.add(place, shown, {"labels": given})
+        if self.table is not None:
+            self.table.add(place, record, found, own)
+
+    def _label_images(
+        self, record: Record, found: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the objects of an image, true ones and those that were kept."""
+        size = record["image"].shape[:2]
+        good = found["masks"][found["scores"] >= self.keep_score]
+        return label_image(instance_masks(record), size), label_image(good, size)
 
     def metrics(self) -> dict[str, float]:
         """The metrics of all images that were added."""
@@ -164,7 +219,7 @@ class InstanceMetrics:
         if self.matching:
             shape = (-1, len(THRESHOLDS), 4)
             metrics |= matching_metrics(np.reshape(self.counts, shape))
-        return metrics
+        return metrics | (self.outside.metrics() if self.outside else {})
 
 
 def evaluate_instances(
@@ -212,7 +267,7 @@ def evaluate_instances(
         resize=resize,
         mask_threshold=mask_threshold,
     ):
-        sums.add(records[i], found)
+        sums.add(i, records[i], found)
     return InstanceReport(sums.metrics())
 
 

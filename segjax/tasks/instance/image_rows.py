@@ -7,15 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from segjax.data.dataset import Dataset
-from segjax.metrics import matching_counts, matching_metrics
 from segjax.tasks.instance.evaluate import instance_masks, label_image
+from segjax.tasks.instance.per_image import IOU, above, measure
 from segjax.tasks.instance.pictures import plot_both
 from segjax.types import Record
 from segjax.viz.pictures import error_map, to_display
 from segjax.viz.report_values import ImageRow, MeasuredImages, Panel, Table, worst_first
-
-_IOU = 0.5
-"""From here on an object that was found is right."""
 
 Found = tuple[Record, Mapping[str, np.ndarray]]
 """A record, and what was found in it, as from `to_image_coordinates`."""
@@ -40,8 +37,7 @@ def measure_images(
 
     def scored() -> Iterator[tuple[float, ImageRow]]:
         for record, objects in found:
-            good = objects["scores"] >= keep_score
-            kept = {name: values[good] for name, values in objects.items()}
+            kept = above(objects, keep_score)
             real = ~np.asarray(record["crowd"], bool)
             for column, classes in enumerate(
                 (record["classes"][real], kept["classes"])
@@ -55,10 +51,10 @@ def measure_images(
         (name, *pair) for name, pair in zip(names[1:], counts[1:].tolist(), strict=True)
     ]
     caption = f"Objects in the {len(rows)} images below"
-    with_masks = bool(rows) and f"f1@{_IOU}" in rows[0].metrics
+    with_masks = bool(rows) and f"f1@{IOU}" in rows[0].metrics
     return MeasuredImages(
         rows,
-        f"They are sorted by the F1 of objects at an IoU of {_IOU}."
+        f"They are sorted by the F1 of objects at an IoU of {IOU}."
         if with_masks
         else "They are sorted by how many objects too many or too few were found.",
         (Table(caption, header, table),),
@@ -69,9 +65,7 @@ def _scored(
     record: Record, kept: Mapping[str, np.ndarray], dataset: Dataset
 ) -> tuple[float, ImageRow]:
     """How well the objects of an image were found, and its row."""
-    labelled = int((~np.asarray(record["crowd"], bool)).sum())
-    metrics: dict[str, float] = {"labelled": labelled, "found": len(kept["scores"])}
-    score = -abs(labelled - metrics["found"])
+    metrics, score = measure(record, kept)
     truth, answer = plot_both(record, kept, dataset)
     panels = [
         Panel("image", to_display(record["image"])),
@@ -83,12 +77,6 @@ def _scored(
         true, given = (
             label_image(x, size) for x in (instance_masks(record), kept["masks"])
         )
-        f1 = matching_metrics([matching_counts(true, given, (_IOU,))], (_IOU,))
-        metrics |= {
-            f"{kind}@{_IOU}": f1[f"{kind}@{_IOU}"]
-            for kind in ("f1", "precision", "recall")
-        }
-        score = metrics[f"f1@{_IOU}"]
         error = error_map((true > 0).astype(int), (given > 0).astype(int))
         caption = "error, pixels of all objects; orange: missed, blue: invented"
         panels.append(Panel(caption, error, crisp=True))

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
 from segjax.data.augment.views import check as check_augment
-from segjax.data.dataset import Dataset, LazyRecords
+from segjax.data.dataset import Dataset
 from segjax.data.instance.batches import instance_batches, schedule_of
 from segjax.data.semantic.batches import Batches, record_names
 from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.tasks.instance.baseline import evaluate_watershed
 from segjax.tasks.instance.evaluate import (
-    InstanceMetrics,
     InstanceReport,
-    evaluate_instances,
     predictions,
 )
-from segjax.tasks.instance.image_rows import measure_images
-from segjax.tasks.instance.loss import InstanceLossFromConfig
+from segjax.tasks.instance.measurement import InstanceMeasurement, forward_instances
 from segjax.tasks.instance.pictures import write_instances
-from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.training import sharding
-from segjax.training.experiment import check_optimizer, open_data, records_of
+from segjax.training.experiment import check_optimizer, open_data
 from segjax.training.optimization import Optimization
-from segjax.training.step import Batch, changing, init_variables, streams
-from segjax.types import Array, Record
-from segjax.types import Outputs as NetworkOutputs
-from segjax.viz.report_values import MeasuredImages
+from segjax.training.step import init_variables
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -53,29 +43,11 @@ GIVEN_TO_PIPELINE = (
 _NAMED = 10
 """Of classes in an error."""
 
-OBJECTS = ("boxes", "classes", "crowd", "masks", "keypoints")
-"""Keys of a batch that describe its objects."""
 
-
-def forward_instances(
-    model: nn.Module, variables: Mapping[str, Any], batch: Batch, key: Array
-) -> tuple[NetworkOutputs, Any]:
-    """The forward pass of a network that is given the objects in training."""
-    return model.apply(
-        variables,
-        batch["image"],
-        batch["sizes"],
-        train=True,
-        targets={name: batch[name] for name in OBJECTS if name in batch},
-        rngs=streams("sampling", key),
-        mutable=changing(variables),
-    )
-
-
-class InstanceTask(Optimization, InstancePrediction):
+class InstanceTask(InstanceMeasurement, Optimization):
     """An experiment with objects, built from its config."""
 
-    capabilities = frozenset({"instances"})
+    capabilities = frozenset({"instances", "per_image"})
     answers = "finds objects"
     headline = (
         *("box_AP", "mask_AP", "mask_AP50", "mask_AP75", "keypoint_AP50", "f1@0.5"),
@@ -102,11 +74,6 @@ class InstanceTask(Optimization, InstancePrediction):
                 config_lib.argument(instance_batches, config.pipeline, "augment")
             )
         self._points = self.model.keypoints
-
-    @functools.cached_property
-    def loss(self) -> InstanceLossFromConfig:
-        """What is minimised."""
-        return InstanceLossFromConfig(self.config.loss)
 
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
@@ -140,7 +107,9 @@ class InstanceTask(Optimization, InstancePrediction):
                 f"config.model.roi_heads.keypoints is {self.model.keypoints}, but objects of "
                 f'"{dataset.name}" have {self._points or "none"}: use that number.'
             )
-        self.evaluation.check(self.model, dataset)
+        if self.training or not self.evaluation.metrics:
+            outside = self._outside_metrics(dataset)
+            self.evaluation.check(self.model, dataset, outside)
         if self.training:
             self.check_own_step(dataset)
             check_optimizer(
@@ -150,15 +119,6 @@ class InstanceTask(Optimization, InstancePrediction):
             )
             self.batches(dataset, 0).close()
         return dataset
-
-    def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
-        """The records of a split.
-
-        Raises:
-          UserError: if there is no such split, or it is empty; those that exist
-            are named.
-        """
-        return records_of(dataset, split)
 
     def export(
         self, dataset: Dataset, split: str, folder: str | Path, **_: Any
@@ -235,61 +195,6 @@ class InstanceTask(Optimization, InstancePrediction):
             shapes["keypoints"] = ((*objects, self._points, 3), np.float32)
         return {key: jax.ShapeDtypeStruct(*x) for key, x in shapes.items()}
 
-    def evaluate(
-        self,
-        variables: Mapping[str, Any],
-        dataset: Dataset,
-        split: str | None = None,
-        *,
-        tile: int | None = None,
-        crf: Any = None,
-        per_image: Any = None,
-    ) -> InstanceReport:
-        """Measures the network on a split.
-
-        Args:
-          variables: collections of the model.
-          dataset: its data.
-          split: its name; None for that of the config.
-          tile: None or 0: objects are found in whole images.
-          crf: None; it is none of the capabilities.
-          per_image: None, likewise.
-
-        Returns:
-          The metrics.
-
-        Raises:
-          UserError: if there is no such split, it has no objects, or tiles are wanted.
-        """
-        assert crf is None  # it is none of the capabilities
-        assert per_image is None
-        if tile:
-            raise UserError(
-                f"The tile is {tile}, but objects are found in whole images: use 0."
-            )
-        split = self.evaluation.split if split is None else split
-        return evaluate_instances(
-            self.detector(variables),
-            self.records(dataset, split),
-            InstanceMetrics(self.evaluation, self.model, dataset),
-            split=split,
-            batch_size=self.detector_batch_size,
-            buckets=self.evaluated_buckets,
-            resize=self.resize,
-            mask_threshold=self.evaluation.mask_threshold,
-        )
-
-    def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Measures Otsu's threshold and a watershed."""
-        most = self.evaluation.max_detections
-        values = evaluate_watershed(dataset, split, max_detections=most)
-        return {f"watershed/{metric}": value for metric, value in values.items()}
-
-    def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
-        """False: a watershed is measured where the user asks for it."""
-        del dataset, split
-        return False
-
     def plot(
         self,
         outputs: Outputs,
@@ -318,45 +223,3 @@ class InstanceTask(Optimization, InstancePrediction):
             mask_threshold=self.evaluation.mask_threshold,
         )
         write_instances(outputs, examples, found, records, dataset)
-
-    def image_rows(
-        self,
-        variables: Mapping[str, Any],
-        dataset: Dataset,
-        split: str,
-        places: Sequence[int],
-        *,
-        tile: int | None = None,
-        with_panels: int,
-    ) -> MeasuredImages:
-        """Measures images one by one (`segjax.tasks.instance.image_rows`).
-
-        Args:
-          variables: collections of the trained model.
-          dataset: its data.
-          split: of the images.
-          places: theirs in the split.
-          tile: None or 0: objects are found in whole images.
-          with_panels: how many of them, the worst, keep their pictures.
-
-        Returns:
-          The images, the worst first.
-        """
-        assert not tile  # `evaluate` refused it
-        records = LazyRecords(
-            lambda i: dataset.splits[split][places[i]], range(len(places))
-        )
-        found = predictions(
-            self.detector(variables),
-            records,
-            batch_size=self.detector_batch_size,
-            buckets=self.evaluated_buckets,
-            resize=self.resize,
-            mask_threshold=self.evaluation.mask_threshold,
-        )
-        return measure_images(
-            ((records[i], objects) for i, objects in found),
-            dataset,
-            keep_score=self.evaluation.keep_score,
-            with_panels=with_panels,
-        )

@@ -216,9 +216,7 @@ def evaluate_baseline(
             dataset.label_spec,
             split=split,
             normalization=normalization,
-            boundary_f1=evaluation.boundary_f1,
-            surface_distance=evaluation.surface_distance,
-            trimap_widths=evaluation.trimap_widths,
+            measures=evaluation.measures(dataset.label_spec),
             cell_class=cell_class,
         )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -18,22 +18,22 @@ from segjax.layers.attributes import check_counts
 from segjax.metrics import (
     EM_COLUMNS,
     THRESHOLDS,
-    boundary_counts,
-    boundary_metrics,
     confusion_counts,
     em_metrics,
     semantic_metrics,
     summarize,
-    surface_counts,
-    surface_metrics,
-    trimap_counts,
-    trimap_metrics,
 )
 from segjax.metrics.boundary import check_widths
 from segjax.metrics.direction import NEITHER
 from segjax.objects.separation import Separation
 from segjax.predict.test_time import TestTimeAugmentation
 from segjax.tasks.semantic.crf import CRF
+from segjax.tasks.semantic.measures import (
+    Calibration,
+    Measure,
+    boundary_measures,
+    outputs_of,
+)
 from segjax.tasks.semantic.object_scores import ObjectScores, metric_names
 from segjax.tasks.semantic.per_image import PerImage
 from segjax.training import sharding
@@ -51,9 +51,16 @@ class Evaluation:
       tile: output side of the tiles in pixels; None chooses one, 0 is the whole image.
       cell_class: where given, the class of cells in electron microscopy: pixel, Rand
         and warping errors are then reported, too.
+      loss: whether the loss of training is reported, too, of whole images without
+        augmentation.
+      metrics: metrics of your own, "package.module:Name" or (name, arguments)
+        (`segjax.training.outside_metrics`).
+      calibration: whether the calibration errors are reported, too
+        (`segjax.metrics.calibration`).
       boundary_f1: whether the boundary F1 is reported, too: that of SegNet's paper.
-      surface_distance: whether the average surface distance and the 95th percentile
-        Hausdorff distance are reported, too (`segjax.metrics.surface_counts`).
+      boundary_iou: whether the boundary IoU is reported, too.
+      surface_distance: whether the average surface distance, the Hausdorff distance and its
+        95th percentile are reported, too (`segjax.metrics.surface_counts`).
       trimap_widths: widths in pixels of bands around the boundaries; mean IoU and pixel
         accuracy within each are then reported, too: DeepLab's trimap plot.
       dihedral_tta: whether evaluation and prediction average the probabilities over the
@@ -70,11 +77,19 @@ class Evaluation:
         as `{"backbone": {"output_stride": 8}}`; the parameters are the same.
     """
 
+    SWITCHES: ClassVar = (
+        *("loss", "calibration", "boundary_f1", "boundary_iou", "surface_distance"),
+    )
+
     split: str = "validation"
     best_metric: str = "mean_iou"
     tile: int | None = None
     cell_class: int | None = None
+    loss: bool = True
+    metrics: tuple[Any, ...] = ()
+    calibration: bool = False
     boundary_f1: bool = False
+    boundary_iou: bool = False
     surface_distance: bool = False
     trimap_widths: tuple[float, ...] = ()
     dihedral_tta: bool = False
@@ -116,12 +131,43 @@ class Evaluation:
         """The passes that are averaged for one image."""
         return TestTimeAugmentation(self.scales, self.flip, self.crop, self.crop_stride)
 
-    def check(self, label_spec: LabelSpec, *, objects: bool = False) -> None:
+    def measures(self, label_spec: LabelSpec) -> list[Measure]:
+        """Makes what is measured of each image besides, but loss and metrics from outside."""
+        found: list[Measure] = [
+            *boundary_measures(
+                label_spec,
+                f1=self.boundary_f1,
+                iou=self.boundary_iou,
+                surface=self.surface_distance,
+                widths=self.trimap_widths,
+            )
+        ]
+        return [*found, *[Calibration()] * self.calibration]
+
+    def names(self, label_spec: LabelSpec) -> set[str]:
+        """Names of the metrics of a data set, but loss, objects and those from outside."""
+        classes = label_spec.num_classes
+        known = set(semantic_metrics(np.eye(classes, dtype=np.int64), label_spec.names))
+        if self.cell_class is not None:
+            ones = np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
+            known |= _summarize_cells(ones, classes).keys()
+        for measure in self.measures(label_spec):
+            known |= measure.metrics().keys()
+        return known
+
+    def check(
+        self,
+        label_spec: LabelSpec,
+        *,
+        objects: bool = False,
+        more: Collection[str] = (),
+    ) -> None:
         """Checks the class and the metric that are named.
 
         Args:
           label_spec: the classes of the data set.
           objects: whether objects are measured, too.
+          more: names of what else is measured.
 
         Raises:
           UserError: if the data set has no such class, or there is no such metric.
@@ -132,15 +178,8 @@ class Evaluation:
                 f"config.evaluation.cell_class is {self.cell_class}: the classes of the "
                 f"data set are 0 to {classes - 1}."
             )
-        known = set(semantic_metrics(np.eye(classes, dtype=np.int64), label_spec.names))
-        if self.cell_class is not None:
-            ones = np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
-            known |= _summarize_cells(ones, classes).keys()
-        extras = _Boundaries(
-            label_spec, self.boundary_f1, self.surface_distance, self.trimap_widths
-        )
-        known |= extras.metrics().keys()
-        known |= metric_names() if objects else set()
+        known = self.names(label_spec) | (metric_names() if objects else set())
+        known |= {*more}
         known -= NEITHER
         if self.best_metric in NEITHER:
             raise UserError(
@@ -164,47 +203,6 @@ def _summarize_cells(sections: np.ndarray, num_classes: int) -> dict[str, float]
     return metrics
 
 
-class _Boundaries:
-    """Sums of the boundary metrics that are wanted, over the images of this process."""
-
-    def __init__(
-        self, spec: LabelSpec, f1: bool, surface: bool, widths: tuple[float, ...]
-    ):
-        self.spec, self.f1, self.surface, self.widths = spec, f1, surface, widths
-        classes = spec.num_classes
-        self.scores = np.zeros((classes + 1, 2))
-        self.distances = np.zeros((classes + 1, 4))
-        self.bands = np.zeros((len(widths), classes, classes), np.int64)
-
-    def add(self, label: np.ndarray, prediction: np.ndarray) -> None:
-        """Adds an image."""
-        classes = self.spec.num_classes
-        if self.f1:
-            self.scores += boundary_counts(label, prediction, num_classes=classes)
-        if self.surface:
-            self.distances += surface_counts(label, prediction, num_classes=classes)
-        if self.widths:
-            self.bands += trimap_counts(
-                label, prediction, num_classes=classes, widths=self.widths
-            )
-
-    def gather(self) -> None:
-        """Adds the sums of the other processes."""
-        if self.f1:
-            self.scores = sharding.gather(self.scores[None]).sum(0)
-        if self.surface:
-            self.distances = sharding.gather(self.distances[None]).sum(0)
-        if self.widths:
-            self.bands = sharding.gather(self.bands[None]).sum(0)
-
-    def metrics(self) -> dict[str, float]:
-        """The metrics of all images that were added."""
-        names = self.spec.names
-        scores = boundary_metrics(self.scores, names) if self.f1 else {}
-        scores |= surface_metrics(self.distances, names) if self.surface else {}
-        return scores | trimap_metrics(self.bands, self.widths)
-
-
 @dataclass(frozen=True)
 class Report:
     """The outcome of an evaluation.
@@ -212,10 +210,12 @@ class Report:
     Attributes:
       metrics: by name; NaN where a metric is undefined.
       counts: the confusion counts `[K, K]`, rows are the truth.
+      calibration: the sums of `segjax.metrics.calibration_counts`, where they were wanted.
     """
 
     metrics: dict[str, float]
     counts: np.ndarray
+    calibration: np.ndarray | None = None
 
 
 class Pages(Protocol):
@@ -239,9 +239,7 @@ def evaluate(
     split: str,
     normalization: ImageNormalization,
     cell_class: int | None = None,
-    boundary_f1: bool = False,
-    surface_distance: bool = False,
-    trimap_widths: tuple[float, ...] = (),
+    measures: Sequence[Measure] = (),
     crf: CRF | None = None,
     separation: Separation | None = None,
     per_image: PerImage | None = None,
@@ -261,9 +259,7 @@ def evaluate(
       cell_class: the class of cells, where the errors of electron microscopy are
         wanted, too. Their `pixel_error` is that of the classes where there are two;
         with more, that of cell against all others is `em_pixel_error`.
-      boundary_f1: whether the boundary F1 is measured, too.
-      surface_distance: whether the surface distances are measured, too.
-      trimap_widths: widths of bands around boundaries that are measured, too.
+      measures: what is measured besides; nothing was added to them yet.
       crf: where given, what refines each prediction.
       separation: where given, and records number their objects, how objects are found:
         F1 and the like over thresholds of IoU are then measured, too
@@ -286,17 +282,17 @@ def evaluate(
     num_classes = label_spec.num_classes
     total = np.zeros((num_classes, num_classes), np.int64)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
-    boundaries = _Boundaries(label_spec, boundary_f1, surface_distance, trimap_widths)
     objects = ObjectScores(separation if "cells" in first else None)
     mine = range(sharding.process_index(), len(records), sharding.process_count())
-    labels: collections.deque[np.ndarray] = collections.deque()
+    seen: collections.deque[tuple[int, Record]] = collections.deque()
     originals: collections.deque[np.ndarray] = collections.deque()
     scales = RecordScales(records, normalization)
 
     def images() -> Iterator[np.ndarray]:
         for i in mine:
             record = records[i]
-            labels.append(np.asarray(record["label"]))
+            kept = record if measures else {}
+            seen.append((i, {**kept, "label": np.asarray(record["label"])}))
             objects.expect(record)
             if per_image is not None:
                 per_image.expect(i, record)
@@ -305,10 +301,13 @@ def evaluate(
             yield scales(i, record)(record["image"])
 
     plain = cell_class is None and not objects.wanted
-    outputs = ("labels",) if plain else ("labels", "probabilities")
+    outputs = outputs_of(measures)
+    if not plain and "probabilities" not in outputs:
+        outputs += ("probabilities",)
     predicted = outputs if crf is None else ("logits",)
     for number, page in enumerate(predictor.pages(images(), predicted), 1):
-        label = labels.popleft()
+        place, shown = seen.popleft()
+        label = shown["label"]
         if crf is not None:
             try:
                 page = crf.page(originals.popleft(), page["logits"], outputs)
@@ -316,10 +315,12 @@ def evaluate(
                 raise UserError(f"Image {number} of {len(mine)}: {error}") from error
         counts = np.asarray(_counts(label, page["labels"], num_classes=num_classes))
         total += counts
-        boundaries.add(label, page["labels"])
+        own: dict[str, float] = {}
+        for measure in measures:
+            own |= measure.add(place, shown, page)
         matching = objects.add(page)
         if per_image is not None:
-            per_image.add(label, page["labels"], counts, matching)
+            per_image.add(label, page["labels"], counts, matching, own)
         if cell_class is not None:
             cells = page["probabilities"][..., cell_class]
             sections += em_metrics(cells, label, cell_class=cell_class)
@@ -328,8 +329,13 @@ def evaluate(
     if cell_class is not None:
         everyone = sharding.gather(sections[None]).sum(0, keepdims=True)
         metrics |= _summarize_cells(everyone, num_classes)
-    boundaries.gather()
-    return Report(metrics | boundaries.metrics() | objects.metrics(), counts)
+    calibration = None
+    for measure in measures:
+        measure.gather()
+        metrics |= measure.metrics()
+        if isinstance(measure, Calibration):
+            calibration = measure.total
+    return Report(metrics | objects.metrics(), counts, calibration)
 
 
 _counts = jax.jit(confusion_counts, static_argnames="num_classes")

@@ -19,7 +19,7 @@ from segjax.data.files.channels import Channels
 from segjax.data.files.listing import name_of
 from segjax.data.intensities import scale_of_stack
 from segjax.data.label_spec import LabelSpec
-from segjax.data.normalization import ImageNormalization, Scale, scale_of
+from segjax.data.normalization import ImageNormalization, Normalize, scale_of
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.predict.inputs import (
@@ -261,7 +261,7 @@ def _scale_of_stack(
     channels: Channels,
     method: ImageNormalization,
     resample: Resampling,
-) -> Scale | None:
+) -> Normalize | None:
     """The scale of all pages of a file, also of those that are not predicted; None if each
     page has its own.
     """

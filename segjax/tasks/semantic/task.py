@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +34,14 @@ from segjax.data.semantic.unlabeled import (
 )
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
-from segjax.tasks.semantic.crf import CRF
-from segjax.tasks.semantic.evaluate import Report, evaluate
+from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.fit import check_network, check_step
-from segjax.tasks.semantic.image_rows import measure_images
-from segjax.tasks.semantic.loss import LossFromConfig
-from segjax.tasks.semantic.per_image import PerImage
+from segjax.tasks.semantic.measurement import SemanticMeasurement
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
-from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training import sharding
-from segjax.training.experiment import check_optimizer, open_data, records_of
+from segjax.training.experiment import check_optimizer, open_data
 from segjax.training.optimization import Optimization
 from segjax.training.unlabeled import with_unlabeled
-from segjax.types import Record
-from segjax.viz.report_values import MeasuredImages
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -64,7 +57,7 @@ GIVEN_TO_PIPELINE = (
 """Arguments of `train_batches` that are not for the config's group `pipeline`."""
 
 
-class SemanticTask(Optimization, SemanticPrediction):
+class SemanticTask(SemanticMeasurement, Optimization):
     """An experiment of semantic segmentation, built from its config.
 
     Everything that the user can get wrong in the config is found here, before anything
@@ -110,11 +103,6 @@ class SemanticTask(Optimization, SemanticPrediction):
             Percentiles, percentiles or {}, "config.pipeline.percentiles", learned=None
         )
 
-    @functools.cached_property
-    def loss(self) -> LossFromConfig:
-        """What is minimised."""
-        return LossFromConfig(self.config.loss, self.config.model.num_classes)
-
     def open_dataset(self, cache_dir: str | None, data_root: str | None) -> Dataset:
         """Opens the data set, preparing it where that has not been done.
 
@@ -129,10 +117,7 @@ class SemanticTask(Optimization, SemanticPrediction):
                 f'"{dataset.name}" has {dataset.label_spec.num_classes} classes '
                 f"({', '.join(dataset.label_spec.names)}): use that number."
             )
-        self.evaluation.check(
-            dataset.label_spec,
-            objects=self._measures_objects(dataset, self.evaluation.split),
-        )
+        self._check_evaluation(dataset)
         if self.training:
             dataset = with_unlabeled(self.config, dataset, cache_dir, data_root)
         check_network(self, dataset)
@@ -147,28 +132,6 @@ class SemanticTask(Optimization, SemanticPrediction):
             )
             self.batches(dataset, 0).close()
         return dataset
-
-    def _measures_objects(self, dataset: Dataset, split: str) -> bool:
-        """Whether objects are wanted, and the data set numbers them."""
-        records = dataset.splits.get(split, ())
-        return (
-            self.separation is not None and len(records) > 0 and "cells" in records[0]
-        )
-
-    def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
-        """The records of a split.
-
-        Raises:
-          UserError: if there is no such split, or it is empty; those that exist
-            are named.
-        """
-        fraction, remedy = f"{split}_fraction", ""
-        if fraction in self.config.data:
-            remedy = (
-                f" Give --config.data.{fraction} above 0, or sort the files into train/ "
-                f"and {split}/."
-            )
-        return records_of(dataset, split, remedy)
 
     def export(
         self,
@@ -273,71 +236,6 @@ class SemanticTask(Optimization, SemanticPrediction):
             shapes[UNLABELED] = (images, np.float32)
         return {key: jax.ShapeDtypeStruct(*x) for key, x in shapes.items()}
 
-    def evaluate(
-        self,
-        variables: Mapping[str, Any],
-        dataset: Dataset,
-        split: str | None = None,
-        *,
-        tile: int | None = None,
-        crf: CRF | None = None,
-        per_image: PerImage | None = None,
-    ) -> Report:
-        """Measures the network on a split.
-
-        Args:
-          variables: collections of the model.
-          dataset: its data.
-          split: its name; None for that of the config.
-          tile: see `predictor`; None for that of the config.
-          crf: where given, what refines the predictions.
-          per_image: a table that takes a row of each image, if one is wanted.
-
-        Returns:
-          The metrics and the confusion counts.
-
-        Raises:
-          UserError: if there is no such split, or it has no labels.
-        """
-        split = self.evaluation.split if split is None else split
-        tile = self.evaluation.tile if tile is None else tile
-        return evaluate(
-            self.predictor(variables, tile=tile),
-            self.records(dataset, split),
-            dataset.label_spec,
-            split=split,
-            cell_class=self.evaluation.cell_class,
-            boundary_f1=self.evaluation.boundary_f1,
-            surface_distance=self.evaluation.surface_distance,
-            trimap_widths=self.evaluation.trimap_widths,
-            normalization=self.normalization,
-            crf=crf,
-            separation=self.separation,
-            per_image=per_image,
-        )
-
-    def per_image(self, dataset: Dataset, split: str) -> PerImage:
-        """Makes the table of single images that `evaluate` fills."""
-        objects = self._measures_objects(dataset, split)
-        records = self.records(dataset, split)
-        return PerImage(records, dataset.label_spec, objects=objects)
-
-    def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
-        """Measures Otsu's threshold, a watershed, or the commonest class at each place."""
-        self.records(dataset, split)
-        return evaluate_baselines(
-            dataset,
-            split,
-            self.evaluation,
-            normalization=self.normalization,
-            objects=self._measures_objects(dataset, split),
-        )
-
-    def has_default_baseline(self, dataset: Dataset, split: str) -> bool:
-        """Whether cells lie on a background in grey images."""
-        objects = self._measures_objects(dataset, split)
-        return has_default_baseline(dataset, split, objects=objects)
-
     def plot(
         self,
         outputs: Outputs,
@@ -363,37 +261,4 @@ class SemanticTask(Optimization, SemanticPrediction):
             dataset,
             split=self.evaluation.split,
             normalization=self.normalization,
-        )
-
-    def image_rows(
-        self,
-        variables: Mapping[str, Any],
-        dataset: Dataset,
-        split: str,
-        places: Sequence[int],
-        *,
-        tile: int | None = None,
-        with_panels: int,
-    ) -> MeasuredImages:
-        """Measures images one by one (`segjax.tasks.semantic.image_rows`).
-
-        Args:
-          variables: collections of the trained model.
-          dataset: its data.
-          split: of the images.
-          places: theirs in the split.
-          tile: see `predictor`; None for that of the config.
-          with_panels: how many of them, the worst, keep their pictures.
-
-        Returns:
-          The images, the worst first.
-        """
-        tile = self.evaluation.tile if tile is None else tile
-        return measure_images(
-            self.predictor(variables, tile=tile),
-            dataset.splits[split],
-            places,
-            dataset.label_spec,
-            normalization=self.normalization,
-            with_panels=with_panels,
         )

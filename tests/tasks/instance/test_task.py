@@ -151,7 +151,7 @@ def test_doubtful_objects_do_not_count_in_a_label_image(cache_dir):
         sums = InstanceMetrics(
             InstanceEvaluation(matching_f1=True, keep_score=least), task.model, dataset
         )
-        sums.add(record, found)
+        sums.add(0, record, found)
         scores[least] = sums.metrics()["f1@0.5"]
     assert scores[0.3] < scores[0.5] == 1
 

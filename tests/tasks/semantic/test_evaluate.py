@@ -5,10 +5,12 @@ import pytest
 
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
+from segjax.losses import cross_entropy, dice
 from segjax.metrics import boundary_counts, boundary_metrics
 from segjax.metrics.direction import score
 from segjax.tasks.semantic.baseline import OtsuPredictor
 from segjax.tasks.semantic.evaluate import Evaluation, evaluate
+from segjax.tasks.semantic.measures import ValidationLoss, loss_of_image
 from segjax.training import sharding
 
 SPEC = LabelSpec(("membrane", "cell"), ((0, 0, 0), (255, 255, 255)))
@@ -31,7 +33,8 @@ class Always:
             self.seen += 1
             labels = np.full(image.shape[:2], self.label, np.uint8)
             probabilities = np.eye(2, dtype=np.float32)[labels]
-            yield {"labels": labels, "probabilities": probabilities}
+            logits = 3 * probabilities
+            yield {"labels": labels, "probabilities": probabilities, "logits": logits}
 
 
 RECORDS = [record("a", [[0, 1], [1, 1]]), record("b", [[1, 255], [255, 0]])]
@@ -167,7 +170,8 @@ def test_boundaries_are_measured_where_they_are_asked_for():
             for image in images:
                 yield {"labels": np.roll(image[..., 0] > 0.1, 1, axis=1).astype(int)}
 
-    report = measure(records, Shifted(0), boundary_f1=True, trimap_widths=(1, 3))
+    wanted = Evaluation(boundary_f1=True, trimap_widths=(1, 3)).measures(SPEC)
+    report = measure(records, Shifted(0), measures=wanted)
     scores = sum(
         boundary_counts(label, given, num_classes=2)
         for label, given in ((label, shifted), (1 - label, 1 - shifted))
@@ -185,19 +189,57 @@ def test_boundaries_are_measured_where_they_are_asked_for():
 def test_boundaries_of_all_processes_are_added(monkeypatch):
     label = np.eye(6, dtype=np.uint8)
     records = [record("a", label), record("b", 1 - label), record("c", label)]
-    more = {"boundary_f1": True, "trimap_widths": (1, 2)}
-    expected = measure(records, **more).metrics
+    wanted = Evaluation(
+        boundary_f1=True, boundary_iou=True, trimap_widths=(1, 2), calibration=True
+    )
+    loss = loss_of_image(cross_entropy, 2)
+
+    def measured():
+        measures = [*wanted.measures(SPEC), ValidationLoss(loss)]
+        return measure(records, measures=measures)
+
+    expected = measured().metrics
     parts, counted = [], []
     monkeypatch.setattr(sharding, "process_count", lambda: 2)
     monkeypatch.setattr(sharding, "gather", lambda rows: counted.append(rows) or rows)
     for index in (0, 1):
         monkeypatch.setattr(sharding, "process_index", lambda index=index: index)
-        measure(records, **more)
+        measured()
         parts.append(counted[:])
         counted.clear()
     both = iter([np.concatenate(rows) for rows in zip(*parts, strict=True)])
     monkeypatch.setattr(sharding, "gather", lambda rows: next(both))
-    assert measure(records, **more).metrics == pytest.approx(expected, nan_ok=True)
+    assert measured().metrics == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_loss_is_that_of_all_pixels_whatever_the_sizes_of_images():
+    random = np.random.default_rng(0)
+    labels = [random.integers(0, 2, size) for size in ((3, 5), (70, 9), (2, 2))]
+    labels[1][:60] = 255
+    labels[2][:] = 255
+    records = [record(str(i), label) for i, label in enumerate(labels)]
+    weights = [random.random(label.shape).astype(np.float32) for label in labels]
+    measures = [
+        ValidationLoss(loss_of_image(cross_entropy, 2), lambda i, _: weights[i])
+    ]
+    found = measure(records, measures=measures).metrics["loss"]
+    sure = -np.log(1 / (1 + np.exp(-3)))  # `Always` gives logits of 3 and 0
+    pixels = [(label != 255).sum() for label in labels]
+    sums = [
+        (weight * np.where(label == 1, sure, sure + 3))[label != 255].sum()
+        for label, weight in zip(labels, weights, strict=True)
+    ]
+    assert found == pytest.approx(sum(sums) / sum(pixels), rel=1e-5)
+    one, other = (
+        measure(records[:1], measures=[ValidationLoss(loss_of_image(dice, 2), pads=x)])
+        for x in (True, False)
+    )
+    assert one.metrics["loss"] == pytest.approx(other.metrics["loss"])
+
+
+def test_a_loss_that_reads_other_outputs_is_not_that_of_whole_images():
+    with pytest.raises(UserError, match=r"from the logits alone.*KeyError: 'edges'"):
+        loss_of_image(lambda outputs, batch: outputs["edges"].sum(), 2)
 
 
 def test_boundary_metrics_can_mark_the_best_checkpoint():

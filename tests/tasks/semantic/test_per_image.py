@@ -10,7 +10,8 @@ from segjax.data.label_spec import LabelSpec
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.evaluate import evaluate
-from segjax.tasks.semantic.per_image import TABLE, WORST, PerImage
+from segjax.tasks.semantic.per_image import PerImage
+from segjax.training.image_table import TABLE, WORST
 
 SPEC = LabelSpec(("background", "cell"), ((0, 0, 0), (255, 160, 0)))
 
