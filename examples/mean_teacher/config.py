@@ -1,4 +1,4 @@
-"""Mean teacher: few labelled sections, many without labels (`mean_teacher.py`, docs/mean_teacher.md).
+"""Mean teacher: two labelled sections, many without labels; see docs/mean_teacher.md.
 
     PYTHONPATH=examples/mean_teacher \\
         segjax --config=examples/mean_teacher/config.py --workdir=runs/mean_teacher

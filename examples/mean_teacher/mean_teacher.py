@@ -1,4 +1,4 @@
-"""Mean teacher (Tarvainen, Valpola 2017, arXiv 1703.01780): a step that learns from images without labels."""
+"""Mean teacher (Tarvainen, Valpola 2017, arXiv 1703.01780): a step of training."""
 
 from __future__ import annotations
 
