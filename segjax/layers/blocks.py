@@ -40,16 +40,14 @@ def is_block(path: tuple[str, ...]) -> bool:
     return block_of((*path, "")) == path and bool(path)
 
 
-def blocks_of(init: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
+def blocks_of(init: Callable[[], Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
     """Names the blocks of a network in the order in which an image meets them.
-
-    A norm that stands alone belongs to the block before it.
 
     Args:
       init: makes the network's variables; it is only traced.
 
     Returns:
-      Names such as "down1".
+      For each block the names of its modules, such as ("down1",) or ("conv1", "norm1").
     """
     names: list[tuple[str, ...]] = []
 
@@ -61,13 +59,19 @@ def blocks_of(init: Callable[[], Mapping[str, Any]]) -> tuple[str, ...]:
         return variables
 
     jax.eval_shape(note)
-    return tuple(_with_kernels(names))
+    return _grouped(names)
 
 
-def _with_kernels(names: Iterable[tuple[str, ...]]) -> list[str]:
-    """Joins blocks that have no kernel to the one before them, as a set of patterns."""
-    found: dict[str, bool] = {}
-    for path in names:
-        block = "/".join(block_of(path))
-        found[block] = found.get(block, False) or path[-1] not in ("scale", "bias")
-    return list(found)
+def _grouped(paths: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Modules by block; one without a kernel, a norm, belongs to the block before it."""
+    modules: dict[str, bool] = {}
+    for path in paths:
+        name = "/".join(block_of(path))
+        modules[name] = modules.get(name, False) or path[-1] not in ("scale", "bias")
+    blocks: list[tuple[str, ...]] = []
+    for name, has_kernel in modules.items():
+        if has_kernel or not blocks:
+            blocks.append((name,))
+        else:
+            blocks[-1] += (name,)
+    return tuple(blocks)

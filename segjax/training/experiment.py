@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import ml_collections
 
 from segjax import config as config_lib
+from segjax import parts
 from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
 from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
-from segjax.parts import told
 from segjax.training import optim
 from segjax.training.optimizers import COMMON, Blocks, make_optimizer
 from segjax.training.task import LoadedWeights
@@ -178,7 +178,7 @@ def check_optimizer(
                 f"{wanted[1]}: a step of training has the gradient and the loss (value) "
                 "alone. Take another one."
             ) from error
-        text = str(error) if isinstance(error, ValueError) else told(error)
+        text = str(error) if isinstance(error, ValueError) else parts.told(error)
         raise UserError(f"config.optimizer: {text.rstrip('.')}.") from error
     if jax.tree.map(_form, before) != jax.tree.map(_form, after):
         raise UserError(
@@ -217,23 +217,31 @@ def optimizer_from(
 def schedule_from(config: ml_collections.ConfigDict) -> Any:
     """The learning rate of each step, of `config.schedule`.
 
+    A schedule of Optax has its own names for two values: `learning_rate` is given as its
+    `peak_value`, `init_value` or `value`, and the steps of the run as its `decay_steps` or
+    `transition_steps`, unless they are stated.
+
     Raises:
       UserError: naming the key that is wrong.
     """
     group = config.schedule.to_dict()
-    warmup_steps = group.pop("warmup_steps", 0)
+    where = "config.schedule"
+    function = parts.find(optim.SCHEDULES, group.get("name"), f"{where}.name")
+    takes = parts.inspect_arguments(function, where)
+    warmup_steps = 0 if "warmup_steps" in takes else group.pop("warmup_steps", 0)
     if not is_integer(warmup_steps) or not 0 <= warmup_steps < config.num_steps:
         raise UserError(
             f"config.schedule.warmup_steps is {warmup_steps}: it must be an integer, "
             f"at least 0 and less than config.num_steps, {config.num_steps}. Give, for "
             f"example, --config.schedule.warmup_steps={config.num_steps // 10}."
         )
-    schedule = config_lib.build(
-        optim.SCHEDULES,
-        group,
-        "config.schedule",
-        num_steps=config.num_steps - warmup_steps,
-    )
+    num_steps = config.num_steps - warmup_steps
+    if "learning_rate" in group and "learning_rate" not in takes:
+        rate = group.pop("learning_rate")
+        named = next((key for key in optim.RATES if key in takes), "learning_rate")
+        group.setdefault(named, rate)
+        group |= {key: num_steps for key in optim.STEPS if key in takes.keys() - group}
+    schedule = config_lib.build(optim.SCHEDULES, group, where, num_steps=num_steps)
     if not callable(schedule):
         raise UserError(
             f"config.schedule.name is {group['name']!r}, which makes a "

@@ -125,22 +125,26 @@ def matching(params: optax.Params, patterns: Sequence[str], key: str | None) -> 
     return jax.tree_util.tree_unflatten(structure, marks)
 
 
-def decay_by_layer(blocks: Sequence[str], factor: float) -> Multipliers:
+def decay_by_layer(blocks: Sequence[Sequence[str]], factor: float) -> Multipliers:
     """Factors of the rate that fall from the last block of a network to its first.
 
     Args:
-      blocks: names of the blocks, from the image on.
+      blocks: names of the modules of each block, from the image on.
       factor: of one block to the next.
 
     Returns:
       Multipliers.
 
     Example:
-      >>> decay_by_layer(("stem", "block1", "logits"), 0.5)
+      >>> decay_by_layer((("stem",), ("block1",), ("logits",)), 0.5)
       (('stem/*', 0.25), ('block1/*', 0.5), ('logits/*', 1.0))
     """
     last = len(blocks) - 1
-    return tuple((f"{block}/*", factor ** (last - i)) for i, block in enumerate(blocks))
+    return tuple(
+        (f"{name}/*", factor ** (last - i))
+        for i, block in enumerate(blocks)
+        for name in block
+    )
 
 
 def _paths(params: optax.Params) -> tuple[list[str], Any]:

@@ -127,6 +127,11 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "cosine": cosine,
 }
 
+RATES = ("peak_value", "init_value", "value")
+"""Names that schedules of Optax have for the rate."""
+STEPS = ("decay_steps", "transition_steps")
+"""Their names for the steps until the last rate."""
+
 
 def with_warmup(schedule: optax.Schedule, warmup_steps: int) -> optax.Schedule:
     """Rises linearly to the schedule's first rate, then follows it from its start."""

@@ -27,8 +27,8 @@ from segjax.training.optim import OPTIMIZERS, sgd
 from segjax.types import is_count
 
 Make = Callable[[optax.Schedule], optax.GradientTransformation]
-Blocks = Callable[[], tuple[str, ...]]
-"""Names the blocks of a network, from the image on."""
+Blocks = Callable[[], tuple[tuple[str, ...], ...]]
+"""Names the modules of the blocks of a network, from the image on."""
 
 RATES = ("schedule", "learning_rate", "scaling")
 """Arguments that the schedule is given as; the last is that of Polyak's step size."""

@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import ml_collections
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.training.experiment import open_labelled
+from segjax.training.experiment import open_labelled, schedule_from
 
 SPEC = LabelSpec(("void", "cell"), ((0, 0, 0), (9, 9, 9)), remap=((7, 1),))
 WEIGHTS = SimpleNamespace(label_spec=SPEC, channels=1, instance_spec=None)
@@ -64,3 +65,24 @@ def test_objects_of_one_class_are_read_as_such(cells):
 def test_a_missing_folder_is_a_sentence(cells):
     with pytest.raises(UserError, match=r"^--input=.*nowhere is not a folder"):
         opened(cells / "nowhere", {"name": "folder"})
+
+
+def schedule_of(**group):
+    config = ml_collections.ConfigDict({"schedule": group, "num_steps": 100})
+    return schedule_from(config)
+
+
+def test_a_schedule_of_optax_takes_rate_and_steps_by_its_own_names():
+    cosine = schedule_of(name="optax:cosine_decay_schedule", learning_rate=0.5)
+    ours = schedule_of(name="cosine", learning_rate=0.5)
+    rates = [(float(cosine(i)), float(ours(i))) for i in (0, 31, 100)]
+    assert all(a == pytest.approx(b) for a, b in rates)
+    own = {"init_value": 0.0, "warmup_steps": 10, "decay_steps": 50}
+    name = "optax:warmup_cosine_decay_schedule"
+    rising = schedule_of(name=name, learning_rate=0.5, **own)
+    expected = optax.warmup_cosine_decay_schedule(peak_value=0.5, **own)
+    assert [float(rising(i)) for i in (0, 5, 10, 50)] == [
+        float(expected(i)) for i in (0, 5, 10, 50)
+    ]
+    with pytest.raises(UserError, match='unknown key "decay_step"'):
+        schedule_of(name="optax:cosine_decay_schedule", init_value=1.0, decay_step=9)

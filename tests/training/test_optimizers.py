@@ -1,5 +1,7 @@
 """Optimizers by hand, and all that Optax publishes."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -258,3 +260,132 @@ def test_multipliers_and_batches_that_cannot_be_are_refused(arguments, sentence)
         make(
             "sgd", schedule=optim.constant(learning_rate=0.1, num_steps=1), **arguments
         )
+
+
+def test_lion_follows_its_formula():
+    """Chen et al. 2023, arXiv 2302.06675, algorithm 2."""
+    rate, b1, b2, decay = 0.1, 0.9, 0.99, 0.05
+    lion = make("optax:lion", optax.constant_schedule(rate), weight_decay=decay)
+    found = run(lion, 3)[-1]
+    for name, factor in (("kernel", decay), ("bias", 0.0)):
+        x, gradient = PARAMS["conv"][name], GRADIENTS["conv"][name]
+        mean = np.zeros_like(x)
+        for _ in range(3):
+            step = np.sign(b1 * mean + (1 - b1) * gradient)
+            x = x - rate * (step + factor * x)
+            mean = b2 * mean + (1 - b2) * gradient
+        np.testing.assert_allclose(found["conv"][name], x, rtol=1e-5)
+
+
+def orthogonalized(matrix):
+    """Five steps of Newton and Schulz, with the coefficients of Jordan et al. 2024."""
+    x = matrix / np.linalg.norm(matrix)
+    x = x.T if x.shape[0] > x.shape[1] else x
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def test_muon_takes_kernels_of_convolutions_as_matrices():
+    rng = np.random.default_rng(0)
+    kernel, gradient = rng.normal(size=(2, 3, 3, 16, 32))
+    shapes = {"hidden": (3, 3, 16, 32), "stem": (3, 3, 1, 32), "logits": (1, 1, 32, 99)}
+    params = {name: {"kernel": np.ones(shape)} for name, shape in shapes.items()}
+    params["hidden"]["kernel"] = kernel
+    gradients = jax.tree.map(np.ones_like, params)
+    gradients["hidden"]["kernel"] = gradient
+    keys = {"adam_learning_rate": 0.01, "weight_decay": 0.05}
+    schedule = optax.constant_schedule(0.1)
+    muon = make_optimizer({"name": "optax.contrib:muon", **keys}, schedule, peak=0.1)
+    found = run(muon, 1, gradients, params)[0]
+    step = orthogonalized(gradient.reshape(144, 32)).reshape(3, 3, 16, 32)
+    np.testing.assert_allclose(
+        found["hidden"]["kernel"], kernel - 0.1 * (step + 0.05 * kernel), atol=1e-4
+    )
+    for name in (
+        "stem",
+        "logits",
+    ):  # the first step of Adam is the rate, times the sign
+        np.testing.assert_allclose(found[name]["kernel"], 0.99, rtol=1e-5)
+
+
+def test_the_rate_falls_from_the_last_block_to_the_first():
+    blocks = lambda: (("conv",), ("norm",))
+    group = {"name": "sgd", "layer_decay": 0.5, "multipliers": (("*/bias", 2.0),)}
+    schedule = optax.constant_schedule(0.1)
+    found = run(make_optimizer(group, schedule, blocks=blocks), 1)[0]
+    for block, name, rate in (
+        *(("conv", "kernel", 0.05), ("conv", "bias", 0.1)),
+        *(("norm", "scale", 0.1), ("norm", "bias", 0.2)),
+    ):
+        expected = PARAMS[block][name] - rate * GRADIENTS[block][name]
+        np.testing.assert_allclose(found[block][name], expected, rtol=1e-6)
+
+
+def test_decay_acts_on_what_patterns_match():
+    zero = jax.tree.map(np.zeros_like, PARAMS)
+    keys = {"weight_decay": 0.5, "decay_on": ("norm/*",)}
+    for name in ("sgd", "adamw", "optax:lamb"):
+        optimizer = make(name, optax.constant_schedule(0.1), **keys)
+        found = run(optimizer, 1, gradients=zero)[0]
+        np.testing.assert_array_equal(found["conv"]["kernel"], PARAMS["conv"]["kernel"])
+        assert abs(found["norm"]["scale"]) < PARAMS["norm"]["scale"]
+    optimizer = make("sgd", optax.constant_schedule(0.1), decay_on=("norm/scales",))
+    with pytest.raises(ValueError, match='decay_on has the pattern "norm/scales"'):
+        optimizer.init(as_jax(PARAMS))
+
+
+def test_a_plateau_of_the_loss_reduces_the_updates():
+    plateau = {"patience": 2, "factor": 0.5, "cooldown": 0}
+    optimizer = make(
+        "sgd",
+        optax.constant_schedule(0.1),
+        after=(("optax.contrib:reduce_on_plateau", plateau),),
+        momentum=0.0,
+    )
+    params, state, sizes = as_jax(PARAMS), None, []
+    state = optimizer.init(params)
+    for _ in range(5):
+        updates, state = optimizer.update(params, state, params, value=jnp.float32(1.0))
+        sizes.append(float(updates["norm"]["scale"][0]))
+    assert sizes[0] == pytest.approx(-0.05)
+    assert sizes[-1] == pytest.approx(-0.025)
+
+
+def test_an_optimizer_within_another_has_keys_of_its_own():
+    inner = {"name": "sgd", "momentum": 0.0, "multipliers": (("conv/*", 0.0),)}
+    group = {"name": "optax.contrib:schedule_free", "base_optimizer": inner}
+    schedule = optax.constant_schedule(0.1)
+    found = run(make_optimizer(group, schedule), 2)[-1]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        found["conv"],
+        as_jax(PARAMS["conv"]),
+    )
+    assert found["norm"]["scale"] < PARAMS["norm"]["scale"]
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "sentence"),
+    [
+        ("optax:lion", {"b_1": 0.9}, 'unknown key "b_1". Did you mean "b1"?'),
+        ("optax:lion", {"clip_nrm": 1.0}, 'Did you mean "clip_norm"?'),
+        ("optax:rprop", {}, "it would not follow config.schedule"),
+        ("optax.contrib:normalize", {}, "takes neither schedule nor learning_rate"),
+        ("optax.contrib:sam", {}, "optimizer.optimizer is missing"),
+        ("optax.contrib:muon", {"adam_learning_rate": 1e-3}, "config.schedule has no"),
+        ("optax.contrib:prodigy", {"decay_on": ("*",)}, "leave decay_on out"),
+        (
+            "optax.contrib:schedule_free_adamw",
+            {"multipliers": (("*", 2.0),)},
+            "leave it out, or take schedule_free around adamw with b1=0.0",
+        ),
+        ("sgd", {"layer_decay": 0.0}, "layer_decay must be greater than 0"),
+        ("sgd", {"layer_decay": 0.5}, "layer_decay needs a network"),
+        ("sgd", {"after": ("optax:clip",)}, "after holds pairs of a name"),
+    ],
+)
+def test_what_an_optimizer_cannot_do_is_one_sentence(name, keys, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        make(name, optax.constant_schedule(0.1), **keys)
