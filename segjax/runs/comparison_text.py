@@ -27,7 +27,7 @@ def comparison_text(comparison: Comparison, *, markdown: bool = False) -> str:
         if len(settings) > 1
         else f"{count} runs that differ in the seed alone, measured on {comparison.split}."
     ]
-    if first.values and first.label == "A":
+    if first.values and "=" not in first.label:  # letters stand for the values
         head = ["key", *(setting.label for setting in settings)]
         rows = [
             [key, *(_shown(s.values[key]) for s in settings)] for key in first.values

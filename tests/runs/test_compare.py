@@ -240,6 +240,16 @@ def test_the_code_of_the_page_prints_an_interval_of_each_setting(
     assert second.startswith("learning_rate=0.003: 0.503 [")
 
 
+def test_the_command_takes_many_folders(make_run, main):
+    folders = [str(make_run(f"run{seed}", 0.5 + seed, seed=seed)) for seed in range(3)]
+    ended = main("compare", *folders, "--format=json", "--metrics=mean_iou")
+    assert ended.code == 0, ended.stderr
+    (setting,) = json.loads(ended.stdout)["settings"]
+    assert setting["runs"] == folders
+    assert setting["metrics"]["mean_iou"]["values"] == [0.5, 1.5, 2.5]
+    assert "Give the folders of runs" in main("compare").sentence
+
+
 def test_a_run_counts_once(make_run, tmp_path):
     run = make_run("a", 0.5)
     assert find_runs([run, f"{run}/"]) == [run]
