@@ -77,7 +77,9 @@ def test_settings_differ_in_all_but_the_seed(make_run):
         scale = stats.sem(values)
         assert mean == pytest.approx(np.mean(values))
         assert ends == pytest.approx(stats.t.interval(0.95, 2, np.mean(values), scale))
-    assert found.differences == []
+    (difference,) = found.differences
+    assert difference.over_runs.estimate == pytest.approx(0.09)
+    assert difference.over_images is None
     assert "6 runs have no figures of single images; --images" in comparison_text(found)
 
     of_seeds = compare_runs(folders, by=["seed"])
@@ -104,10 +106,12 @@ def test_differences_are_paired_over_images(make_run):
     found = compare_runs(folders)
     (difference,) = found.differences
     assert difference.images == 2
-    assert difference.interval == paired_bootstrap(first[:2], second[:2])
-    assert found.to_dict()["differences"][0]["estimate"] == pytest.approx(0.1)
+    assert difference.over_images == paired_bootstrap(first[:2], second[:2])
+    (row,) = found.to_dict()["differences"]
+    assert row["over_images"]["estimate"] == pytest.approx(0.1)
+    assert row["over_runs"]["low"] is None
     table = comparison_text(found, markdown=True)
-    assert "| batch_size=4 | mean_iou | 2 | +0.1000 [+0.1000, +0.1000] |" in table
+    assert "| batch_size=4 | mean_iou | +0.1000 | +0.1000 [+0.1000, +0.1000] |" in table
     assert "| batch_size=2 | 1 | 0.5000 |" in table
 
 
