@@ -302,7 +302,7 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
     Example:
       >>> flattened(ml_collections.ConfigDict({"seed": 0, "model": {"depth": 3}}))
-      {'seed': 0, 'model.depth': 3}
+      {'model.depth': 3, 'seed': 0}
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():

@@ -35,8 +35,12 @@ from segjax.training.optim import OPTIMIZERS, SCHEDULES
 from segjax.training.optimizers import Common
 
 PACKAGE = Path(__file__).resolve().parents[1] / "segjax"
-OF_OTHERS = {"help", "verbosity", "upgrade", "flag", "check"}
-"""Flags of absl, of pip and of sha256sum, and a hole."""
+OF_OTHERS = {
+    *("help", "verbosity", "upgrade", "flag", "check"),
+    *("array", "chdir", "job", "requeue", "signal"),
+    *("error", "exclude", "full", "no", "others"),
+}
+"""Flags of absl, of pip and of sha256sum, and a hole; of SLURM; first words of those of git."""
 STYLE_SHEETS = ("report", "report_style")
 """Modules with style sheets, whose variables look like flags."""
 FLAGS = {verb: Program(VERBS).flags_of(verb) for verb in VERBS}

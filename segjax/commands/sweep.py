@@ -108,12 +108,13 @@ def _experiment(values: Flags) -> list[str]:
     """The arguments of this process that name the config and change keys for all runs."""
     flag: Any = values[CONFIG]
     found = [f"--{CONFIG}={flag.config_filename}"]
+    prefixes = tuple(f"--{no}{CONFIG}." for no in ("", "no"))
     waits = False
     for argument in sys.argv[1:]:
         if waits:
             found[-1] += f"={argument}"
         waits = False
-        if argument.startswith((f"--{CONFIG}.", f"--no{CONFIG}.")):
+        if argument.startswith(prefixes):
             found.append(argument)
             key = argument.removeprefix("--")
             waits = key in values and not values[key].boolean

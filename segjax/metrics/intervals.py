@@ -63,6 +63,41 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def welch_interval(
+    first: ArrayLike, second: ArrayLike, *, level: float = 0.95
+) -> Interval:
+    """The difference of the means of two settings over their runs, and its interval.
+
+    Welch (1947): the two need neither the same spread nor the same number of runs.
+
+    Args:
+      first: `[N]`, one value of each run of the first setting.
+      second: `[M]`, the same of the second.
+      level: probability with which such intervals hold the true difference.
+
+    Returns:
+      The mean of `second` less that of `first`, and its interval; NaN at both ends where a
+      setting has one run.
+
+    Example:
+      >>> difference, low, high = welch_interval([0.60, 0.62, 0.64], [0.66, 0.68, 0.70])
+      >>> round(difference, 4), round(low, 4), round(high, 4)
+      (0.06, 0.0147, 0.1053)
+    """
+    both = [np.asarray(values, np.float64) for values in (first, second)]
+    difference = float(both[1].mean() - both[0].mean())
+    if min(map(len, both)) < 2:
+        return Interval(difference, math.nan, math.nan)
+    parts = [values.var(ddof=1) / len(values) for values in both]
+    variance = sum(parts)
+    if variance == 0:
+        return Interval(difference, difference, difference)
+    squares = [x**2 / (len(v) - 1) for x, v in zip(parts, both, strict=True)]
+    degrees = variance**2 / sum(squares)
+    half = float(special.stdtrit(degrees, (1 + level) / 2) * math.sqrt(variance))
+    return Interval(difference, difference - half, difference + half)
+
+
 def paired_bootstrap(
     first: ArrayLike,
     second: ArrayLike,

@@ -1,8 +1,9 @@
 """Comparing runs: what differs in their configs, and how sure the differences of figures are.
 
 Runs that differ in nothing but the seed are one setting. The mean of a setting has an interval
-over its runs (`t_interval`): what other seeds would give. The difference of two settings has one
-over images (`paired_bootstrap`): what other images of the kind would give.
+over its runs (`t_interval`): what other seeds would give. The difference of two settings has
+one over runs (`welch_interval`), and one over images (`paired_bootstrap`): what other images of
+the kind would give.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.errors import UserError, suggestion
-from segjax.metrics.intervals import Interval, paired_bootstrap, t_interval
+from segjax.metrics.intervals import (
+    Interval,
+    paired_bootstrap,
+    t_interval,
+    welch_interval,
+)
 from segjax.runs.measured import MeasuredRun, read_run
 from segjax.runs.sweep import MANIFEST, read_manifest
 from segjax.runs.sweep_values import short_keys
@@ -66,14 +72,17 @@ class Difference:
 
     Attributes:
       label: of the setting.
-      metric: the figure of single images that is compared.
-      interval: mean difference, and its interval over images.
+      metric: what is compared.
+      over_runs: the difference of the means, and its interval: what other seeds would give.
+      over_images: the mean difference of single images, and its interval: what other images
+        would give; None where that metric is not known of each image.
       images: how many images there are that have this figure in all runs.
     """
 
     label: str
     metric: str
-    interval: Interval
+    over_runs: Interval
+    over_images: Interval | None
     images: int
 
 
@@ -85,7 +94,7 @@ class Comparison:
       split: what was measured.
       metrics: those that are compared.
       settings: in the order in which their runs were given.
-      differences: of the others to the first; empty where images were not measured one by one.
+      differences: of the others to the first.
       unmeasured: how many runs have no figures of single images.
     """
 
@@ -123,7 +132,8 @@ class Comparison:
                     "label": x.label,
                     "metric": x.metric,
                     "images": x.images,
-                    **ends(x.interval),
+                    "over_runs": ends(x.over_runs),
+                    "over_images": ends(x.over_images) if x.over_images else None,
                 }
                 for x in self.differences
             ],
@@ -301,26 +311,35 @@ def _labels(values: Sequence[Mapping[str, Any]]) -> list[str]:
 def _differences(
     settings: Sequence[Setting], metrics: Sequence[str]
 ) -> list[Difference]:
-    """The differences to the first setting, where all images were measured one by one."""
-    runs = [run for setting in settings for run in setting.runs]
-    if len(settings) < 2 or not all(run.images for run in runs):
-        return []
+    """The differences to the first setting, in each metric."""
+    names, measured = _common_images([run for x in settings for run in x.runs])
+    first, found = settings[0], []
+    for metric in metrics:
+        for setting in settings[1:]:
+            values = [[run.metrics[metric] for run in x.runs] for x in (first, setting)]
+            over_images, count = None, 0
+            if metric in measured:
+                pair = [x.of_images(metric, names) for x in (first, setting)]
+                defined = ~np.isnan(pair).any(axis=0)
+                count = int(defined.sum())
+                if count:
+                    over_images = paired_bootstrap(pair[0][defined], pair[1][defined])
+            over_runs = welch_interval(*values)
+            found.append(
+                Difference(setting.label, metric, over_runs, over_images, count)
+            )
+    return found
+
+
+def _common_images(runs: Sequence[MeasuredRun]) -> tuple[list[str], set[str]]:
+    """The names of the images, and the figures that all runs have of each; maybe none."""
+    if not all(run.images for run in runs):
+        return [], set()
     names = sorted(runs[0].images)
     if any(sorted(run.images) != names for run in runs):
         raise UserError(
             "The runs have figures of other images: remove their folders per_image, and add "
             "--images."
         )
-    measured = set.intersection(
-        *({*run.images[name]} for run in runs for name in names)
-    )
-    found = []
-    for metric in (x for x in metrics if x in measured):
-        of_each = [setting.of_images(metric, names) for setting in settings]
-        defined = ~np.isnan(of_each).any(axis=0)
-        for setting, values in zip(settings[1:], of_each[1:], strict=True):
-            if defined.any():
-                interval = paired_bootstrap(of_each[0][defined], values[defined])
-                count = int(defined.sum())
-                found.append(Difference(setting.label, metric, interval, count))
-    return found
+    each = ({*run.images[name]} for run in runs for name in names)
+    return names, set.intersection(*each)

@@ -27,7 +27,7 @@ def comparison_text(comparison: Comparison, *, markdown: bool = False) -> str:
         if len(settings) > 1
         else f"{count} runs that differ in the seed alone, measured on {comparison.split}."
     ]
-    if first.values and first.label == "A":
+    if first.values and "=" not in first.label:  # letters stand for the values
         head = ["key", *(setting.label for setting in settings)]
         rows = [
             [key, *(_shown(s.values[key]) for s in settings)] for key in first.values
@@ -47,21 +47,31 @@ def comparison_text(comparison: Comparison, *, markdown: bool = False) -> str:
         "Mean over runs, and its interval of 95 % (Student's t): what other seeds would give."
     )
     if comparison.differences:
-        head = [f"difference to {first.label}", "metric", "images", "mean of images"]
+        head = [f"difference to {first.label}", "metric", "over runs", "over images"]
         rows = [
-            [x.label, x.metric, str(x.images), _interval(x.interval, signed=True)]
+            [
+                x.label,
+                x.metric,
+                _interval(x.over_runs, signed=True),
+                _interval(x.over_images, signed=True) if x.over_images else "-",
+            ]
             for x in comparison.differences
         ]
         paragraphs.append("\n".join(form([head, *rows])))
-        paragraphs.append(
-            f"Mean difference over images, and its interval of 95 % (paired bootstrap, "
-            f"{RESAMPLES:,} resamples): what other images would give."
-        )
-    elif comparison.unmeasured and len(settings) > 1:
-        paragraphs.append(
-            f"{comparison.unmeasured} runs have no figures of single images; --images measures "
-            "them, for intervals of the differences."
-        )
+        counts = {x.images for x in comparison.differences if x.over_images}
+        text = "Over runs: the difference of the means (Welch's t)."
+        if counts:
+            images = " or ".join(map(str, sorted(counts)))
+            text += (
+                f" Over images: the mean difference of {images} single images (paired "
+                f"bootstrap, {RESAMPLES:,} resamples): what other images would give."
+            )
+        elif comparison.unmeasured:
+            text += (
+                f" {comparison.unmeasured} runs have no figures of single images; --images "
+                "measures them, for intervals over images."
+            )
+        paragraphs.append(text)
     return "\n\n".join(paragraphs)
 
 

@@ -49,12 +49,13 @@ def named_by(arguments: Sequence[str], flag: str) -> ml_collections.ConfigDict |
       UserError: if it cannot be read, or has no such key.
     """
     files, given = [], {}
+    prefixes = tuple(f"--{no}{flag[2:]}." for no in ("", "no"))
     for i, text in enumerate(arguments):
         name, equals, value = text.partition("=")
         value = value if equals else "".join(arguments[i + 1 : i + 2])
         if name in (flag, flag[1:]):
             files.append(value)
-        elif name.startswith((f"{flag}.", f"--no{flag[2:]}.")):
+        elif name.startswith(prefixes):
             given[name.partition(".")[2]] = value
     if files:
         config = config_lib.load(files[-1])

@@ -85,7 +85,7 @@ def fit(
       workdir: folder of the run; made where it is missing.
       stop: signals that end the run early.
       weights: what a run without a checkpoint begins with, if not with random weights.
-      on_begin: called in one process, once it holds the folder.
+      on_begin: called in one process before the first step, if there are any to do.
 
     Returns:
       How it ended.
@@ -104,7 +104,6 @@ def fit(
                 make_workdir(workdir)
                 stack.enter_context(lock(workdir))
                 write_or_check_config(workdir, config)
-                on_begin()
         checkpoints = stack.enter_context(
             saving.for_training(workdir, task.evaluation.best_metric, config)
         )
@@ -120,6 +119,7 @@ def fit(
             return run.result(state, run.start)
         with sharding.fail_together():
             if run.is_main:
+                on_begin()
                 try:
                     plan_pictures(workdir, task, dataset)
                 except UserError as error:  # they are the least of what a run gives

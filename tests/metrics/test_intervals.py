@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from segjax.metrics.intervals import paired_bootstrap, t_interval
+from segjax.metrics.intervals import paired_bootstrap, t_interval, welch_interval
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 30])
@@ -27,6 +27,17 @@ def test_one_seed_has_no_interval():
     assert math.isnan(high)
     with pytest.raises(ValueError, match="one number for each run"):
         t_interval([])
+
+
+def test_the_interval_of_a_difference_of_seeds_is_that_of_scipy():
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(0.6, 0.02, 3), generator.normal(0.7, 0.05, 5)
+    found = welch_interval(first, second)
+    tested = stats.ttest_ind(second, first, equal_var=False)
+    assert found.estimate == pytest.approx(second.mean() - first.mean())
+    assert found[1:] == pytest.approx(tuple(tested.confidence_interval()))
+    assert math.isnan(welch_interval([0.5], second).low)
+    assert welch_interval([0.5, 0.5], [0.5, 0.5]) == (0.0, 0.0, 0.0)
 
 
 def test_the_interval_of_images_is_that_of_scipy():

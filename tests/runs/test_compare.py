@@ -77,7 +77,9 @@ def test_settings_differ_in_all_but_the_seed(make_run):
         scale = stats.sem(values)
         assert mean == pytest.approx(np.mean(values))
         assert ends == pytest.approx(stats.t.interval(0.95, 2, np.mean(values), scale))
-    assert found.differences == []
+    (difference,) = found.differences
+    assert difference.over_runs.estimate == pytest.approx(0.09)
+    assert difference.over_images is None
     assert "6 runs have no figures of single images; --images" in comparison_text(found)
 
     of_seeds = compare_runs(folders, by=["seed"])
@@ -104,10 +106,12 @@ def test_differences_are_paired_over_images(make_run):
     found = compare_runs(folders)
     (difference,) = found.differences
     assert difference.images == 2
-    assert difference.interval == paired_bootstrap(first[:2], second[:2])
-    assert found.to_dict()["differences"][0]["estimate"] == pytest.approx(0.1)
+    assert difference.over_images == paired_bootstrap(first[:2], second[:2])
+    (row,) = found.to_dict()["differences"]
+    assert row["over_images"]["estimate"] == pytest.approx(0.1)
+    assert row["over_runs"]["low"] is None
     table = comparison_text(found, markdown=True)
-    assert "| batch_size=4 | mean_iou | 2 | +0.1000 [+0.1000, +0.1000] |" in table
+    assert "| batch_size=4 | mean_iou | +0.1000 | +0.1000 [+0.1000, +0.1000] |" in table
     assert "| batch_size=2 | 1 | 0.5000 |" in table
 
 
@@ -238,6 +242,16 @@ def test_the_code_of_the_page_prints_an_interval_of_each_setting(
     low, high = stats.t.interval(0.95, 1, 0.501, stats.sem([0.001, 1.001]))
     assert first == f"learning_rate=0.001: 0.501 [{low:.3f}, {high:.3f}] of 2 runs"
     assert second.startswith("learning_rate=0.003: 0.503 [")
+
+
+def test_the_command_takes_many_folders(make_run, main):
+    folders = [str(make_run(f"run{seed}", 0.5 + seed, seed=seed)) for seed in range(3)]
+    ended = main("compare", *folders, "--format=json", "--metrics=mean_iou")
+    assert ended.code == 0, ended.stderr
+    (setting,) = json.loads(ended.stdout)["settings"]
+    assert setting["runs"] == folders
+    assert setting["metrics"]["mean_iou"]["values"] == [0.5, 1.5, 2.5]
+    assert "Give the folders of runs" in main("compare").sentence
 
 
 def test_a_run_counts_once(make_run, tmp_path):
