@@ -358,6 +358,8 @@ def test_things_are_flags_that_need_no_name(main, tmp_path):
     assert main("summary", EM_SMOKE) == named
     twice = main("summary", EM_SMOKE, f"--config={EM_SMOKE}")
     assert "are given: one of them is enough" in twice.sentence
+    several = main("evaluate", str(tmp_path / "none"), "runs/b", "runs/c")
+    assert "none does not exist" in several.sentence
     apart = main("evaluate", "--workdir", str(tmp_path / "none"), "--tile", "64")
     assert "none does not exist" in apart.sentence
 
@@ -366,7 +368,7 @@ def test_a_verb_that_wants_a_noun_says_which(main):
     assert (
         main("tune").sentence
         == 'segjax: "tune" needs a noun, such as: segjax tune crf '
-        "or segjax tune instances."
+        "or segjax tune instances or segjax tune temperature."
     )
 
 

@@ -79,42 +79,22 @@ def evaluate_run(
     Raises:
       UserError: for anything that the user can put right.
     """
-    if input is not None and split is not None:
-        raise UserError(
-            f"--input={input} measures all images of a folder, so that --split={split} "
-            "has no meaning: give one of them."
-        )
-    if input is not None and data is not None:
-        raise UserError(
-            f"--input={input} and --data={shown(data)} both say what is measured: give one "
-            "of them."
-        )
-    if save_predictions and output is None:
-        raise UserError(
-            "--save_predictions needs --output=..., the folder to write to."
-        )
+    _check_flags(split, input, data, output, save_predictions=save_predictions)
     trained = load_ensemble(
         (workdir, *ensemble), best=best, step=step, allow_code=allow_code
     )
     task, variables = trained.task, trained.variables
     task.measure_also(measure)
     refinement = trained.refinement() if crf else None
+    places = cache_dir, data_root
     if data is not None:
-        dataset = open_other(trained, data, cache_dir, data_root)
+        dataset = open_other(trained, data, *places)
         split = task.evaluation.split if split is None else split
         _warn_of_train_images(trained, task.records(dataset, split), f"--data={data}")
     elif input is None:
-        dataset = task.open_dataset(cache_dir, data_root)
+        dataset = task.open_dataset(*places)
         split = task.evaluation.split if split is None else split
-        if trained.folds > 1 and split in ("train", task.evaluation.split):
-            raise UserError(
-                f"--workdir={workdir} holds {trained.folds} folds, each trained on images of "
-                f'the split "{split}" that another one validates: folds.json has their '
-                "figures. Measure images that none has seen, with --input=FOLDER or "
-                "--split=test."
-            )
-        if split in ("train", task.evaluation.split):
-            _check_fold(trained, dataset)
+        _check_not_learned(trained, dataset, split, workdir)
     else:
         dataset, split = _labelled(trained, input, cache_dir), "all"
         _warn_of_train_images(trained, dataset.splits[split], input)
@@ -151,6 +131,47 @@ def evaluate_run(
         **report.metrics,
         **below,
     }
+
+
+def _check_flags(
+    split: str | None,
+    input: str | None,
+    data: str | Mapping[str, Any] | None,
+    output: str | Path | None,
+    *,
+    save_predictions: bool,
+) -> None:
+    """Checks that arguments of `evaluate_run` do not contradict each other."""
+    if input is not None and split is not None:
+        raise UserError(
+            f"--input={input} measures all images of a folder, so that --split={split} "
+            "has no meaning: give one of them."
+        )
+    if input is not None and data is not None:
+        raise UserError(
+            f"--input={input} and --data={shown(data)} both say what is measured: give one "
+            "of them."
+        )
+    if save_predictions and output is None:
+        raise UserError(
+            "--save_predictions needs --output=..., the folder to write to."
+        )
+
+
+def _check_not_learned(
+    trained: TrainedModel, dataset: Dataset, split: str, workdir: str | Path
+) -> None:
+    """Checks that no fold is measured on images that it has seen."""
+    task = trained.task
+    if trained.folds > 1 and split in ("train", task.evaluation.split):
+        raise UserError(
+            f"--workdir={workdir} holds {trained.folds} folds, each trained on images of "
+            f'the split "{split}" that another one validates: folds.json has their '
+            "figures. Measure images that none has seen, with --input=FOLDER or "
+            "--split=test."
+        )
+    if split in ("train", task.evaluation.split):
+        _check_fold(trained, dataset)
 
 
 def _labelled(trained: TrainedModel, input: str, cache_dir: str | None) -> Dataset:

@@ -109,7 +109,7 @@ class InstanceEvaluation:
             if not model.masks:
                 raise UserError(
                     "config.evaluation.metrics are given the masks of objects, which this "
-                    "network has not: leave them out, or set config.model.masks."
+                    "network has not: leave them out, or give one with config.model.roi_heads.masks."
                 )
             outside.check_names(known)
             known |= set(outside.names)

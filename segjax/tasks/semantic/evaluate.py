@@ -300,10 +300,8 @@ def evaluate(
                 originals.append(record["image"])
             yield scales(i, record)(record["image"])
 
-    plain = cell_class is None and not objects.wanted
-    outputs = outputs_of(measures)
-    if not plain and "probabilities" not in outputs:
-        outputs += ("probabilities",)
+    more = cell_class is not None or objects.wanted
+    outputs = outputs_of(measures, *["probabilities"] * more)
     predicted = outputs if crf is None else ("logits",)
     for number, page in enumerate(predictor.pages(images(), predicted), 1):
         place, shown = seen.popleft()
@@ -315,9 +313,8 @@ def evaluate(
                 raise UserError(f"Image {number} of {len(mine)}: {error}") from error
         counts = np.asarray(_counts(label, page["labels"], num_classes=num_classes))
         total += counts
-        own: dict[str, float] = {}
-        for measure in measures:
-            own |= measure.add(place, shown, page)
+        found = [measure.add(place, shown, page) for measure in measures]
+        own = {name: value for x in found for name, value in x.items()}
         matching = objects.add(page)
         if per_image is not None:
             per_image.add(label, page["labels"], counts, matching, own)

@@ -265,12 +265,16 @@ class ValidationLoss:
         return {"loss": total / pixels if pixels else float("nan")}
 
 
-def outputs_of(measures: Sequence[Measure]) -> tuple[str, ...]:
-    """What the measures need of a predictor, `labels` first.
+def outputs_of(measures: Sequence[Measure], *more: str) -> tuple[str, ...]:
+    """What the measures, and more, need of a predictor, `labels` first.
 
     Example:
       >>> outputs_of([Calibration()])
       ('labels', 'probabilities')
     """
-    asked = ("labels", *(name for measure in measures for name in measure.outputs))
+    asked = (
+        "labels",
+        *(name for measure in measures for name in measure.outputs),
+        *more,
+    )
     return tuple(dict.fromkeys(asked))
