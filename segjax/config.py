@@ -48,6 +48,8 @@ KEYS = {
 OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
+    "hooks": "loggers, and hooks of one's own: names of segjax.training.hooks.HOOKS, or groups",
+    "early_stopping": "when a run ends before its last step: fields of EarlyStopping",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
@@ -55,13 +57,16 @@ OPTIONAL = {
 """The top-level keys that an experiment may have besides."""
 
 GROUPS = ("data", "pipeline", "model", "loss", "optimizer", "schedule", "evaluation")
-"""Those among the keys that are groups, and so are all of `OPTIONAL` but `task`."""
+"""Those among the keys that are groups, and so are all of `OPTIONAL` but `task` and `hooks`."""
 
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""
 
-CHANGEABLE_GROUPS = ("crf", "objects")
+CHANGEABLE_GROUPS = ("crf", "objects", "early_stopping")
 """Groups that it may change, too: the steps of training do not know of them."""
+
+CHANGEABLE_HOOKS = "hooks"
+"""The key of the hooks, which it may change as well."""
 
 
 def presets(
@@ -238,7 +243,8 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 def is_changeable(key: str) -> bool:
     """Whether a resumed run may change a key, given with dots."""
-    return key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE_GROUPS
+    group = key.partition(".")[0]
+    return key in (*CHANGEABLE, CHANGEABLE_HOOKS) or group in CHANGEABLE_GROUPS
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

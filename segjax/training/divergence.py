@@ -71,7 +71,9 @@ def all_finite(tree: Any) -> bool:
     """Whether every number of a state is finite; on all cores, as a run waits for it."""
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
     with ThreadPoolExecutor() as threads:
-        return all(threads.map(lambda x: bool(np.isfinite(local_value(x)).all()), leaves))
+        return all(
+            threads.map(lambda x: bool(np.isfinite(local_value(x)).all()), leaves)
+        )
 
 
 def not_finite(tree: Any) -> Iterator[str]:
