@@ -91,6 +91,27 @@ def timed(action: Any) -> float:
     return time.perf_counter() - start
 
 
+def one_save(
+    checkpoints: Checkpoints, step: Any, state: TrainState
+) -> tuple[TrainState, dict[str, float]]:
+    """Does a step, saves, and does another one meanwhile."""
+    state = jax.block_until_ready(step(state))
+    hashed = tree_sha256(state)
+    was_finite = isinstance(checkpoints, Before)
+    check = (
+        (lambda: any(not_finite(state))) if was_finite else lambda: all_finite(state)
+    )
+    seconds = {
+        "finite": timed(check),
+        "save": timed(lambda: checkpoints.save(state, {})),
+    }
+    after = step(state)
+    seconds["wait"] = timed(checkpoints.wait)
+    if checkpoints.newest_about()["state_sha256"] != hashed:
+        raise SystemExit("another state was saved")
+    return after, seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
@@ -107,22 +128,7 @@ def main() -> None:
         for i in range(options.rounds):
             for name, kind in (("before", Before), ("now", Checkpoints)):
                 with kind(Path(folder) / name) as checkpoints:
-                    state = jax.block_until_ready(step(state))
-                    hashed = tree_sha256(state)
-                    check = (
-                        (lambda: any(not_finite(state)))
-                        if name == "before"
-                        else (lambda: all_finite(state))
-                    )
-                    seconds = {
-                        "finite": timed(check),
-                        "save": timed(lambda: checkpoints.save(state, {})),
-                    }
-                    state = step(state)
-                    seconds["wait"] = timed(checkpoints.wait)
-                    about = checkpoints.newest_about()
-                    if about["state_sha256"] != hashed:
-                        raise SystemExit(f"{name}: another state was saved")
+                    state, seconds = one_save(checkpoints, step, state)
                 if i:  # the first round touches its memory for the first time
                     for what, value in seconds.items():
                         found.setdefault(f"{name} {what}", []).append(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ class WeightsAndBiases:
         path = run.workdir / RUN_ID
         if not path.exists():
             with whole_file(path) as file:
-                file.write(self._wandb.util.generate_id().encode())
+                file.write(secrets.token_hex(4).encode())
         name = self._arguments["name"] or run.workdir.resolve().name
         self._run = self._wandb.init(
             **{**self._arguments, "name": name},

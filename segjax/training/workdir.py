@@ -7,6 +7,7 @@ metrics.jsonl       the log, one JSON object a line
 tensorboard/        the same for TensorBoard
 pictures/           curves, confusion matrix, overlays
 report.html         all of it on one page
+profile/            a trace of some steps, where one was asked for
 .lock               held while a process trains here
 """
 

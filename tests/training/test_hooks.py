@@ -1,8 +1,14 @@
 """Hooks: who is told what, and what happens where one fails."""
 
+import gzip
 import json
 import logging
+import re
+import sys
+import types
+from pathlib import Path
 
+import jax
 import ml_collections
 import pytest
 
@@ -12,6 +18,8 @@ from segjax.runs.train import train
 from segjax.training import hooks as hooks_lib
 from segjax.training import loop
 from segjax.training.hooks import EVENTS, Hook, Hooks, RunStart, make_hooks
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Noted(Hook):
@@ -123,7 +131,7 @@ def test_one_name_is_not_a_tuple_of_names():
 
 
 def test_a_logger_without_its_package_is_a_sentence(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(
         UserError, match=r'hook "wandb" needs the package .* pip install'
     ):
@@ -170,10 +178,6 @@ def test_a_run_tells_its_hooks_all_and_goes_on_after_one_fails(
 
 def assert_trace(workdir):
     """The files that xprof and Perfetto open have the traced step, and no other."""
-    import gzip
-
-    import jax
-
     (trace,) = workdir.glob("profile/plugins/profile/*/*.xplane.pb")
     planes = jax.profiler.ProfileData.from_file(str(trace)).planes
     events = [e for plane in planes for line in plane.lines for e in line.events]
@@ -204,3 +208,37 @@ def assert_tensorboard(workdir, config):
     picture = found["pictures/validation_000"].image
     assert picture.encoded_image_string.startswith(b"\x89PNG")
     assert picture.width > picture.height > 0
+
+
+class Calls(types.ModuleType):
+    """A module that notes how its functions are called."""
+
+    def __init__(self):
+        super().__init__("mlflow")
+        self.calls = []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *a, **k: self.calls.append((name, *a, *k.values()))
+
+
+def test_the_hook_of_the_page_tells_mlflow_all(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "loggers.md").read_text()
+    (code,) = re.findall(r"^```python\n(from .*?)^```$", page, re.M | re.S)
+    names, mlflow = {}, Calls()
+    exec(compile(code, "loggers.md", "exec"), names)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    hooks = Hooks({"mlflow": names["MLflow"]()})
+    hooks.start(RunStart(tmp_path / "run", {"seed": 3}, 0, 9))
+    hooks.log(1, {"loss": 0.5})
+    hooks.evaluate(2, "validation", {"f1@0.5": 0.25}, dict)
+    hooks.checkpoint(2, tmp_path)
+    hooks.end(None)
+    assert mlflow.calls == [
+        ("start_run", "run"),
+        ("log_dict", {"seed": 3}, "config.json"),
+        ("log_metrics", {"loss": 0.5}, 1),
+        ("log_metrics", {"validation/f1_at_0.5": 0.25}, 2),
+        ("end_run", "FAILED"),
+    ]
