@@ -13,7 +13,7 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.training import sharding
-from segjax.training.profiling import is_checked_for_nan
+from segjax.training.profiling import is_checked_for_nan, is_not_allowed
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
 from segjax.training.step import Metrics
@@ -43,21 +43,32 @@ class CompiledStep:
         """Runs the program for the size of the batch.
 
         Raises:
-          UserError: for the first NaN or infinity, where JAX is asked to look for them; it
-            then runs the step again, operation by operation.
+          UserError: for the first NaN or infinity, where JAX is asked to look for them.
         """
-        if is_checked_for_nan():
-            try:
-                return self.step(state, batch)
-            except FloatingPointError as error:
-                step = int(state.step) + 1
-                raise UserError(f"Step {step} is not finite: {error}.") from error
         size = batch["image"].shape
         if size not in self.by_size:
             log.info("Compiling the step for images of %d x %d, too.", *size[1:3])
             lowered = self.step.lower(state, batch)
             self.by_size[size] = lowered.compile(compiler_options=self.options)
-        return self.by_size[size](state, batch)
+        if not is_checked_for_nan():
+            return self.by_size[size](state, batch)
+        # JAX itself looks at programs only when it calls them for the first time.
+        wanted = is_not_allowed()
+        with jax.debug_nans(False), jax.debug_infs(False):
+            done = self.by_size[size](state, batch)
+        if any(map(wanted, jax.tree.leaves(done))):
+            self._find_operation(state, batch)
+        return done
+
+    def _find_operation(self, state: TrainState, batch: Any) -> None:
+        """Runs the step again, operation by operation; JAX stops at the first NaN."""
+        step, what = int(state.step) + 1, "none of its operations alone is"
+        try:
+            with jax.disable_jit():
+                self.step.__wrapped__(state, batch)
+        except FloatingPointError as error:
+            what = str(error)
+        raise UserError(f"Step {step} is not finite: {what}.")
 
     def flops(self, batch: Any) -> float:
         """The operations of a step on one device, as the compiler counts them."""

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from segjax.errors import UserError
+from segjax.training.state import local_value
 
 log = logging.getLogger("segjax")
 
@@ -88,9 +91,11 @@ class Profiler:
                 log.warning("The trace begins with step %d.", step)
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._traces = True
+        if not self._traces:
+            return function()
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
             result = function()
-        if self._traces and step == last:
+        if step == last:
             jax.block_until_ready(result)
             self.close()
         return result
@@ -102,6 +107,22 @@ class Profiler:
         self._traces, self._steps = False, None
         jax.profiler.stop_trace()
         log.info("Trace      %s, for xprof and ui.perfetto.dev", self._folder)
+
+
+def is_not_allowed() -> Callable[[Any], bool]:
+    """What JAX is asked to look for in an array: NaN, infinity, or both."""
+    found: Any = jax.config
+    nans, infs = found.jax_debug_nans, found.jax_debug_infs
+
+    def is_there(x: Any) -> bool:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return False
+        array = local_value(x)
+        return bool(
+            (nans and np.isnan(array).any()) or (infs and np.isinf(array).any())
+        )
+
+    return is_there
 
 
 def is_checked_for_nan() -> bool:

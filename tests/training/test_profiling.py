@@ -34,7 +34,8 @@ def test_debug_nans_names_the_operation():
     state = TrainState(jnp.full((), 6, jnp.int32), {}, {}, {})
     compiled = CompiledStep(jax.jit(step), {}, state, good)
     with jax.debug_nans(True):
-        assert compiled(state, good)[1] == 0
+        for _ in range(3):  # JAX itself looks at the first call of a program alone
+            assert compiled(state, good)[1] == 0
         with pytest.raises(
             UserError, match=r"Step 7 is not finite: .*\(nan\).* in log"
         ):

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -68,6 +69,11 @@ def test_an_offline_run_is_read_back_and_a_resumed_one_is_the_same(
     folders = sorted((workdir / "wandb").glob("offline-run-*"))
     assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1
     files = [records(folder) for folder in folders]
+    for _ in range(600):  # another process writes them
+        if all(any(r.HasField("exit") for r in file) for file in files):
+            break
+        time.sleep(0.1)
+        files = [records(folder) for folder in folders]
     runs = [next(r.run for r in file if r.HasField("run")) for file in files]
     assert {run.run_id for run in runs} == {(workdir / RUN_ID).read_text()}
     assert (runs[0].project, runs[0].display_name, runs[0].run_group) == (
