@@ -50,6 +50,8 @@ OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
     "calibration": "how sure predictions are: fields of segjax.predict.temperature.TemperatureScaling",
+    "hooks": "loggers, and hooks of one's own: names of segjax.training.hooks.HOOKS, or groups",
+    "early_stopping": "when a run ends before its last step: fields of EarlyStopping",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "ema": "a moving average that is evaluated: fields of segjax.training.ema.EMA",
@@ -69,8 +71,11 @@ CHANGEABLE = (
 )
 """Keys that a resumed run may change."""
 
-CHANGEABLE_GROUPS = ("calibration", "crf", "objects")
+CHANGEABLE_GROUPS = ("calibration", "crf", "objects", "early_stopping")
 """Groups that it may change, too: the steps of training do not know of them."""
+
+CHANGEABLE_HOOKS = "hooks"
+"""The key of the hooks, which it may change as well."""
 
 
 def presets(
@@ -225,7 +230,8 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 def is_changeable(key: str) -> bool:
     """Whether a resumed run may change a key, given with dots."""
-    return key in CHANGEABLE or key.partition(".")[0] in CHANGEABLE_GROUPS
+    group = key.partition(".")[0]
+    return key in (*CHANGEABLE, CHANGEABLE_HOOKS) or group in CHANGEABLE_GROUPS
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:

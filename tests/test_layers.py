@@ -53,7 +53,7 @@ THEIRS: dict[str, set[str]] = {
     "models": LINEN | {"ml_collections"},
     "pretrained": {"jax", "numpy", "flax", "safetensors"},
     "predict": ARRAYS | {"PIL", "tifffile", "tensorstore"},
-    "training": RUNNING | {"tensorboardX"},
+    "training": RUNNING | {"tensorboardX", "wandb"},
     "inspect": LINEN,
     "tasks": RUNNING,
     "runs": RUNNING | {"packaging"},

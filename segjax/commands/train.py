@@ -24,6 +24,7 @@ from segjax.commands.shared_flags import (
     path_of,
     workdir_of,
 )
+from segjax.errors import UserError
 
 if TYPE_CHECKING:
     import ml_collections
@@ -62,6 +63,13 @@ def define(values: Flags) -> None:
         upper_bound=255,
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "profile",
+        None,
+        "STEP:COUNT: traces so many steps from that one on, into profile/ of --workdir, for "
+        "xprof and Perfetto.",
+        flag_values=values,
+    )
     define_allow_code(values)
     define_processes(values)
 
@@ -89,14 +97,18 @@ def run(values: Flags) -> None:
     data = path_of(values, "cache_dir"), path_of(values, "data_root")
     leave = values.allow_code
     if values.folds is not None:
+        if values.profile is not None:
+            raise UserError("--profile is for one run: leave out --folds.")
         result = _train_folds(config, workdir, values.folds, *data, allow_code=leave)
     else:
-        result = train(config, workdir, *data, allow_code=leave)
+        result = train(config, workdir, *data, allow_code=leave, profile=values.profile)
+        early = {"stopped_early": result.stopped_early} if result.stopped_early else {}
         print_result(
             {
                 "step": result.step,
                 "parameters_sha256": result.parameters_sha256,
                 "interrupted": result.interrupted,
+                **early,
                 **result.metrics,
             }
         )

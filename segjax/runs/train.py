@@ -18,6 +18,7 @@ from segjax.training import sharding
 from segjax.training.environment import add_environment
 from segjax.training.loop import Result, fit
 from segjax.training.preflight import describe_experiment
+from segjax.training.profiling import profiled_steps
 from segjax.training.sharding import Devices
 from segjax.training.stop import StopSignal
 from segjax.training.task import Task
@@ -37,6 +38,7 @@ def train(
     data_root: str | None = None,
     *,
     allow_code: Collection[str] = (),
+    profile: str | None = None,
 ) -> Result:
     """Trains to the last step, resuming what the workdir holds.
 
@@ -47,6 +49,8 @@ def train(
       data_root: where the user's own files lie.
       allow_code: packages whose code may be imported where the config of a run names it whose
         weights training begins with.
+      profile: "STEP:COUNT", such as "10:5": so many steps from that one on are traced, into
+        `profile/` of the workdir.
 
     Returns:
       How it ended.
@@ -64,6 +68,7 @@ def train(
         with sharding.fail_together():
             task = make_task(config)
             initialization.check(config)
+            profiled = profiled_steps(profile, config.num_steps) if profile else None
             devices = Devices()
             devices.check_batch_size(config.batch_size)
             dataset = task.open_dataset(cache_dir, data_root)
@@ -83,7 +88,7 @@ def train(
             kept.open(workdir)
             add_environment(workdir, devices)
 
-        return fit(task, dataset, devices, workdir, stop, weights, on_begin)
+        return fit(task, dataset, devices, workdir, stop, weights, on_begin, profiled)
 
 
 def _few_images(task: Task, dataset: Dataset) -> str:

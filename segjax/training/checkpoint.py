@@ -37,13 +37,8 @@ from segjax.training.orbax_patch import (
     reason,
     silence_orbax,
 )
-from segjax.training.state import (
-    TrainState,
-    about_sha256,
-    first_difference,
-    parameters_sha256,
-    tree_sha256,
-)
+from segjax.training.seal import SealSave, seal
+from segjax.training.state import TrainState, first_difference, tree_sha256
 
 log = logging.getLogger("segjax")
 
@@ -109,16 +104,10 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        about = {
-            **about,
-            "step": step,
-            "metrics": metrics,
-            "parameters_sha256": parameters_sha256(state.evaluated()["params"]),
-            "state_sha256": tree_sha256(state),
-        }
-        about["about_sha256"] = about_sha256(about)
+        about = {**about, "step": step, "metrics": metrics}
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state.to_dict()), about=ocp.args.JsonSave(about)
+            state=ocp.args.StandardSave(state.to_dict()),
+            about=SealSave(seal(state, about)),
         )
         self._metrics[step] = metrics
         with self._saving():
@@ -150,6 +139,11 @@ class Checkpoints:
     def _what_is_left(self) -> str:
         steps = steps_on_disk(self._directory.parent)
         return f"the newest there is of step {steps[0]}" if steps else "there is none"
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether a checkpoint is being written just now."""
+        return self._manager.is_saving_in_progress()
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, newest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,12 @@ def is_in_range(loss: Mapping[str, float] | None) -> bool:
 
 
 def all_finite(tree: Any) -> bool:
-    """Whether every number of a state is finite."""
-    return next(not_finite(tree), None) is None
+    """Whether every number of a state is finite; on all cores, as a run waits for it."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    with ThreadPoolExecutor() as threads:
+        return all(
+            threads.map(lambda x: bool(np.isfinite(local_value(x)).all()), leaves)
+        )
 
 
 def not_finite(tree: Any) -> Iterator[str]:

@@ -4,36 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import math
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.training import checkpoint, divergence, saving, sharding
 from segjax.training.about import KEPT, LEARNED, about_run, check_data, train_images
-from segjax.training.divergence import LossRange
-from segjax.training.pictures import are_plotted, plan_pictures, plot_run
+from segjax.training.compiled_step import CompiledStep, compile_step, time_step
+from segjax.training.early_stopping import (
+    EarlyStopping,
+    Evaluation,
+    early_stopping_of,
+    evaluations_in,
+)
+from segjax.training.hooks import make_hooks
+from segjax.training.pictures import (
+    are_plotted,
+    plan_pictures,
+    plot_run,
+    render_pictures,
+)
 from segjax.training.preflight import describe_step
-from segjax.training.progress import Progress
+from segjax.training.profiling import Profiler
 from segjax.training.report import write_run_report
+from segjax.training.run_log import RunLog, not_finite_step
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.step import Metrics
 from segjax.training.stop import StopSignal
 from segjax.training.task import InitialWeights, Report, Task
 from segjax.training.workdir import LOG, lock, make_workdir, write_or_check_config
-from segjax.training.writer import Writer, read_rows
+from segjax.training.writer import Row, read_rows
 
 log = logging.getLogger("segjax")
 
@@ -51,6 +62,7 @@ class Result:
       metrics: of the last evaluation; empty where there was none.
       interrupted: whether a signal ended the run before its last step.
       signal: the signal that came during its steps, if one did.
+      stopped_early: why `config.early_stopping` ended the run before its last step, if so.
     """
 
     step: int
@@ -58,6 +70,7 @@ class Result:
     metrics: dict[str, float]
     interrupted: bool
     signal: int | None = None
+    stopped_early: str | None = None
 
 
 def fit(
@@ -68,6 +81,7 @@ def fit(
     stop: StopSignal,
     weights: InitialWeights | None = None,
     on_begin: Callable[[], None] = lambda: None,
+    profiled: tuple[int, int] | None = None,
 ) -> Result:
     """Trains to the last step, resuming what the workdir holds.
 
@@ -86,6 +100,7 @@ def fit(
       stop: signals that end the run early.
       weights: what a run without a checkpoint begins with, if not with random weights.
       on_begin: called in one process before the first step, if there are any to do.
+      profiled: the first and the last of the steps that are traced; None for none.
 
     Returns:
       How it ended.
@@ -94,6 +109,7 @@ def fit(
       UserError: for anything that the user can put right.
     """
     config, about = task.config, about_run(task.config, dataset)
+    hooks, stopping = make_hooks(config), early_stopping_of(task)
     if weights is not None:
         about[INITIALIZATION] = dict(weights.about)
     for what in ("config", "label_spec", "records", INITIALIZATION):
@@ -111,10 +127,12 @@ def fit(
             task, devices, checkpoints, about, weights, dataset
         )
         del weights
-        run = _Run(task, dataset, devices, checkpoints, workdir, about, int(state.step))
-        if run.start == config.num_steps:
-            log.info("%s has all its %d steps.", workdir, config.num_steps)
-            return run.complete(state, stack)
+        with sharding.fail_together():
+            rows = read_rows(workdir / LOG)
+        log_of_run = RunLog(task, workdir, int(state.step), devices, hooks)
+        run = _Run(task, dataset, devices, checkpoints, about, log_of_run, stopping)
+        if run.has_ended(workdir, rows):
+            return run.complete(state, stack, rows)
         if stop.requested:
             return run.result(state, run.start)
         with sharding.fail_together():
@@ -124,51 +142,24 @@ def fit(
                     plan_pictures(workdir, task, dataset)
                 except UserError as error:  # they are the least of what a run gives
                     log.warning("There will be no new pictures: %s", error)
-        run.open_log(stack)
+        run.log.open(stack, rows)
         log.info("Compiling the training step, which on a CPU can take minutes.")
         step_fn = compile_step(task, dataset, devices, state)
-        seconds = _time_step(step_fn, task, dataset, devices, state)
+        seconds = time_step(step_fn, task, dataset, devices, state)
         left = config.num_steps - run.start
         log.info("%s", describe_step(step_fn, left, devices.count, seconds))
+        profiler = Profiler(profiled if run.is_main else None, workdir)
+        stack.callback(profiler.close)
+        run.log.begin(stack)
         with stop.interrupts():
-            state = run(state, step_fn, stop)
-        if run.step == run.total and stop.received != signal.SIGINT:
+            state = run(state, step_fn, stop, profiler)
+        ended = run.step == run.total or run.stopped_early
+        if ended and stop.received != signal.SIGINT:
             run.plot(state)
-        return dataclasses.replace(run.result(state, run.step), signal=stop.received)
-
-
-class CompiledStep:
-    """A step of training, compiled once for each size of images."""
-
-    def __init__(self, step: Any, options: Any, state: TrainState, batch: Any):
-        """Compiles for the shapes of one batch.
-
-        Args:
-          step: the jitted function of state and batch.
-          options: of the compiler.
-          state: of which shapes and shardings matter.
-          batch: the same.
-        """
-        self.step, self.options = step, options
-        self.first = step.lower(state, batch).compile(compiler_options=options)
-        self.by_size = {batch["image"].shape: self.first}
-
-    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        """Runs the program for the size of the batch."""
-        size = batch["image"].shape
-        if size not in self.by_size:
-            log.info("Compiling the step for images of %d x %d, too.", *size[1:3])
-            lowered = self.step.lower(state, batch)
-            self.by_size[size] = lowered.compile(compiler_options=self.options)
-        return self.by_size[size](state, batch)
-
-    def cost_analysis(self) -> Any:
-        """The compiler's counts for the first program."""
-        return self.first.cost_analysis()
-
-    def memory_analysis(self) -> Any:
-        """The memory that the first program takes."""
-        return self.first.memory_analysis()
+        result = run.result(state, run.step)
+        result = dataclasses.replace(result, signal=stop.received)
+        run.log.end(result)
+        return result
 
 
 class _Run:
@@ -180,79 +171,101 @@ class _Run:
         dataset: Dataset,
         devices: Devices,
         checkpoints: checkpoint.Checkpoints,
-        workdir: Path,
         about: dict[str, Any],
-        start: int,
+        log_of_run: RunLog,
+        stopping: EarlyStopping | None,
     ):
         self.task, self.dataset, self.devices = task, dataset, devices
-        self.checkpoints, self.workdir, self.about = checkpoints, workdir, about
-        self.start, self.step, self.total = start, start, task.config.num_steps
+        self.checkpoints, self.about = checkpoints, about
+        self.log, self.workdir = log_of_run, log_of_run.workdir
+        self.start = log_of_run.start
+        self.step, self.total = self.start, task.config.num_steps
+        self.stopping = stopping
         self.is_main = sharding.process_index() == 0
-        self.progress = Progress(self.total, start)
-        self.writer: Writer | None = None
-        self.pending: list[tuple[int, Metrics]] = []
-        self.logged_at = start, time.monotonic()
-        self.losses = LossRange()
-        self.loss: dict[str, float] | None = None
         self.report: Report | None = None
+        self.stopped_early: str | None = None
 
-    def open_log(self, stack: contextlib.ExitStack) -> None:
-        """Opens the log until the stack is left; all processes call it."""
-        stack.callback(self.progress.close)
-        with sharding.fail_together():
-            rows = read_rows(self.workdir / LOG)
-            self.losses = LossRange.of_log(rows, self.start)
-            if self.is_main:
-                self.writer = Writer(self.workdir, resumed_from=self.start)
-                stack.callback(self.writer.close)
+    def has_ended(self, workdir: Path, rows: list[Row]) -> bool:
+        """Whether nothing is left to be trained."""
+        if self.start == self.total:
+            log.info("%s has all its %d steps.", workdir, self.total)
+            return True
+        found = evaluations_in(rows, self.task.evaluation.split, self.start)
+        if found and found[-1][0] == self.start and self._stops_early(found):
+            log.info("%s has ended: %s.", workdir, self.stopped_early)
+        return self.stopped_early is not None
 
-    def __call__(self, state: TrainState, step_fn: Any, stop: StopSignal) -> TrainState:
-        """Trains to the last step, or until it is asked to stop, and saves there."""
-        config, step = self.task.config, self.start
+    def __call__(
+        self,
+        state: TrainState,
+        step_fn: CompiledStep,
+        stop: StopSignal,
+        profiler: Profiler,
+    ) -> TrainState:
+        """Trains to the last step, or until it is to stop, and saves there."""
+        config, step, clock = self.task.config, self.start, self.log.clock
         times = saving.Saving(config)
-        self.logged_at = step, time.monotonic()
         stopped = stop.requested
         with self.task.batches(self.dataset, step) as batches:
             while step < self.total and not stopped:
-                batch = self.devices.put_batch(next(batches))
-                state, metrics = step_fn(state, batch)
+                batch = clock.fetch(lambda: self.devices.put_batch(next(batches)))
+                do = functools.partial(step_fn, state, batch)
+                state, metrics = profiler.call(step + 1, do)
                 step += 1
-                self.pending.append((step, metrics))
+                self.log.add(step, metrics, self.devices.count * step_fn.flops(batch))
                 stopped = stop.at(step)
                 last = step == self.total or stopped
                 saves = last or times.at(step)
                 evaluates = step == self.total or step % config.eval_every == 0
                 if saves or evaluates or step % config.log_every == 0:
                     self._log(state if saves or evaluates else None)
-                metrics_to_keep = None
-                if evaluates:
-                    self.report = self._evaluate(state, step)
-                    metrics_to_keep = without_nan(self.report.metrics)
-                if saves or evaluates:  # a signal that came meanwhile need not wait
-                    about = {**self.about, "loss": self.loss}
-                    self.checkpoints.save(state, about, metrics_to_keep)
-                    stopped = stopped or stop.requested
-                self.progress.update(step)
+                with clock.paused():
+                    metrics_to_keep = None
+                    if evaluates:
+                        self.report = self._evaluate(state, step)
+                        metrics_to_keep = without_nan(self.report.metrics)
+                    if saves or evaluates:
+                        self.checkpoints.save(state, self._about(), metrics_to_keep)
+                        self.log.saving(step)
+                        # A signal that came meanwhile need not wait.
+                        stopped = stopped or stop.requested
+                    if evaluates and self._stops_early(self.log.evaluations):
+                        self.log.progress.say(f"The end: {self.stopped_early}.")
+                        stopped = True
+                self.log.progress.update(step)
         self.checkpoints.wait()
+        self.log.saved()
         self.step = step
         return state
 
-    def complete(self, state: TrainState, stack: contextlib.ExitStack) -> Result:
-        """Measures and plots a run that has all its steps, unless that was done."""
+    def _stops_early(self, evaluations: list[Evaluation]) -> bool:
+        """Asks the rule of `config.early_stopping` after an evaluation."""
+        if self.stopping is None:
+            return False
+        self.stopping.require_metric(evaluations[-1][1])
+        reason = self.stopping.reason(evaluations)
+        stops = sharding.in_all_processes(reason is not None)
+        self.stopped_early = reason if stops else None
+        return stops
+
+    def complete(
+        self, state: TrainState, stack: contextlib.ExitStack, rows: list[Row]
+    ) -> Result:
+        """Measures and plots a run that has ended, unless that was done."""
         split = self.task.evaluation.split
-        with sharding.fail_together():
-            rows = read_rows(self.workdir / LOG)
-        found = [r for r in rows if (r["step"], r["split"]) == (self.total, split)]
+        found = [r for r in rows if (r["step"], r["split"]) == (self.start, split)]
         measured = sharding.in_all_processes(bool(found))
         if measured and sharding.in_all_processes(are_plotted(self.workdir)):
             values = {k: v for k, v in found[-1].items() if k not in ("step", "split")}
             metrics = {k: math.nan if v is None else v for k, v in values.items()}
-            return self.result(state, self.total, metrics)
+            return self.result(state, self.start, metrics)
         if not measured:
-            self.open_log(stack)
-        self.report = self._evaluate(state, self.total)
+            self.log.open(stack, rows)
+        self.report = self._evaluate(state, self.start)
         self.plot(state)
-        return self.result(state, self.total)
+        result = self.result(state, self.start)
+        self.log.end(result)
+        return result
 
     def result(
         self, state: TrainState, step: int, metrics: dict[str, float] | None = None
@@ -263,35 +276,26 @@ class _Run:
             step=step,
             parameters_sha256=parameters_sha256(state.evaluated()["params"]),
             metrics=measured if metrics is None else metrics,
-            interrupted=step < self.total,
+            interrupted=step < self.total and not self.stopped_early,
+            stopped_early=self.stopped_early,
         )
+
+    def _about(self) -> dict[str, Any]:
+        return {**self.about, "loss": self.log.loss}
 
     def _log(self, state: TrainState | None) -> None:
         """Fetches what the steps since the last time measured, and checks it, and the
         state, where it is given.
         """
-        fetched = jax.device_get(self.pending)
-        self.pending = []
-        for step, metrics in fetched:
-            if not all(math.isfinite(value) for value in metrics.values()):
-                self._stop_at_non_finite(step, metrics)
-        step, metrics = fetched[-1]
-        if state is not None and not divergence.all_finite(state):
-            self._stop_at_non_finite(step, metrics)
-        before, moment = self.logged_at
-        self.logged_at = step, time.monotonic()
-        values = {name: float(value) for name, value in metrics.items()}
-        values["loss"] = sum(float(m["loss"]) for _, m in fetched) / len(fetched)
-        self.loss = self.losses.add(values["loss"])
-        self.progress.note(step, {"loss": values["loss"]})
-        values["steps_per_second"] = (step - before) / (time.monotonic() - moment)
-        self._write(step, "train", values)
-
-    def _write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Adds a row to the log; all processes call it, and one writes."""
-        with sharding.fail_together():
-            if self.writer:
-                self.writer.write(step, split, values)
+        fetched = self.log.fetch()
+        if found := not_finite_step(fetched):
+            self._stop_at_non_finite(*found)
+        with self.log.clock.paused():
+            if state is not None and not divergence.all_finite(state):
+                self._stop_at_non_finite(*fetched[-1])
+        self.log.write_steps(fetched)
+        if not self.checkpoints.is_saving:
+            self.log.saved()
 
     def _stop_at_non_finite(self, step: int, metrics: Metrics) -> None:
         self.checkpoints.wait()
@@ -305,13 +309,12 @@ class _Run:
         )
 
     def _evaluate(self, state: TrainState, step: int) -> Report:
-        split = self.task.evaluation.split
-        report = self.task.evaluate(state.evaluated(), self.dataset)
-        self._write(step, split, report.metrics)
-        found = [(name, report.metrics.get(name)) for name in self.task.headline]
-        text = "  ".join(f"{name} {x:.4f}" for name, x in found if x is not None)
-        self.progress.say(f"step {step}/{self.task.config.num_steps}  {split}: {text}")
-        self.logged_at = step, time.monotonic()
+        variables = state.evaluated()
+        report = self.task.evaluate(variables, self.dataset)
+        draw = functools.cache(
+            lambda: render_pictures(self.task, variables, self.dataset, report)
+        )
+        self.log.write_evaluation(step, report.metrics, draw)
         return report
 
     def plot(self, state: TrainState) -> None:
@@ -322,15 +325,15 @@ class _Run:
             try:
                 files = plot_run(*run)
             except UserError as error:  # a trained run is worth more than its pictures
-                self.progress.say(f"There are no new pictures: {error}")
+                self.log.progress.say(f"There are no new pictures: {error}")
             else:
-                self.progress.say(f"Pictures: {files[0].parent}")
+                self.log.progress.say(f"Pictures: {files[0].parent}")
             try:
-                file = write_run_report(*run)
+                file = write_run_report(*run, self.step)
             except UserError as error:
-                self.progress.say(f"There is no new report: {error}")
+                self.log.progress.say(f"There is no new report: {error}")
             else:
-                self.progress.say(f"Report: {file}")
+                self.log.progress.say(f"Report: {file}")
 
 
 def _initial_or_restored(
@@ -365,36 +368,3 @@ def _initial_or_restored(
     checkpoints.set_aside_after(int(state.step))
     log.info("Resuming at step %d.", int(state.step))
     return state
-
-
-def compile_step(
-    task: Task, dataset: Dataset, devices: Devices, state: TrainState
-) -> Any:
-    """Compiles the step ahead of time, so that the preflight can report its cost.
-
-    Batches of other sizes, which experiments with objects can have, are compiled for
-    when the first of them comes.
-    """
-    task.prepare(dataset)
-    step = jax.jit(
-        task.train_step,
-        donate_argnums=0,
-        in_shardings=(devices.replicated, devices.batch),
-        out_shardings=(devices.replicated, devices.replicated),
-    )
-    batch = task.abstract_batch(dataset.channels, task.config.batch_size)
-    return CompiledStep(step, devices.compiler_options, state, batch)
-
-
-def _time_step(
-    step_fn: Any, task: Task, dataset: Dataset, devices: Devices, state: TrainState
-) -> float:
-    """Times one step in seconds, on zeros and a copy of the state; both are dropped."""
-    size = task.config.batch_size // sharding.process_count()
-    shapes = task.abstract_batch(dataset.channels, size)
-    zeros = {key: np.zeros(x.shape, x.dtype) for key, x in shapes.items()}
-    arguments = jax.tree.map(jnp.copy, state), devices.put_batch(zeros)
-    jax.block_until_ready(arguments)
-    began = time.perf_counter()
-    jax.block_until_ready(step_fn(*arguments))
-    return time.perf_counter() - began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,31 @@ def plot_run(
     with outputs.file(CURVES) as file:  # the last: who finds it finds all of them
         plot_curves(read_rows(workdir / LOG), file)
     return [outputs.folder / name for name in names]
+
+
+def render_pictures(
+    task: Task, variables: Mapping[str, Any], dataset: Dataset, report: Report
+) -> dict[str, bytes]:
+    """Plots what `plot_run` plots besides the curves, into no folder of the user.
+
+    Args:
+      task: the experiment.
+      variables: collections of the model.
+      dataset: its data.
+      report: of an evaluation.
+
+    Returns:
+      PNG files by name.
+    """
+    examples = _examples(task, dataset)
+    names = [*task.pictures, *examples.values()]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = Outputs(
+            Path(folder) / FOLDER, [(x, "the run") for x in names], flag=None
+        )
+        outputs.make_folder()
+        task.plot(outputs, examples, variables, dataset, report)
+        return {name: (outputs.folder / name).read_bytes() for name in names}
 
 
 def _examples(task: Task, dataset: Dataset) -> dict[int, str]:

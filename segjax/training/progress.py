@@ -55,11 +55,9 @@ class Progress:
             self._drawn = now
             self.say(f"{self._unit} {step}/{self._total}  {self._left(step)}")
 
-    def note(self, step: int, values: Mapping[str, float]) -> None:
+    def note(self, step: int, values: Mapping[str, str]) -> None:
         """Shows the newest values."""
-        self._values = "  ".join(
-            f"{name} {value:.4g}" for name, value in values.items()
-        )
+        self._values = "  ".join(f"{name} {value}" for name, value in values.items())
         if not self._is_terminal:
             self._drawn = time.monotonic()
             self.say(f"step {step}/{self._total}  {self._values}  {self._left(step)}")

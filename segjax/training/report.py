@@ -55,6 +55,7 @@ def write_run_report(
     variables: Mapping[str, Any],
     dataset: Dataset,
     report: Report,
+    step: int,
 ) -> Path:
     """Writes `report.html` at the end of a run, with some images one by one.
 
@@ -64,6 +65,7 @@ def write_run_report(
       variables: collections of the trained model.
       dataset: its data.
       report: of the last evaluation.
+      step: of the model.
 
     Returns:
       The file.
@@ -80,7 +82,7 @@ def write_run_report(
         dataset,
         report,
         split=task.evaluation.split,
-        step=task.config.num_steps,
+        step=step,
         most_images=IMAGES_AFTER_TRAINING,
     )
     with outputs.file(REPORT) as file:

@@ -9,6 +9,7 @@ pictures/           curves, confusion matrix, overlays
 report.html         all of it on one page
 environment.json    versions, code, devices and command line of each start
 train.log           what the terminal showed
+profile/            a trace of some steps, where one was asked for
 .lock               held while a process trains here
 """
 

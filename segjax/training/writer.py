@@ -71,6 +71,15 @@ class Writer:
                 self._events.flush()
                 self._flushed = time.monotonic()
 
+    def write_text(self, step: int, name: str, text: str) -> None:
+        """Adds a text to TensorBoard, in the letters of a program."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import text as summary
+
+        with writing(self._workdir):
+            lines = "\n".join(f"    {line}" for line in text.splitlines())
+            self._add(Event(step=step, summary=summary(name, lines)))
+
     def _add(self, event: Any) -> None:
         event.wall_time = time.time()
         self._events.write_event(event)

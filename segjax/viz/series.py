@@ -12,7 +12,10 @@ Series = Mapping[str, Mapping[str, np.ndarray]]
 """`series[key][split]`: `[n, 2]`, step and value."""
 
 _MOST_PANELS = 6
-_NOT_PLOTTED = ("step", "sections", "classes_absent", "images_per_second")
+_NOT_PLOTTED = (
+    *("step", "sections", "classes_absent", "images_per_second"),
+    *("data_wait_fraction", "tflops_per_second", "mfu"),
+)
 _FIRST = (
     "loss",
     "mean_iou",

@@ -26,7 +26,7 @@ def test_lines_where_there_is_no_terminal(clock):
     bar.update(5)
     clock[0] += 4.0
     bar.update(7)
-    bar.note(7, {"loss": 0.12345})
+    bar.note(7, {"loss": "0.1235"})
     bar.say("hello")
     bar.close()
     assert stream.getvalue() == (

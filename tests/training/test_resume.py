@@ -17,7 +17,9 @@ from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, checkpoint_files, loop, sharding
 from segjax.training import workdir as workdir_lib
+from segjax.training.hooks import Hook
 from segjax.training.progress import Progress
+from segjax.training.throughput import TIMINGS
 from segjax.training.writer import read_rows
 
 STEPS = 6
@@ -83,7 +85,7 @@ def straight(compiled, cache_dir, tmp_path_factory):
 
 def rows_of(workdir):
     rows = read_rows(workdir / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if k != "steps_per_second"} for row in rows]
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
 
 
 def stop_at(monkeypatch, step, action):
@@ -442,3 +444,51 @@ def test_a_file_where_a_checkpoint_would_be_is_kept(
     with pytest.raises(UserError, match=f"{name} is a file.* Move it"):
         train(config, stopped_at_four, cache_dir)
     assert path.read_text() == "mine"
+
+
+def test_early_stopping_ends_a_killed_run_where_it_ends_one_that_was_not(
+    config, cache_dir, tmp_path, monkeypatch
+):
+    """And called again it is complete; with more patience it goes on."""
+    config.num_steps, config.eval_every = 12, 2
+    config.early_stopping = {"patience": 2, "min_delta": 1.0}
+    straight = train(config, tmp_path / "straight", cache_dir)
+    assert (straight.step, straight.interrupted) == (6, False)
+    assert "in 2 evaluations" in straight.stopped_early
+
+    undo = stop_at(monkeypatch, 5, fail)
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "killed", cache_dir)
+    undo()
+    resumed = train(config, tmp_path / "killed", cache_dir)
+    assert resumed == straight
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "straight")
+    assert (tmp_path / "killed" / "report.html").exists()
+
+    before = (tmp_path / "killed" / "metrics.jsonl").read_bytes()
+    assert train(config, tmp_path / "killed", cache_dir) == straight
+    assert (tmp_path / "killed" / "metrics.jsonl").read_bytes() == before
+
+    config.early_stopping.patience = 3
+    longer = train(config, tmp_path / "killed", cache_dir)
+    assert longer.step == 8
+    assert "in 3 evaluations" in longer.stopped_early
+
+
+def test_hooks_know_where_a_resumed_run_starts(
+    config, cache_dir, tmp_path, monkeypatch
+):
+    starts = []
+
+    class Started(Hook):
+        def on_start(self, run):
+            starts.append(run.step)
+
+    monkeypatch.setattr(loop, "make_hooks", lambda config: {"started": Started()})
+    undo = stop_at(monkeypatch, 3, fail)
+    with pytest.raises(Stopped):
+        train(config, tmp_path, cache_dir)
+    undo()
+    train(config, tmp_path, cache_dir)
+    train(config, tmp_path, cache_dir)
+    assert starts == [0, 3]

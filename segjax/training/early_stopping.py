@@ -1,0 +1,125 @@
+"""When a run ends before its last step, as it does not get better any more."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from segjax import config as config_lib
+from segjax.errors import UserError, suggestion
+from segjax.metrics.direction import NEITHER, score
+from segjax.types import is_count
+
+if TYPE_CHECKING:
+    from segjax.training.task import Task
+
+Evaluation = tuple[int, Mapping[str, float | None]]
+"""A step, and what was measured there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopping:
+    """The rule: a run ends once so many evaluations in a row have not been better.
+
+    It looks at the evaluations in the log alone, so a resumed run ends where one does that was
+    never stopped.
+
+    Attributes:
+      patience: how many evaluations in a row may be no better than the best before them.
+      min_delta: by how much an evaluation has to be better than the best, to count as better.
+      metric: what is compared; None for `config.evaluation.best_metric`.
+
+    Example:
+      >>> rule = EarlyStopping(patience=2, metric="mean_iou")
+      >>> found = [(10, 0.5), (20, 0.75), (30, 0.7)]
+      >>> evaluations = [(step, {"mean_iou": value}) for step, value in found]
+      >>> rule.reason(evaluations) is None
+      True
+      >>> rule.reason([*evaluations, (40, {"mean_iou": 0.75})])
+      'mean_iou has not been better than 0.75, of step 20, in 2 evaluations'
+    """
+
+    patience: int
+    min_delta: float = 0.0
+    metric: str | None = None
+
+    def __post_init__(self) -> None:
+        if not is_count(self.patience):
+            raise ValueError(
+                f"patience is {self.patience!r}: it is a number of evaluations, at least 1"
+            )
+        delta = self.min_delta
+        if not isinstance(delta, int | float) or not 0 <= delta < math.inf:
+            raise ValueError(f"min_delta is {delta!r}: it must be a number, at least 0")
+        if self.metric in NEITHER:
+            raise ValueError(f"metric is {self.metric!r}, of which no value is better")
+
+    def reason(self, evaluations: Iterable[Evaluation]) -> str | None:
+        """Why a run with these evaluations ends; None where it goes on.
+
+        Args:
+          evaluations: all so far, in the order of steps.
+
+        Returns:
+          Half a sentence, or None. What is undefined is no better than anything.
+        """
+        assert self.metric is not None
+        best, found, waited = -math.inf, None, 0
+        for step, metrics in evaluations:
+            value = score(metrics, self.metric)
+            if value > best + self.min_delta:
+                best, found, waited = value, (step, metrics[self.metric]), 0
+            else:
+                waited += 1
+        if waited < self.patience:
+            return None
+        than = (
+            f"better than {found[1]:.6g}, of step {found[0]}," if found else "defined"
+        )
+        return f"{self.metric} has not been {than} in {waited} evaluations"
+
+    def require_metric(self, metrics: Mapping[str, Any]) -> None:
+        """Checks that the metric is among those that were measured.
+
+        Raises:
+          UserError: if it is not.
+        """
+        if self.metric not in metrics:
+            raise UserError(
+                f"config.early_stopping.metric is {self.metric!r}, which is not measured."
+                f"{suggestion(str(self.metric), metrics)} The run goes on with another."
+            )
+
+
+def early_stopping_of(task: Task) -> EarlyStopping | None:
+    """The rule of `config.early_stopping`; None where there is none.
+
+    Raises:
+      UserError: if a key or a value is wrong.
+    """
+    if not task.config.get("early_stopping"):
+        return None
+    rule = config_lib.call(
+        EarlyStopping, task.config.early_stopping, "config.early_stopping"
+    )
+    metric = rule.metric or task.evaluation.best_metric
+    return dataclasses.replace(rule, metric=metric)
+
+
+def evaluations_in(
+    rows: Iterable[Mapping[str, Any]], split: str, last_step: int
+) -> list[Evaluation]:
+    """The evaluations of a split in the rows of a log, up to a step.
+
+    Example:
+      >>> rows = [{"step": 2, "split": "train"}, {"step": 4, "split": "test", "x": 1.0}]
+      >>> evaluations_in(rows, "test", 4)
+      [(4, {'step': 4, 'split': 'test', 'x': 1.0})]
+    """
+    return [
+        (row["step"], row)
+        for row in rows
+        if row["split"] == split and row["step"] <= last_step
+    ]

@@ -1,0 +1,176 @@
+"""What a run tells others while it trains: loggers, and hooks of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import ml_collections
+
+from segjax import parts
+from segjax.errors import UserError, shown
+from segjax.training.tensorboard_pictures import TensorBoardPictures
+from segjax.training.weights_and_biases import WeightsAndBiases
+
+if TYPE_CHECKING:
+    from segjax.training.loop import Result
+
+log = logging.getLogger("segjax")
+
+Metrics = Mapping[str, float]
+"""Numbers by name; NaN where one is undefined."""
+
+Pictures = Callable[[], Mapping[str, bytes]]
+"""Plots some images of the split that was evaluated, when it is called: PNG files by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStart:
+    """What is known of a run before its first step.
+
+    Attributes:
+      workdir: its folder.
+      config: the experiment, as `config.json` has it.
+      step: the step from which it starts; above 0 where a run is resumed. What a logger has
+        of later steps comes again.
+      num_steps: the last step.
+    """
+
+    workdir: Path
+    config: Mapping[str, Any]
+    step: int
+    num_steps: int
+
+
+class Hook(Protocol):
+    """Watches a run. A class of one's own inherits from it, and has the methods that it needs.
+
+    The methods are called on the main process, between two steps, which wait for them.
+    """
+
+    def on_start(self, run: RunStart) -> None:
+        """Called before the step is compiled."""
+
+    def on_log(self, step: int, metrics: Metrics) -> None:
+        """Called with the numbers of the training steps, each `config.log_every` steps."""
+
+    def on_evaluate(
+        self, step: int, split: str, metrics: Metrics, pictures: Pictures
+    ) -> None:
+        """Called after each evaluation.
+
+        Args:
+          step: the step.
+          split: what was evaluated.
+          metrics: what was measured.
+          pictures: plots some images with what was found in them; takes time only if called.
+        """
+
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Called once a checkpoint is whole on disk, which may be some steps later."""
+
+    def on_end(self, result: Result | None) -> None:
+        """Called at the end, with how the run ended; None where an error ends it."""
+
+
+HOOKS: Mapping[str, Callable[..., Hook]] = {
+    "tensorboard_pictures": TensorBoardPictures,
+    "wandb": WeightsAndBiases,
+}
+"""Hooks by name, for `config.hooks`."""
+
+EVENTS = ("on_start", "on_log", "on_evaluate", "on_checkpoint", "on_end")
+"""The methods of a hook."""
+
+
+class Hooks:
+    """The hooks of a run.
+
+    One that fails is reported, and left out from then on: what is watched is worth more than
+    who watches it. Only a run that begins ends where one cannot start, as nothing is lost then.
+    """
+
+    def __init__(self, hooks: Mapping[str, Hook]):
+        self._given = dict(hooks)
+        self._active: dict[str, Hook] = {}
+
+    def start(self, run: RunStart) -> None:
+        """Calls `on_start` of each.
+
+        Raises:
+          UserError: if one fails, and the run has not begun.
+        """
+        self._active = dict(self._given)
+        self._call("on_start", run, must_succeed=run.step == 0)
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        """Calls `on_log` of each."""
+        self._call("on_log", step, metrics)
+
+    def evaluate(
+        self, step: int, split: str, metrics: Metrics, pictures: Pictures
+    ) -> None:
+        """Calls `on_evaluate` of each."""
+        self._call("on_evaluate", step, split, metrics, pictures)
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """Calls `on_checkpoint` of each."""
+        self._call("on_checkpoint", step, folder)
+
+    def end(self, result: Result | None) -> None:
+        """Calls `on_end` of each that was started, once."""
+        self._call("on_end", result)
+        self._active.clear()
+
+    def _call(self, event: str, *arguments: Any, must_succeed: bool = False) -> None:
+        for name in list(self._active):
+            try:
+                getattr(self._active[name], event)(*arguments)
+            except Exception as error:  # whatever code from outside can raise
+                why = str(error) if isinstance(error, UserError) else parts.told(error)
+                why = why.rstrip(".")
+                if must_succeed:
+                    raise UserError(
+                        f"{name} fails in {event}: {why}. Leave it out, or see to it that it "
+                        "can start."
+                    ) from error
+                del self._active[name]
+                log.warning(
+                    "%s fails in %s and is left out from now on: %s.", name, event, why
+                )
+
+
+def make_hooks(config: ml_collections.ConfigDict) -> dict[str, Hook]:
+    """Makes the hooks of `config.hooks`.
+
+    Args:
+      config: the experiment; each of its hooks is a name, or a group with a name and arguments.
+
+    Returns:
+      The hooks, by their place in the config.
+
+    Raises:
+      UserError: if one is not known, has wrong arguments, or lacks a method or its package.
+    """
+    given = config.get("hooks", ())
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise UserError(
+            f"config.hooks is {shown(given)}: give a tuple, of names or of groups, such as "
+            '({"name": "wandb", "project": "cells"},).'
+        )
+    hooks: dict[str, Hook] = {}
+    for i, entry in enumerate(given):
+        group = {"name": entry} if isinstance(entry, str) else entry
+        where = f"config.hooks[{i}]"
+        hook = parts.build(HOOKS, group, where)
+        missing = [name for name in EVENTS if not callable(getattr(hook, name, None))]
+        if missing:
+            raise UserError(
+                f"{where} is {group['name']!r}, which has no {missing[0]}: let it inherit from "
+                "segjax.training.hooks.Hook."
+            )
+        hooks[f"{where}, {group['name']!r},"] = hook
+    return hooks
