@@ -25,6 +25,7 @@ from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import checkpoint, loop
 from segjax.training import workdir as workdir_lib
+from segjax.training.progress import Progress
 from segjax.training.sharding import Devices
 from segjax.training.writer import read_rows
 
@@ -237,14 +238,14 @@ def test_two_processes_are_one_run(
     assert about["parameters_sha256"] == results[0]["parameters_sha256"]
 
     config.num_steps = 10 * STEPS
-    update = loop.Progress.update
+    update = Progress.update
 
     def stop_at_the_same_step(self, step):
         update(self, step)
         if step == stopped - 1:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(loop.Progress, "update", stop_at_the_same_step)
+    monkeypatch.setattr(Progress, "update", stop_at_the_same_step)
     train(config, tmp_path / "one", cache_dir)
     assert_trained_alike(smaller, losses(tmp_path / "one"))
     one, two = (measured(tmp_path / name, STEPS) for name in ("one", "two"))
@@ -252,7 +253,7 @@ def test_two_processes_are_one_run(
     for name in ("mean_iou", "pixel_error", "rand_error"):
         assert one[name] == pytest.approx(two[name], abs=MEASURED)
 
-    monkeypatch.setattr(loop.Progress, "update", update)
+    monkeypatch.setattr(Progress, "update", update)
     config.num_steps = stopped + 1
     resumed = train(config, tmp_path / "two", cache_dir)
     assert resumed.step == stopped + 1
