@@ -45,8 +45,10 @@ FAST_COMPILE = {"exec_time_optimization_effort": -1.0}
 MIB = 2**20
 
 
-def measure(name: str, batch_size: int, remat: bool, platform: str) -> dict[str, Any]:
-    """Compiles one step of training, and counts bytes."""
+def measure(
+    name: str, batch_size: int, remat: bool, platform: str, compiles: bool
+) -> dict[str, Any]:
+    """Traces one step of training, compiles it where that is wanted, and counts bytes."""
     config = config_lib.load(name)
     config.model.remat = remat
     config.batch_size = batch_size
@@ -66,19 +68,21 @@ def measure(name: str, batch_size: int, remat: bool, platform: str) -> dict[str,
     begin = time.time()
     with lowering_for(platform):
         kept = jax.tree.leaves(jax.eval_shape(backward, state.params, state, batch))
+        row = {
+            "config": name,
+            "batch_size": batch_size,
+            "remat": remat,
+            "kept_mib": sum(x.size * x.dtype.itemsize for x in kept) / MIB,
+        }
+        if not compiles:
+            return row
         at = SingleDeviceSharding(device_of(platform))
         step = jax.jit(task.train_step, donate_argnums=0, in_shardings=at)
         lowered = step.trace(state, batch).lower(lowering_platforms=(platform,))
         options = FAST_COMPILE if platform == "tpu" else None
         memory = lowered.compile(compiler_options=options).memory_analysis()
-    return {
-        "config": name,
-        "batch_size": batch_size,
-        "remat": remat,
-        "kept_mib": sum(x.size * x.dtype.itemsize for x in kept) / MIB,
-        "temporary_mib": memory.temp_size_in_bytes / MIB,
-        "seconds": time.time() - begin,
-    }
+    temporary = memory.temp_size_in_bytes / MIB
+    return {**row, "temporary_mib": temporary, "seconds": time.time() - begin}
 
 
 def device_of(platform: str) -> Any:
@@ -94,17 +98,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--platform", choices=("cpu", "tpu"), default="cpu")
     parser.add_argument("--rows", type=int, nargs="*", default=range(len(ROWS)))
+    parser.add_argument(
+        "--trace_only", action="store_true", help="count what is kept, compile nothing"
+    )
     parser.add_argument("--output", help="a folder for the result, as JSON")
     args = parser.parse_args()
     rows = []
     for i in args.rows:
         for remat in (False, True):
-            row = measure(*ROWS[i], remat, args.platform)
-            print(
-                f"{row['config']:36} batch {row['batch_size']} remat {remat!s:5}  kept "
-                f"{row['kept_mib']:8,.0f} MiB  temporary {row['temporary_mib']:8,.0f} MiB",
-                flush=True,
-            )
+            row = measure(*ROWS[i], remat, args.platform, not args.trace_only)
+            print(row, flush=True)
             rows.append(row)
     target = "v5e:1x1, described" if args.platform == "tpu" else "this CPU"
     result = {**environment("cpu"), "compiled_for": target, "rows": rows}
