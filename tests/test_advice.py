@@ -30,6 +30,7 @@ from segjax.tasks.instance.evaluate import InstanceEvaluation
 from segjax.tasks.instance.loss import INSTANCE_LOSSES
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Evaluation
+from segjax.training.early_stopping import EarlyStopping
 from segjax.training.experiment import schedule_from
 from segjax.training.optim import OPTIMIZERS, SCHEDULES
 from segjax.training.optimizers import Common
@@ -103,6 +104,7 @@ KEYS = {
     "initialization": fields((Initialization,)),
     "crf": fields((CRF,)),
     "objects": fields((Separation,)),
+    "early_stopping": fields((EarlyStopping,)),
     "fold": arguments((with_fold,)),
 }
 """The keys that groups can have; `name` besides."""

@@ -168,7 +168,7 @@ REFUSED_IMAGES = [
 ]
 
 TRAINING = [
-    Case("no config", fixed(), ("--config=configs/unet_em.py",)),
+    Case("no config", fixed(), ("--config=unet_em",)),
     Case(
         "missing config",
         fixed("--config=configs/unet_me.py"),
@@ -222,7 +222,7 @@ TRAINING = [
     Case(
         "config for evaluation",
         fixed("evaluate", EM, "--workdir=a"),
-        ("evaluate does not use --config", "train, summary, prepare do"),
+        ("evaluate does not use --config", "train, sweep, summary, prepare do"),
     ),
     Case("unknown verb", fixed("trian", EM), ('"trian"', '"train"')),
     Case("unknown flag", fixed(EM, "--wrkdir=a"), ("no flag --wrkdir", '"--workdir"?')),

@@ -6,6 +6,7 @@ network, the optimizer and so on. It has the type of that argument.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import types
 import typing
@@ -18,11 +19,16 @@ from ml_collections.config_dict import placeholder
 from segjax import config as config_lib
 from segjax import parts
 from segjax.errors import UserError, suggestion
+from segjax.training.optimizers import MASKS, RATES, Common
 
 Place = tuple[str, ...]
 """The names of a group and of those around it, such as ("model", "backbone")."""
 
-_BESIDES: Mapping[Place, Collection[str]] = {("schedule",): ("warmup_steps",)}
+_BESIDES: Mapping[Place, Collection[str]] = {
+    ("model",): ("remat",),
+    ("optimizer",): ("adam_on", "weight_decay"),
+    ("schedule",): ("warmup_steps",),
+}
 """Keys of groups that are no arguments of the part that the group names."""
 
 _NOT_FROM_CONFIG = frozenset(
@@ -145,7 +151,13 @@ def _keys(
         for name, parameter in found.items()
         if name not in {*_NOT_FROM_CONFIG, *hidden}
     }
-    return keys | dict.fromkeys(besides, (object, False))
+    if path == ("optimizer",):
+        hints = typing.get_type_hints(Common)
+        keys = {name: keys[name] for name in keys if name not in (*RATES, *MASKS)} | {
+            field.name: _type(hints[field.name], field.default)
+            for field in dataclasses.fields(Common)
+        }
+    return dict.fromkeys(besides, (object, False)) | keys
 
 
 def _callee(

@@ -24,7 +24,7 @@ from segjax.tasks.semantic.baseline import PositionPredictor, evaluate_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop
+from segjax.training import checkpoint, loop, state
 from segjax.training.about import LEARNED, about_run
 
 
@@ -283,8 +283,7 @@ def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
     config["crf"] = {"num_iterations": 1}
     (kept / "config.json").write_text(json.dumps(config))
     trained = dataclasses.replace(load_trained(kept), max_intensity=4095)
-    for module in ("segjax.runs.evaluate", "segjax.runs.predict"):
-        monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: trained)
+    monkeypatch.setattr("segjax.runs.ensemble.load_trained", lambda *_, **__: trained)
     crf = evaluate_run(kept, crf=True, cache_dir=cache_dir)["crf"]
     assert crf["max_intensity"] == 4095
     seen = []
@@ -343,7 +342,7 @@ def test_a_run_without_evaluation_has_no_best(run, tmp_path):
     shutil.copytree(run[0], workdir)
     for path in (workdir / "checkpoints").glob("*/about/metadata"):
         about = json.loads(path.read_text()) | {"metrics": None}
-        about["about_sha256"] = checkpoint.about_sha256(about)
+        about["about_sha256"] = state.about_sha256(about)
         path.write_text(json.dumps(about))
     with pytest.raises(UserError, match="no evaluated checkpoint yet"):
         load_trained(workdir, best=True)

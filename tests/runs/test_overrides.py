@@ -73,7 +73,10 @@ def test_other_keys_stay_as_they_are():
     ("change", "sentence"),
     [
         ("modle.depth=3", 'config has no key "modle". Did you mean "model"'),
-        ("optimizer.b3=1", 'config.optimizer has no key "b3". Known: accumulate, b1'),
+        (
+            "optimizer.b3=1",
+            'config.optimizer has no key "b3". Known: accumulate, adam_on',
+        ),
         ("model.dropout=1", 'config.model has no key "dropout". Did you mean'),
         ("model.parent=1", 'config.model has no key "parent"'),
         ("evaluation.x.y=1", 'config.evaluation has no key "x"'),
