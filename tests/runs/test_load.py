@@ -284,7 +284,7 @@ def test_evaluation_and_prediction_take_the_range_of_the_checkpoint(
     (kept / "config.json").write_text(json.dumps(config))
     trained = dataclasses.replace(load_trained(kept), max_intensity=4095)
     for module in ("segjax.runs.evaluate", "segjax.runs.predict"):
-        monkeypatch.setattr(f"{module}.load_trained", lambda *_, **__: trained)
+        monkeypatch.setattr(f"{module}.load_ensemble", lambda *_, **__: trained)
     crf = evaluate_run(kept, crf=True, cache_dir=cache_dir)["crf"]
     assert crf["max_intensity"] == 4095
     seen = []

@@ -46,7 +46,7 @@ def trained(monkeypatch):
         instance_spec=InstanceSpec((17,)),
         channels=3,
     )
-    monkeypatch.setattr(predict, "load_trained", lambda workdir, **_: found)
+    monkeypatch.setattr(predict, "load_ensemble", lambda workdir, **_: found)
     return found
 
 
@@ -112,7 +112,7 @@ def test_channels_are_chosen_and_as_many_as_were_trained(trained, tmp_path):
 
 def test_images_are_resized_by_one_rule(tmp_path, monkeypatch, smoke):
     found = types.SimpleNamespace(task=SemanticTask(smoke))
-    monkeypatch.setattr(predict, "load_trained", lambda *_, **__: found)
+    monkeypatch.setattr(predict, "load_ensemble", lambda *_, **__: found)
     with pytest.raises(UserError, match=r"--rescale and --downscale both .*: give one"):
         predict.predict_run(
             tmp_path, tmp_path, tmp_path / "o", rescale=True, downscale=2
