@@ -664,6 +664,6 @@ def test_our_own_mistakes_stay_tracebacks(main, monkeypatch, workdir):
     def fail(*_, **__):
         raise KeyError("a mistake")
 
-    monkeypatch.setattr("segjax.runs.evaluate.load_trained", fail)
+    monkeypatch.setattr("segjax.runs.evaluate.load_ensemble", fail)
     with pytest.raises(KeyError, match="a mistake"):
         main("evaluate", f"--workdir={workdir}")
