@@ -110,7 +110,8 @@ def row(name):
         assert np.array_equal(frozen["bias"], PARAMS["conv"]["bias"])
         rates = "yes"
     except UserError:
-        rates = "within" if "base_optimizer" in ARGUMENTS.get(name, {}) else "no"
+        inner = {"base_optimizer", "optimizer"} & ARGUMENTS.get(name, {}).keys()
+        rates = "within" if inner else "no"
     given = ARGUMENTS.get(name)
     keys = f", with {', '.join(f'`{key}`' for key in given)}" if given else ""
     return f"| `{name}` | yes{keys} | {decay} | {rates} |"
