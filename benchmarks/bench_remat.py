@@ -36,8 +36,8 @@ from segjax.training.step import forward_image
 
 ROWS = (
     ("configs/unet_em.py:paper", 4),
-    ("configs/deeplab_v3_voc.py:paper", 4),
-    ("configs/pspnet_voc.py:paper", 2),
+    ("configs/deeplab_v3_voc.py", 4),
+    ("configs/pspnet_voc.py", 2),
 )
 """Configs, and images a step."""
 FAST_COMPILE = {"exec_time_optimization_effort": -1.0}
@@ -110,8 +110,9 @@ def main() -> None:
             print(row, flush=True)
             rows.append(row)
     target = "v5e:1x1, described" if args.platform == "tpu" else "this CPU"
+    target = "nothing" if args.trace_only else target
     result = {**environment("cpu"), "compiled_for": target, "rows": rows}
-    save(f"remat_{args.platform}", result, args.output)
+    save("remat" if args.platform == "cpu" else "remat_tpu", result, args.output)
 
 
 if __name__ == "__main__":

@@ -241,7 +241,19 @@ def nuclei_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return [*table, [name, "-", str(rows[0]["images"]), *below, "-"]]
 
 
+def remat_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["a step", "remat", "kept for the backward pass", "temporary, compiled"]]
+    for row in rows:
+        step = f"{row['config']}, batch {row['batch_size']}"
+        sizes = (row.get(key) for key in ("kept_mib", "temporary_mib"))
+        shown = ["-" if size is None else f"{size:,.0f} MiB" for size in sizes]
+        table.append([step, "yes" if row["remat"] else "no", *shown])
+    return table
+
+
 TABLES = {
+    "remat": remat_rows,
+    "remat_tpu": remat_rows,
     "nuclei": nuclei_rows,
     "nuclei_five": nuclei_rows,
     "empty_pages": empty_pages_rows,
