@@ -161,6 +161,9 @@ class Sweep:
         with self._manifest() as manifest:
             next(x for x in manifest["runs"] if x["name"] == run.name).update(facts)
 
+    def _note_finished(self, run: SweepRun) -> None:
+        self._note(run, status=FINISHED, num_steps=run.config.num_steps)
+
     def unfinished(self) -> list[SweepRun]:
         """The runs that have steps to do."""
         manifest = read_manifest(self.folder) or {"runs": ()}
@@ -189,7 +192,7 @@ class Sweep:
         waiting = self.unfinished()
         for run in self.runs:
             if run not in waiting:
-                self._note(run, status=FINISHED, num_steps=run.config.num_steps)
+                self._note_finished(run)
         done, count = len(self.runs) - len(waiting), len(self.runs)
         if done:
             log.info("%d of %d runs are finished already.", done, count)
@@ -203,6 +206,8 @@ class Sweep:
                     self._wait_for_orphan(run)
                     if run in self.unfinished():
                         self._train_one(run, stop)
+                    else:
+                        self._note_finished(run)
             return stop.received
 
     def _claim(self, run: SweepRun) -> Path:

@@ -165,6 +165,20 @@ def test_finished_runs_of_an_array_job_are_known_by_their_files(make_sweep):
     assert [run.name for run in sweep.unfinished()] == ["seed=1", "seed=2"]
 
 
+def test_a_run_that_ended_while_it_was_waited_for_is_finished(make_sweep, monkeypatch):
+    sweep = make_sweep(1)
+
+    def end(_, run):
+        (sweep.folder / run.name / "checkpoints" / "2").mkdir(parents=True)
+        row = {"step": 2, "split": "validation", "mean_iou": 0.5}
+        (sweep.folder / run.name / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+
+    monkeypatch.setattr(Sweep, "_wait_for_orphan", end)
+    sweep.train()
+    assert [row["status"] for row in sweep.rows()] == ["finished"]
+    assert calls(sweep) == [0]
+
+
 def test_a_folder_of_another_sweep_is_refused(make_sweep, smoke):
     make_sweep().write()
     with pytest.raises(UserError, match="another config: batch_size was 4, now 8"):
