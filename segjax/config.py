@@ -48,6 +48,7 @@ KEYS = {
 OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
+    "head": 'how logits are read: "softmax", the default, or "sigmoid" (segjax.tasks.semantic.head)',
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
@@ -55,7 +56,7 @@ OPTIONAL = {
 """The top-level keys that an experiment may have besides."""
 
 GROUPS = ("data", "pipeline", "model", "loss", "optimizer", "schedule", "evaluation")
-"""Those among the keys that are groups, and so are all of `OPTIONAL` but `task`."""
+"""Those among the keys that are groups, and so are all of `OPTIONAL` but `task` and `head`."""
 
 CHANGEABLE = ("num_steps", "log_every", "eval_every", "checkpoint_every")
 """Keys that a resumed run may change."""

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from segjax.predict.dihedral import Apply, log_probabilities
+from segjax.predict.dihedral import Apply
+from segjax.predict.heads import SOFTMAX, Head
 from segjax.types import Array
 
 
@@ -33,15 +34,16 @@ def stack_members(variables: Sequence[Any]) -> Members:
     return Members(jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables))
 
 
-def over_members(apply: Apply) -> Apply:
+def over_members(apply: Apply, head: Head = SOFTMAX) -> Apply:
     """Averages the class probabilities over the networks, where there are several.
 
     Args:
       apply: the network.
+      head: how its logits are read.
 
     Returns:
-      A function like `apply`. Given `Members`, it returns log-probabilities, float32; given
-      the variables of one network, what `apply` does.
+      A function like `apply`. Given `Members`, it returns the logits of the mean, float32;
+      given the variables of one network, what `apply` does.
     """
 
     def averaged(variables: Any, image: Array) -> Array:
@@ -49,13 +51,12 @@ def over_members(apply: Apply) -> Apply:
             return apply(variables, image)
 
         def add(total: Array, member: Any) -> tuple[Array, None]:
-            logits = apply(member, image).astype(jnp.float32)
-            return total + jax.nn.softmax(logits), None
+            return total + head.probabilities(apply(member, image)), None
 
         count = len(jax.tree.leaves(variables.stacked)[0])
         first = jax.tree.map(lambda leaf: leaf[0], variables.stacked)
         shape = jax.eval_shape(apply, first, image).shape
         total, _ = jax.lax.scan(add, jnp.zeros(shape), variables.stacked)
-        return log_probabilities(total / count)
+        return head.logits(total / count)
 
     return averaged

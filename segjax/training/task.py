@@ -274,10 +274,12 @@ class PredictingTask(Protocol):
       capabilities: what the task can do of "labels", "instances", "probabilities", "crf",
         "objects", "per_image", "rescale" and "downscale"; flags are accepted or refused by them.
       answers: what its networks do, for messages.
+      num_classes: classes of the labels that its network can tell apart.
     """
 
     capabilities: frozenset[str]
     answers: str
+    num_classes: int
 
     def predict_files(
         self,

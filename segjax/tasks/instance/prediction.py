@@ -59,6 +59,7 @@ class InstancePrediction:
         self.evaluation: InstanceEvaluation = config_lib.call(
             InstanceEvaluation, config.evaluation, "config.evaluation"
         )
+        self.num_classes: int = config.model.num_classes
         self.resize = config_lib.argument(instance_batches, config.pipeline, "resize")
         self.buckets = self._buckets("pipeline", config.pipeline.buckets)
         self.evaluated_buckets = self._buckets(

@@ -22,6 +22,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization, Scale, scale_of
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
+from segjax.predict.heads import Head
 from segjax.predict.inputs import (
     Source,
     channel_names,
@@ -195,6 +196,7 @@ def predict_files(
                             resampling[source.path],
                             outputs,
                             source.path,
+                            predictor.head,
                         )
                     if overlay and seen.image is not None:
                         page["overlay"] = viz.overlay(
@@ -223,6 +225,7 @@ def _finished(
     resampling: Resampling,
     outputs: Sequence[str],
     path: Path,
+    head: Head,
 ) -> dict[str, np.ndarray]:
     """Refines the logits of a page and brings them to the size of its image."""
     if crf is not None and seen.small is not None:
@@ -233,7 +236,7 @@ def _finished(
             raise UserError(f"{path}: {error}") from error
         if resampling.is_none:
             return dict(page)
-    return resampling.answer(page, seen.size, outputs)
+    return resampling.answer(page, seen.size, outputs, head)
 
 
 def _images(

@@ -26,7 +26,6 @@ from segjax.data.semantic.batches import (
     shares_of,
     train_batches,
 )
-from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
 from segjax.tasks.semantic.crf import CRF
@@ -113,7 +112,8 @@ class SemanticTask(SemanticPrediction):
     @functools.cached_property
     def loss(self) -> LossFromConfig:
         """What is minimised."""
-        return LossFromConfig(self.config.loss, self.config.model.num_classes)
+        self.head.check_loss(self.config.loss.get("name"))
+        return LossFromConfig(self.config.loss, self.head.num_logits)
 
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
@@ -132,13 +132,7 @@ class SemanticTask(SemanticPrediction):
           UserError: if files are missing or wrong, or the network does not fit them.
         """
         dataset = open_data(self.config, cache_dir, data_root)
-        classes = self.config.model.num_classes
-        if classes != dataset.label_spec.num_classes:
-            raise UserError(
-                f"config.model.num_classes is {classes}, but the data set "
-                f'"{dataset.name}" has {dataset.label_spec.num_classes} classes '
-                f"({', '.join(dataset.label_spec.names)}): use that number."
-            )
+        self.head.check_labels(dataset.label_spec, dataset.name)
         self.evaluation.check(
             dataset.label_spec,
             objects=self._measures_objects(dataset, self.evaluation.split),
