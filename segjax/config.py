@@ -49,6 +49,7 @@ OPTIONAL = {
     "task": 'what is found: "semantic", the default, or "instance"',
     "initialization": "weights to begin with: segjax.runs.initialization.Initialization",
     "head": 'how logits are read: "softmax", the default, or "sigmoid" (segjax.tasks.semantic.head)',
+    "mix": "how the examples of a batch are mixed: a name of segjax.training.mixing.MIXES",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
@@ -222,7 +223,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key, meaning in KEYS.items():
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
-    for key in (*GROUPS, "initialization", "fold", *CHANGEABLE_GROUPS):
+    for key in (*GROUPS, "initialization", "fold", "mix", *CHANGEABLE_GROUPS):
         require_group(config.get(key, {}), f"config.{key}")
     for key in ("num_steps", "batch_size", *CHANGEABLE[1:]):
         if not is_integer(config[key]) or not 1 <= config[key] < 2**31:

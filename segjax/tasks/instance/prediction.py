@@ -49,6 +49,12 @@ class InstancePrediction:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
         config_lib.check(config)
+        for key in ("head", "mix"):
+            if key in config:
+                raise UserError(
+                    f"config.{key} is for networks that label pixels, but config.task is "
+                    f'"instance": leave config.{key} out.'
+                )
         self.config = config
         self.model: Any = build_model(config.model)
         if not hasattr(self.model, "post_processing"):

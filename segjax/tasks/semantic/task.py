@@ -44,6 +44,7 @@ from segjax.training.experiment import (
     records_of,
     schedule_from,
 )
+from segjax.training.mixing import mix_from, mixed, over_labels
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics, make_train_step, state_of
 from segjax.types import Record
@@ -104,6 +105,7 @@ class SemanticTask(SemanticPrediction):
             augmentations.check(
                 config_lib.argument(train_batches, config.pipeline, "augment")
             )
+        self.mix = mix_from(config) if training else None
         percentiles = config_lib.argument(train_batches, config.pipeline, "percentiles")
         config_lib.call(
             Percentiles, percentiles or {}, "config.pipeline.percentiles", learned=None
@@ -248,10 +250,9 @@ class SemanticTask(SemanticPrediction):
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One step, pure."""
-        step = make_train_step(
-            self.model, self.loss, self.optimizer, self.schedule, self.config.seed
-        )
-        return step(state, batch)
+        seed, loss = self.config.seed, over_labels(self.loss)
+        step = make_train_step(self.model, loss, self.optimizer, self.schedule, seed)
+        return step(state, mixed(self.mix, batch, seed=seed, step=state.step))
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
         """Shapes and dtypes of a batch of a number of examples."""

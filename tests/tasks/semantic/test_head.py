@@ -46,5 +46,5 @@ def test_losses_from_outside_may_read_anything():
 
 
 def test_a_number_of_logits_that_does_not_fit_is_named():
-    with pytest.raises(UserError, match=r"num_classes is 3, .* or 1, with"):
+    with pytest.raises(UserError, match=r"num_classes is 3, .*or 1, with"):
         head("softmax", 3).check_labels(SPEC, "folder")
