@@ -103,7 +103,7 @@ class Predictor:
     def labels(self, image: np.ndarray) -> np.ndarray:
         """The most probable class `[H, W]`, uint8, of an image `[H, W, C]`.
 
-        Where classes overlap, the sum of their values, int32 (`segjax.types.class_bits`).
+        Where classes overlap, the sum of their values (`segjax.types.class_bits`).
         """
         return self._single(image, "labels")
 

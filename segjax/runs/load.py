@@ -288,7 +288,7 @@ def _trained_model(
     """Puts a network and the JSON beside it together."""
     task.recall(about.get(LEARNED, {}))
     objects = about.get("instances")
-    spec_type = InstanceClasses if objects else LabelSpec
+    spec_type = InstanceClasses if objects else task.label_spec_type
     return TrainedModel(
         task=task,
         variables=variables,

@@ -8,7 +8,8 @@ import pytest
 
 from segjax.errors import UserError
 from segjax.losses import LOSSES
-from segjax.training import sharding
+from segjax.runs.train import train
+from segjax.training import loop, sharding
 from segjax.training.mixing import cutmix, mix_from, mixed, mixup, over_labels
 from segjax.types import IGNORE_LABEL
 
@@ -157,3 +158,23 @@ def test_one_example_cannot_be_mixed():
     alone.batch_size = 1
     with pytest.raises(UserError, match="at least 2"):
         mix_from(alone)
+
+
+def test_a_run_that_mixes_resumes_bit_for_bit(smoke, cache_dir, tmp_path, monkeypatch):
+    """mixup on the device, copy_paste and rand_augment in the loader, label smoothing."""
+    monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
+    smoke.mix = {"name": "mixup", "alpha": 1.0}
+    smoke.loss = {"name": "cross_entropy", "label_smoothing": 0.1}
+    smoke.pipeline.augment = (("rand_augment", {}), ("flip", {}), ("copy_paste", {}))
+    smoke.schedule = {"name": "constant", "learning_rate": 1e-2}
+    smoke.evaluation.cell_class = None
+    smoke.evaluation.best_metric = "mean_iou"
+    smoke.checkpoint_every = smoke.eval_every = 2
+    smoke.num_steps = 4
+    straight = train(smoke, tmp_path / "straight", cache_dir)
+    smoke.num_steps = 2
+    halfway = train(smoke, tmp_path / "resumed", cache_dir)
+    smoke.num_steps = 4
+    resumed = train(smoke, tmp_path / "resumed", cache_dir)
+    assert halfway.parameters_sha256 != straight.parameters_sha256
+    assert resumed.parameters_sha256 == straight.parameters_sha256

@@ -14,6 +14,7 @@ import numpy as np
 from segjax import config as config_lib
 from segjax.data.instance.batches import instance_batches
 from segjax.data.instance.buckets import check_buckets
+from segjax.data.label_spec import InstanceClasses
 from segjax.errors import UserError
 from segjax.models.builder import build_model
 from segjax.tasks.instance.evaluate import Detect, InstanceEvaluation
@@ -41,6 +42,8 @@ class InstancePrediction:
       buckets: sizes that training images are padded to.
       evaluated_buckets: sizes that images are padded to in evaluation and prediction.
     """
+
+    label_spec_type = InstanceClasses
 
     def __init__(self, config: ml_collections.ConfigDict):
         """Builds the network, and what the config says of evaluation.

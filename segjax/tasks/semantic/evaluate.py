@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from segjax.data.intensities import RecordScales
@@ -20,9 +19,7 @@ from segjax.metrics import (
     THRESHOLDS,
     boundary_counts,
     boundary_metrics,
-    confusion_counts,
     em_metrics,
-    semantic_metrics,
     summarize,
     surface_counts,
     surface_metrics,
@@ -36,6 +33,7 @@ from segjax.predict.test_time import TestTimeAugmentation
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.object_scores import ObjectScores, metric_names
 from segjax.tasks.semantic.per_image import PerImage
+from segjax.tasks.semantic.pixel_scores import no_pixels, pixel_counts, pixel_metrics
 from segjax.training import sharding
 from segjax.types import Record
 
@@ -132,7 +130,7 @@ class Evaluation:
                 f"config.evaluation.cell_class is {self.cell_class}: the classes of the "
                 f"data set are 0 to {classes - 1}."
             )
-        known = set(semantic_metrics(np.eye(classes, dtype=np.int64), label_spec.names))
+        known = set(pixel_metrics(no_pixels(label_spec), label_spec))
         if self.cell_class is not None:
             ones = np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
             known |= _summarize_cells(ones, classes).keys()
@@ -211,11 +209,11 @@ class Report:
 
     Attributes:
       metrics: by name; NaN where a metric is undefined.
-      counts: the confusion counts `[K, K]`, rows are the truth.
+      counts: the confusion counts `[K, K]`, rows are the truth; None where classes overlap.
     """
 
     metrics: dict[str, float]
-    counts: np.ndarray
+    counts: np.ndarray | None
 
 
 class Pages(Protocol):
@@ -284,7 +282,7 @@ def evaluate(
             f'The split "{split}" has no labels: it can be predicted, not evaluated.'
         )
     num_classes = label_spec.num_classes
-    total = np.zeros((num_classes, num_classes), np.int64)
+    total = no_pixels(label_spec)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
     boundaries = _Boundaries(label_spec, boundary_f1, surface_distance, trimap_widths)
     objects = ObjectScores(separation if "cells" in first else None)
@@ -314,7 +312,7 @@ def evaluate(
                 page = crf.page(originals.popleft(), page["logits"], outputs)
             except UserError as error:
                 raise UserError(f"Image {number} of {len(mine)}: {error}") from error
-        counts = np.asarray(_counts(label, page["labels"], num_classes=num_classes))
+        counts = pixel_counts(label, page["labels"], label_spec)
         total += counts
         boundaries.add(label, page["labels"])
         matching = objects.add(page)
@@ -324,12 +322,10 @@ def evaluate(
             cells = page["probabilities"][..., cell_class]
             sections += em_metrics(cells, label, cell_class=cell_class)
     counts = sharding.gather(total[None]).sum(0)
-    metrics = semantic_metrics(counts, label_spec.names)
+    metrics = pixel_metrics(counts, label_spec)
     if cell_class is not None:
         everyone = sharding.gather(sections[None]).sum(0, keepdims=True)
         metrics |= _summarize_cells(everyone, num_classes)
     boundaries.gather()
-    return Report(metrics | boundaries.metrics() | objects.metrics(), counts)
-
-
-_counts = jax.jit(confusion_counts, static_argnames="num_classes")
+    confusion = counts if counts.ndim == 2 else None
+    return Report(metrics | boundaries.metrics() | objects.metrics(), confusion)

@@ -200,7 +200,7 @@ def predict_files(
                         )
                     if overlay and seen.image is not None:
                         page["overlay"] = viz.overlay(
-                            seen.image, page["labels"], label_spec.colors
+                            seen.image, page["labels"], label_spec.value_colors
                         )
                     _write_page(
                         writers,
@@ -277,6 +277,8 @@ def _writer(
     outputs: Outputs, name: str, kind: str, source: Source, label_spec: LabelSpec
 ) -> contextlib.AbstractContextManager[Write]:
     names = label_spec.names
+    if kind == "labels":
+        names = label_spec.value_names
     if kind == "probabilities":
         return page_file(
             outputs,
@@ -289,7 +291,7 @@ def _writer(
         )
     if kind == "overlay":
         return page_file(outputs, name, source, np.uint8, values_per_pixel=3)
-    colors = label_spec.colors
+    colors = label_spec.value_colors
     return page_file(outputs, name, source, np.uint8, colors=colors, class_names=names)
 
 

@@ -7,12 +7,15 @@ import dataclasses
 import ml_collections
 
 from segjax.data.label_spec import LabelSpec
+from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError, suggestion
 from segjax.losses import LOSSES, SIGMOID_LOSSES
 from segjax.predict import heads
 from segjax.types import Array
 
 ACTIVATIONS = ("softmax", "sigmoid")
+
+_OF_ONE_CLASS = ("boundary_f1", "surface_distance", "trimap_widths")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,36 @@ class SemanticHead:
         """The logits of all classes, of those of the network."""
         return heads.against_zero(logits) if self.is_binary else logits
 
+    @property
+    def labels(self) -> tuple[int, type[LabelSpec]]:
+        """How many classes the labels have, and the type of their description."""
+        return self.num_classes, OverlappingClasses if self.overlaps else LabelSpec
+
+    def check_wishes(self, config: ml_collections.ConfigDict) -> None:
+        """Checks that nothing is wanted which classes that overlap do not have.
+
+        Raises:
+          UserError: naming the key.
+        """
+        if not self.overlaps:
+            return
+        wanted = [
+            f"evaluation.{key}" for key in _OF_ONE_CLASS if config.evaluation.get(key)
+        ]
+        wanted += ["evaluation.cell_class"] * (
+            config.evaluation.get("cell_class") is not None
+        )
+        wanted += ["pipeline.border_weight"] * bool(
+            config.pipeline.get("border_weight")
+        )
+        wanted += [key for key in ("crf", "objects") if key in config]
+        if wanted:
+            raise UserError(
+                f"config.{wanted[0]} is for pixels of one class each, but with "
+                f'config.head "sigmoid" and {self.num_logits} logits classes overlap: leave '
+                "it out."
+            )
+
     def check_loss(self, name: str) -> None:
         """Checks that a loss of `LOSSES` is one of these logits; others are let pass.
 
@@ -80,6 +113,15 @@ class SemanticHead:
         Raises:
           UserError: saying what does not fit.
         """
+        if isinstance(spec, OverlappingClasses) != self.overlaps:
+            if self.overlaps:
+                what, remedy = "exclude each other", "leave config.head out"
+            else:
+                what, remedy = "overlap", "give config.head=sigmoid"
+            raise UserError(
+                f'The classes of the data set "{name}" {what}, but config.head is '
+                f"{self.activation!r} with {self.num_logits} logits: {remedy}."
+            )
         if self.num_classes != spec.num_classes:
             one = " (or 1, with config.head=sigmoid)" if spec.num_classes == 2 else ""
             raise UserError(
@@ -102,6 +144,12 @@ def head_of(config: ml_collections.ConfigDict) -> SemanticHead:
             f"{suggestion(str(activation), ACTIVATIONS)}"
         )
     count = config.model.num_classes
+    most = OverlappingClasses.most_classes
+    if activation == "sigmoid" and count > most:
+        raise UserError(
+            f"config.model.num_classes is {count}, but at most {most} classes can overlap: "
+            "use fewer, or a network for each part of them."
+        )
     if activation == "softmax" and count == 1:
         raise UserError(
             "config.model.num_classes is 1, and the softmax of one logit is always 1: use "

@@ -134,8 +134,8 @@ class PerImage:
                 record["image"],
                 record["label"],
                 prediction,
-                self._spec.colors,
-                self._spec.names,
+                self._spec.value_colors,
+                self._spec.value_names,
             )
             with outputs.file(name) as file:
                 picture.save(file, format="PNG")

@@ -91,7 +91,7 @@ class SemanticPrediction:
                 "for each class of the labels."
             )
         self.head = head_of(config)
-        self.num_classes = self.head.num_classes
+        self.num_classes, self.label_spec_type = self.head.labels
         self.geometry: Geometry = geometry_of(self.model)
         self.input_size, self.output_size = crop_sizes(config, self.geometry)
         self.evaluation: Evaluation = config_lib.call(
@@ -119,21 +119,17 @@ class SemanticPrediction:
             if "objects" in config
             else None
         )
-        self._check_separation(self.num_classes)
+        if self.separation is not None:
+            try:
+                self.separation.check_classes(self.num_classes)
+            except ValueError as error:
+                raise UserError(f"config.objects.{error}.") from error
         self.downscale: int = downscale_of(config.data)
         if not is_count(self.downscale):
             raise UserError(
                 "config.data.downscale is an integer of at least 1, got "
                 f"{self.downscale!r}."
             )
-
-    def _check_separation(self, num_classes: int) -> None:
-        if self.separation is None:
-            return
-        try:
-            self.separation.check_classes(num_classes)
-        except ValueError as error:
-            raise UserError(f"config.objects.{error}.") from error
 
     def init_variables(self, channels: int) -> Mapping[str, Any]:
         """Makes the collections of the untrained network; traceable."""

@@ -26,6 +26,7 @@ from segjax.data.semantic.batches import (
     shares_of,
     train_batches,
 )
+from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.baseline import evaluate_baselines, has_default_baseline
 from segjax.tasks.semantic.crf import CRF
@@ -64,6 +65,10 @@ GIVEN_TO_PIPELINE = (
 """Arguments of `train_batches` that are not for the config's group `pipeline`."""
 
 
+OVERLAPPING = frozenset({"labels", "probabilities", "downscale", "rescale"})
+"""Capabilities where classes overlap."""
+
+
 class SemanticTask(SemanticPrediction):
     """An experiment of semantic segmentation, built from its config.
 
@@ -71,10 +76,7 @@ class SemanticTask(SemanticPrediction):
     is compiled or written.
     """
 
-    capabilities = frozenset(
-        {"labels", "probabilities", "crf", "objects", "per_image"}
-        | {"downscale", "rescale"}
-    )
+    capabilities = OVERLAPPING | {"crf", "objects", "per_image"}
     answers = "labels pixels"
     headline = (
         "mean_iou",
@@ -83,7 +85,7 @@ class SemanticTask(SemanticPrediction):
         "rand_error",
         "warping_error_at_0.5",
     )
-    pictures = (CONFUSION,)
+    pictures: tuple[str, ...] = (CONFUSION,)
 
     def __init__(self, config: ml_collections.ConfigDict, *, training: bool = True):
         """Builds the network, and for training loss and optimizer.
@@ -93,6 +95,10 @@ class SemanticTask(SemanticPrediction):
         """
         super().__init__(config)
         self.training = training
+        self.head.check_wishes(config)
+        if self.head.overlaps:
+            self.capabilities, self.pictures = OVERLAPPING, ()
+            self.answers = "gives a pixel any number of classes"
         config_lib.check_arguments(
             train_batches,
             config.pipeline,
@@ -317,6 +323,8 @@ class SemanticTask(SemanticPrediction):
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
         """Measures Otsu's threshold, a watershed, or the commonest class at each place."""
         self.records(dataset, split)
+        if self.head.overlaps:
+            raise UserError("No baseline is known for classes that overlap.")
         return evaluate_baselines(
             dataset,
             split,
