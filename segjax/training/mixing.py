@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from segjax import config as config_lib
 from segjax import parts
@@ -183,8 +182,17 @@ def over_labels(loss: Callable[..., Any]) -> Callable[[Any, Batch], Any]:
     return mean
 
 
-def mix_from(config: ml_collections.ConfigDict) -> Mix | None:
+def mix_from(
+    config: ml_collections.ConfigDict, shapes: Mapping[str, Any]
+) -> Mix | None:
     """The mixing that `config.mix` names; None where it names none.
+
+    Args:
+      config: the experiment.
+      shapes: of a batch, to try it on.
+
+    Returns:
+      A function of a key and a batch.
 
     Raises:
       UserError: naming the key that is wrong.
@@ -198,21 +206,25 @@ def mix_from(config: ml_collections.ConfigDict) -> Mix | None:
     )
     if config.batch_size < 2:
         raise UserError(
-            f"config.mix mixes the examples of a batch, but config.batch_size is "
-            f"{config.batch_size}: use at least 2, or leave config.mix out."
+            f"{where} mixes the examples of a batch, but config.batch_size is "
+            f"{config.batch_size}: use at least 2, or leave {where} out."
         )
     mix = lambda key, batch: function(key, batch, **arguments)
-    if config.mix.name in MIXES:
-        pixels = (2, 2, 2)
-        batch = {
-            "image": jax.ShapeDtypeStruct((*pixels, 1), np.float32),
-            "label": jax.ShapeDtypeStruct(pixels, np.int32),
-            "weight": jax.ShapeDtypeStruct(pixels, np.float32),
-        }
-        try:
-            jax.eval_shape(mix, jax.eval_shape(lambda: jax.random.key(0)), batch)
-        except (TypeError, ValueError) as error:
+    try:
+        found = jax.eval_shape(mix, jax.eval_shape(lambda: jax.random.key(0)), shapes)
+    except Exception as error:  # whatever code from outside can raise
+        if config.mix.name in MIXES:
             raise UserError(f"{where}: {error}.") from error
+        raise UserError(
+            f"{where}.name is {config.mix.name!r}, which fails: {parts.told(error)}."
+        ) from error
+    for name, x in shapes.items():
+        given = isinstance(found, Mapping) and found.get(name)
+        if getattr(given, "shape", None) != x.shape:
+            raise UserError(
+                f"{where}.name is {config.mix.name!r}, which does not give {name!r} as "
+                f"{list(x.shape)}: a mixing gives a batch of the same shapes."
+            )
     return mix
 
 

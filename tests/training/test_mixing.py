@@ -131,8 +131,16 @@ def config(**mix):
     return ml_collections.ConfigDict({"batch_size": 4, "mix": mix})
 
 
+def shapes(size=4):
+    return jax.eval_shape(lambda: batch(size))
+
+
+def halved(key, batch):
+    return batch | {"image": batch["image"][:1]}
+
+
 def test_a_step_mixes_the_same_again_and_another_step_otherwise():
-    mix = mix_from(config(name="cutmix", probability=1.0))
+    mix = mix_from(config(name="cutmix", probability=1.0), shapes())
     first, again, other = (
         mixed(mix, batch(), seed=0, step=step)["image"] for step in (5, 5, 6)
     )
@@ -146,18 +154,20 @@ def test_a_step_mixes_the_same_again_and_another_step_otherwise():
         ({"name": "mixpu"}, "mixup"),
         ({"name": "mixup", "alhpa": 1.0}, "alpha"),
         ({"name": "cutmix", "alpha": 0.0}, "alpha must be"),
+        ({"name": f"{__name__}:halved"}, "does not give 'image'"),
+        ({"name": f"{__name__}:config"}, "fails: TypeError"),
     ],
 )
 def test_what_cannot_be_mixed_is_named(given, message):
     with pytest.raises(UserError, match=message):
-        mix_from(config(**given))
+        mix_from(config(**given), shapes())
 
 
 def test_one_example_cannot_be_mixed():
     alone = config(name="mixup")
     alone.batch_size = 1
     with pytest.raises(UserError, match="at least 2"):
-        mix_from(alone)
+        mix_from(alone, shapes(1))
 
 
 def test_a_run_that_mixes_resumes_bit_for_bit(smoke, cache_dir, tmp_path, monkeypatch):

@@ -111,7 +111,8 @@ class SemanticTask(SemanticPrediction):
             augmentations.check(
                 config_lib.argument(train_batches, config.pipeline, "augment")
             )
-        self.mix = mix_from(config) if training else None
+        shapes = self.abstract_batch(3, config.batch_size)
+        self.mix = mix_from(config, shapes) if training else None
         percentiles = config_lib.argument(train_batches, config.pipeline, "percentiles")
         config_lib.call(
             Percentiles, percentiles or {}, "config.pipeline.percentiles", learned=None
