@@ -42,12 +42,12 @@ def test_mixup_blends_neighbours_by_one_fraction():
 
 
 def test_mixup_is_sampled_from_the_beta_distribution():
-    keys = jax.random.split(KEY, 4000)
+    keys = jax.random.split(KEY, 2000)
     fractions = jax.vmap(lambda key: mixup(key, batch(2), alpha=2.0)["other_fraction"])(
         keys
     )
-    assert float(fractions.mean()) == pytest.approx(0.5, abs=0.02)
-    assert float(fractions.var()) == pytest.approx(1 / 20, rel=0.1)  # 1 / (4 (2 a + 1))
+    assert float(fractions.mean()) == pytest.approx(0.5, abs=0.03)
+    assert float(fractions.var()) == pytest.approx(1 / 20, rel=0.15)  # 1 / (4 (2 a + 1))
 
 
 def test_the_loss_of_both_labels_is_that_of_blended_one_hot_labels():
