@@ -69,7 +69,7 @@ class OverlappingClasses(LabelSpec):
             raise UserError(
                 f"{where} has the value {raw[wrong][0]}; a pixel holds the sum of its "
                 f"classes, from 0 to {largest}: {self._listed()}. Save the labels so, or "
-                "name all classes in config.data.classes."
+                "name all classes in the config."
             )
         return np.where(ignored, IGNORE_LABEL, raw).astype(np.uint8)
 

@@ -47,7 +47,9 @@ def test_mixup_is_sampled_from_the_beta_distribution():
         keys
     )
     assert float(fractions.mean()) == pytest.approx(0.5, abs=0.03)
-    assert float(fractions.var()) == pytest.approx(1 / 20, rel=0.15)  # 1 / (4 (2 a + 1))
+    assert float(fractions.var()) == pytest.approx(
+        1 / 20, rel=0.15
+    )  # 1 / (4 (2 a + 1))
 
 
 def test_the_loss_of_both_labels_is_that_of_blended_one_hot_labels():

@@ -88,15 +88,15 @@ class SemanticHead:
                 "it out."
             )
 
-    def check_loss(self, name: str) -> None:
+    def check_loss(self, name: object) -> None:
         """Checks that a loss of `LOSSES` is one of these logits; others are let pass.
 
         Raises:
           UserError: naming losses that are.
         """
-        if name not in LOSSES or (name in SIGMOID_LOSSES) == (
-            self.activation == "sigmoid"
-        ):
+        if not isinstance(name, str) or name not in LOSSES:
+            return
+        if (name in SIGMOID_LOSSES) == (self.activation == "sigmoid"):
             return
         softmax, sigmoid = ACTIVATIONS
         known, other = sorted(SIGMOID_LOSSES), softmax
