@@ -18,6 +18,10 @@ Presets, as `--config=configs/unet_folder.py:PRESET`:
     (none)     a small network, 500 steps; about ten minutes on 2 cores
     scribbles  the same, for labels of a few strokes: 0 is not labelled and does not count,
                1 is background, 2 is foreground
+    one_logit  the same two classes by one logit, whose sigmoid is the probability of the
+               foreground; pos_weight of the loss is for a foreground that is rare
+    overlapping  two classes that overlap, as a nucleus in its cell: a pixel of a label holds
+               the sum of 1 (cell) and 2 (nucleus)
     smoke      seconds: a tiny network, two steps
 
 No number to compare with: it depends on the images.
@@ -87,6 +91,20 @@ def scribbles() -> dict:
     return config | {"data": config["data"] | {"remap": remap}}
 
 
+def one_logit() -> dict:
+    config = default()
+    loss = {"name": "binary_cross_entropy_and_dice", "pos_weight": 1.0}
+    model = config["model"] | {"num_classes": 1}
+    return config | {"head": "sigmoid", "model": model, "loss": loss}
+
+
+def overlapping() -> dict:
+    config = default()
+    classes = (("cell", (255, 160, 0)), ("nucleus", (0, 114, 178)))
+    data = config["data"] | {"labels": "overlapping", "classes": classes, "remap": ()}
+    return config | {"head": "sigmoid", "data": data, "loss": one_logit()["loss"]}
+
+
 def smoke() -> dict:
     config = default()
     return config | {
@@ -100,4 +118,4 @@ def smoke() -> dict:
     }
 
 
-get_config = presets(default, scribbles, smoke)
+get_config = presets(default, scribbles, one_logit, overlapping, smoke)

@@ -52,6 +52,8 @@ OPTIONAL = {
     "calibration": "how sure predictions are: fields of segjax.predict.temperature.TemperatureScaling",
     "hooks": "loggers, and hooks of one's own: names of segjax.training.hooks.HOOKS, or groups",
     "early_stopping": "when a run ends before its last step: fields of EarlyStopping",
+    "head": 'how logits are read: "softmax", the default, or "sigmoid" (segjax.tasks.semantic.head)',
+    "mix": "how the examples of a batch are mixed: a name of segjax.training.mixing.MIXES",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
     "ema": "a moving average that is evaluated: fields of segjax.training.ema.EMA",
@@ -202,7 +204,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for key, meaning in KEYS.items():
         if key not in config:
             raise UserError(f'The config lacks the key "{key}": {meaning}.')
-    for key in (*GROUPS, "initialization", "fold", *CHANGEABLE_GROUPS):
+    for key in (*GROUPS, "initialization", "fold", "mix", *CHANGEABLE_GROUPS):
         require_group(config.get(key, {}), f"config.{key}")
     for key in ("ema", "step"):
         if config.get(key) is not None:

@@ -19,9 +19,13 @@ import pytest
 
 from segjax import config as config_lib
 from segjax.commands.program import Program
+from segjax.data.augment.augmentations import AUGMENTATIONS
+from segjax.data.augment.views import INSTANCE_AUGMENTATIONS
 from segjax.data.datasets.folder import folder
+from segjax.losses import LOSSES
 from segjax.main import VERBS
 from segjax.runs.overrides import state_keys
+from segjax.training.mixing import MIXES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -189,6 +193,12 @@ def test_the_readme_is_one_page_with_its_two_commands() -> None:
     assert "not measured" not in text
     for command in ("make demo", "make test", "pip install -e ."):
         assert re.search(rf"^    {re.escape(command)} ", text, re.MULTILINE)
+
+
+def test_the_page_of_recipes_names_all_that_a_config_may_name() -> None:
+    tables = (LOSSES, MIXES, AUGMENTATIONS, INSTANCE_AUGMENTATIONS)
+    page = read(ROOT / "docs" / "recipes.md")
+    assert [name for table in tables for name in table if f"`{name}`" not in page] == []
 
 
 def test_the_front_page_has_four_doors_to_every_page() -> None:

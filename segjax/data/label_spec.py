@@ -108,6 +108,20 @@ class LabelSpec:
         """The least stored value of a class id, or of `IGNORE_LABEL`; None: there is none."""
         return next(iter(_stored_values(self)[class_id]), None)
 
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """What each value of a label from 0 on stands for."""
+        return self.names
+
+    @property
+    def value_colors(self) -> tuple[tuple[int, int, int], ...]:
+        """The colour of each value of a label from 0 on."""
+        return self.colors
+
+    def class_pixels(self, counts: np.ndarray) -> np.ndarray:
+        """Pixels of each class `[K]`, of the pixels of each value of a label `[256]`."""
+        return counts[: self.num_classes]
+
     def describe(self) -> str:
         """Returns a table of ids, names, colours and the stored values they stand for.
 

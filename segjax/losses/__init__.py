@@ -13,7 +13,21 @@ from segjax.losses.semantic import (
     hard_cross_entropy,
     jaccard,
 )
+from segjax.losses.sigmoid import (
+    binary_cross_entropy,
+    binary_cross_entropy_and_dice,
+    sigmoid_dice,
+    sigmoid_focal,
+)
 from segjax.types import Array
+
+SIGMOID_LOSSES: dict[str, Callable[..., Array]] = {
+    "binary_cross_entropy": with_auxiliary(binary_cross_entropy),
+    "sigmoid_focal": with_auxiliary(sigmoid_focal),
+    "sigmoid_dice": with_auxiliary(sigmoid_dice),
+    "binary_cross_entropy_and_dice": with_auxiliary(binary_cross_entropy_and_dice),
+}
+"""Losses of a sigmoid for each class, for `config.head` "sigmoid"."""
 
 LOSSES: dict[str, Callable[..., Array]] = {
     "cross_entropy": with_auxiliary(cross_entropy),
@@ -23,6 +37,7 @@ LOSSES: dict[str, Callable[..., Array]] = {
     "jaccard": with_auxiliary(jaccard),
     "lovasz_softmax": with_auxiliary(lovasz_softmax),
     "cross_entropy_and_dice": with_auxiliary(cross_entropy_and_dice),
+    **SIGMOID_LOSSES,
 }
 
 INSTANCE_LOSSES: dict[str, Callable[..., tuple[Array, dict[str, Array]]]] = {

@@ -59,3 +59,9 @@ def reduce_pixels(loss: Array, counts: Array, reduction: str) -> Array:
         raise ValueError(f'reduction is "mean" or "sum", got {reduction!r}')
     total = jnp.where(counts, loss, 0.0).sum()
     return total if reduction == "sum" else total / jnp.maximum(counts.sum(), 1)
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """Checks that a part of the truth is left; a ValueError if not."""
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")

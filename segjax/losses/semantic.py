@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from segjax.losses.pixel_weights import class_factors, reduce_pixels, select, unpack
+from segjax.losses.pixel_weights import (
+    check_smoothing,
+    class_factors,
+    reduce_pixels,
+    select,
+    unpack,
+)
 from segjax.types import Array
 
 _LEAST_MISS = 1e-7
@@ -26,6 +32,7 @@ def cross_entropy(
     batch: Mapping[str, Array],
     *,
     class_weights: tuple[float, ...] | None = None,
+    label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Array:
     """Softmax cross-entropy, `-sum_x w(x) log p_{l(x)}(x)`, over the pixels that count.
@@ -38,6 +45,9 @@ def cross_entropy(
       outputs: `logits` `[B, H, W, K]`.
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
       class_weights: one factor per class, on top of the pixels' weights.
+      label_smoothing: part of the truth that is spread over all K classes alike, in
+        [0, 1): Szegedy et al. 2016, arXiv 1512.00567, section 7. The factor of a class
+        goes with its part of the truth.
       reduction: "mean", divided by the number of pixels that count (not by the sum of
         their weights, so that weights keep their meaning), or "sum".
 
@@ -45,11 +55,20 @@ def cross_entropy(
       The loss, a float32 scalar.
 
     Raises:
-      ValueError: if the reduction is unknown or `class_weights` has another length than K.
+      ValueError: if the reduction is unknown, `class_weights` has another length than K, or
+        `label_smoothing` is out of its range.
     """
-    return focal(
+    check_smoothing(label_smoothing)
+    loss = focal(
         outputs, batch, gamma=0.0, class_weights=class_weights, reduction=reduction
     )
+    if not label_smoothing:
+        return loss
+    logits, _, counts = unpack(outputs, batch)
+    factors = jnp.asarray(class_weights or 1.0, jnp.float32).reshape(1, 1, 1, -1)
+    of_all = -(jax.nn.log_softmax(logits) * factors).mean(-1)
+    uniform = reduce_pixels(of_all * batch["weight"], counts, reduction)
+    return (1 - label_smoothing) * loss + label_smoothing * uniform
 
 
 def focal(
@@ -207,6 +226,7 @@ def cross_entropy_and_dice(
     *,
     dice_weight: float = 1.0,
     class_weights: tuple[float, ...] | None = None,
+    label_smoothing: float = 0.0,
 ) -> Array:
     """The sum of `cross_entropy` (mean) and `dice_weight` times `dice`.
 
@@ -215,11 +235,14 @@ def cross_entropy_and_dice(
       batch: `label` `[B, H, W]` int, `weight` `[B, H, W]`.
       dice_weight: factor of the Dice loss.
       class_weights: factor of the cross-entropy of each class, K numbers.
+      label_smoothing: of the cross-entropy.
 
     Returns:
       The loss, a float32 scalar.
     """
-    entropy = cross_entropy(outputs, batch, class_weights=class_weights)
+    entropy = cross_entropy(
+        outputs, batch, class_weights=class_weights, label_smoothing=label_smoothing
+    )
     return entropy + dice_weight * dice(outputs, batch)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
+from segjax.predict.heads import SOFTMAX, Head
 from segjax.types import Array
 
 Apply = Callable[[Any, Array], Array]
@@ -16,7 +16,7 @@ Apply = Callable[[Any, Array], Array]
 _ROWS, _COLUMNS = 1, 2
 
 
-def over_dihedral(apply: Apply) -> Apply:
+def over_dihedral(apply: Apply, head: Head = SOFTMAX) -> Apply:
     """Averages the class probabilities over the eight symmetries of the square.
 
     Sections of tissue have no up and no left, so all eight are as likely as the one that
@@ -26,9 +26,10 @@ def over_dihedral(apply: Apply) -> Apply:
 
     Args:
       apply: the network.
+      head: how its logits are read.
 
     Returns:
-      A function like `apply` that returns log-probabilities, float32.
+      A function like `apply` that returns the logits of the mean, float32.
     """
 
     def averaged(variables: Any, image: Array) -> Array:
@@ -37,14 +38,9 @@ def over_dihedral(apply: Apply) -> Apply:
             for turns in range(4):
                 seen = jnp.flip(image, _COLUMNS) if flipped else image
                 logits = apply(variables, jnp.rot90(seen, turns, (_ROWS, _COLUMNS)))
-                probability = jax.nn.softmax(logits.astype(jnp.float32))
+                probability = head.probabilities(logits)
                 back = jnp.rot90(probability, -turns, (_ROWS, _COLUMNS))
                 total += jnp.flip(back, _COLUMNS) if flipped else back
-        return log_probabilities(total / 8)
+        return head.logits(total / 8)
 
     return averaged
-
-
-def log_probabilities(probability: Array) -> Array:
-    """Logits `[..., K]` of which the softmax is the given probability, all finite."""
-    return jnp.log(jnp.maximum(probability, jnp.finfo(jnp.float32).tiny))

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.predict.dihedral import Apply, log_probabilities
+from segjax.predict.dihedral import Apply
+from segjax.predict.heads import SOFTMAX, Head
 from segjax.predict.temperature import Pages
 from segjax.types import Array
 
@@ -36,15 +37,16 @@ def stack_members(variables: Sequence[Any]) -> Members:
     return Members(jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables))
 
 
-def over_members(apply: Apply) -> Apply:
+def over_members(apply: Apply, head: Head = SOFTMAX) -> Apply:
     """Averages the class probabilities over the networks, where there are several.
 
     Args:
       apply: the network.
+      head: how its logits are read.
 
     Returns:
-      A function like `apply`. Given `Members`, it returns log-probabilities, float32; given
-      the variables of one network, what `apply` does.
+      A function like `apply`. Given `Members`, it returns the logits of the mean, float32;
+      given the variables of one network, what `apply` does.
     """
 
     def averaged(variables: Any, image: Array) -> Array:
@@ -52,14 +54,13 @@ def over_members(apply: Apply) -> Apply:
             return apply(variables, image)
 
         def add(total: Array, member: Any) -> tuple[Array, None]:
-            logits = apply(member, image).astype(jnp.float32)
-            return total + jax.nn.softmax(logits), None
+            return total + head.probabilities(apply(member, image)), None
 
         count = len(jax.tree.leaves(variables.stacked)[0])
         first = jax.tree.map(lambda leaf: leaf[0], variables.stacked)
         shape = jax.eval_shape(apply, first, image).shape
         total, _ = jax.lax.scan(add, jnp.zeros(shape), variables.stacked)
-        return log_probabilities(total / count)
+        return head.logits(total / count)
 
     return averaged
 
@@ -79,6 +80,7 @@ class EnsemblePredictor:
           channels: of each part of an image, C.
         """
         self._predictors, self._channels = tuple(predictors), channels
+        self.head = predictors[0].head
 
     def pages(
         self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
@@ -101,12 +103,7 @@ class EnsemblePredictor:
         ]
         for pages in zip(*found, strict=True):
             mean = sum(page["probabilities"] for page in pages) / len(pages)
-            values = {
-                "probabilities": mean,
-                "logits": np.log(np.maximum(mean, np.finfo(np.float32).tiny)),
-                "labels": mean.argmax(-1).astype(np.uint8),
-            }
-            yield {name: values[name] for name in outputs}
+            yield jax.device_get(self.head.outputs(self.head.logits(mean), outputs))
 
     def _parts(self, images: Iterable[np.ndarray], place: int) -> Iterator[np.ndarray]:
         first = place * self._channels

@@ -8,12 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from segjax.predict.dihedral import Apply, log_probabilities
+from segjax.predict.dihedral import Apply
+from segjax.predict.heads import SOFTMAX, Head
 from segjax.types import Array
 
 
 def over_samples(
-    apply: Callable[[Any, Array, Array], Array], samples: int, seed: int
+    apply: Callable[[Any, Array, Array], Array],
+    samples: int,
+    seed: int,
+    head: Head = SOFTMAX,
 ) -> Apply:
     """Averages the class probabilities over several keys of dropout.
 
@@ -25,19 +29,19 @@ def over_samples(
       apply: the network: variables, images `[B, H, W, C]` and a key, to logits.
       samples: how many.
       seed: of the keys.
+      head: how its logits are read.
 
     Returns:
-      A function of variables and images that returns log-probabilities, float32.
+      A function of variables and images that returns the logits of the mean, float32.
     """
 
     def averaged(variables: Any, image: Array) -> Array:
         def add(total: Array, key: Array) -> tuple[Array, None]:
-            logits = apply(variables, image, key).astype(jnp.float32)
-            return total + jax.nn.softmax(logits), None
+            return total + head.probabilities(apply(variables, image, key)), None
 
         keys = jax.random.split(jax.random.key(seed), samples)
         logits = jax.eval_shape(apply, variables, image, keys[0])
         total, _ = jax.lax.scan(add, jnp.zeros(logits.shape), keys)
-        return log_probabilities(total / samples)
+        return head.logits(total / samples)
 
     return averaged

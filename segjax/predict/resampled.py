@@ -25,8 +25,8 @@ from segjax.data.downscale import area_average
 from segjax.data.files.calibration import size_in_words
 from segjax.errors import UserError
 from segjax.ops.resizing.resize import resize_bilinear
+from segjax.predict.heads import SOFTMAX, Head
 from segjax.predict.inputs import Source
-from segjax.predict.tiled import select_outputs
 from segjax.types import Array
 
 log = logging.getLogger("segjax")
@@ -84,13 +84,15 @@ class Resampling:
         page: Mapping[str, np.ndarray],
         size: tuple[int, ...],
         outputs: Sequence[str],
+        head: Head = SOFTMAX,
     ) -> dict[str, np.ndarray]:
         """Enlarges logits bilinearly to the pixels of the image that was resampled.
 
         Args:
           page: with `logits` `[h, w, K]`.
           size: height and width of the image as it was stored.
-          outputs: keys of `segjax.predict.tiled.OUTPUTS`.
+          outputs: keys of `segjax.predict.heads.OUTPUTS`.
+          head: how logits are read.
 
         Returns:
           An array `[H, W]` or `[H, W, K]` for each output.
@@ -106,7 +108,7 @@ class Resampling:
             )
         )
         asked = tuple(outputs)
-        found = _answer(page["logits"], (rows, columns), (height, width), asked)
+        found = _answer(page["logits"], (rows, columns), (height, width), asked, head)
         return jax.device_get(found)
 
     def _zoomed(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -136,15 +138,16 @@ def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(rounded, limits.min, limits.max).astype(image.dtype)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _answer(
     logits: Array,
     whole: tuple[int, int],
     size: tuple[int, int],
     outputs: tuple[str, ...],
+    head: Head,
 ) -> dict[str, Array]:
     large = resize_bilinear(logits[None], size=whole)
-    return select_outputs(large[0, : size[0], : size[1]], outputs)
+    return head.outputs(large[0, : size[0], : size[1]], outputs)
 
 
 def resamplings(

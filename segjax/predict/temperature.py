@@ -10,12 +10,18 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from segjax.predict.tiled import select_outputs
+from segjax.predict.heads import Head
 from segjax.types import Array
 
 
 class Pages(Protocol):
-    """What predicts a stream of images, such as `segjax.predict.tiled.Predictor`."""
+    """What predicts a stream of images, such as `segjax.predict.tiled.Predictor`.
+
+    Attributes:
+      head: how its logits are read.
+    """
+
+    head: Head
 
     def pages(
         self, images: Iterable[np.ndarray], outputs: Sequence[str]
@@ -58,6 +64,7 @@ class _Scaled:
 
     def __init__(self, predictor: Pages, temperature: float):
         self._predictor, self._temperature = predictor, temperature
+        self.head = predictor.head
 
     def pages(
         self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
@@ -68,15 +75,15 @@ class _Scaled:
         for page in self._predictor.pages(images, asked):
             scaled = {}
             if changed:
-                found = _scaled(page["logits"], self._temperature, changed)
+                found = _scaled(page["logits"], self._temperature, changed, self.head)
                 scaled = jax.device_get(found)
             if "labels" in outputs:
                 scaled["labels"] = page["labels"]
             yield scaled
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def _scaled(
-    logits: Array, temperature: float, outputs: tuple[str, ...]
+    logits: Array, temperature: float, outputs: tuple[str, ...], head: Head
 ) -> dict[str, Array]:
-    return select_outputs(logits / temperature, outputs)
+    return head.outputs(logits / temperature, outputs)

@@ -20,8 +20,8 @@ import numpy as np
 from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.tiles import plan
 from segjax.ops.resizing.resize import resize_bilinear
-from segjax.predict.dihedral import log_probabilities
-from segjax.predict.tiled import Block, check_image, select_outputs
+from segjax.predict.heads import SOFTMAX, Head
+from segjax.predict.tiled import Block, check_image
 from segjax.types import Array
 
 _COLUMNS = 2
@@ -87,6 +87,7 @@ class AveragedPredictor:
         batch_size: int = 1,
         sharding: jax.sharding.Sharding | None = None,
         batch_sharding: jax.sharding.Sharding | None = None,
+        head: Head = SOFTMAX,
     ) -> None:
         """Keeps what the predictions need; nothing is compiled yet.
 
@@ -98,6 +99,7 @@ class AveragedPredictor:
           batch_size: crops in one pass.
           sharding: where images go; the parameters have to be on the same devices.
           batch_sharding: where a batch of crops goes, on those devices.
+          head: how logits are read.
 
         Raises:
           ValueError: if the network does not take crops of that size.
@@ -117,6 +119,7 @@ class AveragedPredictor:
         self.batch_size = batch_size
         self.sharding = sharding
         self.batch_sharding = batch_sharding
+        self.head = head
 
     def pages(
         self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
@@ -125,7 +128,8 @@ class AveragedPredictor:
 
         Args:
           images: float32 `[H, W, C]` each, taken one by one; sizes may differ.
-          outputs: keys of `segjax.predict.tiled.OUTPUTS`; `logits` are log-probabilities.
+          outputs: keys of `segjax.predict.heads.OUTPUTS`; `logits` are those of the mean
+            probabilities.
 
         Yields:
           for each image, in order, an array over its pixels for each output.
@@ -141,7 +145,8 @@ class AveragedPredictor:
         flying = collections.deque()
         for page, image in enumerate(images):
             check_image(image)
-            answer = _answer(self._sum(image), tuple(outputs))
+            count = len(self.passes.scales)
+            answer = _answer(self._sum(image), count, tuple(outputs), self.head)
             flying.append((page, image.shape[:2], answer))
             if len(flying) > 1:
                 yield _fetch(*flying.popleft())
@@ -168,8 +173,11 @@ class AveragedPredictor:
             if _is_all(rows) and _is_all(columns)
             else image[:, rows][:, :, columns]
         )
-        found = _probabilities(self._apply, flipped, self.passes.flip)
+        found = self._probabilities(flipped)
         return found[:, : image.shape[1], : image.shape[2]]
+
+    def _probabilities(self, image: Array) -> Array:
+        return _probabilities(self._apply, image, self.passes.flip, self.head)
 
     def _crops(self, image: Array, crop: tuple[int, int]) -> Array:
         height, width = image.shape[1:3]
@@ -189,7 +197,7 @@ class AveragedPredictor:
             cut = _cut(image, np.asarray(filled), crop)
             if self.batch_sharding is not None:
                 cut = jax.device_put(cut, self.batch_sharding)
-            found = _probabilities(self._apply, cut, self.passes.flip)
+            found = self._probabilities(cut)
             if self.sharding is not None:
                 found = jax.device_put(found, self.sharding)
             if total is None:
@@ -245,13 +253,15 @@ _resize = jax.jit(
 )
 
 
-@jax.jit(static_argnums=2)
-def _probabilities(apply: jax.tree_util.Partial, image: Array, flip: bool) -> Array:
-    """The softmax `[B, H, W, K]` of images, their mirror images averaged in."""
+@jax.jit(static_argnums=(2, 3))
+def _probabilities(
+    apply: jax.tree_util.Partial, image: Array, flip: bool, head: Head
+) -> Array:
+    """The probabilities `[B, H, W, K]` of images, their mirror images averaged in."""
     if not flip:
-        return jax.nn.softmax(apply(image).astype(jnp.float32))
+        return head.probabilities(apply(image))
     both = jnp.concatenate([image, jnp.flip(image, _COLUMNS)])
-    found = jax.nn.softmax(apply(both).astype(jnp.float32))
+    found = head.probabilities(apply(both))
     straight, mirrored = jnp.split(found, 2)
     return (straight + jnp.flip(mirrored, _COLUMNS)) / 2
 
@@ -276,7 +286,8 @@ def _place(total: Array, part: Array, i: int, j: int) -> Array:
     return jax.lax.dynamic_update_slice(total, there + part, start)
 
 
-@jax.jit(static_argnums=1)
-def _answer(total: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
-    logits = log_probabilities(total / total.sum(-1, keepdims=True))
-    return select_outputs(logits, outputs)
+@jax.jit(static_argnums=(1, 2, 3))
+def _answer(
+    total: Array, count: int, outputs: tuple[str, ...], head: Head
+) -> dict[str, Array]:
+    return head.outputs(head.logits(total / count), outputs)

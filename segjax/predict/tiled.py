@@ -14,24 +14,12 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.tiles import Plan, Window, plan
+from segjax.predict.heads import OUTPUTS, SOFTMAX, Head
 from segjax.types import Array
-
-OUTPUTS: dict[str, Callable[[Array], Array]] = {
-    "logits": lambda logits: logits.astype(jnp.float32),
-    "probabilities": lambda logits: jax.nn.softmax(logits.astype(jnp.float32)),
-    "labels": lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
-}
-"""The outputs that can be asked for, each made from logits `[B, H, W, K]` on the device."""
-
-
-def select_outputs(logits: Array, outputs: Sequence[str]) -> dict[str, Array]:
-    """Makes each output that is asked for of logits `[..., K]`; traceable."""
-    return {name: OUTPUTS[name](logits) for name in outputs}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +70,7 @@ class Predictor:
         tile: int | None = None,
         batch_size: int = 1,
         sharding: jax.sharding.Sharding | None = None,
+        head: Head = SOFTMAX,
     ) -> None:
         """Keeps what the predictions need; nothing is compiled yet.
 
@@ -97,6 +86,7 @@ class Predictor:
             shape is compiled once.
           sharding: where a batch goes, for example spread over the local devices by
             its first axis. The parameters have to be on the same devices.
+          head: how logits are read.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -108,13 +98,17 @@ class Predictor:
         self.tile = tile
         self.batch_size = batch_size
         self.sharding = sharding
+        self.head = head
 
     def labels(self, image: np.ndarray) -> np.ndarray:
-        """The most probable class `[H, W]`, uint8, of an image `[H, W, C]`."""
+        """The most probable class `[H, W]`, uint8, of an image `[H, W, C]`.
+
+        Where classes overlap, the sum of their values (`segjax.types.class_bits`).
+        """
         return self._single(image, "labels")
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
-        """The softmax `[H, W, K]`, float32, of an image `[H, W, C]`."""
+        """The probabilities `[H, W, K]`, float32, of an image `[H, W, C]`."""
         return self._single(image, "probabilities")
 
     def logits(self, image: np.ndarray) -> np.ndarray:
@@ -231,7 +225,8 @@ class Predictor:
         batch = np.zeros((self.batch_size, *shape), np.float32)
         for slot, tile in zip(batch, tiles, strict=False):
             slot[...] = tile.pixels
-        values = _run(self._apply, jax.device_put(batch, self.sharding), outputs)
+        images = jax.device_put(batch, self.sharding)
+        values = _run(self._apply, images, outputs, self.head)
         expected = tuple(side - 2 * self.geometry.margin for side in shape[:2])
         for value in values.values():
             if value.shape[1:3] != expected:
@@ -243,11 +238,11 @@ class Predictor:
         return values
 
 
-@jax.jit(static_argnames="outputs")
+@jax.jit(static_argnums=(2, 3))
 def _run(
-    apply: jax.tree_util.Partial, images: Array, outputs: tuple[str, ...]
+    apply: jax.tree_util.Partial, images: Array, outputs: tuple[str, ...], head: Head
 ) -> dict[str, Array]:
-    return select_outputs(apply(images), outputs)
+    return head.outputs(apply(images), outputs)
 
 
 def _fetch(tiles: list[_Tile], values: dict[str, Array]) -> Iterator[Block]:

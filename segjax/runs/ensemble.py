@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.tasks.semantic.ensemble import SemanticEnsemble
@@ -74,7 +75,9 @@ def load_ensemble(
 
 
 def _classes(model: TrainedModel) -> str:
-    return ", ".join(model.label_spec.names)
+    spec = model.label_spec
+    overlap = isinstance(spec, OverlappingClasses)
+    return ", ".join(spec.names) + ", which overlap" * overlap
 
 
 def _downscale(model: TrainedModel) -> int:

@@ -274,10 +274,10 @@ def _load_model_file(
             f"{path} does not describe its classes or images as segjax does ({error}). Export the run "
             "again."
         ) from error
-    if found.label_spec.num_classes != read.task.config.model.num_classes:
+    if found.label_spec.num_classes != read.task.num_classes:
         raise UserError(
             f"{path} names {found.label_spec.num_classes} classes, and its network has "
-            f"{read.task.config.model.num_classes}. Export the run again."
+            f"{read.task.num_classes}. Export the run again."
         )
     return found
 
@@ -288,7 +288,7 @@ def _trained_model(
     """Puts a network and the JSON beside it together."""
     task.recall(about.get(LEARNED, {}))
     objects = about.get("instances")
-    spec_type = InstanceClasses if objects else LabelSpec
+    spec_type = InstanceClasses if objects else task.label_spec_type
     return TrainedModel(
         task=task,
         variables=variables,

@@ -56,6 +56,11 @@ class Optimization:
         """What is minimised; each task has its own."""
         raise AttributeError("loss")
 
+    @property
+    def step_loss(self) -> Loss:
+        """The loss of a batch as a step sees it."""
+        return self.loss
+
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
         """The learning rate by step."""
@@ -86,7 +91,7 @@ class Optimization:
             {"name": "supervised"} if group is None else group,
             "config.step",
             model=self.model,
-            loss=self.loss,
+            loss=self.step_loss,
             optimizer=self.optimizer,
             schedule=self.schedule,
             seed=self.config.seed,

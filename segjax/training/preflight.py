@@ -114,9 +114,9 @@ def describe_dataset(dataset: Dataset) -> str:
         f"{name} {len(records)}" for name, records in dataset.splits.items()
     )
     fractions = [
-        f"{name} {counts[i] / counted:.1%}"
-        + ("" if counts[i] else "  <- never seen: is that right?")
-        for i, name in enumerate(spec.names)
+        f"{name} {count / counted:.1%}"
+        + ("" if count else "  <- never seen: is that right?")
+        for name, count in zip(spec.names, spec.class_pixels(counts), strict=True)
     ]
     if counts[IGNORE_LABEL]:
         fractions.append(f"ignored {counts[IGNORE_LABEL] / counts.sum():.1%} of all")

@@ -18,13 +18,14 @@ import numpy as np
 import segjax
 from segjax import config as config_lib
 from segjax.data.dataset import Dataset
+from segjax.data.label_spec import LabelSpec
 from segjax.output.folder import Outputs
 from segjax.training.preflight import RECORDS_READ
 from segjax.training.sharding import Devices
 from segjax.training.task import Report, Task
 from segjax.training.workdir import LOG
 from segjax.training.writer import read_rows
-from segjax.types import Record
+from segjax.types import IGNORE_LABEL, Record
 from segjax.viz.pictures import IGNORE_COLOR
 from segjax.viz.report import render_report
 from segjax.viz.report_values import ReportContent, Table
@@ -180,12 +181,11 @@ def data_tables(dataset: Dataset) -> tuple[Table, Table]:
     header, columns = ["class"], []
     for split, records in dataset.splits.items():
         chosen = (records[i] for i in _spread(len(records), RECORDS_READ))
-        sizes, kinds, counts = _read(chosen, len(names))
+        sizes, kinds, counts = _read(chosen, dataset.label_spec)
         rows.append((split, len(records), sizes, kinds))
         if counts is not None:
             header.append(split)
-            whole = max(int(counts.sum()), 1)
-            columns.append((counts if dataset.instances else counts / whole).tolist())
+            columns.append(counts.tolist())
     first = 1 if dataset.instances else 0  # no object is of the background
     classes: list[tuple[str | float, ...]] = [
         (names[i], *(column[i] for column in columns)) for i in range(first, len(names))
@@ -203,22 +203,24 @@ def data_tables(dataset: Dataset) -> tuple[Table, Table]:
 
 
 def _read(
-    records: Iterable[Record], num_classes: int
+    records: Iterable[Record], spec: LabelSpec
 ) -> tuple[str, str, np.ndarray | None]:
     """Reads records, one at a time in memory.
 
     Returns:
-      Their sizes, their channels and types, and of each class the number of its pixels or
-      objects; None where nothing is labelled.
+      Their sizes, their channels and types, and of each class the fraction of its pixels or
+      the number of its objects; None where nothing is labelled.
     """
-    sizes, kinds, counts = set(), set(), np.zeros(max(num_classes, 256), np.int64)
-    is_labelled = False
+    sizes, kinds = set(), set()
+    counts = np.zeros(max(spec.num_classes, 256), np.int64)
+    is_labelled = of_objects = False
     for record in records:
         height, width, channels = record["image"].shape
         sizes.add((height, width))
         kinds.add(f"{channels} x {record['image'].dtype}")
         found = record.get("label")
         if "classes" in record:
+            of_objects = True
             found = record["classes"][~np.asarray(record["crowd"], bool)]
         if found is not None:
             is_labelled = True
@@ -227,7 +229,11 @@ def _read(
         return "-", "-", None
     ends = dict.fromkeys((min(sizes), max(sizes)))
     text = " to ".join(f"{height} x {width}" for height, width in ends)
-    return text, ", ".join(sorted(kinds)), counts[:num_classes] if is_labelled else None
+    described = (text, ", ".join(sorted(kinds)))
+    if of_objects or not is_labelled:
+        return *described, counts[: spec.num_classes] if is_labelled else None
+    whole = counts.sum() - counts[IGNORE_LABEL]
+    return *described, spec.class_pixels(counts) / max(int(whole), 1)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -278,10 +278,14 @@ class PredictingTask(Protocol):
       capabilities: what the task can do of "labels", "instances", "probabilities", "crf",
         "objects", "per_image", "rescale" and "downscale"; flags are accepted or refused by them.
       answers: what its networks do, for messages.
+      num_classes: classes of the labels that its network can tell apart.
+      label_spec_type: type of their description.
     """
 
     capabilities: frozenset[str]
     answers: str
+    num_classes: int
+    label_spec_type: type[LabelSpec]
 
     def predict_files(
         self,

@@ -39,6 +39,22 @@ def test_cross_entropy_is_the_mean_of_minus_log_p():
     assert float(loss) == pytest.approx((np.log(4) + np.log(2)) / 2, rel=1e-6)
 
 
+def test_smoothing_spreads_a_part_of_the_truth_over_all_classes():
+    """Szegedy et al. 2016: the truth is `(1 - e) [k = y] + e / K`."""
+    batch = batch_of([[0, IGNORED]])
+    loss = cross_entropy(QUARTER, batch, label_smoothing=0.1)
+    expected = -(0.95 * np.log(0.25) + 0.05 * np.log(0.75))
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_smoothing_weighs_each_class_by_its_own_factor():
+    loss = cross_entropy(
+        QUARTER, batch_of([[0, IGNORED]]), label_smoothing=0.1, class_weights=(2.0, 3.0)
+    )
+    expected = -(2 * 0.95 * np.log(0.25) + 3 * 0.05 * np.log(0.75))
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
 def test_sum_does_not_divide():
     loss = cross_entropy(QUARTER, batch_of([[0, 1]]), reduction="sum")
     assert float(loss) == pytest.approx(np.log(4) + np.log(2), rel=1e-6)

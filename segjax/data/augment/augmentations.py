@@ -16,7 +16,8 @@ Those that move pixels are in `geometric`, those of grey values and colours in
 `photometric`, those that choose the part of the record in `crops`. In a pipeline the
 last of these come first, wherever they are listed, as one resampling of the record; then
 `color_jitter`, which needs colours as they are seen; then the normalisation; then all
-others in their order. So the usual recipe for photographs is
+others in their order; then `copy_paste`, which needs a second example. `color_jitter` and
+`rand_augment` are of the same step. So the usual recipe for photographs is
 
     augment=(
         ("random_scale", {"scale": (0.5, 2.0)}),
@@ -35,6 +36,7 @@ import numpy as np
 
 from segjax import parts
 from segjax.data.augment.arguments import integer
+from segjax.data.augment.copy_paste import copy_paste
 from segjax.data.augment.crops import (
     Framing,
     random_crop,
@@ -59,6 +61,7 @@ from segjax.data.augment.photometric import (
     gaussian_noise,
     illumination,
 )
+from segjax.data.augment.rand_augment import rand_augment
 from segjax.errors import UserError, shown, suggestion
 from segjax.types import Example
 
@@ -83,10 +86,13 @@ AUGMENTATIONS: dict[str, Callable[..., Example]] = {
     "random_crop": random_crop,
     "color_jitter": color_jitter,
     "gaussian_blur": gaussian_blur,
+    "rand_augment": rand_augment,
+    "copy_paste": copy_paste,
 }
 
 _FRAMING = ("random_scale", "random_rotation", "random_crop")
-_OF_COLORS = ("color_jitter",)
+_OF_COLORS = ("color_jitter", "rand_augment")
+_OF_PAIRS = ("copy_paste",)
 
 _MARGINS: dict[str, Callable[[tuple[int, int], Mapping[str, Any]], int]] = {
     "elastic_deformation": elastic_margin,
@@ -101,7 +107,10 @@ def check(augment: Augmentations, channels: int = 3) -> None:
       augment: the augmentations.
       channels: of the images.
     """
-    example: Example = {"image": np.zeros((4, 4, channels), np.float32)}
+    example: Example = {
+        "image": np.zeros((4, 4, channels), np.float32),
+        "label": np.zeros((4, 4), np.int32),
+    }
     check_names(augment)
     _check_framing(augment)
     for name, arguments in augment:
@@ -111,7 +120,8 @@ def check(augment: Augmentations, channels: int = 3) -> None:
             tried = dict(arguments)
             if "margin" in tried:  # The example here is smaller than any margin.
                 integer("margin", tried.pop("margin"), 0, LARGEST_SHIFT)
-            AUGMENTATIONS[name](example, np.random.default_rng(0), **tried)
+            given: Any = (example, example.copy) if name in _OF_PAIRS else example
+            AUGMENTATIONS[name](given, np.random.default_rng(0), **tried)
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"config.pipeline.augment: '{name}' cannot run: {error}."
@@ -132,6 +142,18 @@ def apply(
             example = AUGMENTATIONS[name](example, rng, **arguments)
         else:
             example = apply_outside(name, arguments, example, rng)
+    return example
+
+
+def combine(
+    augment: Augmentations,
+    example: Example,
+    make_other: Callable[[], Example],
+    rng: np.random.Generator,
+) -> Example:
+    """Applies augmentations of pairs; the other example is made where one asks for it."""
+    for name, arguments in augment:
+        example = AUGMENTATIONS[name]((example, make_other), rng, **arguments)
     return example
 
 
@@ -184,13 +206,19 @@ def framing_of(augment: Augmentations) -> Framing:
 
 
 def of_colors(augment: Augmentations) -> Augmentations:
-    """Picks those that want RGB in [0, 1], before the normalisation."""
+    """Picks those that want intensities in [0, 1], before the normalisation."""
     return tuple(step for step in augment if step[0] in _OF_COLORS)
 
 
 def of_examples(augment: Augmentations) -> Augmentations:
     """Picks those of cropped and normalised examples."""
-    return tuple(s for s in augment if s[0] not in (*_FRAMING, *_OF_COLORS))
+    others = (*_FRAMING, *_OF_COLORS, *_OF_PAIRS)
+    return tuple(step for step in augment if step[0] not in others)
+
+
+def of_pairs(augment: Augmentations) -> Augmentations:
+    """Picks those that see a second example, too, when all others are done."""
+    return tuple(step for step in augment if step[0] in _OF_PAIRS)
 
 
 def with_margins(

@@ -21,6 +21,7 @@ from segjax.data.augment.augmentations import (
     apply_outside,
     check_names,
 )
+from segjax.data.augment.copy_paste import paste_objects
 from segjax.data.augment.crops import sample_start
 from segjax.data.augment.photometric import (
     brightness_contrast,
@@ -28,8 +29,9 @@ from segjax.data.augment.photometric import (
     gaussian_blur,
     gaussian_noise,
 )
+from segjax.data.augment.rand_augment import rand_augment_colors
 from segjax.errors import UserError
-from segjax.types import Example
+from segjax.types import Example, Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,25 +192,49 @@ COLORS: Mapping[str, Callable[..., Example]] = {
     "brightness_contrast": brightness_contrast,
     "gaussian_noise": gaussian_noise,
     "gaussian_blur": gaussian_blur,
+    "rand_augment": rand_augment_colors,
 }
 
-INSTANCE_AUGMENTATIONS: Mapping[str, Callable[..., Any]] = {**PLACES, **COLORS}
+RECORDS: Mapping[str, Callable[..., Record]] = {"copy_paste": paste_objects}
+"""Of a record and another one, before anything is seen of them."""
+
+INSTANCE_AUGMENTATIONS: Mapping[str, Callable[..., Any]] = {
+    **PLACES,
+    **COLORS,
+    **RECORDS,
+}
 
 
 def check(augment: Augmentations) -> None:
     """Raises UserError for a name, an argument or a value that cannot work."""
     check_names(augment, INSTANCE_AUGMENTATIONS)
     image = {"image": np.zeros((4, 4, 3), np.float32)}
+    empty = {**image, "masks": (), "crowd": np.zeros(0, bool)}
     for name, arguments in augment:
         if name not in INSTANCE_AUGMENTATIONS:  # it may want larger images
             continue
         tried: Any = whole((4, 4)) if name in PLACES else image
+        if name in RECORDS:
+            tried = (empty, empty.copy)
         try:
             INSTANCE_AUGMENTATIONS[name](tried, np.random.default_rng(0), **arguments)
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"config.pipeline.augment: '{name}' cannot run: {error}."
             ) from error
+
+
+def combine(
+    augment: Augmentations,
+    record: Record,
+    read_other: Callable[[], Record],
+    rng: np.random.Generator,
+) -> Record:
+    """Puts what augmentations take from another record into a record."""
+    for name, arguments in augment:
+        if name in RECORDS:
+            record = RECORDS[name]((record, read_other), rng, **arguments)
+    return record
 
 
 def sample(
@@ -230,7 +256,7 @@ def color(
     for name, arguments in augment:
         if name in COLORS:
             example = COLORS[name](example, rng, **arguments)
-        elif name not in PLACES:
+        elif name not in INSTANCE_AUGMENTATIONS:
             example = apply_outside(name, arguments, example, rng)
     changed = example["image"]
     return image if changed is image else np.clip(changed, 0, 1).astype(np.float32)

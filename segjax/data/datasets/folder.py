@@ -50,6 +50,7 @@ from segjax.data.files.channels import (
 )
 from segjax.data.files.images import SUFFIXES
 from segjax.data.label_spec import LabelSpec
+from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
 from segjax.types import IGNORE_LABEL
 
@@ -99,6 +100,8 @@ def folder(
         classes are background and object. "instances_with_border": a third class is the
         outline of each object, which tells touching ones apart. Records then have
         `cells` `[H, W]`, the numbers. "colors": a pixel is of the class whose colour it has.
+        "overlapping": a pixel holds the sum of its classes, of which the first is 1, the
+        second 2, then 4, 8 and so on, up to seven; 0 is of none.
         Outlines (ImageJ's ROIs, GeoJSON) are filled with their class, or with numbers.
       border_width: of the outline, pixels.
       ignored_colors: where labels are colours, those of pixels that do not count.
@@ -131,6 +134,7 @@ def folder(
         found = {"all": labelled_pairs(found, root)}
     every_pair = [pair for pairs in found.values() for pair in pairs]
     meaning = meaning_of(spec, labels, border_width, ignored_colors)
+    spec = meaning if isinstance(meaning, OverlappingClasses) else spec
     with remembered(cache_dir, root, meaning, wanted) as known:
         facts = check_pairs(every_pair, meaning, wanted, known)
     require_same_names({path: f.channel_names for path, f in facts.items()})
@@ -224,7 +228,7 @@ def _require_two_classes(root: Path, spec: LabelSpec, seen: set[int]) -> None:
     (only,) = seen
     ignored = "" if spec.ignore is None else f" or ignored (value {spec.ignore})"
     raise UserError(
-        f"In the labels of {root} every pixel is {spec.names[only]!r} (class {only})"
+        f"In the labels of {root} every pixel is {spec.value_names[only]!r} (class {only})"
         f"{ignored}, so there is nothing to tell apart. If another value means a class, "
         f"say so, as in remap=((255, {spec.num_classes - 1}),)."
     )

@@ -34,6 +34,7 @@ from segjax.data.files.listing import OUTLINE_SUFFIXES
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
 from segjax.data.outlines import Outline, fill, page_of
+from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
 from segjax.types import IGNORE_LABEL
 
@@ -137,6 +138,8 @@ def _painted(pair: Pair, index: int, size: Size, meaning: Meaning) -> np.ndarray
                     "numbers of objects have no value for that. Remove it",
                 )
             place, mask = fill(outline, size, where)
+            if isinstance(meaning, OverlappingClasses):
+                value |= label[place][mask]
             label[place][mask] = value
     if not isinstance(meaning, ColorLabels):
         return label

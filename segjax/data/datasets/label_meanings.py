@@ -11,11 +11,12 @@ import numpy as np
 from segjax.data.files.palette import ids_of_colors
 from segjax.data.instance_labels import InstanceLabels
 from segjax.data.label_spec import LabelSpec
+from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
 from segjax.types import is_count
 
-LABELS = ("classes", "instances", "instances_with_border", "colors")
-"""What label files hold: class ids, numbers of objects, or colours of the classes."""
+LABELS = ("classes", "instances", "instances_with_border", "colors", "overlapping")
+"""What label files hold: class ids, numbers of objects, or colours of the classes, or sums of them."""
 
 
 class Meaning(Protocol):
@@ -102,6 +103,8 @@ def meaning_of(
         )
     if labels == "classes":
         return spec
+    if labels == "overlapping":
+        return OverlappingClasses(spec.names, spec.colors, spec.ignore, spec.remap)
     if labels == "colors":
         return _color_labels(spec, ignored_colors)
     names = ["background", "object", "border"][: LABELS.index(labels) + 1]

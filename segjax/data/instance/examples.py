@@ -57,7 +57,7 @@ class InstanceExampleMaker:
 
     def __call__(self, position: int, record_id: int, bucket: Bucket) -> Example:
         """Makes the example at a position of the stream out of a record."""
-        record = self.records[record_id]
+        record = self._combined(position, record_id)
         rng = np.random.default_rng((self.seed, 1, position))
         height, width = record["image"].shape[:2]
         view = augmentation.sample(self.augment, (height, width), rng)
@@ -69,6 +69,14 @@ class InstanceExampleMaker:
             "sizes": np.array(frame.size, np.int32),
             **self._objects(record, frame),
         }
+
+    def _combined(self, position: int, record_id: int) -> Record:
+        """A record, and what augmentations put into it from another one."""
+        # 3 keeps the stream apart from those of order, views and buckets.
+        rng = np.random.default_rng((self.seed, 3, position))
+        other = int(rng.integers(len(self.records)))
+        record, read_other = self.records[record_id], lambda: self.records[other]
+        return augmentation.combine(self.augment, record, read_other, rng)
 
     def _objects(self, record: Record, frame: Frame) -> Example:
         """Boxes, classes, masks and keypoints of what is left of the objects."""

@@ -39,6 +39,7 @@ class ExampleMaker:
       framing: how the part of a record is chosen that is seen.
       colors: the augmentations of colours, before normalisation.
       augment: the other augmentations, with their margins.
+      pairs: those that see a second example.
       margin: pixels that the augmentations read around what the network sees.
       foreground_fraction: probability that a crop is centred on a pixel that is not of
         class 0.
@@ -80,6 +81,7 @@ class ExampleMaker:
         self.augment, self.margin = augmentation.with_margins(
             augmentation.of_examples(augment), self.input_size
         )
+        self.pairs = augmentation.of_pairs(augment)
         self.foreground_fraction = number(
             "foreground_fraction", foreground_fraction, 0, 1
         )
@@ -88,10 +90,24 @@ class ExampleMaker:
 
     def __call__(self, position: int, record_id: int) -> Example:
         """Makes the example at a position of the stream out of a record."""
-        record = self.records[record_id]
-        arrays = {"image": parts_of(record)["image"], "label": _label_of(record)}
         # 1 keeps the stream apart from those that order the records.
         rng = np.random.default_rng((self.seed, 1, position))
+        example = self._example(record_id, rng)
+        if self.pairs:  # 3 keeps the second example apart, too
+            rng = np.random.default_rng((self.seed, 3, position))
+            other = int(rng.integers(len(self.records)))
+            example = augmentation.combine(
+                self.pairs, example, lambda: self._example(other, rng), rng
+            )
+        return {
+            key: x if key == "image" else _center_crop(x, self.output_size)
+            for key, x in example.items()
+        }
+
+    def _example(self, record_id: int, rng: np.random.Generator) -> Example:
+        """An example with its label as large as its image."""
+        record = self.records[record_id]
+        arrays = {"image": parts_of(record)["image"], "label": _label_of(record)}
         height, width = arrays["label"].shape
         view = self.framing.sample((height, width), rng)
         if self.weights is not None:
@@ -102,27 +118,36 @@ class ExampleMaker:
         example["label"] = example["label"].astype(np.int32)
         if self.weights is None:
             example["weight"] = np.ones(example["label"].shape, np.float32)
-        example = self._colored(example, arrays["image"], rng)
+        example, outside = self._colored(example, outside, arrays["image"], rng)
         example["image"] = self.scales(record_id, record)(example["image"])
         if outside is not None:
             example["image"][outside] = 0
             example["weight"][outside] = 0
-        example = augmentation.apply(self.augment, example, rng)
-        return {
-            key: x if key == "image" else _center_crop(x, self.output_size)
-            for key, x in example.items()
-        }
+        return augmentation.apply(self.augment, example, rng)
 
     def _colored(
-        self, example: Example, stored: Any, rng: np.random.Generator
-    ) -> Example:
-        """Applies what wants colours in [0, 1] to intensities of the type of a stored image."""
+        self,
+        example: Example,
+        outside: np.ndarray | None,
+        stored: Any,
+        rng: np.random.Generator,
+    ) -> tuple[Example, np.ndarray | None]:
+        """Applies what wants colours in [0, 1] to intensities of the type of a stored image.
+
+        Returns:
+          The example, and which of its pixels are not of the image, if there are any.
+        """
         if not self.colors:
-            return example
+            return example, outside
         largest = np.iinfo(stored[:1, :1].dtype).max
         image = example["image"].astype(np.float32) / np.float32(largest)
-        colored = augmentation.apply(self.colors, {**example, "image": image}, rng)
-        return {**colored, "image": colored["image"] * np.float32(largest)}
+        if outside is None:
+            outside = np.zeros(image.shape[:2], bool)
+        given = {**example, "image": image, "outside": outside}
+        colored = augmentation.apply(self.colors, given, rng)
+        outside = colored.pop("outside")
+        colored["image"] = colored["image"] * np.float32(largest)
+        return colored, outside if outside.any() else None
 
     def _window(
         self, view: View, record_id: int, record: Record, rng: np.random.Generator

@@ -14,6 +14,7 @@ import numpy as np
 from segjax import config as config_lib
 from segjax.data.instance.batches import instance_batches
 from segjax.data.instance.buckets import check_buckets
+from segjax.data.label_spec import InstanceClasses
 from segjax.errors import UserError
 from segjax.models.builder import build_model
 from segjax.tasks.instance.evaluate import Detect, InstanceEvaluation
@@ -42,6 +43,8 @@ class InstancePrediction:
       evaluated_buckets: sizes that images are padded to in evaluation and prediction.
     """
 
+    label_spec_type = InstanceClasses
+
     def __init__(self, config: ml_collections.ConfigDict):
         """Builds the network, and what the config says of evaluation.
 
@@ -49,6 +52,12 @@ class InstancePrediction:
           UserError: naming the key that is wrong, its value, and what is allowed.
         """
         config_lib.check(config)
+        for key in ("head", "mix"):
+            if key in config:
+                raise UserError(
+                    f"config.{key} is for networks that label pixels, but config.task is "
+                    f'"instance": leave config.{key} out.'
+                )
         self.config = config
         self.model: Any = build_model(config.model)
         if not hasattr(self.model, "post_processing"):
@@ -59,6 +68,7 @@ class InstancePrediction:
         self.evaluation: InstanceEvaluation = config_lib.call(
             InstanceEvaluation, config.evaluation, "config.evaluation"
         )
+        self.num_classes: int = config.model.num_classes
         self.resize = config_lib.argument(instance_batches, config.pipeline, "resize")
         self.buckets = self._buckets("pipeline", config.pipeline.buckets)
         self.evaluated_buckets = self._buckets(

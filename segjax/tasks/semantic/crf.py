@@ -29,7 +29,7 @@ from segjax.layers.attributes import check_counts
 from segjax.ops.crf.dense import dense_crf
 from segjax.ops.crf.filters import METHODS, Method
 from segjax.ops.crf.inference import NORMALIZATIONS, Normalization
-from segjax.predict.tiled import select_outputs
+from segjax.predict.heads import SOFTMAX
 from segjax.types import Array
 
 log = logging.getLogger("segjax")
@@ -141,7 +141,7 @@ class CRF:
         Args:
           image: as it was stored, `[H, W, C]`.
           logits: `[H, W, K]`.
-          outputs: keys of `segjax.predict.tiled.OUTPUTS`.
+          outputs: keys of `segjax.predict.heads.OUTPUTS`.
 
         Returns:
           An array over the image's pixels by form.
@@ -186,4 +186,4 @@ def log_range(max_intensity: int | None) -> None:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _answer(logits: Array, outputs: tuple[str, ...]) -> dict[str, Array]:
-    return select_outputs(logits, outputs)
+    return SOFTMAX.outputs(logits, outputs)

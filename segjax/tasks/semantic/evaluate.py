@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-import jax
 import numpy as np
 
 from segjax.data.intensities import RecordScales
@@ -18,9 +17,7 @@ from segjax.layers.attributes import check_counts
 from segjax.metrics import (
     EM_COLUMNS,
     THRESHOLDS,
-    confusion_counts,
     em_metrics,
-    semantic_metrics,
     summarize,
 )
 from segjax.metrics.boundary import check_widths
@@ -36,6 +33,7 @@ from segjax.tasks.semantic.measures import (
 )
 from segjax.tasks.semantic.object_scores import ObjectScores, metric_names
 from segjax.tasks.semantic.per_image import PerImage
+from segjax.tasks.semantic.pixel_scores import no_pixels, pixel_counts, pixel_metrics
 from segjax.training import sharding
 from segjax.types import Record
 
@@ -147,7 +145,7 @@ class Evaluation:
     def names(self, label_spec: LabelSpec) -> set[str]:
         """Names of the metrics of a data set, but loss, objects and those from outside."""
         classes = label_spec.num_classes
-        known = set(semantic_metrics(np.eye(classes, dtype=np.int64), label_spec.names))
+        known = set(pixel_metrics(no_pixels(label_spec), label_spec))
         if self.cell_class is not None:
             ones = np.ones((1, 1 + len(THRESHOLDS), len(EM_COLUMNS)))
             known |= _summarize_cells(ones, classes).keys()
@@ -209,12 +207,12 @@ class Report:
 
     Attributes:
       metrics: by name; NaN where a metric is undefined.
-      counts: the confusion counts `[K, K]`, rows are the truth.
+      counts: the confusion counts `[K, K]`, rows are the truth; None where classes overlap.
       calibration: the sums of `segjax.metrics.calibration_counts`, where they were wanted.
     """
 
     metrics: dict[str, float]
-    counts: np.ndarray
+    counts: np.ndarray | None
     calibration: np.ndarray | None = None
 
 
@@ -280,7 +278,7 @@ def evaluate(
             f'The split "{split}" has no labels: it can be predicted, not evaluated.'
         )
     num_classes = label_spec.num_classes
-    total = np.zeros((num_classes, num_classes), np.int64)
+    total = no_pixels(label_spec)
     sections = np.zeros((1 + len(THRESHOLDS), len(EM_COLUMNS)))
     objects = ObjectScores(separation if "cells" in first else None)
     mine = range(sharding.process_index(), len(records), sharding.process_count())
@@ -311,7 +309,7 @@ def evaluate(
                 page = crf.page(originals.popleft(), page["logits"], outputs)
             except UserError as error:
                 raise UserError(f"Image {number} of {len(mine)}: {error}") from error
-        counts = np.asarray(_counts(label, page["labels"], num_classes=num_classes))
+        counts = pixel_counts(label, page["labels"], label_spec)
         total += counts
         found = [measure.add(place, shown, page) for measure in measures]
         own = {name: value for x in found for name, value in x.items()}
@@ -322,7 +320,7 @@ def evaluate(
             cells = page["probabilities"][..., cell_class]
             sections += em_metrics(cells, label, cell_class=cell_class)
     counts = sharding.gather(total[None]).sum(0)
-    metrics = semantic_metrics(counts, label_spec.names)
+    metrics = pixel_metrics(counts, label_spec)
     if cell_class is not None:
         everyone = sharding.gather(sections[None]).sum(0, keepdims=True)
         metrics |= _summarize_cells(everyone, num_classes)
@@ -332,7 +330,5 @@ def evaluate(
         metrics |= measure.metrics()
         if isinstance(measure, Calibration):
             calibration = measure.total
-    return Report(metrics | objects.metrics(), counts, calibration)
-
-
-_counts = jax.jit(confusion_counts, static_argnames="num_classes")
+    confusion = counts if counts.ndim == 2 else None
+    return Report(metrics | objects.metrics(), confusion, calibration)

@@ -22,6 +22,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization, Normalize, scale_of
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
+from segjax.predict.heads import Head
 from segjax.predict.inputs import (
     Source,
     channel_names,
@@ -195,10 +196,11 @@ def predict_files(
                             resampling[source.path],
                             outputs,
                             source.path,
+                            predictor.head,
                         )
                     if overlay and seen.image is not None:
                         page["overlay"] = viz.overlay(
-                            seen.image, page["labels"], label_spec.colors
+                            seen.image, page["labels"], label_spec.value_colors
                         )
                     _write_page(
                         writers,
@@ -223,6 +225,7 @@ def _finished(
     resampling: Resampling,
     outputs: Sequence[str],
     path: Path,
+    head: Head,
 ) -> dict[str, np.ndarray]:
     """Refines the logits of a page and brings them to the size of its image."""
     if crf is not None and seen.small is not None:
@@ -233,7 +236,7 @@ def _finished(
             raise UserError(f"{path}: {error}") from error
         if resampling.is_none:
             return dict(page)
-    return resampling.answer(page, seen.size, outputs)
+    return resampling.answer(page, seen.size, outputs, head)
 
 
 def _images(
@@ -274,6 +277,8 @@ def _writer(
     outputs: Outputs, name: str, kind: str, source: Source, label_spec: LabelSpec
 ) -> contextlib.AbstractContextManager[Write]:
     names = label_spec.names
+    if kind == "labels":
+        names = label_spec.value_names
     if kind == "probabilities":
         return page_file(
             outputs,
@@ -286,7 +291,7 @@ def _writer(
         )
     if kind == "overlay":
         return page_file(outputs, name, source, np.uint8, values_per_pixel=3)
-    colors = label_spec.colors
+    colors = label_spec.value_colors
     return page_file(outputs, name, source, np.uint8, colors=colors, class_names=names)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 
 from segjax.data.intensities import RecordScales
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization
-from segjax.metrics import confusion_counts, semantic_metrics
 from segjax.tasks.semantic.evaluate import Pages
+from segjax.tasks.semantic.pixel_scores import pixel_counts, pixel_metrics
 from segjax.types import IGNORE_LABEL, Record
 from segjax.viz.pictures import (
     MISSED,
@@ -85,8 +84,7 @@ def _scored(
 ) -> tuple[float, ImageRow]:
     """The mean IoU of an image, and its row."""
     label = np.asarray(record["label"])
-    counts = _counts(label, prediction, num_classes=spec.num_classes)
-    metrics = semantic_metrics(counts, spec.names)
+    metrics = pixel_metrics(pixel_counts(label, prediction, spec), spec)
     kinds = ["mean_iou", "mean_dice", "pixel_error"]
     if spec.num_classes <= _MOST_CLASSES:
         kinds += [f"iou/{name}" for name in spec.names]
@@ -115,8 +113,8 @@ def panels_of(
     counted = label != IGNORE_LABEL
     wrong = np.mean(label[counted] != prediction[counted]) if counted.any() else 0.0
     caption = f"error: {wrong:.1%} of the pixels"
-    if spec.num_classes == 2:
-        for text, color in error_directions(spec.names):
+    if len(spec.value_names) == 2:
+        for text, color in error_directions(spec.value_names):
             caption += f"; {'blue' if color == MISSED else 'orange'}: {text}"
     else:
         caption += "; orange: wrong"
@@ -125,10 +123,7 @@ def panels_of(
     image, label, prediction = (x[::step, ::step] for x in (image, label, prediction))
     return (
         Panel("image", to_display(image)),
-        Panel("label", colorize(label, spec.colors), crisp=True),
-        Panel("prediction", colorize(prediction, spec.colors), crisp=True),
+        Panel("label", colorize(label, spec.value_colors), crisp=True),
+        Panel("prediction", colorize(prediction, spec.value_colors), crisp=True),
         Panel(caption, error_map(label, prediction), crisp=True),
     )
-
-
-_counts = jax.jit(confusion_counts, static_argnames="num_classes")

@@ -30,6 +30,7 @@ from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training.experiment import records_of
 from segjax.training.outside_metrics import OutsideMetrics, also_measured
+from segjax.training.step import Loss
 from segjax.types import Record
 from segjax.viz.report_values import MeasuredImages
 
@@ -49,7 +50,8 @@ class SemanticMeasurement(SemanticPrediction):
     @functools.cached_property
     def loss(self) -> LossFromConfig:
         """What is minimised."""
-        return LossFromConfig(self.config.loss, self.config.model.num_classes)
+        self.head.check_loss(self.config.loss.get("name"))
+        return LossFromConfig(self.config.loss, self.head.num_logits)
 
     def _measures_objects(self, dataset: Dataset, split: str) -> bool:
         """Whether objects are wanted, and the data set numbers them."""
@@ -63,7 +65,7 @@ class SemanticMeasurement(SemanticPrediction):
         more: tuple[str, ...] = ()
         if self.evaluation.loss and self.training:
             try:
-                loss_of_image(self.loss.on_shapes, self.config.model.num_classes)
+                self._loss_of_logits(self.loss.on_shapes)
             except UserError as error:
                 log.warning("The loss is not measured: %s", error)
                 self.evaluation = dataclasses.replace(self.evaluation, loss=False)
@@ -184,11 +186,18 @@ class SemanticMeasurement(SemanticPrediction):
                 if not self.loss.is_complete:
                     records = self.records(dataset, "train")
                     self.loss.fit_class_weights(records, dataset.label_spec)
-                classes = self.config.model.num_classes
-                self._image_loss = loss_of_image(self.loss, classes)
+                self._image_loss = self._loss_of_logits(self.loss)
             except UserError as error:
                 log.info("The loss is not measured: %s", error)
         return self._image_loss
+
+    def _loss_of_logits(self, loss: Loss) -> ImageLoss:
+        """A loss of the logits that a predictor gives, which may be more than the network's."""
+        collapse = self.head.collapse
+        return loss_of_image(
+            lambda outputs, batch: loss({"logits": collapse(outputs["logits"])}, batch),
+            self.num_classes,
+        )
 
     def _border_weights(self, split: str) -> BorderWeights | None:
         """The weights of pixels in training, by the place of a record in a split."""
@@ -216,6 +225,8 @@ class SemanticMeasurement(SemanticPrediction):
     def baseline(self, dataset: Dataset, split: str) -> dict[str, float]:
         """Measures Otsu's threshold, a watershed, or the commonest class at each place."""
         self.records(dataset, split)
+        if self.head.overlaps:
+            raise UserError("No baseline is known for classes that overlap.")
         return evaluate_baselines(
             dataset,
             split,

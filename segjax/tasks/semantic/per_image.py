@@ -106,6 +106,5 @@ class PerImage(ImageTable):
     def _picture(self, record: Record, prediction: np.ndarray) -> Image.Image:
         """Image, label, prediction and error."""
         spec = self._spec
-        return comparison(
-            record["image"], record["label"], prediction, spec.colors, spec.names
-        )
+        names, colors = spec.value_names, spec.value_colors
+        return comparison(record["image"], record["label"], prediction, colors, names)

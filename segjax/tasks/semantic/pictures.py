@@ -15,7 +15,9 @@ CONFUSION = "confusion.png"
 
 
 def write_confusion(outputs: Outputs, report: Report, dataset: Dataset) -> None:
-    """Plots `confusion.png`."""
+    """Plots `confusion.png`, where classes do not overlap."""
+    if report.counts is None:
+        return
     with outputs.file(CONFUSION) as file:
         plot_confusion(report.counts, dataset.label_spec.names, file)
 
@@ -48,8 +50,8 @@ def write_examples(
             record["image"],
             record["label"],
             next(predictor.pages([image], ("labels",)))["labels"],
-            dataset.label_spec.colors,
-            dataset.label_spec.names,
+            dataset.label_spec.value_colors,
+            dataset.label_spec.value_names,
         )
         with outputs.file(name) as file:
             picture.save(file, format="PNG")

@@ -37,6 +37,7 @@ from segjax.tasks.semantic.crf import CRF, required
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.tasks.semantic.files import predict_files
 from segjax.tasks.semantic.fit import crop_sizes
+from segjax.tasks.semantic.head import head_of
 from segjax.tasks.semantic.object_files import ObjectOptions
 from segjax.training import sharding
 from segjax.training.state import local_value
@@ -53,6 +54,7 @@ class SemanticPrediction:
     Attributes:
       config: the experiment.
       model: the network.
+      head: what its logits stand for.
       geometry: the sizes that it takes.
       input_size: height and width of a training image.
       output_size: of what the network makes of it.
@@ -88,6 +90,8 @@ class SemanticPrediction:
                 'config.model lacks the key "num_classes": the channels of the logits, one '
                 "for each class of the labels."
             )
+        self.head = head_of(config)
+        self.num_classes, self.label_spec_type = self.head.labels
         self.geometry: Geometry = geometry_of(self.model)
         self.input_size, self.output_size = crop_sizes(config, self.geometry)
         self.evaluation: Evaluation = config_lib.call(
@@ -115,21 +119,17 @@ class SemanticPrediction:
             if "objects" in config
             else None
         )
-        self._check_separation(config.model.num_classes)
+        if self.separation is not None:
+            try:
+                self.separation.check_classes(self.num_classes)
+            except ValueError as error:
+                raise UserError(f"config.objects.{error}.") from error
         self.downscale: int = downscale_of(config.data)
         if not is_count(self.downscale):
             raise UserError(
                 "config.data.downscale is an integer of at least 1, got "
                 f"{self.downscale!r}."
             )
-
-    def _check_separation(self, num_classes: int) -> None:
-        if self.separation is None:
-            return
-        try:
-            self.separation.check_classes(num_classes)
-        except ValueError as error:
-            raise UserError(f"config.objects.{error}.") from error
 
     def init_variables(self, channels: int) -> Mapping[str, Any]:
         """Makes the collections of the untrained network; traceable."""
@@ -201,6 +201,7 @@ class SemanticPrediction:
                 tile=tile,
                 batch_size=devices.count,
                 sharding=devices.batch,
+                head=self.head.read,
             )
         try:
             return AveragedPredictor(
@@ -210,6 +211,7 @@ class SemanticPrediction:
                 batch_size=devices.count,
                 sharding=devices.replicated,
                 batch_sharding=devices.batch,
+                head=self.head.read,
             )
         except ValueError as error:
             raise UserError(f"config.evaluation.{error}.") from error
@@ -225,7 +227,7 @@ class SemanticPrediction:
         outputs: Any = self.evaluated_model.apply(
             variables, image, train=False, rngs=streams("dropout", key)
         )
-        return outputs["logits"]
+        return self.head.expand(outputs["logits"])
 
     @functools.cached_property
     def _predicted(self) -> Apply:
@@ -233,13 +235,12 @@ class SemanticPrediction:
         over the folds of a run; one function, as each new one is compiled anew.
         """
         apply: Apply = self.logits
-        if self.evaluation.mc_samples > 1:
-            apply = over_samples(
-                self.logits, self.evaluation.mc_samples, self.config.seed
-            )
-        return over_members(
-            over_dihedral(apply) if self.evaluation.dihedral_tta else apply
-        )
+        head, samples = self.head.read, self.evaluation.mc_samples
+        if samples > 1:
+            apply = over_samples(self.logits, samples, self.config.seed, head)
+        if self.evaluation.dihedral_tta:
+            apply = over_dihedral(apply, head)
+        return over_members(apply, head)
 
     def label_stack(
         self,
@@ -310,7 +311,7 @@ class SemanticPrediction:
             asked = output if resample.is_none else "logits"
             page = next(predictor.pages([image], (asked,)))
             if not resample.is_none:
-                page = resample.answer(page, size, (output,))
+                page = resample.answer(page, size, (output,), predictor.head)
             yield page[output]
 
     def predict_files(

@@ -32,7 +32,6 @@ from segjax.data.semantic.unlabeled import (
     PairedBatches,
     with_empty_labels,
 )
-from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.fit import check_network, check_step
@@ -40,7 +39,10 @@ from segjax.tasks.semantic.measurement import SemanticMeasurement
 from segjax.tasks.semantic.pictures import CONFUSION, write_confusion, write_examples
 from segjax.training import sharding
 from segjax.training.experiment import check_optimizer, open_data
+from segjax.training.mixing import mix_from, mixed, over_labels
 from segjax.training.optimization import Optimization
+from segjax.training.state import TrainState
+from segjax.training.step import Batch, Loss, Metrics
 from segjax.training.unlabeled import with_unlabeled
 
 GIVEN_TO_PIPELINE = (
@@ -57,6 +59,10 @@ GIVEN_TO_PIPELINE = (
 """Arguments of `train_batches` that are not for the config's group `pipeline`."""
 
 
+OVERLAPPING = frozenset({"labels", "probabilities", "downscale", "rescale"})
+"""Capabilities where classes overlap."""
+
+
 class SemanticTask(SemanticMeasurement, Optimization):
     """An experiment of semantic segmentation, built from its config.
 
@@ -64,10 +70,7 @@ class SemanticTask(SemanticMeasurement, Optimization):
     is compiled or written.
     """
 
-    capabilities = frozenset(
-        {"labels", "probabilities", "crf", "objects", "per_image"}
-        | {"downscale", "rescale"}
-    )
+    capabilities = OVERLAPPING | {"crf", "objects", "per_image"}
     answers = "labels pixels"
     headline = (
         "mean_iou",
@@ -76,7 +79,7 @@ class SemanticTask(SemanticMeasurement, Optimization):
         "rand_error",
         "warping_error_at_0.5",
     )
-    pictures = (CONFUSION,)
+    pictures: tuple[str, ...] = (CONFUSION,)
 
     def __init__(self, config: ml_collections.ConfigDict, *, training: bool = True):
         """Builds the network, and for training loss and optimizer.
@@ -86,6 +89,10 @@ class SemanticTask(SemanticMeasurement, Optimization):
         """
         super().__init__(config)
         self.training = training
+        self.head.check_wishes(config)
+        if self.head.overlaps:
+            self.capabilities, self.pictures = OVERLAPPING, ()
+            self.answers = "gives a pixel any number of classes"
         config_lib.check_arguments(
             train_batches,
             config.pipeline,
@@ -98,6 +105,8 @@ class SemanticTask(SemanticMeasurement, Optimization):
             augmentations.check(
                 config_lib.argument(train_batches, config.pipeline, "augment")
             )
+        shapes = self.abstract_batch(3, config.batch_size)
+        self.mix = mix_from(config, shapes) if training else None
         percentiles = config_lib.argument(train_batches, config.pipeline, "percentiles")
         config_lib.call(
             Percentiles, percentiles or {}, "config.pipeline.percentiles", learned=None
@@ -110,13 +119,7 @@ class SemanticTask(SemanticMeasurement, Optimization):
           UserError: if files are missing or wrong, or the network does not fit them.
         """
         dataset = open_data(self.config, cache_dir, data_root)
-        classes = self.config.model.num_classes
-        if classes != dataset.label_spec.num_classes:
-            raise UserError(
-                f"config.model.num_classes is {classes}, but the data set "
-                f'"{dataset.name}" has {dataset.label_spec.num_classes} classes '
-                f"({', '.join(dataset.label_spec.names)}): use that number."
-            )
+        self.head.check_labels(dataset.label_spec, dataset.name)
         self._check_evaluation(dataset)
         if self.training:
             dataset = with_unlabeled(self.config, dataset, cache_dir, data_root)
@@ -220,6 +223,16 @@ class SemanticTask(SemanticMeasurement, Optimization):
             shares=shares_of(dataset.kinds_of("train")),
         )
         return record_names(records, ids.tolist())
+
+    @property
+    def step_loss(self) -> Loss:
+        """The loss of a batch whose examples may be mixed."""
+        return over_labels(self.loss)
+
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One step, pure."""
+        batch = mixed(self.mix, batch, seed=self.config.seed, step=state.step)
+        return super().train_step(state, batch)
 
     def abstract_batch(self, channels: int, size: int) -> dict[str, Any]:
         """Shapes and dtypes of a batch of a number of examples."""

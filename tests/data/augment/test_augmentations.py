@@ -17,8 +17,10 @@ ELSEWHERE = (
     "color_jitter",
     "gaussian_blur",
     "empty_page",
+    "rand_augment",
+    "copy_paste",
 )
-"""In test_framing.py and test_photometric.py."""
+"""In files of their own."""
 
 
 def position_example(height=64, width=64):
