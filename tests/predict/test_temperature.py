@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from segjax.predict.heads import SOFTMAX
 from segjax.predict.temperature import TemperatureScaling
 
 LOGITS = np.random.default_rng(0).normal(0, 3, (4, 5, 3)).astype(np.float32)
@@ -11,6 +12,8 @@ LOGITS = np.random.default_rng(0).normal(0, 3, (4, 5, 3)).astype(np.float32)
 
 class Given:
     """Gives what it is asked for, and notes it."""
+
+    head = SOFTMAX
 
     def __init__(self):
         self.asked = []
