@@ -43,7 +43,7 @@ def with_remat(model: nn.Module) -> nn.Module:
     """
     fields = [x.name for x in dataclasses.fields(model) if x.init]
     given = {name: getattr(model, name) for name in fields if name != "parent"}
-    return _with_remat(type(model))(**given)
+    return _with_remat(type(model))(**given)  # type: ignore[arg-type]  # classes have hashes
 
 
 @functools.cache
