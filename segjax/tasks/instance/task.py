@@ -147,11 +147,8 @@ class InstanceTask(InstancePrediction):
             )
         self.evaluation.check(self.model, dataset)
         if self.training:
-            check_optimizer(
-                self.config,
-                self.optimizer,
-                lambda: self.init_state(dataset.channels),
-            )
+            init = lambda: self.init_state(dataset.channels)
+            check_optimizer(self.config, self.optimizer, init)
             self.batches(dataset, 0).close()
         return dataset
 

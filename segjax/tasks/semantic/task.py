@@ -150,11 +150,8 @@ class SemanticTask(SemanticPrediction):
         self.check_evaluated_network((*self.input_size, dataset.channels))
         if self.training:
             check_step(self, dataset.channels)
-            check_optimizer(
-                self.config,
-                self.optimizer,
-                lambda: self.init_state(dataset.channels),
-            )
+            init = lambda: self.init_state(dataset.channels)
+            check_optimizer(self.config, self.optimizer, init)
             self.batches(dataset, 0).close()
         return dataset
 
