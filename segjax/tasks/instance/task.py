@@ -112,11 +112,8 @@ class InstanceTask(InstanceMeasurement, Optimization):
             self.evaluation.check(self.model, dataset, outside)
         if self.training:
             self.check_own_step(dataset)
-            check_optimizer(
-                self.config,
-                self.optimizer,
-                lambda: self.init_state(dataset.channels),
-            )
+            init = lambda: self.init_state(dataset.channels)
+            check_optimizer(self.config, self.optimizer, init)
             self.batches(dataset, 0).close()
         return dataset
 

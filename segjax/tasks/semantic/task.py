@@ -128,11 +128,8 @@ class SemanticTask(SemanticMeasurement, Optimization):
         if self.training:
             check_step(self, dataset.channels)
             self.check_own_step(dataset)
-            check_optimizer(
-                self.config,
-                self.optimizer,
-                lambda: self.init_state(dataset.channels),
-            )
+            init = lambda: self.init_state(dataset.channels)
+            check_optimizer(self.config, self.optimizer, init)
             self.batches(dataset, 0).close()
         return dataset
 
