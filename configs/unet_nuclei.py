@@ -27,10 +27,10 @@ from segjax.config import presets
 def default() -> dict:
     return {
         "seed": 0,
-        "num_steps": 1150,
+        "num_steps": 1250,
         "batch_size": 4,
         "log_every": 20,
-        "eval_every": 575,
+        "eval_every": 625,
         "checkpoint_every": 100,
         "data": {
             "name": "folder",
@@ -68,8 +68,13 @@ def default() -> dict:
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy", "class_weights": (1.0, 1.0, 2.0)},
-        "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 100},
+        "optimizer": {
+            "name": "optax.contrib:muon",
+            "adam_learning_rate": 3e-3,  # of biases, norms, first and last layer
+            "weight_decay": 1e-4,
+            "clip_norm": 1.0,
+        },
+        "schedule": {"name": "cosine", "learning_rate": 0.02, "warmup_steps": 100},
         "evaluation": {"split": "validation", "best_metric": "mean_f1"},
         "objects": {"border": 2, "threshold": 0.55, "min_area": 30},
     }
@@ -85,7 +90,7 @@ def smoke() -> dict:
         "checkpoint_every": 1,
         "pipeline": config["pipeline"] | {"input_size": (32, 32)},
         "model": config["model"] | {"features": (4, 8)},
-        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 0.02, "warmup_steps": 1},
     }
 
 
