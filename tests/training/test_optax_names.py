@@ -100,7 +100,7 @@ def row(name):
     assert all(np.isfinite(leaf).all() for leaf in plain.values())
     assert not np.array_equal(plain["kernel"], PARAMS["conv"]["kernel"]), name
     try:
-        decayed = trained(made(name, clip_norm=10.0, weight_decay=0.5))
+        decayed = trained(made(name, clip_norm=10.0, weight_decay=1e4))
         of = [key for key in plain if not np.array_equal(plain[key], decayed[key])]
         decay = {1: "kernels, or `decay_on`", 2: "all", 0: "nothing"}[len(of)]
     except UserError:
