@@ -68,7 +68,8 @@ def read_pickle(file: IO[bytes]) -> tuple[Any, dict[str, Storage]]:
                 raise ValueError("its pickle ends too early")
             return found, machine.storages
         if code not in _INSTRUCTIONS:
-            raise NotTensorsError(f"an instruction {code!r} of its pickle")
+            kind = NotTensorsError if code in _OF_OTHERS else ValueError
+            raise kind(f"its pickle has an instruction {code!r}")
         try:
             _INSTRUCTIONS[code](machine)
         except TypeError:  # too few or too many arguments
@@ -248,6 +249,9 @@ def _integer(machine: _Machine) -> None:
         int.from_bytes(machine.take(machine.number("B")), "little", signed=True)
     )
 
+
+_OF_OTHERS = (b"i", b"o", b"P", b"\x82", b"\x83", b"\x84", b"\x92", b"\x93")
+"""Instructions that name, make or refer to something, in ways that PyTorch does not use."""
 
 _INSTRUCTIONS: dict[bytes, Callable[[_Machine], None]] = {
     b"\x80": lambda m: _require_protocol(m.number("B")),
