@@ -91,6 +91,8 @@ def _arrays(path: Path, found: Any, numbers: Numbers) -> dict[str, Any]:
         if tensor.storage not in read:
             read[tensor.storage] = numbers(tensor.storage)
         flat = read[tensor.storage]
+        if flat.size != tensor.storage.size:
+            raise ValueError("it has changed meanwhile")
         arrays[name] = np.lib.stride_tricks.as_strided(
             flat[tensor.offset :],
             tensor.shape,
@@ -164,7 +166,8 @@ def _read_older(path: Path, file: IO[bytes]) -> tuple[Any, Numbers]:
         raise ValueError("its numbers are big-endian")
     found, storages = read_pickle(file)
     keys, _ = read_pickle(file)
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    texts = isinstance(keys, list) and all(type(key) is str for key in keys)
+    if not texts or sorted(keys) != sorted(storages):
         raise ValueError("its list of storages is not that of its tensors")
     places = {}
     for key in keys:

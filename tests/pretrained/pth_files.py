@@ -69,7 +69,7 @@ def new_form(pickle, data=bytes(4), **options):
     return zipped(*members, **options)
 
 
-def older_form(pickle, keys=("0",), data=ONE, magic=MAGIC, little=True):
+def older_form(pickle, keys=("0",), data=ONE, magic=MAGIC, little=True, listed=None):
     order = b"}" + text("little_endian") + (b"\x88" if little else b"\x89") + b"s"
-    listed = b"](" + b"".join(map(text, keys)) + b"e"
-    return magic + VERSION + pickled(order) + pickle + pickled(listed) + data
+    listed = listed or pickled(b"](" + b"".join(map(text, keys)) + b"e")
+    return magic + VERSION + pickled(order) + pickle + listed + data

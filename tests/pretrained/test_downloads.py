@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import http.server
 import logging
+import runpy
 import shutil
 import ssl
 import subprocess
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,6 +262,14 @@ def test_nothing_is_fetched_unless_it_is_asked_for(site, tmp_path):
     with pytest.raises(ValueError, match="either input or download=True"):
         initialization.Initialization(SOURCE)
     assert site.asked == []
+
+
+def test_what_was_fetched_is_read_as_any_other_file(site, monkeypatch):
+    made = runpy.run_path(str(Path(__file__).with_name("pth_files.py")))
+    site.content = made["new_form"](made["state"](made["tensor"]()))
+    publish(monkeypatch, f"{site.url}/weights.pth", site.content)
+    with pytest.raises(UserError, match="do not fit the model: 1 not used: w0"):
+        pretrained.load(SOURCE, download=True)
 
 
 def test_an_import_that_cannot_fetch_writes_nothing(site, tmp_path, monkeypatch):

@@ -159,6 +159,7 @@ PICKLES = {
     "deep lists": (b"]" * 20_000 + b"a" * 19_999, "nests or collects too much"),
     "marks": (b"(" * 20_000, "nests or collects too much"),
     "tuples that double": (DOUBLED, 'holds tuple under "w0"'),
+    "tuples in tuples": (b")" + b"\x85" * 50_000, 'holds tuple under "w0"'),
     "a name that doubles": (b"}" + DOUBLED + b"Ns", "tuple as a name"),
     "a place of the memo": (b"j\xff\xff\xff\xff", "looks up a value"),
     "a text of 4 GB": (b"X\xff\xff\xff\xff", "claims 4,294,967,295 bytes"),
@@ -238,6 +239,10 @@ FILES = {
     ),
     "older, big-endian": (made.older_form(STATE, little=False), "big-endian"),
     "older, other storages": (made.older_form(STATE, keys=("1",)), "list of storages"),
+    "older, keys that double": (
+        made.older_form(STATE, listed=made.pickled(b"]" + DOUBLED + b"a")),
+        "list of storages",
+    ),
     "older, a storage twice": (made.older_form(STATE, keys=("0", "0")), "list of"),
     "older, another size": (
         made.older_form(STATE, data=struct.pack("<q", 2**62) + bytes(4)),
