@@ -133,7 +133,12 @@ def torchvision() -> dict:
     config = large_fov()
     return config | {
         "pipeline": config["pipeline"] | {"normalization": "imagenet"},
-        "initialization": {"source": "torchvision/vgg16", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/vgg16",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

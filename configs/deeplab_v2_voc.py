@@ -145,7 +145,12 @@ def torchvision() -> dict:
     return config | {
         "pipeline": config["pipeline"] | {"normalization": "imagenet"},
         "model": model | {"backbone": model["backbone"] | backbone},
-        "initialization": {"source": "torchvision/resnet101", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/resnet101",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

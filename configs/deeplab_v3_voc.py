@@ -93,7 +93,12 @@ def torchvision() -> dict:
     backbone = config["model"]["backbone"] | {"stride_on": "3x3"}
     return config | {
         "model": config["model"] | {"backbone": backbone},
-        "initialization": {"source": "torchvision/resnet101", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/resnet101",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

@@ -102,7 +102,12 @@ def resnet101() -> dict:
         "pipeline": config["pipeline"] | {"normalization": "imagenet"},
         "model": config["model"] | {"backbone": backbone, "separable": False},
         "optimizer": config["optimizer"] | {"weight_decay": 1e-4},
-        "initialization": {"source": "torchvision/resnet101", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/resnet101",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

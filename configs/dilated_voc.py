@@ -102,7 +102,12 @@ def torchvision() -> dict:
     config = front_end()
     return config | {
         "pipeline": config["pipeline"] | {"normalization": "imagenet"},
-        "initialization": {"source": "torchvision/vgg16", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/vgg16",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

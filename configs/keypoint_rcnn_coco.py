@@ -74,7 +74,12 @@ def paper() -> dict:
             "best_metric": "keypoint_AP",
             "batch_size": 8,
         },
-        "initialization": {"source": "torchvision/resnet50", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/resnet50",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

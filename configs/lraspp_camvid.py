@@ -82,6 +82,7 @@ def torchvision() -> dict:
         "initialization": {
             "source": "torchvision/lraspp_mobilenet_v3_large",
             "input": "",
+            "download": False,
             "skip": ("classifier.low_classifier", "classifier.high_classifier"),
         },
     }

@@ -63,7 +63,12 @@ def paper() -> dict:
             "best_metric": "mask_AP",
             "batch_size": 8,
         },
-        "initialization": {"source": "torchvision/resnet50", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/resnet50",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 
@@ -72,7 +77,12 @@ def resnet101() -> dict:
     backbone = BACKBONE | {"depth": 101}
     return config | {
         "model": config["model"] | {"backbone": backbone},
-        "initialization": {"source": "torchvision/resnet101", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/resnet101",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

@@ -112,7 +112,12 @@ def torchvision() -> dict:
     model = config["model"]
     return config | {
         "model": model | {"backbone": model["backbone"] | backbone},
-        "initialization": {"source": "torchvision/resnet101", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/resnet101",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

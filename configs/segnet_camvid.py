@@ -109,7 +109,12 @@ def vgg16() -> dict:
     config = paper()
     return config | {
         "pipeline": config["pipeline"] | {"normalization": "imagenet"},
-        "initialization": {"source": "torchvision/vgg16_bn", "input": "", "skip": ()},
+        "initialization": {
+            "source": "torchvision/vgg16_bn",
+            "input": "",
+            "download": False,
+            "skip": (),
+        },
     }
 
 

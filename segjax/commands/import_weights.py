@@ -1,4 +1,4 @@
-"""Makes --workdir of the file in --weights that others have trained (--source)."""
+"""Makes --workdir of weights that others have trained (--source): a file, or --download."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def define(values: Flags) -> None:
         "The file of weights, ending in .safetensors, .npz or .pth.",
         flag_values=values,
     )
+    flags.DEFINE_boolean(
+        "download",
+        False,
+        "Fetches the published file of the source, and keeps it for the next time.",
+        flag_values=values,
+    )
     define_workdir(values)
     define_overwrite(values)
 
@@ -39,6 +45,9 @@ def run(values: Flags) -> None:
     from segjax.runs.imported import import_weights
 
     source = required(values, "source", "such as torchvision/deeplabv3_resnet50")
-    file = required(values, "weights", "a file ending in .safetensors, .npz or .pth")
-    workdir, overwrite = workdir_of(values), values.overwrite
-    print_result(import_weights(source, file, workdir, overwrite=overwrite))
+    file = values.weights
+    if not values.download:
+        what = "a file ending in .safetensors, .npz or .pth; or give --download"
+        file = required(values, "weights", what)
+    options = {"download": values.download, "overwrite": values.overwrite}
+    print_result(import_weights(source, file, workdir_of(values), **options))

@@ -1,17 +1,15 @@
-"""Files of weights: safetensors, NumPy's .npz, and PyTorch's where PyTorch is installed.
+"""Files of weights: safetensors, NumPy's .npz, and PyTorch's .pth.
 
-Nothing is unpickled here. A .pth file is a pickle, so it is left to PyTorch's own reader,
-which with `weights_only=True` makes tensors and containers and calls nothing else. What
+Nothing is unpickled here. A .pth file is a pickle, which code of our own reads
+(`segjax.pretrained.pickles`): it makes tensors and containers, and calls nothing. What
 files claim to hold is compared with their size before room is made for it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -22,14 +20,14 @@ import safetensors
 import safetensors.numpy
 
 from segjax.errors import UserError
-from segjax.pretrained.convert import to_numpy
 from segjax.pretrained.npz import (
     KindError,
     ObjectsError,
     PackedError,
-    check_claim,
     read_npz,
 )
+from segjax.pretrained.pth import read_pth
+from segjax.pretrained.pth_tensors import NotTensorsError
 from segjax.text_files import require_content
 
 POINTER_START = 64
@@ -37,9 +35,6 @@ POINTER_START = 64
 
 LONGEST_HEADER = 100_000_000
 """Bytes of a safetensors header; its library takes no longer one."""
-
-ENVELOPES = ("model", "state_dict", "model_state_dict")
-"""Training scripts keep the weights under one of these keys, beside the optimizer."""
 
 
 def read_state(path: str | Path) -> dict[str, np.ndarray]:
@@ -53,12 +48,11 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
       path: a file ending in .safetensors, .npz, .pth or .pt.
 
     Returns:
-      Arrays by name; bfloat16 as such, of a file of PyTorch as float32.
+      Arrays by name, bfloat16 as such; those of a file of PyTorch are read-only.
 
     Raises:
       UserError: if the file is missing, damaged, or of another kind, a git-LFS pointer
-        for one, holds anything but named arrays, or needs a PyTorch that is not
-        installed.
+        for one, or holds anything but named arrays.
     """
     path = Path(path)
     if not path.exists():
@@ -188,47 +182,17 @@ def _npz(path: Path) -> Mapping[str, np.ndarray]:
 
 def _pth(path: Path) -> Mapping[str, Any]:
     try:
-        load = importlib.import_module("torch.serialization").load
-    except ImportError as error:
-        raise UserError(
-            f"{path} is a file of PyTorch, which is not installed: install it (pip "
-            "install torch), or save the weights elsewhere with "
-            'safetensors.torch.save_file(state_dict, "weights.safetensors").'
-        ) from error
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                sizes = [member.file_size for member in archive.infolist()]
-            check_claim(sum(sizes), path)
-        found = load(path, map_location="cpu", weights_only=True)
-    except OSError:
+        return read_pth(path)
+    except (OSError, MemoryError):
         raise
-    except Exception as error:  # PyTorch raises many kinds for damaged files
-        if type(error).__name__ == "UnpicklingError":
-            raise UserError(
-                f"{path} holds more than tensors, or is not a file of PyTorch: it cannot "
-                "be read without running what is in it. Save model.state_dict() alone."
-            ) from error
-        raise _damaged(path, "file of PyTorch", error) from error
-    found = _without_envelopes(found)
-    if not isinstance(found, Mapping):
+    except NotTensorsError as error:
         raise UserError(
-            f"{path} holds {type(found).__name__}, not tensors by name. Save "
-            "model.state_dict()."
-        )
-    try:
-        tensors = [x for x in found.values() if hasattr(x, "element_size")]
-        check_claim(sum(x.numel() * x.element_size() for x in tensors), path)
-    except ValueError as error:
+            f"{path} holds more than plain tensors ({_first_line(error)}), which segjax "
+            "does not load, as it would have to run what is in it. Save "
+            "model.state_dict() alone."
+        ) from error
+    except Exception as error:  # zip archives and arrays raise many kinds
         raise _damaged(path, "file of PyTorch", error) from error
-    return found
-
-
-def _without_envelopes(found: Any) -> Any:
-    for key in ENVELOPES:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    return found
 
 
 READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
@@ -241,19 +205,12 @@ READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
 
 
 def _array(path: Path, name: Any, value: Any) -> np.ndarray:
-    """Takes an array, or a tensor of PyTorch."""
-    if not isinstance(value, np.ndarray) and not hasattr(value, "__array__"):
+    if not isinstance(value, np.ndarray):
         raise UserError(
             f'{path} holds {type(value).__name__} under "{name}", not a tensor. Save '
             "model.state_dict() alone."
         )
-    try:
-        return to_numpy(value)
-    except Exception as error:  # PyTorch raises many kinds, for sparse tensors say
-        raise UserError(
-            f'{path} holds under "{name}" a tensor that NumPy cannot take '
-            f"({_first_line(error)}). Save model.state_dict() of a plain network."
-        ) from error
+    return value
 
 
 def _damaged(path: str | Path, kind: str, error: Exception) -> UserError:

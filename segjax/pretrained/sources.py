@@ -15,6 +15,8 @@ import numpy as np
 from segjax.errors import UserError
 from segjax.models.groups import merge
 from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
+from segjax.pretrained.downloads import download as fetch
+from segjax.pretrained.files import read_state
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 
 log = logging.getLogger("segjax")
@@ -61,8 +63,9 @@ SOURCES: dict[str, Source] = {
 
 def load(
     source: str,
-    state_dict: Mapping[str, Any],
+    state_dict: Mapping[str, Any] | None = None,
     *,
+    download: bool = False,
     num_classes: int | None = None,
     reinitialize: bool = False,
     skip: Iterable[str] = (),
@@ -80,6 +83,8 @@ def load(
       source: a name of `SOURCES`.
       state_dict: arrays (or tensors of PyTorch) by their foreign names. What wrappers
         put before all names, such as "module." or "model.", is taken off.
+      download: whether the published file is fetched instead, by
+        `segjax.pretrained.download`.
       num_classes: the classes that are wanted; None takes those of the weights.
       reinitialize: whether another number of classes than that of the weights is meant:
         the classifiers are then random, everything else is loaded.
@@ -94,11 +99,18 @@ def load(
       The module, and its collections for `model.apply(variables, image, train=False)`.
 
     Raises:
-      UserError: if the source is unknown, the number of classes is another one, or
+      UserError: if the source is unknown, it cannot be fetched, the number of classes is another one, or
         there is a tensor without a place, a place without a tensor, or one of another
         shape; all of them are listed.
     """
     entry = lookup(source)
+    if (state_dict is None) != download:
+        raise UserError(
+            f"{source} is loaded from a state_dict, or with download=True from its "
+            "published file: give one of them."
+        )
+    if state_dict is None:
+        state_dict = read_state(fetch(source))
     what = f"The weights of {source}"
     skip = tuple(skip)
     state_dict = unwrapped(entry, state_dict, skip)

@@ -13,7 +13,7 @@ import jax
 from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
-from segjax.pretrained import sources
+from segjax.pretrained import downloads, sources
 from segjax.pretrained.convert import State
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
@@ -29,7 +29,12 @@ log = logging.getLogger("segjax")
 
 
 def import_weights(
-    source: str, path: str | Path, workdir: str | Path, *, overwrite: bool = False
+    source: str,
+    path: str | Path | None,
+    workdir: str | Path,
+    *,
+    download: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Makes a run's folder, at step 0, of a network that others have trained.
 
@@ -38,16 +43,17 @@ def import_weights(
 
     Args:
       source: a name of `segjax.pretrained.SOURCES` that is a segmentation or a detector.
-      path: the file of weights.
+      path: the file of weights; None with `download`.
       workdir: the folder, which must not hold a run.
+      download: whether the published file of the source is fetched instead.
       overwrite: whether a `config.json` that lies there is replaced.
 
     Returns:
       `step`, `parameters`, `parameters_sha256`, `model` and `sha256` of the file.
 
     Raises:
-      UserError: if the file cannot be read or does not fit, or the folder holds a run;
-        nothing was written then.
+      UserError: if the file cannot be fetched or read or does not fit, or the folder
+        holds a run; nothing was written then.
     """
     workdir = Path(workdir)
     entry = sources.lookup(source)
@@ -57,8 +63,15 @@ def import_weights(
             "name the file as initialization of a config, or call "
             "segjax.pretrained.load."
         )
+    if (path is None) != download:
+        raise UserError(
+            f"The weights of {source} come from a file or from their published address: "
+            "give --weights or --download."
+        )
     _require_no_run(workdir)
     check_workdir(workdir)
+    if path is None:
+        path = downloads.download(source)
     outputs = Outputs(
         workdir,
         [(CONFIG_FILE, source)],

@@ -19,7 +19,7 @@ from segjax.errors import UserError
 from segjax.geometry.input_sizes import geometry_of
 from segjax.models.builder import BACKBONE
 from segjax.models.groups import merge
-from segjax.pretrained import convert, sources
+from segjax.pretrained import convert, downloads, published, sources
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.model_file import config_of
@@ -43,12 +43,14 @@ class Initialization:
       skip: modules of the source that are left out, as "classifier.4", or "logits".
       skip_mismatch: whether layers of a run are left out, too, whose shape differs here as
         there are other classes or channels; they are new then.
+      download: whether the published file of the source is fetched, instead of `input`.
     """
 
     source: str
-    input: str
+    input: str = ""
     skip: tuple[str, ...] = ()
     skip_mismatch: bool = False
+    download: bool = False
 
     def __post_init__(self) -> None:
         """Checks the kinds of the values."""
@@ -59,10 +61,11 @@ class Initialization:
             raise ValueError(
                 f'skip must be a tuple, such as ("fc",), got {self.skip!r}'
             )
-        if not isinstance(self.skip_mismatch, bool):
-            raise ValueError(
-                f"skip_mismatch must be True or False, got {self.skip_mismatch!r}"
-            )
+        for name in ("skip_mismatch", "download"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {value!r}")
+        if bool(self.input) == self.download:
+            raise ValueError("give either input or download=True")
         if self.skip_mismatch and self.source != RUN:
             raise ValueError(
                 f'skip_mismatch is for source="{RUN}"; name layers in skip'
@@ -104,6 +107,8 @@ def check(config: ml_collections.ConfigDict) -> Initialization | None:
     try:
         if found.source != RUN:
             sources.lookup(found.source)
+        if found.download:
+            published.lookup(found.source)
     except UserError as error:
         raise UserError(f"config.{INITIALIZATION}.source: {error}") from error
     return found
@@ -152,12 +157,15 @@ def read(
       The weights; None if none are named, or the run has a checkpoint to go on from.
 
     Raises:
-      UserError: if the file cannot be read, or does not fit the model.
+      UserError: if the file cannot be fetched or read, or does not fit the model.
     """
     if INITIALIZATION not in config or checkpoint_files.steps_on_disk(workdir):
         return None
     named = check(config)
     assert named is not None
+    if named.download:
+        path = downloads.download(named.source)
+        named = dataclasses.replace(named, input=str(path), download=False)
     path = Path(named.input).expanduser()
     if named.source == RUN:
         target = abstract(model, channels)

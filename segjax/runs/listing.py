@@ -13,6 +13,7 @@ from segjax.data.augment.augmentations import AUGMENTATIONS
 from segjax.errors import UserError, suggestion
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
+from segjax.pretrained.published import PUBLISHED
 from segjax.pretrained.shipped import shipped_models
 from segjax.pretrained.sources import SOURCES
 from segjax.shipped_configs import shipped_configs
@@ -86,6 +87,8 @@ def described(kind: str, name: str) -> str:
         file = shipped_configs()[name]
         text = ast.get_docstring(ast.parse(file.read_text("utf-8")))
         return f"{file}\n\n{text}"
+    if kind == "weights" and name in PUBLISHED:
+        return f"{known[name]}\n\nPublished as {PUBLISHED[name]}"
     if kind not in TABLES:
         return known[name]
     part = TABLES[kind][name]

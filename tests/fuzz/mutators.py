@@ -219,6 +219,34 @@ def _npy_header(rng: np.random.Generator, data: bytes) -> bytes:
     return data[:8] + struct.pack("<H", len(text)) + text + data[128:]
 
 
+def pth(rng: np.random.Generator, data: bytes) -> bytes:
+    """Damages the pickle within the archive, whose checksums are right afterwards."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    chosen = next(name for name in members if name.endswith("data.pkl"))
+    members[chosen] = pick(rng, (*PLAIN, instructions))(rng, members[chosen])
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, body in members.items():
+            archive.writestr(zipfile.ZipInfo(name), body)
+    return out.getvalue()
+
+
+def instructions(rng: np.random.Generator, data: bytes) -> bytes:
+    """Puts an instruction of pickles between others, or in the place of some."""
+    number = int(pick(rng, EDGES)).to_bytes(9, "little")
+    codes = (b"(", b")", b"]", b"}", b"N", b"R", b"Q", b"b", b"t", b"\x85", b"u", b"e")
+    codes += (
+        b"h\0",
+        b"\x8a\x09" + number,
+        b"cos\nsystem\n",
+        b"\x93",
+        b"X" + number[:4],
+    )
+    start = place(rng, data)
+    return data[:start] + pick(rng, codes) + data[start + int(rng.integers(4)) :]
+
+
 def safetensors(rng: np.random.Generator, data: bytes) -> bytes:
     """Damages the JSON at the start, whose length is right afterwards."""
     (size,) = struct.unpack("<Q", data[:8])
@@ -315,6 +343,8 @@ OF_KIND: dict[str, tuple[Mutator, ...]] = {
     "png": (*PLAIN, png, png, png, cut_rows),
     "tiff": (*PLAIN, tiff, tiff, tiff, cut_tiles, cut_pages, loop),
     "npz": (*PLAIN, npz, npz),
+    "pth": (*PLAIN, pth, pth, pth),
+    "pickle": (*PLAIN, instructions, instructions),
     "safetensors": (*PLAIN, safetensors, safetensors),
     "json": (bits, cut, blocks, *(json_values,) * 9),
     "numbers": (json_numbers,),

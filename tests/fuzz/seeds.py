@@ -262,9 +262,13 @@ def weights() -> list[Seed]:
     out = io.BytesIO()
     np.savez(out, **arrays)
     plain, packed = out.getvalue(), safetensors.numpy.save(arrays)
+    golden = Path(__file__).resolve().parent.parent / "golden"
+    zipped, older = ((golden / f"pth_{x}.pth").read_bytes() for x in ("zip", "older"))
     return [
         Seed("weights", "w.npz", "npz", {"w.npz": plain}),
         Seed("weights", "w.safetensors", "safetensors", {"w.safetensors": packed}),
+        Seed("weights", "zip.pth", "pth", {"zip.pth": zipped}),
+        Seed("weights", "older.pth", "pickle", {"older.pth": older}),
     ]
 
 

@@ -309,8 +309,8 @@ def fingerprint(value: Any) -> Any:
 
 
 FREQUENCIES: dict[Callable[..., Calls], int] = {
-    image: 345, zarr: 30, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
-    voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, outlines: 30, weights: 60,
+    image: 315, zarr: 30, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
+    voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, outlines: 30, weights: 90,
     config: 40, rows: 20, prepared: 35, trained: 18, resumed: 7, archive: 15, model: 10,
 }  # fmt: skip
 """Of a thousand inputs, how many each target takes."""

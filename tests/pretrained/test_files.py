@@ -3,9 +3,7 @@
 import io
 import json
 import os
-import pickle
 import struct
-import sys
 import time
 import tracemalloc
 import warnings
@@ -70,65 +68,9 @@ def test_objects_in_npz_are_not_unpickled(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_objects_in_pth_are_not_unpickled(tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save({"weight": Dangerous(tmp_path / "ran")}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match="holds more than tensors"):
-        read_state(tmp_path / "a.pth")
-    (tmp_path / "b.pth").write_bytes(pickle.dumps(Dangerous(tmp_path / "ran"), 2))
-    with pytest.raises(UserError, match="holds more than tensors"):
-        read_state(tmp_path / "b.pth")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_pth_is_read_where_pytorch_is_installed(tmp_path):
-    torch = pytest.importorskip("torch")
-    state = {name: torch.from_numpy(x) for name, x in STATE.items()}
-    torch.save(state, tmp_path / "a.pth")
-    equal(read_state(tmp_path / "a.pth"), STATE)
-    torch.save({"model": state, "epoch": 3}, tmp_path / "b.pth")
-    equal(read_state(tmp_path / "b.pth"), STATE)
-    torch.save({"a": torch.ones(2, dtype=torch.bfloat16)}, tmp_path / "c.pt")
-    equal(read_state(tmp_path / "c.pt"), {"a": np.ones(2, np.float32)})
-    torch.save({"a": torch.ones(2), "epoch": 3}, tmp_path / "d.pth")
-    with pytest.raises(UserError, match='holds int under "epoch", not a tensor'):
-        read_state(tmp_path / "d.pth")
-    torch.save([torch.ones(2)], tmp_path / "e.pth")
-    with pytest.raises(UserError, match="holds list, not tensors by name"):
-        read_state(tmp_path / "e.pth")
-
-
-def test_tensors_that_numpy_does_not_take_are_taken_or_reported(tmp_path):
-    torch = pytest.importorskip("torch")
-    path = tmp_path / "a.pth"
-    layer = torch.nn.Linear(2, 3)
-    torch.save(dict(layer.named_parameters()), path)  # with gradients
-    equal(
-        read_state(path), {k: v.detach().numpy() for k, v in layer.state_dict().items()}
-    )
-    one = torch.ones(1, dtype=torch.bfloat16)
-    for value, sentence in (
-        (torch.eye(3).to_sparse(), 'holds under "a" a tensor that NumPy cannot take'),
-        (torch.ones(3, device="meta"), 'holds under "a" a tensor that NumPy cannot'),
-        (one.expand(10**6, 10**6), "claim to hold 2,000,000,000,000"),
-    ):
-        torch.save({"a": value}, path)
-        with pytest.raises(UserError, match=sentence):
-            read_state(path)
-
-
-def test_pth_without_pytorch_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.serialization", None)
-    (tmp_path / "a.pth").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"which is not installed.*safetensors"):
-        read_state(tmp_path / "a.pth")
-
-
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 99, b"PK\x03\x04" + b"\0" * 40])
 def test_damaged_files_are_one_sentence(suffix, content, tmp_path):
-    if suffix == ".pth":
-        pytest.importorskip("torch")
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
     with pytest.raises(UserError) as caught:

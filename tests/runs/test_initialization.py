@@ -145,6 +145,20 @@ def test_weights_of_the_whole_model_need_its_classes(config, tmp_path):
     assert params.keys() == {"backbone", "project", "scale"}
 
 
+def test_a_published_file_is_fetched_where_the_config_asks_for_it(
+    config, features, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "segjax.pretrained.downloads.download", {SOURCE: features}.__getitem__
+    )
+    config.initialization = {"source": SOURCE, "input": "", "download": True}
+    found = read(config, tmp_path)
+    np.testing.assert_array_equal(
+        kernel_of(found.variables["params"]), expected(features)
+    )
+    assert found.about["input"] == str(features)
+
+
 def test_images_normalised_for_other_weights_are_reported(config, tmp_path, caplog):
     config.pipeline.normalization = "range"
     with caplog.at_level(logging.WARNING, "segjax"):
@@ -159,6 +173,12 @@ def test_images_normalised_for_other_weights_are_reported(config, tmp_path, capl
         ({"source": "torchvision/alexnets"}, 'Did you mean "torchvision/alexnet"'),
         ({"input": "nowhere.npz"}, "config.initialization.input is nowhere.npz"),
         ({"inputs": "a.npz"}, 'unknown key "inputs"'),
+        ({"input": ""}, "config.initialization: give either input or download=True"),
+        ({"download": True}, "give either input or download=True"),
+        (
+            {"source": "caffe/vgg16", "input": "", "download": True},
+            "config.initialization.source: The weights of caffe/vgg16 have no address",
+        ),
         ({"skip": "fc"}, "config.initialization: skip must be a tuple"),
         ({"skip": ("head",)}, 'have no tensor of "head" to skip'),
         ({"source": "torchvision/resnet18"}, "those of torchvision/alexnet"),

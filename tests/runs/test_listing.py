@@ -19,6 +19,13 @@ def test_everything_has_its_line_and_its_description(kind: str) -> None:
         assert found.keys() == TABLES[kind].keys()
 
 
+def test_published_weights_say_where_they_are_and_whose_terms_bind() -> None:
+    text = described("weights", "torchvision/fcn_resnet50")
+    assert "https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth" in text
+    assert "142 MB" in text
+    assert "BSD-3-Clause" in text
+
+
 def test_unknown_words_are_refused() -> None:
     with pytest.raises(UserError, match='no list of "model"'):
         names("model")
