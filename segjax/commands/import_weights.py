@@ -27,7 +27,7 @@ def define(values: Flags) -> None:
     flags.DEFINE_string(
         "weights",
         None,
-        "The file of weights, ending in .safetensors, .npz or .pth.",
+        "The file of weights, ending in .safetensors, .npz, .tflite or .pth.",
         flag_values=values,
     )
     define_workdir(values)
@@ -39,6 +39,8 @@ def run(values: Flags) -> None:
     from segjax.runs.imported import import_weights
 
     source = required(values, "source", "such as torchvision/deeplabv3_resnet50")
-    file = required(values, "weights", "a file ending in .safetensors, .npz or .pth")
+    file = required(
+        values, "weights", "a file ending in .safetensors, .npz, .tflite or .pth"
+    )
     workdir, overwrite = workdir_of(values), values.overwrite
     print_result(import_weights(source, file, workdir, overwrite=overwrite))

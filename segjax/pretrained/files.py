@@ -1,4 +1,5 @@
-"""Files of weights: safetensors, NumPy's .npz, and PyTorch's where PyTorch is installed.
+"""Files of weights: safetensors, NumPy's .npz, TensorFlow Lite's, and PyTorch's where PyTorch is
+installed.
 
 Nothing is unpickled here. A .pth file is a pickle, so it is left to PyTorch's own reader,
 which with `weights_only=True` makes tensors and containers and calls nothing else. What
@@ -50,7 +51,7 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     that wrappers put before them.
 
     Args:
-      path: a file ending in .safetensors, .npz, .pth or .pt.
+      path: a file ending in .safetensors, .npz, .tflite, .pth or .pt.
 
     Returns:
       Arrays by name; bfloat16 as such, of a file of PyTorch as float32.
@@ -231,9 +232,17 @@ def _without_envelopes(found: Any) -> Any:
     return found
 
 
+def _tflite(path: Path) -> Mapping[str, np.ndarray]:
+    # It knows the networks, which a reader of arrays does not need.
+    return importlib.import_module("segjax.pretrained.tflite_networks").read_tflite(
+        path
+    )
+
+
 READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
+    ".tflite": _tflite,
     ".pth": _pth,
     ".pt": _pth,
 }

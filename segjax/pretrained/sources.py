@@ -16,6 +16,7 @@ from segjax.errors import UserError
 from segjax.models.groups import merge
 from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
+from segjax.pretrained.tflite_sources import TFLITE
 
 log = logging.getLogger("segjax")
 
@@ -24,6 +25,7 @@ MOBILENET_V3 = torchvision.mobilenet_v3_large()
 
 SOURCES: dict[str, Source] = {
     "caffe/vgg16": caffe.vgg16(),
+    **TFLITE,
     "torchvision/alexnet": torchvision.alexnet(),
     "torchvision/googlenet": torchvision.googlenet(),
     "torchvision/mobilenet_v2": torchvision.mobilenet_v2(),

@@ -72,7 +72,7 @@ def import_weights(
     _, variables = sources.load(source, state_dict)
     group = entry.group_of(tensors)
     del state_dict, tensors
-    config, spec, objects = experiment(group, entry.normalization)
+    config, spec, objects = experiment(group, entry.normalization, entry.input_size)
     optimizer = make_task(config).optimizer
     state = jax.jit(state_of, static_argnums=1)(variables, optimizer)
     sha256 = file_sha256(path)
