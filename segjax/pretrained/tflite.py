@@ -121,11 +121,16 @@ class Tensor:
                 f"{self.name} has {count:,} scales and {zero.size:,} zero points for "
                 f"{channels:,} channels"
             )
+        if not np.isfinite(self.scale).all() or (self.scale < 0).any():
+            raise FlatBufferError(
+                f"{self.name} has scales that are no positive numbers"
+            )
         sides = [1] * len(self.shape)
         if count > 1:
             sides[self.axis] = count
         steps = (values.astype(np.int64) - zero.reshape(sides)).astype(np.float32)
-        return steps * self.scale.reshape(sides)
+        with np.errstate(over="ignore"):  # what becomes infinite is reported later
+            return steps * self.scale.reshape(sides)
 
 
 @dataclass(frozen=True)
@@ -249,8 +254,6 @@ class Graph:
         if (quantization := table.table(4)) is not None:
             scale, zero = quantization.vector(2, "<f4"), quantization.vector(3, "<i8")
             axis = quantization.number(6, "<i")
-        if not np.isfinite(scale).all() or (scale < 0).any():
-            raise FlatBufferError(f"{name} has scales that are no positive numbers")
         raw = self._raw(table.number(2, "<I"), name)
         return Tensor(name, shape, np.dtype(_DTYPES[code]), scale, zero, axis, raw)
 

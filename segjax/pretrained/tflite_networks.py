@@ -181,13 +181,15 @@ def _follow(graph: Graph, source: str) -> Match:
             kind = _kind(graph, operator, given[0])
             if kind == "ADD":
                 origins = tuple(sorted(origins))
-            where = f"operator {number} ({_described(graph, operator)})"
+            where = f"operator {number}, {_described(graph, operator)},"
             step = waiting.pop((kind, origins), None)
             if step is None:
-                expected = [x.kind for x in waiting.values() if x.inputs == origins]
+                expected = dict.fromkeys(
+                    x.kind for x in waiting.values() if set(x.inputs) & set(origins)
+                )
                 instead = " or ".join(expected) or "nothing"
                 raise DifferenceError(
-                    f"its {where} is {kind} where {instead} is expected",
+                    f"its {where} stands where {instead} is expected",
                     len(found.operators),
                 )
             if wrong := _differs(graph, operator, step):
@@ -214,7 +216,7 @@ def _check_image(graph: Graph) -> None:
         raise DifferenceError(f"its images have the shape {list(image.shape)}", 0)
     if image.dtype.kind == "f":
         return
-    if image.dtype.itemsize != 1 or image.scale.size != 1 != image.zero_point.size:
+    if image.dtype.itemsize != 1 or not image.scale.size == image.zero_point.size == 1:
         raise DifferenceError(
             f"its images are {image.dtype} without one scale and one zero point", 0
         )
@@ -320,4 +322,4 @@ def _conv_differs(graph: Graph, operator: Operator, step: Step) -> str:
 
 def _described(graph: Graph, operator: Operator) -> str:
     name = graph.tensor(operator.outputs[0]).name if operator.outputs else ""
-    return f"{operator.kind}, {name.partition(';')[0][:80]}"
+    return f"{operator.kind} ({name.partition(';')[0][:80]})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
 import struct
 import subprocess
 import sys
@@ -262,7 +263,9 @@ def weights() -> list[Seed]:
     out = io.BytesIO()
     np.savez(out, **arrays)
     plain, packed = out.getvalue(), safetensors.numpy.save(arrays)
+    lite = runpy.run_path(str(Path(__file__).parents[1] / "pretrained/tflite_files.py"))
     return [
+        Seed("tflite", "w.tflite", "bytes", {"w.tflite": lite["small"]()}),
         Seed("weights", "w.npz", "npz", {"w.npz": plain}),
         Seed("weights", "w.safetensors", "safetensors", {"w.safetensors": packed}),
     ]
