@@ -63,7 +63,7 @@ def experiment(
     Args:
       group: its group `model`.
       normalization: of the images of a segmentation; a detector has its own.
-      input_size: height and width of its crops in training; None for torchvision's.
+      input_size: height and width of its crops in training; None for those of torchvision.
 
     Returns:
       The experiment.
