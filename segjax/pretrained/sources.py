@@ -151,8 +151,13 @@ def lookup(source: str) -> Source:
     if source not in SOURCES:
         near = difflib.get_close_matches(source, SOURCES, n=1, cutoff=0.9)
         meant = f' Did you mean "{near[0]}"?' if near else ""
+        whose = source.partition("/")[0]
+        alike = [x for x in sorted(SOURCES) if x.startswith(f"{whose}/")]
+        others = sorted({x.partition("/")[0] for x in SOURCES} - {whose})
+        known = f"Known: {', '.join(alike)}. Others" if alike else "Sources"
         raise UserError(
-            f'There is no source "{source}".{meant} Known: {", ".join(sorted(SOURCES))}.'
+            f'There is no source "{source}".{meant} {known} begin with '
+            f"{', '.join(f'{x}/' for x in others)}."
         )
     return SOURCES[source]
 
