@@ -16,8 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
-from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
-from segjax.layers.conv_norm import ConvNorm, norm_options
+from segjax.layers.attributes import (
+    check_counts,
+    check_dtypes,
+    check_flags,
+    check_fractions,
+)
+from segjax.layers.conv_norm import SAME, ConvNorm, norm_options
 from segjax.layers.initializers import he_normal
 from segjax.layers.inverted_residual import InvertedResidual, divisible
 from segjax.layers.norm import BATCH, Norm, check_norm
@@ -55,9 +60,13 @@ class MobileNetV2(nn.Module):
       num_classes: channels of the classifier behind the global mean; None is none.
       output_stride: 32, 16 or 8: pixels of the image from one pixel of the last map to
         the next.
-      width: factor on the channels, which are rounded to multiples of 8.
+      width: factor on the channels.
+      divisor: channels are rounded to its multiples; DeepLab's release has 1 below a width
+        of 1.
       last_features: channels of the 1x1 convolution at the end, at least; None leaves
         it out, as DeepLab's release does.
+      same_padding: whether zeros lie as in TensorFlow, which differs where a stride meets a
+        map of even sides; `layers` describe odd ones.
       dropout_rate: fraction of the means dropped before the classifier.
       norm: what follows each convolution.
       dtype: dtype of the computation; the classifier's logits are always float32.
@@ -67,7 +76,9 @@ class MobileNetV2(nn.Module):
     num_classes: int | None = None
     output_stride: int = 32
     width: float = 1.0
+    divisor: int = 8
     last_features: int | None = 1280
+    same_padding: bool = False
     dropout_rate: float = 0.2
     norm: Norm = Norm()
     dtype: Dtype = jnp.float32
@@ -83,8 +94,10 @@ class MobileNetV2(nn.Module):
         for name in ("num_classes", "last_features"):
             if getattr(self, name) is not None:
                 check_counts(**{name: getattr(self, name)})
+        check_counts(divisor=self.divisor)
         if self.width <= 0:
             raise ValueError(f"width is a factor above 0, got {self.width}")
+        check_flags(same_padding=self.same_padding)
         check_fractions(dropout_rate=self.dropout_rate)
         check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -104,7 +117,8 @@ class MobileNetV2(nn.Module):
         conv_norm: Callable[..., ConvNorm] = partial(
             ConvNorm, activation=jax.nn.relu6, **norms
         )
-        stem = conv_norm(divisible(32 * self.width), stride=2, name="stem")
+        padding = SAME if self.same_padding else None
+        stem = conv_norm(self.channels(32), stride=2, padding=padding, name="stem")
         x = stem(image, train=train)
         stages: dict[str, Array] = {}
         for i, block in enumerate(self.plan(), 1):
@@ -114,6 +128,7 @@ class MobileNetV2(nn.Module):
                 stride=block.stride,
                 dilation=block.dilation,
                 is_residual=block.is_residual,
+                padding=padding,
                 **norms,
                 name=f"block{i}",
             )(x, train=train)
@@ -133,6 +148,10 @@ class MobileNetV2(nn.Module):
             stages["logits"] = classifier(drop(mean)).astype(jnp.float32)
         return stages
 
+    def channels(self, channels: int) -> int:
+        """The channels of a layer that has so many at a width of 1."""
+        return divisible(channels * self.width, self.divisor)
+
     def plan(self) -> tuple[Block, ...]:
         """The blocks, with strides and dilations.
 
@@ -140,9 +159,9 @@ class MobileNetV2(nn.Module):
           >>> [block.dilation for block in MobileNetV2(output_stride=16).plan()[-4:]]
           [1, 2, 2, 2]
         """
-        blocks, nominal, reached, before = [], 2, 2, divisible(32 * self.width)
+        blocks, nominal, reached, before = [], 2, 2, self.channels(32)
         for expansion, channels, count, first_stride in TABLE:
-            features = divisible(channels * self.width)
+            features = self.channels(channels)
             for i in range(count):
                 stride = first_stride if i == 0 else 1
                 dilation = nominal // reached

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Literal
+
 from absl import flags
 
 from segjax.commands.results import print_result
@@ -12,6 +15,7 @@ from segjax.commands.shared_flags import (
     required,
     workdir_of,
 )
+from segjax.errors import UserError
 
 THINGS = ("source", "weights", "workdir")
 
@@ -27,7 +31,14 @@ def define(values: Flags) -> None:
     flags.DEFINE_string(
         "weights",
         None,
-        "The file of weights, ending in .safetensors, .npz or .pth.",
+        "The file of weights, ending in .safetensors, .npz, .tflite or .pth.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "input_size",
+        None,
+        "Squeezes images to this height and width for prediction, such as 513,513; 0 leaves "
+        "them as they are; default: as the file of weights says.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -47,7 +58,32 @@ def run(values: Flags) -> None:
     source = required(values, "source", "such as torchvision/deeplabv3_resnet50")
     file = values.weights
     if not values.download:
-        what = "a file ending in .safetensors, .npz or .pth; or give --download"
+        what = (
+            "a file ending in .safetensors, .npz, .tflite or .pth; or give --download"
+        )
         file = required(values, "weights", what)
-    options = {"download": values.download, "overwrite": values.overwrite}
-    print_result(import_weights(source, file, workdir_of(values), **options))
+    found = import_weights(
+        source,
+        file,
+        workdir_of(values),
+        download=values.download,
+        input_size=_size(values.input_size),
+        overwrite=values.overwrite,
+    )
+    print_result(found)
+
+
+def _size(given: list[str] | None) -> tuple[int, int] | Literal["file"] | None:
+    """Reads height and width; None for images as they are."""
+    if given is None:
+        return "file"
+    if given == ["0"]:
+        return None
+    if len(given) == 2 and all(
+        re.fullmatch(r"[1-9]\d{0,4}", x, re.ASCII) for x in given
+    ):
+        return int(given[0]), int(given[1])
+    raise UserError(
+        f"--input_size={','.join(given)} is neither a height and a width in pixels, such as "
+        "513,513, nor 0, which leaves images as they are."
+    )

@@ -67,6 +67,8 @@ _COLOURS: dict[str, Scale] = {
     "caffe_pspnet": Scale(_GREY_LEVELS, (103.939, 116.779, 123.68), (), _BGR),
     # TensorFlow's DeepLab: Xception and MobileNet, x * 2 / 255 - 1.
     "tf": Scale(127.5, (1.0, 1.0, 1.0), (), _RGB),
+    # TensorFlow Lite's networks of 8 bits: a scale of 1/128 and a zero point of 128.
+    "tflite": Scale(128.0, (1.0, 1.0, 1.0), (), _RGB),
     # TensorFlow's DeepLab: ResNet.
     "tf_resnet": Scale(_GREY_LEVELS, (123.15, 115.90, 103.06), (), _RGB),
     # detectron2's model zoo.
@@ -245,6 +247,7 @@ def normalize(image: np.ndarray, method: ImageNormalization) -> np.ndarray:
     | caffe_bgr | BGR | 0 to 255: SegNet |
     | caffe_pspnet | BGR | 0 to 255 minus 103.939 116.779 123.68: PSPNet |
     | tf | RGB | in [-1, 1]: Xception and MobileNet of TensorFlow's DeepLab |
+    | tflite | RGB | 0 to 255 minus 128, over 128: 8-bit networks of TensorFlow Lite |
     | tf_resnet | RGB | 0 to 255 minus 123.15 115.90 103.06: its ResNet |
     | detectron2 | BGR | 0 to 255 minus 103.530 116.280 123.675 |
     | dilation_voc, _camvid, _cityscapes, _kitti | BGR | 0 to 255 minus the set's mean |

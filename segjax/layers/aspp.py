@@ -57,7 +57,8 @@ class ASPP(nn.Module):
     (torchvision's order, too; the authors' release puts the image first).
 
     Attributes:
-      rates: dilation of each 3x3 branch, in pixels of the map.
+      rates: dilation of each 3x3 branch, in pixels of the map; none in the mobile form of
+        the authors' release, which has the 1x1 branch and the image alone.
       features: channels of each branch and of the result.
       separable: whether the 3x3 branches are separable (Chen et al. 2018, arXiv
         1802.02611, section 3.1).
@@ -97,6 +98,8 @@ class ASPP(nn.Module):
 
     def layers(self) -> tuple[Layer, ...]:
         """The path of the largest rate; the image's branch sees everything."""
+        if not self.rates:
+            return Layer("pointwise/conv"), Layer("project/conv")
         i, rate = max(enumerate(self.rates, 1), key=lambda entry: entry[1])
         parts = ("depthwise/conv", "pointwise/conv") if self.separable else ("conv",)
         first, *rest = (f"atrous{i}/{part}" for part in parts)

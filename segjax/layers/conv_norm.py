@@ -16,6 +16,9 @@ from segjax.types import Array, Dtype
 
 Activation = Callable[[Array], Array]
 
+SAME = "same"
+"""TensorFlow's padding: where a stride leaves an odd number of zeros, the last is behind."""
+
 
 def norm_options(module: Any) -> dict[str, Any]:
     """The options that a module with norms hands on to the parts that have them.
@@ -33,6 +36,29 @@ def norm_options(module: Any) -> dict[str, Any]:
     }
 
 
+def same_padding(
+    side: int, kernel: int, stride: int, dilation: int = 1
+) -> tuple[int, int]:
+    """The zeros before and behind, by which `side / stride` pixels come out, rounded up.
+
+    Args:
+      side: pixels along an axis.
+      kernel: taps.
+      stride: of the convolution.
+      dilation: spacing of the taps.
+
+    Returns:
+      The numbers of zeros.
+
+    Example:
+      >>> same_padding(224, 3, 2), same_padding(225, 3, 2)
+      ((0, 1), (1, 1))
+    """
+    reach = (-(-side // stride) - 1) * stride + (kernel - 1) * dilation + 1
+    zeros = max(0, reach - side)
+    return zeros // 2, zeros - zeros // 2
+
+
 class ConvNorm(nn.Module):
     """A convolution without bias, a normalisation, and an activation.
 
@@ -41,7 +67,8 @@ class ConvNorm(nn.Module):
       kernel_size: height and width of the kernel.
       stride: output pixels are this many input pixels apart.
       padding: rows and columns of zeros on each side; None keeps the size at stride 1,
-        whatever the dilation (the kernel's side has to be odd).
+        whatever the dilation (the kernel's side has to be odd). "same" is TensorFlow's,
+        which differs from None at stride 2 on maps of even sides.
       dilation: spacing of the kernel's taps, in pixels.
       groups: groups of channels that do not see each other.
       activation: what follows the norm; None for nothing.
@@ -54,7 +81,7 @@ class ConvNorm(nn.Module):
     features: int
     kernel_size: tuple[int, int] = (3, 3)
     stride: int = 1
-    padding: Padding | None = None
+    padding: Padding | str | None = None
     dilation: int = 1
     groups: int = 1
     activation: Activation | None = nn.relu
@@ -66,6 +93,10 @@ class ConvNorm(nn.Module):
     def __post_init__(self) -> None:
         """Checks the norm when the module is made."""
         check_norm(self.norm, (*KINDS, None))
+        if isinstance(self.padding, str) and self.padding != SAME:
+            raise ValueError(
+                f'padding is numbers, "{SAME}" or None, got {self.padding!r}'
+            )
         super().__post_init__()
 
     @nn.compact
@@ -75,6 +106,12 @@ class ConvNorm(nn.Module):
         if padding is None:
             height, width = (self.dilation * (k // 2) for k in self.kernel_size)
             padding = ((height, height), (width, width))
+        elif isinstance(padding, str):
+            rows, columns = (
+                same_padding(side, kernel, self.stride, self.dilation)
+                for side, kernel in zip(x.shape[1:3], self.kernel_size, strict=True)
+            )
+            padding = (rows, columns)
         x = Conv(
             self.features,
             self.kernel_size,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -64,6 +67,9 @@ class InvertedResidual(nn.Module):
       is_residual: whether the input is added.
       squeezed: channels in the middle of the squeeze and excitation; None for none.
       activation: after the first and the depthwise convolution; nothing follows the last.
+      fused: whether one full convolution stands for the first and the depthwise one, as in
+        MobileNetEdgeTPU; none where the input has as many channels as `expanded`.
+      padding: of the convolution with the kernel: None, or "same" as in TensorFlow.
       norm: what follows each convolution.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
@@ -77,6 +83,8 @@ class InvertedResidual(nn.Module):
     is_residual: bool = False
     squeezed: int | None = None
     activation: Activation = jax.nn.relu6
+    fused: bool = False
+    padding: str | None = None
     norm: Norm = Norm()
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
@@ -87,26 +95,22 @@ class InvertedResidual(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         norms = norm_options(self)
         before = x
-        if self.expanded != x.shape[-1]:
-            expand = ConvNorm(
-                self.expanded,
-                (1, 1),
-                activation=self.activation,
-                **norms,
-                name="expand",
-            )
-            x = expand(x, train=train)
-        depthwise = ConvNorm(
-            self.expanded,
-            (self.kernel, self.kernel),
-            self.stride,
-            dilation=self.dilation,
-            groups=self.expanded,
-            activation=self.activation,
-            **norms,
-            name="depthwise",
+        kernel, wide = (self.kernel, self.kernel), self.expanded
+        conv: Callable[..., ConvNorm] = partial(
+            ConvNorm, wide, activation=self.activation, **norms
         )
-        x = depthwise(x, train=train)
+        at_kernel = {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+        }
+        if wide != x.shape[-1] and self.fused:
+            x = conv(kernel, **at_kernel, name="expand")(x, train=train)
+        elif wide != x.shape[-1]:
+            x = conv((1, 1), name="expand")(x, train=train)
+        if not self.fused:
+            depthwise = conv(kernel, **at_kernel, groups=wide, name="depthwise")
+            x = depthwise(x, train=train)
         if self.squeezed is not None:
             x = SqueezeExcitation(self.squeezed, **types, name="squeeze")(x)
         project = ConvNorm(

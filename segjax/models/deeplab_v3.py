@@ -39,11 +39,14 @@ class DeepLabV3(nn.Module):
     `align_corners=False`, `dropout_rate=0.5`, and `aux_stage="stage4"` where it was
     trained with the auxiliary loss.
 
+    The release's mobile form (`mobilenetv2_coco_voc_trainaug`): `rates=()` on
+    `MobileNetV2(output_stride=16, last_features=None)`, 2,113,557 parameters.
+
     Attributes:
       num_classes: channels of the logits, K.
       backbone: image -> named maps, of which "stage5" is used.
       rates: dilations of ASPP at output stride 16; at another one they are scaled, so
-        that they see the same part of the image.
+        that they see the same part of the image; empty for none.
       features: channels of ASPP.
       separable: whether ASPP's 3x3 convolutions are separable.
       refine: whether a 3x3 convolution follows ASPP, as in torchvision.
@@ -70,9 +73,9 @@ class DeepLabV3(nn.Module):
 
     def __post_init__(self) -> None:
         """Checks the attributes when the network is made, before anything is traced."""
-        check_counts(
-            num_classes=self.num_classes, rates=self.rates, features=self.features
-        )
+        check_counts(num_classes=self.num_classes, features=self.features)
+        if self.rates:
+            check_counts(rates=self.rates)
         check_fractions(dropout_rate=self.dropout_rate)
         check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)

@@ -22,7 +22,7 @@ from segjax.geometry.tiles import plan
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.predict.heads import SOFTMAX, Head
 from segjax.predict.tiled import Block, check_image
-from segjax.types import Array
+from segjax.types import Array, is_count
 
 _COLUMNS = 2
 
@@ -37,12 +37,15 @@ class TestTimeAugmentation:
       crop: height and width in pixels of crops of the resized image; None takes it
         whole. Smaller images are filled up with 0, the mean of the normalised image.
       crop_stride: distance of neighbouring crops, as a fraction of their side.
+      size: height and width in pixels to which each image is squeezed or stretched first;
+        the scales are then of that size. None leaves images as they are.
     """
 
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     crop: tuple[int, int] | None = None
     crop_stride: float = 2 / 3
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -52,13 +55,15 @@ class TestTimeAugmentation:
             raise ValueError(
                 f"scales are one or more factors between 0 and 16, got {self.scales!r}"
             )
-        if self.crop is not None and (
-            len(self.crop) != 2
-            or not all(type(side) is int and side > 0 for side in self.crop)
-        ):
-            raise ValueError(
-                f"crop is (height, width) in whole pixels, or None, got {self.crop!r}"
-            )
+        for name, sides in (("crop", self.crop), ("size", self.size)):
+            if sides is not None and not (
+                isinstance(sides, (tuple, list))
+                and len(sides) == 2
+                and all(map(is_count, sides))
+            ):
+                raise ValueError(
+                    f"{name} is (height, width) in whole pixels, or None, got {sides!r}"
+                )
         if not 0 < self.crop_stride <= 1:
             raise ValueError(
                 "crop_stride is a fraction of the crop's side, more than 0 and at most 1, "
@@ -68,7 +73,7 @@ class TestTimeAugmentation:
     @property
     def is_one(self) -> bool:
         """Whether there is one pass, over the whole image as it is."""
-        return self.scales == (1.0,) and not self.flip and self.crop is None
+        return self == TestTimeAugmentation(crop_stride=self.crop_stride)
 
 
 class AveragedPredictor:
@@ -158,7 +163,7 @@ class AveragedPredictor:
         given = jax.device_put(image[None], self.sharding)
         total = None
         for scale in self.passes.scales:
-            seen = _resized(given, scale)
+            seen = _resized(given, scale, self.passes.size)
             crop = self.passes.crop
             scaled = self._whole(seen) if crop is None else self._crops(seen, crop)
             total = _add_resized(total, scaled, image.shape[:2])
@@ -235,12 +240,15 @@ def _is_all(indices: np.ndarray) -> bool:
     return bool((indices == np.arange(len(indices))).all())
 
 
-def _resized(image: Array, scale: float) -> Array:
+def _resized(image: Array, scale: float, size: tuple[int, int] | None) -> Array:
     """The image `[1, H, W, C]` at another scale, at least one pixel each way."""
-    if scale == 1:
-        return image
-    height, width = (max(1, round(side * scale)) for side in image.shape[1:3])
-    return _resize(image, (height, width))
+    sides = size or image.shape[1:3]
+    height, width = (max(1, round(side * scale)) for side in sides)
+    return (
+        image
+        if (height, width) == image.shape[1:3]
+        else _resize(image, (height, width))
+    )
 
 
 def _fetch(page: int, sides: tuple[int, int], values: dict[str, Array]) -> Block:

@@ -1,4 +1,4 @@
-"""Files of weights: safetensors, NumPy's .npz, and PyTorch's .pth.
+"""Files of weights: safetensors, NumPy's .npz, TensorFlow Lite's, and PyTorch's .pth.
 
 Nothing is unpickled here. A .pth file is a pickle, which code of our own reads
 (`segjax.pretrained.pickles`): it makes tensors and containers, and calls nothing. What
@@ -45,7 +45,7 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     that wrappers put before them.
 
     Args:
-      path: a file ending in .safetensors, .npz, .pth or .pt.
+      path: a file ending in .safetensors, .npz, .tflite, .pth or .pt.
 
     Returns:
       Arrays by name, bfloat16 as such; those of a file of PyTorch are read-only.
@@ -195,9 +195,16 @@ def _pth(path: Path) -> Mapping[str, Any]:
         raise _damaged(path, "file of PyTorch", error) from error
 
 
+def _tflite(path: Path) -> Mapping[str, np.ndarray]:
+    from segjax.pretrained.tflite_networks import read_tflite  # it knows the networks
+
+    return read_tflite(path)
+
+
 READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
     ".safetensors": _safetensors,
     ".npz": _npz,
+    ".tflite": _tflite,
     ".pth": _pth,
     ".pt": _pth,
 }

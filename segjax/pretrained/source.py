@@ -40,6 +40,8 @@ class Source:
       rename: brings a foreign tensor's name into the form that `names` has, with
         "weight" and "bias".
       arrange: brings a tensor, with its name, into our order of channels.
+      input_size: height and width of the images that the weights were made for, where their
+        file says so.
     """
 
     group: Mapping[str, Any]
@@ -50,6 +52,7 @@ class Source:
     normalization: str = "imagenet"
     rename: Callable[[str], str] = str
     arrange: Callable[[str, np.ndarray], np.ndarray] = lambda name, tensor: tensor
+    input_size: tuple[int, int] | None = None
 
     @property
     def is_backbone(self) -> bool:

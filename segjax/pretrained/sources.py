@@ -18,6 +18,7 @@ from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
 from segjax.pretrained.downloads import download as fetch
 from segjax.pretrained.files import read_state
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
+from segjax.pretrained.tflite_sources import TFLITE
 
 log = logging.getLogger("segjax")
 
@@ -26,6 +27,7 @@ MOBILENET_V3 = torchvision.mobilenet_v3_large()
 
 SOURCES: dict[str, Source] = {
     "caffe/vgg16": caffe.vgg16(),
+    **TFLITE,
     "torchvision/alexnet": torchvision.alexnet(),
     "torchvision/googlenet": torchvision.googlenet(),
     "torchvision/mobilenet_v2": torchvision.mobilenet_v2(),
@@ -161,8 +163,13 @@ def lookup(source: str) -> Source:
     if source not in SOURCES:
         near = difflib.get_close_matches(source, SOURCES, n=1, cutoff=0.9)
         meant = f' Did you mean "{near[0]}"?' if near else ""
+        whose = source.partition("/")[0]
+        alike = [x for x in sorted(SOURCES) if x.startswith(f"{whose}/")]
+        others = sorted({x.partition("/")[0] for x in SOURCES} - {whose})
+        known = f"Known: {', '.join(alike)}. Others" if alike else "Sources"
         raise UserError(
-            f'There is no source "{source}".{meant} Known: {", ".join(sorted(SOURCES))}.'
+            f'There is no source "{source}".{meant} {known} begin with '
+            f"{', '.join(f'{x}/' for x in others)}."
         )
     return SOURCES[source]
 

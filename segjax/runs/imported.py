@@ -6,9 +6,10 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import ml_collections
 
 from segjax import config as config_lib
 from segjax.errors import UserError
@@ -34,6 +35,7 @@ def import_weights(
     workdir: str | Path,
     *,
     download: bool = False,
+    input_size: tuple[int, int] | Literal["file"] | None = "file",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Makes a run's folder, at step 0, of a network that others have trained.
@@ -46,6 +48,9 @@ def import_weights(
       path: the file of weights; None with `download`.
       workdir: the folder, which must not hold a run.
       download: whether the published file of the source is fetched instead.
+      input_size: height and width to which a segmentation squeezes images in evaluation and
+        prediction; None leaves them as they are, "file" takes what the weights were
+        published for, where their file says so.
       overwrite: whether a `config.json` that lies there is replaced.
 
     Returns:
@@ -85,7 +90,8 @@ def import_weights(
     _, variables = sources.load(source, state_dict)
     group = entry.group_of(tensors)
     del state_dict, tensors
-    config, spec, objects = experiment(group, entry.normalization)
+    config, spec, objects = experiment(group, entry.normalization, entry.input_size)
+    _set_input_size(config, entry, input_size)
     optimizer = make_task(config).optimizer
     state = jax.jit(state_of, static_argnums=1)(variables, optimizer)
     sha256 = file_sha256(path)
@@ -117,6 +123,28 @@ def import_weights(
         "parameters_sha256": parameters_sha256(state.params),
         "sha256": sha256,
     }
+
+
+def _set_input_size(
+    config: ml_collections.ConfigDict,
+    entry: Source,
+    given: tuple[int, int] | Literal["file"] | None,
+) -> None:
+    """Sets the size to which images are squeezed, and says so."""
+    size = entry.input_size if given == "file" else given
+    if size is None:
+        return
+    if config.model.name == DETECTOR:
+        raise UserError(
+            "--input_size is for networks that label pixels; a detector resizes images "
+            "by config.pipeline.buckets. Leave it out."
+        )
+    config.evaluation.input_size = size
+    log.info(
+        "Images are squeezed to %d x %d pixels for this network, and labels brought back; "
+        "--input_size=0 leaves images as they are",
+        *size,
+    )
 
 
 def _require_no_run(workdir: Path) -> None:

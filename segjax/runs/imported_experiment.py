@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from segjax import config as config_lib
-from segjax.data.datasets import voc
+from segjax.data.datasets import cityscapes, voc
 from segjax.data.datasets.coco.categories import RAW_CLASSES, coco_specs
 from segjax.data.files.palette import voc_colors
 from segjax.data.instance_spec import InstanceSpec
@@ -23,6 +23,11 @@ from segjax.tasks.semantic.crf import CRF
 
 CHANNELS = 3
 DETECTOR = "mask_rcnn"
+
+INPUT_SIZE = (480, 480)
+"""Height and width of crops in torchvision's scripts."""
+
+CITYSCAPES = cityscapes.SPECS["labelTrainIds"]
 
 AUGMENT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("random_scale", {}),
@@ -48,29 +53,38 @@ class Imported(NamedTuple):
     instances: InstanceSpec | None = None
 
 
-def experiment(group: dict[str, Any], normalization: str) -> Imported:
+def experiment(
+    group: dict[str, Any],
+    normalization: str,
+    input_size: tuple[int, int] | None = None,
+) -> Imported:
     """Makes the experiment that belongs to imported weights.
 
     Args:
       group: its group `model`.
       normalization: of the images of a segmentation; a detector has its own.
+      input_size: height and width of its crops in training; None for those of torchvision.
 
     Returns:
       The experiment.
     """
     if group["name"] == DETECTOR:
         return _detector(group)
-    return _segmentation(group, normalization)
+    return _segmentation(group, normalization, input_size or INPUT_SIZE)
 
 
-def _segmentation(group: dict[str, Any], normalization: str) -> Imported:
-    """VOC's class names where there are 21 classes, and training as in torchvision's
-    scripts (github.com/pytorch/vision, references/segmentation), but for batch and steps.
-    The CRF has the values of DeepLab v2.
+def _segmentation(
+    group: dict[str, Any], normalization: str, input_size: tuple[int, int]
+) -> Imported:
+    """VOC's class names where there are 21 classes, those of Cityscapes where there are 19,
+    and training as in torchvision's scripts (github.com/pytorch/vision,
+    references/segmentation), but for batch and steps. The CRF has the values of DeepLab v2.
     """
     spec = label_spec(group["num_classes"])
     data: dict[str, Any] = {"name": "voc"}
-    if spec != voc.LABEL_SPEC:
+    if spec == CITYSCAPES:
+        data = {"name": "cityscapes"}
+    elif spec != voc.LABEL_SPEC:
         classes = tuple(zip(spec.names, spec.colors, strict=True))
         data = {"name": "folder", "classes": classes, "channels": CHANNELS}
     config = {
@@ -82,7 +96,7 @@ def _segmentation(group: dict[str, Any], normalization: str) -> Imported:
         "checkpoint_every": 1_000,
         "data": data,
         "pipeline": {
-            "input_size": (480, 480),
+            "input_size": input_size,
             "normalization": normalization,
             "augment": AUGMENT,
         },
@@ -149,7 +163,8 @@ def _config(values: dict[str, Any]) -> ml_collections.ConfigDict:
 
 
 def label_spec(num_classes: int) -> LabelSpec:
-    """The classes of PASCAL VOC where there are 21, numbered ones otherwise.
+    """The classes of PASCAL VOC where there are 21, of Cityscapes where there are 19,
+    numbered ones otherwise.
 
     Example:
       >>> label_spec(21).names[15], label_spec(2).names
@@ -157,5 +172,7 @@ def label_spec(num_classes: int) -> LabelSpec:
     """
     if num_classes == voc.LABEL_SPEC.num_classes:
         return voc.LABEL_SPEC
+    if num_classes == CITYSCAPES.num_classes:
+        return CITYSCAPES
     names = tuple(f"class{i}" for i in range(num_classes))
     return LabelSpec(names, voc_colors(num_classes))

@@ -133,8 +133,9 @@ def make_optimizer(
       UserError: naming the key that is wrong.
 
     Example:
+      >>> import numpy as np
       >>> lion = make_optimizer({"name": "optax:lion", "clip_norm": 1.0}, lambda step: 1e-4)
-      >>> params = {"kernel": jax.numpy.ones(2)}
+      >>> params = {"kernel": np.ones(2, np.float32)}
       >>> updates, _ = lion.update(params, lion.init(params), params, value=0.5)
       >>> updates["kernel"].tolist() == [-0.00010010000551119447] * 2
       True

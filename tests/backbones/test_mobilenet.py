@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segjax.backbones import BACKBONES
+from segjax.backbones.mobilenet_edgetpu import MobileNetEdgeTPU
 from segjax.backbones.mobilenet_v2 import MobileNetV2
 from segjax.backbones.mobilenet_v3 import MobileNetV3
 from segjax.geometry.fields import output_size
@@ -18,6 +19,7 @@ STAGES = [f"stage{i}" for i in range(1, 6)]
 SMALL = {
     "v2": MobileNetV2(width=0.1, last_features=16),
     "v3": MobileNetV3(width=0.1),
+    "edgetpu": MobileNetEdgeTPU(width=0.1, last_features=16),
 }
 QUICK = {"xla_backend_optimization_level": 0}
 """Small networks are run once: what they cost is the compilation."""
@@ -54,13 +56,15 @@ def random_weights(model, seed=0):
         (MobileNetV2(1000, width=0.5), 1_968_680),
         (MobileNetV3(1000), 5_483_032),
         (MobileNetV3(), 2_971_952),
+        (MobileNetV2(1001), 3_506_153),
+        (MobileNetEdgeTPU(1001), 4_092_713),
     ],
 )
 def test_parameter_counts_are_those_of_torchvision(model, expected):
     assert count(shapes(model)[1]["params"]) == expected
 
 
-@pytest.mark.parametrize("model", [MobileNetV2, MobileNetV3])
+@pytest.mark.parametrize("model", [MobileNetV2, MobileNetV3, MobileNetEdgeTPU])
 @pytest.mark.parametrize(
     ("output_stride", "sides"),
     [(32, [65, 33, 17, 9, 5]), (16, [65, 33, 17, 9, 9]), (8, [65, 33, 17, 17, 17])],
@@ -116,13 +120,23 @@ def test_rates_grow_after_the_stride_that_is_left_out():
     assert rates(MobileNetV3(output_stride=16))[-4:] == [1, 1, 2, 2]
     torchvisions = MobileNetV3(output_stride=16, dilate_first_block=True)
     assert rates(torchvisions)[-4:] == [1, 2, 2, 2]
+    assert rates(MobileNetEdgeTPU(output_stride=16))[-6:] == [1, 1, 2, 2, 2, 2]
+
+
+def test_channels_of_the_slim_form_are_those_of_the_release():
+    blocks = MobileNetEdgeTPU(width=0.75).plan()
+    assert [x.features for x in blocks] == (
+        [16] + 4 * [24] + 4 * [40] + 8 * [72] + 4 * [120] + [144]
+    )
+    assert [x.expanded for x in blocks[:3]] == [24, 128, 96]
+    assert sum(x.is_residual for x in blocks) == 15
 
 
 def test_channels_are_divisible_as_in_the_release():
     assert [divisible(x) for x in (3.2, 12, 18, 27, 32.5)] == [8, 16, 24, 32, 32]
 
 
-@pytest.mark.parametrize("name", ["v2", "v3"])
+@pytest.mark.parametrize("name", SMALL)
 def test_configs_find_them_by_name(name):
     assert isinstance(SMALL[name], BACKBONES[f"mobilenet_{name}"])
 

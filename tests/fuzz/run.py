@@ -217,7 +217,7 @@ def _compare(
     return checked
 
 
-CUT_IS_DAMAGE = ("image", "weights", "prepared")
+CUT_IS_DAMAGE = ("image", "weights", "tflite", "prepared")
 """Targets that read one binary file, of which a part is never whole."""
 
 

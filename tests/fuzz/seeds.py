@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
 import struct
 import subprocess
 import sys
@@ -264,7 +265,9 @@ def weights() -> list[Seed]:
     plain, packed = out.getvalue(), safetensors.numpy.save(arrays)
     golden = Path(__file__).resolve().parent.parent / "golden"
     zipped, older = ((golden / f"pth_{x}.pth").read_bytes() for x in ("zip", "older"))
+    lite = runpy.run_path(str(Path(__file__).parents[1] / "pretrained/tflite_files.py"))
     return [
+        Seed("tflite", "w.tflite", "bytes", {"w.tflite": lite["small"]()}),
         Seed("weights", "w.npz", "npz", {"w.npz": plain}),
         Seed("weights", "w.safetensors", "safetensors", {"w.safetensors": packed}),
         Seed("weights", "zip.pth", "pth", {"zip.pth": zipped}),

@@ -182,6 +182,25 @@ def weights(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     yield lambda: read_state(path)
 
 
+def tflite(path: Path, root: Path, rng: np.random.Generator) -> Calls:
+    """The graph of a file with all its constants, and the network that it is."""
+    from segjax.pretrained.files import read_state
+    from segjax.pretrained.flatbuffer import FlatBufferError
+    from segjax.pretrained.tflite import damaged, read_graph
+
+    def constants() -> Any:
+        graph = read_graph(path)
+        used = {i for x in graph.operators for i in x.inputs if i >= 0}
+        try:
+            tensors = [graph.tensor(i) for i in sorted(used)]
+            return [tensor.floats() for tensor in tensors if tensor.is_constant]
+        except FlatBufferError as error:
+            raise damaged(path, error) from error
+
+    yield constants
+    yield lambda: read_state(path)
+
+
 def config(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     """The config of a run, and the experiment that is built from it."""
     from segjax.tasks.table import make_task
@@ -309,8 +328,8 @@ def fingerprint(value: Any) -> Any:
 
 
 FREQUENCIES: dict[Callable[..., Calls], int] = {
-    image: 315, zarr: 30, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
-    voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, outlines: 30, weights: 90,
+    image: 285, zarr: 30, folder: 60, renamed: 20, memory: 20, instance_folder: 50, camvid: 20,
+    voc: 30, coco: 130, rle_text: 30, rle_counts: 30, polygons: 30, outlines: 30, weights: 90, tflite: 30,
     config: 40, rows: 20, prepared: 35, trained: 18, resumed: 7, archive: 15, model: 10,
 }  # fmt: skip
 """Of a thousand inputs, how many each target takes."""

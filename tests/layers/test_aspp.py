@@ -75,6 +75,16 @@ def test_layers_see_what_the_largest_rate_sees(separable):
     assert {layer.name for layer in module.layers()} <= owners
 
 
+def test_the_mobile_form_has_one_branch_and_the_image():
+    module, variables, x = random_case(rates=())
+    assert set(variables["params"]) == {"pointwise", "image", "project"}
+    assert module.apply(variables, x, train=False).shape == (2, 6, 7, 3)
+    assert [layer.name for layer in module.layers()] == [
+        "pointwise/conv",
+        "project/conv",
+    ]
+
+
 def test_rates_follow_the_output_stride():
     assert scaled_rates((6, 12, 18), 16) == (6, 12, 18)
     assert scaled_rates((6, 12, 18), 8) == (12, 24, 36)

@@ -224,8 +224,8 @@ def test_logits_lie_on_what_they_see_whatever_the_size_of_the_image(name):
             "num_classes is an integer of at least 1, got 0",
         ),
         (
-            lambda: DeepLabV3(2, Strided(), rates=()),
-            "rates holds integers of at least 1, got ()",
+            lambda: DeepLabV3(2, Strided(), rates=(0,)),
+            "rates holds integers of at least 1, got (0,)",
         ),
         (
             lambda: DeepLabV3(2, Strided(output_stride=32), rates=(3,)),

@@ -66,6 +66,16 @@ def test_scales_are_averaged_at_the_size_of_the_image():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_images_are_squeezed_and_probabilities_brought_back():
+    image = image_of(12, 10)
+    expected = resized(softmax(resized(image, (8, 15))), (12, 10))
+    found = probabilities(TestTimeAugmentation(size=(8, 15)), image)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert not TestTimeAugmentation(size=(8, 15)).is_one
+    with pytest.raises(ValueError, match=r"size is \(height, width\) in whole pixels"):
+        TestTimeAugmentation(size=(8, 0))
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_overlapping_crops_are_averaged_by_how_often_a_pixel_was_seen(batch_size):
     image = image_of(11, 8)

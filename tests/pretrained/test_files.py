@@ -268,7 +268,9 @@ def test_what_is_not_a_file_of_weights_is_reported(tmp_path):
     with pytest.raises(UserError, match="is a folder"):
         read_state(tmp_path)
     (tmp_path / "a.caffemodel").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"ending in \.safetensors, \.npz, \.pth, \.pt"):
+    with pytest.raises(
+        UserError, match=r"ending in \.safetensors, \.npz, \.tflite, \.pth, \.pt"
+    ):
         read_state(tmp_path / "a.caffemodel")
     safetensors.numpy.save_file({}, tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="holds no tensors"):

@@ -306,8 +306,13 @@ def test_an_unknown_source_names_those_that_there_are():
     with pytest.raises(UserError) as caught:
         pretrained.load("torchvision/resnet19", {})
     for source in pretrained.SOURCES:
-        assert source in str(caught.value)
+        named = (
+            source if source.startswith("torchvision/") else source.partition("/")[0]
+        )
+        assert named in str(caught.value)
     assert "Did you mean" in str(caught.value)
+    with pytest.raises(UserError, match=r"Sources begin with caffe/, .*torchvision/"):
+        pretrained.load("torch/resnet19", {})
 
 
 def test_what_a_model_cannot_be_is_one_sentence(hollow):

@@ -25,7 +25,10 @@ MASK = "torchvision/maskrcnn_resnet50_fpn"
 
 
 def shapes_of(source: str) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of torchvision's tensors."""
+    """The names and shapes of torchvision's tensors; of others the head alone."""
+    if not source.startswith("torchvision/"):
+        classes = 19 if "cityscapes" in source else 21
+        return {f"{SOURCES[source].classifier[0]}.bias": (classes,)}
     detector = SOURCES[source].group["name"] == "mask_rcnn"
     file = "instances.npz" if detector else "pretrained.npz"
     with np.load(TESTS / "golden" / file) as arrays:
@@ -37,7 +40,8 @@ def imported(source: str):
     zero = np.float32(0)
     state = {name: np.broadcast_to(zero, x) for name, x in shapes_of(source).items()}
     entry = SOURCES[source]
-    return experiment(entry.group_of(state), entry.normalization)
+    group = entry.group_of(state)
+    return experiment(group, entry.normalization, entry.input_size)
 
 
 @pytest.mark.parametrize("source", IMPORTED)
@@ -56,7 +60,8 @@ def test_the_experiment_of_each_source_builds_and_comes_back_from_its_file(sourc
             expected = "box_AP"
         assert task.evaluation.best_metric == expected
     else:
-        assert made.label_spec.names[15] == "person"
+        person = 11 if "cityscapes" in source else 15
+        assert made.label_spec.names[person] == "person"
         assert task.refinement().sigma_alpha == 49
 
 
@@ -80,6 +85,19 @@ def test_a_detector_is_evaluated_on_annotations_of_coco(source, shared_data):
         x.keypoints and x.keypoints.names for x in (dataset.instances, made.instances)
     ]
     assert points[0] == points[1]
+
+
+def test_the_size_that_weights_were_made_for_is_a_setting():
+    source = "tflite/deeplabv3_mnv2_pascal"
+    for given, expected in (("file", (513, 513)), (None, None), ((65, 97), (65, 97))):
+        made = imported(source)
+        imported_module._set_input_size(made.config, SOURCES[source], given)
+        task = make_task(config_lib.from_json(config_lib.to_json(made.config)))
+        assert task.evaluation.passes.size == expected
+    with pytest.raises(
+        UserError, match="--input_size is for networks that label pixels"
+    ):
+        imported_module._set_input_size(imported(MASK).config, SOURCES[MASK], (9, 9))
 
 
 def test_what_would_be_overwritten_is_reported_before_weights_are_read(

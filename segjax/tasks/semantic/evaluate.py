@@ -71,6 +71,9 @@ class Evaluation:
       crop: height and width in pixels of crops that slide over the image, where it is
         not taken whole.
       crop_stride: distance of neighbouring crops as a fraction of their side.
+      input_size: height and width in pixels to which each image is squeezed or stretched for
+        the network; its probabilities are brought back to the pixels of the image. None
+        leaves images as they are.
       model_overrides: arguments of config.model that differ in evaluation and prediction, such
         as `{"backbone": {"output_stride": 8}}`; the parameters are the same.
     """
@@ -96,6 +99,7 @@ class Evaluation:
     flip: bool = False
     crop: tuple[int, int] | None = None
     crop_stride: float = 2 / 3
+    input_size: tuple[int, int] | None = None
     model_overrides: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -116,8 +120,8 @@ class Evaluation:
             raise ValueError(f"trimap_{error}") from error
         if not self.passes.is_one and self.tile:
             raise ValueError(
-                f"tile must be None or 0, got {self.tile}, where scales, flip or crop "
-                "average several passes: those take the image whole, or by crops"
+                f"tile must be None or 0, got {self.tile}, where scales, flip, crop "
+                "or input_size are set: those take the image whole, or by crops"
             )
         if self.dihedral_tta and self.flip:
             raise ValueError(
@@ -127,7 +131,9 @@ class Evaluation:
     @property
     def passes(self) -> TestTimeAugmentation:
         """The passes that are averaged for one image."""
-        return TestTimeAugmentation(self.scales, self.flip, self.crop, self.crop_stride)
+        return TestTimeAugmentation(
+            self.scales, self.flip, self.crop, self.crop_stride, self.input_size
+        )
 
     def measures(self, label_spec: LabelSpec) -> list[Measure]:
         """Makes what is measured of each image besides, but loss and metrics from outside."""
