@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import segjax
 from segjax import config as config_lib
 from segjax.commands.program import Program
 from segjax.data.augment.augmentations import AUGMENTATIONS
@@ -24,6 +27,7 @@ from segjax.data.augment.views import INSTANCE_AUGMENTATIONS
 from segjax.data.datasets.folder import folder
 from segjax.losses import LOSSES
 from segjax.main import VERBS
+from segjax.runs.load import load_trained
 from segjax.runs.overrides import state_keys
 from segjax.training.mixing import MIXES
 
@@ -112,6 +116,30 @@ def test_the_loop_of_your_own_is_short_and_learns(
     first, *_, mean_iou = capsys.readouterr().out.splitlines()
     assert first.startswith("20 {")
     assert float(mean_iou) > 0.8
+
+
+@pytest.mark.slow
+def test_the_page_on_fine_tuning_does_what_it_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (block,) = blocks("python", ROOT / "docs" / "fine_tuning.md")
+    rng = np.random.default_rng(0)
+    for name, classes in (("images", 256), ("labels", 2)):
+        (tmp_path / "more_cells" / name).mkdir(parents=True)
+        for i in range(4):
+            page = Image.fromarray(rng.integers(0, classes, (40, 40), np.uint8))
+            page.save(tmp_path / "more_cells" / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    smoke = config_lib.load("unet_folder:smoke")
+    segjax.train(smoke, "runs/cells", data_root="more_cells")
+    quick = block.replace('"unet_folder"', '"unet_folder:smoke"')
+    quick = quick.replace("num_steps = 300", "num_steps = 3")
+    quick = quick.replace("warmup_steps = 30", "warmup_steps = 1")
+    exec(compile(quick, "fine_tuning.md", "exec"), {})
+    trained = load_trained("runs/tuned")
+    assert trained.step == 3
+    assert trained.about["initialization"]["source"] == "segjax/run"
+    assert trained.task.config.optimizer.layer_decay == 0.7
 
 
 def test_the_data_group_of_the_page_is_understood() -> None:
