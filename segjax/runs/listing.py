@@ -7,9 +7,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import optax
+import optax.contrib
+
+from segjax import metrics
 from segjax.backbones import BACKBONES
 from segjax.data import DATASETS
 from segjax.data.augment.augmentations import AUGMENTATIONS
+from segjax.data.augment.views import INSTANCE_AUGMENTATIONS
 from segjax.errors import UserError, suggestion
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
@@ -17,15 +22,44 @@ from segjax.pretrained.published import PUBLISHED
 from segjax.pretrained.shipped import shipped_models
 from segjax.pretrained.sources import SOURCES
 from segjax.shipped_configs import shipped_configs
+from segjax.training.hooks import HOOKS
+from segjax.training.mixing import MIXES
 from segjax.training.optim import OPTIMIZERS, SCHEDULES
 
+
+def optax_optimizers() -> dict[str, Callable[..., Any]]:
+    """The functions of Optax that make optimizers, by the names that a config has.
+
+    Example:
+      >>> optax_optimizers()["optax:lion"] is optax.lion
+      True
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    for module in (optax, optax.contrib):
+        for name, function in sorted(vars(module).items()):
+            if not inspect.isfunction(function) or name.startswith("scale_by_"):
+                continue
+            made = str(inspect.signature(function).return_annotation)
+            is_part = module is optax and function.__module__ != "optax._src.alias"
+            if "GradientTransformation" in made and not is_part:
+                found[f"{module.__name__}:{name}"] = function
+    return found
+
+
 TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
-    "augmentations": AUGMENTATIONS,
+    "augmentations": {**INSTANCE_AUGMENTATIONS, **AUGMENTATIONS},
     "backbones": BACKBONES,
     "data": DATASETS,
+    "hooks": HOOKS,
     "losses": {**LOSSES, **INSTANCE_LOSSES},
+    "metrics": {
+        name: vars(metrics)[name]
+        for name in metrics.__all__
+        if callable(vars(metrics)[name])
+    },
+    "mixes": MIXES,
     "models": MODELS,
-    "optimizers": OPTIMIZERS,
+    "optimizers": {**OPTIMIZERS, **optax_optimizers()},
     "schedules": SCHEDULES,
 }
 """Classes and functions by the names that configs use."""

@@ -3,7 +3,6 @@
 docs/optimizers.md has the outcome; `python tests/training/test_optax_names.py` prints its table.
 """
 
-import inspect
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import optax.contrib
 import pytest
 
 from segjax.errors import UserError
+from segjax.runs.listing import optax_optimizers
 from segjax.training.experiment import check_optimizer, optimizer_from
 from segjax.training.state import TrainState
 
@@ -44,19 +44,7 @@ TARGET = jax.tree.map(
 )
 
 
-def published():
-    """The functions of Optax that make optimizers, by the names that a config has."""
-    for module in (optax, optax.contrib):
-        for name, function in sorted(vars(module).items()):
-            if not inspect.isfunction(function) or name.startswith("scale_by_"):
-                continue
-            made = str(inspect.signature(function).return_annotation)
-            of_optax = module is optax and function.__module__ != "optax._src.alias"
-            if "GradientTransformation" in made and not of_optax:
-                yield f"{module.__name__}:{name}"
-
-
-NAMES = tuple(published())
+NAMES = tuple(optax_optimizers())
 
 
 def loss(params):
