@@ -98,6 +98,8 @@ def test_images_of_a_folder_need_no_labels(config, cache_dir, tmp_path):
         ({"ema": None}, "config.step: the teacher is config.ema, which is not set"),
         ({"step": None}, "config.data.unlabeled has no use without config.step"),
         ({"data.unlabeled.batch_size": 0}, "is the number of images of one step"),
+        ({"data.unlabeled": "frames"}, "must be a group"),
+        ({"data.unlabeled": {"folder": "frames"}}, "images of one step.*got None"),
         (
             {"data.unlabeled": {"batch_size": 4}},
             "names no images: give folder, or name",
@@ -109,7 +111,7 @@ def test_images_of_a_folder_need_no_labels(config, cache_dir, tmp_path):
 )
 def test_what_does_not_fit_is_refused(config, cache_dir, monkeypatch, changes, words):
     monkeypatch.setitem(sys.modules, "own_step", sys.modules[__name__])
-    with config.unlocked():
+    with config.unlocked(), config.ignore_type():
         for key, value in changes.items():
             config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=words):

@@ -19,7 +19,7 @@ from segjax.pretrained.archive import SUFFIX
 from segjax.pretrained.files import file_sha256
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.runs.model_file import find_model_file, write_model_file
-from segjax.runs.run_config import without_initialization
+from segjax.runs.run_config import OF_ONE_RUN, without
 from segjax.training.loop import INITIALIZATION
 
 log = logging.getLogger("segjax")
@@ -93,8 +93,8 @@ def export_run(
 
 
 def _portable_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A config without files that are not elsewhere, and without the step that reads them."""
-    config = without_initialization(config)
+    """A config without what is not elsewhere, and without the step that reads such images."""
+    config = without(config, *OF_ONE_RUN)
     if config.data.get(UNLABELED) is not None:
         del config.data[UNLABELED]
         del config.step

@@ -25,6 +25,7 @@ Place = tuple[str, ...]
 """The names of a group and of those around it, such as ("model", "backbone")."""
 
 _BESIDES: Mapping[Place, Collection[str]] = {
+    ("data",): ("unlabeled",),
     ("model",): ("remat",),
     ("optimizer",): ("adam_on", "weight_decay"),
     ("schedule",): ("warmup_steps",),
@@ -34,7 +35,7 @@ _BESIDES: Mapping[Place, Collection[str]] = {
 _NOT_FROM_CONFIG = frozenset(
     {
         *("parent", "name", "outputs", "batch", "schedule", "num_steps"),
-        *("cache_dir", "data_root", "dataset", "split", "learned"),
+        *("cache_dir", "data_root", "dataset", "split", "learned", "key"),
     }
 )
 """Arguments that never come from the group of a part."""
@@ -201,8 +202,12 @@ def _tables(
     from segjax.losses import INSTANCE_LOSSES, LOSSES
     from segjax.models import MODELS
     from segjax.objects.separation import Separation
+    from segjax.predict.temperature import TemperatureScaling
     from segjax.runs.initialization import Initialization
     from segjax.tasks.semantic.crf import CRF
+    from segjax.training.early_stopping import EarlyStopping
+    from segjax.training.ema import EMA
+    from segjax.training.mixing import MIXES
     from segjax.training.optim import OPTIMIZERS, SCHEDULES
 
     tables: dict[Place, Mapping[str, Any]] = {
@@ -212,6 +217,7 @@ def _tables(
         ("model", "network"): MODELS,
         ("model", "network", "backbone"): BACKBONES,
         ("optimizer",): OPTIMIZERS,
+        ("mix",): MIXES,
         ("schedule",): SCHEDULES,
     }
     functions: dict[Place, tuple[Callable[..., Any], Collection[str]]] = {
@@ -221,6 +227,9 @@ def _tables(
         ("crf",): (CRF, ()),
         ("fold",): (with_fold, ()),
         ("objects",): (Separation, ()),
+        ("ema",): (EMA, ()),
+        ("early_stopping",): (EarlyStopping, ()),
+        ("calibration",): (TemperatureScaling, ()),
     }
     if task == "semantic":
         from segjax.tasks.semantic import evaluate

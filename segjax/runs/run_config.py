@@ -22,20 +22,27 @@ def get_config(run: str) -> ml_collections.ConfigDict:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    config = without_initialization(config_of(Path(run).expanduser()))
-    if "fold" in config:  # of other images no part is left out
-        del config["fold"]
-    return config
+    # Of other images no part is left out, and another network is not as sure.
+    config = config_of(Path(run).expanduser())
+    return without(config, *OF_ONE_RUN, "fold", "calibration")
 
 
-def without_initialization(
-    config: ml_collections.ConfigDict,
-) -> ml_collections.ConfigDict:
-    """A copy of a config without the weights that its run began with.
+OF_ONE_RUN = (INITIALIZATION, "hooks")
+"""Groups that mean nothing elsewhere: weights that may not be there, and loggers, which would
+send what others train to whom the file says.
+"""
 
-    They may not be elsewhere.
+
+def without(config: ml_collections.ConfigDict, *keys: str) -> ml_collections.ConfigDict:
+    """A copy of a config without some keys, of which it may have none.
+
+    Example:
+      >>> without(ml_collections.ConfigDict({"seed": 0, "hooks": ("wandb",)}), "hooks")
+      seed: 0
+      <BLANKLINE>
     """
     config = copy.deepcopy(config)
-    if INITIALIZATION in config:
-        del config[INITIALIZATION]
+    for key in keys:
+        if key in config:
+            del config[key]
     return config

@@ -19,6 +19,27 @@ from segjax.types import Record, is_count
 WHERE = f"config.data.{UNLABELED}"
 
 
+def check_unlabeled(config: ml_collections.ConfigDict) -> None:
+    """Checks the group `config.data.unlabeled` of an experiment, where there is one.
+
+    Raises:
+      UserError: if it is no group, has no size of a batch, or no step would use it.
+    """
+    if config.data.get(UNLABELED) is None:
+        return
+    config_lib.require_group(config.data[UNLABELED], WHERE)
+    if config.get("step") is None:
+        raise UserError(
+            f"{WHERE} has no use without config.step: name a step that reads "
+            f'batch["{UNLABELED}"], as in docs/mean_teacher.md, or leave the group out.'
+        )
+    if not is_count(size := config.data[UNLABELED].get("batch_size")):
+        raise UserError(
+            f"{WHERE}.batch_size is the number of images of one step, at least 1, got "
+            f"{shown(size)}."
+        )
+
+
 def with_unlabeled(
     config: ml_collections.ConfigDict,
     dataset: Dataset,
@@ -46,18 +67,9 @@ def with_unlabeled(
     """
     if config.data.get(UNLABELED) is None:
         return dataset
-    config_lib.require_group(config.data[UNLABELED], WHERE)
-    if config.get("step") is None:
-        raise UserError(
-            f"{WHERE} has no use without config.step: name a step that reads "
-            f'batch["{UNLABELED}"], as in docs/mean_teacher.md, or leave the group out.'
-        )
+    check_unlabeled(config)
     group = config.data[UNLABELED].to_dict()
-    if not is_count(size := group.pop("batch_size", None)):
-        raise UserError(
-            f"{WHERE}.batch_size is the number of images of one step, at least 1, got "
-            f"{shown(size)}."
-        )
+    del group["batch_size"]
     records = _records(config, group, dataset, cache_dir, data_root)
     return dataclasses.replace(dataset, splits={**dataset.splits, UNLABELED: records})
 

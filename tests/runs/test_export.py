@@ -22,7 +22,7 @@ from segjax.runs.export import export_run
 from segjax.runs.load import load_trained
 from segjax.runs.model_file import config_of
 from segjax.runs.predict import predict_run
-from segjax.runs.run_config import get_config
+from segjax.runs.run_config import OF_ONE_RUN, get_config, without
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.tasks.table import make_task
 from segjax.training import checkpoint
@@ -115,6 +115,19 @@ def test_the_fold_of_a_run_is_not_that_of_the_next(run, exported) -> None:
     assert config_of(run).fold == config_of(exported).fold
     for source in (run, exported):
         assert "fold" not in get_config(str(source))
+
+
+def test_what_is_of_one_run_alone_does_not_go_along(run) -> None:
+    config = config_of(run)
+    with config.unlocked():
+        config.hooks = ({"name": "wandb", "project": "of somebody else"},)
+        config.calibration = {"temperature": 2.0}
+    portable = export._portable_config(config)
+    assert "hooks" not in portable
+    assert portable.calibration.temperature == 2.0
+    kept = without(config, *OF_ONE_RUN)
+    assert "hooks" not in kept
+    assert "hooks" in config
 
 
 def test_no_folder_of_the_machine_is_named(run, exported) -> None:

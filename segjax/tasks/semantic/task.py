@@ -43,7 +43,7 @@ from segjax.training.mixing import mix_from, mixed, over_labels
 from segjax.training.optimization import Optimization
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Loss, Metrics
-from segjax.training.unlabeled import with_unlabeled
+from segjax.training.unlabeled import check_unlabeled, with_unlabeled
 
 GIVEN_TO_PIPELINE = (
     "records",
@@ -105,7 +105,8 @@ class SemanticTask(SemanticMeasurement, Optimization):
             augmentations.check(
                 config_lib.argument(train_batches, config.pipeline, "augment")
             )
-        shapes = self.abstract_batch(3, config.batch_size)
+            check_unlabeled(config)
+            shapes = self.abstract_batch(3, config.batch_size)
         self.mix = mix_from(config, shapes) if training else None
         percentiles = config_lib.argument(train_batches, config.pipeline, "percentiles")
         config_lib.call(
