@@ -121,7 +121,7 @@ def experiment() -> ml_collections.ConfigDict:
 @contextlib.contextmanager
 def fast() -> Iterator[None]:
     """Compiles once for all trainings, and plots no pictures."""
-    compile_step, time_step, plot = loop.compile_step, loop._time_step, loop.plot_run
+    compile_step, time_step, plot = loop.compile_step, loop.time_step, loop.plot_run
     programs: list[object] = []
 
     def once(*arguments: object) -> object:
@@ -129,12 +129,12 @@ def fast() -> Iterator[None]:
             programs.append(compile_step(*arguments))
         return programs[0]
 
-    loop.compile_step, loop._time_step = once, lambda *_: 0.0
+    loop.compile_step, loop.time_step = once, lambda *_: 0.0
     loop.plot_run = lambda workdir, *_: [workdir]
     try:
         yield
     finally:
-        loop.compile_step, loop._time_step, loop.plot_run = (
+        loop.compile_step, loop.time_step, loop.plot_run = (
             compile_step,
             time_step,
             plot,

@@ -247,7 +247,7 @@ def test_a_finished_run_reports_its_metrics_again(config, cache_dir, tmp_path):
         (runs_train, "make_task"),
         (loop, "_initial_or_restored"),
         (loop, "compile_step"),
-        (loop, "_time_step"),
+        (loop, "time_step"),
     ],
 )
 def test_a_signal_before_the_first_step_ends_the_run_in_peace(
