@@ -213,8 +213,14 @@ class SemanticMeasurement(SemanticPrediction):
         return {}
 
     def measure_also(self, names: Sequence[str]) -> None:
-        """Has `evaluate` measure more (`segjax.training.outside_metrics.also_measured`)."""
-        self.evaluation = also_measured(self.evaluation, names)
+        """Has `evaluate` measure more (`segjax.training.outside_metrics.also_measured`).
+
+        Raises:
+          UserError: if a name is none, or is for classes that exclude each other.
+        """
+        evaluation = also_measured(self.evaluation, names)
+        self.head.check_wishes(self.config, evaluation)
+        self.evaluation = evaluation
 
     def per_image(self, dataset: Dataset, split: str) -> PerImage:
         """Makes the table of single images that `evaluate` fills."""
