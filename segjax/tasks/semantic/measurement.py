@@ -21,6 +21,7 @@ from segjax.tasks.semantic.evaluate import Report, evaluate
 from segjax.tasks.semantic.image_rows import measure_images
 from segjax.tasks.semantic.loss import LossFromConfig
 from segjax.tasks.semantic.measures import (
+    OVER_PIXELS,
     ImageLoss,
     Measure,
     ValidationLoss,
@@ -174,9 +175,17 @@ class SemanticMeasurement(SemanticPrediction):
             found.append(self.outside_metrics(dataset))
         value = self._loss_of_image(dataset) if self.evaluation.loss else None
         if value is not None:
-            pads = self.config.loss.name in LOSSES
-            weights = self._border_weights(split)
-            found.append(ValidationLoss(value, weights, pads=pads))
+            group, reduction = self.config.loss, None
+            if group.name in OVER_PIXELS:
+                reduction = config_lib.argument(LOSSES[group.name], group, "reduction")
+            found.append(
+                ValidationLoss(
+                    value,
+                    self._border_weights(split),
+                    pads=group.name in LOSSES,
+                    reduction=reduction,
+                )
+            )
         return found
 
     def _loss_of_image(self, dataset: Dataset) -> ImageLoss | None:

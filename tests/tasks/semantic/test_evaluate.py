@@ -1,5 +1,8 @@
 """Evaluation: every image once, absent classes reported, the right sentence without labels."""
 
+import functools
+import logging
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from segjax.errors import UserError
 from segjax.losses import cross_entropy, dice
 from segjax.metrics import boundary_counts, boundary_metrics
 from segjax.metrics.direction import score
+from segjax.tasks.semantic import measures as measures_lib
 from segjax.tasks.semantic.baseline import OtsuPredictor
 from segjax.tasks.semantic.evaluate import Evaluation, evaluate
 from segjax.tasks.semantic.measures import ValidationLoss, loss_of_image
@@ -235,6 +239,33 @@ def test_the_loss_is_that_of_all_pixels_whatever_the_sizes_of_images():
         for x in (True, False)
     )
     assert one.metrics["loss"] == pytest.approx(other.metrics["loss"])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_loss_over_pixels_is_that_of_tiles(reduction, monkeypatch):
+    monkeypatch.setattr(measures_lib, "_TILE", 6)
+    loss = loss_of_image(functools.partial(cross_entropy, reduction=reduction), 2)
+    random = np.random.default_rng(0)
+    label = random.integers(0, 2, (13, 9))
+    label[:6] = 255  # tiles without a pixel that counts
+    page = {"logits": random.normal(size=(13, 9, 2)).astype(np.float32)}
+    shown, weight = record("a", label), random.random((13, 9)).astype(np.float32)
+    whole = ValidationLoss(loss, lambda *_: weight)
+    tiled = ValidationLoss(loss, lambda *_: weight, reduction=reduction)
+    expected = whole.add(0, shown, page)["loss"]
+    assert tiled.add(0, shown, page)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_other_losses_of_huge_images_are_left_out_with_a_line(monkeypatch, caplog):
+    monkeypatch.setattr(measures_lib, "_MOST_LOGITS", 7)
+    monkeypatch.setattr(logging.getLogger("segjax"), "propagate", True)
+    loss = ValidationLoss(lambda *_: pytest.fail("it is computed"))
+    found = measure(measures=[loss]).metrics  # of 8 logits each
+    assert np.isnan(found["loss"])
+    assert [r.getMessage() for r in caplog.records] == [
+        "The loss is not measured: it is no mean over pixels, and the image a of 2 x 2 "
+        "pixels is too large for it."
+    ]
 
 
 def test_a_loss_that_reads_other_outputs_is_not_that_of_whole_images():
