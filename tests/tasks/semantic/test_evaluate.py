@@ -80,6 +80,20 @@ def test_processes_share_the_images_and_add_their_counts(monkeypatch):
     np.testing.assert_array_equal(sum(parts)[0], measure().counts)
 
 
+def test_what_fails_in_one_process_ends_all_before_they_wait(monkeypatch):
+    class Failing(ValidationLoss):
+        def add(self, place, record, page):
+            raise ValueError("my own words")
+
+    def agree(failure):
+        raise UserError(f"Process 0: {failure}")
+
+    monkeypatch.setattr(sharding, "agree", agree)
+    monkeypatch.setattr(sharding, "gather", lambda _: pytest.fail("it waits for ever"))
+    with pytest.raises(UserError, match="Process 0: my own words"):
+        measure(measures=[Failing(None)])
+
+
 def test_a_split_without_images_is_refused():
     with pytest.raises(UserError, match='The split "validation" has no images'):
         measure([])
