@@ -109,8 +109,10 @@ class InstanceMeasurement(InstancePrediction):
         """The metrics of `config.evaluation.metrics`, if there are any."""
         if not self.evaluation.metrics:
             return None
-        names = dataset.label_spec.names[1:]
-        return OutsideMetrics(self.evaluation.metrics, names, has_probabilities=False)
+        names, wanted = dataset.label_spec.names[1:], self.evaluation.metrics
+        outside = OutsideMetrics(wanted, names, has_probabilities=False)
+        self.evaluation.check_outside(self.model, dataset, outside)
+        return outside
 
     def _validation_loss(
         self, variables: Mapping[str, Any], dataset: Dataset, split: str

@@ -27,6 +27,7 @@ from segjax.tasks.semantic.measures import (
     ValidationLoss,
     loss_of_image,
 )
+from segjax.tasks.semantic.object_scores import metric_names
 from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training.experiment import records_of
@@ -74,9 +75,7 @@ class SemanticMeasurement(SemanticPrediction):
         if self.evaluation.metrics:
             if not self.training:  # of a run, in which it was checked
                 return
-            outside = self.outside_metrics(dataset)
-            outside.check_names(self.evaluation.names(dataset.label_spec))
-            more += outside.names
+            more += self.outside_metrics(dataset).names
         objects = self._measures_objects(dataset, self.evaluation.split)
         self.evaluation.check(dataset.label_spec, objects=objects, more=more)
 
@@ -163,10 +162,13 @@ class SemanticMeasurement(SemanticPrediction):
         """Imports the metrics of `config.evaluation.metrics`.
 
         Raises:
-          UserError: if one cannot be used.
+          UserError: if one cannot be used, or has the name of one of segjax.
         """
-        names = dataset.label_spec.names
-        return OutsideMetrics(self.evaluation.metrics, names)
+        spec = dataset.label_spec
+        outside = OutsideMetrics(self.evaluation.metrics, spec.names)
+        taken = self.evaluation.names(spec) | {"loss"}
+        outside.check_names(taken | (metric_names() if self.separation else set()))
+        return outside
 
     def measures(self, dataset: Dataset, split: str) -> list[Measure]:
         """Makes all that is measured on the images of a split, but confusion and objects."""
