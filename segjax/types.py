@@ -26,20 +26,17 @@ Example: TypeAlias = dict[str, np.ndarray]
 IGNORE_LABEL = 255
 """The label of pixels that do not count, in losses and in metrics."""
 
-MOST_OVERLAPPING = 30
-"""As many classes that overlap fit into a label of 32 bits."""
-
 
 def class_bits(num_classes: int) -> tuple[int, ...]:
     """The value of each class in labels whose classes overlap: a pixel holds their sum.
 
-    128 is left out, so that no sum is `IGNORE_LABEL`.
+    There are at most seven, so that no sum is `IGNORE_LABEL`.
 
     Example:
-      >>> class_bits(9)
-      (1, 2, 4, 8, 16, 32, 64, 256, 512)
+      >>> class_bits(7)
+      (1, 2, 4, 8, 16, 32, 64)
     """
-    return tuple(1 << k + (k >= 7) for k in range(num_classes))
+    return tuple(1 << k for k in range(num_classes))
 
 
 def is_integer(value: object) -> TypeGuard[int]:

@@ -89,7 +89,8 @@ class EnsemblePredictor:
 
         Args:
           images: float32 `[H, W, C * N]` each, the parts of N networks one after the other.
-          outputs: keys of `segjax.predict.tiled.OUTPUTS`; `logits` are log-probabilities.
+          outputs: keys of `segjax.predict.tiled.OUTPUTS`; `logits` are the
+            logarithms of probabilities, or of their odds where classes overlap.
 
         Yields:
           for each image, in order, an array over its pixels for each output.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from segjax.types import IGNORE_LABEL, Array, class_bits
+from segjax.types import Array, class_bits
 
 
 class Head(NamedTuple):
@@ -79,14 +79,10 @@ def log_odds(probability: Array) -> Array:
 
 
 def all_likely(logits: Array) -> Array:
-    """The sum of the values of all classes above 1/2 (`segjax.types.class_bits`).
-
-    It is uint8 for up to seven classes, else int32.
-    """
-    values = class_bits(logits.shape[-1])
-    dtype = jnp.uint8 if sum(values) < IGNORE_LABEL else jnp.int32
-    bits = jnp.array(values, dtype).reshape((1,) * (logits.ndim - 1) + (-1,))
-    return jnp.where(logits > 0, bits, jnp.zeros((), dtype)).sum(-1, dtype=dtype)
+    """The sum of the values of all classes above 1/2 (`segjax.types.class_bits`), uint8."""
+    bits = jnp.array(class_bits(logits.shape[-1]), jnp.uint8)
+    bits = bits.reshape((1,) * (logits.ndim - 1) + (-1,))
+    return jnp.where(logits > 0, bits, jnp.uint8(0)).sum(-1, dtype=jnp.uint8)
 
 
 SOFTMAX = Head(softmax, log_probabilities, likeliest)

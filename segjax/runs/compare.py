@@ -35,11 +35,12 @@ log = logging.getLogger("segjax")
 
 SEED = "seed"
 
-NOT_SETTINGS = (
-    *("log_every", "checkpoint_every", "eval_every"),
-    *("keep_every", "checkpoint_every_minutes"),
-)
-"""Keys that do not change what is trained."""
+NOT_SETTINGS = {
+    *config_lib.CHANGEABLE,
+    config_lib.CHANGEABLE_HOOKS,
+    "calibration",
+} - {"num_steps"}
+"""Keys and groups that do not change what is trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,8 +268,9 @@ def _settings(runs: Sequence[MeasuredRun], by: Sequence[str]) -> list[Setting]:
             raise UserError(f"--by={key} is not a key.{suggestion(key, known)}")
     keys = tuple(by) or tuple(
         key
-        for key in sorted(known - {SEED, *NOT_SETTINGS})
-        if len({repr(config.get(key)) for config in flat}) > 1
+        for key in sorted(known)
+        if key.partition(".")[0] not in {SEED, *NOT_SETTINGS}
+        and len({repr(config.get(key)) for config in flat}) > 1
     )
     grouped: dict[str, list[int]] = {}
     for i, config in enumerate(flat):

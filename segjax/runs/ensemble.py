@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
-from segjax.runs.load import TrainedModel, load_trained
+from segjax.runs.load import TrainedModel, load_trained, mean_of
 from segjax.tasks.semantic.ensemble import SemanticEnsemble
-from segjax.training.about import TRAIN_IMAGES
 from segjax.training.task import require
 
 
@@ -59,19 +57,8 @@ def load_ensemble(
                     f"{what}: {one} and {other}. Give runs that have the same."
                 )
     task: Any = SemanticEnsemble([model.task for model in models], first.channels)
-    digests = "".join(model.parameters_sha256 for model in models)
-    known = {x for model in models for x in model.about.get(TRAIN_IMAGES, ())}
-    ranges = [x.max_intensity for x in models if x.max_intensity is not None]
-    return dataclasses.replace(
-        first,
-        task=task,
-        variables=tuple(model.variables for model in models),
-        about={**first.about, TRAIN_IMAGES: sorted(known)},
-        step=min(model.step for model in models),
-        parameters_sha256=hashlib.sha256(digests.encode()).hexdigest(),
-        max_intensity=max(ranges, default=None),
-        folds=max(model.folds for model in models),
-    )
+    found = mean_of(models, tuple(model.variables for model in models), task)
+    return dataclasses.replace(found, folds=max(model.folds for model in models))
 
 
 def _classes(model: TrainedModel) -> str:

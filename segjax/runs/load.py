@@ -217,7 +217,9 @@ def load_trained(
     workdir = Path(workdir)
     if folders := _folds_in(workdir):
         options: dict[str, Any] = {"best": best, "step": step, "allow_code": allow_code}
-        return _mean([load_trained(folder, **options) for folder in folders])
+        models = [load_trained(folder, **options) for folder in folders]
+        together = stack_members([model.variables for model in models])
+        return dataclasses.replace(mean_of(models, together), folds=len(models))
     config = config_lib.with_leave(read_config(workdir), allow_code)
     task = make_task(config, training=False)
     sharding = Devices.of_this_process().replicated
@@ -332,21 +334,31 @@ def _folds_in(workdir: Path) -> list[Path]:
     return folders
 
 
-def _mean(models: Sequence[TrainedModel]) -> TrainedModel:
-    """The mean of networks that differ in their parameters alone."""
+def mean_of(
+    models: Sequence[TrainedModel], variables: Any, task: Task | None = None
+) -> TrainedModel:
+    """Several networks as one, whose probabilities are averaged.
+
+    Args:
+      models: those, of the same classes.
+      variables: of all of them, as the task takes them.
+      task: that averages them; None for that of the first.
+
+    Returns:
+      The model, with the images and the range that any of them knows; all else is that of
+      the first.
+    """
     digests = "".join(model.parameters_sha256 for model in models)
-    ranges = [
-        model.max_intensity for model in models if model.max_intensity is not None
-    ]
+    ranges = [x.max_intensity for x in models if x.max_intensity is not None]
     known = {x for model in models for x in model.about.get(TRAIN_IMAGES, ())}
     return dataclasses.replace(
         models[0],
+        task=models[0].task if task is None else task,
+        variables=variables,
         about={**models[0].about, TRAIN_IMAGES: sorted(known)},
-        variables=stack_members([model.variables for model in models]),
         step=min(model.step for model in models),
         parameters_sha256=hashlib.sha256(digests.encode()).hexdigest(),
         max_intensity=max(ranges, default=None),
-        folds=len(models),
     )
 
 

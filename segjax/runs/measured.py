@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.output.files import whole_file
@@ -23,6 +25,9 @@ from segjax.training.writer import read_rows
 
 PER_IMAGE = "per_image"
 """The folder in that of a run which holds `SPLIT.json` for each split."""
+
+SETTINGS = ("evaluation", "calibration", "objects")
+"""Groups of the config that say how a network is measured."""
 
 _STEP = ("step", "split")
 
@@ -92,7 +97,7 @@ def read_run(workdir: Path, split: str | None = None) -> MeasuredRun:
     split = logged.get("split", split)
     if split is None:
         raise UserError(f"{workdir} was not evaluated yet: train it to the end first.")
-    kept = read_images(workdir, split, about["parameters_sha256"])
+    kept = read_images(workdir, split, hashes_of(config, about["parameters_sha256"]))
     metrics = kept.get("metrics") or {k: v for k, v in logged.items() if k not in _STEP}
     if not metrics:
         raise UserError(
@@ -104,13 +109,31 @@ def read_run(workdir: Path, split: str | None = None) -> MeasuredRun:
     return MeasuredRun(workdir, config, about, split, step, metrics, images)
 
 
-def read_images(workdir: Path, split: str, parameters_sha256: str) -> dict[str, Any]:
+def hashes_of(
+    config: ml_collections.ConfigDict, parameters_sha256: str
+) -> dict[str, str]:
+    """What figures of images depend on: the network, and how it is measured.
+
+    Args:
+      config: of the run; of it `SETTINGS` count.
+      parameters_sha256: of the network.
+
+    Returns:
+      `parameters_sha256` and `settings_sha256`.
+    """
+    groups = {key: config[key] for key in SETTINGS if key in config}
+    settings = config_lib.to_json(ml_collections.ConfigDict(groups))
+    digest = hashlib.sha256(settings.encode()).hexdigest()
+    return {"parameters_sha256": parameters_sha256, "settings_sha256": digest}
+
+
+def read_images(workdir: Path, split: str, hashes: Mapping[str, str]) -> dict[str, Any]:
     """Reads what `measure_images` wrote.
 
     Args:
       workdir: folder of the run.
       split: of the images.
-      parameters_sha256: of the network that is meant; figures of another do not count.
+      hashes: those of `hashes_of`; figures of other ones do not count.
 
     Returns:
       Its content, with NaN where a metric is undefined; empty where there is none.
@@ -123,7 +146,8 @@ def read_images(workdir: Path, split: str, parameters_sha256: str) -> dict[str, 
         return {}
     found = parse_json(read_bytes(path), path)
     try:
-        if found["parameters_sha256"] != parameters_sha256:
+        kept = {"settings_sha256": None, **found}
+        if any(kept[name] != digest for name, digest in hashes.items()):
             return {}
         metrics = _with_nan(found["metrics"])
         images = [
@@ -160,10 +184,12 @@ def measure_images(
       UserError: if the run cannot be loaded, its data are missing or have changed, or the
         folder cannot be written.
     """
-    about = next(abouts_on_disk(workdir), None)
+    about, config = next(abouts_on_disk(workdir), None), read_config(workdir)
     asked = split or last_evaluation(workdir).get("split")
-    if about and asked and read_images(workdir, asked, about["parameters_sha256"]):
-        return
+    if about and asked:
+        hashes = hashes_of(config, about["parameters_sha256"])
+        if read_images(workdir, asked, hashes):
+            return
     trained = load_trained(workdir, allow_code=allow_code).single("compare")
     task, variables = trained.task, trained.variables
     dataset = task.open_dataset(cache_dir, data_root)
@@ -182,7 +208,7 @@ def measure_images(
     kept = {
         "step": trained.step,
         "split": split,
-        "parameters_sha256": trained.parameters_sha256,
+        **hashes_of(config, trained.parameters_sha256),
         "metrics": without_nan(report.metrics),
         "images": [{"name": name, "metrics": without_nan(row)} for name, row in rows],
     }

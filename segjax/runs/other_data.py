@@ -10,6 +10,8 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax.data.dataset import Dataset
+from segjax.data.label_spec import LabelSpec
+from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError, shown
 from segjax.runs.load import TrainedModel
 from segjax.training.experiment import open_data
@@ -50,6 +52,7 @@ def open_other(
             f"--data={shown(data)} has {kinds[has]}, but this run was trained on {kinds[finds]}: "
             "give a data set of the same kind."
         )
+    _check_kind(dataset.label_spec, trained.label_spec, shown(data))
     names, known = dataset.label_spec.names, trained.label_spec.names
     if len(names) != len(known):
         raise UserError(
@@ -70,6 +73,17 @@ def open_other(
             f"trained on {trained.channels}: give a data set with as many."
         )
     return dataset
+
+
+def _check_kind(spec: LabelSpec, known: LabelSpec, data: str) -> None:
+    """Checks that classes overlap in both data sets, or in neither."""
+    overlap = isinstance(spec, OverlappingClasses)
+    if overlap != isinstance(known, OverlappingClasses):
+        kinds = {True: "overlap", False: "exclude each other"}
+        raise UserError(
+            f"--data={data} has classes that {kinds[overlap]}, but those of this run "
+            f"{kinds[not overlap]}: give a data set of the same kind."
+        )
 
 
 def _group(data: str | Mapping[str, Any]) -> dict[str, Any]:

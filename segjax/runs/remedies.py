@@ -29,6 +29,8 @@ def for_training(config: ml_collections.ConfigDict) -> str:
         ways.append("--config.model.dtype=bfloat16")
     if "input_size" in config.pipeline:
         ways.append("a smaller --config.pipeline.input_size")
+    if "evaluation" in config and config.evaluation.get("loss", "task" not in config):
+        ways.append("--config.evaluation.loss=False")
     if not ways:
         return "Train on a machine with more of it."
     first, last = ", ".join(ways[:-1]), ways[-1]

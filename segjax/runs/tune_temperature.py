@@ -67,6 +67,11 @@ def tune_temperature_run(
         require_writable(workdir)
     trained = load_trained(workdir, best=best, step=step, allow_code=allow_code)
     task = require(trained.task, "probabilities", "tune temperature")
+    if task.head.overlaps:
+        raise UserError(
+            f"{workdir} has classes that overlap, whose probabilities no temperature of a "
+            "softmax fits: tune temperature is for classes that exclude each other."
+        )
     dataset = task.open_dataset(cache_dir, data_root)
     split = task.evaluation.split if split is None else split
     if trained.folds > 1 and split in ("train", task.evaluation.split):

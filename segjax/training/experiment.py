@@ -17,6 +17,7 @@ from segjax import parts
 from segjax.data import DATASETS, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
+from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.training import optim
@@ -103,6 +104,9 @@ def open_labelled(
             "ignore": spec.ignore,
             "remap": spec.remap,
             "channels": weights.channels,
+            "labels": "overlapping"
+            if isinstance(spec, OverlappingClasses)
+            else "classes",
         }
     elif spec.num_classes == 2:
         group = {"name": "instance_folder", "class_name": spec.names[1]}

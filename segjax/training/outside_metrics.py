@@ -298,7 +298,8 @@ def _checked(
 ) -> dict[str, float]:
     """The numbers that code from outside gives, infinite ones as NaN."""
     found = _called(name, where, function, *values, **given)
-    if not isinstance(found, Mapping) or not all(isinstance(x, str) for x in found):
+    is_named = isinstance(found, Mapping) and all(isinstance(x, str) for x in found)
+    if not (is_named and found):
         raise UserError(
             f"{WHERE}: {name} gives {shown(found)}: a metric gives numbers by name, such "
             'as {"my_metric": 0.5}.'

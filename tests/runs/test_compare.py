@@ -34,7 +34,8 @@ def make_run(smoke, tmp_path):
         config = config_lib.from_json(config_lib.to_json(smoke))
         for key, value in changes.items():
             group, _, last = key.rpartition("__")
-            (config[group] if group else config)[last] = value
+            with config.unlocked():
+                (config[group] if group else config)[last] = value
         folder = tmp_path / name
         kept = folder / "checkpoints" / "2" / "about"
         kept.mkdir(parents=True)
@@ -51,7 +52,8 @@ def make_run(smoke, tmp_path):
                 {"name": n, "metrics": {"mean_iou": x}}
                 for n, x in zip(NAMES, images, strict=True)
             ]
-            found = {"step": 2, "parameters_sha256": name, "metrics": {"mean_iou": iou}}
+            found = {"step": 2, "metrics": {"mean_iou": iou}}
+            found |= measured.hashes_of(config, name)
             path = folder / "per_image" / f"{split}.json"
             path.write_text(json.dumps(found | {"images": rows}))
         return folder
@@ -90,9 +92,19 @@ def test_settings_differ_in_all_but_the_seed(make_run):
 
 def test_keys_that_change_no_training_make_no_setting(make_run):
     folders = [make_run("a", 0.5, seed=0), make_run("b", 0.6, seed=1, log_every=2)]
+    folders.append(
+        make_run(
+            "c",
+            0.6,
+            seed=2,
+            checkpoint_every_minutes=5,
+            hooks=(("my_package:Hook", {"every": 2}),),
+            calibration={"temperature": 1.5},
+        )
+    )
     (setting,) = compare_runs(folders).settings
-    assert len(setting.runs) == 2
-    assert "2 runs that differ in the seed alone" in comparison_text(
+    assert len(setting.runs) == 3
+    assert "3 runs that differ in the seed alone" in comparison_text(
         compare_runs(folders)
     )
 
@@ -135,6 +147,20 @@ def test_figures_of_an_older_network_do_not_count(make_run):
     with pytest.raises(UserError, match="does not hold figures of images"):
         measured.read_run(folder)
     path.write_text(path.read_text().replace('"x": "a"', '"parameters_sha256": "old"'))
+    assert measured.read_run(folder).images == {}
+
+
+@pytest.mark.parametrize(
+    ("group", "value"),
+    [("evaluation", {"boundary_f1": True}), ("calibration", {"temperature": 2.0})],
+)
+def test_figures_that_were_measured_in_another_way_do_not_count(make_run, group, value):
+    folder = make_run("a", 0.5, (0.1, 0.2, 0.3))
+    assert measured.read_run(folder).images
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config[group] = config.get(group, {}) | value
+    path.write_text(json.dumps(config))
     assert measured.read_run(folder).images == {}
 
 

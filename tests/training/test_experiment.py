@@ -10,6 +10,7 @@ from PIL import Image
 
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
 from segjax.training.experiment import open_labelled, schedule_from
 
@@ -45,6 +46,18 @@ def test_labels_mean_what_they_mean_in_the_data_set_of_the_run(cells):
     dataset = opened(cells, own | {"classes": classes})
     assert dataset.label_spec.names == ("background", "nucleus")
     assert dataset.splits["all"][1]["cells"].max() == 7
+
+
+def test_classes_that_overlap_are_read_as_such(cells):
+    colors = ((1, 1, 1), (9, 9, 9), (5, 5, 5))
+    weights = SimpleNamespace(
+        label_spec=OverlappingClasses(("a", "b", "c"), colors),
+        channels=1,
+        instance_spec=None,
+    )
+    dataset = opened(cells, {"name": "own_package:data"}, weights)
+    assert isinstance(dataset.label_spec, OverlappingClasses)
+    assert dataset.splits["all"][0]["label"].max() == 7  # a pixel of all three
 
 
 def test_objects_of_one_class_are_read_as_such(cells):

@@ -48,6 +48,10 @@ def number(label):
     return 0.5
 
 
+def nothing(label):
+    return {}
+
+
 def failing(label):
     raise RuntimeError("my own words")
 
@@ -125,6 +129,7 @@ def test_names_that_end_as_errors_do_are_better_the_lower():
         (("no_such_package.metrics:x",), "Python finds no module no_such_package"),
         ((HERE + "vector",), r"vector gives float64 \[2\] for 'vector'"),
         ((HERE + "number",), "numbers by name"),
+        ((HERE + "nothing",), "nothing gives {}: a metric gives numbers by name"),
         ((HERE + "failing",), "fails on a small image: RuntimeError: my own words"),
         ((HERE + "Half",), "without `count` and `metrics`"),
         ((HERE + "weighted",), 'lacks the key "factor"'),

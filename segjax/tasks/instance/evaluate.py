@@ -105,20 +105,33 @@ class InstanceEvaluation:
           UserError: if it is not measured.
         """
         known = set(InstanceMetrics(self, model, dataset).metrics())
-        if outside is not None:
-            if not model.masks:
-                raise UserError(
-                    "config.evaluation.metrics are given the masks of objects, which this "
-                    "network has not: leave them out, or give one with config.model.roi_heads.masks."
-                )
-            outside.check_names(known)
-            known |= set(outside.names)
+        known |= set(outside.names) if outside is not None else set()
         known |= {"loss"} if self.loss else set()
         if self.best_metric not in known:
             raise UserError(
                 f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
                 f"measured.{suggestion(self.best_metric, known)}"
             )
+
+    def check_outside(
+        self, model: Any, dataset: Dataset, outside: OutsideMetrics
+    ) -> None:
+        """Checks that metrics from outside can be measured beside those of segjax.
+
+        Args:
+          model: the network.
+          dataset: its data.
+          outside: the metrics from outside.
+
+        Raises:
+          UserError: if the network has no masks, or a name is one of segjax.
+        """
+        if not model.masks:
+            raise UserError(
+                "config.evaluation.metrics are given the masks of objects, which this "
+                "network has not: leave them out, or give one with config.model.roi_heads.masks."
+            )
+        outside.check_names({*InstanceMetrics(self, model, dataset).metrics(), "loss"})
 
 
 def limits(most: int | None, kind: str) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from segjax.tasks.instance.loss import InstanceLossFromConfig
 from segjax.tasks.instance.per_image import InstancesPerImage
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.tasks.instance.validation_loss import ImageLoss, validation_loss
+from segjax.training import sharding
 from segjax.training.experiment import records_of
 from segjax.training.outside_metrics import OutsideMetrics, also_measured
 from segjax.training.state import local_value
@@ -32,6 +34,8 @@ from segjax.training.step import Batch, Metrics, changing, streams
 from segjax.types import Array, Record
 from segjax.types import Outputs as NetworkOutputs
 from segjax.viz.report_values import MeasuredImages
+
+log = logging.getLogger("segjax")
 
 OBJECTS = ("boxes", "classes", "crowd", "masks", "keypoints")
 """Keys of a batch that describe its objects."""
@@ -105,18 +109,27 @@ class InstanceMeasurement(InstancePrediction):
         """The metrics of `config.evaluation.metrics`, if there are any."""
         if not self.evaluation.metrics:
             return None
-        names = dataset.label_spec.names[1:]
-        return OutsideMetrics(self.evaluation.metrics, names, has_probabilities=False)
+        names, wanted = dataset.label_spec.names[1:], self.evaluation.metrics
+        outside = OutsideMetrics(wanted, names, has_probabilities=False)
+        self.evaluation.check_outside(self.model, dataset, outside)
+        return outside
 
     def _validation_loss(
         self, variables: Mapping[str, Any], dataset: Dataset, split: str
     ) -> dict[str, float]:
-        """The loss of a split, and its parts."""
+        """The loss of a split, and its parts; none where its code may not be imported."""
+        try:
+            assert self.loss
+        except UserError as error:
+            log.info("The loss is not measured: %s", error)
+            return {}
+        devices = sharding.Devices.of_this_process()
+        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
         pipeline, spec = self.config.pipeline, dataset.instances
         points = spec.keypoints if spec else None
         return validation_loss(
             self._image_loss,
-            jax.tree.map(local_value, variables),
+            local,
             self.records(dataset, split),
             buckets=self.evaluated_buckets,
             resize=self.resize,

@@ -11,6 +11,7 @@ import numpy as np
 from segjax.data.instance.buckets import Bucket, bucket_of
 from segjax.data.instance.examples import InstanceExampleMaker
 from segjax.data.instance.records import facts_of
+from segjax.training import sharding
 from segjax.training.step import Metrics
 from segjax.types import Array, Record
 
@@ -31,13 +32,15 @@ def validation_loss(
 ) -> dict[str, float]:
     """Measures the loss of each image, seen whole, and takes the mean over images.
 
+    The images are dealt out to the processes.
+
     The regions that the loss looks at are sampled, as in training, with a key that is the
     same each time. Networks normalise by the statistics of the image, as in training, unless
     theirs are frozen.
 
     Args:
       loss: of a batch of one; compiled once for each bucket.
-      variables: collections of the model.
+      variables: collections of the model, on the devices of this process.
       records: of a split.
       buckets: sizes `(height, width)` that images are padded to.
       resize: how they meet them; with "keep" an image that is too large is shrunk.
@@ -53,11 +56,18 @@ def validation_loss(
         records, 0, max_objects, (), resize, mask_size, 0.0, keypoint_swap
     )
     sizes = facts_of(records).sizes.tolist()
+    index, count = sharding.process_index(), sharding.process_count()
+    mine = range(index, len(records), count)
     rows = []
-    for i, (height, width) in enumerate(sizes):
-        bucket = buckets[bucket_of((height, width), buckets, resize)]
-        example = make(i, i, bucket)
-        batch = {key: value[None] for key, value in example.items()}
-        key = jax.random.fold_in(jax.random.key(0), i)
-        rows.append(jax.device_get(loss(variables, batch, key)))
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    with sharding.fail_together():  # losses may be code from outside
+        for i in mine or range(1):  # all processes learn the names of the parts
+            height, width = sizes[i]
+            bucket = buckets[bucket_of((height, width), buckets, resize)]
+            example = make(i, i, bucket)
+            batch = {key: value[None] for key, value in example.items()}
+            key = jax.random.fold_in(jax.random.key(0), i)
+            rows.append(jax.device_get(loss(variables, batch, key)))
+    names = sorted(rows[0])
+    table = np.array([[row[name] for name in names] for row in rows], np.float64)
+    means = sharding.gather(table[: len(mine)]).mean(0)
+    return dict(zip(names, means.tolist(), strict=True))

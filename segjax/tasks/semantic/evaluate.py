@@ -307,24 +307,27 @@ def evaluate(
     more = cell_class is not None or objects.wanted
     outputs = outputs_of(measures, *["probabilities"] * more)
     predicted = outputs if crf is None else ("logits",)
-    for number, page in enumerate(predictor.pages(images(), predicted), 1):
-        place, shown = seen.popleft()
-        label = shown["label"]
-        if crf is not None:
-            try:
-                page = crf.page(originals.popleft(), page["logits"], outputs)
-            except UserError as error:
-                raise UserError(f"Image {number} of {len(mine)}: {error}") from error
-        counts = pixel_counts(label, page["labels"], label_spec)
-        total += counts
-        found = [measure.add(place, shown, page) for measure in measures]
-        own = {name: value for x in found for name, value in x.items()}
-        matching = objects.add(page)
-        if per_image is not None:
-            per_image.add(label, page["labels"], counts, matching, own)
-        if cell_class is not None:
-            cells = page["probabilities"][..., cell_class]
-            sections += em_metrics(cells, label, cell_class=cell_class)
+    with sharding.fail_together():  # measures may be code from outside
+        for number, page in enumerate(predictor.pages(images(), predicted), 1):
+            place, shown = seen.popleft()
+            label = shown["label"]
+            if crf is not None:
+                try:
+                    page = crf.page(originals.popleft(), page["logits"], outputs)
+                except UserError as error:
+                    raise UserError(
+                        f"Image {number} of {len(mine)}: {error}"
+                    ) from error
+            counts = pixel_counts(label, page["labels"], label_spec)
+            total += counts
+            found = [measure.add(place, shown, page) for measure in measures]
+            own = {name: value for x in found for name, value in x.items()}
+            matching = objects.add(page)
+            if per_image is not None:
+                per_image.add(label, page["labels"], counts, matching, own)
+            if cell_class is not None:
+                cells = page["probabilities"][..., cell_class]
+                sections += em_metrics(cells, label, cell_class=cell_class)
     counts = sharding.gather(total[None]).sum(0)
     metrics = pixel_metrics(counts, label_spec)
     if cell_class is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import ml_collections
 
@@ -70,8 +71,13 @@ class SemanticHead:
         """How many classes the labels have, and the type of their description."""
         return self.num_classes, OverlappingClasses if self.overlaps else LabelSpec
 
-    def check_wishes(self, config: ml_collections.ConfigDict) -> None:
+    def check_wishes(self, config: ml_collections.ConfigDict, evaluation: Any) -> None:
         """Checks that nothing is wanted which classes that overlap do not have.
+
+        Args:
+          config: the experiment.
+          evaluation: what is measured, a `segjax.tasks.semantic.evaluate.Evaluation`; it may
+            be more than the config names.
 
         Raises:
           UserError: naming the key.
@@ -79,11 +85,9 @@ class SemanticHead:
         if not self.overlaps:
             return
         wanted = [
-            f"evaluation.{key}" for key in _OF_ONE_CLASS if config.evaluation.get(key)
+            f"evaluation.{key}" for key in _OF_ONE_CLASS if getattr(evaluation, key)
         ]
-        wanted += ["evaluation.cell_class"] * (
-            config.evaluation.get("cell_class") is not None
-        )
+        wanted += ["evaluation.cell_class"] * (evaluation.cell_class is not None)
         wanted += ["pipeline.border_weight"] * bool(
             config.pipeline.get("border_weight")
         )

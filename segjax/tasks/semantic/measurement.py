@@ -21,11 +21,13 @@ from segjax.tasks.semantic.evaluate import Report, evaluate
 from segjax.tasks.semantic.image_rows import measure_images
 from segjax.tasks.semantic.loss import LossFromConfig
 from segjax.tasks.semantic.measures import (
+    OVER_PIXELS,
     ImageLoss,
     Measure,
     ValidationLoss,
     loss_of_image,
 )
+from segjax.tasks.semantic.object_scores import metric_names
 from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training.experiment import records_of
@@ -73,9 +75,7 @@ class SemanticMeasurement(SemanticPrediction):
         if self.evaluation.metrics:
             if not self.training:  # of a run, in which it was checked
                 return
-            outside = self.outside_metrics(dataset)
-            outside.check_names(self.evaluation.names(dataset.label_spec))
-            more += outside.names
+            more += self.outside_metrics(dataset).names
         objects = self._measures_objects(dataset, self.evaluation.split)
         self.evaluation.check(dataset.label_spec, objects=objects, more=more)
 
@@ -162,10 +162,13 @@ class SemanticMeasurement(SemanticPrediction):
         """Imports the metrics of `config.evaluation.metrics`.
 
         Raises:
-          UserError: if one cannot be used.
+          UserError: if one cannot be used, or has the name of one of segjax.
         """
-        names = dataset.label_spec.names
-        return OutsideMetrics(self.evaluation.metrics, names)
+        spec = dataset.label_spec
+        outside = OutsideMetrics(self.evaluation.metrics, spec.names)
+        taken = self.evaluation.names(spec) | {"loss"}
+        outside.check_names(taken | (metric_names() if self.separation else set()))
+        return outside
 
     def measures(self, dataset: Dataset, split: str) -> list[Measure]:
         """Makes all that is measured on the images of a split, but confusion and objects."""
@@ -174,9 +177,17 @@ class SemanticMeasurement(SemanticPrediction):
             found.append(self.outside_metrics(dataset))
         value = self._loss_of_image(dataset) if self.evaluation.loss else None
         if value is not None:
-            pads = self.config.loss.name in LOSSES
-            weights = self._border_weights(split)
-            found.append(ValidationLoss(value, weights, pads=pads))
+            group, reduction = self.config.loss, None
+            if group.name in OVER_PIXELS:
+                reduction = config_lib.argument(LOSSES[group.name], group, "reduction")
+            found.append(
+                ValidationLoss(
+                    value,
+                    self._border_weights(split),
+                    pads=group.name in LOSSES,
+                    reduction=reduction,
+                )
+            )
         return found
 
     def _loss_of_image(self, dataset: Dataset) -> ImageLoss | None:
@@ -213,8 +224,14 @@ class SemanticMeasurement(SemanticPrediction):
         return {}
 
     def measure_also(self, names: Sequence[str]) -> None:
-        """Has `evaluate` measure more (`segjax.training.outside_metrics.also_measured`)."""
-        self.evaluation = also_measured(self.evaluation, names)
+        """Has `evaluate` measure more (`segjax.training.outside_metrics.also_measured`).
+
+        Raises:
+          UserError: if a name is none, or is for classes that exclude each other.
+        """
+        evaluation = also_measured(self.evaluation, names)
+        self.head.check_wishes(self.config, evaluation)
+        self.evaluation = evaluation
 
     def per_image(self, dataset: Dataset, split: str) -> PerImage:
         """Makes the table of single images that `evaluate` fills."""

@@ -7,6 +7,8 @@ at the end, and gives metrics by name.
 from __future__ import annotations
 
 import functools
+import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -32,6 +34,8 @@ from segjax.metrics import (
 from segjax.metrics.calibration import BINS
 from segjax.training import sharding
 from segjax.types import IGNORE_LABEL, Array, Record
+
+log = logging.getLogger("segjax")
 
 Page = Mapping[str, np.ndarray]
 """A predicted image: `labels` `[H, W]`, and what else was asked for."""
@@ -210,6 +214,16 @@ _BLOCK = 64
 """Images are padded to multiples of it, so that there are few sizes to compile for."""
 
 
+OVER_PIXELS = ("cross_entropy", "focal", "binary_cross_entropy", "sigmoid_focal")
+"""Losses that are a mean or a sum over pixels, as their argument `reduction` says."""
+
+_TILE = 1024
+"""Side in pixels of the tiles of which these are computed, one after the other."""
+
+_MOST_LOGITS = 1 << 28
+"""Of an image whose loss is not made of tiles; they take 1 GB."""
+
+
 class ValidationLoss:
     """Measures the loss of training on whole images, without augmentation.
 
@@ -225,6 +239,7 @@ class ValidationLoss:
         weight: Callable[[int, Record], np.ndarray] | None = None,
         *,
         pads: bool = True,
+        reduction: str | None = None,
     ):
         """Takes the loss.
 
@@ -233,27 +248,54 @@ class ValidationLoss:
           weight: of a record by its place, `[H, W]`, the weights of its pixels in training;
             None for 1 everywhere.
           pads: whether images may be padded with pixels of weight 0 that do not count.
+          reduction: "mean" or "sum" of a loss that is that over pixels: large images are
+            measured tile by tile; None for other losses.
         """
         self._loss, self._weight = loss, weight
         self._block = _BLOCK if pads else 1
+        self._reduction, self._was_told = reduction, False
         self._sums = np.zeros(2)
 
     def add(self, place: int, record: Record, page: Page) -> Mapping[str, float]:
         """Adds an image; see `Measure`."""
         label = np.asarray(record["label"]).astype(np.int32)
-        weight = np.ones(label.shape, np.float32)
+        logits, weight = page["logits"], np.ones(label.shape, np.float32)
         if self._weight is not None:
             weight = self._weight(place, record)
-        pixels = int(((label != IGNORE_LABEL) & (weight > 0)).sum())
+        counted = (label != IGNORE_LABEL) & (weight > 0)
+        pixels = int(counted.sum())
         if not pixels:
             return {}
-        more = [(0, -side % self._block) for side in label.shape]
-        logits = np.pad(page["logits"], (*more, (0, 0)))
-        label = np.pad(label, more, constant_values=IGNORE_LABEL)
-        weight = np.pad(weight, more)
-        loss = float(self._loss(*map(jnp.asarray, (logits, label, weight))))
+        if self._reduction is None and logits.size > _MOST_LOGITS:
+            self._tell(place, record, label.shape)
+            self._sums += float("nan"), pixels
+            return {}
+        loss = 0.0
+        for part in _tiles(label.shape, _TILE if self._reduction else max(label.shape)):
+            here = int(counted[part].sum())
+            share = 1.0 if self._reduction == "sum" else here / pixels
+            if here:
+                loss += share * self._of(logits[part], label[part], weight[part])
         self._sums += loss * pixels, pixels
         return {"loss": loss}
+
+    def _of(self, logits: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float:
+        """The loss of a tile, padded to one of a few sizes."""
+        more = [(0, -side % self._block) for side in label.shape]
+        logits = np.pad(logits, (*more, (0, 0)))
+        label = np.pad(label, more, constant_values=IGNORE_LABEL)
+        weight = np.pad(weight, more)
+        return float(self._loss(*map(jnp.asarray, (logits, label, weight))))
+
+    def _tell(self, place: int, record: Record, size: tuple[int, ...]) -> None:
+        """Says once that an image is too large."""
+        if not self._was_told:
+            log.warning(
+                "The loss is not measured: it is no mean over pixels, and the image %s of "
+                "%d x %d pixels is too large for it.",
+                *(record.get("name", place), *size),
+            )
+        self._was_told = True
 
     def gather(self) -> None:
         """Adds the sums of the other processes."""
@@ -263,6 +305,19 @@ class ValidationLoss:
         """The loss of all images that were added; NaN without a pixel that counts."""
         total, pixels = self._sums.tolist()
         return {"loss": total / pixels if pixels else float("nan")}
+
+
+def _tiles(size: Sequence[int], side: int) -> list[tuple[slice, slice]]:
+    """Cuts an image into tiles.
+
+    Example:
+      >>> len(_tiles((5, 4), 2))
+      6
+    """
+    starts = [range(0, length, side) for length in size]
+    return [
+        (slice(y, y + side), slice(x, x + side)) for y, x in itertools.product(*starts)
+    ]
 
 
 def outputs_of(measures: Sequence[Measure], *more: str) -> tuple[str, ...]:

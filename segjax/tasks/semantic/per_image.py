@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,6 +25,14 @@ from segjax.types import IGNORE_LABEL, Record
 from segjax.viz import comparison
 
 OBJECT_COLUMNS = ("true_objects", "found_objects", "f1@0.5", "panoptic_quality@0.5")
+
+
+_OF_OUTLINES: tuple[tuple[str, Callable[..., Any], Callable[..., Any]], ...] = (
+    ("surface_distance", surface_counts, surface_metrics),
+    ("boundary_f1", boundary_counts, boundary_metrics),
+    ("mean_boundary_iou", boundary_iou_counts, boundary_iou_metrics),
+)
+"""A column of each kind, how an image is counted, and how the counts are read."""
 
 
 class PerImage(ImageTable):
@@ -82,15 +91,11 @@ class PerImage(ImageTable):
         """
         place, name = self._expected.popleft()
         classes, names = self._spec.num_classes, self._spec.names
-        surface = surface_counts(label, prediction, num_classes=classes)
-        boundary = boundary_counts(label, prediction, num_classes=classes)
-        overlap = boundary_iou_counts(label, prediction, num_classes=classes)
-        found = (
-            semantic_metrics(counts, names)
-            | surface_metrics(surface, names)
-            | boundary_metrics(boundary, names)
-            | boundary_iou_metrics(overlap, names)
-        )
+        found = dict(more or {})
+        for column, count, read in _OF_OUTLINES:
+            if column not in found:
+                found |= read(count(label, prediction, num_classes=classes), names)
+        found |= semantic_metrics(counts, names)
         if matching is not None:
             right, invented, missed, _ = matching[0]
             found |= matching_metrics([matching])
@@ -100,7 +105,7 @@ class PerImage(ImageTable):
             }
         found |= {"pixels": int((label != IGNORE_LABEL).sum())}
         values = {name: found[name] for name in self.columns if name in found}
-        values |= {k: v for k, v in (more or {}).items() if k not in found}
+        values |= {k: v for k, v in (more or {}).items() if k not in values}
         self.add_row(place, name, values, prediction, found["mean_iou"])
 
     def _picture(self, record: Record, prediction: np.ndarray) -> Image.Image:

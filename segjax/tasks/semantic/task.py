@@ -89,7 +89,7 @@ class SemanticTask(SemanticMeasurement, Optimization):
         """
         super().__init__(config)
         self.training = training
-        self.head.check_wishes(config)
+        self.head.check_wishes(config, self.evaluation)
         if self.head.overlaps:
             self.capabilities, self.pictures = OVERLAPPING, ()
             self.answers = "gives a pixel any number of classes"

@@ -1,5 +1,8 @@
 """Evaluation: every image once, absent classes reported, the right sentence without labels."""
 
+import functools
+import logging
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from segjax.errors import UserError
 from segjax.losses import cross_entropy, dice
 from segjax.metrics import boundary_counts, boundary_metrics
 from segjax.metrics.direction import score
+from segjax.tasks.semantic import measures as measures_lib
 from segjax.tasks.semantic.baseline import OtsuPredictor
 from segjax.tasks.semantic.evaluate import Evaluation, evaluate
 from segjax.tasks.semantic.measures import ValidationLoss, loss_of_image
@@ -74,6 +78,20 @@ def test_processes_share_the_images_and_add_their_counts(monkeypatch):
         measure()
     monkeypatch.undo()
     np.testing.assert_array_equal(sum(parts)[0], measure().counts)
+
+
+def test_what_fails_in_one_process_ends_all_before_they_wait(monkeypatch):
+    class Failing(ValidationLoss):
+        def add(self, place, record, page):
+            raise ValueError("my own words")
+
+    def agree(failure):
+        raise UserError(f"Process 0: {failure}")
+
+    monkeypatch.setattr(sharding, "agree", agree)
+    monkeypatch.setattr(sharding, "gather", lambda _: pytest.fail("it waits for ever"))
+    with pytest.raises(UserError, match="Process 0: my own words"):
+        measure(measures=[Failing(None)])
 
 
 def test_a_split_without_images_is_refused():
@@ -235,6 +253,33 @@ def test_the_loss_is_that_of_all_pixels_whatever_the_sizes_of_images():
         for x in (True, False)
     )
     assert one.metrics["loss"] == pytest.approx(other.metrics["loss"])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_loss_over_pixels_is_that_of_tiles(reduction, monkeypatch):
+    monkeypatch.setattr(measures_lib, "_TILE", 6)
+    loss = loss_of_image(functools.partial(cross_entropy, reduction=reduction), 2)
+    random = np.random.default_rng(0)
+    label = random.integers(0, 2, (13, 9))
+    label[:6] = 255  # tiles without a pixel that counts
+    page = {"logits": random.normal(size=(13, 9, 2)).astype(np.float32)}
+    shown, weight = record("a", label), random.random((13, 9)).astype(np.float32)
+    whole = ValidationLoss(loss, lambda *_: weight)
+    tiled = ValidationLoss(loss, lambda *_: weight, reduction=reduction)
+    expected = whole.add(0, shown, page)["loss"]
+    assert tiled.add(0, shown, page)["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_other_losses_of_huge_images_are_left_out_with_a_line(monkeypatch, caplog):
+    monkeypatch.setattr(measures_lib, "_MOST_LOGITS", 7)
+    monkeypatch.setattr(logging.getLogger("segjax"), "propagate", True)
+    loss = ValidationLoss(lambda *_: pytest.fail("it is computed"))
+    found = measure(measures=[loss]).metrics  # of 8 logits each
+    assert np.isnan(found["loss"])
+    assert [r.getMessage() for r in caplog.records] == [
+        "The loss is not measured: it is no mean over pixels, and the image a of 2 x 2 "
+        "pixels is too large for it."
+    ]
 
 
 def test_a_loss_that_reads_other_outputs_is_not_that_of_whole_images():

@@ -13,7 +13,9 @@ from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
+from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.tasks.semantic.head import head_of
+from segjax.tasks.table import make_task
 from segjax.training import loop
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,9 +83,18 @@ def test_a_data_set_whose_classes_overlap_wants_sigmoids():
 def test_what_overlapping_classes_do_not_have_is_named(group, key, value):
     config = ml_collections.ConfigDict({"evaluation": {}, "pipeline": {}})
     config[group][key] = value
-    head("softmax", 2).check_wishes(config)
+    evaluation = Evaluation(**config.evaluation)
+    head("softmax", 2).check_wishes(config, evaluation)
     with pytest.raises(UserError, match=f"config.{group}.{key}"):
-        head("sigmoid", 2).check_wishes(config)
+        head("sigmoid", 2).check_wishes(config, evaluation)
+
+
+@pytest.mark.parametrize("name", ["calibration", "boundary_iou"])
+def test_what_overlapping_classes_do_not_have_is_not_measured_afterwards(name):
+    config = load(str(ROOT / "configs/unet_folder.py:overlapping"))
+    task = make_task(config, training=False)
+    with pytest.raises(UserError, match=rf"config\.evaluation\.{name} is for pixels"):
+        task.measure_also([name])
 
 
 @pytest.mark.quick(1)

@@ -4,12 +4,14 @@ import csv
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from segjax.data.label_spec import LabelSpec
 from segjax.objects.separation import Separation
 from segjax.output.folder import Outputs
-from segjax.tasks.semantic.evaluate import evaluate
+from segjax.tasks.semantic import per_image
+from segjax.tasks.semantic.evaluate import Evaluation, evaluate
 from segjax.tasks.semantic.per_image import PerImage
 from segjax.training.image_table import TABLE, WORST
 
@@ -67,6 +69,23 @@ def test_the_worst_image_is_the_first_row(tmp_path):
     assert (worst["true_objects"], worst["found_objects"]) == ("1", "0")
     assert worst["surface_distance"] == ""  # nothing was found
     assert (best["hausdorff_95"], best["boundary_f1"]) == ("0", "1")
+
+
+def test_outlines_that_were_measured_are_not_counted_again(monkeypatch):
+    again = lambda *_, **__: pytest.fail("it is counted again")
+    kinds = per_image._OF_OUTLINES
+    monkeypatch.setattr(
+        per_image, "_OF_OUTLINES", tuple((name, again, read) for name, _, read in kinds)
+    )
+    given = record(0, 3)
+    wanted = Evaluation(boundary_f1=True, boundary_iou=True, surface_distance=True)
+    table = PerImage([given], SPEC)
+    options = {"split": "test", "normalization": "range", "per_image": table}
+    measures = wanted.measures(SPEC)
+    report = evaluate(FromTheImage(), [given], SPEC, measures=measures, **options)
+    (row,) = table.rows()
+    for name, _, _ in kinds:
+        assert row[name] == report.metrics[name]
 
 
 def test_pictures_are_of_the_first_rows(tmp_path):
