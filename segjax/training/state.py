@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from segjax.training.leaves import local_value, path_name
 from segjax.training.schedule_free import evaluated_params
 from segjax.types import Array
 
@@ -48,7 +49,7 @@ class TrainState:
         """The collections that are evaluated, predicted with and exported; traceable.
 
         They are the moving average, where there is one; else those at which a schedule-free
-        optimizer is evaluated; else `variables`.
+        optimizer or SAM is evaluated; else `variables`.
         """
         if self.ema is None:
             return self.variables | {"params": self.optimized_params()}
@@ -62,7 +63,7 @@ class TrainState:
     def optimized_params(self) -> Any:
         """The parameters that the optimizer has found so far; traceable.
 
-        They are `params`, unless it is schedule-free (`segjax.training.schedule_free`).
+        They are `params`, unless it is schedule-free or SAM (`segjax.training.schedule_free`).
         """
         return evaluated_params(self.opt_state, self.params)
 
@@ -105,17 +106,9 @@ def tree_sha256(tree: Any) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
         array = np.ascontiguousarray(local_value(leaf))
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
+        digest.update(f"{path_name(path)} {array.shape} {array.dtype}\n".encode())
         digest.update(array.view(np.uint8).data)
     return digest.hexdigest()
-
-
-def local_value(x: Array | np.ndarray) -> np.ndarray:
-    """Brings a replicated array to the host, also where it spans several hosts."""
-    if isinstance(x, jax.Array):
-        return np.asarray(x.addressable_data(0))
-    return np.asarray(x)
 
 
 def about_sha256(about: Mapping[str, Any]) -> str:
