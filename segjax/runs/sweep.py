@@ -28,6 +28,8 @@ from segjax.runs.initialization import check as check_initialization
 from segjax.tasks.table import make_task
 from segjax.text_files import parse_json, read_bytes
 from segjax.training.checkpoint_files import steps_on_disk
+from segjax.training.early_stopping import early_stopping_of
+from segjax.training.hooks import check_hooks
 from segjax.training.stop import StopSignal
 from segjax.training.workdir import LOG, check_workdir, make_workdir, writing
 from segjax.training.writer import read_rows
@@ -84,8 +86,10 @@ class Sweep:
         self.folder, self.runs = folder, runs
         for run in runs:
             try:
-                make_task(run.config)
+                task = make_task(run.config)
+                early_stopping_of(run.config, task.evaluation.best_metric)
                 check_initialization(run.config)
+                check_hooks(run.config)
             except UserError as error:
                 raise UserError(f"{run.name}: {error}") from error
         with writing(folder):

@@ -201,6 +201,8 @@ def test_a_folder_of_another_sweep_is_refused(make_sweep, smoke):
         ("model.depht=3", 'config.model has no key "depht"'),
         ("batch_size=two", "batch_size=two does not fit"),
         ("batch_size=0", "batch_size=0: config.batch_size must be an integer from 1"),
+        ('hooks=("wandbb",)', "config.hooks[0].name is 'wandbb'"),
+        ('early_stopping={"patience": 0}', "patience is 0"),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_runs(main, tmp_path, over, sentence):
