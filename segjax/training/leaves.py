@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,6 +26,37 @@ def path_name(path: Any) -> str:
       ['conv/kernel']
     """
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def differing_leaf(
+    first: Any, second: Any, kind: Callable[[Any], str]
+) -> tuple[str, str, str] | None:
+    """Finds the first leaf, by name, that is not the same in two trees.
+
+    Args:
+      first: a tree.
+      second: another.
+      kind: what is compared of a leaf, in words.
+
+    Returns:
+      The name, and the words of both, "missing" where there is none; None for equal trees.
+
+    Example:
+      >>> differing_leaf({"a": 1}, {"a": 1, "b": 2}, str)
+      ('b', 'missing', '2')
+    """
+    kinds = [
+        {
+            path_name(path): kind(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (first, second)
+    ]
+    for name in sorted(kinds[0].keys() | kinds[1].keys()):
+        one, other = (x.get(name, "missing") for x in kinds)
+        if one != other:
+            return name, one, other
+    return None
 
 
 def local_value(x: Array | np.ndarray) -> np.ndarray:

@@ -12,9 +12,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
-from segjax.training.leaves import local_value, path_name
+from segjax.training.leaves import differing_leaf, local_value, path_name
 from segjax.training.schedule_free import evaluated_params
 from segjax.types import Array
 
@@ -127,18 +126,9 @@ def first_difference(saved: Any, wanted: Any) -> str:
     Returns:
       The end of a sentence; empty where there is no difference.
     """
-    theirs, ours = _shapes(saved), _shapes(wanted)
-    for name in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(name) != ours.get(name):
-            there, here = (
-                f"of shape {list(x[name])}" if name in x else "missing"
-                for x in (theirs, ours)
-            )
-            return f"{name} is {there} in it, and {here} by the config"
-    return ""
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of parameters by name, as "down1/conv1/kernel"."""
-    leaves = traverse_util.flatten_dict(dict(tree), sep="/")
-    return {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+    shape = lambda x: f"of shape {list(x.shape)}"
+    difference = differing_leaf(dict(saved), dict(wanted), shape)
+    if difference is None:
+        return ""
+    name, there, here = difference
+    return f"{name} is {there} in it, and {here} by the config"
