@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segjax.errors import UserError
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
-            if not (wait and error.errno in _NO_LOCKS):
+            if not (wait and error.errno in NO_LOCKS):
                 raise
         yield
     finally:

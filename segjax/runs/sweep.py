@@ -23,11 +23,13 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax.errors import UserError
-from segjax.output.files import locked, whole_file
+from segjax.output.files import NO_LOCKS, locked, whole_file
 from segjax.runs.initialization import check as check_initialization
 from segjax.tasks.table import make_task
 from segjax.text_files import parse_json, read_bytes
 from segjax.training.checkpoint_files import steps_on_disk
+from segjax.training.early_stopping import early_stopping_of
+from segjax.training.hooks import check_hooks
 from segjax.training.stop import StopSignal
 from segjax.training.workdir import LOG, check_workdir, make_workdir, writing
 from segjax.training.writer import read_rows
@@ -35,6 +37,9 @@ from segjax.training.writer import read_rows
 log = logging.getLogger("segjax")
 
 MANIFEST = "sweep.json"
+
+_POLL = 0.2
+"""Seconds between two looks at a run, or at a lock."""
 
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
 FAILED, INTERRUPTED = "failed", "interrupted"
@@ -84,8 +89,10 @@ class Sweep:
         self.folder, self.runs = folder, runs
         for run in runs:
             try:
-                make_task(run.config)
+                task = make_task(run.config)
+                early_stopping_of(run.config, task.evaluation.best_metric)
                 check_initialization(run.config)
+                check_hooks(run.config)
             except UserError as error:
                 raise UserError(f"{run.name}: {error}") from error
         with writing(folder):
@@ -202,8 +209,10 @@ class Sweep:
                 waiting.remove(run)
                 done += 1
                 log.info("Run %d of %d: %s", done, count, run.name)
-                with locked(self._claim(run), wait=True):
-                    self._wait_for_orphan(run)
+                with held(self._claim(run), stop):
+                    self._wait_for_orphan(run, stop)
+                    if stop.requested:
+                        break
                     if run in self.unfinished():
                         self._train_one(run, stop)
                     else:
@@ -214,11 +223,11 @@ class Sweep:
         """What is locked from before a run begins until it has ended."""
         return self.folder / f".{run.name}.lock"
 
-    def _wait_for_orphan(self, run: SweepRun) -> None:
+    def _wait_for_orphan(self, run: SweepRun, stop: StopSignal) -> None:
         """Waits for the process of a run whose sweep was killed; it goes on to its end."""
         path = self.folder / run.name / ".lock"
         if path.exists():
-            with locked(path, wait=True):
+            with held(path, stop):
                 pass
 
     def _is_taken(self, run: SweepRun) -> bool:
@@ -260,7 +269,7 @@ def _wait(process: subprocess.Popen[bytes], stop: StopSignal) -> tuple[int, byte
     handed_on = False
     while True:
         try:
-            printed, _ = process.communicate(timeout=0.2)
+            printed, _ = process.communicate(timeout=_POLL)
             return process.returncode, printed
         except subprocess.TimeoutExpired:
             if stop.requested and not handed_on:
@@ -317,6 +326,33 @@ def is_finished(workdir: Path, config: ml_collections.ConfigDict) -> bool:
     return any(
         row["step"] == config.num_steps and row["split"] != "train" for row in rows
     )
+
+
+@contextlib.contextmanager
+def held(path: Path, stop: StopSignal) -> Iterator[None]:
+    """Waits for a lock and holds it; goes without where a signal asks to stop meanwhile.
+
+    The kernel's own wait would go on after a signal that is noted (PEP 475).
+
+    Args:
+      path: the file to lock.
+      stop: the signals.
+
+    Yields:
+      Nothing.
+    """
+    with contextlib.ExitStack() as stack:
+        while not stop.requested:
+            try:
+                stack.enter_context(locked(path))
+                break
+            except BlockingIOError:
+                time.sleep(_POLL)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                break
+        yield
 
 
 def is_locked(path: Path) -> bool:

@@ -16,6 +16,7 @@ from segjax.runs import initialization
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.environment import add_environment
+from segjax.training.hooks import check_hooks
 from segjax.training.loop import Result, fit
 from segjax.training.preflight import describe_experiment
 from segjax.training.profiling import profiled_steps
@@ -68,6 +69,7 @@ def train(
         with sharding.fail_together():
             task = make_task(config)
             initialization.check(config)
+            check_hooks(config)
             profiled = profiled_steps(profile, config.num_steps) if profile else None
             devices = Devices()
             devices.check_batch_size(config.batch_size)

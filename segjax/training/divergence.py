@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.training.state import local_value
+from segjax.training.leaves import local_value, path_name
 
 FACTOR = 3.0
 """How far above the median of all losses before it a loss may be.
@@ -81,7 +81,7 @@ def not_finite(tree: Any) -> Iterator[str]:
     for path, x in jax.tree_util.tree_leaves_with_path(tree):
         is_inexact = jnp.issubdtype(x.dtype, jnp.inexact)
         if is_inexact and not np.isfinite(local_value(x)).all():
-            yield jax.tree_util.keystr(path, simple=True, separator="/")
+            yield path_name(path)
 
 
 def sentence(

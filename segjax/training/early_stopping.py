@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import ml_collections
 
 from segjax import config as config_lib
 from segjax.errors import UserError, suggestion
 from segjax.metrics.direction import NEITHER, score
 from segjax.types import is_count
-
-if TYPE_CHECKING:
-    from segjax.training.task import Task
 
 Evaluation = tuple[int, Mapping[str, float | None]]
 """A step, and what was measured there."""
@@ -80,8 +79,8 @@ class EarlyStopping:
         )
         return f"{self.metric} has not been {than} in {waited} evaluations"
 
-    def require_metric(self, metrics: Mapping[str, Any]) -> None:
-        """Checks that the metric is among those that were measured.
+    def require_metric(self, metrics: Collection[str]) -> None:
+        """Checks that the metric is among those that are measured.
 
         Raises:
           UserError: if it is not.
@@ -89,23 +88,31 @@ class EarlyStopping:
         if self.metric not in metrics:
             raise UserError(
                 f"config.early_stopping.metric is {self.metric!r}, which is not measured."
-                f"{suggestion(str(self.metric), metrics)} The run goes on with another."
+                f"{suggestion(str(self.metric), metrics)}"
             )
 
 
-def early_stopping_of(task: Task) -> EarlyStopping | None:
+def early_stopping_of(
+    config: ml_collections.ConfigDict, best_metric: str
+) -> EarlyStopping | None:
     """The rule of `config.early_stopping`; None where there is none.
+
+    Args:
+      config: the experiment.
+      best_metric: what is compared where the rule names nothing else.
+
+    Returns:
+      The rule, with its metric.
 
     Raises:
       UserError: if a key or a value is wrong.
     """
-    if not task.config.get("early_stopping"):
+    if not config.get("early_stopping"):
         return None
     rule = config_lib.call(
-        EarlyStopping, task.config.early_stopping, "config.early_stopping"
+        EarlyStopping, config.early_stopping, "config.early_stopping"
     )
-    metric = rule.metric or task.evaluation.best_metric
-    return dataclasses.replace(rule, metric=metric)
+    return dataclasses.replace(rule, metric=rule.metric or best_metric)
 
 
 def evaluations_in(

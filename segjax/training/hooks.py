@@ -103,8 +103,9 @@ class Hooks:
         Raises:
           UserError: if one fails, and the run has not begun.
         """
-        self._active = dict(self._given)
-        self._call("on_start", run, must_succeed=run.step == 0)
+        for name, hook in self._given.items():
+            if _succeeds(name, hook, "on_start", run, must_succeed=run.step == 0):
+                self._active[name] = hook
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Calls `on_log` of each."""
@@ -125,22 +126,43 @@ class Hooks:
         self._call("on_end", result)
         self._active.clear()
 
-    def _call(self, event: str, *arguments: Any, must_succeed: bool = False) -> None:
-        for name in list(self._active):
-            try:
-                getattr(self._active[name], event)(*arguments)
-            except Exception as error:  # whatever code from outside can raise
-                why = str(error) if isinstance(error, UserError) else parts.told(error)
-                why = why.rstrip(".")
-                if must_succeed:
-                    raise UserError(
-                        f"{name} fails in {event}: {why}. Leave it out, or see to it that it "
-                        "can start."
-                    ) from error
+    def _call(self, event: str, *arguments: Any) -> None:
+        for name, hook in list(self._active.items()):
+            if not _succeeds(name, hook, event, *arguments):
                 del self._active[name]
-                log.warning(
-                    "%s fails in %s and is left out from now on: %s.", name, event, why
-                )
+
+
+def _succeeds(
+    name: str, hook: Hook, event: str, *arguments: Any, must_succeed: bool = False
+) -> bool:
+    """Calls a method of a hook; where it fails, says so, or raises a `UserError`."""
+    try:
+        getattr(hook, event)(*arguments)
+    except Exception as error:  # whatever code from outside can raise
+        why = str(error) if isinstance(error, UserError) else parts.told(error)
+        why = why.rstrip(".")
+        if must_succeed:
+            raise UserError(
+                f"{name} fails in {event}: {why}. Leave it out, or see to it that it can "
+                "start."
+            ) from error
+        log.warning("%s fails in %s and is left out from now on: %s.", name, event, why)
+        return False
+    return True
+
+
+def check_hooks(config: ml_collections.ConfigDict) -> None:
+    """Checks names and arguments of the hooks of `config.hooks`; makes none.
+
+    Raises:
+      UserError: if one is not known, has wrong arguments, or is a class that lacks a method.
+    """
+    for where, group in _groups(config):
+        parts.require_group(group, where)
+        hook = parts.find(HOOKS, group.get("name"), f"{where}.name")
+        parts.check_arguments(hook, group, where)
+        if isinstance(hook, type):
+            _require_methods(hook, group, where)
 
 
 def make_hooks(config: ml_collections.ConfigDict) -> dict[str, Hook]:
@@ -155,22 +177,35 @@ def make_hooks(config: ml_collections.ConfigDict) -> dict[str, Hook]:
     Raises:
       UserError: if one is not known, has wrong arguments, or lacks a method or its package.
     """
+    hooks: dict[str, Hook] = {}
+    for where, group in _groups(config):
+        hook = parts.build(HOOKS, group, where)
+        _require_methods(hook, group, where)
+        hooks[f"{where}, {group['name']!r},"] = hook
+    return hooks
+
+
+def _groups(config: ml_collections.ConfigDict) -> list[tuple[str, Mapping[str, Any]]]:
+    """The place of each hook in the config, and its group.
+
+    Raises:
+      UserError: if `config.hooks` is no tuple.
+    """
     given = config.get("hooks", ())
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise UserError(
             f"config.hooks is {shown(given)}: give a tuple, of names or of groups, such as "
             '({"name": "wandb", "project": "cells"},).'
         )
-    hooks: dict[str, Hook] = {}
-    for i, entry in enumerate(given):
-        group = {"name": entry} if isinstance(entry, str) else entry
-        where = f"config.hooks[{i}]"
-        hook = parts.build(HOOKS, group, where)
-        missing = [name for name in EVENTS if not callable(getattr(hook, name, None))]
-        if missing:
-            raise UserError(
-                f"{where} is {group['name']!r}, which has no {missing[0]}: let it inherit from "
-                "segjax.training.hooks.Hook."
-            )
-        hooks[f"{where}, {group['name']!r},"] = hook
-    return hooks
+    groups = [{"name": x} if isinstance(x, str) else x for x in given]
+    return [(f"config.hooks[{i}]", group) for i, group in enumerate(groups)]
+
+
+def _require_methods(hook: Any, group: Mapping[str, Any], where: str) -> None:
+    """Raises a `UserError` if a hook, or its class, lacks one of the methods."""
+    missing = [name for name in EVENTS if not callable(getattr(hook, name, None))]
+    if missing:
+        raise UserError(
+            f"{where} is {group['name']!r}, which has no {missing[0]}: let it inherit from "
+            "segjax.training.hooks.Hook."
+        )

@@ -27,7 +27,7 @@ from segjax.training.early_stopping import (
     early_stopping_of,
     evaluations_in,
 )
-from segjax.training.hooks import make_hooks
+from segjax.training.hooks import Hook, make_hooks
 from segjax.training.pictures import (
     are_plotted,
     plan_pictures,
@@ -109,14 +109,16 @@ def fit(
       UserError: for anything that the user can put right.
     """
     config, about = task.config, about_run(task.config, dataset)
-    hooks, stopping = make_hooks(config), early_stopping_of(task)
+    stopping = early_stopping_of(config, task.evaluation.best_metric)
     if weights is not None:
         about[INITIALIZATION] = dict(weights.about)
     for what in ("config", "label_spec", "records", INITIALIZATION):
         sharding.check_same(what, json.dumps(about.get(what), sort_keys=True))
     with contextlib.ExitStack() as stack:
+        hooks: dict[str, Hook] = {}
         with sharding.fail_together():
             if sharding.process_index() == 0:
+                hooks = make_hooks(config)
                 make_workdir(workdir)
                 stack.enter_context(lock(workdir))
                 write_or_check_config(workdir, config)

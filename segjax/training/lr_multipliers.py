@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import optax
 
+from segjax.training.leaves import path_name
+
 Multipliers = tuple[tuple[str, float], ...]
 """Pairs of a pattern, such as "*/bias", and the factor of what it matches."""
 
@@ -67,7 +69,7 @@ def with_multipliers(
         **more: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         factor = factors(gradients, multipliers)
-        # Zeros and not products: what is frozen needs no gradient, so none is computed.
+        # Zeros and not products: a gradient of NaN may stand where something is frozen.
         zero_frozen = lambda f, x: x if f else jax.numpy.zeros_like(x)
         gradients = jax.tree.map(zero_frozen, factor, gradients)
         updates, state = inner.update(gradients, state, params, **more)
@@ -150,8 +152,7 @@ def decay_by_layer(blocks: Sequence[Sequence[str]], factor: float) -> Multiplier
 def _paths(params: optax.Params) -> tuple[list[str], Any]:
     """The paths of all parameters, such as "conv/kernel", and the nesting."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    join = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
-    return [join(path) for path, _ in leaves], structure
+    return [path_name(path) for path, _ in leaves], structure
 
 
 def _require_match(pattern: str, paths: Sequence[str], key: str) -> None:

@@ -19,6 +19,7 @@ from segjax.layers.blocks import blocks_of
 from segjax.parts import is_outside
 from segjax.training.ema import EMA
 from segjax.training.experiment import optimizer_from, schedule_from
+from segjax.training.leaves import differing_leaf
 from segjax.training.state import TrainState
 from segjax.training.step import (
     Batch,
@@ -144,9 +145,11 @@ class Optimization:
             raise
         except Exception as error:  # whatever code from outside can raise
             raise UserError(f"{what} fails: {parts.told(error)}.") from error
-        if changed := _first_difference(before, after):
+        form = lambda x: f"{x.dtype} {list(x.shape)}"
+        if changed := differing_leaf(before, after, form):
+            name, was, now = changed
             raise UserError(
-                f"{what} gives another state than it gets ({changed}): collections of a "
+                f"{what} gives another state than it gets ({name} was {was}, then {now}): collections of a "
                 'network keep their shapes (what is sown belongs in "intermediates"), and a step '
                 "gives what segjax.training.step.apply_gradients gives."
             )
@@ -155,21 +158,3 @@ class Optimization:
                 f"{what} gives the metrics {shapes}: it gives single numbers by name, among "
                 "them the loss."
             )
-
-
-def _first_difference(before: Any, after: Any) -> str:
-    """Names the first array of a state that is not as it was; nothing where all are."""
-    kinds = [
-        {
-            jax.tree_util.keystr(path, simple=True, separator="/"): (
-                f"{leaf.dtype} {list(leaf.shape)}"
-            )
-            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
-        for tree in (before, after)
-    ]
-    for name in sorted(kinds[0].keys() | kinds[1].keys()):
-        was, now = (x.get(name, "missing") for x in kinds)
-        if was != now:
-            return f"{name} was {was}, then {now}"
-    return ""

@@ -16,6 +16,7 @@ import optax
 
 from segjax import parts
 from segjax.errors import UserError, shown, suggestion
+from segjax.training.kept_points import check_steps, frozen_within, name_in_optax
 from segjax.training.lr_multipliers import (
     Multipliers,
     decay_by_layer,
@@ -38,17 +39,9 @@ MASKS = ("mask", "weight_decay_mask")
 
 FRACTIONS = ("momentum", "beta", "b1", "b2", "b3", "rho", "decay")
 NOT_NEGATIVE = ("weight_decay", "weight_decay_rate", "adam_weight_decay")
+CHANGE_STEPS = ("layer_decay", "multipliers", "after")
+"""Keys of `Common` that change where a step leads."""
 
-AROUND_ANOTHER = ("schedule_free", "mechanize", "sam")
-"""Functions of Optax whose rates by pattern are those of the optimizer within."""
-
-UNSCALABLE = {
-    "schedule_free_adamw": "schedule_free around adamw with b1=0.0",
-    "schedule_free_sgd": "schedule_free around sgd with momentum=0.0",
-    "cocob": "another one",
-    "madgrad": "another one",
-}
-"""Functions whose steps lead to a point that they keep, so that a step cannot be scaled."""
 
 UNSCHEDULED = {
     "optimistic_adam": "takes no schedule; optimistic_adam_v2 does",
@@ -140,7 +133,7 @@ def make_optimizer(
       >>> updates["kernel"].tolist() == [-0.00010010000551119447] * 2
       True
     """
-    make, accumulate = _maker(group, where, peak, blocks)
+    make, accumulate, _ = _maker(group, where, peak, blocks)
     if accumulate == 1:
         return optax.with_extra_args_support(make(schedule))
     # The mean of `accumulate` gradients is taken before anything else, clipping included.
@@ -152,8 +145,8 @@ def make_optimizer(
 
 def _maker(
     group: Mapping[str, Any], where: str, peak: float | None, blocks: Blocks | None
-) -> tuple[Make, int]:
-    """Checks a group, and gives what makes its optimizer of a schedule."""
+) -> tuple[Make, int, Multipliers]:
+    """Checks a group; gives what makes its optimizer, `accumulate`, and the multipliers."""
     parts.require_group(group, where)
     name = group.get("name")
     function = parts.find(OPTIMIZERS, name, f"{where}.name")
@@ -166,7 +159,8 @@ def _maker(
     decay = None
     if not {"weight_decay", "weight_decay_rate"} & takes.keys():
         decay = given.pop("weight_decay", None)
-    _check_values({**given, "weight_decay": decay or given.get("weight_decay")}, where)
+    values = {**given, "weight_decay": decay or given.get("weight_decay")}
+    _check_values(values, where, name_in_optax(function))
     axes = next((key for key in AXES if key in takes and key not in given), None)
     adam_on = given.pop("adam_on", ADAM_ON) if axes else ()
     inner = {
@@ -174,18 +168,21 @@ def _maker(
         for key, value in given.items()
         if isinstance(value, Mapping) and "name" in value
     }
-    for key, (_, accumulate) in inner.items():
+    for key, (_, accumulate, _) in inner.items():
         if accumulate > 1:
             raise UserError(f"{where}.{key}.accumulate belongs to {where}: move it.")
     rate = next((key for key in RATES if key in takes), None)
-    if (kept := _name_in_optax(function)) in UNSCHEDULED:
+    if (kept := name_in_optax(function)) in UNSCHEDULED:
         raise UserError(
             f"{where}.name is {name!r}, which {UNSCHEDULED[kept]}: it would not follow "
             "config.schedule."
         )
     _check_arguments(function, takes, given, where, rate, bool(inner))
     mask = _mask(function, takes, given, common, decay, where)
-    multipliers = _multipliers(function, name, common, blocks, where)
+    given_keys = [x for x in CHANGE_STEPS if getattr(common, x)]
+    check_steps(function, name, given_keys, where)
+    multipliers = _multipliers(common, blocks, where)
+    multipliers += frozen_within(function, {key: x[2] for key, x in inner.items()})
 
     def make(schedule: optax.Schedule) -> optax.GradientTransformation:
         arguments = {**given, **mask, **{key: inner[key][0](schedule) for key in inner}}
@@ -197,7 +194,7 @@ def _maker(
                 schedule, arguments["adam_learning_rate"], peak, where
             )
         after = [_after(entry, where) for entry in common.after]
-        if _name_in_optax(function) in SCALED:
+        if name_in_optax(function) in SCALED:
             arguments["learning_rate"] = 1.0
             after.insert(0, optax.scale_by_schedule(schedule))
         elif rate is not None:
@@ -210,7 +207,7 @@ def _maker(
         alone = len(chain) == 1 and name not in OPTIMIZERS
         return with_multipliers(chain[0] if alone else optax.chain(*chain), multipliers)
 
-    return make, common.accumulate
+    return make, common.accumulate, multipliers
 
 
 def _called(
@@ -279,9 +276,12 @@ def _check_arguments(
     parts.check_arguments(function, given, where, given_later=later)
 
 
-def _check_values(given: Mapping[str, Any], where: str) -> None:
-    """Checks values whose names say what they can be."""
+def _check_values(given: Mapping[str, Any], where: str, kept: str) -> None:
+    """Checks values whose names say what they can be, in Optax's function `kept`."""
     try:
+        if kept.startswith("schedule_free"):  # which divides by it
+            allowed = "greater than 0 and less than 1"
+            _check("b1", given.get("b1"), lambda x: 0 < x < 1, allowed)
         for key in FRACTIONS:
             _check(
                 key, given.get(key), lambda x: 0 <= x < 1, "at least 0 and less than 1"
@@ -312,7 +312,7 @@ def _mask(
 ) -> dict[str, Any]:
     """The argument that keeps the weight decay of Optax's function to some parameters."""
     keys = [key for key in MASKS if key in takes and key not in given]
-    if keys and _name_in_optax(function):
+    if keys and name_in_optax(function):
         return {keys[0]: _decays(common)}
     if common.decay_on is not None and decay is None:
         raise UserError(
@@ -339,14 +339,8 @@ def kernels(params: optax.Params) -> Any:
     return matching(params, ("*/kernel", "kernel"), None)
 
 
-def _multipliers(
-    function: Callable[..., Any],
-    name: Any,
-    common: Common,
-    blocks: Blocks | None,
-    where: str,
-) -> Multipliers:
-    """The rates by pattern and by layer; a `UserError` where steps cannot be scaled."""
+def _multipliers(common: Common, blocks: Blocks | None, where: str) -> Multipliers:
+    """The rates by pattern and by layer."""
     multipliers = common.multipliers
     if common.layer_decay is not None:
         if blocks is None:
@@ -354,24 +348,7 @@ def _multipliers(
                 f"{where}.layer_decay needs a network, to count its blocks."
             )
         multipliers += decay_by_layer(blocks(), common.layer_decay)
-    kept = _name_in_optax(function)
-    if multipliers and (kept in AROUND_ANOTHER or kept in UNSCALABLE):
-        key = "layer_decay" if common.layer_decay is not None else "multipliers"
-        if kept in AROUND_ANOTHER:
-            remedy = "put it into the group of the optimizer within"
-        else:
-            remedy = f"leave it out, or take {UNSCALABLE[kept]}"
-        raise UserError(
-            f"{where}.{key} cannot scale the steps of {name}, which lead to a point that "
-            f"it keeps: {remedy}."
-        )
     return multipliers
-
-
-def _name_in_optax(function: Callable[..., Any]) -> str:
-    """The name of a function of Optax; empty for one from elsewhere."""
-    from_optax = str(getattr(function, "__module__", "")).startswith("optax.")
-    return function.__name__ if from_optax else ""
 
 
 def _clip(norm: float) -> optax.GradientTransformation:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.errors import UserError
-from segjax.training.state import local_value
+from segjax.training.leaves import local_value
 
 log = logging.getLogger("segjax")
 

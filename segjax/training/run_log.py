@@ -57,7 +57,7 @@ class RunLog:
           workdir: folder of the run.
           start: the step from which it starts.
           devices: where it runs.
-          hooks: of `make_hooks`; those of the main process are called.
+          hooks: of `make_hooks` in the main process; none in others.
         """
         self._task, self.workdir, self.start = task, workdir, start
         self.progress = Progress(task.config.num_steps, start)
@@ -66,7 +66,7 @@ class RunLog:
         self._losses = LossRange()
         self._pending: list[tuple[int, Metrics]] = []
         self._unreported: list[int] = []
-        self._hooks = Hooks(hooks if sharding.process_index() == 0 else {})
+        self._hooks = Hooks(hooks)
         self._writer: Writer | None = None
         peak = peak_tflops(devices.kind)
         self._peak = None if peak is None else peak * devices.count

@@ -18,10 +18,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import future
 
 from segjax.training import sharding
+from segjax.training.leaves import local_value
 from segjax.training.state import (
     TrainState,
     about_sha256,
-    local_value,
     parameters_sha256,
     tree_sha256,
 )

@@ -12,8 +12,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
+from segjax.training.leaves import differing_leaf, local_value, path_name
 from segjax.training.schedule_free import evaluated_params
 from segjax.types import Array
 
@@ -48,7 +48,7 @@ class TrainState:
         """The collections that are evaluated, predicted with and exported; traceable.
 
         They are the moving average, where there is one; else those at which a schedule-free
-        optimizer is evaluated; else `variables`.
+        optimizer or SAM is evaluated; else `variables`.
         """
         if self.ema is None:
             return self.variables | {"params": self.optimized_params()}
@@ -62,7 +62,7 @@ class TrainState:
     def optimized_params(self) -> Any:
         """The parameters that the optimizer has found so far; traceable.
 
-        They are `params`, unless it is schedule-free (`segjax.training.schedule_free`).
+        They are `params`, unless it is schedule-free or SAM (`segjax.training.schedule_free`).
         """
         return evaluated_params(self.opt_state, self.params)
 
@@ -105,17 +105,9 @@ def tree_sha256(tree: Any) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
         array = np.ascontiguousarray(local_value(leaf))
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
+        digest.update(f"{path_name(path)} {array.shape} {array.dtype}\n".encode())
         digest.update(array.view(np.uint8).data)
     return digest.hexdigest()
-
-
-def local_value(x: Array | np.ndarray) -> np.ndarray:
-    """Brings a replicated array to the host, also where it spans several hosts."""
-    if isinstance(x, jax.Array):
-        return np.asarray(x.addressable_data(0))
-    return np.asarray(x)
 
 
 def about_sha256(about: Mapping[str, Any]) -> str:
@@ -134,18 +126,9 @@ def first_difference(saved: Any, wanted: Any) -> str:
     Returns:
       The end of a sentence; empty where there is no difference.
     """
-    theirs, ours = _shapes(saved), _shapes(wanted)
-    for name in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(name) != ours.get(name):
-            there, here = (
-                f"of shape {list(x[name])}" if name in x else "missing"
-                for x in (theirs, ours)
-            )
-            return f"{name} is {there} in it, and {here} by the config"
-    return ""
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of parameters by name, as "down1/conv1/kernel"."""
-    leaves = traverse_util.flatten_dict(dict(tree), sep="/")
-    return {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+    shape = lambda x: f"of shape {list(x.shape)}"
+    difference = differing_leaf(dict(saved), dict(wanted), shape)
+    if difference is None:
+        return ""
+    name, there, here = difference
+    return f"{name} is {there} in it, and {here} by the config"

@@ -57,7 +57,7 @@ def spread(outputs, batch):
 
 
 def accumulated(*, schedule):
-    free = optax.contrib.schedule_free_sgd(schedule, b1=0.5)
+    free = optax.contrib.schedule_free_sgd(schedule, b1=0.9)
     return optax.MultiSteps(optax.chain(optax.clip_by_global_norm(1.0), free), 2)
 
 

@@ -156,6 +156,24 @@ def test_what_another_process_trains_comes_last(make_sweep, caplog, taken):
     assert [text.rpartition(" ")[2] for text in begun] == ["seed=1", "seed=2", "seed=0"]
 
 
+@pytest.mark.parametrize("taken", ["seed=0/.lock", ".seed=0.lock"])
+def test_a_signal_ends_the_wait_for_another_process(make_sweep, taken):
+    sweep = make_sweep(1)
+    (sweep.folder / "seed=0").mkdir(parents=True)
+
+    def terminate():
+        while sweep.rows()[:1] == []:
+            time.sleep(0.01)
+        time.sleep(0.5)  # it waits
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with locked(sweep.folder / taken):
+        threading.Thread(target=terminate).start()
+        assert sweep.train() == signal.SIGTERM
+    assert [row["status"] for row in sweep.rows()] == ["waiting"]
+    assert calls(sweep) == [0]
+
+
 def test_finished_runs_of_an_array_job_are_known_by_their_files(make_sweep):
     sweep = make_sweep()
     done = sweep.folder / "seed=0"
@@ -168,7 +186,7 @@ def test_finished_runs_of_an_array_job_are_known_by_their_files(make_sweep):
 def test_a_run_that_ended_while_it_was_waited_for_is_finished(make_sweep, monkeypatch):
     sweep = make_sweep(1)
 
-    def end(_, run):
+    def end(_, run, stop):
         (sweep.folder / run.name / "checkpoints" / "2").mkdir(parents=True)
         row = {"step": 2, "split": "validation", "mean_iou": 0.5}
         (sweep.folder / run.name / "metrics.jsonl").write_text(json.dumps(row) + "\n")
@@ -201,6 +219,8 @@ def test_a_folder_of_another_sweep_is_refused(make_sweep, smoke):
         ("model.depht=3", 'config.model has no key "depht"'),
         ("batch_size=two", "batch_size=two does not fit"),
         ("batch_size=0", "batch_size=0: config.batch_size must be an integer from 1"),
+        ('hooks=("wandbb",)', "config.hooks[0].name is 'wandbb'"),
+        ('early_stopping={"patience": 0}', "patience is 0"),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_runs(main, tmp_path, over, sentence):

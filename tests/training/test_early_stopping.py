@@ -5,6 +5,7 @@ import math
 import pytest
 
 from segjax.errors import UserError
+from segjax.tasks.table import make_task
 from segjax.training.early_stopping import EarlyStopping, evaluations_in
 
 
@@ -76,4 +77,11 @@ def test_rules_that_cannot_be_are_refused(arguments, words):
 
 def test_a_metric_that_is_not_measured_is_a_sentence():
     with pytest.raises(UserError, match=r"'mean_iuo', which is not measured.*mean_iou"):
-        EarlyStopping(1, metric="mean_iuo").require_metric({"mean_iou": 0.5})
+        EarlyStopping(1, metric="mean_iuo").require_metric({"mean_iou"})
+
+
+def test_it_is_looked_for_before_anything_is_compiled(smoke, cache_dir):
+    smoke.early_stopping = {"patience": 1, "metric": "mean_iuo"}
+    with pytest.raises(UserError, match=r"early_stopping\.metric .*'mean_iuo'"):
+        make_task(smoke).open_dataset(cache_dir, None)
+    make_task(smoke, training=False).open_dataset(cache_dir, None)

@@ -15,9 +15,17 @@ import pytest
 from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.runs.train import train
+from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import hooks as hooks_lib
 from segjax.training import loop
-from segjax.training.hooks import EVENTS, Hook, Hooks, RunStart, make_hooks
+from segjax.training.hooks import (
+    EVENTS,
+    Hook,
+    Hooks,
+    RunStart,
+    check_hooks,
+    make_hooks,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,6 +91,13 @@ def test_only_a_run_that_begins_ends_where_a_hook_cannot_start(tmp_path):
     with pytest.raises(UserError, match="bad fails in on_start: OSError: the server"):
         started(tmp_path, 0, bad=Noted("on_start"))
     good = Noted()
+    first, last = Noted(), Noted()
+    hooks = Hooks({"first": first, "bad": Noted("on_start"), "last": last})
+    with pytest.raises(UserError, match="bad fails in on_start"):
+        hooks.start(RunStart(tmp_path, {}, 0, 9))
+    hooks.end(None)  # only what was started ends
+    assert [event[0] for event in first.events] == ["on_start", "on_end"]
+    assert last.events == []
     hooks = started(tmp_path, 4, bad=Noted("on_start"), good=good)
     hooks.log(5, {})
     assert [event[0] for event in good.events] == ["on_start", "on_log"]
@@ -111,6 +126,7 @@ def test_hooks_are_names_or_groups_also_as_json_has_them():
     assert make_hooks(ml_collections.ConfigDict({})) == {}
 
 
+@pytest.mark.parametrize("check", [check_hooks, make_hooks])
 @pytest.mark.parametrize(
     ("hooks", "words"),
     [
@@ -120,9 +136,22 @@ def test_hooks_are_names_or_groups_also_as_json_has_them():
         ((f"{__name__}:Half",), "which has no on_log: let it inherit"),
     ],
 )
-def test_hooks_that_cannot_be_are_refused(hooks, words):
+def test_hooks_that_cannot_be_are_refused(hooks, words, check):
     with pytest.raises(UserError, match=words):
-        make_hooks(config_with(*hooks))
+        check(config_with(*hooks))
+
+
+def test_hooks_are_checked_without_making_any(monkeypatch):
+    monkeypatch.setattr(Noted, "__init__", lambda self: pytest.fail("made"))
+    check_hooks(config_with(f"{__name__}:Noted"))
+
+
+def test_a_misspelt_hook_is_found_before_data_are_opened(smoke, tmp_path, monkeypatch):
+    opened = lambda *_: pytest.fail("opened")
+    monkeypatch.setattr(SemanticTask, "open_dataset", opened)
+    smoke.hooks = ("wandbb",)
+    with pytest.raises(UserError, match="wandbb"):
+        train(smoke, tmp_path / "run")
 
 
 def test_one_name_is_not_a_tuple_of_names():

@@ -12,11 +12,13 @@ from segjax.errors import UserError
 from segjax.training import optim
 from segjax.training.lr_multipliers import factors
 from segjax.training.optimizers import kernels, make_optimizer
+from segjax.training.schedule_free import evaluated_params
 
 PARAMS = {
     "conv": {"kernel": np.array([1.0, -2.0]), "bias": np.array([3.0])},
     "norm": {"scale": np.array([0.5]), "bias": np.array([-1.0])},
 }
+SGD = {"name": "sgd"}
 GRADIENTS = jax.tree.map(lambda x: 0.1 * x + 0.2, PARAMS)
 
 
@@ -365,6 +367,29 @@ def test_an_optimizer_within_another_has_keys_of_its_own():
     assert found["norm"]["scale"] < PARAMS["norm"]["scale"]
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+@pytest.mark.parametrize("around", ["schedule_free", "sam", "mechanize"])
+def test_what_is_frozen_within_another_stays_to_the_bit(around, clip_norm):
+    inner = {"name": "adamw", "b1": 0.0, "weight_decay": 0.5}
+    inner["multipliers"] = (("conv/*", 0.0),)
+    keys = {"base_optimizer": inner, "weight_decay": 0.5}
+    if around == "sam":
+        looks = {"name": "optax:sgd", "learning_rate": 0.05}
+        keys |= {"optimizer": keys.pop("base_optimizer"), "adv_optimizer": looks}
+    elif around == "mechanize":
+        del keys["weight_decay"]  # it has one for the scale that it learns
+    schedule = optax.constant_schedule(0.1)
+    optimizer = make(f"optax.contrib:{around}", schedule, clip_norm=clip_norm, **keys)
+    params, gradients = as_jax(PARAMS), as_jax(GRADIENTS)
+    state = optimizer.init(params)
+    for _ in range(7):
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        found = evaluated_params(state, params)["conv"]
+        jax.tree.map(np.testing.assert_array_equal, found, as_jax(PARAMS["conv"]))
+    assert params["norm"]["scale"] != PARAMS["norm"]["scale"]
+
+
 @pytest.mark.parametrize(
     ("name", "keys", "sentence"),
     [
@@ -379,6 +404,24 @@ def test_an_optimizer_within_another_has_keys_of_its_own():
             "optax.contrib:schedule_free_adamw",
             {"multipliers": (("*", 2.0),)},
             "leave it out, or take schedule_free around adamw with b1=0.0",
+        ),
+        (
+            "optax.contrib:schedule_free_sgd",
+            {"after": (("optax:scale", {"step_size": 0.5}),)},
+            "optimizer.after cannot change the steps of optax.contrib:schedule_free_sgd",
+        ),
+        (
+            "optax.contrib:schedule_free",
+            {"base_optimizer": SGD, "after": (("optax:zero_nans", {}),)},
+            "put it into the group of the optimizer within",
+        ),
+        *(
+            (f"optax.contrib:{name}", {**more, "b1": 0.0}, "b1 must be greater than 0")
+            for name, more in (
+                ("schedule_free", {"base_optimizer": SGD}),
+                ("schedule_free_adamw", {}),
+                ("schedule_free_sgd", {}),
+            )
         ),
         ("sgd", {"layer_decay": 0.0}, "layer_decay must be greater than 0"),
         ("sgd", {"layer_decay": 0.5}, "layer_decay needs a network"),

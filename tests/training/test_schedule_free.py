@@ -77,6 +77,49 @@ def test_a_checkpoint_tells_x_without_the_optimizer():
     )
 
 
+def test_devices_give_the_bits_that_the_host_gives():
+    """XLA's quotient of an array and a number is not NumPy's."""
+    rng = np.random.default_rng(0)
+    params = {"kernel": rng.normal(size=1000).astype(np.float32)}
+    state = optax.contrib.schedule_free_sgd(RATE, b1=0.9).init(params)
+    z = {"kernel": rng.normal(size=1000).astype(np.float32)}
+    on_host = evaluated_params(jax.device_get(state)._replace(z=z), params)["kernel"]
+    on_device = evaluated_params(*jax.device_put((state._replace(z=z), params)))
+    assert isinstance(on_device["kernel"], jax.Array)
+    np.testing.assert_array_equal(on_device["kernel"], on_host)
+    assert not isinstance(on_host, jax.Array)
+
+
+def test_what_has_not_moved_is_evaluated_to_the_bit_where_it_is():
+    params = {"kernel": np.linspace(-1, 1, 99, dtype=np.float32)}
+    state = optax.contrib.schedule_free_sgd(RATE, b1=0.9).init(params)
+    found = evaluated_params(state, params)
+    np.testing.assert_array_equal(found["kernel"], params["kernel"])
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_sam_is_evaluated_where_it_improves_and_not_where_it_looks(within):
+    """By the equations of Foret et al.: `w - rate * gradient(w + 0.05)`, each second step."""
+    outer = optax.sgd(RATE)
+    if within:  # after its first step y, z and x are one
+        outer = optax.contrib.schedule_free(outer, RATE, b1=0.5)
+    looks = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    optimizer = optax.chain(optax.contrib.sam(outer, looks))
+    start = {"bias": jnp.full(1, 2.0)}
+    for steps, expected in ((1, 2.0), (2, 2.0 - RATE * 2.05)):
+        params, state = start, optimizer.init(start)
+        for _ in range(steps):
+            updates, state = optimizer.update(params, state, params)
+            params = optax.apply_updates(params, updates)
+        plain = [jax.tree.map(np.asarray, x._asdict()) for x in state]
+        for each in (state, jax.device_get(state), *[plain] * (not within)):
+            found = evaluated_params(each, params)["bias"]
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+        traced = jax.jit(evaluated_params)(state, params)["bias"]
+        np.testing.assert_allclose(traced, expected, rtol=1e-6)
+    assert is_schedule_free(state) == within
+
+
 def test_other_optimizers_are_evaluated_at_their_parameters():
     params, state = trained(optax.adam(RATE))
     assert not is_schedule_free(state)

@@ -93,13 +93,16 @@ class InstanceEvaluation:
 
     def check(
         self, model: Any, dataset: Dataset, outside: OutsideMetrics | None = None
-    ) -> None:
+    ) -> set[str]:
         """Checks the metric that is named.
 
         Args:
           model: the network.
           dataset: its data.
           outside: the metrics from outside.
+
+        Returns:
+          All metrics.
 
         Raises:
           UserError: if it is not measured.
@@ -112,6 +115,7 @@ class InstanceEvaluation:
                 f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
                 f"measured.{suggestion(self.best_metric, known)}"
             )
+        return known
 
     def check_outside(
         self, model: Any, dataset: Dataset, outside: OutsideMetrics

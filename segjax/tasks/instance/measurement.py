@@ -28,8 +28,8 @@ from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.tasks.instance.validation_loss import ImageLoss, validation_loss
 from segjax.training import sharding
 from segjax.training.experiment import records_of
+from segjax.training.leaves import local_value
 from segjax.training.outside_metrics import OutsideMetrics, also_measured
-from segjax.training.state import local_value
 from segjax.training.step import Batch, Metrics, changing, streams
 from segjax.types import Array, Record
 from segjax.types import Outputs as NetworkOutputs

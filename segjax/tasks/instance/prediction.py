@@ -24,7 +24,7 @@ from segjax.tasks.instance.files import (
     predict_instance_files,
 )
 from segjax.training import sharding
-from segjax.training.state import local_value
+from segjax.training.leaves import local_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
 from segjax.types import Array, Outputs
 

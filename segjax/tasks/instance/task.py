@@ -25,6 +25,7 @@ from segjax.tasks.instance.evaluate import (
 from segjax.tasks.instance.measurement import InstanceMeasurement, forward_instances
 from segjax.tasks.instance.pictures import write_instances
 from segjax.training import sharding
+from segjax.training.early_stopping import early_stopping_of
 from segjax.training.experiment import check_optimizer, open_data
 from segjax.training.optimization import Optimization
 from segjax.training.step import init_variables
@@ -109,8 +110,11 @@ class InstanceTask(InstanceMeasurement, Optimization):
             )
         if self.training or not self.evaluation.metrics:
             outside = self._outside_metrics(dataset)
-            self.evaluation.check(self.model, dataset, outside)
+            known = self.evaluation.check(self.model, dataset, outside)
         if self.training:
+            stopping = early_stopping_of(self.config, self.evaluation.best_metric)
+            if stopping is not None:
+                stopping.require_metric(known)
             self.check_own_step(dataset)
             init = lambda: self.init_state(dataset.channels)
             check_optimizer(self.config, self.optimizer, init)

@@ -165,13 +165,16 @@ class Evaluation:
         *,
         objects: bool = False,
         more: Collection[str] = (),
-    ) -> None:
+    ) -> set[str]:
         """Checks the class and the metric that are named.
 
         Args:
           label_spec: the classes of the data set.
           objects: whether objects are measured, too.
           more: names of what else is measured.
+
+        Returns:
+          The metrics that the best checkpoint can be chosen by.
 
         Raises:
           UserError: if the data set has no such class, or there is no such metric.
@@ -195,6 +198,7 @@ class Evaluation:
                 f"config.evaluation.best_metric is {self.best_metric!r}, which is not "
                 f"measured.{suggestion(self.best_metric, known)}"
             )
+        return known
 
 
 def _summarize_cells(sections: np.ndarray, num_classes: int) -> dict[str, float]:

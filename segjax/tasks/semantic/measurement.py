@@ -30,6 +30,7 @@ from segjax.tasks.semantic.measures import (
 from segjax.tasks.semantic.object_scores import metric_names
 from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.prediction import SemanticPrediction
+from segjax.training.early_stopping import early_stopping_of
 from segjax.training.experiment import records_of
 from segjax.training.outside_metrics import OutsideMetrics, also_measured
 from segjax.training.step import Loss
@@ -77,7 +78,11 @@ class SemanticMeasurement(SemanticPrediction):
                 return
             more += self.outside_metrics(dataset).names
         objects = self._measures_objects(dataset, self.evaluation.split)
-        self.evaluation.check(dataset.label_spec, objects=objects, more=more)
+        known = self.evaluation.check(dataset.label_spec, objects=objects, more=more)
+        if self.training:
+            stopping = early_stopping_of(self.config, self.evaluation.best_metric)
+            if stopping is not None:
+                stopping.require_metric(known)
 
     def records(self, dataset: Dataset, split: str) -> Sequence[Record]:
         """The records of a split.
