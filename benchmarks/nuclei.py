@@ -109,7 +109,8 @@ def from_five(data: Path, folder: Path) -> list[Row]:
         if start is not None:
             settings = continued(settings, start)
             settings.num_steps = settings.eval_every = STEPS_ON
-            settings.schedule.learning_rate = 1e-3
+            settings.schedule.learning_rate = 5e-3
+            settings.optimizer.adam_learning_rate = 1e-3
         workdir = folder / what.replace(" ", "_")
         row = {"trained": what, **trained(settings, workdir, five)}
         rows.append(row | main_figures(evaluate_run(workdir, input=test)))
