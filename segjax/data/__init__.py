@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = exports(__name__)
 
 
+UNLABELED = "unlabeled"
+"""The key of the images without labels: of their group in `config.data`, of their split, and in
+a batch.
+"""
+
+
 class _Entry(NamedTuple):
     """Facts about a data set that are known before its module is imported.
 

@@ -10,7 +10,6 @@ from typing import Any
 from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
 from segjax.runs.load import TrainedModel, load_trained, mean_of
-from segjax.tasks.semantic.ensemble import SemanticEnsemble
 from segjax.training.task import require
 
 
@@ -41,6 +40,9 @@ def load_ensemble(
     models = [load_trained(workdir, **options) for workdir in workdirs]
     if len(models) == 1:
         return models[0]
+    # A task is imported where it is used (`segjax.tasks.table`).
+    from segjax.tasks.semantic.ensemble import SemanticEnsemble
+
     first = models[0]
     for workdir, model in zip(workdirs, models, strict=True):
         require(

@@ -11,8 +11,8 @@ import jax
 import ml_collections
 
 import segjax
+from segjax.data import UNLABELED
 from segjax.data.files.calibration import size_in_words
-from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.pretrained.archive import SUFFIX

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import ml_collections
 
-from segjax.data import is_synthetic
+from segjax.data import UNLABELED, is_synthetic
 from segjax.data.dataset import Dataset
-from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.runs import initialization
 from segjax.tasks.table import make_task

@@ -12,10 +12,9 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
-from segjax.data import is_synthetic
+from segjax.data import UNLABELED, is_synthetic
 from segjax.data.dataset import Dataset, parts_of
 from segjax.data.normalization import max_intensity_of
-from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.types import Record
 

@@ -14,11 +14,10 @@ import ml_collections
 
 from segjax import config as config_lib
 from segjax import parts
-from segjax.data import DATASETS, is_synthetic
+from segjax.data import DATASETS, UNLABELED, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
 from segjax.data.overlapping_classes import OverlappingClasses
-from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.training import optim
 from segjax.training.optimizers import COMMON, Blocks, make_optimizer

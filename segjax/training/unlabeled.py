@@ -9,9 +9,9 @@ from typing import Any
 import ml_collections
 
 from segjax import config as config_lib
-from segjax.data import DATASETS
+from segjax.data import DATASETS, UNLABELED
 from segjax.data.dataset import Dataset
-from segjax.data.semantic.unlabeled import UNLABELED, image_folder, images_only
+from segjax.data.semantic.unlabeled import image_folder, images_only
 from segjax.errors import UserError, shown
 from segjax.training.experiment import records_of
 from segjax.types import Record, is_count

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segjax.data import UNLABELED
 from segjax.data.dataset import LazyRecord, LazyRecords, parts_of
 from segjax.data.datasets.folder_check import check_pairs, remembered
 from segjax.data.datasets.folder_records import read_record
@@ -17,9 +18,6 @@ from segjax.data.files.channels import Channels
 from segjax.data.files.listing import list_images, name_of
 from segjax.data.semantic.batches import Batches
 from segjax.types import Record
-
-UNLABELED = "unlabeled"
-"""The key of the group in `config.data`, of the split, and of the images in a batch."""
 
 SEED = 2**32
 """Added to the seed of the second stream: seeds of configs are smaller."""

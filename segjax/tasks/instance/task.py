@@ -11,11 +11,11 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
+from segjax.data import UNLABELED
 from segjax.data.augment.views import check as check_augment
 from segjax.data.dataset import Dataset
 from segjax.data.instance.batches import instance_batches, schedule_of
 from segjax.data.semantic.batches import Batches, record_names
-from segjax.data.semantic.unlabeled import UNLABELED
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.tasks.instance.evaluate import (

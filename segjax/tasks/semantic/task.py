@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from segjax import config as config_lib
+from segjax.data import UNLABELED
 from segjax.data.augment import augmentations
 from segjax.data.dataset import Dataset
 from segjax.data.datasets.folder_export import export
@@ -28,7 +29,6 @@ from segjax.data.semantic.batches import (
 from segjax.data.semantic.unlabeled import (
     ONLY_LABELLED,
     SEED,
-    UNLABELED,
     PairedBatches,
     with_empty_labels,
 )
