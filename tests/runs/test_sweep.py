@@ -221,6 +221,10 @@ def test_a_folder_of_another_sweep_is_refused(make_sweep, smoke):
         ("batch_size=0", "batch_size=0: config.batch_size must be an integer from 1"),
         ('hooks=("wandbb",)', "config.hooks[0].name is 'wandbb'"),
         ('early_stopping={"patience": 0}', "patience is 0"),
+        (
+            'early_stopping={"patience": 2, "metric": "mean_iuo"}',
+            "config.early_stopping.metric is 'mean_iuo', which is not measured. Did you",
+        ),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_runs(main, tmp_path, over, sentence):
