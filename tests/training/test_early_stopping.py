@@ -101,5 +101,5 @@ def test_that_of_objects_is_known_without_data():
     config.early_stopping = {"patience": 1, "metric": "mask_AP/disc"}
     make_task(config)
     config.early_stopping.metric = "mask_AP51"
-    with pytest.raises(UserError, match='Did you mean "mask_AP50"'):
+    with pytest.raises(UserError, match="mask_AP51', which is not"):
         make_task(config)
