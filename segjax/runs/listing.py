@@ -108,7 +108,7 @@ def names(kind: str) -> dict[str, str]:
     if kind == "weights":
         return {name: f"segjax import --source={name}" for name in sorted(SOURCES)}
     table = _table(kind)
-    return {name: _first_line(inspect.getdoc(table[name])) for name in sorted(table)}
+    return {name: _first_line(_subject(kind, table[name])) for name in sorted(table)}
 
 
 def described(kind: str, name: str) -> str:
@@ -139,7 +139,14 @@ def described(kind: str, name: str) -> str:
     if kind not in TABLES:
         return known[name]
     part = TABLES[kind][name]
-    return f"{name}{_arguments(part)}\n\n{inspect.getdoc(part) or ''}".rstrip()
+    texts = (_subject(kind, part), inspect.getdoc(part) or "")
+    return "\n\n".join([name + _arguments(part), *dict.fromkeys(texts)]).rstrip()
+
+
+def _subject(kind: str, part: Callable[..., Any]) -> str:
+    """What a part is; of a model its file says it, which names the paper."""
+    told = inspect.getmodule(part) if kind == "models" else part
+    return inspect.getdoc(told) or ""
 
 
 def _table(kind: str) -> Mapping[str, Callable[..., Any]]:
@@ -152,7 +159,9 @@ def _arguments(part: Callable[..., Any]) -> str:
     """The arguments as a config gives them: without types, and what Flax adds."""
     signature = inspect.signature(part)
     wanted = [
-        parameter.replace(annotation=parameter.empty)
+        parameter.replace(
+            annotation=parameter.empty, default=_as_in_a_config(parameter.default)
+        )
         for name, parameter in signature.parameters.items()
         if name not in ("parent", "name")
     ]
@@ -160,6 +169,12 @@ def _arguments(part: Callable[..., Any]) -> str:
         parameters=wanted, return_annotation=inspect.Signature.empty
     )
     return str(plain)
+
+
+def _as_in_a_config(default: Any) -> Any:
+    """A default as a config writes it: dtypes by their names."""
+    is_dtype = isinstance(default, type) and default is not inspect.Parameter.empty
+    return default.__name__ if is_dtype else default
 
 
 def _first_line(text: str | None) -> str:

@@ -24,6 +24,13 @@ def test_every_table_has_its_line() -> None:
     assert sorted(KINDS) == list(KINDS)
 
 
+def test_models_are_told_by_their_papers() -> None:
+    assert names("models")["unet"].startswith("U-Net: a contracting path")
+    text = described("models", "unet")
+    assert "1505.04597" in text
+    assert "dtype='float32', param_dtype='float32')" in text
+
+
 def test_published_weights_say_where_they_are_and_whose_terms_bind() -> None:
     text = described("weights", "torchvision/fcn_resnet50")
     assert "https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth" in text
