@@ -101,7 +101,6 @@ def evaluate_run(
     if data is not None:
         dataset = open_other(trained, data, *places)
         split = task.evaluation.split if split is None else split
-        _warn_of_train_images(trained, dataset, split, f"--data={data}")
     elif input is None:
         dataset = task.open_dataset(*places)
         split = task.evaluation.split if split is None else split
@@ -109,8 +108,9 @@ def evaluate_run(
     else:
         dataset = _labelled(trained, input, cache_dir, channels, pages)
         split = "all"
-        _warn_of_train_images(trained, dataset, split, input)
     count = len(task.records(dataset, split))
+    if (other := input if data is None else f"--data={data}") is not None:
+        _warn_of_train_images(trained, dataset, split, other)
     table = outputs = None
     if output is not None:
         table = require(task, "per_image", "--output").per_image(dataset, split)

@@ -199,7 +199,8 @@ def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
     names = layout.channel_names
     used: list[str] = []
     classes: set[int] = set()
-    converted, hashes = False, []
+    hashes: list[str] = []
+    converted = False
     with contextlib.ExitStack() as stack:
         images = stack.enter_context(contextlib.closing(read_pages(pair.image)))
         label, next_label = pair.label, None
