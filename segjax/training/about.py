@@ -71,6 +71,7 @@ def image_hashes(dataset: Dataset, split: str) -> list[str]:
       where images are read by windows and their hashes are not known.
 
     Example:
+      >>> from segjax.data.label_spec import LabelSpec
       >>> records = [{"image": np.zeros((2, 2, 1), np.uint8)}]
       >>> spec = LabelSpec(("dark", "light"), ((0, 0, 0), (9, 9, 9)))
       >>> image_hashes(Dataset("mine", spec, 1, {"train": records}), "train")
