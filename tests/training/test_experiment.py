@@ -52,7 +52,9 @@ def test_labels_mean_what_they_mean_in_the_data_set_of_the_run(cells):
 def test_pages_and_channels_of_the_folder_are_chosen(cells):
     for part, planes in (("images", 2), ("labels", 1)):
         stack = np.arange(3 * planes, dtype=np.uint8).reshape(3, planes, 1, 1)
-        stack = np.broadcast_to(stack if planes > 1 else 7, (3, planes, 8, 9)).astype(np.uint8)
+        stack = np.broadcast_to(stack if planes > 1 else 7, (3, planes, 8, 9)).astype(
+            np.uint8
+        )
         stack[..., 0, 0] = 0
         for path in (cells / part).iterdir():
             path.unlink()
