@@ -97,6 +97,9 @@ def decoding(path: Path, where: str = "") -> Iterator[None]:
       path: the file.
       where: what to call a page of it, where one is decoded (`page_name`).
 
+    Yields:
+      Nothing: what is decoded within the block is meant.
+
     Raises:
       UserError: what is decoded is missing, damaged, or does not fit into memory.
     """

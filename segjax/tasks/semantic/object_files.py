@@ -168,6 +168,9 @@ class ObjectFiles:
           name: of the file.
           kind: a key of `OUTLINES`.
           source: the input.
+
+        Yields:
+          The function that adds a page.
         """
         found: list[Outline] = []
 
@@ -249,6 +252,9 @@ def number_file(outputs: Outputs, name: str, source: Source) -> Iterator[WriteRe
       outputs: where the file belongs.
       name: of the file.
       source: the input.
+
+    Yields:
+      The function that adds a page.
 
     Raises:
       UserError: it has more objects than its format of results can number.
