@@ -45,7 +45,7 @@ class _CheckpointParser(flags.EnumParser):
 class WordsParser(flags.EnumParser):
     """Reads one or several of some words, with commas between them."""
 
-    def parse(self, argument: str) -> tuple[str, ...]:
+    def parse(self, argument: str) -> Any:
         """Returns the words, each once; a ValueError where one is another."""
         words = dict.fromkeys(argument.split(","))
         return tuple(super(WordsParser, self).parse(word) for word in words)

@@ -110,7 +110,7 @@ class TiffPages:
         for page in pages:
             sizes = zip(page.axes, page.shape, strict=True)
             shape = [size if axis == "S" else 1 for axis, size in sizes]
-            planes.append(_as_plane(page, pixel(shape, page.dtype)))
+            planes.append(_as_plane(page, pixel(shape, np.dtype(page.dtype))))
         return together(planes)
 
     def _plane(self, index: int) -> Stored:
