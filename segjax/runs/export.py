@@ -18,8 +18,13 @@ from segjax.output.folder import Outputs
 from segjax.pretrained.archive import SUFFIX
 from segjax.pretrained.files import file_sha256
 from segjax.runs.load import TrainedModel, load_trained
-from segjax.runs.model_file import find_model_file, write_model_file
+from segjax.runs.model_file import (
+    find_model_file,
+    shipped_parameters,
+    write_model_file,
+)
 from segjax.runs.run_config import OF_ONE_RUN, without
+from segjax.runs.run_weights import RUN
 from segjax.training.loop import INITIALIZATION
 
 log = logging.getLogger("segjax")
@@ -149,13 +154,14 @@ def card(
         "classes": ", ".join(trained.label_spec.names),
         "images": f"{trained.channels} channel{many}{depth}{pixels}",
         "trained on": f"data set {config.data.name}{part}, images: {images or 'unknown'}",
+        "begun with": _parent(about.get(INITIALIZATION) or {}),
         "training": f"{trained.step} of {config.num_steps} steps, batches of {config.batch_size}",
         "parameters (SHA-256)": trained.parameters_sha256,
         "written by": f"segjax {segjax.__version__}",
     }
     lines = ["# A model of segjax", ""]
     lines += [description.strip(), ""] if description.strip() else []
-    lines += _table("", "", facts)
+    lines += _table("", "", {name: text for name, text in facts.items() if text})
     metrics = about.get("metrics")
     if metrics:
         lines += [f"## Measured on the split {task.evaluation.split}", ""]
@@ -173,6 +179,18 @@ def card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _parent(initialization: Mapping[str, Any]) -> str:
+    """Says with which weights the training began; nothing where they were random."""
+    if not initialization:
+        return ""
+    source, digest = initialization["source"], initialization.get("sha256")
+    if source != RUN:
+        return f"weights of {source}" + (f", file (SHA-256) {digest}" if digest else "")
+    names = (name for name, own in shipped_parameters().items() if own == digest)
+    which = next((f"the model {name} of segjax" for name in names), "another model")
+    return which + (f", parameters (SHA-256) {digest}" if digest else "")
 
 
 def _table(left: str, right: str, rows: Mapping[str, str]) -> list[str]:

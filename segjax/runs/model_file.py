@@ -87,6 +87,16 @@ def find_model_file(run: str | Path) -> Path | None:
     return None
 
 
+def shipped_parameters() -> dict[str, str]:
+    """The digests of the parameters of the models that come with segjax, by name."""
+    return {
+        name: _about(archive.read_archive(file)[archive.MODEL], file)[
+            "parameters_sha256"
+        ]
+        for name, file in shipped_models().items()
+    }
+
+
 def config_of(run: str | Path) -> ml_collections.ConfigDict:
     """Reads the config of a run or of a model file.
 

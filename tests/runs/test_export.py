@@ -20,7 +20,7 @@ from segjax.errors import UserError
 from segjax.runs import export, initialization
 from segjax.runs.export import export_run
 from segjax.runs.load import load_trained
-from segjax.runs.model_file import config_of
+from segjax.runs.model_file import config_of, shipped_parameters
 from segjax.runs.predict import predict_run
 from segjax.runs.run_config import OF_ONE_RUN, get_config, without
 from segjax.tasks.semantic.task import SemanticTask
@@ -103,6 +103,24 @@ def test_the_card_says_what_the_model_is(exported) -> None:
         "| mean_iou | 0.7500",
     ):
         assert words in card
+
+
+def test_the_card_names_the_weights_that_training_began_with(exported) -> None:
+    trained = load_trained(exported)
+    about = dict(trained.about)
+    nuclei = shipped_parameters()["nuclei"]
+    foreign = {"source": "torchvision/resnet50", "sha256": "beef"}
+    for begun, words in (
+        ({"source": "segjax/run", "sha256": "cafe"}, "another model, parameters"),
+        ({"source": "segjax/run", "sha256": nuclei}, "the model nuclei of segjax"),
+        (foreign, "weights of torchvision/resnet50, file (SHA-256) beef"),
+    ):
+        about[INITIALIZATION] = begun
+        text = export.card(trained, trained.task.config, about, "")
+        assert f"| begun with | {words}" in text
+        assert begun["sha256"] in text
+    del about[INITIALIZATION]
+    assert "begun with" not in export.card(trained, trained.task.config, about, "")
 
 
 def test_the_card_says_of_what_size_pixels_are(exported) -> None:

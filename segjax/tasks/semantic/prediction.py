@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -362,9 +362,9 @@ class SemanticPrediction:
             flags.append(f"--downscale={2 * self.downscale}")
         return flags
 
-    def object_options(self, *, link: bool, outlines: str | None) -> ObjectOptions:
+    def object_options(self, *, link: bool, outlines: Collection[str]) -> ObjectOptions:
         """What `predict --instances` writes; see `ObjectOptions`."""
-        return ObjectOptions(self.separation_or_default(), link, outlines)
+        return ObjectOptions(self.separation_or_default(), link, tuple(outlines))
 
     def separation_or_default(self) -> Separation:
         """How objects are found; where the config has no group `objects`, as usual."""
