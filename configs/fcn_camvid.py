@@ -13,6 +13,9 @@ docs/results.md.
 Presets, as `--config=configs/fcn_camvid.py:PRESET`:
 
     (none)   laptop: 180x240, from scratch; 4 to 10 minutes on 2 cores
+    plain    the same network by the recipe of FCN's days: SGD, poly, crops and mirrors
+    modern   the same steps by a recipe of today: AdamW, cosine, RandAugment, CutMix, a
+             moving average (docs/sweeps_and_comparison.md compares the two)
     smoke    seconds: a tiny network, two steps, tiny synthetic data
 """
 
@@ -24,6 +27,9 @@ AUGMENT: tuple[tuple[str, dict], ...] = (
     ("flip", {"vertical": False}),
 )
 """The augmentations of all laptop presets on CamVid, so that their results can be compared."""
+
+RECIPE_STEPS = 1300
+"""Steps of the presets whose recipes are compared: 8 minutes on 2 quiet cores at most."""
 
 
 def laptop() -> dict:
@@ -61,6 +67,29 @@ def laptop() -> dict:
     }
 
 
+def plain() -> dict:
+    return laptop() | {
+        "num_steps": RECIPE_STEPS,
+        "eval_every": RECIPE_STEPS // 2,
+        "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 5e-4},
+        "schedule": {"name": "poly", "learning_rate": 0.03, "warmup_steps": 20},
+    }
+
+
+def modern() -> dict:
+    config = laptop()
+    augment = (*AUGMENT, ("rand_augment", {"num_ops": 2, "magnitude": 9}))
+    return config | {
+        "num_steps": RECIPE_STEPS,
+        "eval_every": RECIPE_STEPS // 2,
+        "pipeline": config["pipeline"] | {"augment": augment},
+        "mix": {"name": "cutmix", "alpha": 1.0, "probability": 0.5},
+        "ema": {"decay": 0.99},
+        "optimizer": {"name": "adamw", "weight_decay": 0.05, "clip_norm": 1.0},
+        "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 20},
+    }
+
+
 def smoke() -> dict:
     config = laptop()
     backbone = config["model"]["backbone"] | {"features": 4}
@@ -77,4 +106,4 @@ def smoke() -> dict:
     }
 
 
-get_config = presets(laptop, smoke)
+get_config = presets(laptop, plain, modern, smoke)

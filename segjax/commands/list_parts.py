@@ -33,7 +33,8 @@ def run(values: Flags) -> None:
         return
     if values.kind is None:
         ending.say("segjax list KIND [NAME], where KIND is one of\n")
-        ending.say("\n".join(f"  {kind}" for kind in KINDS))
+        width = max(map(len, KINDS))
+        ending.say("\n".join(f"  {kind:{width}}  {KINDS[kind]}" for kind in KINDS))
         return
     found = names(values.kind)
     width = max(map(len, found), default=0)

@@ -9,7 +9,7 @@ order of their scores, at ten thresholds of similarity, 0.50 to 0.95; precision 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +136,43 @@ class AveragePrecision:
     def merge(self, other: AveragePrecision) -> None:
         """Adds the images of another one, after its own."""
         self._matches.extend(other._matches)
+
+    def gather(
+        self,
+        gather: Callable[[np.ndarray], np.ndarray],
+        places: Sequence[int],
+        order: Sequence[int],
+    ) -> None:
+        """Adds the images that other processes have seen; all of them call it.
+
+        Args:
+          gather: concatenates the rows that each process has.
+          places: of the images that were added, in all that there are.
+          order: places of the images of all processes; theirs is the order from then on.
+        """
+        rows = [
+            (place, k, m)
+            for place, found in zip(places, self._matches, strict=True)
+            for k, m in found.items()
+        ]
+        ranges = len(self.sizes)
+        heads = [(place, k, len(m.scores), *m.positives) for place, k, m in rows]
+        scores = [m.scores for *_, m in rows] + [np.zeros(0)]
+        none = np.zeros((2, ranges, len(THRESHOLDS), 0), bool)
+        flags = [np.stack([m.matched, m.ignored]) for *_, m in rows] + [none]
+        everyone = gather(np.array(heads, np.int64).reshape(-1, 3 + ranges))
+        all_scores = gather(np.concatenate(scores))
+        all_flags = gather(np.moveaxis(np.concatenate(flags, -1), -1, 0))
+        found = {place: dict[int, Matches]() for place in order}
+        start = 0
+        for place, k, count, *positives in everyone.tolist():
+            here = slice(start, start + count)
+            matched, ignored = np.moveaxis(all_flags[here], 0, -1)
+            found[place][k] = Matches(
+                all_scores[here], matched, ignored, np.array(positives)
+            )
+            start += count
+        self._matches = list(found.values())
 
     def result(self) -> Scores:
         """Reads the numbers from all images that were added."""

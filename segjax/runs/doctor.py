@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 import segjax
 from segjax.training.sharding import Devices
 
-_EXTRAS = {"tensorboard": "tensorboard", "tiff": "imagecodecs"}
+_EXTRAS = {"tensorboard": "tensorboard", "tiff": "imagecodecs", "wandb": "wandb"}
 """Extras for all platforms, and the package that each brings."""
 
 _DEVICE_FILES = {

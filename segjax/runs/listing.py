@@ -64,9 +64,22 @@ TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {
 }
 """Classes and functions by the names that configs use."""
 
-KINDS = tuple(sorted([*TABLES, "configs", "trained", "weights"]))
-"""What there are lists of; "trained" are models that come with segjax, "weights" sources of
-`segjax import`."""
+KINDS = {
+    "augmentations": "config.pipeline.augment",
+    "backbones": "config.model.backbone.name",
+    "configs": "--config=NAME, or NAME:PRESET",
+    "data": "config.data.name",
+    "hooks": "config.hooks",
+    "losses": "config.loss.name",
+    "metrics": "functions of segjax.metrics; what a run measures is in config.evaluation",
+    "mixes": "config.mix.name",
+    "models": "config.model.name",
+    "optimizers": "config.optimizer.name",
+    "schedules": "config.schedule.name",
+    "trained": "networks that come with segjax: predict --model=NAME, train --continue_from=NAME",
+    "weights": "import --source=NAME, config.initialization.source",
+}
+"""What there are lists of, and where the names go."""
 
 
 def names(kind: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.output.files import NO_LOCKS, locked, whole_file
 from segjax.runs.initialization import check as check_initialization
-from segjax.tasks.table import make_task
+from segjax.tasks.table import default_metric, make_task
 from segjax.text_files import parse_json, read_bytes
 from segjax.training.checkpoint_files import steps_on_disk
 from segjax.training.early_stopping import early_stopping_of
@@ -318,14 +318,19 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def is_finished(workdir: Path, config: ml_collections.ConfigDict) -> bool:
-    """Whether a run has its last step, measured and saved."""
+    """Whether a run has its last step, or was stopped early; measured and saved."""
     steps = steps_on_disk(workdir)
-    if not steps or steps[0] < config.num_steps:
+    rows = read_rows(workdir / LOG) if steps else []
+    measured = [row for row in rows if row["split"] != "train"]
+    if steps and steps[0] >= config.num_steps:
+        return any(row["step"] == config.num_steps for row in measured)
+    rule = early_stopping_of(config, default_metric(config))
+    if rule is None:
         return False
-    rows = read_rows(workdir / LOG)
-    return any(
-        row["step"] == config.num_steps and row["split"] != "train" for row in rows
-    )
+    found = [
+        (x["step"], x) for x in measured if rule.metric in x and x["step"] <= steps[0]
+    ]
+    return bool(found) and found[-1][0] == steps[0] and rule.reason(found) is not None
 
 
 @contextlib.contextmanager

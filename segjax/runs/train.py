@@ -15,7 +15,7 @@ from segjax.runs import initialization
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.environment import add_environment
-from segjax.training.hooks import check_hooks
+from segjax.training.hooks import check_hooks, make_hooks
 from segjax.training.loop import Result, fit
 from segjax.training.preflight import describe_experiment
 from segjax.training.profiling import profiled_steps
@@ -72,6 +72,8 @@ def train(
             profiled = profiled_steps(profile, config.num_steps) if profile else None
             devices = Devices()
             devices.check_batch_size(config.batch_size)
+            is_main = sharding.process_index() == 0
+            hooks = make_hooks(config) if is_main else {}
             dataset = task.open_dataset(cache_dir, data_root)
             if UNLABELED in dataset.splits:
                 size = config.data[UNLABELED].batch_size
@@ -89,7 +91,8 @@ def train(
             kept.open(workdir)
             add_environment(workdir, devices)
 
-        return fit(task, dataset, devices, workdir, stop, weights, on_begin, profiled)
+        given = weights, on_begin, profiled, hooks
+        return fit(task, dataset, devices, workdir, stop, *given)
 
 
 def _few_images(task: Task, dataset: Dataset) -> str:

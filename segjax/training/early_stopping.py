@@ -115,6 +115,40 @@ def early_stopping_of(
     return dataclasses.replace(rule, metric=rule.metric or best_metric)
 
 
+def check_metric_names(
+    config: ml_collections.ConfigDict, best_metric: str, known: Collection[str]
+) -> None:
+    """Checks the metrics that a config names, before its data are opened.
+
+    What is measured of each class has the names of the classes, which the data set gives: of
+    these, such as "iou/cell", only the part before the "/" is looked at.
+
+    Args:
+      config: the experiment.
+      best_metric: the metric that marks the best checkpoint.
+      known: what is measured of any data set whose classes have any names.
+
+    Raises:
+      UserError: if a metric cannot be among them, or `config.early_stopping` is wrong.
+
+    Example:
+      >>> experiment = ml_collections.ConfigDict({"early_stopping": {"patience": 2}})
+      >>> check_metric_names(experiment, "iou/cell", {"mean_iou", "iou/0", "iou/1"})
+    """
+    families = {name.partition("/")[:2] for name in known if "/" in name}
+    known = {name for name in known if "/" not in name}
+    stopping = early_stopping_of(config, best_metric)
+    named = {"evaluation.best_metric": best_metric}
+    if stopping is not None and stopping.metric is not None:
+        named["early_stopping.metric"] = stopping.metric
+    for key, name in named.items():
+        if name not in known and name.partition("/")[:2] not in families:
+            raise UserError(
+                f"config.{key} is {name!r}, which is not measured."
+                f"{suggestion(name, known)}"
+            )
+
+
 def evaluations_in(
     rows: Iterable[Mapping[str, Any]], split: str, last_step: int
 ) -> list[Evaluation]:

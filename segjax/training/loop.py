@@ -9,8 +9,9 @@ import json
 import logging
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ from segjax.training.early_stopping import (
     early_stopping_of,
     evaluations_in,
 )
-from segjax.training.hooks import Hook, make_hooks
+from segjax.training.hooks import Hook
 from segjax.training.pictures import (
     are_plotted,
     plan_pictures,
@@ -82,6 +83,7 @@ def fit(
     weights: InitialWeights | None = None,
     on_begin: Callable[[], None] = lambda: None,
     profiled: tuple[int, int] | None = None,
+    hooks: Mapping[str, Hook] = MappingProxyType({}),
 ) -> Result:
     """Trains to the last step, resuming what the workdir holds.
 
@@ -101,6 +103,7 @@ def fit(
       weights: what a run without a checkpoint begins with, if not with random weights.
       on_begin: called in one process before the first step, if there are any to do.
       profiled: the first and the last of the steps that are traced; None for none.
+      hooks: what watches the run, in the main process; of `segjax.training.hooks.make_hooks`.
 
     Returns:
       How it ended.
@@ -115,10 +118,8 @@ def fit(
     for what in ("config", "label_spec", "records", INITIALIZATION):
         sharding.check_same(what, json.dumps(about.get(what), sort_keys=True))
     with contextlib.ExitStack() as stack:
-        hooks: dict[str, Hook] = {}
         with sharding.fail_together():
             if sharding.process_index() == 0:
-                hooks = make_hooks(config)
                 make_workdir(workdir)
                 stack.enter_context(lock(workdir))
                 write_or_check_config(workdir, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator
 from time import perf_counter
@@ -24,10 +25,12 @@ TIMINGS = (
 
 PEAK_TFLOPS = {
     "Tesla T4": 65,
-    "Tesla V100": 125,
+    "Tesla V100-SXM2": 125,
     "NVIDIA A100": 312,
     "NVIDIA L4": 121,
+    "NVIDIA L40S": 362,
     "NVIDIA H100 PCIe": 756,
+    "NVIDIA H100 NVL": 835,
     "NVIDIA H100": 989,
     "NVIDIA H200": 989,
     "NVIDIA B200": 2250,
@@ -40,6 +43,9 @@ PEAK_TFLOPS = {
 """TFLOP/s of dense products in bfloat16 (float16 where there is none), by the first words of a
 device's kind; of the vendors' data sheets."""
 
+UNLIKE = re.compile(r" MIG |H200 NVL|TPU v4 lite")
+"""Kinds that begin as one of `PEAK_TFLOPS`, and are less."""
+
 
 def peak_tflops(kind: str) -> float | None:
     """The most TFLOP/s of a device in 16 bits; None where it is not known.
@@ -47,8 +53,12 @@ def peak_tflops(kind: str) -> float | None:
     Example:
       >>> peak_tflops("NVIDIA H100 80GB HBM3"), peak_tflops("NVIDIA H100 PCIe"), peak_tflops("cpu")
       (989, 756, None)
+      >>> peak_tflops("NVIDIA L40"), peak_tflops("NVIDIA H100 80GB HBM3 MIG 1g.10gb")
+      (None, None)
     """
-    known = [name for name in PEAK_TFLOPS if kind.startswith(name)]
+    if UNLIKE.search(kind):
+        return None
+    known = [name for name in PEAK_TFLOPS if re.match(rf"{name}\b", kind)]
     return PEAK_TFLOPS[max(known, key=len)] if known else None
 
 

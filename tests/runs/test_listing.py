@@ -19,6 +19,11 @@ def test_everything_has_its_line_and_its_description(kind: str) -> None:
         assert found.keys() == TABLES[kind].keys()
 
 
+def test_every_table_has_its_line() -> None:
+    assert TABLES.keys() <= KINDS.keys()
+    assert sorted(KINDS) == list(KINDS)
+
+
 def test_published_weights_say_where_they_are_and_whose_terms_bind() -> None:
     text = described("weights", "torchvision/fcn_resnet50")
     assert "https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth" in text

@@ -183,6 +183,20 @@ def test_finished_runs_of_an_array_job_are_known_by_their_files(make_sweep):
     assert [run.name for run in sweep.unfinished()] == ["seed=1", "seed=2"]
 
 
+def test_runs_that_were_stopped_early_are_known_by_their_files(make_sweep):
+    changes = {"num_steps": 8, "early_stopping": {"patience": 1}}
+    sweep = make_sweep(3, **changes)
+    for run, last, saved in zip(sweep.runs, (0.3, 0.5, 0.3), (4, 4, 2), strict=True):
+        folder = sweep.folder / run.name
+        (folder / "checkpoints" / str(saved)).mkdir(parents=True)
+        rows = [
+            {"step": step, "split": "validation", "mean_iou": value}
+            for step, value in ((2, 0.4), (4, last))
+        ]
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    assert [run.name for run in sweep.unfinished()] == ["seed=1", "seed=2"]
+
+
 def test_a_run_that_ended_while_it_was_waited_for_is_finished(make_sweep, monkeypatch):
     sweep = make_sweep(1)
 
@@ -221,6 +235,10 @@ def test_a_folder_of_another_sweep_is_refused(make_sweep, smoke):
         ("batch_size=0", "batch_size=0: config.batch_size must be an integer from 1"),
         ('hooks=("wandbb",)', "config.hooks[0].name is 'wandbb'"),
         ('early_stopping={"patience": 0}', "patience is 0"),
+        (
+            'early_stopping={"patience": 2, "metric": "mean_iuo"}',
+            "config.early_stopping.metric is 'mean_iuo', which is not measured. Did you",
+        ),
     ],
 )
 def test_what_is_wrong_is_found_before_anything_runs(main, tmp_path, over, sentence):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.tasks.table import make_task
 from segjax.training.early_stopping import EarlyStopping, evaluations_in
@@ -80,8 +81,25 @@ def test_a_metric_that_is_not_measured_is_a_sentence():
         EarlyStopping(1, metric="mean_iuo").require_metric({"mean_iou"})
 
 
-def test_it_is_looked_for_before_anything_is_compiled(smoke, cache_dir):
-    smoke.early_stopping = {"patience": 1, "metric": "mean_iuo"}
-    with pytest.raises(UserError, match=r"early_stopping\.metric .*'mean_iuo'"):
-        make_task(smoke).open_dataset(cache_dir, None)
-    make_task(smoke, training=False).open_dataset(cache_dir, None)
+@pytest.mark.parametrize("metric", ["mean_iuo", "iuo/cell", "dice"])
+def test_it_is_looked_for_before_data_are_opened(smoke, metric):
+    smoke.early_stopping = {"patience": 1, "metric": metric}
+    with pytest.raises(UserError, match=rf"early_stopping\.metric is '{metric}'"):
+        make_task(smoke)
+    make_task(smoke, training=False)
+
+
+def test_that_of_a_class_is_looked_for_once_the_classes_are_known(smoke, cache_dir):
+    smoke.early_stopping = {"patience": 1, "metric": "iou/house"}
+    task = make_task(smoke)
+    with pytest.raises(UserError, match=r"early_stopping\.metric .*'iou/house'"):
+        task.open_dataset(cache_dir, None)
+
+
+def test_that_of_objects_is_known_without_data():
+    config = config_lib.load("mask_rcnn_shapes:smoke")
+    config.early_stopping = {"patience": 1, "metric": "mask_AP/disc"}
+    make_task(config)
+    config.early_stopping.metric = "mask_AP51"
+    with pytest.raises(UserError, match="mask_AP51', which is not"):
+        make_task(config)

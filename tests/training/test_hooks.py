@@ -14,6 +14,7 @@ import pytest
 
 from segjax import config as config_lib
 from segjax.errors import UserError
+from segjax.runs import train as runs_train
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import hooks as hooks_lib
@@ -146,11 +147,15 @@ def test_hooks_are_checked_without_making_any(monkeypatch):
     check_hooks(config_with(f"{__name__}:Noted"))
 
 
-def test_a_misspelt_hook_is_found_before_data_are_opened(smoke, tmp_path, monkeypatch):
+@pytest.mark.parametrize("hook", ["wandbb", "wandb"])
+def test_a_hook_that_cannot_be_made_is_found_before_data_are_opened(
+    hook, smoke, tmp_path, monkeypatch
+):
     opened = lambda *_: pytest.fail("opened")
     monkeypatch.setattr(SemanticTask, "open_dataset", opened)
-    smoke.hooks = ("wandbb",)
-    with pytest.raises(UserError, match="wandbb"):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    smoke.hooks = (hook,)
+    with pytest.raises(UserError, match=f'"?{hook}'):
         train(smoke, tmp_path / "run")
 
 
@@ -178,7 +183,9 @@ def test_a_run_tells_its_hooks_all_and_goes_on_after_one_fails(
     """With pictures in TensorBoard, the config as text, and a trace of the second step."""
     noted, bad = Noted(), Noted("on_log")
     monkeypatch.setattr(
-        loop, "make_hooks", lambda config: {**make_hooks(config), "a": noted, "b": bad}
+        runs_train,
+        "make_hooks",
+        lambda config: {**make_hooks(config), "a": noted, "b": bad},
     )
     monkeypatch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
     smoke.hooks = ("tensorboard_pictures",)

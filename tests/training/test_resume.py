@@ -484,7 +484,8 @@ def test_hooks_know_where_a_resumed_run_starts(
         def on_start(self, run):
             starts.append(run.step)
 
-    monkeypatch.setattr(loop, "make_hooks", lambda config: {"started": Started()})
+    made = {"started": Started()}
+    monkeypatch.setattr(runs_train, "make_hooks", lambda config: made)
     undo = stop_at(monkeypatch, 3, fail)
     with pytest.raises(Stopped):
         train(config, tmp_path, cache_dir)

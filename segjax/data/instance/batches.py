@@ -11,6 +11,7 @@ records are reshuffled every time all were seen. With one bucket that is the ord
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -201,6 +202,7 @@ def evaluation_batches(
     batch_size: int,
     buckets: Sequence[Bucket],
     resize: str = "fit",
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields each image once, whole, grouped by buckets; the last of each is filled up.
 
@@ -210,6 +212,7 @@ def evaluation_batches(
       buckets: sizes `(height, width)` that images are padded to.
       resize: "fit" or "shrink", as in training. With "keep" an image that is larger than
         every bucket is shrunk, since all of it is to be seen.
+      part: i of n: the batches i, i + n, i + 2 n and so on alone.
 
     Yields:
       dicts with `image` `[B, H, W, 3]` float32 in [0, 1], `sizes` `[B, 2]` int32,
@@ -223,25 +226,50 @@ def evaluation_batches(
     buckets = check_buckets(buckets, resize)
     if isinstance(batch_size, bool) or batch_size < 1:
         raise ValueError(f"batch_size must be above 0, got {batch_size!r}")
+    sizes, groups = facts_of(records).sizes, _ids_by_bucket(records, buckets, resize)
     resize = "shrink" if resize == "keep" else resize
-    sizes = facts_of(records).sizes
-    bucket_ids = np.array(
-        [bucket_of((h, w), buckets, resize) for h, w in sizes.tolist()], int
-    )
-    for number, bucket in enumerate(buckets):
-        ids = np.flatnonzero(bucket_ids == number)
-        for start in range(0, len(ids), batch_size):
-            part = ids[start : start + batch_size]
-            filled = np.resize(part, batch_size)
-            shown = [evaluation_example(records[int(i)], bucket, resize) for i in part]
-            rows = [shown[i % len(part)] for i in range(batch_size)]
-            stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-            yield {
-                **stacked,
-                "record": filled.astype(np.int32),
-                "record_sizes": sizes[filled],
-                "valid": np.arange(batch_size) < len(part),
-            }
+    batches = [
+        (bucket, ids[start : start + batch_size])
+        for bucket, ids in zip(buckets, groups, strict=True)
+        for start in range(0, len(ids), batch_size)
+    ]
+    for bucket, ids in itertools.islice(batches, part[0], None, part[1]):
+        filled = np.resize(ids, batch_size)
+        shown = [evaluation_example(records[int(i)], bucket, resize) for i in ids]
+        rows = [shown[i % len(ids)] for i in range(batch_size)]
+        stacked = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+        yield {
+            **stacked,
+            "record": filled.astype(np.int32),
+            "record_sizes": sizes[filled],
+            "valid": np.arange(batch_size) < len(ids),
+        }
+
+
+def evaluation_order(
+    records: Sequence[Record], *, buckets: Sequence[Bucket], resize: str = "fit"
+) -> list[int]:
+    """Lists the images in the order in which `evaluation_batches` yields them.
+
+    Args:
+      records: images, with or without objects.
+      buckets: sizes `(height, width)` that images are padded to.
+      resize: how they meet them.
+
+    Returns:
+      Places of the images.
+    """
+    return np.concatenate(_ids_by_bucket(records, buckets, resize)).tolist()
+
+
+def _ids_by_bucket(
+    records: Sequence[Record], buckets: Sequence[Bucket], resize: str
+) -> list[np.ndarray]:
+    """The images of each bucket."""
+    resize = "shrink" if resize == "keep" else resize
+    sizes = facts_of(records).sizes.tolist()
+    chosen = np.array([bucket_of((h, w), buckets, resize) for h, w in sizes], int)
+    return [np.flatnonzero(chosen == number) for number in range(len(buckets))]
 
 
 def evaluation_example(record: Record, bucket: Bucket, resize: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from segjax.errors import UserError
 from segjax.metrics.average_precision import AveragePrecision
 from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.rle import encode_label
-from segjax.tasks.instance.evaluate import instance_masks, label_image, limits
+from segjax.tasks.instance.evaluate import limits
+from segjax.tasks.instance.masks import instance_masks, label_image
 from segjax.types import Record
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from segjax.data.dataset import Dataset
-from segjax.data.instance.batches import evaluation_batches
+from segjax.data.instance.batches import evaluation_batches, evaluation_order
 from segjax.errors import UserError, suggestion
 from segjax.layers.attributes import check_counts
 from segjax.metrics.average_precision import AveragePrecision
@@ -20,7 +20,8 @@ from segjax.metrics.matching_f1 import (
     matching_metrics,
 )
 from segjax.ops.regions.masks import paste_masks
-from segjax.rle import decode
+from segjax.tasks.instance.masks import instance_masks, label_image
+from segjax.training import sharding
 from segjax.training.outside_metrics import OutsideMetrics
 from segjax.types import Array, Record
 
@@ -194,6 +195,7 @@ class InstanceMetrics:
         }
         self.matching = evaluation.matching_f1 and model.masks
         self.keep_score = evaluation.keep_score
+        self.places: list[int] = []
         self.counts: list[np.ndarray] = []
         self.outside, self.table = outside, table
 
@@ -205,6 +207,7 @@ class InstanceMetrics:
           record: with its objects.
           found: as from `to_image_coordinates`.
         """
+        self.places.append(place)
         for precision in self.precisions.values():
             precision.add(record, found)
         if self.matching:
@@ -224,6 +227,22 @@ class InstanceMetrics:
         size = record["image"].shape[:2]
         good = found["masks"][found["scores"] >= self.keep_score]
         return label_image(instance_masks(record), size), label_image(good, size)
+
+    def gather(self, order: Sequence[int]) -> None:
+        """Adds the images of the other processes; all of them call it.
+
+        Args:
+          order: places of all images, in the order in which one process would add them.
+        """
+        for precision in self.precisions.values():
+            precision.gather(sharding.gather, self.places, order)
+        if self.matching:
+            mine = np.reshape(self.counts, (-1, len(THRESHOLDS), 4))
+            places = sharding.gather(np.array(self.places, np.int64)).tolist()
+            everyone = dict(zip(places, sharding.gather(mine), strict=True))
+            self.counts = [everyone[place] for place in order]
+        if self.outside is not None:
+            self.outside.gather()
 
     def metrics(self) -> dict[str, float]:
         """The metrics of all images that were added."""
@@ -252,7 +271,8 @@ def evaluate_instances(
 ) -> InstanceReport:
     """Predicts each image of a split and compares the objects.
 
-    In a run of many processes each of them measures all images.
+    The images are dealt out to the processes, and what each of them saw is put into the order
+    of one process, so the metrics are those of one.
 
     Args:
       detect: the network.
@@ -276,15 +296,20 @@ def evaluate_instances(
         raise UserError(
             f'The split "{split}" has no objects: it can be predicted, not evaluated.'
         )
-    for i, found in predictions(
-        detect,
-        records,
-        batch_size=batch_size,
-        buckets=buckets,
-        resize=resize,
-        mask_threshold=mask_threshold,
-    ):
-        sums.add(i, records[i], found)
+    index, count = sharding.process_index(), sharding.process_count()
+    with sharding.fail_together():  # metrics may be code from outside
+        for i, found in predictions(
+            detect,
+            records,
+            batch_size=batch_size,
+            buckets=buckets,
+            resize=resize,
+            mask_threshold=mask_threshold,
+            part=(index, count),
+        ):
+            sums.add(i, records[i], found)
+    if count > 1:
+        sums.gather(evaluation_order(records, buckets=buckets, resize=resize))
     return InstanceReport(sums.metrics())
 
 
@@ -296,6 +321,7 @@ def predictions(
     buckets: Sequence[tuple[int, int]],
     resize: str,
     mask_threshold: float = 0.5,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yields the number of each record, and the objects found, as `to_image_coordinates` gives them.
 
@@ -306,9 +332,10 @@ def predictions(
       buckets: sizes that images are padded to.
       resize: how they meet their bucket.
       mask_threshold: least probability of a pixel in a mask.
+      part: which of how many parts of the batches; by default all.
     """
     for batch in evaluation_batches(
-        records, batch_size=batch_size, buckets=buckets, resize=resize
+        records, batch_size=batch_size, buckets=buckets, resize=resize, part=part
     ):
         outputs = jax.device_get(detect(batch))
         for row, i in enumerate(batch["record"].tolist()):
@@ -356,34 +383,3 @@ def to_image_coordinates(
         scales = np.array([*ratios, 1], np.float32)
         found["keypoints"] = outputs["keypoints"][real] * scales[None, None]
     return found
-
-
-def instance_masks(record: Record) -> np.ndarray:
-    """Masks of the objects of a record that are not crowds, bool `[N, H, W]`."""
-    size = record["image"].shape[:2]
-    kept = [
-        decode(rle)
-        for rle, crowd in zip(record["masks"], record["crowd"], strict=True)
-        if not crowd
-    ]
-    return np.stack(kept) if kept else np.zeros((0, *size), bool)
-
-
-def label_image(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Numbers the objects of an image from 1; where they overlap, the first one stays.
-
-    Args:
-      masks: bool `[N, H, W]`, the best first.
-      size: height and width.
-
-    Returns:
-      int32 `[H, W]`, 0 where there is no object.
-
-    Example:
-      >>> label_image(np.array([[[1, 1, 0]], [[0, 1, 1]]], bool), (1, 3)).tolist()
-      [[1, 1, 2]]
-    """
-    label = np.zeros(size, np.int32)
-    for number, mask in enumerate(masks, 1):
-        label[mask & (label == 0)] = number
-    return label

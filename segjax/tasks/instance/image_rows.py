@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from segjax.data.dataset import Dataset
-from segjax.tasks.instance.evaluate import instance_masks, label_image
+from segjax.tasks.instance.masks import instance_masks, label_image
 from segjax.tasks.instance.per_image import IOU, above, measure
 from segjax.tasks.instance.pictures import plot_both
 from segjax.types import Record

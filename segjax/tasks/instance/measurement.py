@@ -13,6 +13,8 @@ import jax
 from segjax import config as config_lib
 from segjax.data.dataset import Dataset, LazyRecords
 from segjax.data.instance.batches import instance_batches
+from segjax.data.instance_spec import InstanceSpec, KeypointSpec
+from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.tasks.instance.baseline import evaluate_watershed
 from segjax.tasks.instance.evaluate import (
@@ -27,6 +29,7 @@ from segjax.tasks.instance.per_image import InstancesPerImage
 from segjax.tasks.instance.prediction import InstancePrediction
 from segjax.tasks.instance.validation_loss import ImageLoss, validation_loss
 from segjax.training import sharding
+from segjax.training.early_stopping import check_metric_names
 from segjax.training.experiment import records_of
 from segjax.training.leaves import local_value
 from segjax.training.outside_metrics import OutsideMetrics, also_measured
@@ -104,6 +107,21 @@ class InstanceMeasurement(InstancePrediction):
         if self.evaluation.loss:
             report.metrics.update(self._validation_loss(variables, dataset, split))
         return report
+
+    def _check_metric_names(self) -> None:
+        """Checks the metrics that the config names, as far as that goes without data."""
+        if self.evaluation.metrics:  # of code from outside, which is not imported yet
+            return
+        points = tuple(map(str, range(self.model.keypoints or 0)))
+        any_data = Dataset(
+            "any",
+            LabelSpec(("background", "0"), ((0, 0, 0),) * 2),
+            channels=3,
+            splits={},
+            instances=InstanceSpec((1,), KeypointSpec(points) if points else None),
+        )
+        known = {*InstanceMetrics(self.evaluation, self.model, any_data).metrics()}
+        check_metric_names(self.config, self.evaluation.best_metric, known | {"loss"})
 
     def _outside_metrics(self, dataset: Dataset) -> OutsideMetrics | None:
         """The metrics of `config.evaluation.metrics`, if there are any."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from segjax.data.dataset import Dataset
 from segjax.output.folder import Outputs
-from segjax.tasks.instance.evaluate import instance_masks
+from segjax.tasks.instance.masks import instance_masks
 from segjax.types import Record
 from segjax.viz.instances import plot_instances
 

@@ -71,6 +71,7 @@ class InstanceTask(InstanceMeasurement, Optimization):
         if training:  # built now, so that what is wrong is found now
             assert self.loss
             assert callable(self.step)
+            self._check_metric_names()
             check_augment(
                 config_lib.argument(instance_batches, config.pipeline, "augment")
             )

@@ -30,7 +30,7 @@ from segjax.tasks.semantic.measures import (
 from segjax.tasks.semantic.object_scores import metric_names
 from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.prediction import SemanticPrediction
-from segjax.training.early_stopping import early_stopping_of
+from segjax.training.early_stopping import check_metric_names, early_stopping_of
 from segjax.training.experiment import records_of
 from segjax.training.outside_metrics import OutsideMetrics, also_measured
 from segjax.training.step import Loss
@@ -62,6 +62,15 @@ class SemanticMeasurement(SemanticPrediction):
         return (
             self.separation is not None and len(records) > 0 and "cells" in records[0]
         )
+
+    def _check_metric_names(self) -> None:
+        """Checks the metrics that the config names, as far as that goes without data."""
+        if self.evaluation.metrics:  # of code from outside, which is not imported yet
+            return
+        count, kind = self.head.labels
+        spec = kind(tuple(map(str, range(count))), ((0, 0, 0),) * count)
+        known = self.evaluation.names(spec) | metric_names() | {"loss"}
+        check_metric_names(self.config, self.evaluation.best_metric, known)
 
     def _check_evaluation(self, dataset: Dataset) -> None:
         """Checks what `config.evaluation` names; code from outside is imported in training."""

@@ -102,6 +102,7 @@ class SemanticTask(SemanticMeasurement, Optimization):
         if training:  # built now, so that what is wrong is found now
             assert self.loss
             assert callable(self.step)
+            self._check_metric_names()
             augmentations.check(
                 config_lib.argument(train_batches, config.pipeline, "augment")
             )

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from segjax.data.instance.batches import (
     evaluation_batches,
+    evaluation_order,
     instance_batches,
     schedule_of,
 )
@@ -280,6 +281,17 @@ def test_evaluation_sees_every_image_once():
     seen = np.concatenate([b["record"][b["valid"]] for b in found])
     assert sorted(seen.tolist()) == list(range(7))
     assert sum(len(b["valid"]) for b in found) == 9
+
+
+def test_parts_of_an_evaluation_are_its_batches_in_turn():
+    records = synthetic_records(sizes=((52, 36),) + ((40, 48),) * 5 + ((52, 36),))
+    sizes = {"buckets": ((48, 64), (64, 48))}
+    whole = list(evaluation_batches(records, batch_size=2, **sizes))
+    for i in range(3):
+        part = evaluation_batches(records, batch_size=2, **sizes, part=(i, 3))
+        assert_same(list(part), whole[i::3])
+    seen = np.concatenate([b["record"][b["valid"]] for b in whole])
+    assert evaluation_order(records, **sizes) == seen.tolist()
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ from segjax.runs.train import train
 from segjax.tasks.instance.evaluate import (
     InstanceEvaluation,
     InstanceMetrics,
-    instance_masks,
-    label_image,
     to_image_coordinates,
 )
+from segjax.tasks.instance.masks import instance_masks, label_image
 from segjax.tasks.instance.task import InstanceTask
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.tasks.table import make_task
