@@ -1,7 +1,8 @@
 """What is known of the networks of sources: parameters, and what their authors measured.
 
 Figures of torchvision are those of torchvision 0.28, in percent. Those of TensorFlow Lite are of
-the authors' release, tensorflow/models: research/deeplab/g3doc/quantize.md and model_zoo.md.
+the authors' release, tensorflow/models (research/deeplab/g3doc/quantize.md and model_zoo.md), and
+of TensorFlow's page of hosted models. That of VGG-16 is of its paper, arXiv 1409.1556, table 4.
 """
 
 from __future__ import annotations
@@ -43,18 +44,20 @@ def _coco(parameters: int, **average_precision: float) -> Figures:
 
 
 FIGURES: dict[str, Figures] = {
-    "caffe/vgg16": Figures(138_357_544, "ILSVRC 2012, validation: top-5 error 7.5 %"),
+    "caffe/vgg16": Figures(
+        138_357_544, "ImageNet, validation, several scales: top-5 error 7.5 %"
+    ),
     "tflite/deeplab_mobilenet_edgetpu_cityscapes": Figures(
-        0,
+        2_070_827,
         "Cityscapes, validation: mean IoU 73.2 % (before quantisation)",
     ),
     "tflite/deeplabv3_mnv2_dm05_pascal": Figures(
-        0, "VOC 2012, validation: mean IoU 69.65 %"
+        697_013, "VOC 2012, validation: mean IoU 69.65 %"
     ),
     "tflite/deeplabv3_mnv2_pascal": Figures(
         2_113_557, "VOC 2012, validation: mean IoU 74.26 %"
     ),
-    "tflite/mobilenet_v2": Figures(0),
+    "tflite/mobilenet_v2": _imagenet(3_506_153, 70.8),
     "torchvision/alexnet": _imagenet(61_100_840, 56.522),
     "torchvision/googlenet": _imagenet(6_624_904, 69.778),
     "torchvision/mobilenet_v2": _imagenet(3_504_872, 71.878),
