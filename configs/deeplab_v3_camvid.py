@@ -10,7 +10,7 @@ neither CamVid nor this backbone.
 
 FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). The file is
 that of github.com/google-coral/test_data (Apache 2.0; Cityscapes itself is for non-commercial
-use). Its head has 19 classes; those of CamVid begin from the one that is named in
+use), which `--config.initialization.download=True` fetches instead. Its head has 19 classes; those of CamVid begin from the one that is named in
 `initialization.classes`, or has the same name. Ours: docs/results.md.
 
 Crops are cut from images that are enlarged by 1 to 2, and evaluation stretches images to
@@ -103,6 +103,7 @@ def cityscapes() -> dict:
         "initialization": {
             "source": "tflite/deeplab_mobilenet_edgetpu_cityscapes",
             "input": "",
+            "download": False,
             "classes": CLASSES,
         },
     }

@@ -20,7 +20,6 @@ from segjax.pretrained import convert, sources
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.class_mapping import KEY
-from segjax.runs.imported_experiment import CHANNELS, label_spec
 from segjax.runs.placed_weights import FoundWeights, flattened
 
 log = logging.getLogger("segjax")
@@ -52,6 +51,9 @@ def weights_of_file(
     Raises:
       UserError: if there is no such file, or it does not fit.
     """
+    # Not above: it imports what training on objects has no use for.
+    from segjax.runs.imported_experiment import CHANNELS, label_spec
+
     if not path.is_file():
         raise UserError(
             f"config.initialization.input is {path}: there is no such file."

@@ -171,7 +171,7 @@ def test_classes_of_a_head_begin_as_those_that_are_named(lraspp, tmp_path, caplo
         )
     assert "Cat: cat, dog: dog, stone: pottedplant, Bird: bird" in caplog.text
     head = state["classifier.high_classifier.weight"].transpose(2, 3, 1, 0)
-    kernel = found.variables["params"]["high_classifier"]["kernel"]
+    kernel = found.variables["params"]["logits"]["kernel"]
     np.testing.assert_array_equal(kernel, head[..., [0, 8, 12, 16, 3]])
     config.initialization.classes = (("stones", "pottedplant"),)
     with pytest.raises(UserError, match='Did you mean "stone"'):
