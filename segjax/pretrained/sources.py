@@ -17,6 +17,7 @@ from segjax.models.groups import merge
 from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
 from segjax.pretrained.downloads import download as fetch
 from segjax.pretrained.files import read_state
+from segjax.pretrained.smp import SMP
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 from segjax.pretrained.tflite_sources import TFLITE
 
@@ -27,6 +28,7 @@ MOBILENET_V3 = torchvision.mobilenet_v3_large()
 
 SOURCES: dict[str, Source] = {
     "caffe/vgg16": caffe.vgg16(),
+    **SMP,
     **TFLITE,
     "torchvision/alexnet": torchvision.alexnet(),
     "torchvision/googlenet": torchvision.googlenet(),
@@ -259,7 +261,14 @@ def tensors(
             )
         origins[renamed] = name
         state[renamed] = entry.arrange(renamed, convert.to_numpy(value))
-    return convert.drop(state, skip, source=what)
+    used = {name: x for name, x in state.items() if not entry.is_unused(name)}
+    if left_out := sorted(convert.modules_of(state) - convert.modules_of(used)):
+        log.info(
+            "Weights    %d modules that the network does not have are left out, as %s",
+            len(left_out),
+            left_out[0],
+        )
+    return convert.drop(used, skip, source=what)
 
 
 def hint(source: str, names: Iterable[str]) -> str:
