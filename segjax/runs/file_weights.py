@@ -59,7 +59,7 @@ def weights_of_file(
             f"config.initialization.input is {path}: there is no such file."
         )
     entry = sources.lookup(source)
-    _check_epsilon(entry, source, config)
+    _check_norm(entry, source, config)
     state_dict = sources.unwrapped(entry, read_state(path), skip)
     num_classes = None
     if not entry.is_backbone:
@@ -87,21 +87,21 @@ def _what(source: str, path: Path) -> str:
     return f"The weights of {source} in {path}"
 
 
-def _check_epsilon(
-    entry: Source, source: str, config: ml_collections.ConfigDict
-) -> None:
-    """Warns of frozen norms whose epsilon is not that of the weights."""
-    theirs = entry.group.get(BACKBONE, {}).get("norm", {}).get("epsilon")
-    backbone = getattr(build_model(config.model), BACKBONE, None)
-    norm = getattr(backbone, "norm", None)
-    ours = getattr(norm, "epsilon", theirs)
-    if theirs is not None and ours != theirs:
+def _check_norm(entry: Source, source: str, config: ml_collections.ConfigDict) -> None:
+    """Warns of norms in the backbone that are not those of the weights."""
+    group = entry.group.get(BACKBONE, entry.group)
+    norm = getattr(getattr(build_model(config.model), BACKBONE, None), "norm", None)
+    theirs = {
+        key: value
+        for key, value in group.get("norm", {}).items()
+        if key in ("epsilon", "frozen") and value != getattr(norm, key, value)
+    }
+    if theirs:
         log.warning(
-            "config.model has norms with an epsilon of %g, but the published weights of "
-            "%s are for %g: set config.model.backbone.norm.epsilon, unless you trained them.",
-            ours,
+            "config.model.backbone.norm is not that of the published weights of %s: set %s "
+            "there, unless you trained them.",
             source,
-            theirs,
+            " and ".join(f"{key}={value}" for key, value in theirs.items()),
         )
 
 
