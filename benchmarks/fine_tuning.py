@@ -48,7 +48,7 @@ def settings_of(what: str, weights: Path, seed: int, steps: int | None) -> Any:
         settings.initialization.input = str(weights / file)
     if steps is not None:
         settings.num_steps = settings.eval_every = steps
-        settings.schedule.warmup_steps = min(20, steps // 10)
+        settings.schedule.warmup_steps = min(settings.schedule.warmup_steps, steps // 3)
     return settings
 
 

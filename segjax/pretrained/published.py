@@ -94,6 +94,10 @@ def _torchvision(name: str, digest: str, mebibytes: float, licence: str) -> Publ
     return Published(url, digest, mebibytes, licence)
 
 
+def _tflite(name: str, digest: str, mebibytes: float, licence: str) -> Published:
+    return Published(f"{CORAL}{name}.tflite", digest, mebibytes, licence)
+
+
 _FILES: dict[str, tuple[str, str, float, str]] = {
     "alexnet": (
         "alexnet-owt",
@@ -253,8 +257,5 @@ _TFLITE: dict[str, tuple[str, str, float, str]] = {
 
 PUBLISHED = {
     f"torchvision/{name}": _torchvision(*row) for name, row in _FILES.items()
-} | {
-    f"tflite/{name}": Published(f"{CORAL}{file}.tflite", *more)
-    for name, (file, *more) in _TFLITE.items()
-}
+} | {f"tflite/{name}": _tflite(*row) for name, row in _TFLITE.items()}
 """The published files, by source."""
