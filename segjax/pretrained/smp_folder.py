@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from segjax.errors import UserError
 from segjax.pretrained import smp
@@ -38,20 +38,36 @@ IGNORED = ("classes", "encoder_weights", "aux_params", "encoder_name")
 OLDER = ("decoder_use_batchnorm", "psp_use_batchnorm")
 """Arguments of SMP before 0.5."""
 
+LARGEST = 1 << 16
+"""The most channels, or pixels of a dilation, that are taken for meant."""
+
+
+def _is_size(value: Any) -> TypeGuard[int]:
+    return is_count(value) and value <= LARGEST
+
+
 Check = tuple[Callable[[Any], bool], str]
 
+SIZE: Check = _is_size, f"an integer from 1 to {LARGEST}"
+FRACTION: Check = (
+    lambda x: isinstance(x, int | float) and 0 <= x < 1,
+    "at least 0 and less than 1",
+)
+
 FREE: dict[str, Check] = {
-    "decoder_pyramid_channels": (is_count, "an integer of at least 1"),
+    "decoder_pyramid_channels": SIZE,
     "decoder_segmentation_channels": (
-        lambda x: is_count(x) and x % 32 == 0,
+        lambda x: _is_size(x) and x % 32 == 0,
         "a multiple of 32",
     ),
-    "psp_out_channels": (is_count, "an integer of at least 1"),
-    "decoder_atrous_rates": (lambda x: _counts(x, 3), "three integers of at least 1"),
-    **dict.fromkeys(
-        ("decoder_dropout", "psp_dropout", "decoder_aspp_dropout"),
-        (lambda x: isinstance(x, int | float) and 0 <= x < 1, "at least 0, below 1"),
+    "psp_out_channels": SIZE,
+    "decoder_atrous_rates": (
+        lambda x: _are_sizes(x, 3),
+        "three integers of at least 1",
     ),
+    "decoder_dropout": FRACTION,
+    "psp_dropout": FRACTION,
+    "decoder_aspp_dropout": FRACTION,
 }
 """Arguments that can have many values, and which."""
 
@@ -143,16 +159,18 @@ def _allowed(
         return FREE[key]
     if key == "decoder_channels":
         if architecture != "unet":
-            return is_count, "an integer of at least 1"
-        return lambda x: _counts(x, depth), f"{depth} integers, one for each level"
+            return SIZE
+        return lambda x: _are_sizes(x, depth), f"{depth} integers, one for each level"
     values: tuple[Any, ...] = FIXED.get(key, DEPTHS[architecture])
     if key == "upsampling":
         values = (2**depth if architecture == "pspnet" else 4,)
     if key == "activation" and config.get("classes", 1) == 1:
         values = (*values, "sigmoid")
-    return lambda x: x in values, ", ".join(map(repr, values))
+    return lambda x: any(x == y and type(x) is type(y) for y in values), ", ".join(
+        map(repr, values)
+    )
 
 
-def _counts(value: Any, count: int) -> bool:
+def _are_sizes(value: Any, count: int) -> bool:
     is_list = isinstance(value, list | tuple) and len(value) == count
-    return is_list and all(map(is_count, value))
+    return is_list and all(map(_is_size, value))

@@ -27,6 +27,11 @@ TIMES = 10
 """The largest difference, in those between the reference's two precisions."""
 
 
+def answer(torch, network, tensor):
+    with torch.no_grad():
+        return network(tensor).permute(0, 2, 3, 1).numpy()
+
+
 def compare(name, arguments, sizes, smp_network, random_weights):
     torch = pytest.importorskip("torch")
     theirs = smp_network(name, 3, arguments)
@@ -45,14 +50,10 @@ def compare(name, arguments, sizes, smp_network, random_weights):
     for size in sizes:
         image = random_weights.image(*size)
         tensor = torch.from_numpy(image.transpose(0, 3, 1, 2))
-        with torch.no_grad():
-            single, double = (
-                network(x).permute(0, 2, 3, 1).numpy()
-                for network, x in (
-                    (theirs.float(), tensor.float()),
-                    (theirs.double(), tensor.double()),
-                )
-            )
+        single, double = (
+            answer(torch, theirs.to(dtype), tensor.to(dtype))
+            for dtype in (torch.float32, torch.float64)
+        )
         found = np.asarray(apply(variables, image))
         assert found.shape == single.shape
         assert np.std(single) > 0.05 * np.abs(single).max()

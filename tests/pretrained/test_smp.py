@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from segjax import pretrained
 from segjax.errors import UserError
-from segjax.pretrained import convert, smp, sources
+from segjax.pretrained import convert, smp, smp_folder, sources
 from segjax.pretrained.source import abstract_variables, build
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "smp.npz"
@@ -183,3 +183,43 @@ def test_a_folder_without_its_files_is_one_sentence(tmp_path):
         pretrained.load(source, tmp_path)
     with pytest.raises(UserError, match="is a folder"):
         pretrained.load("torchvision/resnet18", tmp_path)
+
+
+WEIRD = (
+    None,
+    True,
+    0,
+    -1,
+    5.0,
+    1e400,
+    10**30,
+    "x",
+    "",
+    [],
+    [1],
+    [1, 2, 3],
+    {},
+    {"a": 1},
+)
+
+
+@pytest.mark.parametrize("architecture", smp.ARCHITECTURES)
+def test_whatever_the_arguments_are_there_is_a_network_or_a_sentence(
+    architecture, tmp_path
+):
+    name, _, defaults = smp.ARCHITECTURES[architecture]
+    source = f"smp/{architecture}-resnet18"
+    plain = {"_model_class": name, "encoder_name": "resnet18", **smp.COMMON, **defaults}
+    accepted, sentences = 0, []
+    for key in (*plain, *smp_folder.OLDER, *smp_folder.IGNORED):
+        for value in WEIRD:
+            saved(tmp_path, **plain | {key: value})
+            try:
+                entry, _ = sources.opened(source, tmp_path)
+            except UserError as error:
+                sentences.append(str(error))
+            else:
+                assert build(entry.group | {"num_classes": 2}, "test").layers()
+                accepted += 1
+    assert accepted
+    assert [x for x in sentences if str(tmp_path) not in x] == []
