@@ -40,7 +40,7 @@ class PSPNet(nn.Module):
     Sides of one more than a multiple of the output stride, such as 473 and 713, are
     resized pixel on pixel; at those two, the bins also divide the map's side.
 
-    `PSPNet("resnet50", classes=1)` of segmentation_models.pytorch, 2,235,329 parameters:
+    `PSPNet("resnet50", classes=1)` of segmentation_models.pytorch, 2,237,889 parameters:
     `ResNet(50, output_stride=8, last_stage="stage3")`, `stage="stage3"`, `fuse_kernel=1`,
     `logits_kernel=3`, `norm_single_bin=False`, `aux_stage=None`, `side_remainder=0`.
 

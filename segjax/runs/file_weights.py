@@ -38,7 +38,7 @@ def weights_of_file(
 
     Args:
       source: a name of `segjax.pretrained.SOURCES`.
-      path: the file.
+      path: the file, or the folder that segmentation_models.pytorch saves.
       skip: modules of the source that are left out.
       config: the experiment that begins with them.
       target: shapes of the collections of its network.
@@ -54,13 +54,13 @@ def weights_of_file(
     # Not above: it imports what training on objects has no use for.
     from segjax.runs.imported_experiment import CHANNELS, label_spec
 
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"config.initialization.input is {path}: there is no such file."
         )
-    entry = sources.lookup(source)
+    entry, file = sources.opened(source, path)
     _check_norm(entry, source, config)
-    state_dict = sources.unwrapped(entry, read_state(path), skip)
+    state_dict = sources.unwrapped(entry, read_state(file), skip)
     num_classes = None
     if not entry.is_backbone:
         state = sources.tensors(entry, state_dict, skip, what=_what(source, path))
@@ -69,7 +69,7 @@ def weights_of_file(
         theirs = with_num_classes(config, num_classes or config.model.num_classes)
         target = abstract(theirs, CHANNELS)
     leaves = fit(entry, state_dict, target, source=source, path=path, skip=skip)
-    about = {"source": source, "input": str(path), "sha256": file_sha256(path)}
+    about = {"source": source, "input": str(path), "sha256": file_sha256(file)}
     names = label_spec(num_classes).names if num_classes is not None else ()
     return FoundWeights(flattened(leaves), num_classes, names, CHANNELS, about)
 
