@@ -14,8 +14,10 @@ from segjax.models.mask_rcnn import MaskRCNN
 from segjax.models.pspnet import PSPNet
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
+from segjax.models.semantic_fpn import SemanticFPN
 from segjax.models.sliding_window import SlidingWindow
 from segjax.models.unet import UNet
+from segjax.models.unet_backbone import UNetBackbone
 
 MODELS = {
     "crf_rnn": CRFRNN,
@@ -32,6 +34,8 @@ MODELS = {
     "pspnet": PSPNet,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,
+    "semantic_fpn": SemanticFPN,
     "sliding_window": SlidingWindow,
     "unet": UNet,
+    "unet_backbone": UNetBackbone,
 }

@@ -66,8 +66,8 @@ def train(
         )
     with TrainLog() as kept, StopSignal() as stop:
         with sharding.fail_together():
+            config = initialization.with_normalization(config, workdir)
             task = make_task(config)
-            initialization.check(config)
             check_hooks(config)
             profiled = profiled_steps(profile, config.num_steps) if profile else None
             devices = Devices()
@@ -84,7 +84,12 @@ def train(
             if sentence := _few_images(task, dataset):
                 log.info("%s", sentence)
             weights = initialization.read(
-                config, task.model, dataset.channels, workdir, allow_code
+                config,
+                task.model,
+                dataset.channels,
+                workdir,
+                allow_code,
+                dataset.label_spec,
             )
 
         def on_begin() -> None:

@@ -39,8 +39,10 @@ from segjax.models import (
     PSPNet,
     SegNet,
     SegNetBasic,
+    SemanticFPN,
     SlidingWindow,
     UNet,
+    UNetBackbone,
 )
 from segjax.ops.base.forms import forms
 from segjax.types import Dtype
@@ -338,6 +340,18 @@ CASES = {
             ("fcn_basic_no_dim_reduction", 1_661_579, 202),
         )
     ],
+    "semantic_fpn": [
+        Case(
+            SemanticFPN(
+                *(2, Strided(3, output_stride=32)),
+                pyramid_features=3,
+                features=4,
+                norm=Norm("group", groups=2),
+            ),
+            *(32, SemanticFPN(19, ResNet(101)), 64, 47_470_803, 1227),
+            channels=3,
+        )
+    ],
     "sliding_window": [
         Case(
             SlidingWindow(2, (2, 3), 4, 5, patch=13, form=form),
@@ -355,6 +369,15 @@ CASES = {
             204,
         )
         for padding, side, norm in (("SAME", 16, Norm()), ("VALID", 44, None))
+    ],
+    "unet_backbone": [
+        Case(
+            UNetBackbone(
+                2, Strided(3, output_stride=32), features=(3, 3, 3, 2, 2), center=True
+            ),
+            *(33, UNetBackbone(1, ResNet(34)), 64, 24_436_369, 1027),
+            channels=3,
+        )
     ],
 }
 EACH = [

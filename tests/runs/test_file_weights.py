@@ -1,5 +1,7 @@
 """Weights of a classifier in a network that has its layers without a backbone."""
 
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from segjax import pretrained
 from segjax.errors import UserError
 from segjax.models import DeconvNet, SegNet
-from segjax.runs import initialization
+from segjax.runs import file_weights
 
 FEATURES = (2, 3, 4, 5, 6)
 
@@ -35,9 +37,10 @@ def random_state_dict(source, features=FEATURES, window=7, fc_features=8):
 
 
 def fit(source, model, state):
-    named = initialization.Initialization(source, "a file")
-    target = initialization.abstract(model, 3)
-    return initialization.fit(pretrained.SOURCES[source], state, named, target), target
+    target = file_weights.abstract(model, 3)
+    entry, path = pretrained.SOURCES[source], Path("a file")
+    found = file_weights.fit(entry, state, target, source=source, path=path)
+    return found, target
 
 
 def theirs_of(source):
