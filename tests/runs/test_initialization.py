@@ -55,9 +55,9 @@ def config(features):
             "upsampling": "resize",
         }
     )
-    config.pipeline.input_size = (96, 96)
-    config.data.size = 96
-    config.batch_size = 4
+    config.pipeline.input_size = (64, 64)
+    config.data.size = 64
+    config.batch_size = 2
     config.schedule = {"name": "constant", "learning_rate": 0.0}
     config.optimizer = {"name": "sgd", "momentum": 0.0}
     config.initialization = {"source": SOURCE, "input": str(features)}
@@ -204,11 +204,10 @@ def test_a_model_without_backbone_is_reported(config, tmp_path, smoke):
 
 
 @pytest.fixture(scope="module")
-def coarse_run(tmp_path_factory, cache_dir):
-    """A run of an FCN without skips, two steps."""
+def coarse_run(tmp_path_factory, cache_dir, write_run):
+    """A run of an FCN without skips."""
     workdir = tmp_path_factory.mktemp("coarse") / "run"
-    train(staged(()), workdir, cache_dir)
-    return workdir
+    return write_run(workdir, staged(()), cache_dir=cache_dir)
 
 
 def staged(skips, **initialization):

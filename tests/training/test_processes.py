@@ -260,6 +260,7 @@ def test_two_processes_are_one_run(
     assert np.isfinite(losses(tmp_path / "two")[stopped + 1])
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("alone", ["locked", "config", "data"])
 def test_what_stops_one_process_stops_the_other(
     alone, cache_dir, tmp_path, start_segjax, patience
