@@ -178,8 +178,8 @@ def write_run() -> Callable[..., Path]:
     ) -> Path:
         from segjax.tasks.table import make_task
         from segjax.training.about import LEARNED, about_run
-        from segjax.training.checkpoint import Checkpoints
-        from segjax.training.workdir import write_config
+        from segjax.training.checkpoints.checkpoint import Checkpoints
+        from segjax.training.run_files.workdir import write_config
 
         workdir.mkdir()
         write_config(workdir, config)

@@ -21,7 +21,7 @@ from segjax.data.augment.augmentations import AUGMENTATIONS
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
 from segjax.tasks.table import Task, make_task
-from segjax.training.optim import OPTIMIZERS, SCHEDULES
+from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "segjax").rglob("*.py"))

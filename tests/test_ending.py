@@ -25,7 +25,8 @@ from segjax import config as config_lib
 from segjax import ending
 from segjax.errors import UserError
 from segjax.runs import load
-from segjax.training import checkpoint_files, loop
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint_files
 from segjax.training.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -304,7 +305,8 @@ def test_the_first_ctrl_c_of_a_training_saves_and_leaves(stopped, tmp_path):
 
 SECOND = """
 import os, signal
-from segjax.training import checkpoint, progress
+from segjax.training import progress
+from segjax.training.checkpoints import checkpoint
 update, save = progress.Progress.update, checkpoint.Checkpoints.save
 def first(self, step):
     update(self, step)
@@ -582,7 +584,7 @@ def test_an_image_that_is_too_large_says_the_tile_that_is_not(
 
 def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
     from segjax.runs import remedies
-    from segjax.training.workdir import write_config
+    from segjax.training.run_files.workdir import write_config
 
     smoke.evaluation.flip = True
     write_config(tmp_path, smoke)

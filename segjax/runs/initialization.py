@@ -24,7 +24,7 @@ from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.model_file import config_of
 from segjax.runs.run_weights import RUN, weights_of_run
-from segjax.training import checkpoint_files
+from segjax.training.checkpoints import checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.state import TrainState, begun
 

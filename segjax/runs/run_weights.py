@@ -14,7 +14,7 @@ from flax import traverse_util
 from segjax.errors import UserError
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.training.about import TRAIN_IMAGES
-from segjax.training.checkpoint_files import CHECKPOINTS
+from segjax.training.checkpoints.checkpoint_files import CHECKPOINTS
 
 log = logging.getLogger("segjax")
 

@@ -25,8 +25,8 @@ from segjax.runs.predict import predict_run
 from segjax.runs.tune_temperature import tune_temperature_run
 from segjax.tasks.table import make_task
 from segjax.training.about import LEARNED, about_run
-from segjax.training.checkpoint import Checkpoints
-from segjax.training.workdir import write_or_check_config
+from segjax.training.checkpoints.checkpoint import Checkpoints
+from segjax.training.run_files.workdir import write_or_check_config
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from segjax.runs import initialization
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "torchvision/alexnet"

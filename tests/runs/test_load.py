@@ -24,8 +24,9 @@ from segjax.tasks.semantic.baseline import PositionPredictor, evaluate_baseline
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop, state
+from segjax.training import loop, state
 from segjax.training.about import LEARNED, about_run
+from segjax.training.checkpoints import checkpoint
 
 
 @pytest.fixture(scope="module")

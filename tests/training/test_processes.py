@@ -23,11 +23,12 @@ from segjax.ops.pooling.windowed import avg_pool
 from segjax.runs import train as runs_train
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop
-from segjax.training import workdir as workdir_lib
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint
 from segjax.training.progress import Progress
+from segjax.training.run_files import workdir as workdir_lib
+from segjax.training.run_files.writer import read_rows
 from segjax.training.sharding import Devices
-from segjax.training.writer import read_rows
 
 STEPS = 20
 

@@ -17,12 +17,13 @@ from segjax.runs import train as runs_train
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, checkpoint_files, loop, sharding
-from segjax.training import workdir as workdir_lib
+from segjax.training import loop, sharding
+from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.hooks import Hook
 from segjax.training.progress import Progress
+from segjax.training.run_files import workdir as workdir_lib
+from segjax.training.run_files.writer import read_rows
 from segjax.training.throughput import TIMINGS
-from segjax.training.writer import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
