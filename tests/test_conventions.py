@@ -273,15 +273,22 @@ def builds(path: Path) -> Iterator[str]:
 EXPERIMENTS = [experiment for path in CONFIGS for experiment in builds(path)]
 
 
+PARAMETERS: dict[tuple[Any, int], list[str]] = {}
+"""Names of parameters, by network: many presets have the same one."""
+
+
 def parameter_names(task: Task) -> list[str]:
     """Names all parameters of an experiment's network, as "down1/conv1/kernel"."""
     channels = channels_of(task.config.data)
+    if (task.model, channels) in PARAMETERS:
+        return PARAMETERS[task.model, channels]
     image = jax.ShapeDtypeStruct((1, *task.input_size, channels), jnp.float32)
     init = lambda image: task.model.init(jax.random.key(0), image, train=False)
     leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(init, image)["params"])
-    return [
+    names = [
         jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves
     ]
+    return PARAMETERS.setdefault((task.model, channels), names)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda x: Path(x).name)

@@ -47,6 +47,8 @@ from segjax.types import Dtype
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = r"; known: (.+)\.$"
+QUICK = {"xla_backend_optimization_level": 0}
+"""Small networks are run once: what they cost is the compilation."""
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
 
 
@@ -379,8 +381,8 @@ def batch_of(case, size=2):
 @functools.cache
 def variables_of(case):
     image = batch_of(case)["image"]
-    init = jax.jit(lambda x: case.small.init(jax.random.key(0), x, train=False))
-    return init(image)
+    init = lambda x: case.small.init(jax.random.key(0), x, train=False)
+    return jax.jit(init, compiler_options=QUICK)(image)
 
 
 def test_every_model_has_its_case():
@@ -393,7 +395,7 @@ def test_logits_have_shape_and_dtype_and_one_trace_serves_all_batches(case):
     variables, batch = variables_of(case), batch_of(case)
     traces = []
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def apply(variables, image):
         traces.append(1)
         return case.small.apply(variables, image, train=False)["logits"]
@@ -439,7 +441,7 @@ def trained(case, wanted):
     arguments = variables_of(case)["params"], batch_of(case)["image"]
     with forms(wanted):
         traced = jax.jit(step).trace(*arguments)
-        (params, image), (outputs, changed) = traced.lower().compile()(*arguments)
+        (params, image), (outputs, changed) = traced.lower().compile(QUICK)(*arguments)
     flat = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
