@@ -18,12 +18,12 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most programs of tests run once, so they are compiled quickly, not well, and in one piece
 # each: what is split among threads costs a third more where other workers have the cores.
-# Where the variable is set, be it to nothing, programs are compiled as users' are. The
-# last flag is gone from jaxlib 0.12 on.
+# Where the variable is set, be it to nothing, programs are compiled as users' are. An
+# unknown flag ends the process: the last two are given to the versions that have them.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
-    + " --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     * (tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 12)),
 )
 # As the command line does it: a run has many programs of some tenths of a second, and

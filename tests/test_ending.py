@@ -349,6 +349,7 @@ def test_sigterm_has_the_exit_code_that_is_asked_for(stopped):
     assert json.loads(ended.stdout)["interrupted"]
 
 
+@pytest.mark.slow
 def test_training_outlives_those_who_read_what_it_says(
     start_segjax, cache_dir, tmp_path
 ):
@@ -471,6 +472,7 @@ def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path):
     assert ended.stdout == "True\n"
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("full", "at"), [("log", 1), ("checkpoints", 1), ("checkpoints", 5)]
 )

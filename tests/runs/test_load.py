@@ -120,7 +120,8 @@ def test_the_size_of_training_pixels_is_remembered(
     np.testing.assert_array_equal(label, expected)
 
 
-@pytest.mark.parametrize("downscale", [1, 3])
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("downscale", [3, 1])
 def test_images_are_labelled_as_files_are(run, downscale, tmp_path):
     workdir, _ = run
     kept = shutil.copytree(workdir, tmp_path / "run")
