@@ -59,7 +59,7 @@ class WeightsAndBiases:
                 "pip install wandb, or take it out of config.hooks."
             ) from error
         self._wandb, self._pictures = wandb, pictures
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "project": project,
             "name": run_name,
             "group": group,
