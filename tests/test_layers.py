@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -78,8 +79,13 @@ def parts_of(path: Path) -> tuple[str, ...]:
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yields the full name of every module that a file imports, wherever it does so."""
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
+    """The full names of all modules that a file imports, wherever it does so."""
+    return frozenset(names_in(path))
+
+
+def names_in(path: Path) -> Iterator[str]:
     package = ".".join(path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -197,4 +203,4 @@ def test_every_way_to_import_is_seen(
     statement: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"def f():\n  {statement}")
-    assert list(imported(PACKAGE / "ops" / "made_up.py")) == [expected]
+    assert list(names_in(PACKAGE / "ops" / "made_up.py")) == [expected]

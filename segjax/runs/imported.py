@@ -19,11 +19,16 @@ from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.imported_experiment import CHANNELS, DETECTOR, experiment
 from segjax.tasks.table import make_task
-from segjax.training import checkpoint, checkpoint_files
+from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.loop import INITIALIZATION
+from segjax.training.run_files.workdir import (
+    CONFIG_FILE,
+    check_workdir,
+    lock,
+    make_workdir,
+)
 from segjax.training.state import parameters_sha256
 from segjax.training.step import state_of
-from segjax.training.workdir import CONFIG_FILE, check_workdir, lock, make_workdir
 
 log = logging.getLogger("segjax")
 

@@ -21,10 +21,10 @@ from segjax.runs.file_weights import abstract, weights_of_file, with_num_classes
 from segjax.runs.model_file import config_of
 from segjax.runs.placed_weights import place, with_classes
 from segjax.runs.run_weights import RUN, config_of_run, weights_of_run
-from segjax.training import checkpoint_files
+from segjax.training.checkpoints import checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.state import TrainState, begun
-from segjax.training.workdir import read_config
+from segjax.training.run_files.workdir import read_config
 
 log = logging.getLogger("segjax")
 

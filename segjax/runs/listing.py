@@ -25,7 +25,7 @@ from segjax.pretrained.sources import SOURCES
 from segjax.shipped_configs import shipped_configs
 from segjax.training.hooks import HOOKS
 from segjax.training.mixing import MIXES
-from segjax.training.optim import OPTIMIZERS, SCHEDULES
+from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
 
 
 def optax_optimizers() -> dict[str, Callable[..., Any]]:

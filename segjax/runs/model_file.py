@@ -25,9 +25,9 @@ from segjax.tasks.table import make_task
 from segjax.text_files import parse_json
 from segjax.training.about import LEARNED, TRAIN_IMAGES
 from segjax.training.divergence import not_finite
+from segjax.training.run_files.workdir import CONFIG_FILE, fold_folder, read_config
 from segjax.training.state import parameters_sha256, without_optimizer
 from segjax.training.task import Task
-from segjax.training.workdir import CONFIG_FILE, fold_folder, read_config
 from segjax.types import is_count, is_integer
 
 log = logging.getLogger("segjax")

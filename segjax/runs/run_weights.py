@@ -12,7 +12,7 @@ from segjax.runs.load import TrainedModel, load_trained
 from segjax.runs.model_file import config_of
 from segjax.runs.placed_weights import FoundWeights, flattened
 from segjax.training.about import TRAIN_IMAGES
-from segjax.training.checkpoint_files import CHECKPOINTS
+from segjax.training.checkpoints.checkpoint_files import CHECKPOINTS
 
 RUN = "segjax/run"
 """The name of this source in `config.initialization`: `input` is the run's folder, or that

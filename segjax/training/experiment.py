@@ -19,8 +19,8 @@ from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
 from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
-from segjax.training import optim
-from segjax.training.optimizers import COMMON, Blocks, make_optimizer
+from segjax.training.optimizers import optim
+from segjax.training.optimizers.builder import COMMON, Blocks, make_optimizer
 from segjax.training.task import LoadedWeights
 from segjax.types import Record, is_integer
 
@@ -214,7 +214,7 @@ def optimizer_from(
       blocks: names the blocks of the network, for `layer_decay`.
 
     Returns:
-      The optimizer; see `segjax.training.optimizers.make_optimizer`.
+      The optimizer; see `segjax.training.optimizers.builder.make_optimizer`.
 
     Raises:
       UserError: naming the key that is wrong.

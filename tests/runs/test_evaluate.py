@@ -29,8 +29,8 @@ from segjax.runs.predict import predict_run
 from segjax.runs.tune_temperature import tune_temperature_run
 from segjax.tasks.table import make_task
 from segjax.training.about import LEARNED, TRAIN_IMAGES, about_run, image_hashes
-from segjax.training.checkpoint import Checkpoints
-from segjax.training.workdir import write_or_check_config
+from segjax.training.checkpoints.checkpoint import Checkpoints
+from segjax.training.run_files.workdir import write_or_check_config
 
 
 @pytest.fixture(scope="module")

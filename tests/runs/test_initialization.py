@@ -20,7 +20,8 @@ from segjax.runs import file_weights, initialization
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "torchvision/alexnet"
@@ -57,9 +58,9 @@ def config(features):
             "upsampling": "resize",
         }
     )
-    config.pipeline.input_size = (96, 96)
-    config.data.size = 96
-    config.batch_size = 4
+    config.pipeline.input_size = (64, 64)
+    config.data.size = 64
+    config.batch_size = 2
     config.schedule = {"name": "constant", "learning_rate": 0.0}
     config.optimizer = {"name": "sgd", "momentum": 0.0}
     config.initialization = {"source": SOURCE, "input": str(features)}
@@ -270,11 +271,10 @@ def test_a_model_without_backbone_is_reported(config, tmp_path, smoke):
 
 
 @pytest.fixture(scope="module")
-def coarse_run(tmp_path_factory, cache_dir):
-    """A run of an FCN without skips, two steps."""
+def coarse_run(tmp_path_factory, cache_dir, write_run):
+    """A run of an FCN without skips."""
     workdir = tmp_path_factory.mktemp("coarse") / "run"
-    train(staged(()), workdir, cache_dir)
-    return workdir
+    return write_run(workdir, staged(()), cache_dir=cache_dir)
 
 
 def staged(skips, **initialization):
