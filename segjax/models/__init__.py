@@ -12,6 +12,7 @@ from segjax.models.fcn import FCN
 from segjax.models.lraspp import LRASPP
 from segjax.models.mask_rcnn import MaskRCNN
 from segjax.models.pspnet import PSPNet
+from segjax.models.segformer import SegFormer
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
 from segjax.models.semantic_fpn import SemanticFPN
@@ -32,6 +33,7 @@ MODELS = {
     "lraspp": LRASPP,
     "mask_rcnn": MaskRCNN,
     "pspnet": PSPNet,
+    "segformer": SegFormer,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,
     "semantic_fpn": SemanticFPN,

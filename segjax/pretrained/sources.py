@@ -18,6 +18,7 @@ from segjax.models.groups import merge
 from segjax.pretrained import caffe, convert, smp, torchvision, torchvision_instances
 from segjax.pretrained.downloads import download as fetch
 from segjax.pretrained.files import read_state
+from segjax.pretrained.hugging_face import HUGGING_FACE
 from segjax.pretrained.smp_folder import read_saved
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 from segjax.pretrained.tflite_sources import TFLITE
@@ -29,6 +30,7 @@ MOBILENET_V3 = torchvision.mobilenet_v3_large()
 
 SOURCES: dict[str, Source] = {
     "caffe/vgg16": caffe.vgg16(),
+    **HUGGING_FACE,
     **smp.SMP,
     **TFLITE,
     "torchvision/alexnet": torchvision.alexnet(),
