@@ -158,7 +158,11 @@ class AveragedPredictor:
         while flying:
             yield _fetch(*flying.popleft())
 
-    def _sum(self, image: np.ndarray) -> Array:
+    def mean(self, image: Array) -> Array:
+        """The mean probabilities `[H, W, K]` of an image `[H, W, C]`; traceable."""
+        return self._sum(image) / len(self.passes.scales)
+
+    def _sum(self, image: np.ndarray | Array) -> Array:
         """The probabilities of all passes, added up; `[H, W, K]`."""
         given = jax.device_put(image[None], self.sharding)
         total = None
