@@ -66,7 +66,7 @@ def load(path: str | Path, *, batch_size: int = 1) -> Program:
         about = json.loads(members[ABOUT])
     except Exception as error:  # damaged archives make `zipfile` raise many kinds
         raise ProgramError(
-            f"{path} is not a whole program ({str(error).rstrip('.')}): copy it again, or "
+            f"{path} is not a whole program ({_first_line(error)}): copy it again, or "
             "export it anew."
         ) from error
     _check_versions(about, path)
@@ -76,7 +76,7 @@ def load(path: str | Path, *, batch_size: int = 1) -> Program:
         exported = _exported(about, members[MODULE], ordered)
     except (KeyError, TypeError, ValueError) as error:
         raise ProgramError(
-            f"{path} contradicts itself ({str(error).partition(chr(10))[0]}): export it anew."
+            f"{path} contradicts itself ({_first_line(error)}): export it anew."
         ) from error
     return Program(about, exported, ordered, batch_size)
 
@@ -164,8 +164,8 @@ class Program:
     def _tiled(self, stack: np.ndarray, output: str) -> np.ndarray:
         """Cuts tiles, computes them in batches, and puts the part of each that counts."""
         plan, count = self.about["plan"], len(stack)
-        sides = zip(["height", "width"], plan["tile"], stack.shape[1:3], strict=True)
-        rows, columns = (windows(plan, *side) for side in sides)
+        rows = windows(plan, "height", stack.shape[1])
+        columns = windows(plan, "width", stack.shape[2])
         scales = [_scale(self.about["normalization"], image) for image in stack]
         tiles = [
             (i, row, column) for i in range(count) for row in rows for column in columns
@@ -194,7 +194,13 @@ class Program:
         fill = lambda x: np.concatenate(
             [x, np.repeat(x[-1:], self._batch_size - count, 0)]
         )
-        values = self._run(output, self._weights, *map(fill, (images, *scale)))
+        try:
+            values = self._run(output, self._weights, *map(fill, (images, *scale)))
+        except (ValueError, jax.errors.JaxRuntimeError) as error:
+            raise ProgramError(
+                f"The program, written by JAX {self.about['jax']}, cannot be run by JAX "
+                f"{jax.__version__} on this machine ({_first_line(error)})."
+            ) from error
         return np.asarray(values)[:count]
 
 
@@ -212,16 +218,16 @@ class Window(NamedTuple):
     target: slice
 
 
-def windows(plan: Mapping[str, Any], axis: str, tile: int, side: int) -> list[Window]:
+def windows(plan: Mapping[str, Any], axis: str, side: int) -> list[Window]:
     """Lays tiles over one axis of an image, such that they give what the whole image gives.
 
     Args:
-      plan: of `program.json`: `stride`, by which tiles may be shifted, `margin`, the pixels
-        that the network loses at each border, `halo`, those that are wrong beside a cut,
-        `step`, from tile to tile, and which sides are taken: `minimum`, and `remainder` modulo
-        the stride.
+      plan: of `program.json`, pixels of one axis: `tile`, the side of a tile; `any_size`,
+        whether smaller tiles are possible; `step`, from tile to tile; `stride`, by which tiles
+        may be shifted; `margin`, what the network loses at each border; `halo`, what is wrong
+        beside a cut; and the sides that it takes, from `minimum` on, with a `remainder` modulo
+        the stride, null for that of the image.
       axis: "height" or "width", for the sentence.
-      tile: pixels of a tile.
       side: pixels of the image.
 
     Returns:
@@ -231,15 +237,17 @@ def windows(plan: Mapping[str, Any], axis: str, tile: int, side: int) -> list[Wi
       ProgramError: the tiles do not fit an image of this side.
     """
     stride, margin, halo = plan["stride"], plan["margin"], plan["halo"]
-    remainder = plan["remainder"]
+    remainder, tile = plan["remainder"], plan["tile"]
     canvas = max(side + 2 * margin, plan["minimum"])
-    if remainder is None and canvas % stride != tile % stride:
+    if remainder is not None:
+        canvas += (remainder - canvas) % stride
+    if plan["any_size"]:
+        tile = min(tile + (canvas - tile) % stride, canvas)
+    elif canvas % stride != tile % stride:
         raise ProgramError(
             f"The {axis} of the image is {side}, but this program takes {tile % stride} more "
             f"than a multiple of {stride}: export one with --image_size."
         )
-    if remainder is not None:
-        canvas += (remainder - canvas) % stride
     if canvas < tile and halo:
         raise ProgramError(
             f"The {axis} of the image is {side}, less than a tile of this program, {tile}: "
@@ -292,24 +300,22 @@ def _exported(
 
     A function of the same arguments and results is exported, and its module replaced.
     """
-    image, tile_scale = about["image"], about["normalization"]["by"] != "program"
-    height, width = about["output_size"]
+    image = about["image"]
+    size = f"{image['height']}, {image['width']}"
+    shape = jax.export.symbolic_shape(f"batch, {size}, {image['channels']}")
+    lost = 2 * about["plan"]["margin"] if "plan" in about else 0
+    pixels = (shape[0], shape[1] - lost, shape[2] - lost)
 
-    def blank(
-        weights: Any, images: jax.Array, *scale: jax.Array
-    ) -> dict[str, jax.Array]:
-        shape = (images.shape[0], height, width)
+    def blank(weights: Any, images: jax.Array, *scale: jax.Array) -> dict[str, Any]:
         return {
-            name: jnp.zeros((*shape, *kind["channels"]), kind["dtype"])
+            name: jnp.zeros((*pixels, *kind["channels"]), kind["dtype"])
             for name, kind in about["outputs"].items()
         }
 
-    (batch,) = jax.export.symbolic_shape("batch")
-    channels = image["channels"]
-    shape = (batch, image["height"], image["width"], channels)
     arguments = [jax.ShapeDtypeStruct(shape, image["dtype"])]
-    if about["kind"] == "tiles" and tile_scale:
-        arguments.append(jax.ShapeDtypeStruct((batch, 3, channels), jnp.float32))
+    if about["normalization"]["by"] != "program":
+        scales = (shape[0], 3, image["channels"])
+        arguments.append(jax.ShapeDtypeStruct(scales, jnp.float32))
     export = jax.export.export(
         jax.jit(blank, keep_unused=True), platforms=about["platforms"]
     )
@@ -318,6 +324,10 @@ def _exported(
         mlir_module_serialized=module,
         calling_convention_version=about["calling_convention"],
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".:")
 
 
 def _check_versions(about: Any, path: Path) -> None:

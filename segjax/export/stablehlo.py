@@ -7,9 +7,10 @@ images. `segjax.export.loader` reads the archive.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import jax
@@ -19,8 +20,8 @@ import numpy as np
 
 import segjax
 from segjax.errors import UserError
+from segjax.export.functions import PixelFunction
 from segjax.export.loader import ABOUT, FORMAT, MODULE, VERSION, WEIGHTS
-from segjax.export.program import Program
 from segjax.ops.base.forms import forms, lowering_for
 from segjax.pretrained import archive
 from segjax.pretrained.files import to_safetensors
@@ -41,30 +42,54 @@ _CALLS = ("callback", "ffi_call", "custom_call")
 """Parts of the names of primitives that call what is not in the module."""
 
 
-def lower(program: Program, channels: int, dtype: np.dtype) -> jax.export.Exported:
-    """Lowers a program for all platforms, for any number of images at a time.
+def lower_first(
+    functions: Sequence[PixelFunction], channels: int, dtype: np.dtype
+) -> tuple[PixelFunction, jax.export.Exported]:
+    """Lowers the first of several functions that can be lowered; see `lower`.
 
     Args:
-      program: the program.
+      functions: the best one first.
+      channels: of their images.
+      dtype: of their images.
+
+    Returns:
+      The function, and what it was lowered to.
+
+    Raises:
+      UserError: why the last cannot be lowered.
+    """
+    *others, last = functions
+    for function in others:
+        with contextlib.suppress(UserError):
+            return function, lower(function, channels, dtype)
+    return last, lower(last, channels, dtype)
+
+
+def lower(pixels: PixelFunction, channels: int, dtype: np.dtype) -> jax.export.Exported:
+    """Lowers a function for all platforms, for any number of images at a time.
+
+    Args:
+      pixels: the function.
       channels: of its images.
       dtype: of its images.
 
     Returns:
-      The function of the list of arrays, the images, and the scales where it takes them.
+      A function of the list of arrays, the images, and the scales where it takes them.
 
     Raises:
       UserError: if the network does what a program cannot, naming the primitive of JAX where
         there is one.
     """
-    names = list(program.weights)
-    (batch,) = jax.export.symbolic_shape("batch")
-    weights = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in program.weights.values()]
-    images = [jax.ShapeDtypeStruct((batch, *program.image_size, channels), dtype)]
-    if program.takes_scale:
-        images.append(jax.ShapeDtypeStruct((batch, 3, channels), jnp.float32))
+    names = list(pixels.weights)
+    height, width = pixels.image_size
+    shape = jax.export.symbolic_shape(f"batch, {height}, {width}, {channels}")
+    weights = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in pixels.weights.values()]
+    images = [jax.ShapeDtypeStruct(shape, dtype)]
+    if pixels.takes_scale:
+        images.append(jax.ShapeDtypeStruct((shape[0], 3, channels), jnp.float32))
 
     def segment(weights: list[Any], *images: Any) -> dict[str, Any]:
-        return program.function(dict(zip(names, weights, strict=True)), *images)
+        return pixels.function(dict(zip(names, weights, strict=True)), *images)
 
     # Plain forms, and the choices of a CPU: the same program on whatever it is exported.
     with forms("plain"), lowering_for("cpu"):
@@ -98,7 +123,7 @@ def _reason(error: Exception, traced: Any) -> str:
     elif calls:
         why = f"uses the primitive {calls}, which calls code that is not in a program"
     else:
-        why = f"does not take a number of images that is open ({line})"
+        why = f"cannot be traced for any number of images ({line})"
     return (
         f"The network cannot be exported, as it {why}: replace that, or give the model file "
         "away (--format=segjax)."
@@ -115,7 +140,7 @@ def _primitives(jaxpr: Any) -> Iterator[str]:
 
 def write_stablehlo(
     file: IO[bytes],
-    program: Program,
+    pixels: PixelFunction,
     lowered: jax.export.Exported,
     about: Mapping[str, Any],
     card: str,
@@ -124,7 +149,7 @@ def write_stablehlo(
 
     Args:
       file: to be written, from its beginning.
-      program: what was lowered.
+      pixels: what was lowered.
       lowered: see `lower`.
       about: JSON on classes and the like, for `program.json`.
       card: Markdown for people.
@@ -132,8 +157,8 @@ def write_stablehlo(
     Raises:
       UserError: a part is too large for one file.
     """
-    image, *_ = lowered.in_avals[len(program.weights) :]
-    height, width, channels = image.shape[1:]
+    image, *_ = lowered.in_avals[len(pixels.weights) :]
+    height, width = pixels.image_size
     kinds = jax.tree.unflatten(lowered.out_tree, lowered.out_avals)
     stated = {
         "format": FORMAT,
@@ -144,24 +169,23 @@ def write_stablehlo(
         "platforms": list(lowered.platforms),
         "image": {
             "dtype": str(image.dtype),
-            "channels": channels,
+            "channels": image.shape[-1],
             "height": height,
             "width": width,
         },
-        "output_size": list(program.output_size),
         "outputs": {
             name: {"dtype": str(kind.dtype), "channels": list(kind.shape[3:])}
             for name, kind in sorted(kinds.items())
         },
-        "weights": list(program.weights),
-        **program.about,
+        "weights": list(pixels.weights),
+        **pixels.about,
         **about,
     }
     members = {
         archive.CARD: card.encode(),
         ABOUT: (json.dumps(stated, indent=2, sort_keys=True) + "\n").encode(),
         MODULE: lowered.mlir_module_serialized,
-        WEIGHTS: to_safetensors(jax.device_get(program.weights)),
+        WEIGHTS: to_safetensors(jax.device_get(pixels.weights)),
     }
     try:
         archive.write_archive(file, members, LARGEST)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from segjax.errors import UserError
-from segjax.export.program import image_program, tile_program
-from segjax.export.stablehlo import PLATFORMS, SUFFIX, lower, write_stablehlo
+from segjax.export.functions import image_function, tile_functions
+from segjax.export.stablehlo import PLATFORMS, SUFFIX, lower_first, write_stablehlo
 from segjax.output.folder import Outputs
 from segjax.pretrained.files import file_sha256
 from segjax.runs.export import card, portable, portable_config
@@ -92,12 +92,12 @@ def export_stablehlo(
     outputs = Outputs(
         output.parent, [(output.name, made_of)], inputs=[made_of], overwrite=overwrite
     )
-    program = (
-        image_program(network, image_size, stored)
+    functions = (
+        [image_function(network, image_size, stored)]
         if image_size
-        else tile_program(network, tile, stored)
+        else tile_functions(network, tile, stored)
     )
-    lowered = lower(program, trained.channels, stored)
+    pixels, lowered = lower_first(functions, trained.channels, stored)
     outputs.make_folder()
     about = {
         "classes": list(trained.label_spec.names),
@@ -109,14 +109,14 @@ def export_stablehlo(
     with outputs.file(output.name) as written:
         config = portable_config(task.config)
         text = card(trained, config, portable(trained.about), description, _USE)
-        write_stablehlo(written, program, lowered, about, text)
+        write_stablehlo(written, pixels, lowered, about, text)
     return {
         "file": str(output),
         "bytes": output.stat().st_size,
         "sha256": file_sha256(output),
         "step": trained.step,
-        "kind": program.about["kind"],
-        "image": [*program.image_size, trained.channels, str(stored)],
+        "kind": pixels.about["kind"],
+        "image": [*pixels.image_size, trained.channels, str(stored)],
         "platforms": list(PLATFORMS),
     }
 

@@ -32,7 +32,7 @@ from segjax.data.semantic.unlabeled import (
     PairedBatches,
     with_empty_labels,
 )
-from segjax.export.program import PixelNetwork
+from segjax.export.functions import PixelNetwork
 from segjax.geometry.input_sizes import geometry_of
 from segjax.output.folder import Outputs
 from segjax.tasks.semantic.crf import CRF

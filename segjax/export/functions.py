@@ -31,6 +31,7 @@ SCALE = "normalization"
 LEAST_TILE = 256
 """Output side of a tile in pixels, where nobody asks for another one."""
 
+Size = tuple[int | str, int | str]
 Function = Callable[..., dict[str, Array]]
 """Of weights by name, images `[B, H, W, C]` as stored, and more, to outputs by name."""
 
@@ -74,28 +75,34 @@ class PixelNetwork:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class PixelFunction:
     """A function, what it is given, and what a loader has to know of it.
 
     Attributes:
       function: see `Function`; the first argument are the arrays in their order.
       weights: arrays by name.
-      image_size: height and width of its images.
-      output_size: of its outputs.
+      image_size: height and width of its images, pixels, or expressions of `jax.export` such
+        as "16*height" where they are open.
       takes_scale: whether a scale `[B, 3, C]` is an argument, after the images.
       about: what `program.json` states of kind, plan and normalisation.
     """
 
     function: Function
     weights: dict[str, np.ndarray | Array]
-    image_size: tuple[int, int]
-    output_size: tuple[int, int]
+    image_size: Size
     takes_scale: bool
     about: dict[str, Any]
 
 
-def tile_program(network: PixelNetwork, tile: int | None, dtype: np.dtype) -> Program:
-    """The program of a tile.
+def tile_functions(
+    network: PixelNetwork, tile: int | None, dtype: np.dtype
+) -> list[PixelFunction]:
+    """The functions of a tile, the better one first.
+
+    Of a padded network an image that is smaller than the tile needs a smaller tile, as the
+    place of the zeros matters. So the first function leaves the size of tiles open, if the
+    network is padded; not every network can be lowered like that. The last has tiles of one
+    size.
 
     Args:
       network: the network.
@@ -103,25 +110,22 @@ def tile_program(network: PixelNetwork, tile: int | None, dtype: np.dtype) -> Pr
       dtype: of the images.
 
     Returns:
-      The program. Where each image is normalised by its own pixels, the scale of the image is
-      an argument, as a tile does not see them.
+      The functions. Where each image is normalised by its own pixels, the scale of the image
+      is an argument, as a tile does not see them.
 
     Raises:
       UserError: if tiles would change the result.
     """
-    geometry = network.geometry
     if why := _needs_whole_images(network):
         raise UserError(
             f"{why}, so a program is for images of one size: give --image_size=HEIGHT,WIDTH."
         )
-    offset = geometry.offset
+    geometry, offset = network.geometry, network.geometry.offset
     if offset is None:
-        geometry = dataclasses.replace(
-            geometry, offset=geometry.minimum % geometry.stride
-        )
+        remainder = geometry.minimum % geometry.stride
+        geometry = dataclasses.replace(geometry, offset=remainder)
     lost = 2 * (geometry.margin + (geometry.halo or 0))
     side = tile_input_side(geometry, max(LEAST_TILE, lost) if tile is None else tile)
-    output = side - 2 * geometry.margin
     normalize = program_normalization(network.normalization, network.channels, dtype)
     weights, variables_of = _weights(network, normalize)
 
@@ -132,29 +136,39 @@ def tile_program(network: PixelNetwork, tile: int | None, dtype: np.dtype) -> Pr
         variables, image = variables_of(weights), normalize(images, scale)
         return network.outputs(network.apply(variables, image))
 
-    about = {
-        "kind": "tiles",
-        "plan": {
-            "tile": [side, side],
+    def program(image_size: Size, *, any_size: bool) -> PixelFunction:
+        plan = {
+            "tile": side,
+            "any_size": any_size,
             "step": (side - lost) // geometry.stride * geometry.stride,
             "stride": geometry.stride,
             "margin": geometry.margin,
             "halo": geometry.halo,
             "minimum": geometry.minimum,
             "remainder": offset,
-        },
-        "normalization": normalize.describe(),
-    }
-    takes_scale = normalize.scale is None
-    return Program(
-        function, weights, (side, side), (output, output), takes_scale, about
+        }
+        about = {
+            "kind": "tiles",
+            "plan": plan,
+            "normalization": normalize.describe(),
+        }
+        takes_scale = normalize.scale is None
+        return PixelFunction(function, weights, image_size, takes_scale, about)
+
+    fixed = program((side, side), any_size=False)
+    if not geometry.halo:
+        return [fixed]
+    height, width = (
+        axis if offset is None else f"{geometry.stride}*{axis} + {offset}"
+        for axis in ("height", "width")
     )
+    return [program((height, width), any_size=True), fixed]
 
 
-def image_program(
+def image_function(
     network: PixelNetwork, size: tuple[int, int], dtype: np.dtype
-) -> Program:
-    """The program of whole images of one size.
+) -> PixelFunction:
+    """The function of whole images of one size.
 
     Args:
       network: the network.
@@ -162,7 +176,7 @@ def image_program(
       dtype: of the images.
 
     Returns:
-      The program.
+      The function.
     """
     normalize = program_normalization(network.normalization, network.channels, dtype)
     weights, variables_of = _weights(network, normalize)
@@ -186,7 +200,7 @@ def image_program(
         return network.head.outputs(logits, OUTPUTS)
 
     about = {"kind": "image", "normalization": {"by": "program"}}
-    return Program(function, weights, size, size, False, about)
+    return PixelFunction(function, weights, size, False, about)
 
 
 def _needs_whole_images(network: PixelNetwork) -> str:
