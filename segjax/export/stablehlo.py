@@ -92,7 +92,7 @@ def lower(pixels: PixelFunction, channels: int, dtype: np.dtype) -> jax.export.E
         return pixels.function(dict(zip(names, weights, strict=True)), *images)
 
     # Plain forms, and the choices of a CPU: the same program on whatever it is exported.
-    with forms("plain"), lowering_for("cpu"):
+    with forms("plain"), lowering_for("cpu"), _without_source_files():
         function = jax.jit(segment, keep_unused=True)
         try:
             return jax.export.export(function, platforms=PLATFORMS)(weights, *images)
@@ -101,6 +101,18 @@ def lower(pixels: PixelFunction, channels: int, dtype: np.dtype) -> jax.export.E
         except Exception as error:  # of the network's own code, too
             traced = _traced(function, weights, images)
             raise UserError(_reason(error, traced)) from error
+
+
+@contextlib.contextmanager
+def _without_source_files() -> Iterator[None]:
+    """Leaves out of modules which lines of which files of this machine they come from."""
+    option = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, option)
+    jax.config.update(option, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
 
 
 def _traced(function: Any, weights: list[Any], images: list[Any]) -> Any:

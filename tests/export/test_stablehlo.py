@@ -70,6 +70,7 @@ def written(
     )
     pixels, lowered = lower_first(functions, given.channels, stored)
     assert lowered.platforms == ("cpu", "cuda", "tpu")
+    assert b".py" not in lowered.mlir_module_serialized  # no folder of this machine
     with path.open("wb") as file:
         write_stablehlo(
             file, pixels, lowered, {"classes": ["a", "b", "c"]}, "# A card\n"
