@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ log = logging.getLogger("segjax")
 
 OF_THE_RUN = ("about_sha256", "config", "loss", "records", "state_sha256")
 """Facts beside a checkpoint that mean nothing without the run."""
+
+OF_A_MODEL = ("    segjax predict MODEL.segjax --input=FILES --output=FOLDER",)
+"""How a model file is used, for its card."""
 
 
 def export_run(
@@ -76,12 +79,12 @@ def export_run(
     trained = load_trained(workdir, best=best, step=step, allow_code=allow_code).single(
         "export"
     )
-    config = _portable_config(trained.task.config)
+    config = portable_config(trained.task.config)
     outputs = Outputs(
         output.parent, [(output.name, workdir)], inputs=[workdir], overwrite=overwrite
     )
     outputs.make_folder()
-    about = _portable(trained.about)
+    about = portable(trained.about)
     with outputs.file(output.name) as file:
         text = card(trained, config, about, description)
         write_model_file(file, config, trained.variables, about, text)
@@ -97,7 +100,7 @@ def export_run(
     }
 
 
-def _portable_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+def portable_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A config without what is not elsewhere, and without the step that reads such images."""
     config = without(config, *OF_ONE_RUN)
     if config.data.get(UNLABELED) is not None:
@@ -106,7 +109,7 @@ def _portable_config(config: ml_collections.ConfigDict) -> ml_collections.Config
     return config
 
 
-def _portable(about: Mapping[str, Any]) -> dict[str, Any]:
+def portable(about: Mapping[str, Any]) -> dict[str, Any]:
     """The facts beside a checkpoint that mean something elsewhere, without paths."""
     kept = {key: value for key, value in about.items() if key not in OF_THE_RUN}
     records = about.get("records") or {}
@@ -127,6 +130,7 @@ def card(
     config: ml_collections.ConfigDict,
     about: Mapping[str, Any],
     description: str,
+    use: Sequence[str] = OF_A_MODEL,
 ) -> str:
     """Writes for people what a model is, in Markdown.
 
@@ -135,6 +139,7 @@ def card(
       config: its experiment.
       about: the facts that go with it.
       description: the user's own words, or none.
+      use: lines on how it is used.
 
     Returns:
       The text.
@@ -173,7 +178,7 @@ def card(
     lines += [
         "## Use",
         "",
-        "    segjax predict MODEL.segjax --input=FILES --output=FOLDER",
+        *use,
         "",
         "`sha256sum --check SHA256SUMS` compares the unpacked members with their digests.",
         "",

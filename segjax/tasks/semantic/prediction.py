@@ -193,7 +193,7 @@ class SemanticPrediction:
             )
         devices = sharding.Devices.of_this_process()
         local = devices.put_replicated_here(jax.tree.map(local_value, variables))
-        apply = jax.tree_util.Partial(self._predicted, local)
+        apply = jax.tree_util.Partial(self.predicted, local)
         if passes.is_one:
             return Predictor(
                 apply,
@@ -230,7 +230,7 @@ class SemanticPrediction:
         return self.head.expand(outputs["logits"])
 
     @functools.cached_property
-    def _predicted(self) -> Apply:
+    def predicted(self) -> Apply:
         """`logits`, averaged over samples and symmetries where the experiment wants it, and
         over the folds of a run; one function, as each new one is compiled anew.
         """
