@@ -251,7 +251,19 @@ def remat_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def tracing_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    parts = ("state", "trace", "lower")
+    table = [["a step", "lowered for", *(f"{part}, CPU s" for part in parts)]]
+    for row in rows:
+        seconds = [f"{row[f'{part}_seconds']:.1f}" for part in parts]
+        table.append([row["config"], row["platform"], *seconds])
+    return table
+
+
 TABLES = {
+    "tracing": tracing_rows,
+    "tracing_tpu": tracing_rows,
+    "tracing_cuda": tracing_rows,
     "remat": remat_rows,
     "remat_tpu": remat_rows,
     "nuclei": nuclei_rows,
