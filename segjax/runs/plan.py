@@ -22,6 +22,9 @@ from segjax.training.throughput import peak_tflops
 ESTIMATES = {"exec_time_optimization_effort": -1.0}
 """An option of the TPU's compiler: a fast compilation, whose estimate of time is usable."""
 
+_BY_LINE = 5
+"""Compilations after which a search for the largest batch halves what is left."""
+
 Compile = Callable[[int], dict[str, Any]]
 """From a batch size to the report of the program, with `fits`."""
 
@@ -215,10 +218,12 @@ def _next_size(
     """The batch size to try next: where a line says that memory ends, within the bounds."""
     if len(seen) == 1:
         guess = 2 * fitting if fitting else max(seen) // 2
+    elif len(seen) > _BY_LINE and beyond is not None:
+        guess = (fitting + beyond) // 2  # memory that grows by steps
     else:
-        low, high = sorted(seen)[-2:] if beyond is None else (fitting, beyond)
-        first = seen.get(low, seen[min(seen)])
-        slope = (seen[high] - first) / max(high - low, 1)
-        guess = low + int((memory - first) / slope) if slope > 0 else 2 * high
+        near = sorted(seen, key=lambda size: abs(seen[size] - memory))[:2]
+        low, high = sorted(near)
+        slope = (seen[high] - seen[low]) / (high - low)
+        guess = low + int((memory - seen[low]) / slope) if slope > 0 else 2 * high
     guess = max(guess // step * step, fitting + step)
     return guess if beyond is None else min(guess, beyond - step)
