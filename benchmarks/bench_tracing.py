@@ -11,6 +11,7 @@ little.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def measure(name: str, platform: str) -> dict[str, Any]:
     traced.lower(lowering_platforms=(platform,))
     at.append(time.process_time())
     state_seconds, trace_seconds, lower_seconds = (
-        round(after - before, 2) for before, after in zip(at[:-1], at[1:], strict=True)
+        round(after - before, 2) for before, after in itertools.pairwise(at)
     )
     return {
         "config": name,

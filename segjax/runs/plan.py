@@ -17,6 +17,7 @@ from segjax.inspect.machines import Topology, devices_of, read_topology
 from segjax.tasks.table import make_task
 from segjax.training.compiled_step import jitted_step
 from segjax.training.sharding import Devices
+from segjax.training.task import Task
 from segjax.training.throughput import peak_tflops
 
 ESTIMATES = {"exec_time_optimization_effort": -1.0}
@@ -125,12 +126,23 @@ def lowered_step(
       A `jax.stages.Lowered`.
     """
     task = make_task(config)
-    channels = channels_of(config.data)
+    step = jitted_step(task, devices)
+    return _traced(step, task, devices).lower(lowering_platforms=(platform,))
+
+
+def _traced(step: Any, task: Task, devices: Devices) -> Any:
+    channels = channels_of(task.config.data)
     with devices.lowering():
         state = jax.eval_shape(lambda: task.init_state(channels))
-        batch = task.abstract_batch(channels, config.batch_size)
-        traced = jitted_step(task, devices).trace(state, batch)
-    return traced.lower(lowering_platforms=(platform,))
+        return step.trace(state, task.abstract_batch(channels, task.config.batch_size))
+
+
+def _flops_before(config: ml_collections.ConfigDict, devices: Devices) -> float:
+    """Operations of a step on one device, before compilation: some compilers count none."""
+    task = make_task(config)
+    traced = _traced(jax.jit(task.train_step), task, devices)
+    counts = traced.lower(lowering_platforms=("cpu",)).cost_analysis() or {}
+    return counts.get("flops", 0.0) / devices.count
 
 
 def _compiled(
@@ -152,8 +164,14 @@ def _compiled(
     except jax.errors.JaxRuntimeError as error:
         wanted = lacking_memory(str(error))
         if wanted is None:
-            raise
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise UserError(
+                f"The compiler for --topology={topology.text} cannot compile this step: "
+                f"{reason}."
+            ) from error
         report = {"memory": {"peak": wanted}}
+    else:
+        report["flops"] = report["flops"] or _flops_before(config, devices)
     took = time.perf_counter() - began - lowering
     memory, peak = topology.machine.memory, report["memory"]["peak"]
     return {
