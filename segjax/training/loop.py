@@ -338,7 +338,8 @@ def _initial_or_restored(
         sharding.check_same(LEARNED, json.dumps(learned, sort_keys=True))
         task.recall(learned)
         about |= train_images(dataset, about.get(INITIALIZATION, {}))
-        fresh = jax.device_get(jax.jit(init)())
+        with devices.lowering():
+            fresh = jax.device_get(jax.jit(init)())
         if weights:
             fresh = task.restart(weights.initialize(fresh))
         return devices.put_replicated(fresh)

@@ -44,7 +44,7 @@ from segjax.models import (
     UNet,
     UNetBackbone,
 )
-from segjax.ops.base.forms import forms
+from segjax.ops.base.forms import forms, lowering_for
 from segjax.types import Dtype
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -513,6 +513,22 @@ def test_plain_and_fast_forms_agree(case):
         if name.removeprefix("gradient of ") in parameters:
             allowed += rounding
         np.testing.assert_allclose(fast[name], x, rtol=0, atol=allowed, err_msg=name)
+
+
+@pytest.mark.quick(4)
+@pytest.mark.parametrize("case", EACH)
+def test_initial_weights_and_prediction_lower_for_every_platform(case):
+    def predict(image):
+        variables = case.small.init(jax.random.key(0), image, train=False)
+        return case.small.apply(variables, image, train=False)["logits"]
+
+    for platform in ("cpu", "cuda", "tpu"):
+        with lowering_for(platform):
+            traced = jax.jit(predict).trace(batch_of(case)["image"])
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        made_for_cpus = {"optimization_barrier", "callback"}
+        found = {word for word in made_for_cpus if word in text}
+        assert platform == "cpu" or not found
 
 
 @pytest.mark.parametrize("case", EACH)
