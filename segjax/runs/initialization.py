@@ -23,8 +23,8 @@ from segjax.runs.placed_weights import place, with_classes
 from segjax.runs.run_weights import RUN, config_of_run, weights_of_run
 from segjax.training.checkpoints import checkpoint_files
 from segjax.training.loop import INITIALIZATION
-from segjax.training.state import TrainState, begun
 from segjax.training.run_files.workdir import read_config
+from segjax.training.state import TrainState, begun
 
 log = logging.getLogger("segjax")
 
