@@ -2,6 +2,7 @@
 #   make demo    trains a small U-Net on embedded data, measures it, predicts, draws
 #   make test    runs the tests, but for the slow ones
 #   make fuzz    gives 20,000 damaged files to every reader; 10 minutes on 2 cores
+#   make plan    compiles for a TPU and a GPU that need not be there; minutes, 1 GB of compilers
 #   make lint    formatting, style, types
 #   make clean   removes .venv; runs stay
 # Another Python: make demo PYTHON=python3.12. Another preset: make demo PRESET=:smoke.
@@ -15,7 +16,7 @@ WORKERS ?= auto
 INPUTS ?= 20000
 SEED ?= 0
 
-.PHONY: demo test fuzz lint clean
+.PHONY: demo test fuzz plan lint clean
 
 demo: .venv/installed
 	$(BIN)/segjax --config=$(CONFIG) --workdir=$(DEMO)
@@ -29,6 +30,10 @@ test: .venv/tested
 
 fuzz: .venv/tested
 	$(BIN)/python tests/fuzz/run.py --inputs=$(INPUTS) --seed=$(SEED)
+
+plan: .venv/tested
+	$(BIN)/python -m pip install --quiet --editable ".[plan-tpu,plan-gpu]"
+	$(BIN)/python -m pytest -m plan tests/runs/test_plan.py
 
 lint: .venv/tested
 	$(BIN)/ruff format --check .

@@ -3,7 +3,7 @@
     python benchmarks/bench_saving.py --output=benchmarks/results
 
 A state of 354 MB, parameters and AdamW's two moments, is saved in turn by the form that segjax
-had (both hashes, then Orbax) and by that of `segjax.training.checkpoint`. Each save begins once
+had (both hashes, then Orbax) and by that of `segjax.training.checkpoints.checkpoint`. Each save begins once
 the one before is on disk, and the state is donated to a step right after it.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import results
 
-from segjax.training.checkpoint import Checkpoints
+from segjax.training.checkpoints.checkpoint import Checkpoints
 from segjax.training.divergence import all_finite, not_finite
 from segjax.training.malloc import keep_freed_memory
 from segjax.training.sharding import Devices

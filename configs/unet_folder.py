@@ -79,8 +79,13 @@ def default() -> dict:
             "dtype": "float32",
         },
         "loss": {"name": "cross_entropy"},
-        "optimizer": {"name": "adamw", "weight_decay": 1e-4, "clip_norm": 1.0},
-        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 20},
+        "optimizer": {
+            "name": "optax.contrib:muon",
+            "adam_learning_rate": 3e-3,  # of biases, norms, first and last layer
+            "weight_decay": 1e-4,
+            "clip_norm": 1.0,
+        },
+        "schedule": {"name": "cosine", "learning_rate": 0.02, "warmup_steps": 20},
         "evaluation": {"split": "validation"},
     }
 
@@ -114,7 +119,7 @@ def smoke() -> dict:
         "checkpoint_every": 1,
         "pipeline": config["pipeline"] | {"input_size": (32, 32)},
         "model": config["model"] | {"features": (4, 8)},
-        "schedule": {"name": "cosine", "learning_rate": 3e-3, "warmup_steps": 1},
+        "schedule": {"name": "cosine", "learning_rate": 0.02, "warmup_steps": 1},
     }
 
 

@@ -9,6 +9,8 @@ and on which day. `ours` of a model names the experiments that were measured, an
 those that the README shows, each with what was measured without a network. `systems.json`
 holds the figures of every system, worked out from the layers that its paper or its
 authors' release lists, or printed there; `systems.md` puts those of segjax beside them.
+`zoo.md` has the sources of weights, as `segjax list sources` does, with what was measured here
+(`zoo` of `results.json`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import jax
 from segjax import config as config_lib
 from segjax.geometry.fields import output_size, receptive_field
 from segjax.models.builder import build_model
+from segjax.pretrained import figures
+from segjax.pretrained.published import MEBIBYTE, PUBLISHED
 from segjax.runs.summary import summarize
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +39,7 @@ SYSTEMS = ROOT / "docs" / "systems.json"
 SYSTEMS_PAGE = ROOT / "docs" / "systems.md"
 MODELS_PAGE = ROOT / "docs" / "models.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
+ZOO_PAGE = ROOT / "docs" / "zoo.md"
 FIGURES = ("parameters", "receptive_field", "stride", "side", "output")
 """The figures of a system, in `systems.json` and as `measure_system` finds them."""
 
@@ -262,6 +267,52 @@ def system_table(systems: Sequence[Row]) -> str:
     return markdown(rows)
 
 
+def zoo_table(results: Sequence[Row]) -> str:
+    """Draws a row for each source of weights whose network is known.
+
+    Args:
+      results: rows of `results.json`.
+
+    Returns:
+      A Markdown table; what was not measured is a dash.
+
+    Raises:
+      ValueError: if a row belongs to no source.
+    """
+    measured: dict[str, list[str]] = {}
+    for row in results:
+        text = f"{row['data']}: {row['figure']} ({row['measured']})"
+        measured.setdefault(row["source"], []).append(text)
+    if unknown := measured.keys() - figures.FIGURES.keys():
+        raise ValueError(f"results.json: there is no source {', '.join(unknown)}")
+    rows = [("source", "parameters", "published", "measured here", "licence")]
+    for name, (parameters, published) in sorted(figures.FIGURES.items()):
+        file = PUBLISHED.get(name)
+        rows.append(
+            (
+                f"`{name}`",
+                f"{parameters:,}",
+                published or "-",
+                "; ".join(measured.get(name, ())) or "-",
+                file.licence.partition(",")[0] if file else "-",
+            )
+        )
+    return markdown(rows)
+
+
+def files_table() -> str:
+    """Draws a row for each file that is fetched by name.
+
+    Returns:
+      A Markdown table.
+    """
+    rows = [("source", "file", "MB", "sha256")]
+    for name, file in sorted(PUBLISHED.items()):
+        size = f"{file.mebibytes * MEBIBYTE / 1e6:.1f}"
+        rows.append((f"`{name}`", f"[{file.name}]({file.url})", size, file.sha256))
+    return markdown(rows)
+
+
 def _figure(value: Any) -> str:
     if value is None:
         return "-"
@@ -314,6 +365,10 @@ PAGES: dict[Path, dict[str, Callable[[], str]]] = {
         "instances": lambda: instance_table(measured_results()["instances"]),
     },
     SYSTEMS_PAGE: {"systems": lambda: system_table(published_systems())},
+    ZOO_PAGE: {
+        "zoo": lambda: zoo_table(measured_results()["zoo"]),
+        "files": files_table,
+    },
 }
 """The tables of each page, by name."""
 

@@ -40,8 +40,8 @@ KEYS = {
     "pipeline": "from stored images to batches: arguments of pipeline.train_batches",
     "model": "the network: a name of segjax.models.MODELS and its attributes",
     "loss": "a name of segjax.losses.LOSSES and its arguments",
-    "optimizer": "a name of segjax.training.optim.OPTIMIZERS and its arguments",
-    "schedule": "a name of segjax.training.optim.SCHEDULES and its arguments",
+    "optimizer": "a name of segjax.training.optimizers.optim.OPTIMIZERS and its arguments",
+    "schedule": "a name of segjax.training.optimizers.optim.SCHEDULES and its arguments",
     "evaluation": "arguments of segjax.tasks.semantic.evaluate.Evaluation",
 }
 """The top-level keys that every experiment has, and what they mean."""
@@ -56,7 +56,7 @@ OPTIONAL = {
     "mix": "how the examples of a batch are mixed: a name of segjax.training.mixing.MIXES",
     "crf": "what --crf does to predictions: fields of segjax.tasks.semantic.crf.CRF",
     "fold": "which part of the labelled images validates: arguments of segjax.data.folds.with_fold",
-    "ema": "a moving average that is evaluated: fields of segjax.training.ema.EMA",
+    "ema": "a moving average that is evaluated: fields of segjax.training.optimizers.ema.EMA",
     "step": "a name of segjax.training.optimization.STEPS and its arguments",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
     "keep_every": "steps between two checkpoints that are kept for good",

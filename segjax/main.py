@@ -32,6 +32,7 @@ VERBS = {
     "list": "segjax.commands.list_parts",
     "doctor": "segjax.commands.doctor",
     "summary": "segjax.commands.summary",
+    "plan": "segjax.commands.plan",
     "prepare": "segjax.commands.prepare",
     "import": "segjax.commands.import_weights",
 }

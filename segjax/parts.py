@@ -27,8 +27,8 @@ SEPARATOR = ":"
 
 HARMLESS = (
     "optax",
-    *("segjax.models", "segjax.backbones", "segjax.losses", "segjax.training.optim"),
-    "segjax.data.augment",
+    *("segjax.models", "segjax.backbones", "segjax.losses"),
+    *("segjax.training.optimizers.optim", "segjax.data.augment"),
 )
 """Modules whose own definitions stored names may name without leave.
 

@@ -16,19 +16,24 @@ from pathlib import Path
 
 # Before jax is imported: tests are about numbers, and numbers are compared on the CPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most programs of tests run once, so they are compiled quickly, not well. Where the
-# variable is set, be it to nothing, programs are compiled as users' are. The second flag is
-# gone from jaxlib 0.12 on.
+# Most programs of tests run once, so they are compiled quickly, not well, and in one piece
+# each: what is split among threads costs a third more where other workers have the cores.
+# Where the variable is set, be it to nothing, programs are compiled as users' are. An
+# unknown flag ends the process: the last two are given to the versions that have them.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0"
-    + " --xla_cpu_use_fusion_emitters=false"
+    + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     * (tuple(map(int, metadata.version("jaxlib").split(".")[:2])) < (0, 12)),
 )
+# As the command line does it: a run has many programs of some tenths of a second, and
+# the next run has the same. A variable, so that processes of their own do so, too.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +44,6 @@ CACHE = ROOT / ".pytest_cache" / "jax"
 jax.config.update("jax_num_cpu_devices", FAKE_DEVICES)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
@@ -159,6 +163,48 @@ def run_segjax(
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """The function that makes the folder of a run that was never trained.
+
+    It has two checkpoints, of which the first is the best. Parameters are normal numbers,
+    and nothing is compiled, so it is there at once.
+    """
+
+    def write(
+        workdir: Path, config: ml_collections.ConfigDict, **about: object
+    ) -> Path:
+        from segjax.tasks.table import make_task
+        from segjax.training.about import LEARNED, about_run
+        from segjax.training.checkpoints.checkpoint import Checkpoints
+        from segjax.training.run_files.workdir import write_config
+
+        workdir.mkdir()
+        write_config(workdir, config)
+        task = make_task(config)
+        if cache_dir := about.pop("cache_dir", None):
+            dataset = task.open_dataset(cache_dir, None)
+            about = about_run(task.config, dataset) | {LEARNED: task.learn(dataset)}
+        rng = np.random.default_rng(0)
+        normal = lambda x: rng.normal(size=x.shape).astype(x.dtype)
+        positive = lambda x: 1 + abs(normal(x))
+        zeros = lambda x: np.zeros(x.shape, x.dtype)
+        abstract = jax.eval_shape(lambda: task.init_state(about["channels"]))
+        with Checkpoints(workdir, "mean_iou") as checkpoints:
+            for step, mean_iou in ((1, 0.75), (2, 0.5)):
+                state = abstract.replace(
+                    step=np.int32(step),
+                    params=jax.tree.map(normal, abstract.params),
+                    batch_stats=jax.tree.map(positive, abstract.batch_stats),
+                    opt_state=jax.tree.map(zeros, abstract.opt_state),
+                )
+                checkpoints.save(state, about, {"mean_iou": mean_iou})
+            checkpoints.wait()
+        return workdir
+
+    return write
 
 
 @pytest.fixture

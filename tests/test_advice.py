@@ -32,8 +32,8 @@ from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.training.early_stopping import EarlyStopping
 from segjax.training.experiment import schedule_from
-from segjax.training.optim import OPTIMIZERS, SCHEDULES
-from segjax.training.optimizers import Common
+from segjax.training.optimizers.builder import Common
+from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
 
 PACKAGE = Path(__file__).resolve().parents[1] / "segjax"
 OF_OTHERS = {

@@ -12,7 +12,6 @@ import tifffile
 from PIL import Image
 
 from segjax.predict.tiled import Predictor
-from segjax.runs.train import train
 from segjax.training import loop
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -461,18 +460,13 @@ def test_without_a_run(case, main, cache_dir, tmp_path, before_compilation, tabl
 
 
 @pytest.fixture(scope="module")
-def trained(cache_dir, tmp_path_factory):
+def trained(cache_dir, tmp_path_factory, write_run):
     """A run of two steps."""
     from segjax import config
 
-    workdir = tmp_path_factory.mktemp("trained")
-    plot_run, loop.plot_run = loop.plot_run, lambda workdir, *_: [workdir]
-    try:
-        smoke = config.load(str(ROOT / "configs/unet_em.py:smoke"))
-        train(smoke, workdir, cache_dir)
-    finally:
-        loop.plot_run = plot_run
-    return workdir
+    smoke = config.load(str(ROOT / "configs/unet_em.py:smoke"))
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    return write_run(workdir, smoke, cache_dir=cache_dir)
 
 
 @pytest.mark.parametrize("case", ids(PREDICTING))

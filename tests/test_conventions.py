@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -20,7 +21,7 @@ from segjax.data.augment.augmentations import AUGMENTATIONS
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
 from segjax.tasks.table import Task, make_task
-from segjax.training.optim import OPTIMIZERS, SCHEDULES
+from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "segjax").rglob("*.py"))
@@ -48,6 +49,11 @@ def identify(path: Path) -> str:
 
 def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(read(path))
 
 
 def lines_matching(paths: list[Path], pattern: str) -> list[str]:
@@ -154,11 +160,16 @@ def definitions(path: Path) -> Iterator[Definition]:
             if isinstance(node, ast.ClassDef):
                 yield from walk(node.body, f"{node.name}.")
 
-    yield from walk(ast.parse(read(path)).body, "")
+    yield from walk(parsed(path).body, "")
 
 
-EVERYTHING = [found for path in SOURCES for found in definitions(path)]
-FUNCTIONS = [x for x in EVERYTHING if isinstance(x.node, ast.FunctionDef)]
+@functools.cache
+def everything() -> list[Definition]:
+    return [found for path in SOURCES for found in definitions(path)]
+
+
+def functions() -> list[Definition]:
+    return [x for x in everything() if isinstance(x.node, ast.FunctionDef)]
 
 
 def overloaded(definition: Definition) -> bool:
@@ -167,7 +178,7 @@ def overloaded(definition: Definition) -> bool:
 
 
 def test_every_public_name_has_a_docstring() -> None:
-    missing = [x.where for x in EVERYTHING if not x.docstring and not overloaded(x)]
+    missing = [x.where for x in everything() if not x.docstring and not overloaded(x)]
     assert missing == []
 
 
@@ -175,14 +186,14 @@ def test_every_module_says_what_it_is() -> None:
     silent = [
         identify(path)
         for path in [*SOURCES, *CONFIGS]
-        if read(path).strip() and not ast.get_docstring(ast.parse(read(path)))
+        if read(path).strip() and not ast.get_docstring(parsed(path))
     ]
     assert silent == []
 
 
 def test_args_sections_name_the_arguments_in_their_order() -> None:
     wrong = []
-    for function in FUNCTIONS:
+    for function in functions():
         explained = section(function.docstring, "Args")
         if explained is not None and explained != function.arguments:
             wrong.append((function.where, explained, function.arguments))
@@ -192,7 +203,7 @@ def test_args_sections_name_the_arguments_in_their_order() -> None:
 def test_functions_of_many_arguments_explain_them() -> None:
     silent = [
         function.where
-        for function in FUNCTIONS
+        for function in functions()
         if len(function.arguments) >= MANY_ARGUMENTS
         and section(function.docstring, "Args") is None
     ]
@@ -205,7 +216,7 @@ def test_functions_that_explain_their_arguments_explain_their_result() -> None:
 
     silent = [
         function.where
-        for function in FUNCTIONS
+        for function in functions()
         if section(function.docstring, "Args") is not None
         and function.gives_something
         and not tells_result(function.docstring)
@@ -262,15 +273,22 @@ def builds(path: Path) -> Iterator[str]:
 EXPERIMENTS = [experiment for path in CONFIGS for experiment in builds(path)]
 
 
+PARAMETERS: dict[tuple[Any, int], list[str]] = {}
+"""Names of parameters, by network: many presets have the same one."""
+
+
 def parameter_names(task: Task) -> list[str]:
     """Names all parameters of an experiment's network, as "down1/conv1/kernel"."""
     channels = channels_of(task.config.data)
+    if (task.model, channels) in PARAMETERS:
+        return PARAMETERS[task.model, channels]
     image = jax.ShapeDtypeStruct((1, *task.input_size, channels), jnp.float32)
     init = lambda image: task.model.init(jax.random.key(0), image, train=False)
     leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(init, image)["params"])
-    return [
+    names = [
         jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves
     ]
+    return PARAMETERS.setdefault((task.model, channels), names)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda x: Path(x).name)
@@ -289,7 +307,7 @@ def test_every_config_has_a_preset_of_seconds(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=identify)
 def test_every_config_states_command_and_presets(path: Path) -> None:
-    docstring = ast.get_docstring(ast.parse(read(path))) or ""
+    docstring = ast.get_docstring(parsed(path)) or ""
     assert f"python -m segjax.main --config={identify(path)}" in docstring
     assert re.search(r"arXiv|doi", docstring)
     before, written, *_ = read(path).split('"""')

@@ -25,8 +25,8 @@ from segjax import config as config_lib
 from segjax import ending
 from segjax.errors import UserError
 from segjax.runs import load
-from segjax.runs.train import train
-from segjax.training import checkpoint_files, loop
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint_files
 from segjax.training.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,13 +41,11 @@ PATIENCE = 900.0
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory, cache_dir):
+def workdir(tmp_path_factory, cache_dir, write_run):
     """A run that has all its steps."""
+    config = config_lib.load(str(ROOT / EM[len("--config=") :]))
     workdir = tmp_path_factory.mktemp("ending") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "plot_run", lambda workdir, *_: [workdir])
-        train(config_lib.load(str(ROOT / EM[len("--config=") :])), workdir, cache_dir)
-    return workdir
+    return write_run(workdir, config, cache_dir=cache_dir)
 
 
 @pytest.fixture
@@ -274,17 +272,31 @@ def test_ctrl_c_before_the_first_step_leaves_at_once(start_segjax, cache_dir, tm
     assert not checkpoint_files.steps_on_disk(tmp_path)
 
 
-def test_the_first_ctrl_c_of_a_training_saves_and_leaves(
-    start_segjax, cache_dir, tmp_path
-):
-    process = start_segjax(*LONG, f"--workdir={tmp_path}", f"--cache_dir={cache_dir}")
-    read_until(process, "step 2/")
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    assert "again to stop at once" in stderr
-    result = json.loads(stdout)
+@pytest.fixture
+def stopped(main, cache_dir, tmp_path, monkeypatch):
+    """Trains with a signal at step 2; returns how that ended."""
+
+    def train(number, *arguments):
+        update = Progress.update
+
+        def stop(self, step):
+            update(self, step)
+            if step == 2:
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(Progress, "update", stop)
+        folders = (f"--workdir={tmp_path}", f"--cache_dir={cache_dir}")
+        return main(*LONG, *folders, *arguments)
+
+    return train
+
+
+def test_the_first_ctrl_c_of_a_training_saves_and_leaves(stopped, tmp_path):
+    ended = stopped(signal.SIGINT)
+    assert ended.code == 130
+    assert "Traceback" not in ended.stderr
+    assert "again to stop at once" in ended.stderr
+    result = json.loads(ended.stdout)
     assert result["interrupted"]
     (about,) = checkpoint_files.abouts_on_disk(tmp_path)
     assert about["step"] == result["step"] >= 2
@@ -293,7 +305,8 @@ def test_the_first_ctrl_c_of_a_training_saves_and_leaves(
 
 SECOND = """
 import os, signal
-from segjax.training import checkpoint, progress
+from segjax.training import progress
+from segjax.training.checkpoints import checkpoint
 update, save = progress.Progress.update, checkpoint.Checkpoints.save
 def first(self, step):
     update(self, step)
@@ -330,27 +343,13 @@ def test_the_second_ctrl_c_of_a_training_leaves_at_once(main, cache_dir, tmp_pat
     assert json.loads(again.stdout)["step"] == 8
 
 
-def test_sigterm_has_the_exit_code_that_is_asked_for(
-    main, cache_dir, tmp_path, monkeypatch
-):
-    update = Progress.update
-
-    def stop(self, step):
-        update(self, step)
-        if step == 2:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(Progress, "update", stop)
-    ended = main(
-        *LONG,
-        f"--workdir={tmp_path}",
-        f"--cache_dir={cache_dir}",
-        "--interrupted_exit_code=75",
-    )
+def test_sigterm_has_the_exit_code_that_is_asked_for(stopped):
+    ended = stopped(signal.SIGTERM, "--interrupted_exit_code=75")
     assert ended.code == 75
     assert json.loads(ended.stdout)["interrupted"]
 
 
+@pytest.mark.slow
 def test_training_outlives_those_who_read_what_it_says(
     start_segjax, cache_dir, tmp_path
 ):
@@ -473,6 +472,7 @@ def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path):
     assert ended.stdout == "True\n"
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("full", "at"), [("log", 1), ("checkpoints", 1), ("checkpoints", 5)]
 )
@@ -560,8 +560,10 @@ def test_a_step_that_is_too_large_says_what_makes_it_smaller(
     assert again.code == 0, again.stderr
 
 
-@pytest.mark.parametrize("fail", FAILURES)
-@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+@pytest.mark.parametrize(
+    ("verb", "fail"),
+    [("evaluate", FAILURES[0]), *(("predict", fail) for fail in FAILURES)],
+)
 def test_an_image_that_is_too_large_says_the_tile_that_is_not(
     verb, fail, main, workdir, cache_dir, images, tmp_path, monkeypatch
 ):
@@ -584,7 +586,7 @@ def test_an_image_that_is_too_large_says_the_tile_that_is_not(
 
 def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
     from segjax.runs import remedies
-    from segjax.training.workdir import write_config
+    from segjax.training.run_files.workdir import write_config
 
     smoke.evaluation.flip = True
     write_config(tmp_path, smoke)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,7 @@ THEIRS: dict[str, set[str]] = {
     "predict": ARRAYS | {"PIL", "tifffile", "tensorstore"},
     "training": RUNNING | {"tensorboardX", "wandb"},
     "inspect": LINEN,
+    "export": ARRAYS,
     "tasks": RUNNING,
     "runs": RUNNING | {"packaging"},
     "commands": {"absl", "jax", "ml_collections"},
@@ -78,8 +80,13 @@ def parts_of(path: Path) -> tuple[str, ...]:
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yields the full name of every module that a file imports, wherever it does so."""
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
+    """The full names of all modules that a file imports, wherever it does so."""
+    return frozenset(names_in(path))
+
+
+def names_in(path: Path) -> Iterator[str]:
     package = ".".join(path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -151,10 +158,10 @@ def test_devices_and_meshes_are_named_in_one_file() -> None:
 
 def test_the_backend_is_asked_for_where_forms_are_chosen() -> None:
     """Ops do not see `training`: without a context they ask for it in one place."""
-    expected = ["segjax/ops/base/forms.py", "segjax/training/sharding.py"]
-    assert files_with(r"\bjax\.default_backend\(") == expected
+    forms = "segjax/ops/base/forms.py"
+    assert files_with(r"\bjax\.default_backend\(") == [forms]
     counted = files_with(r"\bjax\.(local_)?device_count\(")
-    assert counted == expected
+    assert counted == [forms, "segjax/training/sharding.py"]
 
 
 def imported_at_start(name: str) -> set[str]:
@@ -197,4 +204,4 @@ def test_every_way_to_import_is_seen(
     statement: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"def f():\n  {statement}")
-    assert list(imported(PACKAGE / "ops" / "made_up.py")) == [expected]
+    assert list(names_in(PACKAGE / "ops" / "made_up.py")) == [expected]

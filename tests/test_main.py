@@ -17,7 +17,8 @@ from PIL import Image
 from segjax.commands.program import Program
 from segjax.main import VERBS
 from segjax.output import manifest
-from segjax.training import checkpoint_files, loop
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint_files
 
 EM_SMOKE = "configs/unet_em.py:smoke"
 EM = f"--config={EM_SMOKE}"

@@ -17,7 +17,7 @@ from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.table import make_task
 from segjax.training import loop
-from segjax.training.ema import EMA
+from segjax.training.optimizers.ema import EMA
 from segjax.training.step import state_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples" / "mean_teacher"

@@ -122,7 +122,7 @@ def test_the_loop_of_your_own_is_short_and_learns(
 def test_the_page_on_fine_tuning_does_what_it_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (block,) = blocks("python", ROOT / "docs" / "fine_tuning.md")
+    *_, block = blocks("python", ROOT / "docs" / "fine_tuning.md")
     rng = np.random.default_rng(0)
     for name, classes in (("images", 256), ("labels", 2)):
         (tmp_path / "more_cells" / name).mkdir(parents=True)

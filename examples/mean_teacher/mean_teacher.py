@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from segjax.training.optim import global_norm
+from segjax.training.optimizers.optim import global_norm
 from segjax.training.step import apply_gradients, with_parts
 
 

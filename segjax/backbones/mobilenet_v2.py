@@ -40,6 +40,7 @@ TABLE = (
 """Expansion, output channels, blocks, and stride of the first of them."""
 
 OUTPUT_STRIDES = (8, 16, 32)
+LAST_STAGES = tuple(f"stage{i}" for i in range(1, 6))
 
 
 class Block(NamedTuple):
@@ -60,6 +61,10 @@ class MobileNetV2(nn.Module):
       num_classes: channels of the classifier behind the global mean; None is none.
       output_stride: 32, 16 or 8: pixels of the image from one pixel of the last map to
         the next.
+      dilate_first_block: whether a block whose stride is left out is dilated itself;
+        else it keeps the dilation of the block before, and the dense map holds the
+        strided one, pixel for pixel.
+      last_stage: "stage5", or the stage behind which the network ends.
       width: factor on the channels.
       divisor: channels are rounded to its multiples; DeepLab's release has 1 below a width
         of 1.
@@ -75,6 +80,8 @@ class MobileNetV2(nn.Module):
 
     num_classes: int | None = None
     output_stride: int = 32
+    dilate_first_block: bool = False
+    last_stage: str = "stage5"
     width: float = 1.0
     divisor: int = 8
     last_features: int | None = 1280
@@ -91,13 +98,20 @@ class MobileNetV2(nn.Module):
                 f"output_stride of MobileNet v2 is one of {OUTPUT_STRIDES}, got "
                 f"{self.output_stride!r}"
             )
+        if self.last_stage not in LAST_STAGES:
+            raise ValueError(
+                f"last_stage of MobileNet v2 is one of {LAST_STAGES}, got "
+                f"{self.last_stage!r}"
+            )
         for name in ("num_classes", "last_features"):
             if getattr(self, name) is not None:
                 check_counts(**{name: getattr(self, name)})
         check_counts(divisor=self.divisor)
         if self.width <= 0:
             raise ValueError(f"width is a factor above 0, got {self.width}")
-        check_flags(same_padding=self.same_padding)
+        check_flags(
+            same_padding=self.same_padding, dilate_first_block=self.dilate_first_block
+        )
         check_fractions(dropout_rate=self.dropout_rate)
         check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
@@ -108,9 +122,9 @@ class MobileNetV2(nn.Module):
         """Maps an image `[B, H, W, C]` to its stages.
 
         Returns:
-          `stage1` to `stage5`: the last maps at strides 2, 4, 8, 16 and 32, or at the
-          output stride where that is smaller. With `num_classes` also `logits`
-          `[B, num_classes]`.
+          `stage1` to the last stage, `stage5`: the last maps at strides 2, 4, 8, 16 and
+          32, or at the output stride where that is smaller. With `num_classes` also
+          `logits` `[B, num_classes]`.
         """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         norms = norm_options(self)
@@ -133,7 +147,7 @@ class MobileNetV2(nn.Module):
                 name=f"block{i}",
             )(x, train=train)
             stages[block.stage] = x
-        if self.last_features is not None:
+        if self._has_last:
             features = divisible(self.last_features * max(1.0, self.width))
             x = conv_norm(features, (1, 1), name="last")(x, train=train)
             stages["stage5"] = x
@@ -147,6 +161,10 @@ class MobileNetV2(nn.Module):
             )
             stages["logits"] = classifier(drop(mean)).astype(jnp.float32)
         return stages
+
+    @property
+    def _has_last(self) -> bool:
+        return self.last_features is not None and self.last_stage == "stage5"
 
     def channels(self, channels: int) -> int:
         """The channels of a layer that has so many at a width of 1."""
@@ -168,8 +186,12 @@ class MobileNetV2(nn.Module):
                 nominal *= stride
                 taken = stride if reached * stride <= self.output_stride else 1
                 reached *= taken
+                if self.dilate_first_block:
+                    dilation = nominal // reached
                 is_residual = stride == 1 and before == features
                 stage = f"stage{nominal.bit_length() - 1}"
+                if stage > self.last_stage:
+                    return tuple(blocks)
                 blocks.append(
                     Block(features, expansion, taken, dilation, is_residual, stage)
                 )
@@ -184,7 +206,9 @@ class MobileNetV2(nn.Module):
         """
         plan = self.plan()
         if stage not in {block.stage for block in plan}:
-            raise ValueError(f"stage is one of stage1 to stage5, got {stage!r}")
+            raise ValueError(
+                f"stage is one of stage1 to {self.last_stage}, got {stage!r}"
+            )
         path = [Layer("stem/conv", 3, 2, 1)]
         for i, block in enumerate(plan, 1):
             if block.stage > stage:
@@ -195,6 +219,6 @@ class MobileNetV2(nn.Module):
             depthwise = f"block{i}/depthwise/conv"
             path.append(Layer(depthwise, 3, block.stride, rate, rate))
             path.append(Layer(f"block{i}/project/conv"))
-        if stage == "stage5" and self.last_features is not None:
+        if stage == "stage5" and self._has_last:
             path.append(Layer("last/conv"))
         return tuple(path)

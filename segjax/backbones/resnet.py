@@ -63,6 +63,7 @@ STEM_POOLS = {"floor": (1, False), "ceil": (1, True), "ceil_unpadded": (0, True)
 
 STRIDE_ON = ("3x3", "1x1", "last")
 OUTPUT_STRIDES = (8, 16, 32)
+LAST_STAGES = tuple(f"stage{i}" for i in range(1, 6))
 
 
 class ResNet(nn.Module):
@@ -83,6 +84,7 @@ class ResNet(nn.Module):
         then takes every other pixel. Basic blocks have "3x3" only, their first.
       dilate_first_block: whether in a stage that is dilated instead of strided the
         first 3x3 is dilated, too.
+      last_stage: "stage5", or the stage behind which the network ends.
       features: channels of the stem's first convolution; all others are multiples.
       norm: what follows each convolution: of the kind "batch", or "group", which wants
         no batch.
@@ -98,6 +100,7 @@ class ResNet(nn.Module):
     stem_pool: str = "floor"
     stride_on: str = "3x3"
     dilate_first_block: bool = False
+    last_stage: str = "stage5"
     features: int = 64
     norm: Norm = Norm()
     dtype: Dtype = jnp.float32
@@ -111,6 +114,7 @@ class ResNet(nn.Module):
             ("stem", tuple(STEMS)),
             ("stem_pool", tuple(STEM_POOLS)),
             ("stride_on", STRIDE_ON),
+            ("last_stage", LAST_STAGES),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -147,9 +151,9 @@ class ResNet(nn.Module):
         """Maps an image `[B, H, W, C]` to its stages.
 
         Returns:
-          `stage1`, the stem's map before the pooling, to `stage5`: the last maps at
-          strides 2, 4, 8, 16 and 32, or at the output stride where that is smaller.
-          With `num_classes` also `logits` `[B, num_classes]`.
+          `stage1`, the stem's map before the pooling, to the last stage, `stage5`: the
+          last maps at strides 2, 4, 8, 16 and 32, or at the output stride where that is
+          smaller. With `num_classes` also `logits` `[B, num_classes]`.
         """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv_norm: Callable[..., ConvNorm] = partial(ConvNorm, **norm_options(self))
@@ -170,7 +174,7 @@ class ResNet(nn.Module):
             features = 4 * self.features
         for name, units in self.plan().items():
             x, before = Stage(features, units, block, name=name)(x, train=train)
-            strides = self.stride_on == "last" and name != "stage5"
+            strides = self.stride_on == "last" and name != self.last_stage
             stages[name] = before if strides else x
             features *= 2
         if self.num_classes is not None:
@@ -190,13 +194,14 @@ class ResNet(nn.Module):
           [(1, 1, 2), (1, 4, 4), (1, 8, 8)]
         """
         last, plan, dilation = self.stride_on == "last", {}, 1
-        for stage, count in enumerate(BLOCKS[self.depth], 2):
+        end = LAST_STAGES.index(self.last_stage) + 1
+        for stage, count in enumerate(BLOCKS[self.depth][: end - 1], 2):
             # The block from which maps are coarser, and the stride that it leads to.
             crossing, target = (count - 1, stage + 1) if last else (0, stage)
             units = []
             for i in range(count):
                 stride, entry = 1, dilation
-                if i == crossing and 3 <= target <= 5:
+                if i == crossing and 3 <= target <= end:
                     if 2**target <= self.output_stride:
                         stride = 2
                     else:
@@ -223,11 +228,13 @@ class ResNet(nn.Module):
         if stage == "stage1":
             return tuple(path)
         if stage not in plan:
-            raise ValueError(f"stage is one of stage1 to stage5, got {stage!r}")
+            raise ValueError(
+                f"stage is one of stage1 to {self.last_stage}, got {stage!r}"
+            )
         padding, ceil_mode = STEM_POOLS[self.stem_pool]
         path.append(Layer("pool", 3, 2, padding, ceil_mode=ceil_mode, operation="pool"))
         for name, units in plan.items():
-            strides = self.stride_on == "last" and name == stage != "stage5"
+            strides = self.stride_on == "last" and name == stage != self.last_stage
             for unit in units[:-1] if strides else units:
                 path += self._block_layers(f"{name}/{unit.name}", unit)
             if name == stage:

@@ -28,6 +28,7 @@ CONVOLUTIONS = {
 
 OUTPUT_STRIDES = (8, 16, 32)
 POOL_WINDOWS = (2, 3)
+STAGES = tuple(f"{name}{i}" for i in range(1, 6) for name in ("conv", "stage"))
 FC6_WINDOW = 7
 """Side of the map that the classifier sees, a 32nd of the 224 pixels of its images."""
 
@@ -35,7 +36,8 @@ FC6_WINDOW = 7
 class VGG(nn.Module):
     """Five stacks of convolutions, each followed by a pooling.
 
-    The stages are the outputs of the poolings, at strides 2, 4, 8, 16 and 32. With a
+    The stages are the outputs of the poolings, at strides 2, 4, 8, 16 and 32; `conv1` to
+    `conv5` are the maps before them, at strides 1, 2, 4, 8 and 16. With a
     smaller output stride the last poolings do not shrink, and what follows is dilated:
     a pooling of 2x2 is then left out, as by Yu & Koltun (2016, arXiv 1511.07122); one
     of 3x3 goes on at stride 1, as in DeepLab (Chen et al. 2015, arXiv 1412.7062).
@@ -57,6 +59,7 @@ class VGG(nn.Module):
       ceil_mode: whether a last pooling window may hang over the end, as in Caffe.
       fully_convolutional: whether fc6 and fc7 run over the whole map; the stage `fc7`
         holds what they give.
+      last_stage: "stage5", or the map behind which the network ends, as "conv4".
       fc_features: channels of fc6 and fc7.
       dropout_rate: fraction of activations dropped behind fc6 and fc7.
       dtype: dtype of the computation.
@@ -73,6 +76,7 @@ class VGG(nn.Module):
     pool_window: int = 2
     ceil_mode: bool = False
     fully_convolutional: bool = False
+    last_stage: str = "stage5"
     fc_features: int = 4096
     dropout_rate: float = 0.5
     dtype: Dtype = jnp.float32
@@ -85,6 +89,7 @@ class VGG(nn.Module):
             ("output_stride", OUTPUT_STRIDES),
             ("pool_window", POOL_WINDOWS),
             ("padding", (0, 1)),
+            ("last_stage", STAGES),
         ):
             if getattr(self, name) not in allowed:
                 listed = ", ".join(map(str, allowed))
@@ -92,6 +97,11 @@ class VGG(nn.Module):
                     f"{name} of VGG is one of {listed}, got {getattr(self, name)!r}"
                 )
         check_counts(features=self.features, fc_features=self.fc_features)
+        has_more = self.num_classes is not None or self.fully_convolutional
+        if has_more and self.last_stage != "stage5":
+            raise ValueError(
+                f'last_stage of VGG is "stage5" where fc6 follows, got {self.last_stage!r}'
+            )
         if len(self.features) != 5:
             raise ValueError(
                 f"features of VGG holds one entry a stack, five, got {self.features}"
@@ -110,13 +120,15 @@ class VGG(nn.Module):
         """Maps an image `[B, H, W, C]` to its stages.
 
         Returns:
-          `stage1` to `stage5`; `fc7` if the network is fully convolutional; `logits` if
+          `conv1` to `conv5` and `stage1` to `stage5`, up to the last stage; `fc7` if the network is fully convolutional; `logits` if
           it has classes: `[B, K]`, or `[B, h, w, K]`, one for each position of the
           224 x 224 window, if it is fully convolutional.
         """
         stages, x = {}, image
         for i, convs in enumerate(self._stacks(), 1):
-            x = self._stack(x, i, convs, train)
+            x = stages[f"conv{i}"] = self._stack(x, i, convs, train)
+            if self.last_stage == f"conv{i}":
+                break
             if (stride := self._pool_stride(i)) is not None:
                 x = max_pool(
                     x,
@@ -126,6 +138,8 @@ class VGG(nn.Module):
                     ceil_mode=self.ceil_mode,
                 )
             stages[f"stage{i}"] = x
+            if self.last_stage == f"stage{i}":
+                break
         if self.num_classes is None and not self.fully_convolutional:
             return stages
         if not self.fully_convolutional:
@@ -149,13 +163,15 @@ class VGG(nn.Module):
         return stages
 
     def layers(self, stage: str = "stage5") -> tuple[Layer, ...]:
-        """The path from the image to a stage: `stage1` to `stage5`, or `fc7`."""
-        known = [f"stage{i}" for i in range(1, 6)] + ["fc7"]
+        """The path from the image to a map: `conv1` to `stage5`, or `fc7`."""
+        known = [*STAGES[: STAGES.index(self.last_stage) + 1], "fc7"]
         if stage not in known:
             raise ValueError(f"stage of VGG is one of {', '.join(known)}, got {stage}")
         path: list[Layer] = []
         for i, convs in enumerate(self._stacks(), 1):
             path += convs
+            if stage == f"conv{i}":
+                return tuple(path)
             if (stride := self._pool_stride(i)) is not None:
                 window = self.pool_window
                 path.append(

@@ -17,10 +17,12 @@ from segjax.commands.shared_flags import (
     define_measure,
     define_model,
     define_overwrite,
+    define_pages,
     define_processes,
     define_split,
     define_tile,
     define_workdir,
+    pages_of,
     path_of,
     run_of,
 )
@@ -40,6 +42,7 @@ def define(values: Flags) -> None:
         "A labelled folder, all images of which are measured instead of a split.",
         flag_values=values,
     )
+    define_pages(values, "Measures")
     flags.DEFINE_string(
         "data",
         None,
@@ -85,6 +88,8 @@ def run(values: Flags) -> None:
         run_of(values),
         split=values.split,
         input=path_of(values, "input"),
+        channels=values.channels,
+        pages=pages_of(values),
         data=path_of(values, "data"),
         output=path_of(values, "output"),
         save_predictions=values.save_predictions,

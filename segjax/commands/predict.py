@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from absl import flags
 
 from segjax import ending
 from segjax.commands.shared_flags import (
     Flags,
+    WordsParser,
     checkpoint_of,
     define_allow_code,
     define_checkpoint,
@@ -16,17 +15,16 @@ from segjax.commands.shared_flags import (
     define_ensemble,
     define_model,
     define_overwrite,
+    define_pages,
     define_tile,
     define_workdir,
+    pages_of,
     required,
     run_of,
 )
-from segjax.errors import UserError
 
 THINGS = ("workdir",)
 MORE = "ensemble"
-
-_MOST_PAGES = 1 << 20
 
 
 def define(values: Flags) -> None:
@@ -40,19 +38,7 @@ def define(values: Flags) -> None:
     define_overwrite(values)
     define_checkpoint(values)
     define_tile(values)
-    flags.DEFINE_list(
-        "channels",
-        None,
-        "Takes these channels of the images, by name or by number from 0, such as DAPI,GFP; "
-        "default: as in training.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "pages",
-        None,
-        "Predicts these pages of each file, counted from 1, such as 1,5,9-12; default: all.",
-        flag_values=values,
-    )
+    define_pages(values, "Predicts")
     flags.DEFINE_integer(
         "downscale",
         None,
@@ -83,11 +69,12 @@ def define(values: Flags) -> None:
         "With --instances: objects of neighbouring pages that overlap are one.",
         flag_values=values,
     )
-    flags.DEFINE_enum(
+    flags.DEFINE(
+        WordsParser(["imagej", "geojson"]),
         "outlines",
         None,
-        ["imagej", "geojson"],
-        "With --instances: writes outlines, too, for ImageJ's ROI manager or QuPath.",
+        "With --instances: writes outlines, too, for ImageJ's ROI manager (imagej), QuPath "
+        "(geojson), or both (imagej,geojson).",
         flag_values=values,
     )
     define_crf(values)
@@ -108,7 +95,7 @@ def run(values: Flags) -> None:
         **checkpoint_of(values),
         tile=values.tile,
         channels=values.channels,
-        pages=_numbers(values.pages) if values.pages else (),
+        pages=pages_of(values),
         downscale=values.downscale,
         rescale=values.rescale,
         probabilities=values.probabilities,
@@ -116,7 +103,7 @@ def run(values: Flags) -> None:
         crf=values.crf,
         instances=values.instances,
         link=values.link,
-        outlines=values.outlines,
+        outlines=values.outlines or (),
         overwrite=values.overwrite,
         allow_code=values.allow_code,
         ensemble=values.ensemble,
@@ -127,24 +114,7 @@ def run(values: Flags) -> None:
     kinds += [f"file{many} of probabilities"] * values.probabilities
     kinds += [f"overlay{many}"] * values.overlay
     kinds += [f"file{many} of instances"] * values.instances
-    kinds += [f"file{many} of outlines"] * bool(values.outlines)
+    kinds += [f"file{many} of outlines ({x})" for x in values.outlines or ()]
     ending.say(f"Wrote {', '.join(f'{len(files)} {x}' for x in kinds)} to {output}")
     if values.instances:
         ending.say(f"The objects are listed in {output}/objects.csv")
-
-
-def _numbers(text: str) -> list[int]:
-    """Reads numbers and ranges of them, in their order, each once."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        found = re.fullmatch(
-            r"\s*([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?\s*", part, re.ASCII
-        )
-        first, last = (found[1], found[2] or found[1]) if found else ("1", "0")
-        if not int(first) <= int(last) < int(first) + _MOST_PAGES:
-            raise UserError(
-                f"--pages={text} is no list of pages. Give numbers from 1 and ranges of "
-                "them, such as --pages=1,5,9-12."
-            )
-        numbers += range(int(first), int(last) + 1)
-    return list(dict.fromkeys(numbers))

@@ -20,7 +20,7 @@ was asked for in the config."""
 
 def print_result(result: dict[str, Any]) -> None:
     """Prints one JSON object, the last line of standard output."""
-    from segjax.training.writer import json_line
+    from segjax.training.run_files.writer import json_line
 
     ending.say(json_line(result).rstrip())
 

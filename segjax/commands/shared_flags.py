@@ -26,6 +26,7 @@ class _NameParser(flags.ArgumentParser):
         return GivenName(argument)
 
 
+_MOST_PAGES = 1 << 20
 _CHECKPOINTS = ("latest", "best")
 
 
@@ -39,6 +40,15 @@ class _CheckpointParser(flags.EnumParser):
         if argument in _CHECKPOINTS or re.fullmatch(r"\d{1,10}", argument, re.ASCII):
             return argument
         raise ValueError(f"value should be one of {', '.join(self.enum_values)}")
+
+
+class WordsParser(flags.EnumParser):
+    """Reads one or several of some words, with commas between them."""
+
+    def parse(self, argument: str) -> Any:
+        """Returns the words, each once; a ValueError where one is another."""
+        words = dict.fromkeys(argument.split(","))
+        return tuple(super(WordsParser, self).parse(word) for word in words)
 
 
 config_flags.register_flag_parser_for_type(StoredName, _NameParser())
@@ -261,6 +271,50 @@ def with_located_config(arguments: Sequence[str]) -> list[str]:
             elif i + 1 < len(found):
                 found[i + 1] = located(found[i + 1])
     return found
+
+
+def define_pages(values: Flags, verb: str) -> None:
+    """Defines --channels and --pages, what is taken of the files of --input.
+
+    Args:
+      values: the flags.
+      verb: what is done to pages, such as "Predicts".
+    """
+    flags.DEFINE_list(
+        "channels",
+        None,
+        "Takes these channels of the images of --input, by name or by number from 0, such "
+        "as DAPI,GFP; default: as in training.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "pages",
+        None,
+        f"{verb} these pages of each file of --input, counted from 1, such as 1,5,9-12; "
+        "default: all.",
+        flag_values=values,
+    )
+
+
+def pages_of(values: Flags) -> list[int]:
+    """The numbers of --pages, in their order, each once; none where it is not given.
+
+    Raises:
+      UserError: it is no list of numbers and ranges.
+    """
+    numbers: list[int] = []
+    for part in values.pages.split(",") if values.pages else ():
+        found = re.fullmatch(
+            r"\s*([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?\s*", part, re.ASCII
+        )
+        first, last = (found[1], found[2] or found[1]) if found else ("1", "0")
+        if not int(first) <= int(last) < int(first) + _MOST_PAGES:
+            raise UserError(
+                f"--pages={values.pages} is no list of pages. Give numbers from 1 and ranges "
+                "of them, such as --pages=1,5,9-12."
+            )
+        numbers += range(int(first), int(last) + 1)
+    return list(dict.fromkeys(numbers))
 
 
 def config_of(values: Flags) -> ml_collections.ConfigDict:

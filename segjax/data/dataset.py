@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -35,6 +36,8 @@ class Dataset:
         (`segjax.data.semantic.batches.shares_of`); else None.
       pixel_size: height and width of a pixel of the training images, micrometres, their
         median; None where they state none.
+      image_hashes: by split, the hash of each record's image (`hash_of_image`), where they are
+        known without reading it.
       pool: all records that folds divide, in one order for every fold; None without folds.
     """
 
@@ -46,11 +49,24 @@ class Dataset:
     groups: Mapping[str, Sequence[str]] | None = None
     kinds: Mapping[str, Sequence[str]] | None = None
     pixel_size: tuple[float, float] | None = None
+    image_hashes: Mapping[str, Sequence[str]] | None = None
     pool: Sequence[Record] | None = None
 
     def kinds_of(self, split: str) -> Sequence[str]:
         """The kind of each record of a split; none where kinds make no difference."""
         return () if self.kinds is None else self.kinds[split]
+
+
+def hash_of_image(image: np.ndarray) -> str:
+    """Hashes the pixels of an image, by which it is recognised elsewhere.
+
+    Example:
+      >>> hash_of_image(np.zeros((2, 2, 1), np.uint8))
+      'ace0fe76273faf9c'
+    """
+    digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
+    digest.update(np.ascontiguousarray(image).view(np.uint8).data)
+    return digest.hexdigest()[:16]
 
 
 class LazyRecords(Sequence[Record]):

@@ -80,6 +80,7 @@ def with_fold(dataset: Dataset, split: str, *, index: int, count: int) -> Datase
         splits=dict(dataset.splits) | splits,
         groups=divided(dataset.groups),
         kinds=divided(dataset.kinds),
+        image_hashes=divided(dataset.image_hashes),
         pool=pool,
     )
 

@@ -127,18 +127,21 @@ def geometry_of(network: object) -> Geometry:
     return getattr(network, "geometry", Geometry(1, halo=None, offset=None))
 
 
-def whole_image_geometry(stride: int, *, align_corners: bool) -> Geometry:
+def whole_image_geometry(
+    stride: int, *, align_corners: bool, remainder: int = 1
+) -> Geometry:
     """The geometry of a network whose every output pixel sees the whole image.
 
     Where logits are interpolated corner to corner, the corners of the image have to lie
     on the grid of the last map, on sides of one more than a multiple of the stride: on
-    any other side the grid would be stretched, by up to a stride at the far border.
-    Images are mirrored up to such sides, as the authors of DeepLab fill theirs up.
+    any other side the grid would be stretched, by up to a stride at the far border. Weights
+    that were trained on such sides want them again: then the remainder is not 1. Images are mirrored up to such sides, as the authors of DeepLab fill theirs up.
 
     Args:
       stride: input pixels from one pixel of the last map to the next.
       align_corners: how the logits are interpolated; without aligned corners the grids
         of all sides are alike, and every side is accepted.
+      remainder: of accepted sides with aligned corners, divided by the stride.
 
     Returns:
       Accepted sides, and no tiles.
@@ -148,5 +151,6 @@ def whole_image_geometry(stride: int, *, align_corners: bool) -> Geometry:
       (497, 513)
     """
     if align_corners:
-        return Geometry(stride, halo=None, minimum=stride + 1, offset=1)
+        minimum = stride + remainder
+        return Geometry(stride, halo=None, minimum=minimum, offset=remainder)
     return Geometry(stride, halo=None, minimum=1, offset=None)

@@ -30,3 +30,33 @@ def interpolation(name: str, factor: int) -> Layer:
     """
     taps = 2 * factor - 1
     return Layer(name, kernel=taps, stride=factor, padding=factor - 1, transposed=True)
+
+
+def enlargement(name: str, factor: int) -> Layer:
+    """Bilinear interpolation from n to `factor n`, outer edge on outer edge.
+
+    Example:
+      >>> from segjax.geometry.fields import output_size
+      >>> output_size([enlargement("resize", 8)], 4), output_size([enlargement("resize", 3)], 4)
+      (32, 12)
+    """
+    margin, more = divmod(factor, 2)
+    return Layer(name, 2 * factor - more, factor, margin, transposed=True)
+
+
+def resizing(name: str, factor: int, remainder: int) -> Layer:
+    """What bilinear interpolation does to sides that leave a remainder of 1, or of 0.
+
+    Args:
+      name: of the layer.
+      factor: pixels of the result from one pixel to the next.
+      remainder: of the sides of the result, divided by the factor.
+
+    Returns:
+      `interpolation` or `enlargement`.
+
+    Example:
+      >>> resizing("resize", 4, 1).kernel, resizing("resize", 4, 0).kernel
+      (7, 8)
+    """
+    return (interpolation if remainder else enlargement)(name, factor)

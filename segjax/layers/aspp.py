@@ -6,6 +6,9 @@ segmentation", arXiv 1706.05587, section 3.3 and figure 5.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -64,6 +67,7 @@ class ASPP(nn.Module):
         1802.02611, section 3.1).
       dropout_rate: fraction of the result dropped in training; 0.1 is the release's.
       norm: what follows each convolution.
+      depthwise_norm: whether it follows depthwise ones, too.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -73,6 +77,7 @@ class ASPP(nn.Module):
     separable: bool = False
     dropout_rate: float = 0.1
     norm: Norm = Norm(momentum=0.9997)
+    depthwise_norm: bool = True
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -80,7 +85,9 @@ class ASPP(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Maps `[B, h, w, C]` to `[B, h, w, features]`."""
         common = norm_options(self)
-        atrous = SeparableConvNorm if self.separable else ConvNorm
+        atrous: Callable[..., nn.Module] = ConvNorm
+        if self.separable:
+            atrous = partial(SeparableConvNorm, depthwise_norm=self.depthwise_norm)
 
         def pointwise(x: Array, name: str) -> Array:
             conv = ConvNorm(self.features, (1, 1), **common, name=name)

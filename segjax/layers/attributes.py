@@ -52,6 +52,16 @@ def check_flags(**values: object) -> None:
             raise ValueError(f"{name} is True or False, got {value!r}")
 
 
+def check_side_remainder(side_remainder: int) -> None:
+    """Checks the remainder of accepted sides, divided by an output stride.
+
+    Raises:
+      ValueError: if it is neither 0 nor 1.
+    """
+    if isinstance(side_remainder, bool) or side_remainder not in (0, 1):
+        raise ValueError(f"side_remainder is 0 or 1, got {side_remainder!r}")
+
+
 def check_dtypes(**values: Dtype) -> None:
     """Checks that each value is a dtype of real numbers.
 

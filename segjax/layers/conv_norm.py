@@ -72,7 +72,8 @@ class ConvNorm(nn.Module):
       dilation: spacing of the kernel's taps, in pixels.
       groups: groups of channels that do not see each other.
       activation: what follows the norm; None for nothing.
-      norm: what follows the convolution; with None it has a bias instead.
+      norm: what follows the convolution.
+      use_bias: whether the convolution has a bias; None where no norm follows.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
       kernel_init: initial kernel, from key, shape and dtype.
@@ -86,6 +87,7 @@ class ConvNorm(nn.Module):
     groups: int = 1
     activation: Activation | None = nn.relu
     norm: Norm | None = Norm()
+    use_bias: bool | None = None
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
     kernel_init: Initializer = he_normal()
@@ -119,7 +121,7 @@ class ConvNorm(nn.Module):
             padding,
             self.dilation,
             self.groups,
-            use_bias=self.norm is None,
+            use_bias=self.norm is None if self.use_bias is None else self.use_bias,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             kernel_init=self.kernel_init,

@@ -26,6 +26,7 @@ class FPN(nn.Module):
     Attributes:
       features: channels of every map.
       extra_level: whether the last map is added.
+      output_convs: whether the sums are convolved; segmentation_models.pytorch leaves that out.
       norm: what follows each convolution; None for nothing.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
@@ -33,6 +34,7 @@ class FPN(nn.Module):
 
     features: int = 256
     extra_level: bool = True
+    output_convs: bool = True
     norm: Norm | None = None
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
@@ -61,8 +63,9 @@ class FPN(nn.Module):
             if merged is not None:
                 x = x + resize_nearest(merged, size=(x.shape[1], x.shape[2]))
             merged = x
-            output = self._conv(3, f"output{level + 2}")(x, train=train)
-            pyramid.insert(0, output)
+            if self.output_convs:
+                x = self._conv(3, f"output{level + 2}")(x, train=train)
+            pyramid.insert(0, x)
         if self.extra_level:
             pyramid.append(pyramid[-1][:, ::2, ::2])
         return tuple(pyramid)

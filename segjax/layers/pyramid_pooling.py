@@ -26,7 +26,7 @@ class PyramidPooling(nn.Module):
     the bins divide the map's side they are those of the first release, in Caffe.
 
     Batch normalisation of a single bin sees one value per image and channel, so training needs
-    more than one image per batch.
+    more than one image per batch, unless `norm_single_bin` is False.
 
     Attributes:
       bins: bins along each side of each grid; the result holds the map, then the grids
@@ -36,6 +36,8 @@ class PyramidPooling(nn.Module):
         that all together have as many as the map.
       align_corners: how grids are resized.
       norm: what follows each convolution.
+      norm_single_bin: whether it follows that of a single bin, too; else that one has a
+        bias instead, as in segmentation_models.pytorch.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
     """
@@ -45,6 +47,7 @@ class PyramidPooling(nn.Module):
     reduce: bool = True
     align_corners: bool = True
     norm: Norm = Norm(momentum=0.95)
+    norm_single_bin: bool = True
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
@@ -65,12 +68,11 @@ class PyramidPooling(nn.Module):
         for count in self.bins:
             grid = POOLINGS[self.pooling](x, size=count)
             if self.reduce:
-                conv = ConvNorm(
-                    channels // len(self.bins),
-                    (1, 1),
-                    **norm_options(self),
-                    name=f"bins{count}",
-                )
+                norms = norm_options(self)
+                if count == 1 and not self.norm_single_bin:
+                    norms["norm"] = None
+                features = channels // len(self.bins)
+                conv = ConvNorm(features, (1, 1), **norms, name=f"bins{count}")
                 grid = conv(grid, train=train)
             size, corners = (height, width), self.align_corners
             parts.append(resize_bilinear(grid, size=size, align_corners=corners))

@@ -25,8 +25,10 @@ class SeparableConvNorm(nn.Module):
       stride: output pixels are this many input pixels apart.
       padding: as in `ConvNorm`; None keeps the size at stride 1.
       dilation: spacing of the depthwise kernel's taps, in pixels.
-      activation: what follows both norms; None for nothing.
-      norm: what follows both convolutions.
+      activation: what follows the norms; None for nothing.
+      norm: what follows the convolutions.
+      depthwise_norm: whether norm and activation follow the depthwise step, too;
+        segmentation_models.pytorch has them behind the pointwise step alone.
       dtype: dtype of the computation.
       param_dtype: dtype in which parameters are stored.
       depthwise_init: initial kernel of the depthwise step.
@@ -40,6 +42,7 @@ class SeparableConvNorm(nn.Module):
     dilation: int = 1
     activation: Activation | None = nn.relu
     norm: Norm = Norm()
+    depthwise_norm: bool = True
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
     depthwise_init: Initializer = he_normal()
@@ -49,7 +52,9 @@ class SeparableConvNorm(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
         common = {"activation": self.activation, **norm_options(self)}
-        channels = x.shape[-1]
+        channels, depthwise = x.shape[-1], common
+        if not self.depthwise_norm:
+            depthwise = {**common, "activation": None, "norm": None, "use_bias": False}
         x = ConvNorm(
             channels,
             self.kernel_size,
@@ -58,7 +63,7 @@ class SeparableConvNorm(nn.Module):
             self.dilation,
             groups=channels,
             kernel_init=self.depthwise_init,
-            **common,
+            **depthwise,
             name="depthwise",
         )(x, train=train)
         return ConvNorm(

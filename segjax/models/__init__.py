@@ -12,10 +12,13 @@ from segjax.models.fcn import FCN
 from segjax.models.lraspp import LRASPP
 from segjax.models.mask_rcnn import MaskRCNN
 from segjax.models.pspnet import PSPNet
+from segjax.models.segformer import SegFormer
 from segjax.models.segnet import SegNet
 from segjax.models.segnet_basic import SegNetBasic
+from segjax.models.semantic_fpn import SemanticFPN
 from segjax.models.sliding_window import SlidingWindow
 from segjax.models.unet import UNet
+from segjax.models.unet_backbone import UNetBackbone
 
 MODELS = {
     "crf_rnn": CRFRNN,
@@ -30,8 +33,11 @@ MODELS = {
     "lraspp": LRASPP,
     "mask_rcnn": MaskRCNN,
     "pspnet": PSPNet,
+    "segformer": SegFormer,
     "segnet": SegNet,
     "segnet_basic": SegNetBasic,
+    "semantic_fpn": SemanticFPN,
     "sliding_window": SlidingWindow,
     "unet": UNet,
+    "unet_backbone": UNetBackbone,
 }

@@ -8,17 +8,22 @@ research/deeplab).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer
 from segjax.geometry.input_sizes import Geometry, whole_image_geometry
-from segjax.geometry.paths import interpolation, prefixed
+from segjax.geometry.paths import prefixed, resizing
 from segjax.layers.aspp import ASPP, SCORE_INIT, scaled_rates
 from segjax.layers.attributes import (
     check_counts,
     check_dtypes,
+    check_flags,
     check_fractions,
+    check_side_remainder,
     check_stage,
 )
 from segjax.layers.conv import Conv
@@ -40,17 +45,27 @@ class DeepLabV3Plus(nn.Module):
     `separable=False`, 59,344,309 parameters. Both are evaluated with the same weights
     at `output_stride=8`, too.
 
+    `DeepLabV3Plus("resnet50", classes=1)` of segmentation_models.pytorch, 26,677,585
+    parameters: `ResNet(50, output_stride=16, dilate_first_block=True)`, `rates=(12, 24, 36)`,
+    `scale_rates=False`, `refine=True`, `decoder_features=(256,)`, `depthwise_norm=False`,
+    `side_remainder=0`.
+
     Attributes:
       num_classes: channels of the logits, K.
       backbone: image -> named maps, of which "stage5" and `low_level_stage` are used.
       rates: dilations of ASPP at output stride 16; at another one they are scaled, so
         that they see the same part of the image.
+      scale_rates: whether they are; else `rates` are those of any output stride.
       features: channels of ASPP.
+      refine: whether a 3x3 convolution follows ASPP.
       low_level_stage: the backbone's map at stride 4 that the decoder takes in.
       low_level_features: channels to which that map is reduced.
       decoder_features: channels of each 3x3 convolution of the decoder.
       separable: whether the 3x3 convolutions of ASPP and decoder are separable.
+      depthwise_norm: whether a norm follows depthwise convolutions, too.
       align_corners: how maps are interpolated.
+      side_remainder: of accepted sides, divided by the output stride, where corners are
+        aligned: 1, or 0 for networks that were trained on its multiples.
       dropout_rate: fraction of ASPP's result dropped in training.
       norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
@@ -60,12 +75,16 @@ class DeepLabV3Plus(nn.Module):
     num_classes: int
     backbone: nn.Module
     rates: tuple[int, ...] = (6, 12, 18)
+    scale_rates: bool = True
     features: int = 256
+    refine: bool = False
     low_level_stage: str = "stage2"
     low_level_features: int = 48
     decoder_features: tuple[int, ...] = (256, 256)
     separable: bool = True
+    depthwise_norm: bool = True
     align_corners: bool = True
+    side_remainder: int = 1
     dropout_rate: float = 0.1
     norm: Norm = Norm(momentum=0.9997)
     dtype: Dtype = jnp.float32
@@ -81,10 +100,13 @@ class DeepLabV3Plus(nn.Module):
             decoder_features=self.decoder_features,
         )
         check_fractions(dropout_rate=self.dropout_rate)
+        for name in ("scale_rates", "refine", "separable", "depthwise_norm"):
+            check_flags(**{name: getattr(self, name)})
+        check_side_remainder(self.side_remainder)
         check_norm(self.norm, BATCH)
         check_dtypes(dtype=self.dtype, param_dtype=self.param_dtype)
         check_stage("low_level_stage", self.low_level_stage, self.backbone)
-        scaled_rates(self.rates, self.backbone.output_stride)
+        assert self._aspp  # rates that are no integers are refused
         super().__post_init__()
 
     @nn.compact
@@ -92,8 +114,15 @@ class DeepLabV3Plus(nn.Module):
         """Maps an image `[B, H, W, C]` to logits `[B, H, W, K]`."""
         norms = norm_options(self)
         stages = self.backbone(image, train=train)
-        aspp = ASPP(*self._aspp, **norms, name="aspp")
+        block: Callable[..., nn.Module] = ConvNorm
+        if self.separable:
+            block = partial(SeparableConvNorm, depthwise_norm=self.depthwise_norm)
+        aspp = ASPP(
+            *self._aspp, depthwise_norm=self.depthwise_norm, **norms, name="aspp"
+        )
         x = aspp(stages["stage5"], train=train)
+        if self.refine:
+            x = block(self.features, **norms, name="refine")(x, train=train)
 
         low = stages[self.low_level_stage]
         reduce = ConvNorm(self.low_level_features, (1, 1), **norms, name="reduce")
@@ -101,7 +130,6 @@ class DeepLabV3Plus(nn.Module):
         x = self._resize(x, (low.shape[1], low.shape[2]))
         x = jnp.concatenate([x, low], axis=-1)
 
-        block = SeparableConvNorm if self.separable else ConvNorm
         for i, features in enumerate(self.decoder_features, 1):
             x = block(features, **norms, name=f"refine{i}")(x, train=train)
         logits = Conv(
@@ -120,7 +148,9 @@ class DeepLabV3Plus(nn.Module):
 
     @property
     def _aspp(self) -> tuple[tuple[int, ...], int, bool, float]:
-        rates = scaled_rates(self.rates, self.backbone.output_stride)
+        rates = self.rates
+        if self.scale_rates:
+            rates = scaled_rates(rates, self.backbone.output_stride)
         return rates, self.features, self.separable, self.dropout_rate
 
     def layers(self) -> tuple[Layer, ...]:
@@ -133,19 +163,25 @@ class DeepLabV3Plus(nn.Module):
         stride = self.backbone.output_stride
         path = [*prefixed("backbone", self.backbone.layers("stage5"))]
         path += prefixed("aspp", ASPP(*self._aspp, parent=None).layers())
-        path.append(interpolation("resize_low", stride // LOW_LEVEL_STRIDE))
+        path += self._conv_layers("refine") if self.refine else ()
+        factor, remainder = stride // LOW_LEVEL_STRIDE, self.side_remainder
+        path.append(resizing("resize_low", factor, remainder))
         for i in range(1, len(self.decoder_features) + 1):
-            if self.separable:
-                path.append(Layer(f"refine{i}/depthwise/conv", kernel=3, padding=1))
-                path.append(Layer(f"refine{i}/pointwise/conv"))
-            else:
-                path.append(Layer(f"refine{i}/conv", kernel=3, padding=1))
+            path += self._conv_layers(f"refine{i}")
         path.append(Layer("logits"))
-        return (*path, interpolation("resize", LOW_LEVEL_STRIDE))
+        return (*path, resizing("resize", LOW_LEVEL_STRIDE, remainder))
+
+    def _conv_layers(self, name: str) -> tuple[Layer, ...]:
+        if not self.separable:
+            return (Layer(f"{name}/conv", kernel=3, padding=1),)
+        depthwise = Layer(f"{name}/depthwise/conv", kernel=3, padding=1)
+        return depthwise, Layer(f"{name}/pointwise/conv")
 
     @property
     def geometry(self) -> Geometry:
         """Sides on whose corners the logits lie; every output pixel sees the image."""
         return whole_image_geometry(
-            self.backbone.output_stride, align_corners=self.align_corners
+            self.backbone.output_stride,
+            align_corners=self.align_corners,
+            remainder=self.side_remainder,
         )

@@ -15,7 +15,7 @@ from segjax.geometry.alignment import IMAGE, Path, Step, align, minimum_side
 from segjax.geometry.fields import Layer, receptive_field
 from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.padded import padded_geometry
-from segjax.geometry.paths import prefixed
+from segjax.geometry.paths import enlargement, prefixed
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
@@ -200,9 +200,7 @@ class FCN(nn.Module):
         path = [*self.score_layers()]
         if self.upsampling == "resize":
             factor = int(receptive_field(path).stride)
-            margin, more = divmod(factor, 2)
-            kernel = 2 * factor - more
-            return (*path, Layer("resize", kernel, factor, margin, transposed=True))
+            return (*path, enlargement("resize", factor))
         names = [f"_{skip}" for skip in self.skips] + [str(self._steps[-1].factor)]
         for name, step in zip(names, self._steps, strict=True):
             up = Layer(f"upsample{name}", step.taps, step.factor, transposed=True)

@@ -10,10 +10,17 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from segjax.geometry.fields import Layer
+from segjax.geometry.fields import Layer, receptive_field
 from segjax.geometry.input_sizes import Geometry, whole_image_geometry
-from segjax.geometry.paths import interpolation, prefixed
-from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
+from segjax.geometry.paths import prefixed, resizing
+from segjax.layers.attributes import (
+    check_counts,
+    check_dtypes,
+    check_flags,
+    check_fractions,
+    check_side_remainder,
+    check_stage,
+)
 from segjax.layers.conv import Conv
 from segjax.layers.conv_norm import ConvNorm, norm_options
 from segjax.layers.norm import BATCH, Norm, check_norm
@@ -33,16 +40,26 @@ class PSPNet(nn.Module):
     Sides of one more than a multiple of the output stride, such as 473 and 713, are
     resized pixel on pixel; at those two, the bins also divide the map's side.
 
+    `PSPNet("resnet50", classes=1)` of segmentation_models.pytorch, 2,237,889 parameters:
+    `ResNet(50, output_stride=8, last_stage="stage3")`, `stage="stage3"`, `fuse_kernel=1`,
+    `logits_kernel=3`, `norm_single_bin=False`, `aux_stage=None`, `side_remainder=0`.
+
     Attributes:
       num_classes: channels of the logits, K.
-      backbone: image -> named maps, of which "stage5" and `aux_stage` are used.
+      backbone: image -> named maps, of which `stage` and `aux_stage` are used.
+      stage: the map that is pooled.
       bins: bins along each side of the pyramid's grids; empty leaves the pyramid out
         (the paper's baseline).
+      norm_single_bin: whether a norm follows the convolution of a grid of one bin, too.
       pooling: "average" or "max", of each bin.
       reduce: whether each grid is reduced to `1 / len(bins)` of the map's channels.
       features: channels of the convolution that reads map and pyramid.
+      fuse_kernel: side of its kernel.
+      logits_kernel: side of the kernel that gives the logits.
       aux_stage: the map that the auxiliary classifier reads in training; None for none.
       align_corners: how grids and logits are interpolated.
+      side_remainder: of accepted sides, divided by the output stride, where corners are
+        aligned: 1, or 0 for networks that were trained on its multiples.
       dropout_rate: fraction dropped in training before each of the two classifiers.
       norm: what follows each convolution, here and not in the backbone.
       dtype: dtype of the computation; the logits are always float32.
@@ -51,12 +68,17 @@ class PSPNet(nn.Module):
 
     num_classes: int
     backbone: nn.Module
+    stage: str = "stage5"
     bins: tuple[int, ...] = (1, 2, 3, 6)
+    norm_single_bin: bool = True
     pooling: str = "average"
     reduce: bool = True
     features: int = 512
+    fuse_kernel: int = 3
+    logits_kernel: int = 1
     aux_stage: str | None = "stage4"
     align_corners: bool = True
+    side_remainder: int = 1
     dropout_rate: float = 0.1
     norm: Norm = Norm(momentum=0.95)
     dtype: Dtype = jnp.float32
@@ -67,6 +89,12 @@ class PSPNet(nn.Module):
         check_counts(num_classes=self.num_classes, features=self.features)
         if self.bins:
             check_counts(bins=self.bins)
+        check_flags(norm_single_bin=self.norm_single_bin)
+        for name in ("fuse_kernel", "logits_kernel"):
+            if getattr(self, name) not in (1, 3):
+                raise ValueError(f"{name} is 1 or 3, got {getattr(self, name)!r}")
+        check_side_remainder(self.side_remainder)
+        check_stage("stage", self.stage, self.backbone)
         if len(set(self.bins)) < len(self.bins):
             raise ValueError(f"bins are different numbers, got {self.bins}")
         if self.pooling not in POOLINGS:
@@ -88,20 +116,22 @@ class PSPNet(nn.Module):
         size = (image.shape[1], image.shape[2])
         norms = norm_options(self)
         stages = self.backbone(image, train=train)
-        x = stages["stage5"]
+        x = stages[self.stage]
         if self.bins:
             pyramid = PyramidPooling(
                 self.bins,
                 self.pooling,
                 self.reduce,
                 self.align_corners,
+                norm_single_bin=self.norm_single_bin,
                 **norms,
                 name="pyramid",
             )
             x = pyramid(x, train=train)
-        x = ConvNorm(self.features, **norms, name="fuse")(x, train=train)
+        kernel = self.fuse_kernel, self.fuse_kernel
+        x = ConvNorm(self.features, kernel, **norms, name="fuse")(x, train=train)
         x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
-        outputs = {"logits": self._scores(x, size, "logits")}
+        outputs = {"logits": self._scores(x, size, "logits", self.logits_kernel)}
         if self.aux_stage is not None and (train or self.is_initializing()):
             x = stages[self.aux_stage]
             x = ConvNorm(x.shape[-1] // 4, **norms, name="aux")(x, train=train)
@@ -111,9 +141,13 @@ class PSPNet(nn.Module):
             outputs["aux_logits"] = self._scores(dropout(x), size, "aux_logits")
         return outputs
 
-    def _scores(self, x: Array, size: tuple[int, int], name: str) -> Array:
+    def _scores(
+        self, x: Array, size: tuple[int, int], name: str, kernel: int = 1
+    ) -> Array:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = Conv(self.num_classes, (1, 1), **types, name=name)(x).astype(jnp.float32)
+        geometry = {"kernel_size": (kernel, kernel), "padding": kernel // 2}
+        x = Conv(self.num_classes, **geometry, **types, name=name)(x)
+        x = x.astype(jnp.float32)
         return resize_bilinear(x, size=size, align_corners=self.align_corners)
 
     def layers(self) -> tuple[Layer, ...]:
@@ -122,13 +156,23 @@ class PSPNet(nn.Module):
         The pyramid, which sees everything, is left out. Interpolation is written for
         sides of one more than a multiple of the output stride.
         """
-        path = [*prefixed("backbone", self.backbone.layers("stage5"))]
-        path += [Layer("fuse/conv", kernel=3, padding=1), Layer("logits")]
-        return (*path, interpolation("resize", self.backbone.output_stride))
+        path = [*prefixed("backbone", self.backbone.layers(self.stage))]
+        for name, kernel in (
+            ("fuse/conv", self.fuse_kernel),
+            ("logits", self.logits_kernel),
+        ):
+            path.append(Layer(name, kernel, padding=kernel // 2))
+        return (*path, resizing("resize", self._stride, self.side_remainder))
+
+    @property
+    def _stride(self) -> int:
+        return round(receptive_field(self.backbone.layers(self.stage)).stride)
 
     @property
     def geometry(self) -> Geometry:
         """Sides on whose corners the logits lie; every output pixel sees the image."""
         return whole_image_geometry(
-            self.backbone.output_stride, align_corners=self.align_corners
+            self._stride,
+            align_corners=self.align_corners,
+            remainder=self.side_remainder,
         )

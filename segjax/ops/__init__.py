@@ -4,6 +4,7 @@ from segjax.lazy import exports
 
 TYPE_CHECKING = False  # for type checkers it is True; importing `typing` takes time
 if TYPE_CHECKING:
+    from segjax.ops.attention import dot_product_attention as dot_product_attention
     from segjax.ops.convolution.convolve import conv as conv
     from segjax.ops.convolution.toeplitz import conv_matrix as conv_matrix
     from segjax.ops.convolution.toeplitz import (

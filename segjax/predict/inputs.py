@@ -22,9 +22,11 @@ from segjax.data.files.channels import (
     places_of,
     require_same_names,
 )
+from segjax.data.files.chunks import check_chunks
 from segjax.data.files.decoders import opened
 from segjax.data.files.images import (
     page_name,
+    read_heads,
     read_page,
     read_pages,
 )
@@ -35,6 +37,7 @@ from segjax.errors import UserError
 
 log = logging.getLogger("segjax")
 
+RGB = 3
 _CHANNEL_NAMES = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
 
 
@@ -129,7 +132,7 @@ def look_at_all(
     Raises:
       UserError: a file is damaged, or has other channels, also than another file.
     """
-    sources = [look_at(path, channels).only(chosen) for path in paths]
+    sources = [look_at(path, channels, chosen).only(chosen) for path in paths]
     require_same_names(
         {source.path: _used_names(source.layout, channels) for source in sources}
     )
@@ -158,16 +161,32 @@ def _used_names(layout: Layout, channels: Channels) -> list[str]:
     )
 
 
-def look_at(path: Path, channels: Channels) -> Source:
-    """Opens a file, decodes its first page, and checks what it is.
+def look_at(path: Path, channels: Channels, chosen: tuple[int, ...] = ()) -> Source:
+    """Opens a file, decodes its first page, and checks what it and the others are.
+
+    Args:
+      path: the file.
+      channels: how many the network was trained on, or which are chosen.
+      chosen: places of the pages that are predicted, from 0; empty for all.
+
+    Returns:
+      The source, with all its pages.
 
     Raises:
       UserError: the file is damaged, or has other channels.
     """
     image = read_page(path)
-    with opened(path) as every:
+    with opened(path, scan=False) as every:  # its heads follow
         pages, layout = len(every), every.layout
     in_channels(page_name(path, 0, pages), image, channels, layout.channel_names)
+    others = [index for index in chosen or range(pages) if 0 < index < pages]
+    with contextlib.closing(read_heads(path, others)) as heads:
+        for index, head in zip(others, heads, strict=True):
+            if channels == 1 and head.shape[-1] == RGB:  # is it grey? Its pixels say so
+                head = read_page(path, index)
+            where = page_name(path, index, pages)
+            in_channels(where, head, channels, layout.channel_names)
+    check_chunks(path)
     height, width = image.shape[:2]
     converted = _is_converted(image, channels)
     return Source(path, pages, height, width, converted, layout)

@@ -158,7 +158,11 @@ class AveragedPredictor:
         while flying:
             yield _fetch(*flying.popleft())
 
-    def _sum(self, image: np.ndarray) -> Array:
+    def mean(self, image: Array) -> Array:
+        """The mean probabilities `[H, W, K]` of an image `[H, W, C]`; traceable."""
+        return self._sum(image) / len(self.passes.scales)
+
+    def _sum(self, image: np.ndarray | Array) -> Array:
         """The probabilities of all passes, added up; `[H, W, K]`."""
         given = jax.device_put(image[None], self.sharding)
         total = None
@@ -207,7 +211,7 @@ class AveragedPredictor:
                 found = jax.device_put(found, self.sharding)
             if total is None:
                 shape = (1, *image.shape[1:3], found.shape[-1])
-                total = jnp.zeros(shape, jnp.float32, device=image.sharding)
+                total = jnp.zeros(shape, jnp.float32, device=self.sharding)
             for k, (i, j) in enumerate(places):
                 total = _place(total, found[k : k + 1], i, j)
                 count[:, i : i + crop[0], j : j + crop[1]] += 1

@@ -229,6 +229,34 @@ def plan_outputs(
 
 
 @contextlib.contextmanager
+def telling_what_stands(total: int) -> Iterator[Callable[[], None]]:
+    """Has an error that comes late say how many inputs have their results.
+
+    Args:
+      total: number of inputs.
+
+    Yields:
+      The function that is called when the results of an input are whole.
+
+    Raises:
+      UserError: the error, with a sentence more.
+    """
+    done = 0
+
+    def complete() -> None:
+        nonlocal done
+        done += 1
+
+    try:
+        yield complete
+    except UserError as error:
+        stand = "No results were written"
+        if done:
+            stand = f"The results of {done} of {total} files are complete and stay"
+        raise UserError(f"{error} {stand}.") from error
+
+
+@contextlib.contextmanager
 def png_file(
     outputs: Outputs, name: str, *, colors: Colors | None = None
 ) -> Iterator[Write]:

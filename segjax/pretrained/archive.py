@@ -41,24 +41,29 @@ _LOCAL_HEADER, _DIRECTORY_ENTRY = 30, 46
 """Bytes of each besides the name."""
 
 
-def write_archive(file: IO[bytes], members: Mapping[str, bytes]) -> None:
+def write_archive(
+    file: IO[bytes],
+    members: Mapping[str, bytes],
+    largest: Mapping[str, int] = LARGEST,
+) -> None:
     """Writes the members and their digests.
 
     Args:
       file: to be written, from its beginning.
-      members: bytes by name, those of `LARGEST`.
+      members: bytes by name, those of `largest`.
+      largest: the members that there are, and the most bytes of each.
 
     Raises:
       ValueError: a member is missing, unknown or too large.
     """
-    if members.keys() != LARGEST.keys():
-        raise ValueError(f"members must be {list(LARGEST)}, got {list(members)}")
+    if members.keys() != largest.keys():
+        raise ValueError(f"members must be {list(largest)}, got {list(members)}")
     for name, content in members.items():
-        if len(content) > LARGEST[name]:
+        if len(content) > largest[name]:
             raise ValueError(
-                f"{name} has {len(content):,} bytes; at most {LARGEST[name]:,} have room"
+                f"{name} has {len(content):,} bytes; at most {largest[name]:,} have room"
             )
-    digests = "".join(f"{_sha256(members[name])}  {name}\n" for name in LARGEST)
+    digests = "".join(f"{_sha256(members[name])}  {name}\n" for name in largest)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, content in (*members.items(), (DIGESTS, digests.encode())):
             member = zipfile.ZipInfo(name, _DATE)

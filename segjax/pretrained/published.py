@@ -1,6 +1,6 @@
-"""Where torchvision publishes its weights: addresses, digests, sizes, licences.
+"""Where weights are published: addresses, digests, sizes, licences.
 
-Addresses and sizes are those of torchvision 0.28 (github.com/pytorch/vision), the first
+Addresses and sizes of torchvision are those of torchvision 0.28 (github.com/pytorch/vision), the first
 version of each file (`IMAGENET1K_V1` of a classifier), which its own segmentations and
 detectors begin with. torchvision publishes the first eight digits of each digest, in the
 name of the file. The other digits are those that two projects or more give, independently.
@@ -13,6 +13,11 @@ import dataclasses
 from segjax.errors import UserError
 
 FOLDER = "https://download.pytorch.org/models/"
+CORAL = (
+    "https://raw.githubusercontent.com/google-coral/test_data/"
+    "104342d2d3480b3e66203073dac24f4e2dbb4c41/"
+)
+"""The repository in which files of TensorFlow Lite lie, at one commit of it."""
 MEBIBYTE = 1 << 20
 LARGER = 0.001
 """Of a size, in mebibytes, that is rounded to three places."""
@@ -25,6 +30,12 @@ COCO = (
     "BSD-3-Clause, as torchvision; trained on COCO from weights of ImageNet, whose terms "
     "(research, not for profit) may bind you"
 )
+
+
+APACHE = "Apache-2.0, as google-coral/test_data; trained on "
+IMAGENET_TERMS = "ImageNet, whose terms (research, not for profit) may bind you"
+VOC = f"{APACHE}COCO and PASCAL VOC 2012 from weights of {IMAGENET_TERMS}"
+CITYSCAPES = f"{APACHE}Cityscapes, which is for non-commercial use"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +92,10 @@ def lookup(source: str) -> Published:
 def _torchvision(name: str, digest: str, mebibytes: float, licence: str) -> Published:
     url = f"{FOLDER}{name}-{digest[:8]}.pth"
     return Published(url, digest, mebibytes, licence)
+
+
+def _tflite(name: str, digest: str, mebibytes: float, licence: str) -> Published:
+    return Published(f"{CORAL}{name}.tflite", digest, mebibytes, licence)
 
 
 _FILES: dict[str, tuple[str, str, float, str]] = {
@@ -213,5 +228,34 @@ _FILES: dict[str, tuple[str, str, float, str]] = {
     ),
 }
 
-PUBLISHED = {f"torchvision/{name}": _torchvision(*row) for name, row in _FILES.items()}
+_TFLITE: dict[str, tuple[str, str, float, str]] = {
+    "deeplab_mobilenet_edgetpu_cityscapes": (
+        "deeplab_mobilenet_edgetpu_slim_cityscapes_quant",
+        "322fe29945cb1693f426952f2a330ab67ea5678545ddee6f2548e0cfd0ca03e5",
+        2.057,
+        CITYSCAPES,
+    ),
+    "deeplabv3_mnv2_dm05_pascal": (
+        "deeplabv3_mnv2_dm05_pascal_quant",
+        "0470d2a782aa54eeeb99d32e7b6b3fb7722905c7c4f5d26bd957ec861366d48b",
+        0.726,
+        VOC,
+    ),
+    "deeplabv3_mnv2_pascal": (
+        "deeplabv3_mnv2_pascal_quant",
+        "350af47fd346ea6d74b58833a351f583ba860e9806ec5bd292ff8d8f1f249398",
+        2.092,
+        VOC,
+    ),
+    "mobilenet_v2": (
+        "mobilenet_v2_1.0_224_quant",
+        "7aad0c74c5e3c06e5eb3c827e13304fdd68a83da6087d92ee169c24ff9fd4776",
+        3.444,
+        f"{APACHE}{IMAGENET_TERMS}",
+    ),
+}
+
+PUBLISHED = {
+    f"torchvision/{name}": _torchvision(*row) for name, row in _FILES.items()
+} | {f"tflite/{name}": _tflite(*row) for name, row in _TFLITE.items()}
 """The published files, by source."""

@@ -42,6 +42,7 @@ class Source:
       arrange: brings a tensor, with its name, into our order of channels.
       input_size: height and width of the images that the weights were made for, where their
         file says so.
+      unused: foreign modules, and tensors, that weights may have and the network has not.
     """
 
     group: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Source:
     rename: Callable[[str], str] = str
     arrange: Callable[[str, np.ndarray], np.ndarray] = lambda name, tensor: tensor
     input_size: tuple[int, int] | None = None
+    unused: frozenset[str] = frozenset()
 
     @property
     def is_backbone(self) -> bool:
@@ -96,7 +98,12 @@ class Source:
         """Whether some tensors have the names of this source, with or without its heads."""
         heads = tuple(module.partition(".")[0] + "." for module in self.auxiliary)
         needed = {x for x in self.names if not f"{x}.".startswith((*heads, *self.top))}
-        return needed <= modules_of(state) <= set(self.names)
+        found = modules_of(x for x in state if not self.is_unused(x))
+        return needed <= found <= set(self.names)
+
+    def is_unused(self, name: str) -> bool:
+        """Whether a tensor is one of those that the network has no use for."""
+        return name in self.unused or name.rpartition(".")[0] in self.unused
 
 
 def build(group: Mapping[str, Any], source: str) -> nn.Module:

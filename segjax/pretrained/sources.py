@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -14,9 +15,11 @@ import numpy as np
 
 from segjax.errors import UserError
 from segjax.models.groups import merge
-from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
+from segjax.pretrained import caffe, convert, smp, torchvision, torchvision_instances
 from segjax.pretrained.downloads import download as fetch
 from segjax.pretrained.files import read_state
+from segjax.pretrained.hugging_face import HUGGING_FACE
+from segjax.pretrained.smp_folder import read_saved
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 from segjax.pretrained.tflite_sources import TFLITE
 
@@ -27,6 +30,8 @@ MOBILENET_V3 = torchvision.mobilenet_v3_large()
 
 SOURCES: dict[str, Source] = {
     "caffe/vgg16": caffe.vgg16(),
+    **HUGGING_FACE,
+    **smp.SMP,
     **TFLITE,
     "torchvision/alexnet": torchvision.alexnet(),
     "torchvision/googlenet": torchvision.googlenet(),
@@ -63,9 +68,13 @@ SOURCES: dict[str, Source] = {
 """Where weights can come from."""
 
 
+OUTPUT_STRIDE = "output_stride"
+"""An attribute of backbones; as an override it may stand without theirs."""
+
+
 def load(
     source: str,
-    state_dict: Mapping[str, Any] | None = None,
+    state_dict: Mapping[str, Any] | str | Path | None = None,
     *,
     download: bool = False,
     num_classes: int | None = None,
@@ -84,7 +93,8 @@ def load(
     Args:
       source: a name of `SOURCES`.
       state_dict: arrays (or tensors of PyTorch) by their foreign names. What wrappers
-        put before all names, such as "module." or "model.", is taken off.
+        put before all names, such as "module." or "model.", is taken off. Or a file of
+        weights, or the folder that segmentation_models.pytorch saves.
       download: whether the published file is fetched instead, by
         `segjax.pretrained.download`.
       num_classes: the classes that are wanted; None takes those of the weights.
@@ -93,7 +103,7 @@ def load(
       skip: foreign modules that are left out, as "fc": a backbone needs no classifier.
       seed: of the random classifiers.
       **overrides: attributes of the model that are to differ, as `dtype`, or
-        `backbone={"output_stride": 16}`, or `backbone={"norm": {"epsilon": 1e-5}}` for a
+        `backbone={"output_stride": 16}`, for which `output_stride=16` is short, or `backbone={"norm": {"epsilon": 1e-5}}` for a
         detector that was trained by torchvision's scripts: `torchvision/*_fpn` (not
         `_v2`) mean the published weights, which torchvision uses with an epsilon of 0.
 
@@ -112,7 +122,70 @@ def load(
             "published file: give one of them."
         )
     if state_dict is None:
-        state_dict = read_state(fetch(source))
+        state_dict = fetch(source)
+    if isinstance(state_dict, str | Path):
+        entry, file = opened(source, state_dict)
+        state_dict = read_state(file)
+    return load_as(
+        entry,
+        source,
+        state_dict,
+        num_classes=num_classes,
+        reinitialize=reinitialize,
+        skip=skip,
+        seed=seed,
+        overrides=overrides,
+    )
+
+
+def opened(source: str, path: str | Path) -> tuple[Source, Path]:
+    """Finds a source, and the file in which its weights are.
+
+    Args:
+      source: a name of `SOURCES`.
+      path: the file, or the folder that segmentation_models.pytorch saves.
+
+    Returns:
+      The source, with the arguments of its network that the folder states, and the file.
+
+    Raises:
+      UserError: if there is no such source, or the folder is not one of it.
+    """
+    entry, path = lookup(source), Path(path)
+    if source in smp.SMP and path.is_dir():
+        return read_saved(source, path)
+    return entry, path
+
+
+def load_as(
+    entry: Source,
+    source: str,
+    state_dict: Mapping[str, Any],
+    *,
+    num_classes: int | None = None,
+    reinitialize: bool = False,
+    skip: Iterable[str] = (),
+    seed: int = 0,
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Makes the model of a source that may have other arguments than the one of its name.
+
+    Args:
+      entry: the source.
+      source: its name.
+      state_dict: as for `load`.
+      num_classes: as for `load`.
+      reinitialize: as for `load`.
+      skip: as for `load`.
+      seed: as for `load`.
+      overrides: as for `load`.
+
+    Returns:
+      As `load`.
+
+    Raises:
+      UserError: as `load`.
+    """
     what = f"The weights of {source}"
     skip = tuple(skip)
     state_dict = unwrapped(entry, state_dict, skip)
@@ -139,7 +212,11 @@ def load(
         # An auxiliary head that the weights lack, the network lacks, too.
         heads += [m for m in entry.classifier if m not in entry.auxiliary]
         fresh = {entry.names[head] for head in heads}
-    model = build(merge(group, overrides), source)
+    changes = dict(overrides or {})
+    if "backbone" in group and OUTPUT_STRIDE in changes:
+        stride = {OUTPUT_STRIDE: changes.pop(OUTPUT_STRIDE)}
+        changes = merge({"backbone": stride}, changes)
+    model = build(merge(group, changes), source)
     variables = convert.convert(
         state,
         entry.names,
@@ -161,6 +238,13 @@ def lookup(source: str) -> Source:
       UserError: if there is none, naming those that there are.
     """
     if source not in SOURCES:
+        if source.startswith(smp.PREFIX):
+            raise UserError(
+                f'There is no source "{source}": such a name is '
+                f"{smp.PREFIX}ARCHITECTURE-ENCODER, with one of the architectures "
+                f"{', '.join(smp.ARCHITECTURES)} and one of the encoders "
+                f"{', '.join(smp.ENCODERS)} (deeplabv3plus: not vgg)."
+            )
         near = difflib.get_close_matches(source, SOURCES, n=1, cutoff=0.9)
         meant = f' Did you mean "{near[0]}"?' if near else ""
         whose = source.partition("/")[0]
@@ -259,7 +343,14 @@ def tensors(
             )
         origins[renamed] = name
         state[renamed] = entry.arrange(renamed, convert.to_numpy(value))
-    return convert.drop(state, skip, source=what)
+    used = {name: x for name, x in state.items() if not entry.is_unused(name)}
+    if left_out := sorted(convert.modules_of(state) - convert.modules_of(used)):
+        log.info(
+            "Weights    %d modules that the network does not have are left out, as %s",
+            len(left_out),
+            left_out[0],
+        )
+    return convert.drop(used, skip, source=what)
 
 
 def hint(source: str, names: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ from segjax.runs.measured import MeasuredRun, read_run
 from segjax.runs.sweep import MANIFEST, read_manifest
 from segjax.runs.sweep_values import short_keys
 from segjax.tasks.table import default_metric
-from segjax.training.checkpoint_files import steps_on_disk
+from segjax.training.checkpoints.checkpoint_files import steps_on_disk
 
 log = logging.getLogger("segjax")
 

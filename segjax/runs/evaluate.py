@@ -14,11 +14,11 @@ from segjax.output.folder import Outputs
 from segjax.runs.ensemble import load_ensemble
 from segjax.runs.load import TrainedModel
 from segjax.runs.other_data import open_other
+from segjax.runs.predict import channels_of_images
 from segjax.training import sharding
-from segjax.training.about import TRAIN_IMAGES, image_hashes
+from segjax.training.about import TRAIN_IMAGES, about_run, image_hashes
 from segjax.training.experiment import open_labelled
 from segjax.training.task import require
-from segjax.types import Record
 
 log = logging.getLogger("segjax")
 
@@ -28,6 +28,8 @@ def evaluate_run(
     *,
     split: str | None = None,
     input: str | None = None,
+    channels: Sequence[int | str] | None = None,
+    pages: Sequence[int] = (),
     data: str | Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     save_predictions: bool = False,
@@ -49,6 +51,10 @@ def evaluate_run(
       workdir: the folder of the run.
       split: the split; by default the one that is evaluated during training.
       input: a labelled folder, of which all images are measured instead of a split.
+      channels: which are taken of the images of `input`, by number from 0 or by name; None:
+        as in training.
+      pages: numbers of those that are measured of each file of `input`, from 1; empty for
+        all.
       data: another data set than that of the run: its name, a config file, and a preset
         after a colon, or a group `config.data`. It has to have as many classes and channels.
       output: a folder for `per_image.csv` and pictures of the worst images; None: neither
@@ -80,6 +86,11 @@ def evaluate_run(
       UserError: for anything that the user can put right.
     """
     _check_flags(split, input, data, output, save_predictions=save_predictions)
+    for flag, given in (("channels", channels), ("pages", pages)):
+        if given and input is None:
+            raise UserError(
+                f"--{flag} is about the images of a folder: give --input, too."
+            )
     trained = load_ensemble(
         (workdir, *ensemble), best=best, step=step, allow_code=allow_code
     )
@@ -90,15 +101,16 @@ def evaluate_run(
     if data is not None:
         dataset = open_other(trained, data, *places)
         split = task.evaluation.split if split is None else split
-        _warn_of_train_images(trained, task.records(dataset, split), f"--data={data}")
     elif input is None:
         dataset = task.open_dataset(*places)
         split = task.evaluation.split if split is None else split
         _check_not_learned(trained, dataset, split, workdir)
     else:
-        dataset, split = _labelled(trained, input, cache_dir), "all"
-        _warn_of_train_images(trained, dataset.splits[split], input)
+        dataset = _labelled(trained, input, cache_dir, channels, pages)
+        split = "all"
     count = len(task.records(dataset, split))
+    if (other := input if data is None else f"--data={data}") is not None:
+        _warn_of_train_images(trained, dataset, split, other)
     table = outputs = None
     if output is not None:
         table = require(task, "per_image", "--output").per_image(dataset, split)
@@ -174,7 +186,13 @@ def _check_not_learned(
         _check_fold(trained, dataset)
 
 
-def _labelled(trained: TrainedModel, input: str, cache_dir: str | None) -> Dataset:
+def _labelled(
+    trained: TrainedModel,
+    input: str,
+    cache_dir: str | None,
+    channels: Sequence[int | str] | None,
+    pages: Sequence[int],
+) -> Dataset:
     """The images of a folder that is no data set of the run."""
     config = trained.task.config
     factor = config.data.get("downscale", 1)
@@ -184,41 +202,64 @@ def _labelled(trained: TrainedModel, input: str, cache_dir: str | None) -> Datas
             f"on images that were made smaller (config.data.downscale={factor}): measure "
             "a split of its data set, with --split."
         )
-    return open_labelled(config, trained, input, cache_dir)
+    percentiles = config.pipeline.get("percentiles") or {}
+    if pages and percentiles.get("over") == "stack":
+        raise UserError(
+            "--pages leaves out pages, but the brightness of each is that of its whole stack "
+            '(config.pipeline.percentiles.over="stack"): measure all pages.'
+        )
+    places = tuple(page - 1 for page in pages)
+    chosen = channels_of_images(trained, channels)
+    return open_labelled(config, trained, input, cache_dir, chosen, places)
 
 
 def _warn_of_train_images(
-    trained: TrainedModel, records: Sequence[Record], input: str
+    trained: TrainedModel, dataset: Dataset, split: str, input: str
 ) -> None:
     """Says that the network has learned some of the images that are measured."""
     learned = set(trained.about.get(TRAIN_IMAGES, ()))
     if not learned:
         return
-    known = sum(digest in learned for digest in image_hashes(records))
+    known = sum(digest in learned for digest in image_hashes(dataset, split))
     if known:
         log.warning(
             "%d of the %d images of %s are those of training, which say nothing about "
             "others: leave them out to measure how well new images go.",
-            *(known, len(records), input),
+            *(known, len(dataset.splits[split]), input),
         )
 
 
 def _check_fold(trained: TrainedModel, dataset: Dataset) -> None:
-    """Checks that a fold is cut out of as many images as in training; else it is another."""
+    """Checks that a fold trains on the images of training, by their hashes; else it is another."""
     task = trained.task
     if "fold" not in task.config:
         return
-    records = trained.about.get("records", {})
+    records = trained.about.get("records") or {}
     counts = {split: facts["count"] for split, facts in records.items()}
     counts |= trained.about.get("images", {})  # what a model file has in its place
     splits = ("train", task.evaluation.split)
     before = [counts.get(split, 0) for split in splits]
     now = [len(dataset.splits[split]) for split in splits]
+    learned = set(trained.about.get(TRAIN_IMAGES, ()))
+    hashes = image_hashes(dataset, "train")
     if now != before:
+        what = f"there are {sum(now)} now, which are divided otherwise"
+    elif learned and hashes:
+        new = sum(digest not in learned for digest in hashes)
+        what = (
+            f"{new} of the images that this fold trains on now are others"
+            if new
+            else ""
+        )
+    else:  # too many to hash each
+        found = about_run(task.config, dataset)["records"]
+        changed = records and any(found[x] != records[x] for x in splits)
+        what = "some of them are others now" if changed else ""
+    if what:
         raise UserError(
-            f"This network was trained on a fold of {sum(before)} labelled images, but there "
-            f"are {sum(now)} now, which are divided otherwise: it may have seen those that "
-            "would be measured. Measure images that it has not seen, with --input=FOLDER."
+            f"This network was trained on a fold of {sum(before)} labelled images, but "
+            f"{what}: it may have seen those that would be measured. Measure images that it "
+            "has not seen, with --input=FOLDER."
         )
 
 

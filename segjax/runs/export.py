@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,22 @@ from segjax.output.folder import Outputs
 from segjax.pretrained.archive import SUFFIX
 from segjax.pretrained.files import file_sha256
 from segjax.runs.load import TrainedModel, load_trained
-from segjax.runs.model_file import find_model_file, write_model_file
+from segjax.runs.model_file import (
+    find_model_file,
+    shipped_parameters,
+    write_model_file,
+)
 from segjax.runs.run_config import OF_ONE_RUN, without
+from segjax.runs.run_weights import RUN
 from segjax.training.loop import INITIALIZATION
 
 log = logging.getLogger("segjax")
 
 OF_THE_RUN = ("about_sha256", "config", "loss", "records", "state_sha256")
 """Facts beside a checkpoint that mean nothing without the run."""
+
+OF_A_MODEL = ("    segjax predict MODEL.segjax --input=FILES --output=FOLDER",)
+"""How a model file is used, for its card."""
 
 
 def export_run(
@@ -71,12 +79,12 @@ def export_run(
     trained = load_trained(workdir, best=best, step=step, allow_code=allow_code).single(
         "export"
     )
-    config = _portable_config(trained.task.config)
+    config = portable_config(trained.task.config)
     outputs = Outputs(
         output.parent, [(output.name, workdir)], inputs=[workdir], overwrite=overwrite
     )
     outputs.make_folder()
-    about = _portable(trained.about)
+    about = portable(trained.about)
     with outputs.file(output.name) as file:
         text = card(trained, config, about, description)
         write_model_file(file, config, trained.variables, about, text)
@@ -92,7 +100,7 @@ def export_run(
     }
 
 
-def _portable_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+def portable_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A config without what is not elsewhere, and without the step that reads such images."""
     config = without(config, *OF_ONE_RUN)
     if config.data.get(UNLABELED) is not None:
@@ -101,7 +109,7 @@ def _portable_config(config: ml_collections.ConfigDict) -> ml_collections.Config
     return config
 
 
-def _portable(about: Mapping[str, Any]) -> dict[str, Any]:
+def portable(about: Mapping[str, Any]) -> dict[str, Any]:
     """The facts beside a checkpoint that mean something elsewhere, without paths."""
     kept = {key: value for key, value in about.items() if key not in OF_THE_RUN}
     records = about.get("records") or {}
@@ -122,6 +130,7 @@ def card(
     config: ml_collections.ConfigDict,
     about: Mapping[str, Any],
     description: str,
+    use: Sequence[str] = OF_A_MODEL,
 ) -> str:
     """Writes for people what a model is, in Markdown.
 
@@ -130,6 +139,7 @@ def card(
       config: its experiment.
       about: the facts that go with it.
       description: the user's own words, or none.
+      use: lines on how it is used.
 
     Returns:
       The text.
@@ -149,13 +159,14 @@ def card(
         "classes": ", ".join(trained.label_spec.names),
         "images": f"{trained.channels} channel{many}{depth}{pixels}",
         "trained on": f"data set {config.data.name}{part}, images: {images or 'unknown'}",
+        "begun with": _parent(about.get(INITIALIZATION) or {}),
         "training": f"{trained.step} of {config.num_steps} steps, batches of {config.batch_size}",
         "parameters (SHA-256)": trained.parameters_sha256,
         "written by": f"segjax {segjax.__version__}",
     }
     lines = ["# A model of segjax", ""]
     lines += [description.strip(), ""] if description.strip() else []
-    lines += _table("", "", facts)
+    lines += _table("", "", {name: text for name, text in facts.items() if text})
     metrics = about.get("metrics")
     if metrics:
         lines += [f"## Measured on the split {task.evaluation.split}", ""]
@@ -167,12 +178,24 @@ def card(
     lines += [
         "## Use",
         "",
-        "    segjax predict MODEL.segjax --input=FILES --output=FOLDER",
+        *use,
         "",
         "`sha256sum --check SHA256SUMS` compares the unpacked members with their digests.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _parent(initialization: Mapping[str, Any]) -> str:
+    """Says with which weights the training began; nothing where they were random."""
+    if not initialization:
+        return ""
+    source, digest = initialization["source"], initialization.get("sha256")
+    if source != RUN:
+        return f"weights of {source}" + (f", file (SHA-256) {digest}" if digest else "")
+    names = (name for name, own in shipped_parameters().items() if own == digest)
+    which = next((f"the model {name} of segjax" for name in names), "another model")
+    return which + (f", parameters (SHA-256) {digest}" if digest else "")
 
 
 def _table(left: str, right: str, rows: Mapping[str, str]) -> list[str]:

@@ -19,8 +19,13 @@ from segjax.runs.train import train
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.loop import Result
+from segjax.training.run_files.workdir import (
+    CONFIG_FILE,
+    fold_count,
+    fold_folder,
+    writing,
+)
 from segjax.training.task import require
-from segjax.training.workdir import CONFIG_FILE, fold_count, fold_folder, writing
 
 log = logging.getLogger("segjax")
 

@@ -15,16 +15,20 @@ from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.pretrained import downloads, sources
-from segjax.pretrained.convert import State
 from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import Source
 from segjax.runs.imported_experiment import CHANNELS, DETECTOR, experiment
 from segjax.tasks.table import make_task
-from segjax.training import checkpoint, checkpoint_files
+from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.loop import INITIALIZATION
+from segjax.training.run_files.workdir import (
+    CONFIG_FILE,
+    check_workdir,
+    lock,
+    make_workdir,
+)
 from segjax.training.state import parameters_sha256
 from segjax.training.step import state_of
-from segjax.training.workdir import CONFIG_FILE, check_workdir, lock, make_workdir
 
 log = logging.getLogger("segjax")
 
@@ -45,7 +49,8 @@ def import_weights(
 
     Args:
       source: a name of `segjax.pretrained.SOURCES` that is a segmentation or a detector.
-      path: the file of weights; None with `download`.
+      path: the file of weights, or the folder that segmentation_models.pytorch saves; None
+        with `download`.
       workdir: the folder, which must not hold a run.
       download: whether the published file of the source is fetched instead.
       input_size: height and width to which a segmentation squeezes images in evaluation and
@@ -77,24 +82,24 @@ def import_weights(
     check_workdir(workdir)
     if path is None:
         path = downloads.download(source)
+    entry, file = sources.opened(source, path)
     outputs = Outputs(
         workdir,
         [(CONFIG_FILE, source)],
-        inputs=[Path(path)],
+        inputs=[file],
         flag="--workdir",
         overwrite=overwrite,
     )
-    state_dict = sources.unwrapped(entry, read_state(path))
+    state_dict = sources.unwrapped(entry, read_state(file))
     tensors = sources.tensors(entry, state_dict, (), what=source)
-    _require_two_classes(entry, tensors, path)
-    _, variables = sources.load(source, state_dict)
+    _, variables = sources.load_as(entry, source, state_dict)
     group = entry.group_of(tensors)
     del state_dict, tensors
     config, spec, objects = experiment(group, entry.normalization, entry.input_size)
     _set_input_size(config, entry, input_size)
     optimizer = make_task(config).optimizer
     state = jax.jit(state_of, static_argnums=1)(variables, optimizer)
-    sha256 = file_sha256(path)
+    sha256 = file_sha256(file)
     about = {
         "config": json.loads(config_lib.to_json(config)),
         "channels": CHANNELS,
@@ -106,8 +111,8 @@ def import_weights(
     with lock(workdir):
         _require_no_run(workdir)  # another import may have been faster
         outputs.make_folder()
-        with outputs.file(CONFIG_FILE) as file:
-            file.write((config_lib.to_json(config) + "\n").encode())
+        with outputs.file(CONFIG_FILE) as opened:
+            opened.write((config_lib.to_json(config) + "\n").encode())
         with checkpoint.Checkpoints(workdir) as checkpoints:
             checkpoints.save(state, json.loads(json.dumps(about)))
             checkpoints.wait()
@@ -152,16 +157,3 @@ def _require_no_run(workdir: Path) -> None:
         raise UserError(
             f"--workdir={workdir} holds a run already: choose another folder."
         )
-
-
-def _require_two_classes(entry: Source, state: State, path: str | Path) -> None:
-    """Says of a head with one output, for a sigmoid, how it becomes one of two classes."""
-    if entry.group["name"] == DETECTOR or entry.classes_of(state) != 1:
-        return
-    modules = [head for head in entry.classifier if f"{head}.bias" in state]
-    raise UserError(
-        f"{path} has a binary head: {', '.join(modules)} give one logit, for the foreground, where "
-        "segjax wants one for each of two classes or more. A background of zeros gives "
-        "the same labels and probabilities: save weight and bias of each as "
-        "np.concatenate([np.zeros_like(x), x]), and import that file."
-    )

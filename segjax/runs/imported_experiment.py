@@ -78,9 +78,11 @@ def _segmentation(
 ) -> Imported:
     """VOC's class names where there are 21 classes, those of Cityscapes where there are 19,
     and training as in torchvision's scripts (github.com/pytorch/vision,
-    references/segmentation), but for batch and steps. The CRF has the values of DeepLab v2.
+    references/segmentation), but for batch and steps. One logit is read by a sigmoid. The CRF
+    has the values of DeepLab v2.
     """
-    spec = label_spec(group["num_classes"])
+    is_binary = group["num_classes"] == 1
+    spec = label_spec(2 if is_binary else group["num_classes"])
     data: dict[str, Any] = {"name": "voc"}
     if spec == CITYSCAPES:
         data = {"name": "cityscapes"}
@@ -107,6 +109,8 @@ def _segmentation(
         "evaluation": {"split": "validation"},
         "crf": dataclasses.asdict(CRF()),
     }
+    if is_binary:
+        config |= {"head": "sigmoid", "loss": {"name": "binary_cross_entropy"}}
     return Imported(_config(config), spec)
 
 

@@ -9,26 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from segjax import config as config_lib
+from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
-from segjax.geometry.input_sizes import geometry_of
-from segjax.models.builder import BACKBONE
 from segjax.models.groups import merge
-from segjax.pretrained import convert, downloads, published, sources
-from segjax.pretrained.files import file_sha256, read_state
-from segjax.pretrained.source import Source
+from segjax.pretrained import downloads, published, sources
+from segjax.runs.class_mapping import KEY, Classes, check_classes
+from segjax.runs.file_weights import abstract, weights_of_file, with_num_classes
 from segjax.runs.model_file import config_of
-from segjax.runs.run_weights import RUN, weights_of_run
-from segjax.training import checkpoint_files
+from segjax.runs.placed_weights import place, with_classes
+from segjax.runs.run_weights import RUN, config_of_run, weights_of_run
+from segjax.training.checkpoints import checkpoint_files
 from segjax.training.loop import INITIALIZATION
+from segjax.training.run_files.workdir import read_config
 from segjax.training.state import TrainState, begun
 
 log = logging.getLogger("segjax")
+
+SEMANTIC = "semantic"
+NORMALIZATION = "normalization"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,13 @@ class Initialization:
         without one, into its layers of the same names.
       input: the file, or the folder of the run or of one of its checkpoints.
       skip: modules of the source that are left out, as "classifier.4", or "logits".
-      skip_mismatch: whether layers of a run are left out, too, whose shape differs here as
-        there are other classes or channels; they are new then.
+      skip_mismatch: whether layers are left out, too, whose shape differs here as there are
+        other classes or channels; they are new then.
+      classes: where given, the head begins from that of the weights, class by class: pairs
+        of a class of the data and the class of the weights that it begins from. A class
+        without a pair begins from that of the same name; `()` has no pairs.
+      keep_normalization: whether images are normalised as the config says. Otherwise they
+        are as the weights want it.
       download: whether the published file of the source is fetched, instead of `input`.
     """
 
@@ -50,6 +56,8 @@ class Initialization:
     input: str = ""
     skip: tuple[str, ...] = ()
     skip_mismatch: bool = False
+    classes: Classes | None = None
+    keep_normalization: bool = False
     download: bool = False
 
     def __post_init__(self) -> None:
@@ -61,15 +69,13 @@ class Initialization:
             raise ValueError(
                 f'skip must be a tuple, such as ("fc",), got {self.skip!r}'
             )
-        for name in ("skip_mismatch", "download"):
+        for name in ("skip_mismatch", "keep_normalization", "download"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {value!r}")
         if bool(self.input) == self.download:
             raise ValueError("give either input or download=True")
-        if self.skip_mismatch and self.source != RUN:
-            raise ValueError(
-                f'skip_mismatch is for source="{RUN}"; name layers in skip'
-            )
+        if self.classes is not None:
+            check_classes(self.classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +117,67 @@ def check(config: ml_collections.ConfigDict) -> Initialization | None:
             published.lookup(found.source)
     except UserError as error:
         raise UserError(f"config.{INITIALIZATION}.source: {error}") from error
+    if found.classes is not None and not _labels_pixels(config):
+        raise UserError(
+            f"{KEY} is for networks that label pixels, and config.task is "
+            f'"{config.task}": leave it out.'
+        )
     return found
+
+
+def _labels_pixels(config: ml_collections.ConfigDict) -> bool:
+    return config.get("task", SEMANTIC) == SEMANTIC
+
+
+def with_normalization(
+    config: ml_collections.ConfigDict, workdir: Path
+) -> ml_collections.ConfigDict:
+    """Lets images be normalised as the weights that an experiment begins with want it.
+
+    A run that has a checkpoint goes on as it began, whether the weights are still there or
+    not.
+
+    Args:
+      config: the experiment, which is left as it is.
+      workdir: of the run.
+
+    Returns:
+      The experiment, with the normalisation of the weights in its group `pipeline`.
+
+    Raises:
+      UserError: if the group `initialization` is wrong, or there is no such run.
+    """
+    config_lib.check(config)
+    named = check(config)
+    if named is None or named.keep_normalization or not _labels_pixels(config):
+        return config
+    theirs: Mapping[str, Any] | ml_collections.ConfigDict
+    if checkpoint_files.steps_on_disk(workdir):
+        kept = read_config(workdir)
+        changed = config_lib.differences(kept, config)
+        if any(key.startswith(INITIALIZATION) for key in changed):
+            return config  # which the run refuses
+        theirs = kept.pipeline
+    elif named.source == RUN:
+        theirs = config_of_run(Path(named.input).expanduser()).pipeline
+    else:
+        theirs = {NORMALIZATION: sources.lookup(named.source).normalization}
+    given = config.pipeline.get(NORMALIZATION)
+    followed = ml_collections.ConfigDict(config.to_dict())
+    for key in (NORMALIZATION, "percentiles"):
+        if key in theirs:
+            followed.pipeline[key] = theirs[key]
+        elif key in followed.pipeline:
+            del followed.pipeline[key]
+    if given != (wanted := followed.pipeline.get(NORMALIZATION)):
+        log.info(
+            'Images     are normalised by "%s", as the weights want it, not by "%s"; '
+            "config.%s.keep_normalization=True keeps that",
+            wanted,
+            given,
+            INITIALIZATION,
+        )
+    return followed
 
 
 def continued(
@@ -133,7 +199,11 @@ def continued(
     """
     config_of(run)
     begun = ml_collections.ConfigDict(config.to_dict())
-    begun[INITIALIZATION] = {"source": RUN, "input": str(run), "skip_mismatch": True}
+    group = {"source": RUN, "input": str(run), "skip_mismatch": True}
+    given = begun.get(INITIALIZATION, {})
+    if "source" not in given:  # what the command line adds to the run
+        group.update(given)
+    begun[INITIALIZATION] = group
     return begun
 
 
@@ -143,6 +213,7 @@ def read(
     channels: int,
     workdir: Path,
     allow_code: Collection[str] = (),
+    label_spec: LabelSpec | None = None,
 ) -> Weights | None:
     """Reads the weights that a config names.
 
@@ -152,6 +223,7 @@ def read(
       channels: of its images.
       workdir: of the run.
       allow_code: packages whose code may be imported where the config of another run names it.
+      label_spec: the classes of its data, for `classes`.
 
     Returns:
       The weights; None if none are named, or the run has a checkpoint to go on from.
@@ -167,144 +239,24 @@ def read(
         path = downloads.download(named.source)
         named = dataclasses.replace(named, input=str(path), download=False)
     path = Path(named.input).expanduser()
+    target = abstract(model, channels)
     if named.source == RUN:
-        target = abstract(model, channels)
-        return Weights(
-            *weights_of_run(
-                path,
-                named.skip,
-                target,
-                config,
-                channels,
-                skip_mismatch=named.skip_mismatch,
-                allow_code=allow_code,
-            )
-        )
-    if not path.is_file():
-        raise UserError(
-            f"config.{INITIALIZATION}.input is {named.input}: there is no such file."
-        )
-    entry = sources.lookup(named.source)
-    given = config.pipeline.normalization
-    if given != entry.normalization:
-        log.warning(
-            'config.pipeline.normalization is "%s", but the weights of %s are for "%s".',
-            given,
+        found = weights_of_run(path, named.skip, allow_code)
+    else:
+        found = weights_of_file(
             named.source,
-            entry.normalization,
+            path,
+            named.skip,
+            config,
+            target,
+            other_head=named.skip_mismatch or named.classes is not None,
         )
-    _check_epsilon(entry, named, model)
-    about = {"source": named.source, "input": str(path), "sha256": file_sha256(path)}
-    variables = fit(entry, read_state(path), named, abstract(model, channels))
-    return Weights(variables, about)
-
-
-def _check_epsilon(entry: Source, named: Initialization, model: nn.Module) -> None:
-    """Warns of frozen norms whose epsilon is not that of the weights."""
-    theirs = entry.group.get(BACKBONE, {}).get("norm", {}).get("epsilon")
-    norm = getattr(getattr(model, BACKBONE, None), "norm", None)
-    ours = getattr(norm, "epsilon", theirs)
-    if theirs is not None and ours != theirs:
-        log.warning(
-            "config.model has norms with an epsilon of %g, but the published weights of "
-            "%s are for %g: set config.model.backbone.norm.epsilon, unless you trained them.",
-            ours,
-            named.source,
-            theirs,
-        )
-
-
-def abstract(model: nn.Module, channels: int) -> Mapping[str, Any]:
-    """Shapes of a model's collections for images of a number of channels."""
-    side = geometry_of(model).next_accepted(224)
-    image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
-    init = lambda image: model.init(jax.random.key(0), image, train=False)
-    return jax.eval_shape(init, image)
-
-
-def fit(
-    entry: Source,
-    state_dict: Mapping[str, np.ndarray],
-    named: Initialization,
-    target: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Converts weights for a model that need not be the source's own.
-
-    The backbone has to be filled; of the rest, what has no tensor is left out. A
-    classifier of images has no place in a segmentation, and is passed over. A model
-    without backbone can have the layers of one itself, by the same names, as SegNet and
-    DeconvNet have those of VGG; these have to be filled, then.
-
-    Args:
-      entry: the source.
-      state_dict: foreign tensors by name.
-      named: the group of the config.
-      target: shapes of the model's collections.
-
-    Returns:
-      Collections like `target`, those leaves that the weights have.
-
-    Raises:
-      UserError: if the weights do not fit.
-    """
-    what = f"The weights of {named.source} in {named.input}"
-    state_dict = sources.unwrapped(entry, state_dict, named.skip)
-    state = sources.tensors(entry, state_dict, named.skip, what=what)
-    params = target["params"]
-    names = dict(entry.names)
-    if entry.is_backbone:
-        if BACKBONE in params:
-            names = {theirs: f"{BACKBONE}/{ours}" for theirs, ours in names.items()}
-        elif not any(_has(params, ours) for ours in names.values()):
-            raise UserError(
-                f"{what} are those of a backbone, but config.model has none: choose a "
-                "model with a backbone, or leave the group out."
-            )
-        homeless = [
-            module
-            for module in convert.modules_of(state)
-            if module.startswith(entry.top)
-            and module in names
-            and not _has(params, names[module])
-        ]
-        state = convert.drop(state, homeless, source=what)
-    heads = [head for head in entry.classifier if f"{head}.bias" in state]
-    advice = ""
-    if heads and not entry.is_backbone:
-        listed = ", ".join(f'"{head}"' for head in heads)
-        advice = f" For other classes, set config.{INITIALIZATION}.skip=({listed},)."
-    required = {x for x in _modules(params) if x.startswith(f"{BACKBONE}/")}
-    if entry.is_backbone and BACKBONE not in params:
-        required = set(names.values())
-    variables = convert.convert(
-        state,
-        names,
-        target,
-        optional=lambda module: module not in required,
-        source=what,
-        hint=sources.hint(named.source, state_dict) or advice,
+    if named.classes is not None:
+        assert label_spec is not None
+        more = with_num_classes(config, config.model.num_classes + 1)
+        other = abstract(more, channels)
+        found = with_classes(found, target, other, label_spec, named.classes)
+    variables = place(
+        found, target, config, channels, skip_mismatch=named.skip_mismatch
     )
-    filled = set(_modules(variables["params"]))
-    random = [module for module in _modules(params) if module not in filled]
-    log.info(
-        "Weights    %d modules from %s; random: %s",
-        len(filled),
-        named.input,
-        ", ".join(random) or "nothing",
-    )
-    return variables
-
-
-def _modules(params: Mapping[str, Any]) -> list[str]:
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    names = ("/".join(key.key for key in path[:-1]) for path, _ in leaves)
-    return list(dict.fromkeys(names))
-
-
-def _has(params: Mapping[str, Any], module: str) -> bool:
-    node: Any = params
-    for part in module.split("/"):
-        if part not in node:
-            return False
-        node = node[part]
-    return True
+    return Weights(variables, found.about)

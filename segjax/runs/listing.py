@@ -18,13 +18,14 @@ from segjax.data.augment.views import INSTANCE_AUGMENTATIONS
 from segjax.errors import UserError, suggestion
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
+from segjax.pretrained.figures import FIGURES
 from segjax.pretrained.published import PUBLISHED
 from segjax.pretrained.shipped import shipped_models
 from segjax.pretrained.sources import SOURCES
 from segjax.shipped_configs import shipped_configs
 from segjax.training.hooks import HOOKS
 from segjax.training.mixing import MIXES
-from segjax.training.optim import OPTIMIZERS, SCHEDULES
+from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
 
 
 def optax_optimizers() -> dict[str, Callable[..., Any]]:
@@ -76,8 +77,8 @@ KINDS = {
     "models": "config.model.name",
     "optimizers": "config.optimizer.name",
     "schedules": "config.schedule.name",
+    "sources": "weights from elsewhere: import --source=NAME, config.initialization.source",
     "trained": "networks that come with segjax: predict --model=NAME, train --continue_from=NAME",
-    "weights": "import --source=NAME, config.initialization.source",
 }
 """What there are lists of, and where the names go."""
 
@@ -105,8 +106,8 @@ def names(kind: str) -> dict[str, str]:
         }
     if kind == "trained":
         return {name: f"segjax predict --model={name}" for name in shipped_models()}
-    if kind == "weights":
-        return {name: f"segjax import --source={name}" for name in sorted(SOURCES)}
+    if kind == "sources":
+        return {name: str(FIGURES.get(name, "of your own")) for name in sorted(SOURCES)}
     table = _table(kind)
     return {name: _first_line(_subject(kind, table[name])) for name in sorted(table)}
 
@@ -134,8 +135,8 @@ def described(kind: str, name: str) -> str:
         file = shipped_configs()[name]
         text = ast.get_docstring(ast.parse(file.read_text("utf-8")))
         return f"{file}\n\n{text}"
-    if kind == "weights" and name in PUBLISHED:
-        return f"{known[name]}\n\nPublished as {PUBLISHED[name]}"
+    if kind == "sources":
+        return f"{name}: {known[name]}\n\n{_source(name)}"
     if kind not in TABLES:
         return known[name]
     part = TABLES[kind][name]
@@ -147,6 +148,19 @@ def _subject(kind: str, part: Callable[..., Any]) -> str:
     """What a part is; of a model its file says it, which names the paper."""
     told = inspect.getmodule(part) if kind == "models" else part
     return inspect.getdoc(told) or ""
+
+
+def _source(name: str) -> str:
+    """How a source is used, and where its file is published."""
+    source = SOURCES[name]
+    group = f"--config.initialization.source={name}"
+    use = group if source.is_backbone else f"segjax import --source={name}, or {group}"
+    lines = [use, f'Images are normalised by "{source.normalization}".']
+    if source.input_size is not None:
+        lines.append("They were {}x{} pixels.".format(*source.input_size))
+    if name in PUBLISHED:
+        lines.append(f"Published as {PUBLISHED[name]}")
+    return "\n".join(lines)
 
 
 def _table(kind: str) -> Mapping[str, Callable[..., Any]]:

@@ -23,13 +23,18 @@ from segjax.predict.inputs import in_channels
 from segjax.runs.model_file import find_model_file, read_model_file
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
-from segjax.training import checkpoint
 from segjax.training.about import LEARNED, TRAIN_IMAGES
+from segjax.training.checkpoints import checkpoint
 from segjax.training.divergence import not_finite
+from segjax.training.run_files.workdir import (
+    CONFIG_FILE,
+    fold_count,
+    fold_folder,
+    read_config,
+)
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, without_optimizer
 from segjax.training.task import Task, require
-from segjax.training.workdir import CONFIG_FILE, fold_count, fold_folder, read_config
 
 
 @dataclasses.dataclass(frozen=True)

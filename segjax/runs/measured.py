@@ -19,9 +19,9 @@ from segjax.output.files import whole_file
 from segjax.runs.load import load_trained
 from segjax.text_files import parse_json, read_bytes
 from segjax.training.about import about_run, check_data
-from segjax.training.checkpoint_files import abouts_on_disk
-from segjax.training.workdir import LOG, read_config, writing
-from segjax.training.writer import read_rows
+from segjax.training.checkpoints.checkpoint_files import abouts_on_disk
+from segjax.training.run_files.workdir import LOG, read_config, writing
+from segjax.training.run_files.writer import read_rows
 
 PER_IMAGE = "per_image"
 """The folder in that of a run which holds `SPLIT.json` for each split."""

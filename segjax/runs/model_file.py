@@ -25,9 +25,9 @@ from segjax.tasks.table import make_task
 from segjax.text_files import parse_json
 from segjax.training.about import LEARNED, TRAIN_IMAGES
 from segjax.training.divergence import not_finite
+from segjax.training.run_files.workdir import CONFIG_FILE, fold_folder, read_config
 from segjax.training.state import parameters_sha256, without_optimizer
 from segjax.training.task import Task
-from segjax.training.workdir import CONFIG_FILE, fold_folder, read_config
 from segjax.types import is_count, is_integer
 
 log = logging.getLogger("segjax")
@@ -85,6 +85,16 @@ def find_model_file(run: str | Path) -> Path | None:
             f"segjax.{suggestion(str(run), shipped)}"
         )
     return None
+
+
+def shipped_parameters() -> dict[str, str]:
+    """The digests of the parameters of the models that come with segjax, by name."""
+    return {
+        name: _about(archive.read_archive(file)[archive.MODEL], file)[
+            "parameters_sha256"
+        ]
+        for name, file in shipped_models().items()
+    }
 
 
 def config_of(run: str | Path) -> ml_collections.ConfigDict:

@@ -19,7 +19,7 @@ from ml_collections.config_dict import placeholder
 from segjax import config as config_lib
 from segjax import parts
 from segjax.errors import UserError, suggestion
-from segjax.training.optimizers import MASKS, RATES, Common
+from segjax.training.optimizers.builder import MASKS, RATES, Common
 
 Place = tuple[str, ...]
 """The names of a group and of those around it, such as ("model", "backbone")."""
@@ -206,9 +206,9 @@ def _tables(
     from segjax.runs.initialization import Initialization
     from segjax.tasks.semantic.crf import CRF
     from segjax.training.early_stopping import EarlyStopping
-    from segjax.training.ema import EMA
     from segjax.training.mixing import MIXES
-    from segjax.training.optim import OPTIMIZERS, SCHEDULES
+    from segjax.training.optimizers.ema import EMA
+    from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
 
     tables: dict[Place, Mapping[str, Any]] = {
         ("data",): DATASETS,

@@ -29,10 +29,21 @@ def page_progress() -> PageProgress:
     return show
 
 
-def _channels(
+def channels_of_images(
     trained: TrainedModel, given: Sequence[int | str] | None
 ) -> tuple[int | str, ...] | None:
-    """The channels that are chosen, in the command or else in training, if any are."""
+    """Returns the channels that are chosen of images, if any are.
+
+    Args:
+      trained: the network, which was trained on some.
+      given: the choice of the user, by number from 0 or by name.
+
+    Returns:
+      Those of the user, or else those of training; None where neither chooses.
+
+    Raises:
+      UserError: they are not as many as in training.
+    """
     chosen = chosen_channels(trained.task.config.data)
     if given:
         chosen = tuple(given)
@@ -61,7 +72,7 @@ def predict_run(
     crf: bool = False,
     instances: bool = False,
     link: bool = False,
-    outlines: str | None = None,
+    outlines: str | Collection[str] = (),
     downscale: int | None = None,
     rescale: bool = False,
     overwrite: bool = False,
@@ -91,7 +102,7 @@ def predict_run(
       instances: whether objects are found in the pixels, numbered in label files of their
         own and listed in `objects.csv`.
       link: whether objects of neighbouring pages that overlap are one.
-      outlines: "imagej" or "geojson" where the outlines of objects are written, too.
+      outlines: in which forms the outlines of objects are written, too: "imagej", "geojson".
       downscale: factor by which images are made smaller for the network; None: that of
         the run's data set. Tiles are pixels of the smaller images.
       rescale: whether images are brought to the size of pixels of the training images.
@@ -126,13 +137,14 @@ def predict_run(
     objects = None
     if instances:
         task = require(trained.task, "objects", "--instances")
+        outlines = [outlines] if isinstance(outlines, str) else outlines
         objects = task.object_options(link=link, outlines=outlines)
     elif link or outlines:
         flag = "link" if link else "outlines"
         raise UserError(f"--{flag} is about objects: give --instances, too.")
     options = PredictOptions(
         tile=tile,
-        channels=_channels(trained, channels),
+        channels=channels_of_images(trained, channels),
         pages=tuple(page - 1 for page in pages),
         downscale=downscale,
         rescale=rescale,

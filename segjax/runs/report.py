@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segjax.output.folder import Outputs
 from segjax.runs.load import load_trained
-from segjax.training.report import REPORT, report_page
+from segjax.training.run_files.report import REPORT, report_page
 
 
 def report_run(

@@ -27,12 +27,12 @@ from segjax.output.files import NO_LOCKS, locked, whole_file
 from segjax.runs.initialization import check as check_initialization
 from segjax.tasks.table import default_metric, make_task
 from segjax.text_files import parse_json, read_bytes
-from segjax.training.checkpoint_files import steps_on_disk
+from segjax.training.checkpoints.checkpoint_files import steps_on_disk
 from segjax.training.early_stopping import early_stopping_of
 from segjax.training.hooks import check_hooks
+from segjax.training.run_files.workdir import LOG, check_workdir, make_workdir, writing
+from segjax.training.run_files.writer import read_rows
 from segjax.training.stop import StopSignal
-from segjax.training.workdir import LOG, check_workdir, make_workdir, writing
-from segjax.training.writer import read_rows
 
 log = logging.getLogger("segjax")
 

@@ -14,16 +14,16 @@ from segjax.errors import UserError
 from segjax.runs import initialization
 from segjax.tasks.table import make_task
 from segjax.training import sharding
-from segjax.training.environment import add_environment
 from segjax.training.hooks import check_hooks, make_hooks
 from segjax.training.loop import Result, fit
 from segjax.training.preflight import describe_experiment
 from segjax.training.profiling import profiled_steps
+from segjax.training.run_files.environment import add_environment
+from segjax.training.run_files.train_log import TrainLog
+from segjax.training.run_files.workdir import fold_count
 from segjax.training.sharding import Devices
 from segjax.training.stop import StopSignal
 from segjax.training.task import Task
-from segjax.training.train_log import TrainLog
-from segjax.training.workdir import fold_count
 
 log = logging.getLogger("segjax")
 
@@ -66,8 +66,8 @@ def train(
         )
     with TrainLog() as kept, StopSignal() as stop:
         with sharding.fail_together():
+            config = initialization.with_normalization(config, workdir)
             task = make_task(config)
-            initialization.check(config)
             check_hooks(config)
             profiled = profiled_steps(profile, config.num_steps) if profile else None
             devices = Devices()
@@ -84,7 +84,12 @@ def train(
             if sentence := _few_images(task, dataset):
                 log.info("%s", sentence)
             weights = initialization.read(
-                config, task.model, dataset.channels, workdir, allow_code
+                config,
+                task.model,
+                dataset.channels,
+                workdir,
+                allow_code,
+                dataset.label_spec,
             )
 
         def on_begin() -> None:

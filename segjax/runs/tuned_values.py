@@ -11,7 +11,7 @@ import numpy as np
 
 from segjax.errors import UserError
 from segjax.runs.model_file import find_model_file
-from segjax.training.workdir import (
+from segjax.training.run_files.workdir import (
     CONFIG_FILE,
     check_lock,
     check_workdir,

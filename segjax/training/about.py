@@ -13,7 +13,7 @@ import numpy as np
 
 from segjax import config as config_lib
 from segjax.data import UNLABELED, is_synthetic
-from segjax.data.dataset import Dataset, parts_of
+from segjax.data.dataset import Dataset, hash_of_image, parts_of
 from segjax.data.normalization import max_intensity_of
 from segjax.errors import UserError
 from segjax.types import Record
@@ -28,7 +28,7 @@ KEPT = (LEARNED, TRAIN_IMAGES)
 """What a resumed run does not count again."""
 
 MOST_HASHES = 1000
-"""Larger splits, whose images would take long to read once more, have no hashes."""
+"""Larger splits have no hashes: they would fill a checkpoint, and take long to count."""
 
 RANGE_IMAGES = 32
 """Number of training images, evenly spread, that show the range of those of 16 bits."""
@@ -58,29 +58,35 @@ def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, 
     return json.loads(json.dumps(about))
 
 
-def image_hashes(records: Sequence[Record]) -> list[str]:
+def image_hashes(dataset: Dataset, split: str) -> list[str]:
     """Hashes the images of a split, so that they are recognised elsewhere.
 
     Args:
-      records: of the split; all are read.
+      dataset: the data. Where it does not know the hashes of its images, all images of the
+        split are read.
+      split: its name.
 
     Returns:
       A hash of the pixels of each, sorted. Empty where there are more than `MOST_HASHES`, or
-      where images are read by windows, as those of OME-Zarr.
+      where images are read by windows and their hashes are not known.
 
     Example:
-      >>> image_hashes([{"image": np.zeros((2, 2, 1), np.uint8)}])
+      >>> from segjax.data.label_spec import LabelSpec
+      >>> records = [{"image": np.zeros((2, 2, 1), np.uint8)}]
+      >>> spec = LabelSpec(("dark", "light"), ((0, 0, 0), (9, 9, 9)))
+      >>> image_hashes(Dataset("mine", spec, 1, {"train": records}), "train")
       ['ace0fe76273faf9c']
     """
+    records = dataset.splits[split]
     if len(records) > MOST_HASHES:
         return []
+    if dataset.image_hashes is not None and split in dataset.image_hashes:
+        return sorted(dataset.image_hashes[split])
     hashes = []
     for record in records:
         if not isinstance(image := parts_of(record)["image"], np.ndarray):
             return []
-        digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
-        digest.update(np.ascontiguousarray(image).view(np.uint8).data)
-        hashes.append(digest.hexdigest()[:16])
+        hashes.append(hash_of_image(image))
     return sorted(hashes)
 
 
@@ -99,7 +105,7 @@ def train_images(
     """
     known = set(initialization.pop(TRAIN_IMAGES, ()))
     if not is_synthetic(dataset.name):
-        known |= set(image_hashes(dataset.splits["train"]))
+        known |= set(image_hashes(dataset, "train"))
     elif not known:
         return {}
     return {TRAIN_IMAGES: sorted(known)}

@@ -25,17 +25,17 @@ log = logging.getLogger("segjax")
 class CompiledStep:
     """A step of training, compiled once for each size of images."""
 
-    def __init__(self, step: Any, options: Any, state: TrainState, batch: Any):
+    def __init__(self, step: Any, devices: Devices, state: TrainState, batch: Any):
         """Compiles for the shapes of one batch.
 
         Args:
           step: the jitted function of state and batch.
-          options: of the compiler.
+          devices: where it runs.
           state: of which shapes and shardings matter.
           batch: the same.
         """
-        self.step, self.options = step, options
-        self.first = step.lower(state, batch).compile(compiler_options=options)
+        self.step, self.devices = step, devices
+        self.first = self._compile(state, batch)
         self.by_size = {batch["image"].shape: self.first}
         self.flops_by_size: dict[tuple[int, ...], float] = {}
 
@@ -48,8 +48,7 @@ class CompiledStep:
         size = batch["image"].shape
         if size not in self.by_size:
             log.info("Compiling the step for images of %d x %d, too.", *size[1:3])
-            lowered = self.step.lower(state, batch)
-            self.by_size[size] = lowered.compile(compiler_options=self.options)
+            self.by_size[size] = self._compile(state, batch)
         if not is_checked_for_nan():
             return self.by_size[size](state, batch)
         # JAX itself looks at programs only when it calls them for the first time.
@@ -60,11 +59,16 @@ class CompiledStep:
             self._find_operation(state, batch)
         return done
 
+    def _compile(self, state: TrainState, batch: Any) -> Any:
+        with self.devices.lowering():
+            lowered = self.step.lower(state, batch)
+        return lowered.compile(compiler_options=self.devices.compiler_options)
+
     def _find_operation(self, state: TrainState, batch: Any) -> None:
         """Runs the step again, operation by operation; JAX stops at the first NaN."""
         step, what = int(state.step) + 1, "none of its operations alone is"
         try:
-            with jax.disable_jit():
+            with jax.disable_jit(), self.devices.lowering():
                 self.step.__wrapped__(state, batch)
         except FloatingPointError as error:
             what = str(error)
@@ -97,15 +101,19 @@ def compile_step(
     when the first of them comes.
     """
     task.prepare(dataset)
-    step = jax.jit(
+    batch = task.abstract_batch(dataset.channels, task.config.batch_size)
+    return CompiledStep(jitted_step(task, devices), devices, state, batch)
+
+
+def jitted_step(task: Task, devices: Devices) -> Any:
+    """The step as a program over devices, which `segjax plan` compiles without having them."""
+    return jax.jit(
         task.train_step,
         # What is run again, operation by operation, must not be gone.
         donate_argnums=() if is_checked_for_nan() else 0,
         in_shardings=(devices.replicated, devices.batch),
         out_shardings=(devices.replicated, devices.replicated),
     )
-    batch = task.abstract_batch(dataset.channels, task.config.batch_size)
-    return CompiledStep(step, devices.compiler_options, state, batch)
 
 
 def time_step(

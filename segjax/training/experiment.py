@@ -19,8 +19,8 @@ from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
 from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
-from segjax.training import optim
-from segjax.training.optimizers import COMMON, Blocks, make_optimizer
+from segjax.training.optimizers import optim
+from segjax.training.optimizers.builder import COMMON, Blocks, make_optimizer
 from segjax.training.task import LoadedWeights
 from segjax.types import Record, is_integer
 
@@ -73,6 +73,8 @@ def open_labelled(
     weights: LoadedWeights,
     folder: str,
     cache_dir: str | None,
+    channels: tuple[int | str, ...] | None = None,
+    pages: Sequence[int] = (),
 ) -> Dataset:
     """Opens a labelled folder of any kind with the classes of a run, to measure all of it.
 
@@ -82,6 +84,8 @@ def open_labelled(
       weights: of the run.
       folder: with images/ and labels/, or with train/, validation/ or test/.
       cache_dir: where to remember which files were found good.
+      channels: which are taken of its images; None: as in training.
+      pages: places of those that are measured of each file, from 0; empty for all.
 
     Returns:
       A data set with one split, "all".
@@ -114,9 +118,11 @@ def open_labelled(
             f"--input is for objects of one class, but this run has "
             f"{spec.num_classes - 1}: measure a split of its data set, with --split."
         )
+    if channels:
+        group["channels"] = channels
     return config_lib.build(
         DATASETS,
-        group | {"undivided": True},
+        group | {"pages": tuple(pages), "undivided": True},
         "config.data",
         cache_dir=cache_dir,
         data_root=folder,
@@ -208,7 +214,7 @@ def optimizer_from(
       blocks: names the blocks of the network, for `layer_decay`.
 
     Returns:
-      The optimizer; see `segjax.training.optimizers.make_optimizer`.
+      The optimizer; see `segjax.training.optimizers.builder.make_optimizer`.
 
     Raises:
       UserError: naming the key that is wrong.

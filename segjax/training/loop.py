@@ -19,8 +19,9 @@ import jax
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics import without_nan
-from segjax.training import checkpoint, divergence, saving, sharding
+from segjax.training import divergence, sharding
 from segjax.training.about import KEPT, LEARNED, about_run, check_data, train_images
+from segjax.training.checkpoints import checkpoint, saving
 from segjax.training.compiled_step import CompiledStep, compile_step, time_step
 from segjax.training.early_stopping import (
     EarlyStopping,
@@ -28,50 +29,34 @@ from segjax.training.early_stopping import (
     early_stopping_of,
     evaluations_in,
 )
-from segjax.training.hooks import Hook
-from segjax.training.pictures import (
+from segjax.training.hooks import Hook, Result
+from segjax.training.preflight import describe_step
+from segjax.training.profiling import Profiler
+from segjax.training.run_files.pictures import (
     are_plotted,
     plan_pictures,
     plot_run,
     render_pictures,
 )
-from segjax.training.preflight import describe_step
-from segjax.training.profiling import Profiler
-from segjax.training.report import write_run_report
+from segjax.training.run_files.report import write_run_report
+from segjax.training.run_files.workdir import (
+    LOG,
+    lock,
+    make_workdir,
+    write_or_check_config,
+)
+from segjax.training.run_files.writer import Row, read_rows
 from segjax.training.run_log import RunLog, not_finite_step
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState, parameters_sha256
 from segjax.training.step import Metrics
 from segjax.training.stop import StopSignal
 from segjax.training.task import InitialWeights, Report, Task
-from segjax.training.workdir import LOG, lock, make_workdir, write_or_check_config
-from segjax.training.writer import Row, read_rows
 
 log = logging.getLogger("segjax")
 
 INITIALIZATION = "initialization"
 """The key for initial weights, in a config and in the description in checkpoints."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """How a run ended.
-
-    Attributes:
-      step: the last step that was done.
-      parameters_sha256: hash of the parameters at that step.
-      metrics: of the last evaluation; empty where there was none.
-      interrupted: whether a signal ended the run before its last step.
-      signal: the signal that came during its steps, if one did.
-      stopped_early: why `config.early_stopping` ended the run before its last step, if so.
-    """
-
-    step: int
-    parameters_sha256: str
-    metrics: dict[str, float]
-    interrupted: bool
-    signal: int | None = None
-    stopped_early: str | None = None
 
 
 def fit(
@@ -353,7 +338,8 @@ def _initial_or_restored(
         sharding.check_same(LEARNED, json.dumps(learned, sort_keys=True))
         task.recall(learned)
         about |= train_images(dataset, about.get(INITIALIZATION, {}))
-        fresh = jax.device_get(jax.jit(init)())
+        with devices.lowering():
+            fresh = jax.device_get(jax.jit(init)())
         if weights:
             fresh = task.restart(weights.initialize(fresh))
         return devices.put_replicated(fresh)

@@ -17,9 +17,9 @@ from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.layers.blocks import blocks_of
 from segjax.parts import is_outside
-from segjax.training.ema import EMA
 from segjax.training.experiment import optimizer_from, schedule_from
 from segjax.training.leaves import differing_leaf
+from segjax.training.optimizers.ema import EMA
 from segjax.training.state import TrainState
 from segjax.training.step import (
     Batch,

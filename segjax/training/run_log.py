@@ -7,25 +7,22 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 
 from segjax import config as config_lib
 from segjax.training import sharding
-from segjax.training.checkpoint_files import CHECKPOINTS
+from segjax.training.checkpoints.checkpoint_files import CHECKPOINTS
 from segjax.training.divergence import LossRange
 from segjax.training.early_stopping import Evaluation, evaluations_in
-from segjax.training.hooks import Hook, Hooks, Pictures, RunStart
+from segjax.training.hooks import Hook, Hooks, Result, RunStart
+from segjax.training.hooks.hook import Pictures
 from segjax.training.progress import Progress
+from segjax.training.run_files.writer import Row, Writer
 from segjax.training.sharding import Devices
 from segjax.training.step import Metrics
 from segjax.training.task import Task
 from segjax.training.throughput import StepClock, in_words, peak_tflops
-from segjax.training.writer import Row, Writer
-
-if TYPE_CHECKING:
-    from segjax.training.loop import Result
 
 
 class RunLog:

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from segjax.errors import UserError
+from segjax.ops.base.forms import lowering_for
 from segjax.types import Array
 
 
@@ -46,6 +47,15 @@ class Devices:
         return str(self.mesh.devices.flat[0].device_kind)
 
     @property
+    def platform(self) -> str:
+        """What programs are lowered for: "cpu", "tpu", or "gpu"."""
+        return str(self.mesh.devices.flat[0].platform)
+
+    def lowering(self) -> contextlib.AbstractContextManager[None]:
+        """The context in which programs for these devices are traced."""
+        return lowering_for(self.platform, self.count)
+
+    @property
     def compiler_options(self) -> dict[str, str | bool]:
         """Options of XLA for the compilation of a training step.
 
@@ -54,7 +64,7 @@ class Devices:
         the noise, as its time goes into convolutions and products that are compiled
         already.
         """
-        on_cpu = jax.default_backend() == "cpu"
+        on_cpu = self.platform == "cpu"
         return {"xla_backend_optimization_level": "1"} if on_cpu else {}
 
     def check_batch_size(self, batch_size: int, key: str = "config.batch_size") -> None:
@@ -119,6 +129,25 @@ def join_processes(
 def use_cpu() -> None:
     """Leaves accelerators to other processes; to be called before anything is computed."""
     jax.config.update("jax_platforms", "cpu")
+
+
+def cpu_devices(count: int) -> list[jax.Device]:
+    """Some CPU devices; as many as are asked for, where nobody has said how many there are.
+
+    Raises:
+      UserError: if there are fewer.
+    """
+    settings: Any = jax.config
+    if settings.jax_num_cpu_devices < 0:
+        with contextlib.suppress(RuntimeError):  # they are there already
+            settings.update("jax_num_cpu_devices", count)
+    found = jax.devices("cpu")
+    if len(found) < count:
+        raise UserError(
+            f"There are {len(found)} CPU devices here, and {count} are asked for: start the "
+            f"process with JAX_NUM_CPU_DEVICES={count}."
+        )
+    return found[:count]
 
 
 def device_count() -> int:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.training.leaves import differing_leaf, local_value, path_name
-from segjax.training.schedule_free import evaluated_params
+from segjax.training.optimizers.schedule_free import evaluated_params
 from segjax.types import Array
 
 
@@ -28,7 +28,7 @@ class TrainState:
       batch_stats: its running statistics; empty where it has none.
       opt_state: the optimizer's own arrays.
       collections: other collections that the model changes in training, by name.
-      ema: the moving average of the network (`segjax.training.ema`); None without.
+      ema: the moving average of the network (`segjax.training.optimizers.ema`); None without.
     """
 
     step: Array
@@ -62,7 +62,7 @@ class TrainState:
     def optimized_params(self) -> Any:
         """The parameters that the optimizer has found so far; traceable.
 
-        They are `params`, unless it is schedule-free or SAM (`segjax.training.schedule_free`).
+        They are `params`, unless it is schedule-free or SAM (`segjax.training.optimizers.schedule_free`).
         """
         return evaluated_params(self.opt_state, self.params)
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segjax.training.ema import EMA, has_updated
-from segjax.training.optim import global_norm
-from segjax.training.schedule_free import is_schedule_free
+from segjax.training.optimizers.ema import EMA, has_updated
+from segjax.training.optimizers.optim import global_norm
+from segjax.training.optimizers.schedule_free import is_schedule_free
 from segjax.training.state import TrainState, begun
 from segjax.types import Array, Outputs
 

@@ -8,6 +8,7 @@ from segjax.viz.pictures import (
     comparison,
     error_map,
     overlay,
+    overlay_instances,
     palette,
     to_display,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "error_map",
     "origin_colors",
     "overlay",
+    "overlay_instances",
     "palette",
     "plot_confusion",
     "plot_curves",

@@ -244,3 +244,16 @@ def test_scores_are_torchvisions(torchvision, name, model, size):
     difference = np.abs(found - expected).max() / np.abs(expected).max()
     print(f"{name} {size}: {difference:.1e}")
     assert difference < 1e-4
+
+
+def test_the_network_ends_behind_its_last_stage():
+    found, variables = shapes(MobileNetV2(last_stage="stage4"))
+    assert set(found) == {f"stage{i}" for i in (1, 2, 3, 4)}
+    assert set(variables["params"]) == {"stem", *(f"block{i}" for i in range(1, 14))}
+    with pytest.raises(ValueError, match="stage is one of stage1 to stage4, got"):
+        MobileNetV2(last_stage="stage4").layers("stage5")
+
+
+def test_a_block_whose_stride_is_left_out_may_be_dilated_itself():
+    model = MobileNetV2(output_stride=8, dilate_first_block=True)
+    assert [block.dilation for block in model.plan()] == [1] * 6 + [2] * 7 + [4] * 4

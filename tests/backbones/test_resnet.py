@@ -348,6 +348,19 @@ def test_unknown_stage_is_reported():
         ResNet(50).layers("C5")
 
 
+@pytest.mark.parametrize("stride_on", ["3x3", "last"])
+def test_the_network_ends_behind_its_last_stage(stride_on):
+    options = {"depth": 50, "stride_on": stride_on}
+    model = ResNet(last_stage="stage3", **options)
+    found, variables = shapes(model)
+    assert set(found) == {"stage1", "stage2", "stage3"}
+    assert set(variables["params"]) == {"stem", "stage2", "stage3"}
+    assert found["stage3"].shape == shapes(ResNet(**options))[0]["stage3"].shape
+    assert output_size(model.layers("stage3"), 64) == found["stage3"].shape[1]
+    with pytest.raises(ValueError, match="stage is one of stage1 to stage3, got"):
+        model.layers("stage4")
+
+
 # torchvision, live
 
 

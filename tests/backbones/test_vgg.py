@@ -281,3 +281,23 @@ def _converted(layers, head):
         kernel = convolutionalize(weight, window=window, channels=channels)
         params[name] = {"kernel": kernel, "bias": head[index].bias.detach().numpy()}
     return params, stats
+
+
+def test_maps_before_the_poolings_are_stages_too():
+    shapes, _ = abstract(VGG(11, **{**NARROW, "fc_features": 4}), 65)
+    assert [shapes[f"conv{i}"][0] for i in range(1, 6)] == [65, 32, 16, 8, 4]
+    model = VGG(11)
+    assert output_size(model.layers("conv4"), 65) == 8
+    assert receptive_field(model.layers("conv1")).size == 3
+
+
+def test_the_network_ends_behind_its_last_stage():
+    whole, params = abstract(VGG(11), 64)
+    shapes, fewer = abstract(VGG(11, last_stage="conv4"), 64)
+    kept = [f"conv{i}" for i in (1, 2, 3, 4)] + [f"stage{i}" for i in (1, 2, 3)]
+    assert shapes == {name: whole[name] for name in kept}
+    assert set(params) - set(fewer) == {"conv5_1", "conv5_2"}
+    with pytest.raises(ValueError, match="stage of VGG is one of"):
+        VGG(11, last_stage="conv4").layers("stage4")
+    with pytest.raises(ValueError, match='last_stage of VGG is "stage5" where fc6'):
+        VGG(11, num_classes=2, last_stage="conv4")

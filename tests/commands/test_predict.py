@@ -3,18 +3,26 @@
 import pytest
 from absl import flags
 
-from segjax.commands.predict import _numbers, define, run
+from segjax.commands.predict import define, run
+from segjax.commands.shared_flags import pages_of
 from segjax.errors import UserError
 
 
+def pages(text):
+    values = flags.FlagValues()
+    define(values)
+    values(["segjax", f"--pages={text}"])
+    return pages_of(values)
+
+
 def test_pages_are_numbers_and_ranges():
-    assert _numbers("7, 2-4,3") == [7, 2, 3, 4]
+    assert pages("7, 2-4,3") == [7, 2, 3, 4]
 
 
 @pytest.mark.parametrize("text", ["0", "a", "4-2", "1,,2", "1-99999999", "1-", "-1"])
 def test_what_names_no_pages_is_reported(text):
     with pytest.raises(UserError, match="is no list of pages"):
-        _numbers(text)
+        pages(text)
 
 
 def test_files_of_outlines_are_told_with_the_others(monkeypatch, capsys):
@@ -22,11 +30,14 @@ def test_files_of_outlines_are_told_with_the_others(monkeypatch, capsys):
     values = flags.FlagValues()
     define(values)
     given = ["--workdir=run", "--input=a.png", "--output=out", "--instances"]
-    values(["segjax", *given, "--outlines=imagej"])
+    values(["segjax", *given, "--outlines=imagej,geojson"])
     run(values)
     assert capsys.readouterr().out.startswith(
-        "Wrote 1 label file, 1 file of instances, 1 file of outlines to out\n"
+        "Wrote 1 label file, 1 file of instances, 1 file of outlines (imagej), 1 file of "
+        "outlines (geojson) to out\n"
     )
+    with pytest.raises(flags.IllegalFlagValueError, match="imagej"):
+        values(["segjax", *given, "--outlines=imagej,qupath"])
 
 
 @pytest.mark.parametrize("flag", ["checkpoint", "outlines", "input"])

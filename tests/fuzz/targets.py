@@ -204,14 +204,14 @@ def tflite(path: Path, root: Path, rng: np.random.Generator) -> Calls:
 def config(path: Path, root: Path, rng: np.random.Generator) -> Calls:
     """The config of a run, and the experiment that is built from it."""
     from segjax.tasks.table import make_task
-    from segjax.training.workdir import read_config
+    from segjax.training.run_files.workdir import read_config
 
     yield lambda: read_config(root / "run")
     yield lambda: bool(make_task(read_config(root / "run")))
 
 
 def rows(path: Path, root: Path, rng: np.random.Generator) -> Calls:
-    from segjax.training.writer import read_rows
+    from segjax.training.run_files.writer import read_rows
 
     def read() -> int:
         found = read_rows(path)

@@ -116,3 +116,12 @@ def test_separable_convolution_is_its_two_steps():
         )
     found = module.apply(variables, x, train=False)
     np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-5)
+
+
+def test_the_depthwise_step_may_have_neither_norm_nor_bias():
+    params = shapes(SeparableConvNorm(5, depthwise_norm=False), 4)["params"]
+    assert set(params["depthwise"]) == {"conv"}
+    assert set(params["depthwise"]["conv"]) == {"kernel"}
+    assert set(params["pointwise"]) == {"conv", "norm"}
+    aspp = ASPP((1,), 3, separable=True, depthwise_norm=False)
+    assert set(shapes(aspp, 4)["params"]["atrous1"]["depthwise"]) == {"conv"}

@@ -61,6 +61,17 @@ def test_without_the_additional_level_there_are_as_many_maps_as_stages(stages):
     assert [x.shape for x in found] == [(1, 7, 5, 3), (1, 4, 3, 3), (1, 2, 2, 3)]
 
 
+def test_without_output_convolutions_maps_are_the_sums(stages):
+    module = FPN(features=3, extra_level=False, output_convs=False)
+    variables = random_weights(module, stages)
+    assert set(variables["params"]) == {"lateral2", "lateral3", "lateral4"}
+    params = variables["params"]["lateral4"]["conv"]
+    with jax.numpy_rank_promotion("allow"):
+        expected = conv(stages[2], params["kernel"]) + params["bias"]
+    found = module.apply(variables, stages, train=False)
+    np.testing.assert_allclose(found[2], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("norm", "leaves"),
     [

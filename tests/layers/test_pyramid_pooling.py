@@ -95,3 +95,13 @@ def test_too_few_channels_for_the_grids_are_reported():
     sentence = r"bins \(1, 2, 3, 6\) are 4 grids, too many to share the 3 channels"
     with pytest.raises(ValueError, match=sentence):
         PyramidPooling().init(jax.random.key(0), jnp.zeros((1, 6, 6, 3)), train=False)
+
+
+def test_a_single_bin_has_a_norm_or_a_bias():
+    module = PyramidPooling(bins=(1, 2), norm_single_bin=False)
+    x = jax.ShapeDtypeStruct((1, 4, 4, 6), jnp.float32)
+    init = lambda x: module.init(jax.random.key(0), x, train=False)
+    params = jax.eval_shape(init, x)["params"]
+    assert set(params["bins1"]) == {"conv"}
+    assert set(params["bins1"]["conv"]) == {"kernel", "bias"}
+    assert set(params["bins2"]) == {"conv", "norm"}

@@ -39,14 +39,18 @@ from segjax.models import (
     PSPNet,
     SegNet,
     SegNetBasic,
+    SemanticFPN,
     SlidingWindow,
     UNet,
+    UNetBackbone,
 )
-from segjax.ops.base.forms import forms
+from segjax.ops.base.forms import forms, lowering_for
 from segjax.types import Dtype
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = r"; known: (.+)\.$"
+QUICK = {"xla_backend_optimization_level": 0}
+"""Small networks are run once: what they cost is the compilation."""
 CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
 
 
@@ -338,6 +342,18 @@ CASES = {
             ("fcn_basic_no_dim_reduction", 1_661_579, 202),
         )
     ],
+    "semantic_fpn": [
+        Case(
+            SemanticFPN(
+                *(2, Strided(3, output_stride=32)),
+                pyramid_features=3,
+                features=4,
+                norm=Norm("group", groups=2),
+            ),
+            *(32, SemanticFPN(19, ResNet(101)), 64, 47_470_803, 1227),
+            channels=3,
+        )
+    ],
     "sliding_window": [
         Case(
             SlidingWindow(2, (2, 3), 4, 5, patch=13, form=form),
@@ -355,6 +371,15 @@ CASES = {
             204,
         )
         for padding, side, norm in (("SAME", 16, Norm()), ("VALID", 44, None))
+    ],
+    "unet_backbone": [
+        Case(
+            UNetBackbone(
+                2, Strided(3, output_stride=32), features=(3, 3, 3, 2, 2), center=True
+            ),
+            *(33, UNetBackbone(1, ResNet(34)), 64, 24_436_369, 1027),
+            channels=3,
+        )
     ],
 }
 EACH = [
@@ -379,8 +404,8 @@ def batch_of(case, size=2):
 @functools.cache
 def variables_of(case):
     image = batch_of(case)["image"]
-    init = jax.jit(lambda x: case.small.init(jax.random.key(0), x, train=False))
-    return init(image)
+    init = lambda x: case.small.init(jax.random.key(0), x, train=False)
+    return jax.jit(init, compiler_options=QUICK)(image)
 
 
 def test_every_model_has_its_case():
@@ -389,13 +414,21 @@ def test_every_model_has_its_case():
 
 
 @pytest.mark.parametrize("case", EACH)
-def test_logits_have_shape_and_dtype(case):
+def test_logits_have_shape_and_dtype_and_one_trace_serves_all_batches(case):
     variables, batch = variables_of(case), batch_of(case)
-    apply = jax.jit(functools.partial(case.small.apply, train=False))
-    logits = apply(variables, batch["image"])["logits"]
-    assert logits.shape == (*batch["label"].shape, 2)
-    assert logits.dtype == jnp.float32
-    assert np.isfinite(logits).all()
+    traces = []
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def apply(variables, image):
+        traces.append(1)
+        return case.small.apply(variables, image, train=False)["logits"]
+
+    for image in (batch["image"], 2.0 * batch["image"]):
+        logits = apply(variables, image)
+        assert logits.shape == (*batch["label"].shape, 2)
+        assert logits.dtype == jnp.float32
+        assert np.isfinite(logits).all()
+    assert len(traces) == 1
 
 
 @pytest.mark.quick(8)
@@ -410,15 +443,41 @@ def test_bfloat16_gives_float32_logits_and_keeps_float32_parameters(case):
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
-@pytest.mark.quick(8)
+def loss_of(case, params, image):
+    batch = batch_of(case)
+    outputs, changed = case.small.apply(
+        {**variables_of(case), "params": params},
+        image,
+        train=True,
+        rngs={"dropout": jax.random.key(0)},
+        mutable=True,
+    )
+    auxiliary = {"logits": outputs.get("aux_logits", outputs["logits"])}
+    loss = cross_entropy(outputs, batch) + cross_entropy(auxiliary, batch)
+    return loss, (outputs, changed)
+
+
+@functools.cache
+def trained(case, wanted):
+    """A step in these forms: gradients, all results by name, variables, and its text."""
+    step = jax.grad(functools.partial(loss_of, case), (0, 1), has_aux=True)
+    arguments = variables_of(case)["params"], batch_of(case)["image"]
+    with forms(wanted):
+        traced = jax.jit(step).trace(*arguments)
+        (params, image), (outputs, changed) = traced.lower().compile(QUICK)(*arguments)
+    flat = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    results = {f"gradient of {name}": x for name, x in flat.items()}
+    results |= {"gradient of image": image, **outputs}
+    return flat, results, changed, str(traced.jaxpr)
+
+
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("case", EACH)
 def test_only_batch_stats_change_in_training(case):
-    variables, batch = variables_of(case), batch_of(case)
-    key = jax.random.key(0)
-    apply = functools.partial(
-        case.small.apply, train=True, rngs={"dropout": key}, mutable=True
-    )
-    _, changed = jax.jit(apply)(variables, batch["image"])
+    variables, (_, _, changed, _) = variables_of(case), trained(case, "fast")
     assert changed.keys() <= variables.keys()
     jax.tree.map(np.testing.assert_array_equal, changed["params"], variables["params"])
     for before, after in zip(
@@ -429,56 +488,10 @@ def test_only_batch_stats_change_in_training(case):
         assert (before != after).any()
 
 
-@pytest.mark.quick(8)
-@pytest.mark.parametrize("case", EACH)
-def test_one_trace_serves_all_batches(case):
-    variables, batch = variables_of(case), batch_of(case)
-    traces = []
-
-    @jax.jit
-    def apply(variables, image):
-        traces.append(1)
-        return case.small.apply(variables, image, train=False)["logits"]
-
-    apply(variables, batch["image"])
-    apply(variables, 2.0 * batch["image"])
-    assert len(traces) == 1
-
-
-def loss_of(case, params, image):
-    batch = batch_of(case)
-    outputs, _ = case.small.apply(
-        {**variables_of(case), "params": params},
-        image,
-        train=True,
-        rngs={"dropout": jax.random.key(0)},
-        mutable=["batch_stats"],
-    )
-    auxiliary = {"logits": outputs.get("aux_logits", outputs["logits"])}
-    loss = cross_entropy(outputs, batch) + cross_entropy(auxiliary, batch)
-    return loss, outputs
-
-
-@functools.cache
-def trained(case, wanted):
-    """Outputs and gradients of a step in these forms, by name, and the program's text."""
-    step = jax.grad(functools.partial(loss_of, case), (0, 1), has_aux=True)
-    arguments = variables_of(case)["params"], batch_of(case)["image"]
-    with forms(wanted):
-        traced = jax.jit(step).trace(*arguments)
-        (params, image), outputs = traced.lower().compile()(*arguments)
-    flat = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
-    results = {f"gradient of {name}": x for name, x in flat.items()}
-    return flat, results | {"gradient of image": image, **outputs}, str(traced.jaxpr)
-
-
 @pytest.mark.quick(6)
 @pytest.mark.parametrize("case", EACH)
 def test_every_parameter_gets_a_gradient(case):
-    gradients, _, _ = trained(case, "fast")
+    gradients, *_ = trained(case, "fast")
     silent = [
         name for name, x in gradients.items() if not x.any() or not np.isfinite(x).all()
     ]
@@ -488,8 +501,8 @@ def test_every_parameter_gets_a_gradient(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", EACH)
 def test_plain_and_fast_forms_agree(case):
-    parameters, plain, of_plain = trained(case, "plain")
-    _, fast, of_fast = trained(case, "fast")
+    parameters, plain, _, of_plain = trained(case, "plain")
+    _, fast, _, of_fast = trained(case, "fast")
     assert of_plain != of_fast
     assert plain.keys() == fast.keys()
     largest = {name: float(np.abs(x).max()) for name, x in plain.items()}
@@ -500,6 +513,22 @@ def test_plain_and_fast_forms_agree(case):
         if name.removeprefix("gradient of ") in parameters:
             allowed += rounding
         np.testing.assert_allclose(fast[name], x, rtol=0, atol=allowed, err_msg=name)
+
+
+@pytest.mark.quick(4)
+@pytest.mark.parametrize("case", EACH)
+def test_initial_weights_and_prediction_lower_for_every_platform(case):
+    def predict(image):
+        variables = case.small.init(jax.random.key(0), image, train=False)
+        return case.small.apply(variables, image, train=False)["logits"]
+
+    for platform in ("cpu", "cuda", "tpu"):
+        with lowering_for(platform):
+            traced = jax.jit(predict).trace(batch_of(case)["image"])
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        made_for_cpus = {"optimization_barrier", "callback"}
+        found = {word for word in made_for_cpus if word in text}
+        assert platform == "cpu" or not found
 
 
 @pytest.mark.parametrize("case", EACH)

@@ -35,6 +35,16 @@ def shapes(model, side, train=False):
     return jax.eval_shape(run, jax.random.key(0), image)
 
 
+def initialised(model, image):
+    return jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), image)
+
+
+def applied(model, variables, image, **options):
+    """The outputs of a network, in one program."""
+    apply = functools.partial(model.apply, **{"train": False} | options)
+    return jax.jit(apply)(variables, image)
+
+
 @pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("backbone", "arguments", "parameters", "field"),
@@ -59,15 +69,15 @@ def test_scores_of_all_rates_are_added():
     model = DeepLabV2(3, SMALL, rates=(1, 2))
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.standard_normal((1, 33, 33, 3)), jnp.float32)
-    variables = model.init(jax.random.key(0), image, train=False)
-    total = model.apply(variables, image, train=False)["logits"]
+    variables = initialised(model, image)
+    total = applied(model, variables, image)["logits"]
     parts = []
     for i, rate in ((1, 1), (2, 2)):
         one = model.clone(rates=(rate,))
         params = dict(variables["params"])
         params["branch1"] = params.pop(f"branch{i}")
         params = {k: v for k, v in params.items() if k in ("backbone", "branch1")}
-        parts.append(one.apply({"params": params}, image, train=False)["logits"])
+        parts.append(applied(one, {"params": params}, image)["logits"])
     np.testing.assert_allclose(total, sum(parts), atol=1e-5)
     assert np.abs(parts[1]).max() > 0
 
@@ -77,17 +87,17 @@ def test_scores_of_all_scales_are_fused_by_their_maximum():
     model = DeepLabV2(3, SMALL, rates=(1,), scales=(1.0, 0.75, 0.5))
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.standard_normal((1, 65, 49, 3)), jnp.float32)
-    variables = model.init(jax.random.key(0), image, train=False)
+    variables = initialised(model, image)
     key = {"dropout": jax.random.key(1)}
-    outputs = model.apply(variables, image, train=True, rngs=key)
+    outputs = applied(model, variables, image, train=True, rngs=key)
     sides = outputs["side_logits"]
     assert [side.shape for side in sides] == [(1, 65, 49, 3)] * 3
     grid = (slice(None), slice(None, None, 8), slice(None, None, 8))
     fused = functools.reduce(jnp.maximum, [side[grid] for side in sides])
     np.testing.assert_allclose(outputs["logits"][grid], fused, atol=1e-5)
-    alone = model.clone(scales=(1.0,)).apply(variables, image, train=False)["logits"]
+    alone = applied(model.clone(scales=(1.0,)), variables, image)["logits"]
     np.testing.assert_allclose(sides[0], alone, atol=1e-5)
-    assert "side_logits" not in model.apply(variables, image, train=False)
+    assert "side_logits" not in applied(model, variables, image)
 
 
 def test_scales_resize_corner_to_corner():

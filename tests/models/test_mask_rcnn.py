@@ -19,6 +19,9 @@ from segjax.models.mask_rcnn.attributes import RPN, PostProcessing, RoIHeads, Ro
 from segjax.models.mask_rcnn.heads import SelectClassMask
 from segjax.ops.base.forms import forms
 
+QUICK = {"xla_backend_optimization_level": 0}
+"""Small networks are run once: what they cost is the compilation."""
+
 BACKBONE = ResNet(18, features=4, norm=Norm("group", groups=2))
 SMALL = MaskRCNN(
     3,
@@ -74,7 +77,8 @@ def variables():
 
 @functools.cache
 def predict():
-    return jax.jit(lambda v, image, sizes: SMALL.apply(v, image, sizes, train=False))
+    apply = lambda v, image, sizes: SMALL.apply(v, image, sizes, train=False)
+    return jax.jit(apply, compiler_options=QUICK)
 
 
 def image_of(seed=0, batch=2, side=64):
@@ -127,7 +131,7 @@ def step():
 
 @functools.cache
 def compiled_step():
-    return jax.jit(step())
+    return jax.jit(step(), compiler_options=QUICK)
 
 
 def step_inputs(targets, seed=0):

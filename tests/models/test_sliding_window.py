@@ -25,7 +25,8 @@ SMALL = {
 def random_weights(model):
     """Variables with statistics and scales that are not 0 and 1."""
     image = jnp.zeros((1, model.patch, model.patch, 2))
-    variables = model.init(jax.random.key(0), image, train=False)
+    init = jax.jit(functools.partial(model.init, train=False))
+    variables = init(jax.random.key(0), image)
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda x: jnp.asarray(x + 0.2 * np.abs(rng.normal(size=x.shape)), x.dtype),

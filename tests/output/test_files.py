@@ -109,7 +109,7 @@ def test_without_fcntl_all_is_imported_and_a_lock_is_a_sentence(tmp_path):
         "import sys; sys.modules['fcntl'] = None\n"
         "from pathlib import Path\n"
         "import segjax.data.datasets.prepare, segjax.runs.predict, segjax.training.loop\n"
-        "from segjax.training.workdir import lock\n"
+        "from segjax.training.run_files.workdir import lock\n"
         "try:\n  with lock(Path(sys.argv[1])): pass\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )

@@ -1,5 +1,7 @@
 """Averages over flips and turns."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +12,15 @@ from segjax.predict.dihedral import over_dihedral
 from segjax.predict.tiled import Predictor
 
 
+@functools.cache
 def network(padding):
     model = UNet(num_classes=2, features=(4, 8), padding=padding, dropout_rate=0.0)
     side = model.geometry.next_accepted(32)
-    variables = model.init(
-        jax.random.key(0), jnp.zeros((1, side, side, 1)), train=False
+    init = jax.jit(functools.partial(model.init, train=False))
+    variables = init(jax.random.key(0), jnp.zeros((1, side, side, 1)))
+    apply = jax.jit(
+        lambda variables, x: model.apply(variables, x, train=False)["logits"]
     )
-    apply = lambda variables, x: model.apply(variables, x, train=False)["logits"]
     return model, variables, apply
 
 

@@ -1,5 +1,6 @@
 """Averages over samples of dropout."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -48,7 +49,8 @@ def test_the_mean_of_the_probabilities_of_several_keys():
 def test_a_network_that_drops_activations_predicts_the_same_each_time():
     one, several = bayesian(), bayesian(mc_samples=8)
     image = np.random.default_rng(0).standard_normal((16, 24, 3)).astype(np.float32)
-    variables = one.model.init(jax.random.key(0), image[None], train=False)
+    init = jax.jit(functools.partial(one.model.init, train=False))
+    variables = init(jax.random.key(0), image[None])
 
     def predicted(task):
         return np.asarray(task.predictor(variables).logits(image))
@@ -56,7 +58,8 @@ def test_a_network_that_drops_activations_predicts_the_same_each_time():
     first = predicted(one)
     np.testing.assert_array_equal(first, predicted(one))
     silent = one.model.clone(sample=False)
-    plain = silent.apply(variables, image[None], train=False)["logits"][0]
+    apply = jax.jit(functools.partial(silent.apply, train=False))
+    plain = apply(variables, image[None])["logits"][0]
     assert np.abs(first - plain).max() > 1e-3
     averaged = predicted(several)
     np.testing.assert_allclose(np.exp(averaged).sum(-1), 1.0, rtol=1e-5)

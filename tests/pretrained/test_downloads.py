@@ -282,13 +282,19 @@ def test_an_import_that_cannot_fetch_writes_nothing(site, tmp_path, monkeypatch)
     assert not (tmp_path / "run").exists()
 
 
-def test_every_network_of_torchvision_is_published():
-    ours = {name for name in pretrained.SOURCES if name.startswith("torchvision/")}
-    assert ours == set(published.PUBLISHED)
-    for row in published.PUBLISHED.values():
-        assert row.url.startswith("https://download.pytorch.org/models/")
-        assert row.name.removesuffix(".pth").endswith(f"-{row.sha256[:8]}")
+def test_every_network_of_torchvision_and_tensorflow_lite_is_published():
+    theirs = ("torchvision/", "tflite/")
+    ours = {name for name in pretrained.SOURCES if name.startswith(theirs)}
+    assert ours <= set(published.PUBLISHED)
+    for name in ours:
+        row = published.PUBLISHED[name]
         assert len(row.sha256) in (8, 64)
         assert row.licence
+        if name.startswith("torchvision/"):
+            assert row.url.startswith("https://download.pytorch.org/models/")
+            assert row.name.removesuffix(".pth").endswith(f"-{row.sha256[:8]}")
+        else:
+            assert row.url.startswith("https://")
+            assert row.name.endswith(".tflite")
     with pytest.raises(UserError, match="caffe/vgg16 have no address"):
         pretrained.download("caffe/vgg16")

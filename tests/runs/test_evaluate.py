@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 from PIL import Image
 
 from segjax import config as config_lib
+from segjax.data.dataset import Dataset, hash_of_image
 from segjax.data.files.images import normalize
+from segjax.data.folds import with_fold
+from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.metrics import (
     calibration_counts,
@@ -19,14 +23,14 @@ from segjax.metrics import (
     semantic_metrics,
 )
 from segjax.runs.ensemble import load_ensemble
-from segjax.runs.evaluate import evaluate_run
+from segjax.runs.evaluate import _check_fold, evaluate_run
 from segjax.runs.load import load_trained
 from segjax.runs.predict import predict_run
 from segjax.runs.tune_temperature import tune_temperature_run
 from segjax.tasks.table import make_task
-from segjax.training.about import LEARNED, about_run
-from segjax.training.checkpoint import Checkpoints
-from segjax.training.workdir import write_or_check_config
+from segjax.training.about import LEARNED, TRAIN_IMAGES, about_run, image_hashes
+from segjax.training.checkpoints.checkpoint import Checkpoints
+from segjax.training.run_files.workdir import write_or_check_config
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +153,41 @@ def test_other_data_is_measured_where_classes_and_channels_agree(runs, cache_dir
 def test_a_step_without_a_checkpoint_is_refused_with_those_there_are(runs):
     with pytest.raises(UserError, match=r"no checkpoint of step 7 in .*only of 0"):
         evaluate_run(runs[0], step=7)
+
+
+def test_pages_and_channels_are_those_of_a_folder():
+    for flag, given in (("pages", [1]), ("channels", ["DAPI"])):
+        with pytest.raises(
+            UserError, match=rf"--{flag} is about the images of a folder"
+        ):
+            evaluate_run("run", **{flag: given})
+
+
+def test_a_fold_is_known_by_its_images_not_by_their_number():
+    def fold(values):
+        images = [np.full((2, 2, 1), value, np.uint8) for value in values]
+        records = [{"name": "same", "image": image} for image in images]
+        splits = {"train": records[:2], "validation": records[2:]}
+        hashes = {
+            split: [hash_of_image(record["image"]) for record in part]
+            for split, part in splits.items()
+        }
+        spec = LabelSpec(("dark", "light"), ((0, 0, 0), (9, 9, 9)))
+        whole = Dataset("folder", spec, 1, splits, image_hashes=hashes)
+        return with_fold(whole, "validation", index=0, count=2)
+
+    task = SimpleNamespace(
+        config={"fold": 0}, evaluation=SimpleNamespace(split="validation")
+    )
+    learned = image_hashes(fold(range(4)), "train")
+    assert len(learned) == 2
+    about = {"images": {"train": 2, "validation": 2}, TRAIN_IMAGES: learned}
+    trained = SimpleNamespace(task=task, about=about)
+    _check_fold(trained, fold(range(4)))
+    with pytest.raises(UserError, match="1 of the images that this fold trains on now"):
+        _check_fold(trained, fold((0, 1, 2, 9)))
+    with pytest.raises(UserError, match="there are 5 now, which are divided otherwise"):
+        _check_fold(trained, fold(range(5)))
 
 
 def test_runs_of_other_classes_are_not_averaged(runs):

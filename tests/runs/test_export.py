@@ -20,14 +20,11 @@ from segjax.errors import UserError
 from segjax.runs import export, initialization
 from segjax.runs.export import export_run
 from segjax.runs.load import load_trained
-from segjax.runs.model_file import config_of
+from segjax.runs.model_file import config_of, shipped_parameters
 from segjax.runs.predict import predict_run
 from segjax.runs.run_config import OF_ONE_RUN, get_config, without
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.tasks.table import make_task
-from segjax.training import checkpoint
 from segjax.training.loop import INITIALIZATION
-from segjax.training.workdir import write_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,19 +34,13 @@ def smoke() -> ml_collections.ConfigDict:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
+def run(tmp_path_factory, write_run) -> Path:
     """A run of two checkpoints, of which the first is the best; nothing is compiled."""
     workdir = tmp_path_factory.mktemp("here") / "run"
-    workdir.mkdir()
     config = smoke()
     source = {"source": "segjax/run", "input": str(workdir.parent / "before")}
     config[INITIALIZATION] = source
     config.fold = {"index": 0, "count": 5}
-    write_config(workdir, config)
-    task = make_task(config)
-    rng = np.random.default_rng(0)
-    abstract = jax.eval_shape(lambda: task.init_state(1))
-    normal = lambda x: rng.normal(size=x.shape).astype(x.dtype)
     about = {
         "channels": 1,
         "label_spec": {"names": ["dark", "light"], "colors": [[0, 0, 0], [9, 9, 9]]},
@@ -57,21 +48,7 @@ def run(tmp_path_factory) -> Path:
         "records": {"train": {"count": 5, "sha256": "0"}},
         INITIALIZATION: source,
     }
-    with checkpoint.Checkpoints(workdir, "mean_iou") as checkpoints:
-        for step, mean_iou in ((1, 0.75), (2, 0.5)):
-            state = abstract.replace(
-                step=np.int32(step),
-                params=jax.tree.map(normal, abstract.params),
-                batch_stats=jax.tree.map(
-                    lambda x: 1 + abs(normal(x)), abstract.batch_stats
-                ),
-                opt_state=jax.tree.map(
-                    lambda x: np.zeros(x.shape, x.dtype), abstract.opt_state
-                ),
-            )
-            checkpoints.save(state, about, {"mean_iou": mean_iou})
-        checkpoints.wait()
-    return workdir
+    return write_run(workdir, config, **about)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +80,24 @@ def test_the_card_says_what_the_model_is(exported) -> None:
         "| mean_iou | 0.7500",
     ):
         assert words in card
+
+
+def test_the_card_names_the_weights_that_training_began_with(exported) -> None:
+    trained = load_trained(exported)
+    about = dict(trained.about)
+    nuclei = shipped_parameters()["nuclei"]
+    foreign = {"source": "torchvision/resnet50", "sha256": "beef"}
+    for begun, words in (
+        ({"source": "segjax/run", "sha256": "cafe"}, "another model, parameters"),
+        ({"source": "segjax/run", "sha256": nuclei}, "the model nuclei of segjax"),
+        (foreign, "weights of torchvision/resnet50, file (SHA-256) beef"),
+    ):
+        about[INITIALIZATION] = begun
+        text = export.card(trained, trained.task.config, about, "")
+        assert f"| begun with | {words}" in text
+        assert begun["sha256"] in text
+    del about[INITIALIZATION]
+    assert "begun with" not in export.card(trained, trained.task.config, about, "")
 
 
 def test_the_card_says_of_what_size_pixels_are(exported) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import runpy
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -13,7 +15,9 @@ from PIL import Image
 
 from segjax import config as config_lib
 from segjax.errors import UserError
-from segjax.pretrained import SOURCES
+from segjax.pretrained import SOURCES, smp
+from segjax.pretrained.convert import LEAVES
+from segjax.pretrained.source import abstract_variables, build
 from segjax.runs import imported as imported_module
 from segjax.runs.imported_experiment import experiment, label_spec
 from segjax.runs.load import load_trained
@@ -137,32 +141,49 @@ def test_of_two_imports_into_one_folder_at_a_time_the_later_one_stops(
     assert list((run / "checkpoints").rglob("*")) == [run / "checkpoints/0"]
 
 
-def test_a_binary_head_is_named_and_its_advice_works(main, tmp_path):
-    source = "torchvision/lraspp_mobilenet_v3_large"
-    random_weights = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))
-    heads = SOURCES[source].classifier
-    shapes = {
-        name: (1, *shape[1:]) if name.startswith(heads) else shape
-        for name, shape in shapes_of(source).items()
-    }
-    state = random_weights["state_dict"](shapes)
-    np.savez(tmp_path / "one.npz", **state)
-    arguments = ("import", f"--source={source}", f"--workdir={tmp_path / 'run'}")
-    ended = main(*arguments, f"--weights={tmp_path / 'one.npz'}")
-    assert ended.code == 1
-    assert f"has a binary head: {', '.join(heads)} give one logit" in ended.stderr
-    assert not (tmp_path / "run").exists()
+def foreign(entry, num_classes, random_weights):
+    """A state dict as a source names it, made of our network's shapes."""
+    model = build({**entry.group, "num_classes": num_classes}, "test")
+    modules = {ours: theirs for theirs, ours in entry.names.items()}
+    shapes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_variables(model)):
+        *ours, name = (key.key for key in path[1:])
+        shape = leaf.shape if leaf.ndim < 4 else [leaf.shape[i] for i in (3, 2, 0, 1)]
+        shapes[f"{modules['/'.join(ours)]}.{LEAVES[name]}"] = tuple(shape)
+    return random_weights["state_dict"](shapes)
 
-    assert "np.concatenate([np.zeros_like(x), x])" in ended.stderr
-    for name, x in state.items():
-        if name.startswith(heads):
-            state[name] = np.concatenate([np.zeros_like(x), x])
+
+def test_one_logit_is_read_by_a_sigmoid_also_in_the_folder_that_smp_saves(
+    main, tmp_path
+):
+    source = "smp/pspnet-mobilenet_v2"
+    config = {"_model_class": "PSPNet", "encoder_name": "mobilenet_v2"}
+    config |= {"psp_out_channels": 6, "classes": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    entry = smp.source("pspnet-mobilenet_v2", {"psp_out_channels": 6})
+    random_weights = runpy.run_path(str(TESTS / "pretrained/random_weights.py"))
+    state = foreign(entry, 1, random_weights)
+    file = tmp_path / "model.safetensors"
     # Saved by a wrapper, as Lightning does.
-    np.savez(tmp_path / "two.npz", **{f"model.{name}": x for name, x in state.items()})
-    ended = main(*arguments, f"--weights={tmp_path / 'two.npz'}")
+    safetensors.numpy.save_file({f"model.{name}": x for name, x in state.items()}, file)
+    run = tmp_path / "run"
+    arguments = ("import", f"--source={source}", f"--workdir={run}")
+    ended = main(*arguments, f"--weights={tmp_path}")
     assert ended.code == 0, ended.stderr
     assert ended.stderr.count('removed the prefix "model." from all names') == 1
-    assert json.loads(ended.stdout)["num_classes"] == 2
+    result = json.loads(ended.stdout)
+    assert result["num_classes"] == 1
+    assert result["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    config = json.loads((run / "config.json").read_text())
+    assert (config["head"], config["model"]["features"]) == ("sigmoid", 6)
+    task = make_task(config_lib.from_json(json.dumps(config)))
+    assert task.head.num_classes == 2
+
+    (tmp_path / "config.json").write_text(json.dumps({"_model_class": "Linknet"}))
+    again = main(*arguments[:2], f"--workdir={run}2", f"--weights={tmp_path}")
+    assert again.code == 1
+    assert "is of Linknet with the encoder" in again.stderr
+    assert not Path(f"{run}2").exists()
 
 
 @pytest.mark.parametrize("source", [x for x in IMPORTED if "rcnn" in x])

@@ -12,13 +12,16 @@ import pytest
 
 from segjax import config as config_lib
 from segjax import pretrained
+from segjax.data.files.palette import voc_colors
+from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.models.builder import build_model
-from segjax.runs import initialization
+from segjax.runs import file_weights, initialization
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "torchvision/alexnet"
@@ -55,9 +58,9 @@ def config(features):
             "upsampling": "resize",
         }
     )
-    config.pipeline.input_size = (96, 96)
-    config.data.size = 96
-    config.batch_size = 4
+    config.pipeline.input_size = (64, 64)
+    config.data.size = 64
+    config.batch_size = 2
     config.schedule = {"name": "constant", "learning_rate": 0.0}
     config.optimizer = {"name": "sgd", "momentum": 0.0}
     config.initialization = {"source": SOURCE, "input": str(features)}
@@ -118,31 +121,73 @@ def test_of_a_classifier_what_has_no_place_is_passed_over(config, wrapper):
     for module, shape in shapes.items():
         state[f"{module}.weight"] = np.broadcast_to(np.float32(0), shape)
         state[f"{module}.bias"] = np.broadcast_to(np.float32(0), shape[:1])
-    named = initialization.Initialization(SOURCE, "a file")
-    target = initialization.abstract(build_model(config.model), 3)
+    target = file_weights.abstract(build_model(config.model), 3)
     entry = pretrained.SOURCES[SOURCE]
     state = {f"{wrapper}{name}": x for name, x in state.items()}
-    variables = initialization.fit(entry, state, named, target)
+    variables = file_weights.fit(
+        entry, state, target, source=SOURCE, path=Path("a file")
+    )
     assert variables["params"]["backbone"].keys() == {f"conv{i}" for i in range(1, 6)}
 
 
-def test_weights_of_the_whole_model_need_its_classes(config, tmp_path):
+ANIMALS = ("background", "Cat", "dog", "stone", "Bird")
+SPEC = LabelSpec(ANIMALS, voc_colors(5))
+
+
+@pytest.fixture
+def lraspp(config, tmp_path):
+    """LR-ASPP of five classes, from weights for those of VOC; with the weights."""
     state = random_state_dict(LRASPP)
     config.model = ml_collections.ConfigDict(
         pretrained.SOURCES[LRASPP].group_of(state) | {"num_classes": 5}
     )
     np.savez(tmp_path / "a.npz", **state)
-    heads = ("classifier.high_classifier", "classifier.low_classifier")
     config.initialization = {"source": LRASPP, "input": str(tmp_path / "a.npz")}
+    return config, state
+
+
+def test_weights_of_the_whole_model_need_its_classes(lraspp, tmp_path):
+    config, _ = lraspp
     with pytest.raises(UserError) as caught:
         read(config, tmp_path)
-    assert f'config.initialization.skip=("{heads[0]}", "{heads[1]}",)' in str(
-        caught.value
-    )
     assert "classifier.low_classifier.bias is [21], expected [5]" in str(caught.value)
-    config.initialization.skip = heads
-    params = read(config, tmp_path).variables["params"]
-    assert params.keys() == {"backbone", "project", "scale"}
+    assert "config.initialization.classes" in str(caught.value)
+    for change in (
+        {"skip_mismatch": True},
+        {"skip": ("classifier.high_classifier", "classifier.low_classifier")},
+    ):
+        group = config.initialization.to_dict()
+        config.initialization = {**group, "skip": (), "skip_mismatch": False, **change}
+        params = read(config, tmp_path).variables["params"]
+        assert params.keys() == {"backbone", "project", "scale"}
+
+
+def test_classes_of_a_head_begin_as_those_that_are_named(lraspp, tmp_path, caplog):
+    """Of VOC 0 is background, 3 bird, 8 cat, 12 dog, 16 pottedplant."""
+    config, state = lraspp
+    config.initialization.classes = (("stone", "pottedplant"),)
+    with caplog.at_level(logging.INFO, "segjax"):
+        found = initialization.read(
+            config, build_model(config.model), 3, tmp_path, label_spec=SPEC
+        )
+    assert "Cat: cat, dog: dog, stone: pottedplant, Bird: bird" in caplog.text
+    head = state["classifier.high_classifier.weight"].transpose(2, 3, 1, 0)
+    kernel = found.variables["params"]["logits"]["kernel"]
+    np.testing.assert_array_equal(kernel, head[..., [0, 8, 12, 16, 3]])
+    config.initialization.classes = (("stones", "pottedplant"),)
+    with pytest.raises(UserError, match='Did you mean "stone"'):
+        initialization.read(
+            config, build_model(config.model), 3, tmp_path / "x", label_spec=SPEC
+        )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_classifier_of_images_has_no_classes_to_begin_with(config, tmp_path):
+    config.initialization.classes = ()
+    with pytest.raises(UserError, match="of a network that labels pixels"):
+        initialization.read(
+            config, build_model(config.model), 3, tmp_path, label_spec=SPEC
+        )
 
 
 def test_a_published_file_is_fetched_where_the_config_asks_for_it(
@@ -159,12 +204,33 @@ def test_a_published_file_is_fetched_where_the_config_asks_for_it(
     assert found.about["input"] == str(features)
 
 
-def test_images_normalised_for_other_weights_are_reported(config, tmp_path, caplog):
+def test_images_are_normalised_as_the_weights_want_it(config, tmp_path, caplog):
     config.pipeline.normalization = "range"
-    with caplog.at_level(logging.WARNING, "segjax"):
-        read(config, tmp_path)
-    assert 'normalization is "range"' in caplog.text
-    assert 'are for "imagenet"' in caplog.text
+    with caplog.at_level(logging.INFO, "segjax"):
+        followed = initialization.with_normalization(config, tmp_path)
+    assert followed.pipeline.normalization == "imagenet"
+    assert config.pipeline.normalization == "range"
+    assert 'by "imagenet", as the weights want it, not by "range"' in caplog.text
+    config.initialization.keep_normalization = True
+    kept = initialization.with_normalization(config, tmp_path)
+    assert kept.pipeline.normalization == "range"
+
+
+def test_a_run_goes_on_with_the_normalisation_that_it_began_with(config, tmp_path):
+    """Also one from before weights said how images are normalised."""
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    config.pipeline.normalization = "per_image"
+    (tmp_path / "config.json").write_text(config_lib.to_json(config))
+    config.pipeline.normalization = "range"
+    followed = initialization.with_normalization(config, tmp_path)
+    assert followed.pipeline.normalization == "per_image"
+
+
+def test_a_network_that_finds_objects_has_no_classes_to_name(config):
+    config.task = "instance"
+    config.initialization.classes = ()
+    with pytest.raises(UserError, match=r'config\.task is "instance"'):
+        initialization.check(config)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +246,7 @@ def test_images_normalised_for_other_weights_are_reported(config, tmp_path, capl
             "config.initialization.source: The weights of caffe/vgg16 have no address",
         ),
         ({"skip": "fc"}, "config.initialization: skip must be a tuple"),
+        ({"classes": "Car"}, "config.initialization: classes must be a tuple of pairs"),
         ({"skip": ("head",)}, 'have no tensor of "head" to skip'),
         ({"source": "torchvision/resnet18"}, "those of torchvision/alexnet"),
     ],
@@ -204,11 +271,10 @@ def test_a_model_without_backbone_is_reported(config, tmp_path, smoke):
 
 
 @pytest.fixture(scope="module")
-def coarse_run(tmp_path_factory, cache_dir):
-    """A run of an FCN without skips, two steps."""
+def coarse_run(tmp_path_factory, cache_dir, write_run):
+    """A run of an FCN without skips."""
     workdir = tmp_path_factory.mktemp("coarse") / "run"
-    train(staged(()), workdir, cache_dir)
-    return workdir
+    return write_run(workdir, staged(()), cache_dir=cache_dir)
 
 
 def staged(skips, **initialization):
@@ -247,6 +313,26 @@ def test_a_run_with_more_than_the_network_has_is_refused(coarse_run):
     narrow.config.initialization.skip = ("score",)
     weights = initialization.read(narrow.config, narrow.model, 3, coarse_run / "new")
     assert "score" not in weights.variables["params"]
+
+
+def test_a_run_says_how_images_are_normalised_and_what_its_classes_are(coarse_run):
+    """The command line adds the classes to --continue_from; the rest is as from a file."""
+    config = staged(())
+    config.pipeline.normalization = "range"
+    config.initialization = {"classes": (("stone", "disk"),)}
+    config = initialization.continued(config, coarse_run)
+    assert config.initialization.skip_mismatch
+    followed = initialization.with_normalization(config, coarse_run / "new")
+    assert followed.pipeline.normalization == "imagenet"
+    trained = load_trained(coarse_run)
+    other = trained.label_spec.names[-1]
+    config.initialization.classes = (("stone", other),)
+    found = initialization.read(
+        config, SemanticTask(config).model, 3, coarse_run / "new", label_spec=SPEC
+    )
+    theirs = trained.variables["params"]["score"]["kernel"]
+    kernel = found.variables["params"]["score"]["kernel"]
+    np.testing.assert_array_equal(kernel[..., 3], theirs[..., -1])
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

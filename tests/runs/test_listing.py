@@ -32,10 +32,14 @@ def test_models_are_told_by_their_papers() -> None:
 
 
 def test_published_weights_say_where_they_are_and_whose_terms_bind() -> None:
-    text = described("weights", "torchvision/fcn_resnet50")
+    text = described("sources", "torchvision/fcn_resnet50")
     assert "https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth" in text
     assert "142 MB" in text
     assert "BSD-3-Clause" in text
+    assert (
+        "35,322,218 parameters; COCO val2017 with VOC's classes: mean IoU 60.5" in text
+    )
+    assert "segjax import" not in described("sources", "torchvision/resnet50")
 
 
 def test_unknown_words_are_refused() -> None:

@@ -18,7 +18,7 @@ from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.table import make_task
 from segjax.training import loop
-from segjax.training.schedule_free import evaluated_params
+from segjax.training.optimizers.schedule_free import evaluated_params
 from segjax.training.state import parameters_sha256
 
 FOLDER = "examples/own_package"

@@ -26,7 +26,7 @@ from segjax.tasks.semantic.crf_search import coarse, fine, tune
 from segjax.tasks.semantic.evaluate import evaluate
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import loop
-from segjax.training.workdir import lock, write_or_check_config
+from segjax.training.run_files.workdir import lock, write_or_check_config
 
 SPEC = LabelSpec(("dark", "light"), ((0, 0, 0), (255, 255, 255)))
 START = CRF(w1=0.1, w2=3.0, sigma_gamma=0.5, num_iterations=3)
@@ -202,7 +202,7 @@ def test_what_could_not_be_kept_is_reported_before_the_search(
         tune_run(tmp_path, save=True)
     (tmp_path / ".lock").rmdir()
     with monkeypatch.context() as patch:
-        patch.setattr("segjax.training.workdir.require_writable", full)
+        patch.setattr("segjax.training.run_files.workdir.require_writable", full)
         with pytest.raises(UserError, match=r"cannot be written \(No space left"):
             tune_run(tmp_path, save=True)
     (tmp_path / "config.json").rename(tmp_path / "elsewhere.json")

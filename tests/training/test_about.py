@@ -13,11 +13,19 @@ def record(value):
     return {"name": "a", "image": np.full((4, 5, 1), value, np.uint8)}
 
 
+def dataset(*records, **known):
+    return Dataset("folder", SPEC, 1, {"train": records}, **known)
+
+
+def hashes(*records, **known):
+    return image_hashes(dataset(*records, **known), "train")
+
+
 def test_equal_images_have_equal_hashes():
-    first, second = image_hashes([record(1)]), image_hashes([record(2)])
-    assert first == image_hashes([record(1)])
+    first, second = hashes(record(1)), hashes(record(2))
+    assert first == hashes(record(1))
     assert first != second
-    assert image_hashes([record(2), record(1)]) == sorted(first + second)
+    assert hashes(record(2), record(1)) == sorted(first + second)
 
 
 def test_images_that_are_read_by_windows_are_not_read_for_it():
@@ -25,12 +33,12 @@ def test_images_that_are_read_by_windows_are_not_read_for_it():
         raise AssertionError("the page was read")
 
     page = LazyRecord({"name": "a", "image": LazyPage((4, 5), read)})
-    assert image_hashes([page]) == []
+    assert hashes(page) == []
+    assert hashes(page, image_hashes={"train": ["beef"]}) == ["beef"]
 
 
 def test_images_of_the_weights_that_training_began_with_count_too():
-    dataset = Dataset("folder", SPEC, 1, {"train": [record(1)]})
     initialization = {"source": "run", TRAIN_IMAGES: ["beef"]}
-    found = train_images(dataset, initialization)
-    assert found == {TRAIN_IMAGES: sorted(["beef", *image_hashes([record(1)])])}
+    found = train_images(dataset(record(1)), initialization)
+    assert found == {TRAIN_IMAGES: sorted(["beef", *hashes(record(1))])}
     assert initialization == {"source": "run"}  # they stand once beside a checkpoint

@@ -6,6 +6,7 @@ import ml_collections
 import numpy as np
 import optax
 import pytest
+import tifffile
 from PIL import Image
 
 from segjax.data.instance_spec import InstanceSpec
@@ -46,6 +47,26 @@ def test_labels_mean_what_they_mean_in_the_data_set_of_the_run(cells):
     dataset = opened(cells, own | {"classes": classes})
     assert dataset.label_spec.names == ("background", "nucleus")
     assert dataset.splits["all"][1]["cells"].max() == 7
+
+
+def test_pages_and_channels_of_the_folder_are_chosen(cells):
+    for part, planes in (("images", 2), ("labels", 1)):
+        stack = np.arange(3 * planes, dtype=np.uint8).reshape(3, planes, 1, 1)
+        stack = np.broadcast_to(stack if planes > 1 else 7, (3, planes, 8, 9)).astype(
+            np.uint8
+        )
+        stack[..., 0, 0] = 0
+        for path in (cells / part).iterdir():
+            path.unlink()
+        path = cells / part / "s.tif"
+        tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZCYX"})
+    config = ml_collections.ConfigDict({"data": {"name": "camvid"}})
+    folder, memory = str(cells), str(cells.parent / "memory")
+    records = open_labelled(config, WEIGHTS, folder, memory, ("1",), (0, 2)).splits[
+        "all"
+    ]
+    assert [record["name"] for record in records] == ["s/000", "s/002"]
+    assert [record["image"].max() for record in records] == [1, 5]
 
 
 def test_classes_that_overlap_are_read_as_such(cells):

@@ -6,10 +6,8 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [8], ids=str)
-def test_killed_runs_end_as_the_run_that_was_not(
-    rounds, cache_dir, tmp_path, run_benchmark
-):
+def test_killed_runs_end_as_the_run_that_was_not(cache_dir, tmp_path, run_benchmark):
+    rounds = 4
     outcome = tmp_path / "outcome.json"
     run_benchmark(
         "kill_rounds.py",

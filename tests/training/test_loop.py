@@ -11,8 +11,10 @@ from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, checkpoint_files, loop, sharding, writer
-from segjax.training.writer import read_rows
+from segjax.training import loop, sharding
+from segjax.training.checkpoints import checkpoint, checkpoint_files
+from segjax.training.run_files import writer
+from segjax.training.run_files.writer import read_rows
 
 
 @pytest.fixture(autouse=True)

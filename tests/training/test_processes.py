@@ -23,11 +23,12 @@ from segjax.ops.pooling.windowed import avg_pool
 from segjax.runs import train as runs_train
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, loop
-from segjax.training import workdir as workdir_lib
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint
 from segjax.training.progress import Progress
+from segjax.training.run_files import workdir as workdir_lib
+from segjax.training.run_files.writer import read_rows
 from segjax.training.sharding import Devices
-from segjax.training.writer import read_rows
 
 STEPS = 20
 
@@ -260,6 +261,7 @@ def test_two_processes_are_one_run(
     assert np.isfinite(losses(tmp_path / "two")[stopped + 1])
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("alone", ["locked", "config", "data"])
 def test_what_stops_one_process_stops_the_other(
     alone, cache_dir, tmp_path, start_segjax, patience

@@ -7,6 +7,7 @@ import pytest
 from segjax.errors import UserError
 from segjax.training.compiled_step import CompiledStep
 from segjax.training.profiling import profiled_steps
+from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
 
 
@@ -32,7 +33,7 @@ def test_debug_nans_names_the_operation():
 
     good, bad = {"image": jnp.ones((1, 2, 2, 1))}, {"image": -jnp.ones((1, 2, 2, 1))}
     state = TrainState(jnp.full((), 6, jnp.int32), {}, {}, {})
-    compiled = CompiledStep(jax.jit(step), {}, state, good)
+    compiled = CompiledStep(jax.jit(step), Devices(), state, good)
     with jax.debug_nans(True):
         for _ in range(3):  # JAX itself looks at the first call of a program alone
             assert compiled(state, good)[1] == 0

@@ -5,23 +5,27 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.runs import train as runs_train
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
-from segjax.training import checkpoint, checkpoint_files, loop, sharding
-from segjax.training import workdir as workdir_lib
+from segjax.training import loop, sharding
+from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.hooks import Hook
 from segjax.training.progress import Progress
+from segjax.training.run_files import workdir as workdir_lib
+from segjax.training.run_files.writer import read_rows
 from segjax.training.throughput import TIMINGS
-from segjax.training.writer import read_rows
 
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
 COMPILE = loop.compile_step
 
@@ -30,14 +34,19 @@ class Stopped(Exception):
     """What ends a run in the middle."""
 
 
-@pytest.fixture
-def config(smoke):
+def experiment():
     """Everything that is random: dropout, elastic deformation, statistics of batches."""
-    smoke.num_steps = STEPS
-    smoke.checkpoint_every, smoke.eval_every = 2, 3
-    smoke.model.dropout_rate = 0.3
-    smoke.evaluation.cell_class = None
-    return smoke
+    config = config_lib.load(str(ROOT / "configs" / "unet_em.py:smoke"))
+    config.num_steps = STEPS
+    config.checkpoint_every, config.eval_every = 2, 3
+    config.model.dropout_rate = 0.3
+    config.evaluation.cell_class = None
+    return config
+
+
+@pytest.fixture
+def config():
+    return experiment()
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +176,22 @@ def test_a_second_signal_stops_at_once(config, cache_dir, tmp_path, monkeypatch)
         train(config, tmp_path, cache_dir)
 
 
+@pytest.fixture(scope="module")
+def stopped():
+    """The folder of `stopped_at_four`, filled by the first who asks."""
+    return {}
+
+
 @pytest.fixture
-def stopped_at_four(config, cache_dir, tmp_path, monkeypatch):
+def stopped_at_four(stopped, cache_dir, tmp_path, tmp_path_factory, monkeypatch):
     """A run that stopped at step 4, with checkpoints of steps 2 (or 3) and 4."""
-    workdir = tmp_path / "run"
-    undo = stop_at(monkeypatch, 3, terminate)
-    assert train(config, workdir, cache_dir).step == 4
-    undo()
-    return workdir
+    if not stopped:
+        made = tmp_path_factory.mktemp("stopped") / "run"
+        undo = stop_at(monkeypatch, 3, terminate)
+        assert train(experiment(), made, cache_dir).step == 4
+        undo()
+        stopped["at four"] = made
+    return shutil.copytree(stopped["at four"], tmp_path / "run")
 
 
 def test_a_changed_config_is_refused_and_the_difference_is_reported(
@@ -204,12 +221,16 @@ def test_intervals_may_change_and_that_is_reported(
     assert stored["checkpoint_every"] == 5
 
 
-def test_a_finished_run_is_left_alone(config, cache_dir, tmp_path, straight):
+def test_a_finished_run_is_left_alone_and_reports_its_metrics_again(
+    config, cache_dir, tmp_path
+):
     first = train(config, tmp_path, cache_dir)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     before.pop(tmp_path / ".lock")
     again = train(config, tmp_path, cache_dir)
     assert (again.step, again.parameters_sha256) == (STEPS, first.parameters_sha256)
+    assert again.metrics.keys() == first.metrics.keys()
+    assert again.metrics["mean_iou"] == first.metrics["mean_iou"]
     after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
     assert {p: after.get(p) for p in before} == before
 
@@ -231,13 +252,6 @@ def test_a_run_killed_before_its_pictures_is_completed(
     assert again.metrics["mean_iou"] == pytest.approx(first.metrics["mean_iou"])
     assert log.read_text().splitlines(keepends=True) == lines
     assert (tmp_path / "pictures" / "curves.png").exists()
-
-
-def test_a_finished_run_reports_its_metrics_again(config, cache_dir, tmp_path):
-    first = train(config, tmp_path, cache_dir)
-    again = train(config, tmp_path, cache_dir)
-    assert again.metrics.keys() == first.metrics.keys()
-    assert again.metrics["mean_iou"] == first.metrics["mean_iou"]
 
 
 @pytest.mark.quick(1)

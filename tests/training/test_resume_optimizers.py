@@ -6,7 +6,8 @@ import ml_collections
 import pytest
 
 from segjax.runs.train import train
-from segjax.training import checkpoint, loop
+from segjax.training import loop
+from segjax.training.checkpoints import checkpoint
 
 LION = {"name": "optax:lion", "weight_decay": 1e-2, "accumulate": 2, "clip_norm": 1.0}
 MUON = {

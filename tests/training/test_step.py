@@ -11,8 +11,8 @@ import pytest
 from segjax.layers.norm import Norm
 from segjax.losses import LOSSES
 from segjax.models import UNet
-from segjax.training import optim
-from segjax.training.optimizers import make_optimizer
+from segjax.training.optimizers import optim
+from segjax.training.optimizers.builder import make_optimizer
 from segjax.training.step import init_state, make_train_step
 
 SIDE = 16

@@ -37,6 +37,7 @@ from segjax.data.datasets.pairing import (
     find_pairs,
     folders_in,
     labelled_pairs,
+    only_pages,
     pairs_beside,
     require_fractions,
     require_train,
@@ -74,6 +75,7 @@ def folder(
     test_fraction: float = 0.0,
     group: str | None = None,
     balance: str | None = None,
+    pages: Sequence[int] = (),
     undivided: bool = False,
 ) -> Dataset:
     """Returns the images and labels of a folder, one record per image or page.
@@ -112,6 +114,7 @@ def folder(
         Then fractions are of the groups, and stacks are not cut.
       balance: what kinds of images there are, such as stains, given like `group`: training
         sees rare kinds more often (`segjax.data.semantic.batches.shares_of`).
+      pages: places of those that are used of each file, from 0; empty for all.
       undivided: whether all images that have labels are one split, "all", for measuring;
         then there need not be any to train on.
 
@@ -163,6 +166,7 @@ def folder(
             parts |= {"train": cut["train"], "validation": cut["validation"]}
     if groups:
         require_apart(parts, groups)
+    parts = only_pages(parts, pages)
     splits = {
         name: LazyRecords(
             functools.partial(read_record, part, meaning, wanted), range(len(part))
@@ -187,6 +191,10 @@ def folder(
         groups=group_of,
         kinds=kinds and _by_split(parts, kinds),
         pixel_size=_median(stated) if stated else None,
+        image_hashes={
+            split: [facts[page.pair.image].hashes[page.index] for page in part]
+            for split, part in parts.items()
+        },
     )
 
 

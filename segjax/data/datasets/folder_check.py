@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segjax.data.dataset import hash_of_image
 from segjax.data.datasets.label_files import count_pages_of, opened_label
 from segjax.data.datasets.label_meanings import Meaning
 from segjax.data.datasets.pairing import Page, Pair
@@ -24,6 +25,7 @@ from segjax.data.files.channels import (
     grey_pages_hint,
     places_of,
 )
+from segjax.data.files.chunks import check_chunks
 from segjax.data.files.images import read_layout, read_pages
 from segjax.errors import UserError
 from segjax.output.files import whole_file
@@ -34,7 +36,7 @@ log = logging.getLogger("segjax")
 
 _THREADS = 4
 _MANY = 1000
-_RULES = 6
+_RULES = 7
 """Raise it when a check is added, so that what was remembered is looked at again."""
 
 
@@ -47,6 +49,7 @@ class Facts(NamedTuple):
       converted: whether `with_channels` has something to do with its image.
       channel_names: of the channels that are used, where the image names them.
       pixel_size: height and width of a pixel, micrometres, where the image states them.
+      hashes: of the pages of its image, with the channels that are used.
     """
 
     pages: int
@@ -54,6 +57,7 @@ class Facts(NamedTuple):
     converted: bool = False
     channel_names: tuple[str, ...] = ()
     pixel_size: tuple[float, float] | None = None
+    hashes: tuple[str, ...] = ()
 
 
 def check_pairs(
@@ -159,8 +163,9 @@ def _remembered(path: Path) -> dict[str, Facts]:
             bool(converted),
             tuple(names),
             size and (size[0], size[1]),
+            tuple(hashes),
         )
-        for state, (pages, ids, converted, names, size) in known
+        for state, (pages, ids, converted, names, size, hashes) in known
     }
 
 
@@ -189,10 +194,12 @@ def _state(pair: Pair) -> str:
 def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
     """Checks the pages of one pair."""
     count = count_pages_of(pair)
+    require_chunks(pair)
     layout = read_layout(pair.image)
     names = layout.channel_names
     used: list[str] = []
     classes: set[int] = set()
+    hashes: list[str] = []
     converted = False
     with contextlib.ExitStack() as stack:
         images = stack.enter_context(contextlib.closing(read_pages(pair.image)))
@@ -201,7 +208,10 @@ def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
             next_label = stack.enter_context(opened_label(pair, spec))
         for index, image in enumerate(images):
             page = Page(pair, index, count)
-            _require_channels(image, channels, names, page.where(pair.image))
+            where = page.where(pair.image)
+            hashes.append(
+                hash_of_image(with_wanted_channels(image, channels, names, where))
+            )
             converted |= isinstance(channels, int) and image.shape[-1] != channels
             if names and not used:
                 places = places_of(channels, image.shape[-1], names, str(pair.image))
@@ -209,19 +219,52 @@ def _check_pair(pair: Pair, spec: Meaning, channels: Channels) -> Facts:
             if label is not None and next_label is not None:
                 raw, where = next_label(image.shape[:2]), page.where(label)
                 classes |= _label_classes(raw, where, image, pair.image.name, spec)
-    pixel_size = layout.calibration.pixel_size
-    return Facts(count, tuple(sorted(classes)), converted, tuple(used), pixel_size)
+    return Facts(
+        count,
+        tuple(sorted(classes)),
+        converted,
+        tuple(used),
+        layout.calibration.pixel_size,
+        tuple(hashes),
+    )
 
 
-def _require_channels(
+def require_chunks(pair: Pair) -> None:
+    """Looks whether the chunks of what is OME-Zarr are there.
+
+    Raises:
+      UserError: no chunk of an image is.
+    """
+    check_chunks(pair.image)
+    if pair.label is not None:
+        check_chunks(pair.label, is_label=True)
+
+
+def with_wanted_channels(
     image: np.ndarray, channels: Channels, names: Sequence[str], where: str
-) -> None:
-    if choose(image, channels, names, where) is None:
+) -> np.ndarray:
+    """Gives an image the channels that the config wants.
+
+    Args:
+      image: `[H, W, C]`.
+      channels: how many, or which.
+      names: of its channels, where they are known.
+      where: what to call the image in a message.
+
+    Returns:
+      The image with these channels.
+
+    Raises:
+      UserError: it has others.
+    """
+    chosen = choose(image, channels, names, where)
+    if chosen is None:
         raise UserError(
             f"{where} has {_channels(image.shape[-1])}, but the config says "
             f"{channels}. Convert the image or set config.data.channels."
             f"{grey_pages_hint(where, image.shape[-1], count_of(channels))}"
         )
+    return chosen
 
 
 def _label_classes(

@@ -17,11 +17,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from segjax.data.dataset import Dataset
+from segjax.data.dataset import Dataset, hash_of_image
+from segjax.data.datasets.folder_check import require_chunks, with_wanted_channels
 from segjax.data.datasets.groups import group_cut, groups_of, require_apart
 from segjax.data.datasets.label_files import (
     count_pages_of,
@@ -34,16 +36,18 @@ from segjax.data.datasets.pairing import (
     Pair,
     block_cut,
     find_pairs,
+    only_pages,
     require_fractions,
     require_train,
 )
 from segjax.data.datasets.split_index import has_splits, index_of, listed_splits
-from segjax.data.files.images import (
+from segjax.data.files.channels import (
+    Channels,
     conversion,
-    read_page,
-    read_pages,
-    with_channels,
+    count_of,
+    require_channels,
 )
+from segjax.data.files.images import read_layout, read_page, read_pages
 from segjax.data.instance.records import Facts, FactualRecords, from_masks
 from segjax.data.instance_labels import NUMBER_THEM, InstanceLabels, require_numbers
 from segjax.data.instance_spec import InstanceSpec
@@ -69,6 +73,8 @@ def instance_folder(
     validation_fraction: float = 0.2,
     test_fraction: float = 0.0,
     group: str | None = None,
+    channels: int | Sequence[int | str] = CHANNELS,
+    pages: Sequence[int] = (),
     undivided: bool = False,
 ) -> Dataset:
     """Objects of one class in label images, one number for each object.
@@ -85,6 +91,8 @@ def instance_folder(
         no `index.csv`; of each stack it is a block of pages.
       test_fraction: fraction of those held out.
       group: as of the data set `folder`.
+      channels: 3, or which three are taken of the images, by number from 0 or by name.
+      pages: as of the data set `folder`.
       undivided: whether all images are one split, "all", for measuring.
 
     Returns:
@@ -98,11 +106,19 @@ def instance_folder(
     """
     del cache_dir
     require_fractions(validation_fraction, test_fraction)
+    wanted = require_channels(channels, "config.data.channels")
+    if count_of(wanted) != CHANNELS:
+        raise UserError(
+            f"config.data.channels is {channels}, but the data set 'instance_folder' has "
+            f"{CHANNELS} channels. Name as many; one may be named again."
+        )
     root = _require_root(data_root)
     pairs = find_pairs(root / "images", root / "labels")
     pairs = sorted(pairs, key=lambda pair: pair.name)
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = dict(zip(pairs, pool.map(_look, pairs), strict=True))
+        rows = dict(
+            zip(pairs, pool.map(functools.partial(_look, wanted), pairs), strict=True)
+        )
     every = [Page(pair, i, len(r)) for pair, r in rows.items() for i in range(len(r))]
     table = {page: rows[page.pair][page.index] for page in every}
     _require_objects(root, table)
@@ -122,25 +138,41 @@ def instance_folder(
         splits = _cut(every, validation_fraction, test_fraction)
     if groups:
         require_apart(splits, groups)
+    splits = {k: found for k, found in only_pages(splits, pages).items() if found}
     if not undivided:
         require_train(splits, root, index)
     numbers = {page: i for i, page in enumerate(every, 1)}
     records = {}
     for split, chosen in splits.items():
-        facts = np.array([table[page] for page in chosen], np.int64)
-        read = functools.partial(_read, chosen, [numbers[page] for page in chosen])
+        facts = np.array([table[page][:_CONVERTED] for page in chosen], np.int64)
+        ids = [numbers[page] for page in chosen]
+        read = functools.partial(_read, chosen, ids, wanted)
         records[split] = FactualRecords(
             read, range(len(chosen)), Facts(facts[:, :2], facts[:, 2])
         )
     spec = LabelSpec(("background", class_name), _COLORS, ignore=None)
-    return Dataset("instance_folder", spec, CHANNELS, records, InstanceSpec((1,)))
+    return Dataset(
+        "instance_folder",
+        spec,
+        CHANNELS,
+        records,
+        InstanceSpec((1,)),
+        image_hashes={
+            split: [table[page][_HASH] for page in chosen]
+            for split, chosen in splits.items()
+        },
+    )
 
 
-def _read(pages: Sequence[Page], numbers: Sequence[int], index: int) -> Record:
+def _read(
+    pages: Sequence[Page], numbers: Sequence[int], channels: Channels, index: int
+) -> Record:
     page = pages[index]
+    path = page.pair.image
     assert page.pair.label is not None
-    image = with_channels(read_page(page.pair.image, page.index), CHANNELS)
-    assert image is not None  # grey becomes RGB, whatever it shows
+    names = () if isinstance(channels, int) else read_layout(path).channel_names
+    stored, where = read_page(path, page.index), page.where(path)
+    image = with_wanted_channels(stored, channels, names, where)
     masks = encode_label(read_raw(page.pair, page.index, image.shape[:2], _NUMBERS))
     return from_masks(
         image,
@@ -151,18 +183,20 @@ def _read(pages: Sequence[Page], numbers: Sequence[int], index: int) -> Record:
     )
 
 
-_CONVERTED, _VALUE = 3, 4
+_CONVERTED, _VALUE, _HASH = 3, 4, 5
 
 
-def _look(pair: Pair) -> list[tuple[int, ...]]:
+def _look(channels: Channels, pair: Pair) -> list[tuple[Any, ...]]:
     """Looks at a pair of files.
 
     Returns:
       Of each page, once they are right: height, width, objects, whether its image is
-      grey, and its largest number.
+      grey, its largest number, and the hash of its image.
     """
     assert pair.label is not None
     count = count_pages_of(pair)
+    require_chunks(pair)
+    names = read_layout(pair.image).channel_names
     rows = []
     with (
         contextlib.closing(read_pages(pair.image)) as images,
@@ -170,7 +204,8 @@ def _look(pair: Pair) -> list[tuple[int, ...]]:
     ):
         for index, image in enumerate(images):
             label = next_label(image.shape[:2])
-            where = Page(pair, index, count).where(pair.label)
+            page = Page(pair, index, count)
+            where = page.where(pair.label)
             require_numbers(label, where)
             if label.shape != image.shape[:2]:
                 raise UserError(
@@ -178,13 +213,15 @@ def _look(pair: Pair) -> list[tuple[int, ...]]:
                     f"{pair.image.name} is {image.shape[0]} high x {image.shape[1]} wide. "
                     "Image and label must have the same size."
                 )
-            grey = image.shape[-1] != CHANNELS
+            grey = image.shape[-1] != CHANNELS and isinstance(channels, int)
             found = len(encode_label(label))
-            rows.append((*label.shape, found, grey, int(label.max(initial=0))))
+            seen = with_wanted_channels(image, channels, names, page.where(pair.image))
+            largest = int(label.max(initial=0))
+            rows.append((*label.shape, found, grey, largest, hash_of_image(seen)))
     return rows
 
 
-def _require_objects(root: Path, table: Mapping[Page, tuple[int, ...]]) -> None:
+def _require_objects(root: Path, table: Mapping[Page, tuple[Any, ...]]) -> None:
     """Stops where there is nothing to learn, and where masks stand for numbers."""
     if not any(objects for _, _, objects, *_ in table.values()):
         raise UserError(

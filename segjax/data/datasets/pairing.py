@@ -8,6 +8,7 @@ a label may end in one of `MARKS`, as other programs write it; so named, or as o
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -314,6 +315,33 @@ def require_train(
         "have theirs. Add images, or lower config.data.validation_fraction or "
         "config.data.test_fraction: 0 holds none out."
     )
+
+
+def only_pages(
+    splits: Mapping[str, Sequence[Page]], chosen: Sequence[int]
+) -> dict[str, list[Page]]:
+    """Leaves out the pages of files that are not chosen.
+
+    Args:
+      splits: the pages of each split.
+      chosen: places of those that are used of each file, from 0; empty for all.
+
+    Returns:
+      The pages of each split that are left.
+
+    Raises:
+      UserError: a file has no such page.
+    """
+    for page in itertools.chain.from_iterable(splits.values() if chosen else ()):
+        if max(chosen) >= page.count:
+            raise UserError(
+                f"Page {max(chosen) + 1} is asked for, but {page.pair.image} has "
+                f"{page.count}. Give others."
+            )
+    return {
+        name: [page for page in pages if not chosen or page.index in chosen]
+        for name, pages in splits.items()
+    }
 
 
 def _quota(count: int, fraction: float) -> int:

@@ -39,14 +39,14 @@ def opened(path: Path, *, scan: bool = True) -> Iterator[Pages]:
       UserError: the file is missing, empty, not readable, of another format, damaged
         or truncated, or its compression needs a package that is not installed.
     """
-    with _as_user_errors(path):
+    with decoding(path):
         if is_zarr(path):
             yield ZarrPages(path)
             return
         if path.suffix.lower() == SUFFIX and path.is_dir():
-            raise UserError(
-                f"{path} is no Zarr: it lacks zarr.json, or .zattrs. Copy it again."
-            )
+            lacks = "is no Zarr: it lacks zarr.json, or .zattrs"
+            what = lacks if any(path.iterdir()) else "is an empty folder"
+            raise UserError(f"{path} {what}. Copy it again.")
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait when opened
             raise UserError(f"{path} is not a file. Give the path of an image file.")
         with _Bounded(path) as file:
@@ -90,15 +90,27 @@ def absent(path: Path) -> UserError:
 
 
 @contextlib.contextmanager
-def _as_user_errors(path: Path) -> Iterator[None]:
-    """Turns whatever a decoder raises into a `UserError` that names the file."""
+def decoding(path: Path, where: str = "") -> Iterator[None]:
+    """Turns whatever a decoder raises into a `UserError` that names the file.
+
+    Args:
+      path: the file.
+      where: what to call a page of it, where one is decoded (`page_name`).
+
+    Yields:
+      Nothing: what is decoded within the block is meant.
+
+    Raises:
+      UserError: what is decoded is missing, damaged, or does not fit into memory.
+    """
+    where = where or str(path)
     try:
         yield
     except UserError:
         raise
     except MemoryError:
         raise UserError(
-            f"{path} does not fit into the memory that is free. Cut it into pieces, or use "
+            f"{where} does not fit into the memory that is free. Cut it into pieces, or use "
             "a machine with more memory."
         ) from None
     except PermissionError as error:
@@ -121,6 +133,6 @@ def _as_user_errors(path: Path) -> Iterator[None]:
             ) from error
         reason = " ".join(str(error).replace(str(path), "it").split())[:120]
         raise UserError(
-            f"{path} cannot be decoded: it is truncated or damaged "
+            f"{where} cannot be decoded: it is truncated or damaged "
             f"({type(error).__name__}: {reason}). Copy it again or remove it."
         ) from error

@@ -10,8 +10,9 @@ what to do with it. Which files of a folder are images is decided by `segjax.dat
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from segjax.data.files.channels import SECTIONS_HINT as SECTIONS_HINT
 from segjax.data.files.channels import conversion as conversion
 from segjax.data.files.channels import grey_pages_hint as grey_pages_hint
 from segjax.data.files.channels import with_channels as with_channels
-from segjax.data.files.decoders import opened
+from segjax.data.files.decoders import decoding, opened
 from segjax.data.files.layout import Layout
 from segjax.data.files.listing import LABEL_SUFFIXES as LABEL_SUFFIXES
 from segjax.data.files.listing import SUFFIXES as SUFFIXES
@@ -110,10 +111,31 @@ def read_page(
     Raises:
       UserError: as `read_pages`, or there is no such page.
     """
+    return _read(_image, Path(path), index, window)
+
+
+def read_heads(
+    path: str | Path, indices: Iterable[int]
+) -> Generator[np.ndarray, None, None]:
+    """Looks at pages of an image without decoding them, where the format allows that.
+
+    Args:
+      path: a file of one of `SUFFIXES`.
+      indices: of the pages.
+
+    Yields:
+      For each page one pixel `[1, 1, C]` of its type, which says nothing of its values.
+
+    Raises:
+      UserError: a page is of a kind that is no image, or its pixels are not there.
+    """
     path = Path(path)
     with opened(path, scan=False) as pages:
-        _require_page(path, index, len(pages))
-        return _image(pages, index, path, window)
+        for index in indices:
+            where = page_name(path, index, len(pages))
+            with decoding(path, where):
+                stored = pages.head(index)
+            yield _as_image(stored, where)[:1, :1]
 
 
 def window_size(path: Path) -> tuple[int, int] | None:
@@ -170,10 +192,7 @@ def read_label(
     Raises:
       UserError: as `read_label_pages`, or there is no such page.
     """
-    path = Path(path)
-    with opened(path, scan=False) as pages:
-        _require_page(path, index, len(pages))
-        return _label(pages, index, path, window)
+    return _read(_label, Path(path), index, window)
 
 
 def read_palette(path: str | Path) -> np.ndarray | None:
@@ -199,25 +218,47 @@ def page_name(path: Path, index: int, count: int) -> str:
     return str(path) if count == 1 else f"{path}, page {index + 1} of {count},"
 
 
-def _stored(pages: Pages, index: int, window: Window | None) -> Stored:
-    if window is None:
-        return pages.page(index).upright()
-    if not isinstance(pages, ZarrPages):
+class _Make(Protocol):
+    def __call__(
+        self, pages: Pages, index: int, path: Path, window: Window | None = None
+    ) -> np.ndarray: ...
+
+
+def _read(make: _Make, path: Path, index: int, window: Window | None) -> np.ndarray:
+    """Opens a file for one of its pages."""
+    with opened(path, scan=False) as pages:
+        if not 0 <= index < len(pages):
+            raise UserError(
+                f"{path} has {len(pages)} pages, but page {index + 1} is asked for. "
+                "Was the file exchanged?"
+            )
+        return make(pages, index, path, window)
+
+
+def _stored(
+    pages: Pages, index: int, path: Path, window: Window | None
+) -> tuple[Stored, str]:
+    """Decodes a page, and says what to call it in a message."""
+    where = page_name(path, index, len(pages))
+    if window is not None and not isinstance(pages, ZarrPages):
         raise ValueError(f"of {type(pages).__name__} only whole pages are read")
-    return pages.page(index, window)
+    with decoding(path, where):
+        if window is not None and isinstance(pages, ZarrPages):
+            return pages.page(index, window), where
+        return pages.page(index).upright(), where
 
 
 def _image(
     pages: Pages, index: int, path: Path, window: Window | None = None
 ) -> np.ndarray:
+    return _as_image(*_stored(pages, index, path, window))
+
+
+def _as_image(stored: Stored, where: str) -> np.ndarray:
     """Returns a stored page as an image `[H, W, C]`, or says why it is none."""
-    stored = _stored(pages, index, window)
-    where = page_name(path, index, len(pages))
     values = stored.values
     if values.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            values = values.astype(np.float32)
-        _require_finite(values, where, "the image")
+        values = _as_float32(values, where)
     if (
         stored.kind == "palette"
         and stored.always_palette
@@ -253,12 +294,14 @@ def _label(
 ) -> np.ndarray:
     """Returns a stored page as label values `[H, W]`, or says why it is none."""
     where = page_name(path, index, len(pages))
-    if loss := pages.loss(index):
+    with decoding(path, where):
+        loss = pages.loss(index)
+    if loss:
         raise UserError(
             f"{where} {loss}. Save the labels anew from where they were drawn, as PNG or "
             "TIFF; converting this file does not bring them back."
         )
-    stored = _stored(pages, index, window)
+    stored, _ = _stored(pages, index, path, window)
     values = stored.values
     if stored.kind in _REFUSED_LABEL:
         raise UserError(f"{where} {_REFUSED_LABEL[stored.kind]}")
@@ -286,6 +329,22 @@ def _label(
     return values // stored.gain if stored.gain > 1 else values
 
 
+def _as_float32(values: np.ndarray, where: str) -> np.ndarray:
+    """Brings floats to the type that they are read with."""
+    _require_finite(values, where, "the image")
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    if values.dtype.itemsize > narrow.dtype.itemsize and np.isinf(narrow).any():
+        largest = np.finfo(np.float32).max
+        count = int(np.isinf(narrow).sum())
+        raise UserError(
+            f"{where} has {count} value{'s' * (count > 1)} beyond {largest:.1e}, the largest "
+            f"of float32, while {values.dtype} is not read. Divide the image by a number "
+            "that brings it into this range, and save it as float32."
+        )
+    return narrow
+
+
 def _require_finite(values: np.ndarray, where: str, remedy: str) -> None:
     wrong = values.size - int(np.isfinite(values).sum())
     if wrong:
@@ -307,12 +366,4 @@ def _require_opaque(stored: Stored, where: str) -> None:
             f"{where} has a transparent part ({clear} of {alpha.size} pixels; it has an "
             "alpha channel or a transparent colour). Save it without transparency, as "
             "grey or RGB."
-        )
-
-
-def _require_page(path: Path, index: int, count: int) -> None:
-    if not 0 <= index < count:
-        raise UserError(
-            f"{path} has {count} pages, but page {index + 1} is asked for. "
-            "Was the file exchanged?"
         )

@@ -112,6 +112,10 @@ class PillowPages:
             orientation=_orientation(image.info),
         )
 
+    def head(self, index: int) -> Stored:
+        """Returns the page itself, as there is one."""
+        return self.page(index)
+
     def loss(self, index: int) -> str:
         """Says how the page was compressed if that may change values, else nothing."""
         self._require_one_frame()

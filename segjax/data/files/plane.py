@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from segjax.data.files.layout import Layout
 from segjax.data.files.orientation import upright
@@ -99,6 +100,17 @@ def together(planes: Sequence[Stored]) -> Stored:
     )
 
 
+def pixel(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """Makes a pixel of the largest value of a type, which is opaque and finite.
+
+    Example:
+      >>> pixel((1, 1), np.uint8).tolist()
+      [[255]]
+    """
+    kind = np.dtype(dtype)
+    return np.full(shape, np.iinfo(kind).max if kind.kind in "ui" else 1, kind)
+
+
 class Pages(Protocol):
     """An open file."""
 
@@ -111,6 +123,9 @@ class Pages(Protocol):
 
     def page(self, index: int) -> Stored:
         """Decodes one page."""
+
+    def head(self, index: int) -> Stored:
+        """Returns one pixel that stands for a page: its kind, type and channels."""
 
     def loss(self, index: int) -> str:
         """Says how a page was compressed if that may change values, else nothing."""

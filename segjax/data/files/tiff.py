@@ -24,7 +24,13 @@ from segjax.data.files.bitstreams import (
     with_filler,
 )
 from segjax.data.files.orientation import TAG, known_orientation
-from segjax.data.files.plane import SMALL_BYTES, Stored, require_room, together
+from segjax.data.files.plane import (
+    SMALL_BYTES,
+    Stored,
+    pixel,
+    require_room,
+    together,
+)
 from segjax.data.files.tiff_axes import require_pages, stated_axes
 from segjax.errors import UserError
 
@@ -40,6 +46,7 @@ _KIND_OF_PHOTOMETRIC: dict[int, tuple[str, int]] = {
     tifffile.PHOTOMETRIC.PALETTE: ("palette", 1),
     tifffile.PHOTOMETRIC.SEPARATED: ("cmyk", 4),
 }
+_AXES = ("YX", "YXS", "SYX")
 _ALPHAS = ((tifffile.EXTRASAMPLE.ASSOCALPHA,), (tifffile.EXTRASAMPLE.UNASSALPHA,))
 _MOST_TAGS = 4096
 _IMAGEJ_DETAILS = 50839
@@ -93,11 +100,24 @@ class TiffPages:
             self._require_room_of(self._head(numbers[0]), len(numbers))
         return together([self._plane(number) for number in numbers])
 
+    def head(self, index: int) -> Stored:
+        """Returns one pixel that stands for page `index`; nothing is decoded."""
+        numbers = [0] if self._volume is not None else self._planes[index].tolist()
+        pages = [self._head(number) for number in numbers]
+        if len({page.shape for page in pages}) > 1:
+            raise ValueError("its channels differ in size or type")
+        planes = []
+        for page in pages:
+            sizes = zip(page.axes, page.shape, strict=True)
+            shape = [size if axis == "S" else 1 for axis, size in sizes]
+            planes.append(_as_plane(page, pixel(shape, np.dtype(page.dtype))))
+        return together(planes)
+
     def _plane(self, index: int) -> Stored:
         """Decodes a plane, which is a page or one of its channels."""
         page = self._head(0 if self._volume is not None else index)
-        if page.axes not in ("YX", "YXS", "SYX"):
-            return Stored(np.zeros((0, 0)), "other")
+        if page.axes not in _AXES:
+            return _as_plane(page, np.zeros((0, 0)))
         self._require_room(page)
         if self._volume is None:
             values = page.asarray(maxworkers=1)
@@ -105,26 +125,7 @@ class TiffPages:
                 self._require_all_blocks(page)
         else:
             values = np.array(self._volume[index])
-        if page.axes == "SYX":
-            values = np.moveaxis(values, 0, -1)
-        kind, samples = _KIND_OF_PHOTOMETRIC.get(page.photometric, ("other", 1))
-        alpha = None
-        if kind == "grey" and page.bitspersample == 1:
-            kind = "bilevel"
-        if page.samplesperpixel == samples + 1 and page.extrasamples[:1] in _ALPHAS:
-            alpha = values[..., samples]
-            values = values[..., 0] if samples == 1 else values[..., :samples]
-        elif page.samplesperpixel > samples and kind == "rgb":
-            kind = "extra"
-        elif page.samplesperpixel < samples:
-            kind = "other"
-        return Stored(
-            values,
-            kind,
-            alpha=alpha,
-            inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-            orientation=known_orientation(page.tags.valueof(TAG, 1)),
-        )
+        return _as_plane(page, values)
 
     def loss(self, index: int) -> str:
         """Says how a page was compressed if that may change values, else nothing."""
@@ -277,6 +278,32 @@ class TiffPages:
             offset=series.dataoffset,
             shape=(series.size // page.size, *page.shape),
         )
+
+
+def _as_plane(page: tifffile.TiffPage, values: np.ndarray) -> Stored:
+    """A plane by its description and its values, of the axes of the page."""
+    if page.axes not in _AXES:
+        return Stored(np.zeros((0, 0)), "other")
+    if page.axes == "SYX":
+        values = np.moveaxis(values, 0, -1)
+    kind, samples = _KIND_OF_PHOTOMETRIC.get(page.photometric, ("other", 1))
+    alpha = None
+    if kind == "grey" and page.bitspersample == 1:
+        kind = "bilevel"
+    if page.samplesperpixel == samples + 1 and page.extrasamples[:1] in _ALPHAS:
+        alpha = values[..., samples]
+        values = values[..., 0] if samples == 1 else values[..., :samples]
+    elif page.samplesperpixel > samples and kind == "rgb":
+        kind = "extra"
+    elif page.samplesperpixel < samples:
+        kind = "other"
+    return Stored(
+        values,
+        kind,
+        alpha=alpha,
+        inverted=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+        orientation=known_orientation(page.tags.valueof(TAG, 1)),
+    )
 
 
 def _pixels_per_unit(page: tifffile.TiffPage) -> tuple[float, float]:

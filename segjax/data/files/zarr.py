@@ -7,6 +7,7 @@ newest pages are kept, so that neighbours that share chunks do not read them aga
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from segjax.data.files.plane import (
     Stored,
     Window,
     free_bytes,
+    pixel,
     require_room,
 )
 from segjax.data.files.stated import Stated
@@ -31,6 +33,7 @@ SUFFIX = ".zarr"
 METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 """Files one of which makes a folder a Zarr."""
 
+_CHUNK_KEY = re.compile(rb"(?:c[./])?(\d{1,18}(?:[./]\d{1,18})*)")
 _CACHE_BYTES = 1 << 27
 _MOST_TEXT = 1 << 25
 _OLD_AXES = "tczyx"
@@ -65,7 +68,9 @@ class ZarrPages:
             raise ValueError(f"{self._array.rank} dimensions where it names {names}")
         sizes = dict(zip(names, self._array.shape, strict=True))
         if 0 in sizes.values():
-            raise ValueError(f"its sizes are {sizes}")
+            raise UserError(
+                f"{path} is empty: its sizes are {sizes}. Write it again, with pixels."
+            )
         self._names = names
         self.size = sizes["y"], sizes["x"]
         planes = {_letter(name): n for name, n in sizes.items() if name not in "yx"}
@@ -111,6 +116,37 @@ class ZarrPages:
         if self._channels == 1:
             return Stored(values.reshape(values.shape[:2]), "grey")
         return Stored(np.ascontiguousarray(values), "channels")
+
+    def head(self, index: int) -> Stored:
+        """Returns one pixel that stands for a page; all are alike."""
+        dtype = self._array.dtype.numpy_dtype
+        if self._channels == 1:
+            return Stored(pixel((1, 1), dtype), "grey")
+        return Stored(pixel((1, 1, self._channels), dtype), "channels")
+
+    def count_chunks(self) -> tuple[int, int]:
+        """Counts the chunks, or shards, that are stored, and those that there would be."""
+        array = self._array
+        grid = [
+            -(-size // part)
+            for size, part in zip(
+                array.shape, array.chunk_layout.write_chunk.shape, strict=True
+            )
+        ]
+        stored = 0
+        for key in array.kvstore.list().result():
+            found = _CHUNK_KEY.fullmatch(key)
+            place = re.split(rb"[./]", found[1]) if found else ()
+            stored += len(place) == len(grid) and all(
+                int(i) < count for i, count in zip(place, grid, strict=True)
+            )
+        return stored, math.prod(grid)
+
+    @property
+    def fill_value(self) -> float:
+        """Returns what is read where a chunk is not stored."""
+        value = self._array.fill_value
+        return 0 if value is None else value.item()
 
     def loss(self, index: int) -> str:
         """Nothing: the codecs of Zarr that are read keep values."""

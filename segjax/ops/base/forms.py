@@ -6,10 +6,16 @@ numbers to rounding lives in `segjax.ops.cpu`, and the op asks here which is wan
     with forms("plain"):
         logits = jax.jit(model.apply)(variables, image)
 
-The choice is part of the key under which JAX keeps what it traced and compiled, so a function
-that was jitted once is traced anew in another context. This is the one place of `segjax.ops`
-that asks which backend there is. Pooling and resampling have one form, which is fast and has
-gradients in a fixed order on every backend.
+Fast where it runs means where it is lowered for, which need not be this machine:
+
+    with lowering_for("tpu"):
+        traced = jax.jit(step).trace(state, batch)
+    lowered = traced.lower(lowering_platforms=("tpu",))
+
+A run sets it from its mesh (`segjax.training.sharding.Devices.lowering`). Without it, as in a
+notebook, it is the backend of this process; this is the one place that asks for that. Only the
+chosen form is traced. The choice is part of the key under which JAX keeps what it traced and
+compiled, so a function that was jitted once is traced anew in another context.
 """
 
 from __future__ import annotations
@@ -63,7 +69,7 @@ def lowering_for(platform: str, shards: int = 1) -> Iterator[None]:
     """Traces ops for a platform that need not be that of this machine.
 
     Args:
-      platform: "cpu", "cuda", "rocm" or "tpu".
+      platform: "cpu", "tpu", "gpu", or of GPUs "cuda" or "rocm".
       shards: over how many devices a batch is divided.
 
     Yields:
@@ -86,6 +92,11 @@ def platform() -> str:
 def is_fast_on_cpu() -> bool:
     """Whether the forms that are fast on XLA's CPU backend are wanted."""
     return not is_plain() and platform() == "cpu"
+
+
+def is_on_accelerator() -> bool:
+    """Whether programs are for an accelerator, where XLA's own operators are the fast ones."""
+    return platform() != "cpu"
 
 
 def shards() -> int:

@@ -11,7 +11,7 @@ learning", 2016, arXiv:1603.07285.
 from __future__ import annotations
 
 from segjax.ops.base.arguments import Pair, pair
-from segjax.ops.base.forms import is_fast_on_cpu, is_plain
+from segjax.ops.base.forms import is_fast_on_cpu
 from segjax.ops.base.lax_conv import Options, stock_conv_transpose
 from segjax.ops.convolution.arguments import (
     Padding,
@@ -19,8 +19,8 @@ from segjax.ops.convolution.arguments import (
     check_ranks,
     read_padding,
 )
-from segjax.ops.convolution.blocks import conv_transpose_blocks, is_blockwise
 from segjax.ops.cpu import convolution as cpu
+from segjax.ops.cpu.blocks import conv_transpose_blocks, is_blockwise
 from segjax.types import Array
 
 
@@ -94,7 +94,8 @@ def conv_transpose(
             )
     options = Options(strides, pads, dilations, groups)
     sides = size[0], size[1]
-    if not is_plain() and is_blockwise(x, kernel, options, sides):
+    if not is_fast_on_cpu():
+        return stock_conv_transpose(x, kernel, options, sides)
+    if is_blockwise(x, kernel, options, sides):
         return conv_transpose_blocks(x, kernel)
-    form = cpu.conv_transpose if is_fast_on_cpu() else stock_conv_transpose
-    return form(x, kernel, options, sides)
+    return cpu.conv_transpose(x, kernel, options, sides)

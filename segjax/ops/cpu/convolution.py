@@ -3,6 +3,9 @@
 Left to itself it is slow at kernel gradients, at channels by themselves, at kernels of one
 pixel, and at taps that see nothing but padding. Which form a convolution takes is chosen
 here, by its shapes; the numbers are those of `segjax.ops.base.lax_conv` to rounding.
+
+These forms have many operations. So they are jitted, each of them alone: convolutions of equal
+shapes share one trace, which a network of a hundred of them is traced in seconds by.
 """
 
 from __future__ import annotations
@@ -77,6 +80,7 @@ def _conv_forward(x: Array, kernel: Array, options: Options) -> tuple[Array, Pai
     return conv(x, kernel, options), (x, kernel)
 
 
+@partial(jax.jit, static_argnums=0)
 def _conv_backward(options: Options, kept: Pairs, cotangent: Array) -> Pairs:
     x, kernel = kept
     _, height, width, _ = x.shape
@@ -92,6 +96,7 @@ def _conv_transpose_forward(
     return conv_transpose(x, kernel, options, size), (x, kernel)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _conv_transpose_backward(
     options: Options, size: tuple[int, int], kept: Pairs, cotangent: Array
 ) -> Pairs:

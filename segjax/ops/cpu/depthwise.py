@@ -9,6 +9,9 @@ of image and output.
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -25,6 +28,7 @@ def is_depthwise(kernel: Array, options: Options) -> bool:
     return kernel.shape[2] == 1 and 1 < options.groups == kernel.shape[3]
 
 
+@partial(jax.jit, static_argnames="options")
 def depthwise(x: Array, kernel: Array, options: Options) -> Array:
     """Convolves `[B, H, W, C]` with `[kh, kw, 1, C]`: a sum of shifted products."""
     size = options.output_size(x, kernel)
@@ -32,6 +36,7 @@ def depthwise(x: Array, kernel: Array, options: Options) -> Array:
     return _sum_of_taps(padded, kernel, size, options).astype(x.dtype)
 
 
+@partial(jax.jit, static_argnames=("options", "size"))
 def depthwise_transpose(
     x: Array, kernel: Array, options: Options, size: tuple[int, int]
 ) -> Array:

@@ -27,8 +27,8 @@ def materialize(
       function: of arrays.
       condition: whether the result matters; zeros come out otherwise. Branches of one
         condition are joined again, and results that nobody reads taken out of them.
-        None: always, which a barrier hides from XLA for CPUs; other backends, which
-        would read the condition on the host, get no branch.
+        None: always, which a barrier hides from XLA for CPUs. Other backends, which
+        would read the condition on the host, get no branch: they choose the values.
       *arguments: pytrees of arrays.
 
     Returns:
@@ -39,8 +39,13 @@ def materialize(
         shapes = jax.eval_shape(function, *arguments)
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
+    if not is_fast_on_cpu():
+        values = function(*arguments)
+        if condition is None:
+            return values
+        return jax.tree.map(
+            lambda a: jnp.where(condition, a, jnp.zeros_like(a)), values
+        )
     if condition is None:
-        if not is_fast_on_cpu():
-            return function(*arguments)
         condition = lax.optimization_barrier(jnp.array(True))
     return lax.cond(condition, function, zeros, *arguments)

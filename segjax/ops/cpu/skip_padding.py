@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -42,6 +44,7 @@ def is_sparse(x: Array, kernel: Array, options: Options) -> bool:
     return fractions[0] * fractions[1] <= _FRACTION
 
 
+@partial(jax.jit, static_argnames="options")
 def seen_taps_conv(x: Array, kernel: Array, options: Options) -> Array:
     """Convolves at a stride of 1 and one group, as a product of matrices for each tap.
 

@@ -4,10 +4,11 @@ Sizes are PyTorch's. Without `ceil_mode`, `floor((H + 2 p - k) / s) + 1`; with i
 division rounds up, as in Caffe, and a last window that would start behind the input and
 its left padding is dropped.
 
-Nothing here uses `reduce_window`, whose gradient is slow on a CPU and adds up in any
-order on a GPU. Windows are taken apart into strided slices, rows after columns, so the
-gradients are sums in a fixed order. Of equal maxima the first in row-major order gets
-the gradient; a NaN is larger than every number, and the last NaN wins, as in PyTorch.
+Windows are taken apart into strided slices, rows after columns, so the gradients are sums in a
+fixed order. XLA's own `reduce_window`, whose gradient is slow on a CPU and adds up in any order
+on a GPU where windows overlap, is for `max_pool` on accelerators alone
+(`segjax.ops.pooling.stock`). Of equal maxima the first in row-major order gets the gradient; a
+NaN is larger than every number, and on a CPU the last NaN wins, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jax import lax
 
 from segjax.ops.base.arguments import Pair, check_floating, check_maps, pair
 from segjax.ops.base.windows import Windows, place_windows
+from segjax.ops.pooling.stock import is_stock, stock_max_pool
 from segjax.types import Array
 
 
@@ -132,6 +134,8 @@ def max_pool(
       [[6, 8, 9], [16, 18, 19], [21, 23, 24]]
     """
     rows, columns = place_windows(x, window, stride, padding, ceil_mode)
+    if is_stock(rows, columns):
+        return stock_max_pool(x, rows, columns)
     if _is_plain_2x2(rows, columns):
         return _max_pool_2x2(x)
     x, _ = maximum_along(x, None, columns)

@@ -1,9 +1,10 @@
 """Resampling along one axis: weighted sums at places known beforehand.
 
 Every output is a weighted sum of a few inputs, and so is the gradient of every input a
-weighted sum of a few outputs' gradients. Both are computed as gathers, tap by tap. The
-transpose that JAX would derive for a gather is a scatter, which on a CPU takes ten times
-as long and on a GPU adds up in any order.
+weighted sum of a few outputs' gradients. On a CPU both are computed as gathers, tap by tap. The
+transpose that JAX would derive for a gather is a scatter, which takes ten times as long.
+Accelerators multiply by the matrix instead: for a TPU v5e the gathers of an enlargement from
+129 to 513 pixels move 7 to 12 times the bytes.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.base.forms import is_on_accelerator
 from segjax.types import Array
 
 MOST_TAPS = 32
-"""Sums of more taps than this are matrix products."""
+"""Sums of more taps than this are matrix products on a CPU, too."""
 
 
 class Resampling(NamedTuple):
@@ -54,13 +56,13 @@ def _two_taps(rule: str, inputs: int, outputs: int) -> tuple[np.ndarray, np.ndar
     return source, np.stack([1 - beyond / unit, beyond / unit])[:taps]
 
 
-def _transpose(resampling: Resampling) -> np.ndarray:
-    """A resampling turned round as a matrix, float64, `[inputs, outputs]`."""
-    rule, inputs, outputs, _ = resampling
+def _matrix(resampling: Resampling) -> np.ndarray:
+    """A resampling as a matrix, float64: a row for each pixel after it."""
+    rule, inputs, outputs, transposed = resampling
     matrix = np.zeros((inputs, outputs))
     for source, weights in zip(*_two_taps(rule, inputs, outputs), strict=True):
         matrix[source, np.arange(outputs)] += weights
-    return matrix
+    return matrix if transposed else matrix.T
 
 
 @lru_cache(maxsize=256)
@@ -69,7 +71,7 @@ def _taps(resampling: Resampling) -> tuple[np.ndarray, np.ndarray]:
     if not resampling.transposed:
         source, weights = _two_taps(*resampling[:3])
         return source.astype(np.int32), weights
-    matrix = _transpose(resampling)
+    matrix = _matrix(resampling)
     used = matrix != 0
     first = used.argmax(1)
     stop = np.where(used.any(1), matrix.shape[1] - used[:, ::-1].argmax(1), first)
@@ -84,8 +86,10 @@ def _taps(resampling: Resampling) -> tuple[np.ndarray, np.ndarray]:
 def resample(x: Array, axis: int, resampling: Resampling) -> Array:
     """Applies a resampling along one axis of `x`, in float32 or in float64."""
     source, weights = _taps(resampling)
-    if len(source) > MOST_TAPS:
-        matrix = jnp.asarray(_transpose(resampling), x.dtype)
+    if len(source) > MOST_TAPS or (
+        is_on_accelerator() and resampling.rule != "nearest"
+    ):
+        matrix = jnp.asarray(_matrix(resampling), x.dtype)
         product = jnp.tensordot(matrix, x, (1, axis), precision=lax.Precision.HIGHEST)
         return jnp.moveaxis(product, 0, axis)
     shape = [1] * x.ndim

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from segjax.data.files.listing import name_of
 from segjax.data.files.zarr import is_zarr
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
+from segjax.output.folder import Outputs
 from segjax.predict.inputs import Source, list_inputs, look_at_all, read_source
 from segjax.predict.writers import (
     finish,
@@ -24,6 +27,7 @@ from segjax.predict.writers import (
     plan_outputs,
     planned_files,
     png_file,
+    telling_what_stands,
 )
 from segjax.rle import decode, encode
 from segjax.tasks.instance.coco_results import coco_results, numbered, write_results
@@ -163,32 +167,47 @@ def predict_instance_files(
     total, done = sum(counts), 0
     ids = _image_ids(paths, counts)
     outputs.make_folder()
-    rows: list[dict[str, Any]] = []
-    for source in sources:
-        path, labels = source.path, []
-        label_name, *pictures = names[path]
-        for page, image in enumerate(read_source(source, channels)):
-            found, done = find(image), done + 1
-            label = label_of(found, (image.shape[0], image.shape[1]))
-            kind = number_type(int(label.max(initial=0)), path, label_name)
-            labels.append(label.astype(kind))
-            file_name = Path(name_of(path, Path(input))).with_name(path.name)
-            own = {"file_name": file_name.as_posix(), "page": source.number(page)}
-            rows += _rows(found, ids[done - 1], own, instances, label_spec.names)
-            if overlay:
-                with png_file(outputs, pictures[page]) as write:
-                    write(_plotted(image, found, label_spec, instances))
-            if progress is not None:
-                progress(done, total, path.name)
-        dtype = np.result_type(*(label.dtype for label in labels))
-        with page_file(outputs, label_name, source, dtype) as write:
-            for label in labels:
-                write(label.astype(dtype))
-        finish(outputs, [label_name], source)
-    with outputs.file(RESULTS) as file:
-        write_results(file, rows)
-    log.info("Objects found: %d, in images: %d", len(rows), total)
+    with (
+        telling_what_stands(len(sources)) as complete,
+        _results(outputs) as rows,
+    ):
+        for source in sources:
+            path, labels, of_file = source.path, [], list[dict[str, Any]]()
+            label_name, *pictures = names[path]
+            for page, image in enumerate(read_source(source, channels)):
+                found, done = find(image), done + 1
+                label = label_of(found, (image.shape[0], image.shape[1]))
+                kind = number_type(int(label.max(initial=0)), path, label_name)
+                labels.append(label.astype(kind))
+                file_name = Path(name_of(path, Path(input))).with_name(path.name)
+                own = {"file_name": file_name.as_posix(), "page": source.number(page)}
+                of_file += _rows(found, ids[done - 1], own, instances, label_spec.names)
+                if overlay:
+                    with png_file(outputs, pictures[page]) as write:
+                        write(_plotted(image, found, label_spec, instances))
+                if progress is not None:
+                    progress(done, total, path.name)
+            dtype = np.result_type(*(label.dtype for label in labels))
+            with page_file(outputs, label_name, source, dtype) as write:
+                for label in labels:
+                    write(label.astype(dtype))
+            finish(outputs, [label_name], source)
+            rows.append(of_file)
+            complete()
+    log.info("Objects found: %d, in images: %d", sum(map(len, rows)), total)
     return [output / name for name in (*(own[0] for own in names.values()), RESULTS)]
+
+
+@contextlib.contextmanager
+def _results(outputs: Outputs) -> Iterator[list[list[dict[str, Any]]]]:
+    """Writes the rows of the files that are complete, also where others are not."""
+    rows: list[list[dict[str, Any]]] = []
+    try:
+        yield rows
+    finally:
+        if rows:
+            with outputs.file(RESULTS) as file:
+                write_results(file, list(itertools.chain.from_iterable(rows)))
 
 
 def _names(source: Source, root: Path, overlay: bool) -> list[str]:

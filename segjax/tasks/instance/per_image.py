@@ -11,7 +11,7 @@ from segjax.metrics import matching_counts, matching_metrics
 from segjax.tasks.instance.files import label_of
 from segjax.tasks.instance.masks import instance_masks, label_image
 from segjax.tasks.instance.pictures import side_by_side
-from segjax.training.image_table import ImageTable
+from segjax.training.run_files.image_table import ImageTable
 from segjax.types import Record
 
 IOU = 0.5

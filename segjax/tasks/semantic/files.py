@@ -14,14 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segjax import viz
 from segjax.data.files.channels import Channels
 from segjax.data.files.listing import name_of
 from segjax.data.intensities import scale_of_stack
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization, Normalize, scale_of
 from segjax.errors import UserError
-from segjax.output.folder import Outputs
 from segjax.predict.heads import Head
 from segjax.predict.inputs import (
     Source,
@@ -34,12 +32,10 @@ from segjax.predict.resampled import PixelSize, Resampling, resamplings
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
-    Write,
-    finish,
     kind_name,
-    page_file,
     plan_outputs,
     planned_files,
+    telling_what_stands,
 )
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.object_files import (
@@ -48,6 +44,8 @@ from segjax.tasks.semantic.object_files import (
     ObjectFiles,
     ObjectOptions,
 )
+from segjax.tasks.semantic.page_results import PageResult
+from segjax.tasks.semantic.result_files import result_files
 from segjax.training.task import PageProgress
 
 
@@ -91,7 +89,8 @@ def predict_files(
       in a stack, 16 or 32 bits; `objects.csv` lists those of all files that are complete,
       with their sizes, places, shapes and intensities
       (`segjax.objects.properties.columns`).
-    - `STEM_overlay.png` or `.tif`: the classes' colours over the image, RGB.
+    - `STEM_overlay.png` or `.tif`: the classes' colours over the image, RGB, or where objects
+      are found each of them in a colour of its own.
 
     A file appears when it is complete, and takes the place of an older one then, if that
     was written by segjax (`segjax.output`).
@@ -124,8 +123,9 @@ def predict_files(
     Raises:
       UserError: an input that is missing, damaged or of other channels; two inputs that
         would have the same result; results that would overwrite inputs or files of the
-        user; a folder that cannot be written. Nothing was written then, unless only a
-        later page of a stack turned out to be damaged: files before it are complete.
+        user; a folder that cannot be written. Nothing was written then, unless only
+        decoding a page told that it is damaged: files before it are complete, and the
+        sentence says how many.
     """
     output = Path(output)
     paths = list_inputs(input)
@@ -136,10 +136,9 @@ def predict_files(
         path: {kind: kind_name(path, Path(input), kind) for kind in kinds}
         for path in paths
     }
-    if objects is not None and objects.outlines:
-        for path, own in results.items():
-            ending = OUTLINES[objects.outlines]
-            own["outlines"] = name_of(path, Path(input)) + ending
+    for path, own in results.items():
+        for kind in objects.outlines if objects else ():
+            own[kind] = name_of(path, Path(input)) + OUTLINES[kind]
     names = {
         path: planned_files(path, own.values(), chosen) for path, own in results.items()
     }
@@ -166,55 +165,37 @@ def predict_files(
     images = _images(sources, channels, normalization, resampling, keep)
     at_once = crf is None and all(each.is_none for each in resampling.values())
     predicted = predictor.pages(images, outputs if at_once else ("logits",))
+
+    def next_page(source: Source) -> tuple[Mapping[str, np.ndarray], _Kept]:
+        page, seen = next(predicted), kept.popleft()
+        if at_once:
+            return page, seen
+        resample, head = resampling[source.path], predictor.head
+        return _finished(page, seen, crf, resample, outputs, source.path, head), seen
+
     done, total = 0, sum(source.pages for source in sources)
     with contextlib.ExitStack() as last:
-        table = object_files.table(folder) if object_files else None
-        add_file = last.enter_context(table) if table else None
+        complete = last.enter_context(telling_what_stands(len(sources)))
+        table = last.enter_context(object_files.table(folder)) if object_files else None
         for source in sources:
-            with contextlib.ExitStack() as files:
-                writers = {
-                    kind: files.enter_context(
-                        object_files.file(
-                            folder,
-                            results[source.path],
-                            source,
-                            resampling[source.path].factor,
-                        )
-                        if object_files is not None and kind == "instances"
-                        else _writer(folder, name, kind, source, label_spec)
-                    )
-                    for kind, name in results[source.path].items()
-                    if kind != "outlines"
-                }
-                for number in range(source.pages):
-                    page, seen = next(predicted), kept.popleft()
-                    if not at_once:
-                        page = _finished(
-                            page,
-                            seen,
-                            crf,
-                            resampling[source.path],
-                            outputs,
-                            source.path,
-                            predictor.head,
-                        )
-                    if overlay and seen.image is not None:
-                        page["overlay"] = viz.overlay(
-                            seen.image, page["labels"], label_spec.value_colors
-                        )
-                    _write_page(
-                        writers,
-                        page,
-                        seen.image,
-                        source.number(number),
-                        label_spec.names,
-                    )
+            own, find = results[source.path], None
+            if object_files is not None:
+                factor = resampling[source.path].factor
+                find = object_files.finder(own["instances"], source, factor)
+            with result_files(
+                folder, own, source, label_spec, object_files, table
+            ) as write:
+                for index in range(source.pages):
+                    page, seen = next_page(source)
+                    found = None
+                    if find is not None and seen.image is not None:
+                        found = find(index, page["probabilities"], seen.image)
+                    number = source.number(index)
+                    write(PageResult(number, seen.image, page, found))
                     done += 1
                     if progress is not None:
                         progress(done, total, source.path.name)
-            finish(folder, results[source.path].values(), source)
-            if add_file is not None:
-                add_file()
+            complete()
     return [output / result["labels"] for result in results.values()]
 
 
@@ -271,42 +252,3 @@ def _scale_of_stack(
     source = source.whole or source
     pages = (resample(page) for page in read_source(source, channels))
     return scale_of_stack(pages, method) if source.pages > 1 else None
-
-
-def _writer(
-    outputs: Outputs, name: str, kind: str, source: Source, label_spec: LabelSpec
-) -> contextlib.AbstractContextManager[Write]:
-    names = label_spec.names
-    if kind == "labels":
-        names = label_spec.value_names
-    if kind == "probabilities":
-        return page_file(
-            outputs,
-            name,
-            source,
-            np.float32,
-            values_per_pixel=len(names),
-            class_names=names,
-            are_channels=True,
-        )
-    if kind == "overlay":
-        return page_file(outputs, name, source, np.uint8, values_per_pixel=3)
-    colors = label_spec.value_colors
-    return page_file(outputs, name, source, np.uint8, colors=colors, class_names=names)
-
-
-def _write_page(
-    writers: dict[str, Write],
-    page: dict[str, np.ndarray],
-    image: np.ndarray | None,
-    number: int,
-    names: Sequence[str],
-) -> None:
-    for kind, write in writers.items():
-        if kind == "instances":
-            write(page, image)
-        elif kind == "probabilities":
-            for k, name in enumerate(names):
-                write(np.ascontiguousarray(page[kind][..., k]), f"{number}: {name}")
-        else:
-            write(page[kind])

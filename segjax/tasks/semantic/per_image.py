@@ -20,7 +20,7 @@ from segjax.metrics import (
     surface_counts,
     surface_metrics,
 )
-from segjax.training.image_table import ImageTable
+from segjax.training.run_files.image_table import ImageTable
 from segjax.types import IGNORE_LABEL, Record
 from segjax.viz import comparison
 

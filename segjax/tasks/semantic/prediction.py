@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +193,7 @@ class SemanticPrediction:
             )
         devices = sharding.Devices.of_this_process()
         local = devices.put_replicated_here(jax.tree.map(local_value, variables))
-        apply = jax.tree_util.Partial(self._predicted, local)
+        apply = jax.tree_util.Partial(self.predicted, local)
         if passes.is_one:
             return Predictor(
                 apply,
@@ -230,7 +230,7 @@ class SemanticPrediction:
         return self.head.expand(outputs["logits"])
 
     @functools.cached_property
-    def _predicted(self) -> Apply:
+    def predicted(self) -> Apply:
         """`logits`, averaged over samples and symmetries where the experiment wants it, and
         over the folds of a run; one function, as each new one is compiled anew.
         """
@@ -362,9 +362,9 @@ class SemanticPrediction:
             flags.append(f"--downscale={2 * self.downscale}")
         return flags
 
-    def object_options(self, *, link: bool, outlines: str | None) -> ObjectOptions:
+    def object_options(self, *, link: bool, outlines: Collection[str]) -> ObjectOptions:
         """What `predict --instances` writes; see `ObjectOptions`."""
-        return ObjectOptions(self.separation_or_default(), link, outlines)
+        return ObjectOptions(self.separation_or_default(), link, tuple(outlines))
 
     def separation_or_default(self) -> Separation:
         """How objects are found; where the config has no group `objects`, as usual."""

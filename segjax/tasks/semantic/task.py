@@ -32,7 +32,10 @@ from segjax.data.semantic.unlabeled import (
     PairedBatches,
     with_empty_labels,
 )
+from segjax.export.functions import PixelNetwork
+from segjax.geometry.input_sizes import geometry_of
 from segjax.output.folder import Outputs
+from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Report
 from segjax.tasks.semantic.fit import check_network, check_step
 from segjax.tasks.semantic.measurement import SemanticMeasurement
@@ -162,6 +165,33 @@ class SemanticTask(SemanticMeasurement, Optimization):
         """
         records = self.records(dataset, split)
         return export(records, Path(folder), source=source, overwrite=overwrite)
+
+    def pixel_network(
+        self, variables: Mapping[str, Any], channels: int, crf: CRF | None = None
+    ) -> PixelNetwork:
+        """The network with all that `predict` does around it, for programs.
+
+        Args:
+          variables: collections of the model, or of the networks of a run with folds.
+          channels: of the images that it was trained on.
+          crf: what refines the predictions, if anything does.
+
+        Returns:
+          The network, as `segjax.export` takes it.
+        """
+        return PixelNetwork(
+            apply=self.predicted,
+            variables=variables,
+            channels=channels,
+            geometry=geometry_of(self.evaluated_model),
+            head=self.head.read,
+            normalization=self.normalization,
+            passes=self.evaluation.passes,
+            temperature=self.calibration.temperature,
+            downscale=self.downscale,
+            refine=None if crf is None else crf.refine,
+            name=self.config.model.name,
+        )
 
     def learn(self, dataset: Dataset) -> dict[str, Any]:
         """Counts the intensities that the normalisation needs; JSON, empty if it needs none.

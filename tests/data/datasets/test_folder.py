@@ -9,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from segjax.data import DATASETS
+from segjax.data.dataset import hash_of_image
 from segjax.data.datasets import folder_check, pairing
 from segjax.data.datasets.folder import folder
 from segjax.errors import UserError
@@ -897,12 +898,26 @@ def test_channels_are_chosen_by_name_wherever_they_lie(tmp_path, read):
     for _ in range(2):  # the second time from what was remembered
         dataset = read(tmp_path / "cells", channels=["RFP", "DAPI"])
         assert dataset.channels == 2
+        for split, records in dataset.splits.items():
+            hashes = [hash_of_image(record["image"]) for record in records]
+            assert dataset.image_hashes[split] == hashes
         found = {
             r["name"]: r["image"] for split in dataset.splits.values() for r in split
         }
         assert found.keys() == expected.keys()
         for name, image in expected.items():
             np.testing.assert_array_equal(found[name], image)
+
+
+def test_pages_are_chosen_of_each_file(tmp_path, read):
+    for name in "ab":
+        save_channels(tmp_path / "cells", name, NAMES)
+    chosen = {"undivided": True, "channels": (0,)}
+    dataset = read(tmp_path / "cells", pages=(1,), **chosen)
+    assert names(dataset) == {"all": ["a/001", "b/001"]}
+    assert len(dataset.image_hashes["all"]) == 2
+    with pytest.raises(UserError, match=r"Page 3 is asked for, but .*a\..* has 2"):
+        read(tmp_path / "cells", pages=(0, 2), **chosen)
 
 
 def test_channels_that_differ_between_files_are_reported(tmp_path, read):

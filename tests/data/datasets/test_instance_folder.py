@@ -1,5 +1,6 @@
 """Folders of label images that number their objects: nuclei, and what can be wrong."""
 
+import functools
 import unicodedata
 
 import numpy as np
@@ -8,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from segjax.data import DATASETS
+from segjax.data.dataset import hash_of_image
 from segjax.errors import UserError
 from segjax.rle import decode
 
@@ -104,10 +106,35 @@ def test_every_page_of_a_stack_is_a_record(stacks):
         np.testing.assert_array_equal(
             split.facts.counts, [len(r["boxes"]) for r in split]
         )
+    for name, split in data.splits.items():
+        hashes = [hash_of_image(record["image"]) for record in split]
+        assert data.image_hashes[name] == hashes
     third = records["b/003"]
     assert third["boxes"].tolist() == [[2 * n, 0, 2 * n + 1, 5] for n in range(4)]
     np.testing.assert_array_equal(third["image"][::2, 0, 0], [21, 22, 23, 24, 20, 20])
     assert records["d"]["image"].shape == (4, 8, 3)
+
+
+def test_pages_and_channels_are_chosen(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    label = np.zeros((3, 12, 16), np.uint16)
+    label[:, 2:5, 2:5], label[:, 2:5, 8:10] = 1, 2
+    planes = np.arange(3 * 2 * 12 * 16, dtype=np.uint16).reshape(3, 2, 12, 16)
+    axes = {"axes": "ZCYX"}
+    tifffile.imwrite(tmp_path / "images/a.tif", planes, imagej=True, metadata=axes)
+    tifffile.imwrite(tmp_path / "labels/a.tif", label, photometric="minisblack")
+    read = functools.partial(
+        DATASETS["instance_folder"], data_root=str(tmp_path), undivided=True
+    )
+    (record,) = read(channels=(1, 1, 0), pages=(2,)).splits["all"]
+    assert record["name"] == "a/002"
+    expected = np.moveaxis(planes[2][[1, 1, 0]], 0, -1)
+    np.testing.assert_array_equal(record["image"], expected)
+    with pytest.raises(UserError, match=r"page 1 of 3, has 2 channels, but the config"):
+        read()
+    with pytest.raises(UserError, match=r"channels is \(0,\), but .* has 3 channels"):
+        read(channels=(0,))
 
 
 def test_an_index_puts_all_pages_of_a_file_into_its_split(stacks):

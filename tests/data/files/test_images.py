@@ -17,6 +17,7 @@ from segjax.data.files.images import (
     count_pages,
     list_images,
     normalize,
+    read_heads,
     read_label,
     read_label_pages,
     read_page,
@@ -454,6 +455,27 @@ def test_an_error_in_a_stack_names_the_page(tmp_path):
         writer.write(GREY.astype(np.int32))
     with pytest.raises(UserError, match=r"s\.tif, page 2 of 2, holds int32"):
         list(read_pages(tmp_path / "s.tif"))
+
+
+def test_heads_are_of_the_type_and_channels_of_their_pages(tmp_path):
+    pages = [(RGB[..., 0], "minisblack"), (RGB, "rgb")]
+    pages.append((RGB[..., 0].astype(np.float32), "minisblack"))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page, kind in pages:
+            file.write(page, photometric=kind, metadata=None)
+        file.write(RGB[..., 0] > 5, photometric="minisblack", metadata=None)
+    heads = [(x.shape, x.dtype) for x in read_heads(tmp_path / "a.tif", range(3))]
+    types = (np.uint8, np.uint8, np.float32)
+    assert heads == [((1, 1, c), x) for c, x in zip((1, 3, 1), types, strict=True)]
+    with pytest.raises(UserError, match=r"page 4 of 4, has 1 bit per pixel"):
+        next(read_heads(tmp_path / "a.tif", [3]))
+
+
+def test_values_beyond_those_of_float32_are_called_so(tmp_path):
+    tiff(tmp_path / "a.tif", np.array([[1.0, 1e39], [-1e300, 2.0]]))
+    sentence = r"a\.tif has 2 values beyond 3\.4e\+38, the largest of float32"
+    with pytest.raises(UserError, match=sentence):
+        read_page(tmp_path / "a.tif")
 
 
 def test_a_damaged_page_is_found_before_the_first_is_read(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from segjax.data.files.calibration import Calibration
+from segjax.data.files.chunks import check_chunks
 from segjax.data.files.images import (
     count_pages,
     read_label,
@@ -125,6 +126,37 @@ def test_axes_that_cannot_be_are_reported(write_zarr, tmp_path, axes, sentence):
     path = write_zarr(tmp_path / "a.zarr", VALUES, axes)
     with pytest.raises(UserError, match=sentence):
         read_page(path)
+
+
+def clear(path, most=None):
+    chunks = [x for x in sorted((path / "0").rglob("*")) if x.name.isdecimal()]
+    for chunk in [x for x in chunks if x.is_file()][:most]:
+        chunk.unlink()
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_chunks_that_are_not_there_are_counted(write_zarr, tmp_path, version, caplog):
+    path = write_zarr(tmp_path / "a.zarr", VALUES, version=version)
+    with caplog.at_level("WARNING", logger="segjax"):
+        check_chunks(path)
+        assert not caplog.messages
+        clear(path, 7)
+        check_chunks(path)
+        assert "a.zarr lacks 7 of its 144 chunks, where it is read as 0" in caplog.text
+        clear(path)
+        check_chunks(path, is_label=True)
+        assert "lacks 144 of its 144" in caplog.text
+    with pytest.raises(UserError, match=r"a\.zarr has no pixels: none of its 144"):
+        check_chunks(path)
+
+
+def test_a_zarr_without_pixels_is_called_empty(write_zarr, tmp_path):
+    path = write_zarr(tmp_path / "a.zarr", VALUES[:, :, :0])
+    with pytest.raises(UserError, match=r"a\.zarr is empty: its sizes are .*'z': 0"):
+        read_page(path)
+    (tmp_path / "b.zarr").mkdir()
+    with pytest.raises(UserError, match=r"b\.zarr is an empty folder"):
+        read_page(tmp_path / "b.zarr")
 
 
 def test_the_images_of_a_group_are_offered(write_zarr, tmp_path):

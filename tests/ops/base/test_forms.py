@@ -1,13 +1,17 @@
 """Forms of ops: a context that jit knows of, and what is traced in each."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.layers.initializers import he_normal
 from segjax.ops.base.forms import (
     forms,
     is_fast_on_cpu,
+    is_on_accelerator,
     is_plain,
     lowering_for,
     platform,
@@ -15,6 +19,8 @@ from segjax.ops.base.forms import (
 )
 from segjax.ops.convolution.convolve import conv
 from segjax.ops.convolution.transposed import conv_transpose
+from segjax.ops.pooling.windowed import max_pool
+from segjax.ops.resizing.resize import resize_bilinear
 
 
 def random(*shape, seed=0):
@@ -31,6 +37,7 @@ def test_the_context_ends_where_it_is_left():
         assert shards() == jax.device_count()
     assert not is_plain()
     with lowering_for("tpu"):
+        assert is_on_accelerator()
         assert not is_fast_on_cpu()
 
 
@@ -93,3 +100,63 @@ def test_only_the_chosen_branch_is_traced():
         text = str(jax.make_jaxpr(conv)(x, k))
     assert "conv_general_dilated" in text
     assert "dot_general" not in text
+
+
+ACCELERATED = {
+    "2x2": (partial(max_pool, window=2), "reduce_window_max", True),
+    "3x3": (
+        partial(max_pool, window=3, stride=2, padding=1),
+        "reduce_window_max",
+        False,
+    ),
+    "ceil": (partial(max_pool, window=2, ceil_mode=True), "reduce_window_max", True),
+    "edges": (partial(resize_bilinear, size=(29, 20)), "dot_general", True),
+    "corners": (
+        partial(resize_bilinear, size=(5, 6), align_corners=True),
+        "dot_general",
+        True,
+    ),
+    "up": (
+        lambda x: conv_transpose(x, random(2, 2, 3, 8, seed=1), stride=2),
+        "lhs_dilation=(2, 2)",
+        True,
+    ),
+}
+"""An op, what its program has on a TPU, and whether it has it on a GPU, too."""
+
+
+@pytest.mark.parametrize("name", ACCELERATED)
+def test_forms_of_accelerators_are_those_of_cpus(name):
+    op, primitive, on_gpu = ACCELERATED[name]
+    x = random(2, 13, 11, 8)
+    x = jnp.where(jnp.arange(8) < 4, x.round(), x)  # with equal maxima
+
+    @jax.jit
+    def both(x):
+        y, pullback = jax.vjp(op, x)
+        return y, pullback(jnp.cos(jnp.arange(y.size)).reshape(y.shape))[0]
+
+    def lowered(platform):
+        with lowering_for(platform):
+            return both.trace(x).lower(lowering_platforms=(platform,)).as_text()
+
+    with lowering_for("tpu"):
+        found, traced = both(x), str(jax.make_jaxpr(op)(x))
+    for a, b in zip(found, both(x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5 * float(abs(b).max()))
+    with lowering_for("gpu"):
+        assert (primitive in str(jax.make_jaxpr(op)(x))) == on_gpu
+    assert primitive in traced
+    assert primitive not in str(jax.make_jaxpr(op)(x))
+    assert "stablehlo" in lowered("tpu") + lowered("cuda")
+
+
+def test_initial_weights_need_no_host_on_accelerators():
+    """A call back to the host can be lowered for the machine alone that traces it."""
+    init = jax.jit(lambda key: he_normal()(key, (3, 3, 8, 16)))
+    with lowering_for("tpu"):
+        traced = init.trace(jax.random.key(0))
+        weights = init(jax.random.key(0))
+    assert "custom_call" not in traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert float(weights.std()) == pytest.approx((2 / 72) ** 0.5, rel=0.1)
+    assert "callback" in init.lower(jax.random.key(0)).as_text()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segjax.ops.base.forms import lowering_for
 from segjax.ops.cpu.materialization import materialize
 
 X = jnp.asarray([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
@@ -40,10 +41,12 @@ def test_where_the_condition_does_not_hold_come_zeros() -> None:
     np.testing.assert_allclose(found, [plain(X)[0], 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("backend", "branches"), [("cpu", 1), ("gpu", 0)])
-def test_only_cpus_get_a_branch_without_a_condition(
-    monkeypatch, backend: str, branches: int
-) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    traced = str(jax.make_jaxpr(lambda x: branched(x))(X))
+@pytest.mark.parametrize(("platform", "branches"), [("cpu", 1), ("gpu", 0)])
+@pytest.mark.parametrize("condition", [None, jnp.array(False)], ids=["none", "false"])
+def test_only_cpus_get_a_branch(platform: str, branches: int, condition) -> None:
+    with lowering_for(platform):
+        traced = str(jax.make_jaxpr(lambda x: branched(x, condition))(X))
+        found = branched(X, condition)
     assert traced.count("cond[") == branches
+    expected = plain(X) if condition is None else 0
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

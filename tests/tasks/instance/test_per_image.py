@@ -14,7 +14,7 @@ from segjax.output.folder import Outputs
 from segjax.rle import encode
 from segjax.tasks.instance.per_image import InstancesPerImage
 from segjax.tasks.instance.validation_loss import validation_loss
-from segjax.training.image_table import TABLE
+from segjax.training.run_files.image_table import TABLE
 
 NAMES = ("background", "cell")
 DATASET = Dataset(

@@ -20,9 +20,9 @@ from segjax.tasks.instance.task import InstanceTask
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.tasks.table import make_task
 from segjax.training import loop
+from segjax.training.run_files.writer import read_rows
 from segjax.training.sharding import Devices
 from segjax.training.task import require
-from segjax.training.writer import read_rows
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "mask_rcnn_shapes.py"
 PARTS = {"rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss"}

@@ -385,18 +385,6 @@ def test_labels_are_not_taken_for_images(tmp_path):
         predict_files(PREDICTOR, tmp_path, tmp_path / "out", **GREY)
 
 
-def test_wrong_channels_of_a_later_page_leave_the_files_before(tmp_path):
-    (tmp_path / "in").mkdir()
-    Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.png")
-    with tifffile.TiffWriter(tmp_path / "in" / "b.tif") as file:
-        for _ in range(6):
-            file.write(grey(9, 9), metadata=None)
-        file.write(grey(9, 9, 3), metadata=None, photometric="rgb")
-    with pytest.raises(UserError, match=r"b.tif, page 7 of 7, has 3 channels"):
-        predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
-    assert names(tmp_path / "out") == ["a.png"]
-
-
 def test_two_inputs_of_one_stem_are_refused(tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.png")
@@ -550,12 +538,47 @@ def test_a_truncated_file_is_reported_before_anything_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_later_page_of_other_channels_is_found_before_anything_is_written(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.png")
+    with tifffile.TiffWriter(tmp_path / "in" / "b.tif") as file:
+        file.write(grey(9, 9), photometric="minisblack", metadata=None)
+        file.write(grey(9, 9, 3), photometric="rgb", metadata=None)
+    with pytest.raises(UserError, match=r"b\.tif, page 2 of 2, has 3 channels \(RGB\)"):
+        predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
+    assert not (tmp_path / "out").exists()
+    one = {"chosen": (0,)} | GREY
+    assert predict_files(PREDICTOR, tmp_path / "in" / "b.tif", tmp_path / "out", **one)
+
+
+def test_what_only_decoding_finds_names_the_page_and_what_stands(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(grey(9, 9)).save(tmp_path / "in" / "a.png")
+    path = tmp_path / "in" / "b.tif"
+    tifffile.imwrite(
+        path, grey(3, 64, 64), photometric="minisblack", compression="zlib"
+    )
+    with tifffile.TiffFile(path) as file:
+        (start,), (size,) = file.pages[2].dataoffsets, file.pages[2].databytecounts
+    content = bytearray(path.read_bytes())
+    content[start : start + size] = bytes(size)
+    path.write_bytes(content)
+    sentence = (
+        r"b\.tif, page 3 of 3, cannot be decoded: .* of 1 of 2 files are complete"
+    )
+    with pytest.raises(UserError, match=sentence):
+        predict_files(PREDICTOR, tmp_path / "in", tmp_path / "out", **GREY)
+    assert names(tmp_path / "out") == ["a.png"]
+    with pytest.raises(UserError, match=r"decoded: .* No results were written\.$"):
+        predict_files(PREDICTOR, path, tmp_path / "alone", **GREY)
+
+
 def test_a_stack_that_grows_meanwhile_is_reported(tmp_path, monkeypatch):
     write_stack(tmp_path / "a.tif", grey(3, 20, 30))
     look_at = segjax.predict.inputs.look_at
 
-    def earlier(path, channels):
-        return dataclasses.replace(look_at(path, channels), pages=2)
+    def earlier(path, channels, chosen):
+        return dataclasses.replace(look_at(path, channels, chosen), pages=2)
 
     monkeypatch.setattr(segjax.predict.inputs, "look_at", earlier)
     with pytest.raises(UserError, match=r"a.tif had 2 pages at first"):

@@ -20,6 +20,7 @@ from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic import object_files
 from segjax.tasks.semantic.files import predict_files
 from segjax.tasks.semantic.object_files import ObjectOptions
+from segjax.viz import overlay_instances
 
 SPEC = LabelSpec(("background", "cell", "spot"), ((0, 0, 0), (0, 200, 0), (200, 0, 0)))
 
@@ -163,7 +164,7 @@ def test_outlines_are_those_of_the_numbers(tmp_path, outlines, name, read):
     stack[0, 5:20, 5:20] = 128
     stack[1, 10:20, 10:30] = 255
     tifffile.imwrite(tmp_path / "z.tif", stack, photometric="minisblack")
-    objects = ObjectOptions(Separation(min_area=5), outlines=outlines)
+    objects = ObjectOptions(Separation(min_area=5), outlines=("geojson", "imagej"))
     settings = SETTINGS | {"objects": objects}
     predict_files(PREDICTOR, tmp_path / "z.tif", tmp_path / "out", **settings)
     numbers = tifffile.imread(tmp_path / "out" / "z_instances.tif")
@@ -207,7 +208,7 @@ def test_chosen_pages_keep_their_places_and_are_no_neighbours(tmp_path, chosen):
     movie = np.zeros((2, 3, 1, 40, 40), np.uint8)
     movie[..., 5:20, 5:20] = 128
     tifffile.imwrite(tmp_path / "m.tif", movie, imagej=True, metadata={"axes": "TZCYX"})
-    objects = ObjectOptions(Separation(), link=True, outlines="imagej")
+    objects = ObjectOptions(Separation(), link=True, outlines=("imagej",))
     settings = SETTINGS | {"objects": objects, "chosen": chosen}
     predict_files(PREDICTOR, tmp_path / "m.tif", tmp_path / "out", **settings)
     rows = table(tmp_path / "out")
@@ -229,3 +230,17 @@ def test_a_channel_that_is_repeated_is_measured_once(tmp_path):
     predict_files(PREDICTOR, tmp_path / "a.png", tmp_path / "as_grey", **settings)
     (row,) = table(tmp_path / "as_grey")
     assert [key for key in row if key.startswith("mean")] == ["mean_intensity_1"]
+
+
+def test_overlays_show_the_objects_each_in_a_colour_of_its_own(tmp_path):
+    image = np.zeros((40, 60), np.uint8)
+    image[10:20, 5:15] = image[10:20, 30:40] = 128
+    Image.fromarray(image).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    predict_files(PREDICTOR, tmp_path / "a.png", out, **SETTINGS, overlay=True)
+    numbers = np.asarray(Image.open(out / "a_instances.png"))
+    overlay = np.asarray(Image.open(out / "a_overlay.png"))
+    expected = overlay_instances(image, numbers)
+    np.testing.assert_array_equal(overlay, expected)
+    assert (overlay[15, 10] != overlay[15, 35]).any()  # of one class
+    assert not overlay[numbers == 0].any()

@@ -13,7 +13,7 @@ from segjax.output.folder import Outputs
 from segjax.tasks.semantic import per_image
 from segjax.tasks.semantic.evaluate import Evaluation, evaluate
 from segjax.tasks.semantic.per_image import PerImage
-from segjax.training.image_table import TABLE, WORST
+from segjax.training.run_files.image_table import TABLE, WORST
 
 SPEC = LabelSpec(("background", "cell"), ((0, 0, 0), (255, 160, 0)))
 

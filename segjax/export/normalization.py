@@ -1,0 +1,142 @@
+"""The normalisation of `segjax.data.normalization`, inside of programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from segjax.data.normalization import (
+    SAMPLED_PIXELS,
+    ImageNormalization,
+    Percentiles,
+    Scale,
+    sampled,
+    scale_of,
+)
+from segjax.errors import UserError
+from segjax.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramNormalization:
+    """How a program brings images as they are stored to the scale of its network.
+
+    A scale is three rows of a value for each channel: what pixels are divided by, what is
+    subtracted then, and what they are divided by last (`segjax.data.normalization.Scale`).
+
+    Attributes:
+      scale: of all images, `[3, C]` float32; None where each has its own.
+      reverse: whether the channels are reversed before, to BGR.
+      percentiles: by which each image is scaled; None: by mean and standard deviation.
+    """
+
+    scale: np.ndarray | None
+    reverse: bool = False
+    percentiles: Percentiles | None = None
+
+    def __call__(self, images: Array, scales: Array) -> Array:
+        """Normalises images `[B, H, W, C]` by scales `[B, 3, C]` or `[1, 3, C]`; float32."""
+        if self.reverse:
+            images = images[..., ::-1]
+        unit, mean, std = jnp.moveaxis(scales[:, :, None, None], 1, 0)
+        return (images.astype(jnp.float32) / unit - mean) / std
+
+    def scales_of(self, images: Array) -> Array:
+        """The scales `[B, 3, C]` of images `[B, H, W, C]` by their own pixels."""
+        if self.percentiles is None:
+            return jax.vmap(_by_mean)(images)
+        return jax.vmap(lambda image: _by_percentiles(image, self.percentiles))(images)
+
+    def describe(self) -> dict[str, Any]:
+        """How a loader finds the scale of an image, JSON."""
+        if self.scale is not None:
+            return {"by": "program"}
+        if self.percentiles is None:
+            return {"by": "mean and standard deviation"}
+        learned = self.percentiles.learned
+        return {
+            "by": "percentiles",
+            "low": self.percentiles.low,
+            "high": self.percentiles.high,
+            "least_spread": None if learned is None else list(learned.spread),
+            "sampled_pixels": SAMPLED_PIXELS,
+        }
+
+
+def program_normalization(
+    method: ImageNormalization, channels: int, dtype: np.dtype
+) -> ProgramNormalization:
+    """Makes the normalisation of a program.
+
+    Args:
+      method: of the network.
+      channels: of the images.
+      dtype: of the images.
+
+    Returns:
+      The normalisation. Pages of a stack are images of their own in a program.
+
+    Raises:
+      UserError: if the method is not for images of this type.
+
+    Example:
+      >>> found = program_normalization("tf", 3, np.dtype(np.uint8))
+      >>> found.scale[:, 0].tolist()
+      [127.5, 1.0, 1.0]
+    """
+    percentiles = method if isinstance(method, Percentiles) else None
+    is_learned = (
+        percentiles is not None
+        and percentiles.over == "dataset"
+        and percentiles.learned is not None
+    )
+    if method == "per_image" or (percentiles is not None and not is_learned):
+        return ProgramNormalization(None, percentiles=percentiles)
+    try:
+        scale = scale_of(np.zeros((1, 1, channels), dtype), method)
+    except ValueError as error:
+        raise UserError(
+            f"A program for images of {dtype} cannot be made: {error}."
+        ) from error
+    assert isinstance(scale, Scale)
+    rows = (scale.unit, scale.mean or 0.0, scale.std or 1.0)
+    filled = [np.broadcast_to(np.float32(row), channels) for row in rows]
+    return ProgramNormalization(np.stack(filled), reverse=scale.order == "BGR")
+
+
+def _by_mean(image: Array) -> Array:
+    """The scale `[3, C]` of an image by its mean and standard deviation."""
+    pixels = image.astype(jnp.float32)
+    mean = _mean(pixels)
+    variance = _mean((pixels - mean) ** 2)
+    std = jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
+    rows = jnp.stack([jnp.ones_like(mean), mean, std])
+    return jnp.broadcast_to(rows[:, None], (3, image.shape[-1]))
+
+
+def _mean(pixels: Array) -> Array:
+    # Of rows first: a sum of millions of numbers in float32 would lose digits.
+    return pixels.mean(axis=(1, 2)).mean()
+
+
+def _by_percentiles(image: Array, method: Percentiles) -> Array:
+    """The scale `[3, C]` of an image by percentiles, interpolated as NumPy does."""
+    pixels = jnp.sort(sampled(image).astype(jnp.float32), axis=0)
+    low, high = (_percentile(pixels, q) for q in (method.low, method.high))
+    spread = high - low
+    if method.learned is not None:
+        spread = jnp.maximum(spread, jnp.asarray(method.learned.spread, jnp.float32))
+    return jnp.stack([jnp.ones_like(low), low, jnp.where(spread > 0, spread, 1.0)])
+
+
+def _percentile(ordered: Array, percent: float) -> Array:
+    place = percent / 100 * (len(ordered) - 1)
+    below = int(place)
+    above, part = min(below + 1, len(ordered) - 1), place - below
+    low, high = ordered[below], ordered[above]
+    difference = high - low
+    return low + difference * part if part < 0.5 else high - difference * (1 - part)

@@ -1,0 +1,1 @@
+"""The state of a run on disk: saved whole, sealed, restored bit for bit."""

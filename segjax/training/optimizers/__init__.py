@@ -1,0 +1,1 @@
+"""Gradients become updates: optimizers by name, their rates, and averages of the weights."""

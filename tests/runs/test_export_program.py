@@ -1,0 +1,121 @@
+"""A run as a program: what it answers is what `predict` answers, and wrong wishes are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from segjax import config as config_lib
+from segjax.errors import UserError
+from segjax.export import loader
+from segjax.runs.export_program import export_stablehlo
+from segjax.runs.load import load_trained
+from segjax.runs.model_file import write_model_file
+from segjax.tasks.table import make_task
+from segjax.training.state import parameters_sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of the smallest U-Net with random parameters; nothing is compiled."""
+    config = config_lib.load(f"{ROOT}/configs/unet_em.py:smoke")
+    config.crf = {"num_iterations": 2}
+    task = make_task(config)
+    rng = np.random.default_rng(0)
+    normal = lambda x: 0.7 * rng.normal(size=x.shape).astype(x.dtype)
+    shapes = jax.eval_shape(lambda: task.init_state(1)).variables
+    variables = {
+        "params": jax.tree.map(normal, shapes["params"]),
+        "batch_stats": jax.tree.map(lambda x: abs(normal(x)), shapes["batch_stats"]),
+    }
+    about = {
+        "channels": 1,
+        "label_spec": {"names": ["a", "b"], "colors": [[0, 0, 0], [9, 9, 9]]},
+        "images": {"train": 3},
+        "step": 7,
+        "parameters_sha256": parameters_sha256(variables["params"]),
+    }
+    path = tmp_path_factory.mktemp("model") / "cells.segjax"
+    with path.open("wb") as file:
+        write_model_file(file, config, variables, about, "# A card\n")
+    return path
+
+
+def program_of_the_page(path: Path, image: np.ndarray) -> np.ndarray:
+    """Runs what docs/take_it_away.md says, on a program."""
+    page = (ROOT / "docs" / "take_it_away.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"image": image}
+    exec(block.replace("nuclei.stablehlo.zip", path.as_posix()), names)
+    assert names["probabilities"].shape == (75, 50, 2)
+    return names["labels"]
+
+
+def test_a_program_gives_the_labels_of_predict(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cells.stablehlo.zip"
+    with caplog.at_level(logging.INFO, "segjax"):
+        result = export_stablehlo(model, path, tile=32, description="Cells, stained.")
+    assert "The program is for images of uint8" in caplog.text
+    assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert result["platforms"] == ["cpu", "cuda", "tpu"]
+    program = loader.load(path)
+    assert program.about["classes"] == ["a", "b"]
+    assert program.about["step"] == 7
+    image = np.random.default_rng(1).integers(0, 255, (75, 50), np.uint8)
+    expected = load_trained(model).labels(image)
+    assert len(np.unique(expected)) == 2
+    np.testing.assert_array_equal(program(image), expected)
+    assert program_of_the_page(path, image).shape == (75, 50)
+    again = export_stablehlo(model, path, tile=32, description="Cells, stained.")
+    assert again["sha256"] == result["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cells.zip", {}, r"give, for example, .*cells\.stablehlo\.zip\.$"),
+        (
+            "",
+            {"tile": 8, "image_size": (8, 8)},
+            "--tile and --image_size are given, but",
+        ),
+        ("", {"crf": True}, "give --image_size=HEIGHT,WIDTH, too"),
+        (
+            "",
+            {"crf": True, "image_size": (40, 40), "dtype": "uint16"},
+            r"put config\.crf\.max_intensity",
+        ),
+        (
+            "",
+            {"crf": True, "image_size": (40, 40), "dtype": "float32"},
+            "which images of float32 do not have",
+        ),
+        ("", {"step": 3}, "is a model file, which holds one checkpoint"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    name: str, options: dict[str, Any], message: str, model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / (name or "cells.stablehlo.zip")
+    with pytest.raises(UserError, match=message):
+        export_stablehlo(model, path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_user_loses_no_file(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cells.stablehlo.zip"
+    path.write_bytes(b"mine")
+    with pytest.raises(UserError, match="--overwrite"):
+        export_stablehlo(model, path)
+    assert path.read_bytes() == b"mine"
