@@ -174,8 +174,9 @@ def test_learned_upsampling_starts_as_the_fixed_one():
         )
     )
     inner = (slice(None), slice(8, -8), slice(8, -8))
-    assert np.std(fixed) > 1e-3
-    np.testing.assert_allclose(fixed[inner], found[inner], atol=1e-5)
+    largest = np.abs(fixed).max()
+    assert np.std(fixed) > 0.05 * largest > 0
+    np.testing.assert_allclose(fixed[inner], found[inner], atol=1e-4 * largest)
 
 
 @pytest.mark.parametrize(
