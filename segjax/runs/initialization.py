@@ -159,7 +159,10 @@ def with_normalization(
             return config  # which the run refuses
         theirs = kept.pipeline
     elif named.source == RUN:
-        theirs = config_of_run(Path(named.input).expanduser()).pipeline
+        run = config_of_run(Path(named.input).expanduser())
+        if not _labels_pixels(run):
+            return config
+        theirs = run.pipeline
     else:
         theirs = {NORMALIZATION: sources.lookup(named.source).normalization}
     given = config.pipeline.get(NORMALIZATION)
