@@ -56,12 +56,10 @@ def unet(encoder: str, arguments: Mapping[str, Any]) -> Source:
         "features": tuple(arguments["decoder_channels"]),
         "center": encoder.startswith("vgg"),
     }
-    names = {HEAD: "logits"}
     blocks = {
-        f"decoder.blocks.{i}.conv": f"up{n - i}"
-        for n in [len(stages)]
-        for i in range(n)
+        f"decoder.blocks.{i}.conv": f"up{len(stages) - i}" for i in range(len(stages))
     }
+    names = {HEAD: "logits"}
     for theirs, ours in blocks.items():
         for k in (1, 2):
             names[f"{theirs}{k}.0"] = f"{ours}/conv{k}"

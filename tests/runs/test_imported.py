@@ -48,6 +48,7 @@ def imported(source: str):
     return experiment(group, entry.normalization, entry.input_size)
 
 
+@pytest.mark.quick(20)
 @pytest.mark.parametrize("source", IMPORTED)
 def test_the_experiment_of_each_source_builds_and_comes_back_from_its_file(source):
     made = imported(source)
