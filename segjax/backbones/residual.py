@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import flax.linen as nn
 
 from segjax.layers.conv_norm import ConvNorm
+from segjax.ops.base.relu import relu
 from segjax.types import Array
 
 
@@ -69,7 +70,7 @@ class BasicBlock(nn.Module):
                 self.features, (1, 1), unit.stride, activation=None, name="projection"
             )
             shortcut = projection(shortcut, train=train)
-        return nn.relu(x + shortcut)
+        return relu(x + shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -109,7 +110,7 @@ class Bottleneck(nn.Module):
             shortcut = projection(shortcut, train=train)
         else:
             shortcut = shortcut[:, ::stride, ::stride]
-        return nn.relu(x + shortcut)
+        return relu(x + shortcut)
 
 
 class Stage(nn.Module):

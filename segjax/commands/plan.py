@@ -57,9 +57,13 @@ def define(values: Flags) -> None:
 
 def run(values: Flags) -> None:
     """Compiles, and prints what was found."""
+    import jax
+
     from segjax.training.sharding import use_cpu
 
     use_cpu()  # a device that is at hand is left to those who train on it
+    # A program for a device that is not here could be written there, but not read again.
+    jax.config.update("jax_enable_compilation_cache", False)
     from segjax.commands.results import print_result
     from segjax.runs.plan import plan
 

@@ -55,7 +55,8 @@ def memory_of(analysis: Any) -> dict[str, int]:
 
     Returns:
       `arguments` (with those that are donated), `outputs` (without what lies in donated
-      arguments), `temporaries`, `program`, and `peak`, their sum.
+      arguments), `temporaries`, `program`; `peak`, their sum, and `live`, the most of it that
+      is in use at once, where the compiler counts it.
     """
     found = {
         "arguments": int(analysis.argument_size_in_bytes),
@@ -63,7 +64,8 @@ def memory_of(analysis: Any) -> dict[str, int]:
         "temporaries": int(analysis.temp_size_in_bytes),
         "program": int(analysis.generated_code_size_in_bytes),
     }
-    return {**found, "peak": sum(found.values())}
+    live = int(getattr(analysis, "peak_memory_in_bytes", 0))
+    return {**found, "peak": sum(found.values()), "live": live}
 
 
 def lacking_memory(sentence: str) -> int | None:
