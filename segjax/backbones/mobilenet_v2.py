@@ -147,7 +147,7 @@ class MobileNetV2(nn.Module):
                 name=f"block{i}",
             )(x, train=train)
             stages[block.stage] = x
-        if self._has_last:
+        if self.last_features is not None and self.last_stage == "stage5":
             features = divisible(self.last_features * max(1.0, self.width))
             x = conv_norm(features, (1, 1), name="last")(x, train=train)
             stages["stage5"] = x
@@ -162,10 +162,6 @@ class MobileNetV2(nn.Module):
             stages["logits"] = classifier(drop(mean)).astype(jnp.float32)
         return stages
 
-    @property
-    def _has_last(self) -> bool:
-        return self.last_features is not None and self.last_stage == "stage5"
-
     def channels(self, channels: int) -> int:
         """The channels of a layer that has so many at a width of 1."""
         return divisible(channels * self.width, self.divisor)
@@ -177,7 +173,8 @@ class MobileNetV2(nn.Module):
           >>> [block.dilation for block in MobileNetV2(output_stride=16).plan()[-4:]]
           [1, 2, 2, 2]
         """
-        blocks, nominal, reached, before = [], 2, 2, self.channels(32)
+        blocks: list[Block] = []
+        nominal, reached, before = 2, 2, self.channels(32)
         for expansion, channels, count, first_stride in TABLE:
             features = self.channels(channels)
             for i in range(count):
@@ -219,6 +216,6 @@ class MobileNetV2(nn.Module):
             depthwise = f"block{i}/depthwise/conv"
             path.append(Layer(depthwise, 3, block.stride, rate, rate))
             path.append(Layer(f"block{i}/project/conv"))
-        if stage == "stage5" and self._has_last:
+        if stage == "stage5" and self.last_features is not None:
             path.append(Layer("last/conv"))
         return tuple(path)

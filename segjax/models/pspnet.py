@@ -145,9 +145,10 @@ class PSPNet(nn.Module):
         self, x: Array, size: tuple[int, int], name: str, kernel: int = 1
     ) -> Array:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        geometry = {"kernel_size": (kernel, kernel), "padding": kernel // 2}
-        x = Conv(self.num_classes, **geometry, **types, name=name)(x)
-        x = x.astype(jnp.float32)
+        conv = Conv(
+            self.num_classes, (kernel, kernel), padding=kernel // 2, **types, name=name
+        )
+        x = conv(x).astype(jnp.float32)
         return resize_bilinear(x, size=size, align_corners=self.align_corners)
 
     def layers(self) -> tuple[Layer, ...]:

@@ -136,7 +136,7 @@ class UNetBackbone(nn.Module):
         geometry = padded_geometry(self.layers(), stride)
         if getattr(self.backbone, "same_padding", False):
             # Zeros lie one pixel further on each map whose side is even.
-            geometry = dataclasses.replace(geometry, halo=geometry.halo + stride)
+            geometry = dataclasses.replace(geometry, halo=(geometry.halo or 0) + stride)
         if sees_whole_image(self.backbone):
             geometry = dataclasses.replace(geometry, halo=None)
         paths = tuple(self.backbone.layers(stage) for stage in self.stages)
