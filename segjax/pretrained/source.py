@@ -42,6 +42,7 @@ class Source:
       arrange: brings a tensor, with its name, into our order of channels.
       input_size: height and width of the images that the weights were made for, where their
         file says so.
+      class_names: of the classes, where the folder of the weights has them.
     """
 
     group: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Source:
     rename: Callable[[str], str] = str
     arrange: Callable[[str, np.ndarray], np.ndarray] = lambda name, tensor: tensor
     input_size: tuple[int, int] | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def is_backbone(self) -> bool:

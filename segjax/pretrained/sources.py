@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ from segjax.pretrained import caffe, convert, torchvision, torchvision_instances
 from segjax.pretrained.downloads import download as fetch
 from segjax.pretrained.files import read_state
 from segjax.pretrained.hugging_face import HUGGING_FACE
+from segjax.pretrained.hugging_face_folder import read_saved
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 from segjax.pretrained.tflite_sources import TFLITE
 
@@ -154,6 +156,25 @@ def load(
     if fresh:
         variables = merge(_draw(model, fresh, seed), variables)
     return model, variables
+
+
+def opened(source: str, path: str | Path) -> tuple[Source, Path]:
+    """Finds a source, and the file in which its weights are.
+
+    Args:
+      source: a name of `SOURCES`.
+      path: the file, or the folder that Hugging Face's `save_pretrained` writes.
+
+    Returns:
+      The source, with the class names that the folder states, and the file.
+
+    Raises:
+      UserError: if there is no such source, or the folder is not one of it.
+    """
+    entry, path = lookup(source), Path(path)
+    if source in HUGGING_FACE and path.is_dir():
+        return read_saved(source, path)
+    return entry, path
 
 
 def lookup(source: str) -> Source:

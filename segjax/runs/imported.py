@@ -45,7 +45,8 @@ def import_weights(
 
     Args:
       source: a name of `segjax.pretrained.SOURCES` that is a segmentation or a detector.
-      path: the file of weights; None with `download`.
+      path: the file of weights, or the folder that Hugging Face's `save_pretrained` writes;
+        None with `download`.
       workdir: the folder, which must not hold a run.
       download: whether the published file of the source is fetched instead.
       input_size: height and width to which a segmentation squeezes images in evaluation and
@@ -77,24 +78,27 @@ def import_weights(
     check_workdir(workdir)
     if path is None:
         path = downloads.download(source)
+    entry, file = sources.opened(source, path)
     outputs = Outputs(
         workdir,
         [(CONFIG_FILE, source)],
-        inputs=[Path(path)],
+        inputs=[file],
         flag="--workdir",
         overwrite=overwrite,
     )
-    state_dict = sources.unwrapped(entry, read_state(path))
+    state_dict = sources.unwrapped(entry, read_state(file))
     tensors = sources.tensors(entry, state_dict, (), what=source)
     _require_two_classes(entry, tensors, path)
     _, variables = sources.load(source, state_dict)
     group = entry.group_of(tensors)
     del state_dict, tensors
-    config, spec, objects = experiment(group, entry.normalization, entry.input_size)
+    config, spec, objects = experiment(
+        group, entry.normalization, entry.input_size, entry.class_names
+    )
     _set_input_size(config, entry, input_size)
     optimizer = make_task(config).optimizer
     state = jax.jit(state_of, static_argnums=1)(variables, optimizer)
-    sha256 = file_sha256(path)
+    sha256 = file_sha256(file)
     about = {
         "config": json.loads(config_lib.to_json(config)),
         "channels": CHANNELS,
@@ -106,8 +110,8 @@ def import_weights(
     with lock(workdir):
         _require_no_run(workdir)  # another import may have been faster
         outputs.make_folder()
-        with outputs.file(CONFIG_FILE) as file:
-            file.write((config_lib.to_json(config) + "\n").encode())
+        with outputs.file(CONFIG_FILE) as opened:
+            opened.write((config_lib.to_json(config) + "\n").encode())
         with checkpoint.Checkpoints(workdir) as checkpoints:
             checkpoints.save(state, json.loads(json.dumps(about)))
             checkpoints.wait()
