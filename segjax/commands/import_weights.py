@@ -31,7 +31,8 @@ def define(values: Flags) -> None:
     flags.DEFINE_string(
         "weights",
         None,
-        "The file of weights, ending in .safetensors, .npz, .tflite or .pth.",
+        "The file of weights, ending in .safetensors, .npz, .tflite, .pth or .bin, or a folder "
+        "of Hugging Face.",
         flag_values=values,
     )
     flags.DEFINE_list(

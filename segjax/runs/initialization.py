@@ -180,11 +180,11 @@ def read(
                 allow_code=allow_code,
             )
         )
+    entry, path = sources.opened(named.source, path)
     if not path.is_file():
         raise UserError(
             f"config.{INITIALIZATION}.input is {named.input}: there is no such file."
         )
-    entry = sources.lookup(named.source)
     given = config.pipeline.normalization
     if given != entry.normalization:
         log.warning(

@@ -18,6 +18,7 @@ from segjax.data.augment.views import INSTANCE_AUGMENTATIONS
 from segjax.errors import UserError, suggestion
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
+from segjax.pretrained.hugging_face import LICENCE, REPOSITORIES
 from segjax.pretrained.published import PUBLISHED
 from segjax.pretrained.shipped import shipped_models
 from segjax.pretrained.sources import SOURCES
@@ -123,6 +124,8 @@ def described(kind: str, name: str) -> str:
         return f"{file}\n\n{text}"
     if kind == "weights" and name in PUBLISHED:
         return f"{known[name]}\n\nPublished as {PUBLISHED[name]}"
+    if kind == "weights" and name in REPOSITORIES:
+        return f"{known[name]}\n\n{REPOSITORIES[name]} of Hugging Face; {LICENCE}"
     if kind not in TABLES:
         return known[name]
     part = TABLES[kind][name]
