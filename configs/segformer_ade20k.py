@@ -15,9 +15,9 @@ pixels (they are tested as they are), and `color_jitter` stands for its distorti
 
 Presets, as `--config=configs/segformer_ade20k.py:PRESET`:
 
-    (none)    B0, crops of 512
-    b1 to b5  the larger ones; B5 with crops of 640
-    smoke     seconds: a tiny network, two steps, tiny synthetic data
+    (none)              B0, crops of 512
+    b1, b2, b3, b4, b5  the larger ones; B5 with crops of 640
+    smoke               seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets

@@ -15,9 +15,9 @@ for its distortion of colours.
 
 Presets, as `--config=configs/segformer_cityscapes.py:PRESET`:
 
-    (none)    B0, crops of 1024
-    b1 to b5  the larger ones
-    smoke     seconds: a tiny network, two steps, tiny synthetic data
+    (none)              B0, crops of 1024
+    b1, b2, b3, b4, b5  the larger ones
+    smoke               seconds: a tiny network, two steps, tiny synthetic data
 """
 
 from segjax.config import presets
