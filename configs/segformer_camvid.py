@@ -6,9 +6,9 @@ the paper has no CamVid.
     python -m segjax.main --config=configs/segformer_camvid.py --workdir=runs/segformer_camvid \
         --data_root=FOLDER
 
-FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours,
-from scratch: docs/results.md. A transformer wants more images than CamVid's 367: begin with the
-encoder that has seen ImageNet (for research, docs/weights.md):
+FOLDER holds CamVid in SegNet's form (`train`, `trainannot`, `train.txt` and so on). Ours: not
+measured yet. A transformer wants more images than CamVid's 367: begin with the encoder that has
+seen ImageNet (for research, docs/weights.md):
 
     python -m segjax.main --config=configs/segformer_camvid.py:imagenet \
         --config.initialization.input=FOLDER_OR_FILE_OF_MIT_B0 \
@@ -18,7 +18,7 @@ Presets, as `--config=configs/segformer_camvid.py:PRESET`:
 
     (none)    laptop: 180x240, B0 with a decoder of 128 channels, from scratch
     imagenet  360x480, B0 as published, from the weights hf/mit-b0; the paper's optimizer: the
-              decoder learns ten times as fast as the encoder. Not measured
+              decoder learns ten times as fast as the encoder
     smoke     seconds: a tiny network, two steps, tiny synthetic data
 """
 

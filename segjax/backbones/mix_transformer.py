@@ -33,7 +33,7 @@ DENSE_INIT = normal(0.02)
 
 def layer_norm(
     epsilon: float, dtype: Dtype, param_dtype: Dtype, name: str
-) -> nn.Module:
+) -> nn.LayerNorm:
     """Normalises the channels of each pixel by themselves (Ba et al., arXiv 1607.06450).
 
     Args:
@@ -336,7 +336,8 @@ class MixTransformer(nn.Module):
         """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         rates = np.linspace(0.0, self.drop_path_rate, sum(self.blocks)).tolist()
-        x, stages = image, {}
+        x = image
+        stages: dict[str, Array] = {}
         for i, (name, count) in enumerate(zip(STAGES, self.blocks, strict=True)):
             first = sum(self.blocks[:i])
             x = stages[name] = Stage(

@@ -31,8 +31,8 @@ def define(values: Flags) -> None:
     flags.DEFINE_string(
         "weights",
         None,
-        "The file of weights, ending in .safetensors, .npz, .tflite or .pth, or the folder that "
-        "segmentation_models.pytorch saves.",
+        "The file of weights, ending in .safetensors, .npz, .tflite, .pth or .bin, or the folder "
+        "that segmentation_models.pytorch or Hugging Face saves.",
         flag_values=values,
     )
     flags.DEFINE_list(

@@ -45,7 +45,8 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     that wrappers put before them.
 
     Args:
-      path: a file ending in .safetensors, .npz, .tflite, .pth or .pt.
+      path: a file ending in .safetensors, .npz, .tflite, .pth, .pt or .bin, which is what
+        Hugging Face calls a file of PyTorch.
 
     Returns:
       Arrays by name, bfloat16 as such; those of a file of PyTorch are read-only.
@@ -207,6 +208,7 @@ READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
     ".tflite": _tflite,
     ".pth": _pth,
     ".pt": _pth,
+    ".bin": _pth,
 }
 """The readers of files, by ending."""
 

@@ -1,10 +1,8 @@
 """SegFormer's weights as Hugging Face keeps them, in repositories of the account nvidia.
 
-They are for research and evaluation, not for profit: the NVIDIA Source Code License for
-SegFormer (github.com/NVlabs/SegFormer, LICENSE) binds who uses them, beside the terms of
-ImageNet, ADE20K and Cityscapes. Names are those of the files; what
-`transformers` calls the same modules in memory since its version 5 is understood, too. Images
-are RGB, normalised by ImageNet's mean and standard deviation.
+Names are those of the files; what `transformers` calls the same modules in memory since its
+version 5 is understood, too. Images are RGB, normalised by ImageNet's mean and standard
+deviation. `LICENCE` says what the weights are for.
 """
 
 from __future__ import annotations
@@ -15,6 +13,13 @@ from typing import Any
 
 from segjax.backbones.mix_transformer import STAGES
 from segjax.pretrained.source import Source
+
+LICENCE = (
+    "NVIDIA Source Code License for SegFormer (github.com/NVlabs/SegFormer): for research and "
+    "evaluation, not for profit; trained on ImageNet, ADE20K or Cityscapes, whose terms may "
+    "bind you, too"
+)
+"""What users of the weights are bound to."""
 
 WIDE = (64, 128, 320, 512)
 SIZES: dict[str, dict[str, Any]] = {

@@ -43,6 +43,7 @@ class Source:
       input_size: height and width of the images that the weights were made for, where their
         file says so.
       unused: foreign modules, and tensors, that weights may have and the network has not.
+      class_names: of the classes, where the folder of the weights has them.
     """
 
     group: Mapping[str, Any]
@@ -55,6 +56,7 @@ class Source:
     arrange: Callable[[str, np.ndarray], np.ndarray] = lambda name, tensor: tensor
     input_size: tuple[int, int] | None = None
     unused: frozenset[str] = frozenset()
+    class_names: tuple[str, ...] = ()
 
     @property
     def is_backbone(self) -> bool:

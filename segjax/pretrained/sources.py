@@ -15,11 +15,18 @@ import numpy as np
 
 from segjax.errors import UserError
 from segjax.models.groups import merge
-from segjax.pretrained import caffe, convert, smp, torchvision, torchvision_instances
+from segjax.pretrained import (
+    caffe,
+    convert,
+    hugging_face_folder,
+    smp,
+    smp_folder,
+    torchvision,
+    torchvision_instances,
+)
 from segjax.pretrained.downloads import download as fetch
 from segjax.pretrained.files import read_state
 from segjax.pretrained.hugging_face import HUGGING_FACE
-from segjax.pretrained.smp_folder import read_saved
 from segjax.pretrained.source import IMAGE_SHAPE, Source, abstract_variables, build
 from segjax.pretrained.tflite_sources import TFLITE
 
@@ -143,17 +150,19 @@ def opened(source: str, path: str | Path) -> tuple[Source, Path]:
 
     Args:
       source: a name of `SOURCES`.
-      path: the file, or the folder that segmentation_models.pytorch saves.
+      path: the file, or the folder that segmentation_models.pytorch or Hugging Face saves.
 
     Returns:
-      The source, with the arguments of its network that the folder states, and the file.
+      The source, with what the folder states of its network and classes, and the file.
 
     Raises:
       UserError: if there is no such source, or the folder is not one of it.
     """
     entry, path = lookup(source), Path(path)
-    if source in smp.SMP and path.is_dir():
-        return read_saved(source, path)
+    if path.is_dir() and source in smp.SMP:
+        return smp_folder.read_saved(source, path)
+    if path.is_dir() and source in HUGGING_FACE:
+        return hugging_face_folder.read_saved(source, path)
     return entry, path
 
 

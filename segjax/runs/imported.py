@@ -49,8 +49,8 @@ def import_weights(
 
     Args:
       source: a name of `segjax.pretrained.SOURCES` that is a segmentation or a detector.
-      path: the file of weights, or the folder that segmentation_models.pytorch saves; None
-        with `download`.
+      path: the file of weights, or the folder that segmentation_models.pytorch or Hugging
+        Face saves; None with `download`.
       workdir: the folder, which must not hold a run.
       download: whether the published file of the source is fetched instead.
       input_size: height and width to which a segmentation squeezes images in evaluation and
@@ -95,7 +95,9 @@ def import_weights(
     _, variables = sources.load_as(entry, source, state_dict)
     group = entry.group_of(tensors)
     del state_dict, tensors
-    config, spec, objects = experiment(group, entry.normalization, entry.input_size)
+    config, spec, objects = experiment(
+        group, entry.normalization, entry.input_size, entry.class_names
+    )
     _set_input_size(config, entry, input_size)
     optimizer = make_task(config).optimizer
     state = jax.jit(state_of, static_argnums=1)(variables, optimizer)

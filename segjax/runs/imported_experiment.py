@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from segjax import config as config_lib
-from segjax.data.datasets import cityscapes, voc
+from segjax.data.datasets import ade20k, cityscapes, voc
 from segjax.data.datasets.coco.categories import RAW_CLASSES, coco_specs
 from segjax.data.files.palette import voc_colors
 from segjax.data.instance_spec import InstanceSpec
@@ -28,12 +28,35 @@ INPUT_SIZE = (480, 480)
 """Height and width of crops in torchvision's scripts."""
 
 CITYSCAPES = cityscapes.SPECS["labelTrainIds"]
+SPECS = {"voc": voc.LABEL_SPEC, "cityscapes": CITYSCAPES, "ade20k": ade20k.LABEL_SPEC}
+"""The classes of data sets, which are told apart by their number."""
+
+ALIKE = 0.9
+"""Of the names of classes, so many make a data set: some spell a few of them otherwise."""
 
 AUGMENT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("random_scale", {}),
     ("flip", {"vertical": False}),
     ("random_crop", {}),
 )
+
+SEGFORMER: dict[str, Any] = {
+    "loss": {"name": "cross_entropy"},
+    "optimizer": {
+        "name": "adamw",
+        "weight_decay": 0.01,
+        "multipliers": tuple(
+            (pattern, 10.0) for pattern in ("linear_*", "fuse/*", "norm/*", "logits/*")
+        ),
+    },
+    "schedule": {
+        "name": "poly",
+        "learning_rate": 6e-5,
+        "power": 1.0,
+        "warmup_steps": 1_500,
+    },
+}
+"""Training as in SegFormer's paper: the decoder learns ten times as fast as the encoder."""
 
 BUCKETS = ((800, 1088), (800, 1333), (1088, 800), (1333, 800), (800, 800))
 """Of a shorter side of 800 pixels and a longer one of at most 1,333, as torchvision's."""
@@ -57,6 +80,7 @@ def experiment(
     group: dict[str, Any],
     normalization: str,
     input_size: tuple[int, int] | None = None,
+    class_names: tuple[str, ...] = (),
 ) -> Imported:
     """Makes the experiment that belongs to imported weights.
 
@@ -64,31 +88,33 @@ def experiment(
       group: its group `model`.
       normalization: of the images of a segmentation; a detector has its own.
       input_size: height and width of its crops in training; None for those of torchvision.
+      class_names: of a segmentation, where they are known.
 
     Returns:
       The experiment.
     """
     if group["name"] == DETECTOR:
         return _detector(group)
-    return _segmentation(group, normalization, input_size or INPUT_SIZE)
+    return _segmentation(group, normalization, input_size or INPUT_SIZE, class_names)
 
 
 def _segmentation(
-    group: dict[str, Any], normalization: str, input_size: tuple[int, int]
+    group: dict[str, Any],
+    normalization: str,
+    input_size: tuple[int, int],
+    class_names: tuple[str, ...],
 ) -> Imported:
-    """VOC's class names where there are 21 classes, those of Cityscapes where there are 19,
-    and training as in torchvision's scripts (github.com/pytorch/vision,
-    references/segmentation), but for batch and steps. One logit is read by a sigmoid. The CRF
-    has the values of DeepLab v2.
+    """Class names as `label_spec` has them, and training as in torchvision's scripts
+    (github.com/pytorch/vision, references/segmentation), but for batch and steps; SegFormer as
+    in its paper. One logit is read by a sigmoid. The CRF has the values of DeepLab v2.
     """
     is_binary = group["num_classes"] == 1
-    spec = label_spec(2 if is_binary else group["num_classes"])
-    data: dict[str, Any] = {"name": "voc"}
-    if spec == CITYSCAPES:
-        data = {"name": "cityscapes"}
-    elif spec != voc.LABEL_SPEC:
-        classes = tuple(zip(spec.names, spec.colors, strict=True))
-        data = {"name": "folder", "classes": classes, "channels": CHANNELS}
+    spec = label_spec(2 if is_binary else group["num_classes"], class_names)
+    known = [name for name, found in SPECS.items() if found == spec]
+    classes = tuple(zip(spec.names, spec.colors, strict=True))
+    data: dict[str, Any] = {"name": "folder", "classes": classes, "channels": CHANNELS}
+    if known:
+        data = {"name": known[0]}
     config = {
         "seed": 0,
         "num_steps": 30_000,
@@ -111,6 +137,8 @@ def _segmentation(
     }
     if is_binary:
         config |= {"head": "sigmoid", "loss": {"name": "binary_cross_entropy"}}
+    if group["name"] == "segformer":
+        config |= SEGFORMER
     return Imported(_config(config), spec)
 
 
@@ -166,17 +194,29 @@ def _config(values: dict[str, Any]) -> ml_collections.ConfigDict:
     return config_lib.from_dict(json.loads(json.dumps(values)))
 
 
-def label_spec(num_classes: int) -> LabelSpec:
-    """The classes of PASCAL VOC where there are 21, of Cityscapes where there are 19,
-    numbered ones otherwise.
+def label_spec(num_classes: int, class_names: tuple[str, ...] = ()) -> LabelSpec:
+    """The classes of PASCAL VOC where there are 21, of Cityscapes where there are 19, of ADE20K
+    where there are 150, numbered ones otherwise.
+
+    Args:
+      num_classes: how many.
+      class_names: their names, where they are known; a data set's classes are meant where
+        nearly all names are its.
+
+    Returns:
+      Names and colours.
 
     Example:
       >>> label_spec(21).names[15], label_spec(2).names
       ('person', ('class0', 'class1'))
+      >>> label_spec(2, ("cell", "border")).names
+      ('cell', 'border')
     """
-    if num_classes == voc.LABEL_SPEC.num_classes:
-        return voc.LABEL_SPEC
-    if num_classes == CITYSCAPES.num_classes:
-        return CITYSCAPES
-    names = tuple(f"class{i}" for i in range(num_classes))
-    return LabelSpec(names, voc_colors(num_classes))
+    given = len(class_names) == num_classes
+    for spec in SPECS.values():
+        if spec.num_classes == num_classes:
+            alike = sum(a == b for a, b in zip(class_names, spec.names, strict=False))
+            if not given or alike >= ALIKE * num_classes:
+                return spec
+    numbered = tuple(f"class{i}" for i in range(num_classes))
+    return LabelSpec(class_names if given else numbered, voc_colors(num_classes))

@@ -19,6 +19,7 @@ from segjax.errors import UserError, suggestion
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
 from segjax.pretrained.figures import FIGURES
+from segjax.pretrained.hugging_face import LICENCE, REPOSITORIES
 from segjax.pretrained.published import PUBLISHED
 from segjax.pretrained.shipped import shipped_models
 from segjax.pretrained.sources import SOURCES
@@ -160,6 +161,8 @@ def _source(name: str) -> str:
         lines.append("They were {}x{} pixels.".format(*source.input_size))
     if name in PUBLISHED:
         lines.append(f"Published as {PUBLISHED[name]}")
+    if name in REPOSITORIES:
+        lines.append(f"{REPOSITORIES[name]} of Hugging Face; {LICENCE}")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from segjax import config
+from segjax.backbones.mix_transformer import MixTransformer
 from segjax.backbones.mobilenet_v3 import MobileNetV3
 from segjax.backbones.resnet import ResNet
 from segjax.backbones.vgg import VGG
@@ -37,6 +38,7 @@ from segjax.models import (
     DilatedNet,
     EncoderDecoder,
     PSPNet,
+    SegFormer,
     SegNet,
     SegNetBasic,
     SemanticFPN,
@@ -320,6 +322,24 @@ CASES = {
             473,
             49_180_908,
             511,
+            channels=3,
+        )
+    ],
+    "segformer": [
+        Case(
+            SegFormer(
+                2,
+                MixTransformer(
+                    features=(4, 4, 5, 8), blocks=(1, 1, 1, 1), drop_path_rate=0.0
+                ),
+                features=4,
+                dropout_rate=0.0,
+            ),
+            45,
+            SegFormer(150, MixTransformer()),
+            65,
+            3_752_694,
+            335,
             channels=3,
         )
     ],

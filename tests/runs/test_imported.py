@@ -31,7 +31,9 @@ MASK = "torchvision/maskrcnn_resnet50_fpn"
 def shapes_of(source: str) -> dict[str, tuple[int, ...]]:
     """The names and shapes of torchvision's tensors; of others the head alone."""
     if not source.startswith("torchvision/"):
-        classes = 19 if "cityscapes" in source else 21
+        classes = {"cityscapes": 19, "ade": 150}.get(source.rpartition("-")[2], 21)
+        if "edgetpu" in source:
+            classes = 19
         return {f"{SOURCES[source].classifier[0]}.bias": (classes,)}
     detector = SOURCES[source].group["name"] == "mask_rcnn"
     file = "instances.npz" if detector else "pretrained.npz"
@@ -65,7 +67,7 @@ def test_the_experiment_of_each_source_builds_and_comes_back_from_its_file(sourc
             expected = "box_AP"
         assert task.evaluation.best_metric == expected
     else:
-        person = 11 if "cityscapes" in source else 15
+        person = {19: 11, 150: 12}.get(made.label_spec.num_classes, 15)
         assert made.label_spec.names[person] == "person"
         assert task.refinement().sigma_alpha == 49
 
