@@ -121,11 +121,11 @@ def tile_functions(
             f"{why}, so a program is for images of one size: give --image_size=HEIGHT,WIDTH."
         )
     geometry, offset = network.geometry, network.geometry.offset
-    if offset is None:
-        remainder = geometry.minimum % geometry.stride
-        geometry = dataclasses.replace(geometry, offset=remainder)
-    lost = 2 * (geometry.margin + (geometry.halo or 0))
-    side = tile_input_side(geometry, max(LEAST_TILE, lost) if tile is None else tile)
+    if offset is None:  # tiles of one size then fit images of multiples of the stride
+        geometry = dataclasses.replace(geometry, offset=0)
+    side = tile_input_side(
+        geometry, max(LEAST_TILE, _lost(geometry)) if tile is None else tile
+    )
     normalize = program_normalization(network.normalization, network.channels, dtype)
     weights, variables_of = _weights(network, normalize)
 
@@ -136,33 +136,43 @@ def tile_functions(
         variables, image = variables_of(weights), normalize(images, scale)
         return network.outputs(network.apply(variables, image))
 
-    def program(image_size: Size, *, any_size: bool) -> PixelFunction:
-        plan = {
-            "tile": side,
-            "any_size": any_size,
-            "step": (side - lost) // geometry.stride * geometry.stride,
-            "stride": geometry.stride,
-            "margin": geometry.margin,
-            "halo": geometry.halo,
-            "minimum": geometry.minimum,
-            "remainder": offset,
-        }
+    def tiles(image_size: Size, *, any_size: bool) -> PixelFunction:
         about = {
             "kind": "tiles",
-            "plan": plan,
+            "plan": _plan(geometry, side) | {"remainder": offset, "any_size": any_size},
             "normalization": normalize.describe(),
         }
         takes_scale = normalize.scale is None
         return PixelFunction(function, weights, image_size, takes_scale, about)
 
-    fixed = program((side, side), any_size=False)
+    fixed = tiles((side, side), any_size=False)
     if not geometry.halo:
         return [fixed]
     height, width = (
-        axis if offset is None else f"{geometry.stride}*{axis} + {offset}"
+        f"{geometry.stride}*{axis}" + f" + {offset}" * bool(offset)
+        if offset is not None
+        else axis
         for axis in ("height", "width")
     )
-    return [program((height, width), any_size=True), fixed]
+    return [tiles((height, width), any_size=True), fixed]
+
+
+def _lost(geometry: Geometry) -> int:
+    """Pixels of a tile that are not of its own answer, along one axis."""
+    return 2 * (geometry.margin + (geometry.halo or 0))
+
+
+def _plan(geometry: Geometry, side: int) -> dict[str, Any]:
+    """What a loader has to know to lay tiles of a side; see `segjax.export.loader.windows`."""
+    stride = geometry.stride
+    return {
+        "tile": side,
+        "step": (side - _lost(geometry)) // stride * stride,
+        "stride": stride,
+        "margin": geometry.margin,
+        "halo": geometry.halo,
+        "minimum": geometry.minimum,
+    }
 
 
 def image_function(

@@ -141,7 +141,7 @@ class Program:
         if stack.dtype != wanted["dtype"]:
             raise ProgramError(
                 f"The image is {stack.dtype}, but this program takes {wanted['dtype']}, as "
-                f"images are stored: convert it, or export with --dtype={stack.dtype}."
+                "images are stored: convert it, or export with another --dtype."
             )
         if stack.dtype.kind == "f" and not np.isfinite(stack).all():
             raise ProgramError("The image has values that are NaN or infinite.")
