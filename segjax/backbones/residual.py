@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import flax.linen as nn
 
 from segjax.layers.conv_norm import ConvNorm
-from segjax.ops.base.relu import relu
 from segjax.types import Array
 
 
@@ -70,7 +69,7 @@ class BasicBlock(nn.Module):
                 self.features, (1, 1), unit.stride, activation=None, name="projection"
             )
             shortcut = projection(shortcut, train=train)
-        return relu(x + shortcut)
+        return nn.relu(x + shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -110,7 +109,7 @@ class Bottleneck(nn.Module):
             shortcut = projection(shortcut, train=train)
         else:
             shortcut = shortcut[:, ::stride, ::stride]
-        return relu(x + shortcut)
+        return nn.relu(x + shortcut)
 
 
 class Stage(nn.Module):

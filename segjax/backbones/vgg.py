@@ -14,7 +14,6 @@ from segjax.geometry.fields import Layer
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BATCH, Norm, check_norm, normalize
-from segjax.ops.base.relu import relu
 from segjax.ops.pooling.adaptive import adaptive_avg_pool
 from segjax.ops.pooling.windowed import max_pool
 from segjax.types import Array, Dtype
@@ -252,7 +251,7 @@ class VGG(nn.Module):
         if self.norm is not None and norm_name is not None:
             types = {"param_dtype": self.param_dtype, "name": norm_name}
             x = normalize(x, self.norm, train=train, **types)
-        return relu(x)
+        return nn.relu(x)
 
 
 def convolutionalize(dense: Array, *, window: tuple[int, int], channels: int) -> Array:

@@ -16,7 +16,6 @@ from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
 from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.layers.unpool import pool, unpool
-from segjax.ops.base.relu import relu
 from segjax.types import Array, Dtype, Outputs
 
 
@@ -171,7 +170,7 @@ class DeconvNet(nn.Module):
     def _normalized(self, x: Array, name: str, train: bool) -> Array:
         name = name.replace("conv", "norm") if name[0] == "c" else f"norm_{name}"
         types = {"param_dtype": self.param_dtype, "name": name}
-        return relu(normalize(x, self.norm, train=train, **types))
+        return nn.relu(normalize(x, self.norm, train=train, **types))
 
     def layers(self) -> tuple[Layer, ...]:
         """The longest path, from the image down to fc7 and up again."""

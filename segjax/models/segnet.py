@@ -18,7 +18,6 @@ from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv
 from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.layers.unpool import pool, unpool
-from segjax.ops.base.relu import relu
 from segjax.types import Array, Dtype, Outputs
 
 FIRST_DROPOUT = 3
@@ -114,7 +113,7 @@ class SegNet(nn.Module):
             name=f"conv{name}",
         )(x)
         types = {"param_dtype": self.param_dtype, "name": f"norm{name}"}
-        return relu(normalize(x, self.norm, train=train, **types))
+        return nn.relu(normalize(x, self.norm, train=train, **types))
 
     def _dropout(self, x: Array, level: int, name: str, train: bool) -> Array:
         """Drops activations from level 3 onwards."""

@@ -15,7 +15,6 @@ from segjax.geometry.input_sizes import Geometry
 from segjax.layers.attributes import check_counts, check_dtypes, check_fractions
 from segjax.layers.conv import Conv, UpConv
 from segjax.layers.norm import BATCH, Norm, check_norm, normalize
-from segjax.ops.base.relu import relu
 from segjax.ops.pooling.windowed import max_pool
 from segjax.ops.resizing.resize import center_crop
 from segjax.types import Array, Dtype, Outputs, is_count
@@ -56,7 +55,7 @@ class DoubleConv(nn.Module):
             if self.norm is not None:
                 types = {"param_dtype": self.param_dtype, "name": f"norm{i}"}
                 x = normalize(x, self.norm, train=train, **types)
-            x = relu(x)
+            x = nn.relu(x)
         return x
 
 

@@ -11,8 +11,9 @@ learning", 2016, arXiv:1603.07285.
 from __future__ import annotations
 
 from segjax.ops.base.arguments import Pair, pair
-from segjax.ops.base.forms import is_fast_on_cpu
+from segjax.ops.base.forms import is_fast_on_cpu, is_plain
 from segjax.ops.base.lax_conv import Options, stock_conv_transpose
+from segjax.ops.convolution.adjoint import adjoint_conv
 from segjax.ops.convolution.arguments import (
     Padding,
     check_groups,
@@ -94,8 +95,10 @@ def conv_transpose(
             )
     options = Options(strides, pads, dilations, groups)
     sides = size[0], size[1]
-    if not is_fast_on_cpu():
+    if is_plain():
         return stock_conv_transpose(x, kernel, options, sides)
+    if not is_fast_on_cpu():
+        return adjoint_conv(x, kernel, options, sides)
     if is_blockwise(x, kernel, options, sides):
         return conv_transpose_blocks(x, kernel)
     return cpu.conv_transpose(x, kernel, options, sides)

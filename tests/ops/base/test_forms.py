@@ -151,6 +151,25 @@ def test_forms_of_accelerators_are_those_of_cpus(name):
     assert "stablehlo" in lowered("tpu") + lowered("cuda")
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"output_padding": 1, "padding": 1}], ids=["blocks", "cropped"]
+)
+def test_transposed_convolution_of_accelerators_has_the_gradients_of_cpus(options):
+    x, k = random(2, 5, 4, 8), random(2, 2, 3, 8, seed=1)
+
+    @jax.jit
+    def gradients(x, k):
+        loss = lambda *a: (conv_transpose(*a, stride=2, **options) ** 2).sum()
+        return jax.grad(loss, (0, 1))(x, k)
+
+    with lowering_for("tpu"):
+        found = gradients(x, k)
+        flipped = str(jax.make_jaxpr(gradients)(x, k)).count("rev[")
+    for a, b in zip(found, gradients(x, k), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5 * float(abs(b).max()))
+    assert flipped <= 1  # the kernel, in the forward pass
+
+
 def test_initial_weights_need_no_host_on_accelerators():
     """A call back to the host can be lowered for the machine alone that traces it."""
     init = jax.jit(lambda key: he_normal()(key, (3, 3, 8, 16)))
