@@ -2,7 +2,8 @@
 
 Figures of torchvision are those of torchvision 0.28, in percent. Those of TensorFlow Lite are of
 the authors' release, tensorflow/models (research/deeplab/g3doc/quantize.md and model_zoo.md), and
-of TensorFlow's page of hosted models. That of VGG-16 is of its paper, arXiv 1409.1556, table 4.
+of TensorFlow's page of hosted models. That of VGG-16 is of its paper, arXiv 1409.1556, table 4,
+those of SegFormer and its encoders, at one scale, of theirs, arXiv 2105.15203, tables 1 and 6.
 """
 
 from __future__ import annotations
@@ -43,10 +44,33 @@ def _coco(parameters: int, **average_precision: float) -> Figures:
     return Figures(parameters, f"COCO val2017: {', '.join(named)}")
 
 
+def _segformer(
+    size: str,
+    ade: tuple[int, float],
+    cityscapes: tuple[int, float],
+    imagenet: tuple[int, float],
+) -> dict[str, Figures]:
+    """Parameters and figures of a size of SegFormer, and of its encoder as a classifier."""
+    text = "{}, validation: mean IoU {} %"
+    return {
+        f"hf/mit-{size}": _imagenet(*imagenet),
+        f"hf/segformer-{size}-ade": Figures(ade[0], text.format("ADE20K", ade[1])),
+        f"hf/segformer-{size}-cityscapes": Figures(
+            cityscapes[0], text.format("Cityscapes", cityscapes[1])
+        ),
+    }
+
+
 FIGURES: dict[str, Figures] = {
     "caffe/vgg16": Figures(
         138_357_544, "ImageNet, validation, several scales: top-5 error 7.5 %"
     ),
+    **_segformer("b0", (3_752_694, 37.4), (3_719_027, 76.2), (3_576_392, 70.5)),
+    **_segformer("b1", (13_715_798, 42.2), (13_682_131, 78.5), (13_664_424, 78.7)),
+    **_segformer("b2", (27_461_974, 46.5), (27_361_235, 81.0), (24_709_288, 81.6)),
+    **_segformer("b3", (47_337_814, 49.4), (47_237_075, 81.7), (44_585_128, 83.1)),
+    **_segformer("b4", (64_108_374, 50.3), (64_007_635, 82.3), (61_355_688, 83.6)),
+    **_segformer("b5", (84_708_694, 51.0), (84_607_955, 82.4), (81_956_008, 83.8)),
     "tflite/deeplab_mobilenet_edgetpu_cityscapes": Figures(
         2_070_827,
         "Cityscapes, validation: mean IoU 73.2 % (before quantisation)",
