@@ -29,6 +29,7 @@ from segjax import config as config_lib
 from segjax.geometry.fields import output_size, receptive_field
 from segjax.models.builder import build_model
 from segjax.pretrained import figures
+from segjax.pretrained.hugging_face import LICENCE, REPOSITORIES
 from segjax.pretrained.published import MEBIBYTE, PUBLISHED
 from segjax.runs.summary import summarize
 
@@ -288,13 +289,14 @@ def zoo_table(results: Sequence[Row]) -> str:
     rows = [("source", "parameters", "published", "measured here", "licence")]
     for name, (parameters, published) in sorted(figures.FIGURES.items()):
         file = PUBLISHED.get(name)
+        theirs = LICENCE.partition(";")[0] if name in REPOSITORIES else "-"
         rows.append(
             (
                 f"`{name}`",
                 f"{parameters:,}",
                 published or "-",
                 "; ".join(measured.get(name, ())) or "-",
-                file.licence.partition(",")[0] if file else "-",
+                file.licence.partition(",")[0] if file else theirs,
             )
         )
     return markdown(rows)
