@@ -335,7 +335,7 @@ CASES = {
                 features=4,
                 dropout_rate=0.0,
             ),
-            45,
+            64,
             SegFormer(150, MixTransformer()),
             65,
             3_752_694,
