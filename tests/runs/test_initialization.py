@@ -58,9 +58,9 @@ def config(features):
             "upsampling": "resize",
         }
     )
-    config.pipeline.input_size = (64, 64)
-    config.data.size = 64
-    config.batch_size = 2
+    config.pipeline.input_size = (96, 96)
+    config.data.size = 96
+    config.batch_size = 4
     config.schedule = {"name": "constant", "learning_rate": 0.0}
     config.optimizer = {"name": "sgd", "momentum": 0.0}
     config.initialization = {"source": SOURCE, "input": str(features)}
