@@ -1,5 +1,10 @@
 """The plan of a machine: one real program on CPU devices, and the search with made-up ones."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
 from segjax.errors import UserError
@@ -70,3 +75,33 @@ def test_classes_that_are_counted_weigh_the_same(smoke):
     changed = without_counting(smoke)
     assert changed.loss.class_weights == (1.0, 1.0)
     assert smoke.loss.class_weights == "median_frequency"
+
+
+def planned(topology):
+    """The paper's U-Net, planned by the command in a process of its own."""
+    command = [sys.executable, "-m", "segjax.main", "plan", "--config=unet_em:paper"]
+    command += ["--config.model.dtype=bfloat16", "--batch_size=8", "--json"]
+    # libtpu ends where XLA_FLAGS, which tests set for CPUs, holds a flag that it does not know.
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    done = subprocess.run(
+        [*command, f"--topology={topology}"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.plan
+@pytest.mark.parametrize("topology", ["v5e", "h100"])
+def test_the_unet_compiles_for_machines_that_are_not_there(topology):
+    report = planned(topology)
+    assert report["fits"]
+    assert report["unexpected"] == []
+    assert report["operators"].keys().isdisjoint({"while", "conditional", "sort"})
+    assert report["flops"] == pytest.approx(7.25e12, rel=0.05)
+    if topology == "v5e":
+        assert report["memory"]["live"] <= 5.6 * 2**30
+        assert report["bytes_accessed"] <= 33.5e9
+        assert report["seconds_estimated"] <= 0.066
