@@ -215,7 +215,7 @@ def method_of(
     return Percentiles(**(percentiles or {}), learned=learned)
 
 
-def sampled(image: np.ndarray, pixels: int = SAMPLED_PIXELS) -> np.ndarray:
+def sampled(image: Any, pixels: int = SAMPLED_PIXELS) -> Any:
     """Takes every n-th pixel of every n-th row of an image, with the smallest n that fits.
 
     Args:

@@ -64,7 +64,7 @@ class PixelNetwork:
     passes: TestTimeAugmentation
     temperature: float = 1.0
     downscale: int = 1
-    refine: Callable[[Array, Array], Array] | None = None
+    refine: Callable[..., Array] | None = None
     name: str = ""
 
     def outputs(self, logits: Array) -> dict[str, Array]:
@@ -205,8 +205,9 @@ def image_function(
         if network.refine is not None:
             logits = jax.lax.map(lambda pair: network.refine(*pair), (small, logits))
         if network.downscale > 1:
-            whole = [side * network.downscale for side in logits.shape[1:3]]
-            logits = resize_bilinear(logits, size=whole)[:, : size[0], : size[1]]
+            rows, columns = (side * network.downscale for side in logits.shape[1:3])
+            logits = resize_bilinear(logits, size=(rows, columns))
+            logits = logits[:, : size[0], : size[1]]
         return network.head.outputs(logits, OUTPUTS)
 
     about = {"kind": "image", "normalization": {"by": "program"}}

@@ -163,23 +163,23 @@ class Program:
 
     def _tiled(self, stack: np.ndarray, output: str) -> np.ndarray:
         """Cuts tiles, computes them in batches, and puts the part of each that counts."""
-        plan, count = self.about["plan"], len(stack)
+        plan, method, count = (
+            self.about["plan"],
+            self.about["normalization"],
+            len(stack),
+        )
         rows = windows(plan, "height", stack.shape[1])
         columns = windows(plan, "width", stack.shape[2])
-        scales = [_scale(self.about["normalization"], image) for image in stack]
+        given = [] if method["by"] == "program" else [_scale(method, x) for x in stack]
         tiles = [
             (i, row, column) for i in range(count) for row in rows for column in columns
         ]
         found: np.ndarray | None = None
         for first in range(0, len(tiles), self._batch_size):
             batch = tiles[first : first + self._batch_size]
-            cut = np.stack([stack[i][r.source][:, c.source] for i, r, c in batch])
-            scale = (
-                [np.stack([scales[i] for i, _, _ in batch])]
-                if scales[0] is not None
-                else []
-            )
-            values = self._batch(cut, output, *scale)
+            cut = [stack[i][np.ix_(r.source, c.source)] for i, r, c in batch]
+            scale = [np.stack([given[i] for i, _, _ in batch])] if given else []
+            values = self._batch(np.stack(cut), output, *scale)
             if found is None:
                 found = np.zeros((*stack.shape[:3], *values.shape[3:]), values.dtype)
             for (i, r, c), value in zip(batch, values, strict=True):
@@ -187,9 +187,8 @@ class Program:
         assert found is not None
         return found
 
-    def _batch(self, *arguments: Any) -> np.ndarray:
+    def _batch(self, images: np.ndarray, output: str, *scale: np.ndarray) -> np.ndarray:
         """Computes a batch, filled up so that one size is compiled."""
-        images, output, *scale = arguments
         count = len(images)
         fill = lambda x: np.concatenate(
             [x, np.repeat(x[-1:], self._batch_size - count, 0)]
@@ -273,10 +272,8 @@ def _mirrored(position: np.ndarray, side: int) -> np.ndarray:
     return np.minimum(position, 2 * side - 2 - position)
 
 
-def _scale(method: Mapping[str, Any], image: np.ndarray) -> np.ndarray | None:
-    """What an image is divided by, loses, and is divided by: `[3, C]`; None: the same for all."""
-    if method["by"] == "program":
-        return None
+def _scale(method: Mapping[str, Any], image: np.ndarray) -> np.ndarray:
+    """What an image is divided by, loses, and is divided by, `[3, C]`."""
     channels = image.shape[-1]
     if method["by"] == "mean and standard deviation":
         mean = image.mean(dtype=np.float64)
@@ -359,10 +356,8 @@ def _read(path: Path) -> dict[str, bytes]:
         names
     ):
         raise ValueError(f"it holds {', '.join(names)}")
-    listed = dict(
-        reversed(line.split("  ", 1))
-        for line in members.pop(DIGESTS).decode().splitlines()
-    )
+    lines = members.pop(DIGESTS).decode().splitlines()
+    listed = {name: digest for digest, name in (x.split("  ", 1) for x in lines)}
     for name, content in members.items():
         if listed.get(name) != hashlib.sha256(content).hexdigest():
             raise ValueError(f"its {name} is not the one that {DIGESTS} lists")

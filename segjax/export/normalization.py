@@ -47,9 +47,10 @@ class ProgramNormalization:
 
     def scales_of(self, images: Array) -> Array:
         """The scales `[B, 3, C]` of images `[B, H, W, C]` by their own pixels."""
-        if self.percentiles is None:
+        method = self.percentiles
+        if method is None:
             return jax.vmap(_by_mean)(images)
-        return jax.vmap(lambda image: _by_percentiles(image, self.percentiles))(images)
+        return jax.vmap(lambda image: _by_percentiles(image, method))(images)
 
     def describe(self) -> dict[str, Any]:
         """How a loader finds the scale of an image, JSON."""
@@ -104,7 +105,7 @@ def program_normalization(
         ) from error
     assert isinstance(scale, Scale)
     rows = (scale.unit, scale.mean or 0.0, scale.std or 1.0)
-    filled = [np.broadcast_to(np.float32(row), channels) for row in rows]
+    filled = [np.broadcast_to(np.asarray(row, np.float32), channels) for row in rows]
     return ProgramNormalization(np.stack(filled), reverse=scale.order == "BGR")
 
 
