@@ -27,10 +27,10 @@ from segjax.config import presets
 def default() -> dict:
     return {
         "seed": 0,
-        "num_steps": 1250,
+        "num_steps": 1350,
         "batch_size": 4,
         "log_every": 20,
-        "eval_every": 625,
+        "eval_every": 675,
         "checkpoint_every": 100,
         "data": {
             "name": "folder",
@@ -57,6 +57,7 @@ def default() -> dict:
                 ("gaussian_noise", {"std": 0.03}),
             ),
             "foreground_fraction": 0.5,
+            "border_weight": {"cell_class": 1, "w0": 5.0, "sigma": 4.0},  # gaps count
         },
         "model": {
             "name": "unet",
