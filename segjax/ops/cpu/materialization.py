@@ -40,12 +40,10 @@ def materialize(
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
     if not is_fast_on_cpu():
-        values = function(*arguments)
-        if condition is None:
+        values, chosen = function(*arguments), condition
+        if chosen is None:
             return values
-        return jax.tree.map(
-            lambda a: jnp.where(condition, a, jnp.zeros_like(a)), values
-        )
+        return jax.tree.map(lambda a: jnp.where(chosen, a, jnp.zeros_like(a)), values)
     if condition is None:
         condition = lax.optimization_barrier(jnp.array(True))
     return lax.cond(condition, function, zeros, *arguments)
