@@ -91,7 +91,7 @@ def main() -> None:
                 workdir = (options.runs or Path(folder)) / f"{what}_{seed}"
                 rows.append(measured(settings, workdir, options))
                 print({k: v for k, v in rows[-1].items() if not k.startswith("iou/")})
-        result["runs"] = rows
+        result["rows"] = rows
         result["median"] = {
             key: statistics.median(row[key] for row in rows) for key in FIGURES
         }

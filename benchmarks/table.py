@@ -241,6 +241,35 @@ def nuclei_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return [*table, [name, "-", str(rows[0]["images"]), *below, "-"]]
 
 
+def zero_shot_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["source", "input", "images", "mean IoU", "pixels right", "images/s"]]
+    for row in rows:
+        side = "x".join(map(str, row["input_size"] or ["as it is"]))
+        figures = [f"{100 * row[key]:.1f} %" for key in ("mean_iou", "pixel_accuracy")]
+        rate = f"{row['images_per_second']:.2f}"
+        table.append([row["source"], side, str(row["images"]), *figures, rate])
+    return table
+
+
+def fine_tuning_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["training", "steps", "minutes", "images", "mean IoU", "pixels right"]]
+    for row in rows:
+        figures = [f"{100 * row[key]:.1f} %" for key in ("mean_iou", "pixel_accuracy")]
+        size = [str(row["steps"]), f"{row['minutes']:.1f}", str(row["images"])]
+        table.append([f"seed {row['seed']}", *size, *figures])
+    return table
+
+
+def voc_samples_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["source", "images", "mean IoU of the classes in the label", "least"]]
+    for name, found in rows[0].items():
+        if isinstance(found, dict) and "images" in found:
+            each = [image["mean"] for image in found["images"].values()]
+            figures = [f"{100 * x:.1f} %" for x in (found["mean"], min(each))]
+            table.append([name, str(len(each)), *figures])
+    return table
+
+
 def remat_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["a step", "remat", "kept for the backward pass", "temporary, compiled"]]
     for row in rows:
@@ -300,6 +329,9 @@ TABLES = {
     "tracing_cuda": tracing_rows,
     "remat": remat_rows,
     "remat_tpu": remat_rows,
+    **{f"fine_tuning_{x}": fine_tuning_rows for x in ("cityscapes", "random", "unet")},
+    "zero_shot": zero_shot_rows,
+    "voc_samples": voc_samples_rows,
     "nuclei": nuclei_rows,
     "nuclei_five": nuclei_rows,
     "empty_pages": empty_pages_rows,

@@ -17,3 +17,11 @@ def test_every_form_is_taken_by_its_network(monkeypatch) -> None:
         program = runpy.run_path(str(FOLDER / "bench_forms.py"))
         rows = program["FORMS"]
         assert [row.name for row in rows if not program["is_taken"](row)] == []
+
+
+def test_the_readme_has_the_table_of_each_result() -> None:
+    section = runpy.run_path(str(FOLDER / "table.py"))["section"]
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    results = sorted((FOLDER / "results").glob("*.json"))
+    assert results
+    assert [path.name for path in results if section(path) not in text] == []
