@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,9 +44,7 @@ def materialize(
         values = function(*arguments)
         if condition is None:
             return values
-        return jax.tree.map(
-            lambda a: jnp.where(condition, a, jnp.zeros_like(a)), values
-        )
+        return jax.tree.map(partial(jnp.where, condition), values, zeros(*arguments))
     if condition is None:
         condition = lax.optimization_barrier(jnp.array(True))
     return lax.cond(condition, function, zeros, *arguments)
