@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,10 +41,10 @@ def materialize(
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
     if not is_fast_on_cpu():
-        values, chosen = function(*arguments), condition
-        if chosen is None:
+        values = function(*arguments)
+        if condition is None:
             return values
-        return jax.tree.map(lambda a: jnp.where(chosen, a, jnp.zeros_like(a)), values)
+        return jax.tree.map(partial(jnp.where, condition), values, zeros(*arguments))
     if condition is None:
         condition = lax.optimization_barrier(jnp.array(True))
     return lax.cond(condition, function, zeros, *arguments)
