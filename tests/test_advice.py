@@ -173,7 +173,7 @@ def test_every_module_of_data_that_names_a_key_belongs_to_data_sets():
         ("Set config.data.remap.", "voc", "config.data.remap"),
         ("Set config.data.masks.", "folder_check", "config.data.masks"),
         ("Set config.data.remap.", "entries", "config.data.remap"),
-        ("Set config.data.channels.", "pairing", "config.data.channels"),
+        ("Set config.data.border_width.", "pairing", "config.data.border_width"),
     ],
 )
 def test_what_is_not_there_is_found(text, module, fault):

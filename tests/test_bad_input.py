@@ -216,12 +216,12 @@ TRAINING = [
     Case(
         "tile for training",
         fixed(EM, "--tile=64"),
-        ("train does not use --tile", "evaluate, predict, report do"),
+        ("train does not use --tile", "evaluate, predict, report, export do"),
     ),
     Case(
         "config for evaluation",
         fixed("evaluate", EM, "--workdir=a"),
-        ("evaluate does not use --config", "train, sweep, summary, prepare do"),
+        ("evaluate does not use --config", "train, sweep, summary, plan, prepare do"),
     ),
     Case("unknown verb", fixed("trian", EM), ('"trian"', '"train"')),
     Case("unknown flag", fixed(EM, "--wrkdir=a"), ("no flag --wrkdir", '"--workdir"?')),

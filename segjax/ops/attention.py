@@ -36,7 +36,7 @@ def dot_product_attention(
 
     Example:
       >>> query, key = jnp.zeros((1, 1, 1, 2)), jnp.ones((1, 2, 1, 2))
-      >>> value = jnp.array([1.0, 3.0]).reshape(1, 2, 1, 1) * jnp.ones(2)
+      >>> value = jnp.array([[1.0, 1.0], [3.0, 3.0]]).reshape(1, 2, 1, 2)
       >>> dot_product_attention(query, key, value).ravel().tolist()
       [2.0, 2.0]
     """

@@ -218,7 +218,7 @@ def test_wrong_attributes_are_refused_when_the_network_is_made(changes, sentence
 
 
 def test_an_unknown_stage_is_refused():
-    with pytest.raises(ValueError, match=r"stage1, stage2, .*fc7, got stage6"):
+    with pytest.raises(ValueError, match=r"conv1, stage1, .*fc7, got stage6"):
         VGG().layers("stage6")
 
 

@@ -70,9 +70,12 @@ def random_weights(model, shape, seed=0):
     return jax.tree.map(sample, shapes)
 
 
+def logits_of(model):
+    return lambda v, x: model.apply(v, x, train=False)["logits"]
+
+
 def logits(model):
-    apply = lambda v, x: model.apply(v, x, train=False)["logits"]
-    return jax.jit(apply, compiler_options=QUICK)
+    return jax.jit(logits_of(model), compiler_options=QUICK)
 
 
 def picture(*shape, seed=0):
@@ -348,8 +351,8 @@ def test_tiles_give_what_the_whole_image_gives(skips):
     model = FCN(2, vgg(depth=11), skips, zero_scores=False)
     image = picture(577, 41, 3)
     variables = random_weights(model, (1, 33, 33, 3))
-    apply = Partial(logits(model), variables)
-    expected = np.asarray(apply(image[None]))[0]
+    apply = Partial(logits_of(model), variables)
+    expected = np.asarray(logits(model)(variables, image[None]))[0]
     predictor = Predictor(apply, model.geometry, tile=33)
     found = predictor.logits(image)
     assert expected.std() > 1e-3
@@ -362,8 +365,8 @@ def test_tiles_of_a_side_that_is_no_multiple_of_the_stride_are_the_whole_image_t
     model = FCN(2, vgg(depth=11), STAGES["8s"], zero_scores=False)
     image = picture(590, 9, 3)
     variables = random_weights(model, (1, 33, 33, 3))
-    apply = Partial(logits(model), variables)
-    expected = np.asarray(apply(image[None]))[0]
+    apply = Partial(logits_of(model), variables)
+    expected = np.asarray(logits(model)(variables, image[None]))[0]
     found = Predictor(apply, model.geometry, tile=33).logits(image)
     assert model.geometry.halo % 32
     assert 2 * model.geometry.halo + 2 * 33 < image.shape[0]

@@ -117,7 +117,7 @@ def test_what_is_of_one_run_alone_does_not_go_along(run) -> None:
     with config.unlocked():
         config.hooks = ({"name": "wandb", "project": "of somebody else"},)
         config.calibration = {"temperature": 2.0}
-    portable = export._portable_config(config)
+    portable = export.portable_config(config)
     assert "hooks" not in portable
     assert portable.calibration.temperature == 2.0
     kept = without(config, *OF_ONE_RUN)

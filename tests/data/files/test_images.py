@@ -314,8 +314,8 @@ BAD_IMAGES = {
     "int.tif": (lambda p: tiff(p, GREY.astype(np.int32)), "int32", "as one of uint8"),
     "huge.tif": (
         lambda p: tiff(p, np.full((2, 3), 1e300)),
-        "6 values that are NaN or infinite",
-        "Repair the file",
+        "6 values beyond 3.4e+38",
+        "Divide the image",
     ),
     "white.tif": (
         lambda p: tiff(p, GREY.astype(np.int16), photometric="miniswhite"),

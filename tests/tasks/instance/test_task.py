@@ -233,9 +233,8 @@ def test_mistakes_in_the_config_are_reported_before_any_data_is_read(changes, se
     ],
 )
 def test_networks_and_data_that_do_not_fit_are_reported(changes, sentence, cache_dir):
-    task = make_task(smoke_of(**changes))
     with pytest.raises(UserError) as caught:
-        task.open_dataset(cache_dir, None)
+        make_task(smoke_of(**changes)).open_dataset(cache_dir, None)
     assert str(caught.value).startswith(sentence)
 
 
