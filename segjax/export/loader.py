@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ import numpy as np
 
 ABOUT, MODULE, WEIGHTS = "program.json", "program.stablehlo", "weights.safetensors"
 DIGESTS = "SHA256SUMS"
+MEMBERS = ("README.md", DIGESTS, ABOUT, MODULE, WEIGHTS)
+CALLS = ("shape_assertion",)
+"""What a module may call that is not in it: checks of sizes."""
 FORMAT, VERSION = "segjax program", 1
 
 _DTYPES = {
@@ -74,7 +78,8 @@ def load(path: str | Path, *, batch_size: int = 1) -> Program:
         weights = _arrays(members[WEIGHTS])
         ordered = [jnp.asarray(weights[name]) for name in about["weights"]]
         exported = _exported(about, members[MODULE], ordered)
-    except (KeyError, TypeError, ValueError) as error:
+        _ = [about[key] for key in ("kind", "outputs", "image")]
+    except Exception as error:  # contradictions end in as many kinds
         raise ProgramError(
             f"{path} contradicts itself ({_first_line(error)}): export it anew."
         ) from error
@@ -316,11 +321,15 @@ def _exported(
     export = jax.export.export(
         jax.jit(blank, keep_unused=True), platforms=about["platforms"]
     )
-    return dataclasses.replace(
+    exported = dataclasses.replace(
         export(list(weights), *arguments),
         mlir_module_serialized=module,
         calling_convention_version=about["calling_convention"],
     )
+    calls = set(re.findall(r"custom_call\s*@\"?([^\s\"(]+)", exported.mlir_module()))
+    if outside := sorted(calls.difference(CALLS)):
+        raise ValueError(f"its program calls {', '.join(outside)}, which is not in it")
+    return exported
 
 
 def _first_line(error: Exception) -> str:
@@ -337,7 +346,8 @@ def _check_versions(about: Any, path: Path) -> None:
         )
     oldest = jax.export.minimum_supported_calling_convention_version
     newest = jax.export.maximum_supported_calling_convention_version
-    if not oldest <= about.get("calling_convention", 0) <= newest:
+    version = about.get("calling_convention")
+    if not isinstance(version, int) or not oldest <= version <= newest:
         raise ProgramError(
             f"{path} was written by JAX {about.get('jax')}, whose programs this JAX, "
             f"{jax.__version__}, does not run: export it anew, or use that JAX."
@@ -347,15 +357,15 @@ def _check_versions(about: Any, path: Path) -> None:
 def _read(path: Path) -> dict[str, bytes]:
     """Reads the members, and compares them with the digests."""
     with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED:  # so that nothing can grow
+        listing = archive.infolist()
+        if sorted(member.filename for member in listing) != sorted(MEMBERS):
+            raise ValueError(f"it does not hold {', '.join(MEMBERS)} alone")
+        for member in listing:  # so that nothing can grow
+            if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"its {member.filename} is compressed")
-        names = archive.namelist()
-        members = {name: archive.read(name) for name in names}
-    if len(names) != len(members) or not {ABOUT, MODULE, WEIGHTS, DIGESTS} <= set(
-        names
-    ):
-        raise ValueError(f"it holds {', '.join(names)}")
+        if sum(member.file_size for member in listing) > path.stat().st_size:
+            raise ValueError("its members say that they are larger than it is")
+        members = {name: archive.read(name) for name in MEMBERS}
     lines = members.pop(DIGESTS).decode().splitlines()
     listed = {name: digest for digest, name in (x.split("  ", 1) for x in lines)}
     for name, content in members.items():

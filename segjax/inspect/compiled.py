@@ -81,7 +81,7 @@ def lacking_memory(sentence: str) -> int | None:
       >>> lacking_memory("Ran out of memory in memory space hbm. Used 20.5G of 15.75G hbm.")
       22011707392
     """
-    found = re.search(r"Used ([0-9.]+)([KMGT]?) of", sentence)
+    found = re.search(r"Used ([0-9.]+)([KMGT]?) of \S+ hbm", sentence)
     return None if found is None else int(float(found[1]) * _UNITS[found[2]])
 
 

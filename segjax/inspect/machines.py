@@ -131,15 +131,16 @@ def read_topology(text: str) -> Topology:
       >>> read_topology("v5p").shape
       (1, 1, 1)
     """
-    name, colon, sides = text.partition(":")
+    name, mark, sides = text.partition(":")
+    colon = mark
     if not colon and name not in MACHINES:
-        name, _, sides = text.rpartition("x")
+        name, mark, sides = text.rpartition("x")
     if name not in MACHINES:
         raise UserError(
             f"--topology={text} is of no known machine.{suggestion(name or text, MACHINES)}"
         )
     machine = MACHINES[name]
-    if not sides:
+    if not mark:
         return Topology(text, machine, (1,) * machine.axes)
     numbers = sides.split("x")
     good = all(re.fullmatch("[1-9][0-9]{0,3}", number) for number in numbers)

@@ -52,7 +52,7 @@ def weights_of_file(
       UserError: if there is no such file, or it does not fit.
     """
     # Not above: it imports what training on objects has no use for.
-    from segjax.runs.imported_experiment import CHANNELS, label_spec
+    from segjax.runs.imported_experiment import CHANNELS, SPECS, label_spec
 
     if not path.exists():
         raise UserError(
@@ -70,7 +70,9 @@ def weights_of_file(
         target = abstract(theirs, CHANNELS)
     leaves = fit(entry, state_dict, target, source=source, path=path, skip=skip)
     about = {"source": source, "input": str(path), "sha256": file_sha256(file)}
-    names = label_spec(num_classes).names if num_classes is not None else ()
+    names: tuple[str, ...] = entry.class_names
+    if not names and num_classes in {spec.num_classes for spec in SPECS.values()}:
+        names = label_spec(num_classes).names
     return FoundWeights(flattened(leaves), num_classes, names, CHANNELS, about)
 
 

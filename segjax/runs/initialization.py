@@ -12,6 +12,7 @@ import flax.linen as nn
 import ml_collections
 
 from segjax import config as config_lib
+from segjax.data.files.channels import count_of
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.models.groups import merge
@@ -27,6 +28,9 @@ from segjax.training.run_files.workdir import read_config
 from segjax.training.state import TrainState, begun
 
 log = logging.getLogger("segjax")
+
+RGB = 3
+"""Channels of the images that weights from elsewhere were trained on."""
 
 SEMANTIC = "semantic"
 NORMALIZATION = "normalization"
@@ -163,6 +167,8 @@ def with_normalization(
         if not _labels_pixels(run):
             return config
         theirs = run.pipeline
+    elif count_of(config.data.get("channels", RGB)) != RGB:
+        return config  # the weights' way is for RGB
     else:
         theirs = {NORMALIZATION: sources.lookup(named.source).normalization}
     given = config.pipeline.get(NORMALIZATION)

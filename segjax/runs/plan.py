@@ -59,6 +59,12 @@ def plan(
       UserError: if the config or the topology is wrong, or the compiler is not installed.
     """
     described = read_topology(topology)
+    memory = described.machine.memory
+    if find_largest and memory is None:
+        raise UserError(
+            f"--topology={topology} has no memory of its own, so that no batch is the "
+            "largest that fits: leave out --largest."
+        )
     config = without_counting(config)
     if batch_size is not None:
         config.batch_size = batch_size
@@ -84,18 +90,13 @@ def plan(
         "seconds_bound": _bounds(found, described),
         "largest_batch_size": None,
     }
-    if find_largest:
-        if described.machine.memory is None:
-            raise UserError(
-                f"--topology={topology} has no memory of its own, so that no batch is the "
-                "largest that fits: leave out --largest."
-            )
+    if find_largest and memory is not None:
         tried = {config.batch_size: found}
         report["largest_batch_size"] = largest_batch(
             lambda size: tried.get(size) or compile_for(size),
             config.batch_size,
             step=devices.count,
-            memory=described.machine.memory,
+            memory=memory,
         )
     return report
 

@@ -285,6 +285,27 @@ def test_a_program_that_was_changed_is_refused(
             loader.load(other)(picture(20, 20))
 
 
+def test_a_program_that_calls_what_is_not_in_it_is_refused(
+    program_file: Path, tmp_path: Path
+) -> None:
+    call = jax.ffi.ffi_call("outside", jax.ShapeDtypeStruct((1,), np.float32))
+    unchecked = [jax.export.DisabledSafetyCheck.custom_call("outside")]
+    exported = jax.export.export(jax.jit(call), disabled_checks=unchecked)(np.zeros(1))
+    module = {loader.MODULE: exported.mlir_module_serialized}
+    path = changed(program_file, lambda x: x.update(module), tmp_path / "calls.zip")
+    with pytest.raises(loader.ProgramError, match="calls outside, which is not in it"):
+        loader.load(path)
+
+
+def test_a_program_with_another_member_is_refused(
+    program_file: Path, tmp_path: Path
+) -> None:
+    more = {"more.txt": b"more"}
+    path = changed(program_file, lambda x: x.update(more), tmp_path / "more.zip")
+    with pytest.raises(loader.ProgramError, match="is not a whole program"):
+        loader.load(path)
+
+
 @pytest.mark.parametrize(
     ("apply", "message"),
     [

@@ -35,6 +35,8 @@ def test_machines_are_named_by_kind_and_number(text, platform, shape):
         ("v5ex8", r"give, for example, --topology=v5e:2x2"),
         ("h200:8", r"give, for example, --topology=h200x8"),
         ("h200x0", r"give, for example, --topology=h200x8"),
+        ("h200x", r"give, for example, --topology=h200x8"),
+        ("v5e:", r"give, for example, --topology=v5e:2x2"),
         ("", "no known machine"),
     ],
 )

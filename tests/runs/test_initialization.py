@@ -216,6 +216,14 @@ def test_images_are_normalised_as_the_weights_want_it(config, tmp_path, caplog):
     assert kept.pipeline.normalization == "range"
 
 
+def test_images_that_are_not_rgb_are_normalised_as_the_config_says(config, tmp_path):
+    config.pipeline.normalization = "range"
+    with config.unlocked():
+        config.data.channels = 1
+    kept = initialization.with_normalization(config, tmp_path)
+    assert kept.pipeline.normalization == "range"
+
+
 def test_a_run_goes_on_with_the_normalisation_that_it_began_with(config, tmp_path):
     """Also one from before weights said how images are normalised."""
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
