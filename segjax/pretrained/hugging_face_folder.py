@@ -17,6 +17,9 @@ CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The files of weights, the one that is preferred first."""
 
+LONGEST = 100
+"""Characters of a name of a class; longer ones are taken for no name."""
+
 UNNAMED = "LABEL_"
 """What names of classes begin with that nobody has named."""
 
@@ -77,5 +80,7 @@ def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     names = [given.get(str(i)) for i in range(len(given))]
     named = [x.strip() for x in names if isinstance(x, str) and x.strip()]
     if len(set(named)) < len(names) or any(x.startswith(UNNAMED) for x in named):
+        return ()
+    if any(len(x) > LONGEST or not x.isprintable() for x in named):
         return ()
     return tuple(named)

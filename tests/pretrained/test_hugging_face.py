@@ -90,10 +90,9 @@ def test_a_folder_names_its_classes_and_its_file(tmp_path):
     entry, file = opened(SOURCE, saved(tmp_path, id2label=names, depths=[2, 2, 2, 2]))
     assert entry.class_names == ("cell", "border")
     assert file == tmp_path / "model.safetensors"
-    entry, _ = opened(
-        SOURCE, saved(tmp_path, id2label={"0": "LABEL_0", "1": "LABEL_1"})
-    )
-    assert entry.class_names == ()
+    for second in ("LABEL_1", "a\nline", "x" * 1000):
+        folder = saved(tmp_path, id2label={"0": "cell", "1": second})
+        assert opened(SOURCE, folder)[0].class_names == ()
 
 
 def test_classes_are_a_data_sets_where_nearly_all_names_are(tmp_path):
