@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from absl import flags
@@ -18,6 +17,7 @@ from segjax.commands.shared_flags import (
     define_model,
     define_overwrite,
     define_workdir,
+    height_and_width,
     required,
     run_of,
 )
@@ -123,10 +123,8 @@ def _size(given: list[str] | None) -> tuple[int, int] | None:
     """Reads height and width."""
     if given is None:
         return None
-    if len(given) == 2 and all(
-        re.fullmatch(r"[1-9]\d{0,4}", x, re.ASCII) for x in given
-    ):
-        return int(given[0]), int(given[1])
+    if (size := height_and_width(given)) is not None:
+        return size
     raise UserError(
         f"--image_size={','.join(given)} is not a height and a width in pixels, such as "
         "360,480."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from absl import flags
@@ -12,6 +11,7 @@ from segjax.commands.shared_flags import (
     Flags,
     define_overwrite,
     define_workdir,
+    height_and_width,
     required,
     workdir_of,
 )
@@ -80,10 +80,8 @@ def _size(given: list[str] | None) -> tuple[int, int] | Literal["file"] | None:
         return "file"
     if given == ["0"]:
         return None
-    if len(given) == 2 and all(
-        re.fullmatch(r"[1-9]\d{0,4}", x, re.ASCII) for x in given
-    ):
-        return int(given[0]), int(given[1])
+    if (size := height_and_width(given)) is not None:
+        return size
     raise UserError(
         f"--input_size={','.join(given)} is neither a height and a width in pixels, such as "
         "513,513, nor 0, which leaves images as they are."

@@ -378,3 +378,20 @@ def checkpoint_of(values: Flags) -> dict[str, Any]:
     which = values.checkpoint
     named = which in _CHECKPOINTS
     return {"best": which == "best", "step": None if named else int(which)}
+
+
+def height_and_width(given: Sequence[str]) -> tuple[int, int] | None:
+    """Reads a size in pixels.
+
+    Args:
+      given: the parts of HEIGHT,WIDTH.
+
+    Returns:
+      The size; None where it is not one.
+
+    Example:
+      >>> height_and_width(["360", "480"]), height_and_width(["360"])
+      ((360, 480), None)
+    """
+    sides = [x for x in given if re.fullmatch(r"[1-9]\d{0,4}", x, re.ASCII)]
+    return (int(sides[0]), int(sides[1])) if len(sides) == len(given) == 2 else None
