@@ -370,7 +370,8 @@ CASES = {
                 features=4,
                 norm=Norm("group", groups=2),
             ),
-            *(32, SemanticFPN(19, ResNet(101)), 64, 47_470_803, 1227),
+            # At 32 the smallest map is a pixel: its norm has two values, and shows rounding.
+            *(64, SemanticFPN(19, ResNet(101)), 64, 47_470_803, 1227),
             channels=3,
         )
     ],
