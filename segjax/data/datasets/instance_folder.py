@@ -17,7 +17,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -122,7 +122,7 @@ def instance_folder(
     every = [Page(pair, i, len(r)) for pair, r in rows.items() for i in range(len(r))]
     table = {page: rows[page.pair][page.index] for page in every}
     _require_objects(root, table)
-    if converted := sum(r[0][_CONVERTED] for r in rows.values()):
+    if converted := sum(r[0].is_converted for r in rows.values()):
         log.info("In %s, %s", root, conversion(converted, CHANNELS))
     index = index_of(root)
     names = [pair.name for pair in pairs]
@@ -138,18 +138,18 @@ def instance_folder(
         splits = _cut(every, validation_fraction, test_fraction)
     if groups:
         require_apart(splits, groups)
-    splits = {k: found for k, found in only_pages(splits, pages).items() if found}
+    splits = {k: kept for k, kept in only_pages(splits, pages).items() if kept}
     if not undivided:
         require_train(splits, root, index)
     numbers = {page: i for i, page in enumerate(every, 1)}
     records = {}
     for split, chosen in splits.items():
-        facts = np.array([table[page][:_CONVERTED] for page in chosen], np.int64)
+        found = [table[page] for page in chosen]
+        sides = np.array([(row.height, row.width) for row in found], np.int64)
+        counts = np.array([row.objects for row in found], np.int64)
         ids = [numbers[page] for page in chosen]
         read = functools.partial(_read, chosen, ids, wanted)
-        records[split] = FactualRecords(
-            read, range(len(chosen)), Facts(facts[:, :2], facts[:, 2])
-        )
+        records[split] = FactualRecords(read, range(len(chosen)), Facts(sides, counts))
     spec = LabelSpec(("background", class_name), _COLORS, ignore=None)
     return Dataset(
         "instance_folder",
@@ -158,7 +158,7 @@ def instance_folder(
         records,
         InstanceSpec((1,)),
         image_hashes={
-            split: [table[page][_HASH] for page in chosen]
+            split: [table[page].image_hash for page in chosen]
             for split, chosen in splits.items()
         },
     )
@@ -183,16 +183,28 @@ def _read(
     )
 
 
-_CONVERTED, _VALUE, _HASH = 3, 4, 5
+class _Looked(NamedTuple):
+    """What was found of a page.
 
-
-def _look(channels: Channels, pair: Pair) -> list[tuple[Any, ...]]:
-    """Looks at a pair of files.
-
-    Returns:
-      Of each page, once they are right: height, width, objects, whether its image is
-      grey, its largest number, and the hash of its image.
+    Attributes:
+      height: pixels.
+      width: pixels.
+      objects: how many.
+      is_converted: whether its image is grey, and becomes RGB.
+      largest: the largest number of its label.
+      image_hash: `hash_of_image` of its image, with the channels that are used.
     """
+
+    height: int
+    width: int
+    objects: int
+    is_converted: bool
+    largest: int
+    image_hash: str
+
+
+def _look(channels: Channels, pair: Pair) -> list[_Looked]:
+    """Looks at each page of a pair of files."""
     assert pair.label is not None
     count = count_pages_of(pair)
     require_chunks(pair)
@@ -216,35 +228,38 @@ def _look(channels: Channels, pair: Pair) -> list[tuple[Any, ...]]:
             grey = image.shape[-1] != CHANNELS and isinstance(channels, int)
             found = len(encode_label(label))
             seen = with_wanted_channels(image, channels, names, page.where(pair.image))
+            height, width = label.shape
             largest = int(label.max(initial=0))
-            rows.append((*label.shape, found, grey, largest, hash_of_image(seen)))
+            rows.append(
+                _Looked(height, width, found, grey, largest, hash_of_image(seen))
+            )
     return rows
 
 
-def _require_objects(root: Path, table: Mapping[Page, tuple[Any, ...]]) -> None:
+def _require_objects(root: Path, table: Mapping[Page, _Looked]) -> None:
     """Stops where there is nothing to learn, and where masks stand for numbers."""
-    if not any(objects for _, _, objects, *_ in table.values()):
+    if not any(row.objects for row in table.values()):
         raise UserError(
             f"The labels of {root} hold no object at all, only 0. Save the numbers of the "
             "objects in them."
         )
-    alone = [page for page, (_, _, objects, *_) in table.items() if objects == 1]
-    values = {table[page][_VALUE] for page in alone}
-    if any(objects > 1 for _, _, objects, *_ in table.values()) or len(values) > 1:
+    alone = [page for page, row in table.items() if row.objects == 1]
+    values = {table[page].largest for page in alone}
+    if any(row.objects > 1 for row in table.values()) or len(values) > 1:
         return
     for page in alone:
         label = page.pair.label
-        height, width, *_ = table[page]
+        row = table[page]
         if label is None:
             continue
-        raw = read_raw(page.pair, page.index, (height, width), _NUMBERS)
+        raw = read_raw(page.pair, page.index, (row.height, row.width), _NUMBERS)
         if ndimage.label(raw)[1] < 2:
             continue
         found = (
             f"The labels of {root} hold one number only, {values.pop()}, and in "
             f"{label.name} it has several parts"
         )
-        if table[page][_VALUE] == _WHITE:
+        if row.largest == _WHITE:
             raise UserError(
                 f"{found}: a mask, in which objects are not told apart. {NUMBER_THEM}; or "
                 "train on masks with the data set 'folder'."
