@@ -76,7 +76,7 @@ def convert(
     *,
     optional: Callable[[str], bool] = lambda path: False,
     source: str = "The weights",
-    hint: str = "",
+    hint: Callable[[], str] = str,
 ) -> dict[str, Any]:
     """Renames and transposes foreign tensors into the variables of a model.
 
@@ -87,7 +87,7 @@ def convert(
       optional: for a module's path, such as "logits", whether leaves without a tensor may
         be missing from the result.
       source: what the weights are called, for messages.
-      hint: a last sentence for messages.
+      hint: gives a last sentence for messages.
 
     Returns:
       Collections like `target`, of NumPy arrays.
@@ -117,7 +117,7 @@ def match(
     *,
     optional: Callable[[str], bool] = lambda path: False,
     source: str = "The weights",
-    hint: str = "",
+    hint: Callable[[], str] = str,
 ) -> dict[Path, str]:
     """Finds the tensor of each leaf by names and shapes; no value is looked at.
 
@@ -154,7 +154,7 @@ def match(
     used = {name for name in state if name.rpartition(".")[2] == COUNTER}
     report.unused = sorted(state.keys() - used - set(matched.values()))
     if report:
-        raise UserError(f"{source} do not fit the model: {report}.{hint}")
+        raise UserError(f"{source} do not fit the model: {report}.{hint()}")
     return matched
 
 

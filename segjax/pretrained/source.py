@@ -17,7 +17,10 @@ from segjax.models import MODELS
 from segjax.models.builder import build_model
 from segjax.pretrained.convert import Names, State, modules_of
 
-IMAGE_SHAPE = (1, 224, 224, 3)
+CHANNELS = 3
+"""Of the images that weights from elsewhere were trained on, which are RGB."""
+
+IMAGE_SHAPE = (1, 224, 224, CHANNELS)
 """The shape that parameters are initialised with; theirs depend on the channels alone."""
 
 

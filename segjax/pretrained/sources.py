@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -200,9 +201,9 @@ def load_as(
     state_dict = unwrapped(entry, state_dict, skip)
     state = tensors(entry, state_dict, skip, what=what)
     head = f"{entry.classifier[0]}.bias"
-    whose = hint(source, state_dict)
-    if whose and head not in state and not entry.is_backbone:
-        raise UserError(f"{what} lack {head}.{whose}")
+    whose = functools.partial(hint, source, state_dict)
+    if head not in state and not entry.is_backbone and (of_others := whose()):
+        raise UserError(f"{what} lack {head}.{of_others}")
     group = entry.group_of(state, num_classes)
     fresh: set[str] = set()
     found = entry.classes_of(state)

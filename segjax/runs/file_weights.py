@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from segjax.errors import UserError
 from segjax.geometry.input_sizes import geometry_of
 from segjax.models.builder import BACKBONE, build_model
 from segjax.pretrained import convert, sources
 from segjax.pretrained.files import file_sha256, read_state
-from segjax.pretrained.source import Source
+from segjax.pretrained.source import CHANNELS, Source
 from segjax.runs.class_mapping import KEY
 from segjax.runs.placed_weights import FoundWeights, flattened
 
@@ -52,7 +52,7 @@ def weights_of_file(
       UserError: if there is no such file, or it does not fit.
     """
     # Not above: it imports what training on objects has no use for.
-    from segjax.runs.imported_experiment import CHANNELS, SPECS, label_spec
+    from segjax.runs.imported_experiment import names_of_classes
 
     if not path.exists():
         raise UserError(
@@ -60,19 +60,19 @@ def weights_of_file(
         )
     entry, file = sources.opened(source, path)
     _check_norm(entry, source, config)
+    what = f"The weights of {source} in {path}"
     state_dict = sources.unwrapped(entry, read_state(file), skip)
-    num_classes = None
-    if not entry.is_backbone:
-        state = sources.tensors(entry, state_dict, skip, what=_what(source, path))
-        num_classes = entry.classes_of(state)
+    state = sources.tensors(entry, state_dict, skip, what=what)
+    num_classes = None if entry.is_backbone else entry.classes_of(state)
     if other_head:
         theirs = with_num_classes(config, num_classes or config.model.num_classes)
         target = abstract(theirs, CHANNELS)
-    leaves = fit(entry, state_dict, target, source=source, path=path, skip=skip)
+    whose = functools.partial(sources.hint, source, state_dict)
+    leaves = fit(entry, state, target, what=what, hint=whose)
     about = {"source": source, "input": str(path), "sha256": file_sha256(file)}
-    names: tuple[str, ...] = entry.class_names
-    if not names and num_classes in {spec.num_classes for spec in SPECS.values()}:
-        names = label_spec(num_classes).names
+    names: tuple[str, ...] = ()
+    if num_classes is not None:  # one logit is that of two classes
+        names = names_of_classes(max(num_classes, 2), entry.class_names)
     return FoundWeights(flattened(leaves), num_classes, names, CHANNELS, about)
 
 
@@ -83,10 +83,6 @@ def with_num_classes(config: ml_collections.ConfigDict, num_classes: int) -> nn.
         {"num_classes": num_classes},
         normalization=config.pipeline.get("normalization"),
     )
-
-
-def _what(source: str, path: Path) -> str:
-    return f"The weights of {source} in {path}"
 
 
 def _check_norm(entry: Source, source: str, config: ml_collections.ConfigDict) -> None:
@@ -117,12 +113,11 @@ def abstract(model: nn.Module, channels: int) -> Mapping[str, Any]:
 
 def fit(
     entry: Source,
-    state_dict: Mapping[str, np.ndarray],
+    state: convert.State,
     target: Mapping[str, Any],
     *,
-    source: str,
-    path: Path,
-    skip: Sequence[str] = (),
+    what: str,
+    hint: Callable[[], str] = str,
 ) -> dict[str, Any]:
     """Converts weights for a model that need not be the source's own.
 
@@ -133,11 +128,10 @@ def fit(
 
     Args:
       entry: the source.
-      state_dict: foreign tensors by name.
+      state: foreign tensors, of `segjax.pretrained.sources.tensors`.
       target: shapes of the model's collections.
-      source: the name of the source, for messages.
-      path: the file, likewise.
-      skip: foreign modules that are left out.
+      what: what to call the weights in a message.
+      hint: gives a last sentence for messages.
 
     Returns:
       Collections like `target`, those leaves that the weights have.
@@ -145,9 +139,6 @@ def fit(
     Raises:
       UserError: if the weights do not fit.
     """
-    what = _what(source, path)
-    state_dict = sources.unwrapped(entry, state_dict, skip)
-    state = sources.tensors(entry, state_dict, skip, what=what)
     params = target["params"]
     names = dict(entry.names)
     if entry.is_backbone:
@@ -182,7 +173,7 @@ def fit(
         target,
         optional=lambda module: module not in required,
         source=what,
-        hint=sources.hint(source, state_dict) or advice,
+        hint=lambda: hint() or advice,
     )
 
 

@@ -16,8 +16,8 @@ from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.pretrained import downloads, sources
 from segjax.pretrained.files import file_sha256, read_state
-from segjax.pretrained.source import Source
-from segjax.runs.imported_experiment import CHANNELS, DETECTOR, experiment
+from segjax.pretrained.source import CHANNELS, Source
+from segjax.runs.imported_experiment import DETECTOR, experiment
 from segjax.tasks.table import make_task
 from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.loop import INITIALIZATION

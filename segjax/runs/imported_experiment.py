@@ -19,9 +19,9 @@ from segjax.data.files.palette import voc_colors
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.models.mask_rcnn.attributes import RoIHeads
+from segjax.pretrained.source import CHANNELS
 from segjax.tasks.semantic.crf import CRF
 
-CHANNELS = 3
 DETECTOR = "mask_rcnn"
 
 INPUT_SIZE = (480, 480)
@@ -212,11 +212,31 @@ def label_spec(num_classes: int, class_names: tuple[str, ...] = ()) -> LabelSpec
       >>> label_spec(2, ("cell", "border")).names
       ('cell', 'border')
     """
+    names = names_of_classes(num_classes, class_names)
+    known = [spec for spec in SPECS.values() if spec.names == names]
+    return known[0] if known else LabelSpec(names, voc_colors(num_classes))
+
+
+def names_of_classes(
+    num_classes: int, class_names: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The names of the classes of weights, however many there are; see `label_spec`.
+
+    Args:
+      num_classes: how many.
+      class_names: as of `label_spec`.
+
+    Returns:
+      The names.
+
+    Example:
+      >>> len(names_of_classes(300))
+      300
+    """
     given = len(class_names) == num_classes
     for spec in SPECS.values():
         if spec.num_classes == num_classes:
             alike = sum(a == b for a, b in zip(class_names, spec.names, strict=False))
             if not given or alike >= ALIKE * num_classes:
-                return spec
-    numbered = tuple(f"class{i}" for i in range(num_classes))
-    return LabelSpec(class_names if given else numbered, voc_colors(num_classes))
+                return spec.names
+    return class_names if given else tuple(f"class{i}" for i in range(num_classes))

@@ -17,11 +17,13 @@ from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.models.groups import merge
 from segjax.pretrained import downloads, published, sources
+from segjax.pretrained.source import CHANNELS
 from segjax.runs.class_mapping import KEY, Classes, check_classes
 from segjax.runs.file_weights import abstract, weights_of_file, with_num_classes
 from segjax.runs.model_file import config_of
 from segjax.runs.placed_weights import place, with_classes
 from segjax.runs.run_weights import RUN, config_of_run, weights_of_run
+from segjax.tasks.table import task_name
 from segjax.training.checkpoints import checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.run_files.workdir import read_config
@@ -29,10 +31,6 @@ from segjax.training.state import TrainState, begun
 
 log = logging.getLogger("segjax")
 
-RGB = 3
-"""Channels of the images that weights from elsewhere were trained on."""
-
-SEMANTIC = "semantic"
 NORMALIZATION = "normalization"
 
 
@@ -130,7 +128,7 @@ def check(config: ml_collections.ConfigDict) -> Initialization | None:
 
 
 def _labels_pixels(config: ml_collections.ConfigDict) -> bool:
-    return config.get("task", SEMANTIC) == SEMANTIC
+    return task_name(config) == "semantic"
 
 
 def with_normalization(
@@ -167,7 +165,7 @@ def with_normalization(
         if not _labels_pixels(run):
             return config
         theirs = run.pipeline
-    elif count_of(config.data.get("channels", RGB)) != RGB:
+    elif count_of(config.data.get("channels", CHANNELS)) != CHANNELS:
         return config  # the weights' way is for RGB
     else:
         theirs = {NORMALIZATION: sources.lookup(named.source).normalization}

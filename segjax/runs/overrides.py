@@ -166,12 +166,13 @@ def _callee(
 ) -> tuple[Callable[..., Any] | None, Collection[str], Collection[str]]:
     """What takes the keys of a group, what it gets from elsewhere, and the keys besides."""
     from segjax.models.groups import VALUES
+    from segjax.tasks.table import task_name
 
     if path[:2] == ("evaluation", "model_overrides"):
         path = ("model", *path[2:])
     if path[0] == "model" and path[-1] in VALUES:
         return VALUES[path[-1]], (), ()
-    tables, functions = _tables(str(config.task) if "task" in config else "semantic")
+    tables, functions = _tables(task_name(config))
     if path in functions:
         return *functions[path], ()
     table = next((t for names, t in tables.items() if path == names), None)

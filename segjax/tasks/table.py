@@ -25,7 +25,7 @@ _EVALUATIONS = {
 
 def default_metric(config: ml_collections.ConfigDict) -> str:
     """The metric that marks the best checkpoint of an experiment; nothing is built."""
-    name = _name(config)
+    name = task_name(config)
     if name in _EVALUATIONS:
         settings = parts.load(_EVALUATIONS[name], "config.evaluation")
         return parts.argument(settings, config.evaluation, "best_metric")
@@ -34,7 +34,8 @@ def default_metric(config: ml_collections.ConfigDict) -> str:
     return make_task(config, training=False).evaluation.best_metric
 
 
-def _name(config: ml_collections.ConfigDict) -> str:
+def task_name(config: ml_collections.ConfigDict) -> str:
+    """The kind of an experiment, "semantic" where its config states none."""
     return config.task if "task" in config else "semantic"
 
 
@@ -52,7 +53,7 @@ def make_task(config: ml_collections.ConfigDict, *, training: bool = True) -> Ta
     Raises:
       UserError: naming the key that is wrong, its value, and what is allowed.
     """
-    found = parts.find(TASKS, _name(config), "config.task")
+    found = parts.find(TASKS, task_name(config), "config.task")
     made = parts.load(found, "config.task") if isinstance(found, str) else found
     try:
         return made(config, training=training)

@@ -1,7 +1,5 @@
 """Weights of a classifier in a network that has its layers without a backbone."""
 
-from pathlib import Path
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from segjax import pretrained
 from segjax.errors import UserError
 from segjax.models import DeconvNet, SegNet
+from segjax.pretrained import sources
 from segjax.runs import file_weights
 
 FEATURES = (2, 3, 4, 5, 6)
@@ -38,8 +37,9 @@ def random_state_dict(source, features=FEATURES, window=7, fc_features=8):
 
 def fit(source, model, state):
     target = file_weights.abstract(model, 3)
-    entry, path = pretrained.SOURCES[source], Path("a file")
-    found = file_weights.fit(entry, state, target, source=source, path=path)
+    entry, what = pretrained.SOURCES[source], "The weights of a file"
+    state = sources.tensors(entry, sources.unwrapped(entry, state), (), what=what)
+    found = file_weights.fit(entry, state, target, what=what)
     return found, target
 
 

@@ -16,6 +16,7 @@ from segjax.data.files.palette import voc_colors
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.models.builder import build_model
+from segjax.pretrained import sources
 from segjax.runs import file_weights, initialization
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
@@ -124,9 +125,8 @@ def test_of_a_classifier_what_has_no_place_is_passed_over(config, wrapper):
     target = file_weights.abstract(build_model(config.model), 3)
     entry = pretrained.SOURCES[SOURCE]
     state = {f"{wrapper}{name}": x for name, x in state.items()}
-    variables = file_weights.fit(
-        entry, state, target, source=SOURCE, path=Path("a file")
-    )
+    state = sources.tensors(entry, sources.unwrapped(entry, state), (), what=SOURCE)
+    variables = file_weights.fit(entry, state, target, what=SOURCE)
     assert variables["params"]["backbone"].keys() == {f"conv{i}" for i in range(1, 6)}
 
 
