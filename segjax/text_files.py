@@ -111,6 +111,24 @@ def read_lines(path: Path) -> list[str]:
         raise unreadable(path, error) from None
 
 
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      What `json.loads` gives.
+
+    Raises:
+      UserError: as `parse_json`, or the file cannot be read.
+    """
+    try:
+        return parse_json(read_bytes(path), path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
 def parse_json(raw: bytes, where: str | Path) -> Any:
     """Parses JSON; whatever the bytes are, the outcome is a value or a `UserError`.
 

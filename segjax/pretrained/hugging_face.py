@@ -176,8 +176,10 @@ def _repositories() -> Mapping[str, tuple[str, Source]]:
     return found
 
 
-REPOSITORIES = {name: repository for name, (repository, _) in _repositories().items()}
+_FOUND = _repositories()
+
+REPOSITORIES = {name: repository for name, (repository, _) in _FOUND.items()}
 """Whose weights each source means; each repository has `config.json` and the weights."""
 
-HUGGING_FACE = {name: source for name, (_, source) in _repositories().items()}
+HUGGING_FACE = {name: source for name, (_, source) in _FOUND.items()}
 """The sources by name."""

@@ -11,7 +11,7 @@ from segjax.backbones.mix_transformer import STRIDES, MixTransformer
 from segjax.errors import UserError
 from segjax.pretrained.hugging_face import HUGGING_FACE, REPOSITORIES
 from segjax.pretrained.source import Source
-from segjax.text_files import parse_json, read_bytes
+from segjax.text_files import read_json
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -45,7 +45,7 @@ def read_saved(source: str, folder: Path) -> tuple[Source, Path]:
             f"repository such as {REPOSITORIES[source]}, or a file of weights."
         )
     file = folder / CONFIG
-    config = parse_json(read_bytes(file), file)
+    config = read_json(file)
     if not isinstance(config, dict) or config.get("model_type") != "segformer":
         raise UserError(f"{file} does not describe a SegFormer (model_type).")
     entry = HUGGING_FACE[source]

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from segjax.errors import UserError
 from segjax.pretrained import smp
 from segjax.pretrained.source import Source
-from segjax.text_files import parse_json
+from segjax.text_files import read_json
 from segjax.types import is_count
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -93,7 +93,7 @@ def read_saved(source: str, folder: Path) -> tuple[Source, Path]:
                 f"with {CONFIG} and {WEIGHTS}, or a file of weights."
             )
     file = folder / CONFIG
-    config = parse_json(file.read_bytes(), file)
+    config = read_json(file)
     if not isinstance(config, dict):
         raise UserError(f"{file} is not a JSON object of the arguments of a network.")
     name = source.removeprefix(smp.PREFIX)
