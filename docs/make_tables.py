@@ -29,8 +29,8 @@ from segjax import config as config_lib
 from segjax.geometry.fields import output_size, receptive_field
 from segjax.models.builder import build_model
 from segjax.pretrained import figures
-from segjax.pretrained.hugging_face import LICENCE, REPOSITORIES
-from segjax.pretrained.published import MEBIBYTE, PUBLISHED
+from segjax.pretrained.hugging_face import REPOSITORIES
+from segjax.pretrained.published import MEBIBYTE, PUBLISHED, licence_of
 from segjax.runs.summary import summarize
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -288,15 +288,14 @@ def zoo_table(results: Sequence[Row]) -> str:
         raise ValueError(f"results.json: there is no source {', '.join(unknown)}")
     rows = [("source", "parameters", "published", "measured here", "licence")]
     for name, (parameters, published) in sorted(figures.FIGURES.items()):
-        file = PUBLISHED.get(name)
-        theirs = LICENCE.partition(";")[0] if name in REPOSITORIES else "-"
+        end = ";" if name in REPOSITORIES else ","
         rows.append(
             (
                 f"`{name}`",
                 f"{parameters:,}",
                 published or "-",
                 "; ".join(measured.get(name, ())) or "-",
-                file.licence.partition(",")[0] if file else theirs,
+                licence_of(name).partition(end)[0] or "-",
             )
         )
     return markdown(rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 
 from segjax.errors import UserError
+from segjax.pretrained import hugging_face
 
 FOLDER = "https://download.pytorch.org/models/"
 CORAL = (
@@ -87,6 +88,24 @@ def lookup(source: str) -> Published:
             "yourself, and name the file."
         )
     return PUBLISHED[source]
+
+
+def licence_of(source: str) -> str:
+    """Says what users of a source's weights are bound to.
+
+    Args:
+      source: a name of `segjax.pretrained.SOURCES`.
+
+    Returns:
+      The licence and other terms; empty where the file is the user's own.
+
+    Example:
+      >>> licence_of("tflite/deeplab_mobilenet_edgetpu_cityscapes")
+      'Apache-2.0, as google-coral/test_data; trained on Cityscapes, which is for non-commercial use'
+    """
+    if source in hugging_face.REPOSITORIES:
+        return hugging_face.LICENCE
+    return PUBLISHED[source].licence if source in PUBLISHED else ""
 
 
 def _torchvision(name: str, digest: str, mebibytes: float, licence: str) -> Published:

@@ -25,6 +25,7 @@ from segjax.runs.model_file import (
 )
 from segjax.runs.run_config import OF_ONE_RUN, without
 from segjax.runs.run_weights import RUN
+from segjax.training.about import LICENCE
 from segjax.training.loop import INITIALIZATION
 
 log = logging.getLogger("segjax")
@@ -152,6 +153,7 @@ def card(
     many = "s" if trained.channels > 1 else ""
     size = trained.pixel_size
     pixels = f", pixels of {size_in_words(size)}" if size else ""
+    begun = about.get(INITIALIZATION) or {}
     fold = config.get("fold")
     part = f", fold_{fold.index} of {fold.count} folds" if fold else ""
     facts = {
@@ -159,7 +161,8 @@ def card(
         "classes": ", ".join(trained.label_spec.names),
         "images": f"{trained.channels} channel{many}{depth}{pixels}",
         "trained on": f"data set {config.data.name}{part}, images: {images or 'unknown'}",
-        "begun with": _parent(about.get(INITIALIZATION) or {}),
+        "begun with": _parent(begun),
+        "licence of what it began with": begun.get(LICENCE, ""),
         "training": f"{trained.step} of {config.num_steps} steps, batches of {config.batch_size}",
         "parameters (SHA-256)": trained.parameters_sha256,
         "written by": f"segjax {segjax.__version__}",

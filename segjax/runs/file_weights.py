@@ -18,9 +18,11 @@ from segjax.geometry.input_sizes import geometry_of
 from segjax.models.builder import BACKBONE, build_model
 from segjax.pretrained import convert, sources
 from segjax.pretrained.files import file_sha256, read_state
+from segjax.pretrained.published import licence_of
 from segjax.pretrained.source import CHANNELS, Source
 from segjax.runs.class_mapping import KEY
 from segjax.runs.placed_weights import FoundWeights, flattened
+from segjax.training.about import LICENCE
 
 log = logging.getLogger("segjax")
 
@@ -70,6 +72,9 @@ def weights_of_file(
     whose = functools.partial(sources.hint, source, state_dict)
     leaves = fit(entry, state, target, what=what, hint=whose)
     about = {"source": source, "input": str(path), "sha256": file_sha256(file)}
+    if licence := licence_of(source):
+        about[LICENCE] = licence
+        log.info("Weights    of %s: %s", source, licence)
     names: tuple[str, ...] = ()
     if num_classes is not None:  # one logit is that of two classes
         names = names_of_classes(max(num_classes, 2), entry.class_names)

@@ -16,9 +16,11 @@ from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.pretrained import downloads, sources
 from segjax.pretrained.files import file_sha256, read_state
+from segjax.pretrained.published import licence_of
 from segjax.pretrained.source import CHANNELS, Source
 from segjax.runs.imported_experiment import DETECTOR, experiment
 from segjax.tasks.table import make_task
+from segjax.training.about import LICENCE
 from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.run_files.workdir import (
@@ -102,12 +104,16 @@ def import_weights(
     optimizer = make_task(config).optimizer
     state = jax.jit(state_of, static_argnums=1)(variables, optimizer)
     sha256 = file_sha256(file)
+    initialization = {"source": source, "input": str(path), "sha256": sha256}
+    if licence := licence_of(source):
+        initialization[LICENCE] = licence
+        log.info("Weights of %s: %s", source, licence)
     about = {
         "config": json.loads(config_lib.to_json(config)),
         "channels": CHANNELS,
         "label_spec": dataclasses.asdict(spec),
         "instances": None if objects is None else dataclasses.asdict(objects),
-        INITIALIZATION: {"source": source, "input": str(path), "sha256": sha256},
+        INITIALIZATION: initialization,
     }
     make_workdir(workdir)
     with lock(workdir):

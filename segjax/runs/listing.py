@@ -19,8 +19,8 @@ from segjax.errors import UserError, suggestion
 from segjax.losses import INSTANCE_LOSSES, LOSSES
 from segjax.models import MODELS
 from segjax.pretrained.figures import FIGURES
-from segjax.pretrained.hugging_face import LICENCE, REPOSITORIES
-from segjax.pretrained.published import PUBLISHED
+from segjax.pretrained.hugging_face import REPOSITORIES
+from segjax.pretrained.published import PUBLISHED, licence_of
 from segjax.pretrained.shipped import shipped_models
 from segjax.pretrained.sources import SOURCES
 from segjax.shipped_configs import shipped_configs
@@ -162,7 +162,7 @@ def _source(name: str) -> str:
     if name in PUBLISHED:
         lines.append(f"Published as {PUBLISHED[name]}")
     if name in REPOSITORIES:
-        lines.append(f"{REPOSITORIES[name]} of Hugging Face; {LICENCE}")
+        lines.append(f"{REPOSITORIES[name]} of Hugging Face; {licence_of(name)}")
     return "\n".join(lines)
 
 

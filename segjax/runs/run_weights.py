@@ -11,8 +11,9 @@ from segjax.errors import UserError
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.runs.model_file import config_of
 from segjax.runs.placed_weights import FoundWeights, flattened
-from segjax.training.about import TRAIN_IMAGES
+from segjax.training.about import LICENCE, TRAIN_IMAGES
 from segjax.training.checkpoints.checkpoint_files import CHECKPOINTS
+from segjax.training.loop import INITIALIZATION
 
 RUN = "segjax/run"
 """The name of this source in `config.initialization`: `input` is the run's folder, or that
@@ -54,6 +55,8 @@ def weights_of_run(
         "sha256": trained.parameters_sha256,
         TRAIN_IMAGES: trained.about.get(TRAIN_IMAGES, []),
     }
+    if licence := trained.about.get(INITIALIZATION, {}).get(LICENCE):
+        about[LICENCE] = licence
     return FoundWeights(
         leaves,
         trained.task.config.model.num_classes,

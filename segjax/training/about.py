@@ -24,6 +24,9 @@ LEARNED = "learned"
 TRAIN_IMAGES = "train_images"
 """The key for the hashes of the training images (`image_hashes`)."""
 
+LICENCE = "licence"
+"""The key, among facts of the weights that a run begins with, for what binds their users."""
+
 KEPT = (LEARNED, TRAIN_IMAGES)
 """What a resumed run does not count again."""
 

@@ -86,7 +86,7 @@ def test_the_card_names_the_weights_that_training_began_with(exported) -> None:
     trained = load_trained(exported)
     about = dict(trained.about)
     nuclei = shipped_parameters()["nuclei"]
-    foreign = {"source": "torchvision/resnet50", "sha256": "beef"}
+    foreign = {"source": "torchvision/resnet50", "sha256": "beef", "licence": "BSD"}
     for begun, words in (
         ({"source": "segjax/run", "sha256": "cafe"}, "another model, parameters"),
         ({"source": "segjax/run", "sha256": nuclei}, "the model nuclei of segjax"),
@@ -96,6 +96,7 @@ def test_the_card_names_the_weights_that_training_began_with(exported) -> None:
         text = export.card(trained, trained.task.config, about, "")
         assert f"| begun with | {words}" in text
         assert begun["sha256"] in text
+        assert ("| licence of what it began with | BSD" in text) == (begun is foreign)
     del about[INITIALIZATION]
     assert "begun with" not in export.card(trained, trained.task.config, about, "")
 

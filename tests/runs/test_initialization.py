@@ -17,8 +17,10 @@ from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.models.builder import build_model
 from segjax.pretrained import sources
+from segjax.pretrained.published import licence_of
 from segjax.runs import file_weights, initialization
 from segjax.runs.load import load_trained
+from segjax.runs.run_weights import weights_of_run
 from segjax.runs.train import train
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training import loop
@@ -108,6 +110,10 @@ def test_a_run_begins_with_the_weights_that_the_config_names(
     state, about = kept()
     assert int(state.step) == 3
     assert about["initialization"]["source"] == SOURCE
+    # What binds users of the weights binds those of the run, and of what begins with it.
+    licence = about["initialization"]["licence"]
+    assert licence == licence_of(SOURCE) != ""
+    assert weights_of_run(tmp_path, ()).about["licence"] == licence
 
 
 def read(config, tmp_path, channels=3):
