@@ -25,6 +25,7 @@ from results import environment, save
 from segjax import config
 from segjax.runs.evaluate import evaluate_run
 from segjax.runs.train import train
+from segjax.training.malloc import keep_freed_memory
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 EXPERIMENTS = {
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--cache")
     parser.add_argument("--output")
     options = parser.parse_args()
+    keep_freed_memory()  # As the command line does.
     for what in options.what.split(","):
         result: dict[str, Any] = environment("cpu") | {"config": EXPERIMENTS[what][0]}
         rows = []

@@ -29,6 +29,7 @@ from segjax import config
 from segjax.runs.evaluate import evaluate_run
 from segjax.runs.initialization import continued
 from segjax.runs.train import train
+from segjax.training.malloc import keep_freed_memory
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "unet_nuclei.py"
 MODEL = "nuclei"
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder that keeps the runs")
     parser.add_argument("--output", help="folder of the JSON file; none: only print")
     args = parser.parse_args()
+    keep_freed_memory()  # As the command line does.
     os.environ["JAX_PLATFORMS"] = "cpu"
     found = environment("cpu")
     with tempfile.TemporaryDirectory() as temporary:

@@ -42,10 +42,10 @@ IDENTITY = {"epsilon": 0.0, "frozen": True}
 def random() -> dict:
     return {
         "seed": 0,
-        "num_steps": 600,
+        "num_steps": 400,
         "batch_size": 4,
         "log_every": 10,
-        "eval_every": 600,
+        "eval_every": 400,
         "checkpoint_every": 200,
         "data": {"name": "camvid"},
         "pipeline": {

@@ -168,7 +168,10 @@ def with_normalization(
     elif count_of(config.data.get("channels", CHANNELS)) != CHANNELS:
         return config  # the weights' way is for RGB
     else:
-        theirs = {NORMALIZATION: sources.lookup(named.source).normalization}
+        entry, path = sources.lookup(named.source), Path(named.input).expanduser()
+        if path.is_dir():  # which may say it itself
+            entry, _ = sources.opened(named.source, path)
+        theirs = {NORMALIZATION: entry.normalization}
     given = config.pipeline.get(NORMALIZATION)
     followed = ml_collections.ConfigDict(config.to_dict())
     for key in (NORMALIZATION, "percentiles"):

@@ -115,11 +115,53 @@ def test_classes_are_a_data_sets_where_nearly_all_names_are(tmp_path):
             r"has sr_ratios \[1, 1, 1, 1\], and hf/segformer",
         ),
         ({"model_type": "vit"}, r"config\.json does not describe a SegFormer"),
+        ({"decoder_hidden_size": 768}, r"has decoder_hidden_size 768, .* has 256"),
+        ({"num_channels": 4}, r"has num_channels 4, and .* has 3"),
     ],
 )
 def test_a_folder_of_another_network_is_refused(tmp_path, config, sentence):
     with pytest.raises(UserError, match=sentence):
         opened(SOURCE, saved(tmp_path, **config))
+
+
+HALVES = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("prepared", "normalization", "size"),
+    [
+        ({}, "imagenet", (512, 512)),
+        (HALVES | {"size": 256}, "tf", (256, 256)),
+        ({"size": {"height": 64, "width": 96}}, "imagenet", (64, 96)),
+        ({"do_normalize": False, "do_resize": False}, "range", None),
+    ],
+)
+def test_a_folder_says_how_images_are_prepared(tmp_path, prepared, normalization, size):
+    folder = saved(tmp_path)
+    (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
+    entry, _ = opened(SOURCE, folder)
+    assert (entry.normalization, entry.input_size) == (normalization, size)
+    of_whole_images, _ = opened("hf/segformer-b0-cityscapes", folder)
+    assert of_whole_images.input_size is None
+
+
+@pytest.mark.parametrize(
+    ("prepared", "sentence"),
+    [
+        ({"image_mean": [0.1, 0.2, 0.3]}, r"mean \[0\.1, 0\.2, 0\.3\].* none of segj"),
+        ({"image_std": "none"}, r"deviation none .* none of segjax's ways"),
+        ({"rescale_factor": 1}, r"factor 1, which is none"),
+        ({"size": {"shortest_edge": 512}}, r"not a height and a width"),
+        ([], r"does not say how images are prepared"),
+    ],
+)
+def test_images_that_are_prepared_in_a_way_of_their_own_are_refused(
+    tmp_path, prepared, sentence
+):
+    folder = saved(tmp_path)
+    (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
+    with pytest.raises(UserError, match=sentence):
+        opened(SOURCE, folder)
 
 
 def test_a_folder_that_lacks_a_file_names_both_and_the_repository(tmp_path):
