@@ -1,6 +1,7 @@
 """The program `segjax`, or `python -m segjax.main`: the table of its verbs.
 
-It gives Ctrl-C its meaning before it imports anything, as the commands take a while to import.
+It gives Ctrl-C its meaning before it imports anything, as the commands take a while to import,
+and says how freed memory is kept before it starts a thread.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 try:
     import segjax.ending as ending
+    from segjax.training.malloc import keep_freed_memory
 except KeyboardInterrupt:
     os.write(2, b"segjax: interrupted.\n")
     raise SystemExit(130) from None
@@ -47,6 +49,7 @@ def run() -> None:
 
         return Program(VERBS)
 
+    keep_freed_memory()
     ending.run(
         lambda: program().run(),
         remedy=lambda: program().remedy(),

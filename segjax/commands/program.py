@@ -265,10 +265,8 @@ class Program:
         """Joins the other processes, and keeps compiled programs for the next time."""
         import jax
 
-        from segjax.training.malloc import keep_freed_memory
         from segjax.training.sharding import join_processes
 
-        keep_freed_memory()
         cache = "JAX_COMPILATION_CACHE_DIR"
         if cache not in os.environ:
             home = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))

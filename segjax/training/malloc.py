@@ -16,7 +16,8 @@ def keep_freed_memory() -> bool:
     training step on CPU touches all its memory for the first time: for the network of
     `configs/unet_em.py:isbi` 108,000 page faults a step, 0.36 s of system time in 1.4 s.
     With these options there are none. It is a setting of the whole process, hence for
-    programs: nothing in the library calls it.
+    programs: nothing in the library calls it. Call it before any thread starts: one that has
+    a heap of its own by then keeps it, and leaves it to the next thread.
 
     Returns:
       Whether it took effect; other C libraries than glibc are left as they are.

@@ -5,11 +5,8 @@ import sys
 
 import pytest
 
-PROGRAM = """
+TOUCH = """
 import ctypes, resource, sys
-from segjax.training.malloc import keep_freed_memory
-if "keep" in sys.argv:
-    assert keep_freed_memory()
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
@@ -19,19 +16,53 @@ def touch():
     ctypes.memset(block, 1, 1 << 26)
     libc.free(block)
 
-touch()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
+def print_faults(*_):
     touch()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        touch()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+FUNCTION = """
+from segjax.training.malloc import keep_freed_memory
+if "keep" in sys.argv:
+    assert keep_freed_memory()
+print_faults()
+"""
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="options of glibc")
+COMMAND = """
+import threading
+from segjax import main
+from segjax.commands.program import Program
+
+def run(_):
+    for _ in range(4):  # heaps are dealt out in turns
+        thread = threading.Thread(target=print_faults)
+        thread.start()
+        thread.join()
+
+Program.run = run
+main.run()
+"""
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="options of glibc"
+)
+
+
+def faults(program, *arguments):
+    command = [sys.executable, "-c", TOUCH + program, *arguments]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return [int(line) for line in done.stdout.split()]
+
+
 def test_memory_that_was_freed_is_used_again_without_page_faults():
-    def faults(*arguments):
-        command = [sys.executable, "-c", PROGRAM, *arguments]
-        return int(subprocess.run(command, capture_output=True, check=True).stdout)
-
-    kept, returned = faults("keep"), faults()
+    (kept,), (returned,) = faults(FUNCTION, "keep"), faults(FUNCTION)
     assert kept < 100 < returned
+
+
+def test_threads_of_the_command_line_keep_freed_memory_too():
+    found = faults(COMMAND)
+    assert len(found) == 4
+    assert max(found) < 100
