@@ -35,7 +35,7 @@ REPORT = "report.html"
 WITH_PICTURES = 50
 """How many images are shown, the worst."""
 
-IMAGES_AFTER_TRAINING = 50
+IMAGES_AFTER_TRAINING = 20
 """How many images the report at the end of a run measures one by one."""
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
