@@ -19,6 +19,7 @@ from segjax.pretrained.files import file_sha256, read_state
 from segjax.pretrained.source import CHANNELS, Source
 from segjax.runs.imported_experiment import DETECTOR, experiment
 from segjax.tasks.table import make_task
+from segjax.training.about import IMAGE_DTYPES
 from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.run_files.workdir import (
@@ -107,6 +108,7 @@ def import_weights(
         "channels": CHANNELS,
         "label_spec": dataclasses.asdict(spec),
         "instances": None if objects is None else dataclasses.asdict(objects),
+        IMAGE_DTYPES: ["uint8"],  # photographs
         INITIALIZATION: {"source": source, "input": str(path), "sha256": sha256},
     }
     make_workdir(workdir)
