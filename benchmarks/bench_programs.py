@@ -25,7 +25,7 @@ from turns import compare, in_words, serve
 
 LOADER = Path(__file__).resolve().parent.parent / "segjax" / "export" / "loader.py"
 CONFIGS = (
-    "unet_nuclei",
+    "unet_camvid",
     "segnet_basic_camvid",
     "unet_mobilenet_camvid",
     "lraspp_camvid",

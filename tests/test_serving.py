@@ -298,6 +298,27 @@ def test_a_service_that_is_stopped_answers_what_was_asked(
         assert process.wait(patience) == 0
 
 
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("none.zip", r"cannot start: .*none\.zip is not a whole program"),
+        (PROGRAM, "cannot start: .*[Aa]ddress already in use"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why(
+    program: str,
+    message: str,
+    folder: Path,
+    service: Service,
+    example: dict[str, ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["serve.py", str(folder / program), f"--port={service.port}"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match=message):
+        example["serve"].main()
+
+
 def test_files_are_labelled_and_those_that_cannot_be_are_named(
     folder: Path,
     example: dict[str, ModuleType],

@@ -65,7 +65,7 @@ def main() -> None:
     try:
         program = loader.load(given.program, batch_size=given.batch_size)
         failed = label_files(program, given.images, given.output)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from None
     for path, why in failed.items():
         print(f"{path}: {why}", file=sys.stderr)

@@ -105,8 +105,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--batch_size", type=int, default=1)
     given = parser.parse_args()
-    program = loader.load(given.program, batch_size=given.batch_size)
-    server = make_server(program, given.host, given.port)
+    try:
+        program = loader.load(given.program, batch_size=given.batch_size)
+        server = make_server(program, given.host, given.port)
+    except (loader.ProgramError, OSError, OverflowError) as error:
+        raise SystemExit(f"The service cannot start: {error}") from None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(
             number, lambda *_: threading.Thread(target=server.shutdown).start()

@@ -157,7 +157,8 @@ def _stored_values(dataset: Dataset) -> tuple[list[str], int | None]:
     """The types of training images, and the range of those of 16 bits for `TrainedModel`."""
     records = dataset.splits.get("train", ())
     places = np.unique(np.linspace(0, len(records) - 1, SAMPLED_IMAGES).round())
-    dtypes, largest = set(), 0
+    dtypes: set[str] = set()
+    largest = 0
     for i in places if len(records) else ():
         record = records[int(i)]
         dtypes.add(str(parts_of(record)["image"][:1, :1].dtype))

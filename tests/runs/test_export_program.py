@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from segjax import config as config_lib
+from segjax.data.normalization import normalize
 from segjax.errors import UserError
 from segjax.export import loader
 from segjax.runs import export_program
@@ -114,6 +115,30 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         export_stablehlo(model, path, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_tiles_of_a_large_page_are_put_together_to_what_predict_gives(
+    model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "cells.stablehlo.zip"
+    export_stablehlo(model, path)
+    page = np.random.default_rng(2).integers(0, 255, (2048, 2048), np.uint8)
+    program = loader.load(path, batch_size=4)
+    tiles = loader.windows(program.about["plan"], "height", 2048)
+    assert len(tiles) > 4  # of each axis
+    trained = load_trained(model)
+    expected = trained.labels(page)
+    assert len(np.unique(expected)) == 2
+    predictor = trained.task.predictor(trained.variables)
+    logits = predictor.logits(normalize(page[..., None], trained.task.normalization))
+    allowed = 1e-5 * abs(logits).max()
+    np.testing.assert_allclose(program(page, "logits"), logits, rtol=0, atol=allowed)
+    is_certain = abs(logits[..., 1] - logits[..., 0]) > 2 * allowed
+    differs = program(page) != expected
+    assert not (differs & is_certain).any()
+    assert is_certain.mean() > 0.999
+    assert differs.mean() < 1e-5
 
 
 @pytest.mark.parametrize(
