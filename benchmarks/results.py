@@ -53,6 +53,12 @@ def gpu_name() -> str:
     ).stdout.splitlines()[0]
 
 
+def ratio(row: dict[str, Any]) -> str:
+    """The ratio of a comparison, and its range."""
+    low, high = row["ratio_range"]
+    return f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"
+
+
 def save(what: str, result: dict[str, Any], output: str | None) -> None:
     """Writes `<date>-<what>-<hardware>.json` into the folder `output`.
 

@@ -11,16 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results import FOLDER
+from program_rows import programs_rows, serving_rows
+from results import FOLDER, ratio
 
 README = Path(__file__).parent / "README.md"
 MARKS = re.compile(r"(<!-- tables -->\n).*?(\n<!-- end -->)", re.DOTALL)
-
-
-def ratio(row: dict[str, Any]) -> str:
-    """The ratio of a comparison, and its range."""
-    low, high = row["ratio_range"]
-    return f"**{row['ratio']:.2f}** ({low:.2f} to {high:.2f})"
 
 
 def unet_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -344,6 +339,8 @@ TABLES = {
     "tiles": tiles_rows,
     "upsampling": upsampling_rows,
     "systems": systems_rows,
+    "programs": programs_rows,
+    "serving": serving_rows,
     "regions": regions_rows,
     "detectors": detectors_rows,
     "sliding_window": sliding_window_rows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import export, lax
 
 from segjax.types import Array
 
@@ -26,7 +26,8 @@ def dot_product_attention(
       query: `[B, N, heads, D]`.
       key: `[B, M, heads, D]`.
       value: `[B, M, heads, D]`.
-      largest: scores that may be in memory at once.
+      largest: scores that may be in memory at once; where the number of images is open, as
+        in a program (`jax.export`), those of each image.
 
     Returns:
       `[B, N, heads, D]`, of the dtype of `query`.
@@ -49,7 +50,8 @@ def dot_product_attention(
     if largest < 1:
         raise ValueError(f"largest is at least 1, got {largest}")
     batch, length, heads, size = query.shape
-    count = -(-batch * heads * length * key.shape[1] // largest)
+    images = 1 if export.is_symbolic_dim(batch) else batch
+    count = -(-images * heads * length * key.shape[1] // largest)
     if count <= 1:
         return jax.nn.dot_product_attention(query, key, value)
     block = -(-length // min(count, length))

@@ -17,6 +17,7 @@ from segjax.pretrained.files import file_sha256
 from segjax.runs.export import card, portable, portable_config
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.runs.model_file import find_model_file
+from segjax.training.about import IMAGE_DTYPES
 from segjax.training.task import require
 
 log = logging.getLogger("segjax")
@@ -125,9 +126,20 @@ def _dtype(trained: TrainedModel, given: str | None) -> str:
     """The type of images: that which is asked for, or that of the training images."""
     if given is not None:
         return given
-    found = "uint8" if trained.max_intensity is None else "uint16"
-    log.info("The program is for images of %s; --dtype makes one for others.", found)
-    return found
+    known = trained.about.get(IMAGE_DTYPES)
+    if not isinstance(known, list):  # a run from before it was kept
+        known = [] if trained.max_intensity is None else ["uint16"]
+    if len(known) == 1 and known[0] in DTYPES:
+        log.info("The program is for images of %s, as in training.", known[0])
+        return known[0]
+    if known:
+        why = f"was trained on images of {' and '.join(map(str, known))}"
+    else:
+        why = "does not state the type of its training images"
+    raise UserError(
+        f"The network {why}, and a program is for images of one of {', '.join(DTYPES)}: give "
+        "--dtype=uint8, or what your images are."
+    )
 
 
 def _refinement(

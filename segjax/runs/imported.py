@@ -20,7 +20,7 @@ from segjax.pretrained.published import licence_of
 from segjax.pretrained.source import CHANNELS, Source
 from segjax.runs.imported_experiment import DETECTOR, experiment
 from segjax.tasks.table import make_task
-from segjax.training.about import LICENCE
+from segjax.training.about import IMAGE_DTYPES, LICENCE
 from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.run_files.workdir import (
@@ -113,6 +113,7 @@ def import_weights(
         "channels": CHANNELS,
         "label_spec": dataclasses.asdict(spec),
         "instances": None if objects is None else dataclasses.asdict(objects),
+        IMAGE_DTYPES: ["uint8"],  # photographs
         INITIALIZATION: initialization,
     }
     make_workdir(workdir)

@@ -33,8 +33,11 @@ KEPT = (LEARNED, TRAIN_IMAGES)
 MOST_HASHES = 1000
 """Larger splits have no hashes: they would fill a checkpoint, and take long to count."""
 
-RANGE_IMAGES = 32
-"""Number of training images, evenly spread, that show the range of those of 16 bits."""
+IMAGE_DTYPES = "image_dtypes"
+"""The key for the types of the training images as they are stored, such as ["uint8"]."""
+
+SAMPLED_IMAGES = 32
+"""Number of training images, evenly spread, that show the types and the range of them all."""
 
 
 def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
@@ -42,8 +45,9 @@ def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, 
 
     Predicting needs no data set but this. `records` reveals changed data: of each split
     how many records there are, and a hash of three of them. `max_intensity` is for the
-    CRF, see `TrainedModel`.
+    CRF, see `TrainedModel`; `image_dtypes` is for programs.
     """
+    dtypes, max_intensity = _stored_values(dataset)
     about = {
         "config": json.loads(config_lib.to_json(config)),
         "channels": dataset.channels,
@@ -51,7 +55,8 @@ def about_run(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, 
         "instances": (
             None if dataset.instances is None else dataclasses.asdict(dataset.instances)
         ),
-        "max_intensity": _max_intensity(dataset),
+        "max_intensity": max_intensity,
+        IMAGE_DTYPES: dtypes,
         "pixel_size": dataset.pixel_size,
         "records": {
             split: {"count": len(records), "sha256": _records_sha256(records)}
@@ -151,18 +156,18 @@ def check_data(
         )
 
 
-def _max_intensity(dataset: Dataset) -> int | None:
-    """The range of training images of 16 bits, for `TrainedModel`."""
+def _stored_values(dataset: Dataset) -> tuple[list[str], int | None]:
+    """The types of training images, and the range of those of 16 bits for `TrainedModel`."""
     records = dataset.splits.get("train", ())
-    if dataset.instances is not None or not len(records):
-        return None
-    found = []
-    for i in np.unique(np.linspace(0, len(records) - 1, RANGE_IMAGES).round()):
-        image = records[int(i)]["image"]
-        if image.dtype != np.uint16:
-            return None
-        found.append(max_intensity_of(image))
-    return max(found)
+    places = np.unique(np.linspace(0, len(records) - 1, SAMPLED_IMAGES).round())
+    dtypes: set[str] = set()
+    largest = 0
+    for i in places if len(records) else ():
+        record = records[int(i)]
+        dtypes.add(str(parts_of(record)["image"][:1, :1].dtype))
+        if dtypes == {"uint16"} and dataset.instances is None:
+            largest = max(largest, max_intensity_of(record["image"]))
+    return sorted(dtypes), largest if largest and dtypes == {"uint16"} else None
 
 
 def _records_sha256(records: Sequence[Record]) -> str:

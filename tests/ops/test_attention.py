@@ -1,6 +1,7 @@
 """Attention beside NumPy, whole and in blocks."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,6 +54,23 @@ def test_it_maps_over_more_axes_and_keeps_bfloat16():
     half = dot_product_attention(*(jnp.asarray(x, jnp.bfloat16) for x in given))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(np.float32), expected(*given), atol=0.03)
+
+
+@pytest.mark.parametrize("largest", [1 << 20, 50])
+def test_a_program_takes_any_number_of_images(largest):
+    given = arrays()
+    scope = jax.export.SymbolicScope()
+    open_shapes = [
+        jax.ShapeDtypeStruct(
+            jax.export.symbolic_shape("batch, ...", like=x.shape, scope=scope), x.dtype
+        )
+        for x in given
+    ]
+    attend = jax.jit(lambda *x: dot_product_attention(*x, largest=largest))
+    program = jax.export.export(attend)(*open_shapes)
+    for count in (1, 2):
+        some = [x[:count] for x in given]
+        np.testing.assert_allclose(program.call(*some), expected(*some), atol=1e-6)
 
 
 def test_shapes_that_do_not_fit_are_named():

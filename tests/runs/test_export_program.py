@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import re
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 
 from segjax import config as config_lib
+from segjax.data.normalization import normalize
 from segjax.errors import UserError
 from segjax.export import loader
+from segjax.runs import export_program
 from segjax.runs.export_program import export_stablehlo
 from segjax.runs.load import load_trained
 from segjax.runs.model_file import write_model_file
@@ -41,6 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "channels": 1,
         "label_spec": {"names": ["a", "b"], "colors": [[0, 0, 0], [9, 9, 9]]},
         "images": {"train": 3},
+        "image_dtypes": ["uint8"],
         "step": 7,
         "parameters_sha256": parameters_sha256(variables["params"]),
     }
@@ -66,7 +70,7 @@ def test_a_program_gives_the_labels_of_predict(
     path = tmp_path / "cells.stablehlo.zip"
     with caplog.at_level(logging.INFO, "segjax"):
         result = export_stablehlo(model, path, tile=32, description="Cells, stained.")
-    assert "The program is for images of uint8" in caplog.text
+    assert "The program is for images of uint8, as in training." in caplog.text
     assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert result["platforms"] == ["cpu", "cuda", "tpu"]
     program = loader.load(path)
@@ -111,6 +115,67 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         export_stablehlo(model, path, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_tiles_of_a_large_page_are_put_together_to_what_predict_gives(
+    model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "cells.stablehlo.zip"
+    export_stablehlo(model, path)
+    page = np.random.default_rng(2).integers(0, 255, (2048, 2048), np.uint8)
+    program = loader.load(path, batch_size=4)
+    tiles = loader.windows(program.about["plan"], "height", 2048)
+    assert len(tiles) > 4  # of each axis
+    trained = load_trained(model)
+    expected = trained.labels(page)
+    assert len(np.unique(expected)) == 2
+    predictor = trained.task.predictor(trained.variables)
+    logits = predictor.logits(normalize(page[..., None], trained.task.normalization))
+    allowed = 1e-5 * abs(logits).max()
+    np.testing.assert_allclose(program(page, "logits"), logits, rtol=0, atol=allowed)
+    is_certain = abs(logits[..., 1] - logits[..., 0]) > 2 * allowed
+    differs = program(page) != expected
+    assert not (differs & is_certain).any()
+    assert is_certain.mean() > 0.999
+    assert differs.mean() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("about", "expected"),
+    [
+        ({"image_dtypes": ["float32"]}, "float32"),
+        ({"image_dtypes": ["uint16"], "max_intensity": 4095}, "uint16"),
+        ({"max_intensity": 4095}, "uint16"),
+        ({}, "does not state the type of its training images"),
+        ({"image_dtypes": "uint8"}, "does not state the type of its training images"),
+        ({"image_dtypes": []}, "does not state the type of its training images"),
+        ({"image_dtypes": ["uint16", "uint8"]}, "on images of uint16 and uint8, and a"),
+        ({"image_dtypes": ["int16"]}, "was trained on images of int16, and a program"),
+    ],
+)
+def test_a_program_is_for_images_as_in_training(
+    about: dict[str, Any],
+    expected: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained = load_trained(model)
+    kept = {k: x for k, x in trained.about.items() if k != "image_dtypes"}
+    known = dataclasses.replace(
+        trained, about=kept | about, max_intensity=about.get("max_intensity")
+    )
+    monkeypatch.setattr(export_program, "load_trained", lambda *_, **__: known)
+    monkeypatch.setattr(type(known.task), "normalization", "per_image")
+    path = tmp_path / "cells.stablehlo.zip"
+    if expected in export_program.DTYPES:
+        result = export_stablehlo(model, path, image_size=(32, 32))
+        assert result["image"] == [32, 32, 1, expected]
+        return
+    with pytest.raises(UserError, match=f"{expected}.* --dtype=uint8, or what"):
+        export_stablehlo(model, path)
+    assert not path.exists()
 
 
 def test_the_user_loses_no_file(model: Path, tmp_path: Path) -> None:

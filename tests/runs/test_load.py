@@ -254,16 +254,19 @@ def test_an_evaluation_reports_the_crf_that_refined(run, cache_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "expected", "dtypes"),
     [
-        (np.array([40, 3000, 900, 70], np.uint16), 4095),
-        (np.array([40, 300, 90, 70], np.uint16), 1023),
-        (np.array([40, 250, 90, 70], np.uint8), None),
+        (np.array([40, 3000, 900, 70], np.uint16), 4095, ["uint16"]),
+        (np.array([40, 300, 90, 70], np.uint16), 1023, ["uint16"]),
+        (np.array([40, 250, 90, 70], np.uint8), None, ["uint8"]),
+        (np.array([0.25, 0.5], np.float32), None, ["float32"]),
+        ([np.uint16(3000), np.uint8(200)], None, ["uint16", "uint8"]),
+        ([], None, []),
     ],
-    ids=["12 bits", "10 bits", "8 bits"],
+    ids=["12 bits", "10 bits", "8 bits", "floats", "16 and 8 bits", "no images"],
 )
-def test_a_run_knows_the_range_of_its_training_images(
-    run, values, expected, tmp_path
+def test_a_run_knows_types_and_range_of_its_training_images(
+    run, values, expected, dtypes
 ) -> None:
     """One range for all images, so that a dark page of a stack keeps its contrast."""
     records = [{"image": np.full((2, 2, 1), x), "name": "a"} for x in values]
@@ -271,6 +274,7 @@ def test_a_run_knows_the_range_of_its_training_images(
     dataset = Dataset("folder", trained.label_spec, 1, {"train": records})
     about = about_run(trained.task.config, dataset)
     assert about["max_intensity"] == expected
+    assert about["image_dtypes"] == dtypes
     known = dataclasses.replace(trained, max_intensity=expected)
     assert known.in_range(CRF()).max_intensity == expected
     assert known.in_range(CRF(max_intensity=600)).max_intensity == 600
