@@ -143,6 +143,7 @@ def _by_percentiles(image: Array, method: Percentiles) -> Array:
 def _percentile(ordered: Array, percent: float) -> Array:
     last = ordered.shape[0] - 1
     below: Any
+    part: Any
     if is_open(last):
         below, part = _open_place(last, percent)
         above = jnp.minimum(below + 1, last)

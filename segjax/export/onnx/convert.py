@@ -25,6 +25,9 @@ from segjax.export.onnx.types import Unsupported, element, kept
 IR_VERSION = 8
 """That of the releases that brought opset 17."""
 
+IMAGE = "image"
+"""The name of the input."""
+
 BUILDERS = {
     **elementwise.BUILDERS,
     **shapes.BUILDERS,
@@ -62,8 +65,7 @@ def to_model(
     if kept(dtype) != dtype:
         name = graph.op("Cast", IMAGE, to=element(kept(dtype)))
     arguments = [*map(Known, weights), atom]
-    values = [_constant(x) for x in arguments[:-1]]
-    given = [*values, graph.tensor(name, len(shape))]
+    given = [*map(Constant, weights), graph.tensor(name, len(shape))]
     results = emit(graph, traced, arguments, given, "")
     infos = []
     for output, value, aval in zip(outputs, results, traced.out_avals, strict=True):
@@ -85,13 +87,9 @@ def to_model(
     return helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION)
 
 
-IMAGE = "image"
-"""The name of the input."""
-
-
 def _constant(atom: Atom) -> Constant:
     array = np.asarray(atom.array)
-    return Constant(array.astype(kept(array.dtype)))
+    return Constant(array.astype(kept(array.dtype), copy=False))
 
 
 def _info(name: str, dtype: Any, shape: Sequence[Dim]) -> Any:

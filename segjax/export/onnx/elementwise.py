@@ -65,10 +65,6 @@ def _wrapped(kind: str) -> Formula:
     )
 
 
-def _number(step: Step, value: float) -> np.ndarray:
-    return np.array(value, kept(step.inputs[0].dtype if step.inputs else "float32"))
-
-
 def _integer_pow(graph: Graph, step: Step, x: str) -> str:
     power = step.params["y"]
     if power == 2:
@@ -109,13 +105,25 @@ def _clamp(graph: Graph, step: Step, low: str, x: str, high: str) -> str:
     return graph.op("Min", graph.op("Max", x, low), high)
 
 
+def choose(graph: Graph, dtype: Any, which: str, yes: str, no: str) -> str:
+    """Takes elements of `yes` where `which` is true, and of `no` elsewhere.
+
+    onnxruntime has no `Where` for booleans.
+    """
+    if dtype != np.bool_:
+        return graph.op("Where", which, yes, no)
+    chosen = graph.op("And", which, yes)
+    return graph.op("Or", chosen, graph.op("And", graph.op("Not", which), no))
+
+
 def _select(graph: Graph, step: Step, which: str, *cases: str) -> str:
+    dtype = step.outputs[0].dtype
     if step.inputs[0].dtype == np.bool_:
-        return graph.op("Where", which, cases[1], cases[0])
+        return choose(graph, dtype, which, cases[1], cases[0])
     chosen = cases[0]
     for i, case in enumerate(cases[1:], 1):
         is_it = graph.op("Equal", which, np.array(i, np.int32))
-        chosen = graph.op("Where", is_it, case, chosen)
+        chosen = choose(graph, dtype, is_it, case, chosen)
     return chosen
 
 
@@ -144,10 +152,6 @@ def _logical(kind: str) -> Formula:
         return graph.op(kind, *names)
 
     return formula
-
-
-def _abs(graph: Graph, step: Step, x: str) -> str:
-    return graph.op("Abs", x)
 
 
 FORMULAS: dict[str, Formula] = {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segjax.export.onnx.dimensions import Dim, same
+from segjax.export.onnx.elementwise import choose
 from segjax.export.onnx.graph import Constant, Graph, Tensor, Value
 from segjax.export.onnx.shapes import cut, layout_of
 from segjax.export.onnx.steps import Step
@@ -191,7 +192,8 @@ def _by_places(
         is_out = graph.op("Cast", is_out, to=_BOOL)
         for _ in whole:
             is_out = graph.op("Unsqueeze", is_out, np.array([-1], np.int64))
-        name = graph.op("Where", is_out, _filling(step), name)
+        filling = graph.constant(_filling(step))
+        name = choose(graph, step.outputs[0].dtype, is_out, filling, name)
     # Stored are the axes of places, the shared ones first, and then the whole ones.
     rank, offset = len(step.outputs[0].shape), list(numbers.offset_dims)
     of_places = [axis for axis in range(rank) if axis not in offset]
@@ -228,39 +230,64 @@ def scatter(graph: Graph, step: Step, inputs: Sequence[Value]) -> Value:
     """
     operand, places, updates = inputs
     numbers, sizes = step.params["dimension_numbers"], step.inputs[0].shape
-    axes = list(numbers.scatter_dims_to_operand_dims)
-    if numbers.operand_batching_dims or set(axes) != set(numbers.inserted_window_dims):
+    axes, batching = map(
+        list, (numbers.scatter_dims_to_operand_dims, numbers.operand_batching_dims)
+    )
+    mode, kind = str(step.params["mode"]).lower(), _SCATTERS[step.primitive.name]
+    if set(axes) != set(numbers.inserted_window_dims):
+        if "clip" in mode and kind == "none" and _is_all(step):
+            return updates
         raise Unsupported("writes blocks at places that are computed")
-    mode = str(step.params["mode"]).lower()
-    whole = [x for x in range(len(sizes)) if x not in axes]
-    update_rank = len(step.inputs[2].shape)
-    windows = list(numbers.update_window_dims)
-    order = [x for x in range(update_rank) if x not in windows] + windows
-    layout = (*axes, *whole)
+    shared, windows = (
+        list(numbers.scatter_indices_batching_dims),
+        list(numbers.update_window_dims),
+    )
+    ranks = [len(x.shape) for x in step.inputs]
+    order = (*shared, *(x for x in range(ranks[1] - 1) if x not in shared))
+    layout = (
+        *(*batching, *axes),
+        *(x for x in range(ranks[0]) if x not in (*batching, *axes)),
+    )
     target = graph.stored(operand, layout)
-    indices = graph.op("Cast", graph.meant(places), to=_INT64)
-    limits = graph.sizes([sizes[axis] for axis in axes])
+    indices = graph.stored(places, (*order, ranks[1] - 1))
+    indices = graph.op("Cast", indices, to=_INT64)
+    limits, may_miss = graph.sizes([sizes[axis] for axis in axes]), False
     if "clip" in mode:
         indices = _clipped(graph, indices, limits)
     elif "promise" not in mode:
+        may_miss = True
         not_below = graph.op("Max", indices, np.zeros(1, np.int64))
         inside = graph.op("Min", not_below, limits)
         beyond = graph.op("Not", graph.op("Equal", indices, inside))
         indices = graph.op("Where", beyond, limits, inside)
-        pads = np.zeros(2 * len(sizes), np.int64)
-        pads[len(sizes) : len(sizes) + len(axes)] = 1
-        target = graph.op("Pad", target, pads)
-    name = graph.op(
-        "ScatterND",
-        target,
-        indices,
-        graph.stored(updates, tuple(order)),
-        reduction=_SCATTERS[step.primitive.name],
-    )
-    if "clip" not in mode and "promise" not in mode:
-        count = np.arange(len(axes), dtype=np.int64)
-        name = graph.op("Slice", name, np.zeros(len(axes), np.int64), limits, count)
+        pads = np.zeros((2, ranks[0]), np.int64)
+        pads[1, len(batching) : len(batching) + len(axes)] = 1
+        target = graph.op("Pad", target, pads.ravel())
+    if batching:
+        here = _own_places([step.inputs[1].shape[x] for x in order], len(batching))
+        indices = graph.op("Concat", here, indices, axis=-1)
+    of_places = [x for x in range(ranks[2]) if x not in windows]
+    given = graph.stored(updates, (*(of_places[i] for i in order), *windows))
+    name = graph.op("ScatterND", target, indices, given, reduction=kind)
+    if may_miss:
+        cut_axes = np.arange(len(axes), dtype=np.int64) + len(batching)
+        name = graph.op("Slice", name, np.zeros(len(axes), np.int64), limits, cut_axes)
     return Tensor(name, layout)
+
+
+def _is_all(step: Step) -> bool:
+    """Whether a block is written that is as large as the array, so that it lies on it."""
+    operand, _, updates = (x.shape for x in step.inputs)
+    windows = tuple(step.params["dimension_numbers"].update_window_dims)
+    is_whole = windows == tuple(range(len(operand))) and len(updates) == len(operand)
+    return is_whole and all(map(same, operand, updates))
+
+
+def _own_places(sizes: Sequence[Dim], count: int) -> np.ndarray:
+    """The places of elements along the first axes, `[*sizes, count]`."""
+    if not all(isinstance(size, int) for size in sizes):
+        raise Unsupported("writes into each image of an open number of images")
+    return np.moveaxis(np.indices(sizes)[:count], 0, -1).astype(np.int64)
 
 
 def dynamic_slice(graph: Graph, step: Step, inputs: Sequence[Value]) -> Value:

@@ -128,6 +128,7 @@ def writings(x: jax.Array) -> list[jax.Array]:
         blank.at[place].add(x[0, :, 0], mode="drop"),
         blank.at[jnp.arange(5)].set(x[0, :, 1]),
         blank.at[place, jnp.arange(5) % 4].add(1.0, mode="clip"),
+        jax.vmap(lambda y, i: y.at[i].set(7.0))(x[..., 1], x[:, :2, 0].argmax(2)),
     ]
 
 
@@ -146,6 +147,9 @@ def loops(x: jax.Array) -> list[jax.Array]:
         means,
         lax.map(lambda y: y.sum(0), x),
         lax.fori_loop(0, 3, lambda i, y: y * x[0, i], x[1, 0]),
+        jax.vmap(lambda y: lax.while_loop(lambda z: z.max() < 9, lambda z: 2 * z, y))(
+            abs(x) + jnp.arange(1.0, 3.0)[:, None, None, None]
+        ),
         lax.cond(x.sum() > 0, lambda y: y * x, lambda y: y - 1, x),
     ]
 

@@ -96,7 +96,7 @@ def test_a_system_answers_as_in_jax(case: Any) -> None:
     assert abs(logits - wanted).max() < 1e-4 * abs(wanted).max()
 
 
-ONE_SIZE = {"crf_rnn-0", "deeplab_v1-1", "deeplab_v2-1"}
+ONE_SIZE = {"crf_rnn-0", "deeplab_v1-1", "deeplab_v2-1", "sliding_window-1"}
 """Those whose code asks how large an image is."""
 
 
