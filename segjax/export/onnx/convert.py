@@ -64,8 +64,8 @@ def to_model(
     name = IMAGE
     if kept(dtype) != dtype:
         name = graph.op("Cast", IMAGE, to=element(kept(dtype)))
-    arguments = [*map(Known, weights), atom]
-    given = [*map(Constant, weights), graph.tensor(name, len(shape))]
+    arguments: list[Atom] = [*map(Known, weights), atom]
+    given: list[Value] = [*map(Constant, weights), graph.tensor(name, len(shape))]
     results = emit(graph, traced, arguments, given, "")
     infos = []
     for output, value, aval in zip(outputs, results, traced.out_avals, strict=True):
@@ -87,7 +87,7 @@ def to_model(
     return helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION)
 
 
-def _constant(atom: Atom) -> Constant:
+def _constant(atom: Known) -> Constant:
     array = np.asarray(atom.array)
     return Constant(array.astype(kept(array.dtype), copy=False))
 

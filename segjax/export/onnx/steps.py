@@ -111,7 +111,10 @@ def steps_of(
     results = _inline(traced, arguments, layer, steps)
     steps = _needed(steps, results)
     values = _computed(steps, results)
-    replace = lambda atom: values.get(atom, atom)
+
+    def replace(atom: Atom) -> Atom:
+        return values.get(atom, atom)
+
     kept = [
         dataclasses.replace(step, inputs=tuple(map(replace, step.inputs)))
         for step in steps
@@ -125,7 +128,7 @@ def _inline(
     traced: core.ClosedJaxpr, arguments: Sequence[Atom], layer: str, into: list[Step]
 ) -> list[Atom]:
     """Adds the primitives of a function, those of functions that it calls among them."""
-    jaxpr = traced.jaxpr
+    jaxpr: Any = traced.jaxpr
     constants = [Known(x) for x in traced.consts]
     values: dict[Any, Atom] = dict(zip(jaxpr.constvars, constants, strict=True))
     values |= zip(jaxpr.invars, arguments, strict=True)
