@@ -45,6 +45,7 @@ class Exported:
     Attributes:
       trained: the network.
       network: it, with all that `predict` does around it.
+      classes_overlap: whether a pixel can be of several classes.
       dtype: of the images.
       outputs: the file, which nothing of the user's is lost for.
       path: of it.
@@ -53,6 +54,7 @@ class Exported:
 
     trained: TrainedModel
     network: PixelNetwork
+    classes_overlap: bool
     dtype: np.dtype
     outputs: Outputs
     path: Path
@@ -65,7 +67,7 @@ class Exported:
         return {
             "classes": list(spec.names),
             "colors": [list(color) for color in spec.colors],
-            "classes_overlap": self.trained.task.head.overlaps,
+            "classes_overlap": self.classes_overlap,
             "step": self.trained.step,
             "parameters_sha256": self.trained.parameters_sha256,
         }
@@ -143,7 +145,8 @@ def find_exported(
     outputs = Outputs(
         output.parent, [(output.name, made_of)], inputs=[made_of], overwrite=overwrite
     )
-    return Exported(trained, network, stored, outputs, output, description)
+    overlap = task.head.overlaps
+    return Exported(trained, network, overlap, stored, outputs, output, description)
 
 
 def export_stablehlo(

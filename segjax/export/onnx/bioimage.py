@@ -79,14 +79,14 @@ class Package:
         image = {
             "id": "image",
             "description": "the image as it is stored",
-            "axes": _axes(*(_size(pixels, axis) for axis in (0, 1)), given),
+            "axes": _axes([_size(pixels, axis) for axis in (0, 1)], given),
             "test_tensor": file(TEST_INPUT),
             "data": {"type": str(self.dtype)},
         }
         answer = {
             "id": OUTPUT,
             "description": "probabilities of the classes",
-            "axes": _axes(*(_answered(pixels, axis) for axis in (0, 1)), self.classes),
+            "axes": _axes([_answered(pixels, x) for x in (0, 1)], self.classes),
             "test_tensor": file(TEST_OUTPUT),
             "data": {"type": "float32"},
         }
@@ -119,8 +119,9 @@ def title(name: str) -> str:
     return (kept if len(kept) >= 5 else f"{kept} of segjax".strip())[:64]
 
 
-def _axes(height: Any, width: Any, channels: Sequence[str]) -> list[dict[str, Any]]:
+def _axes(sizes: Sequence[Any], channels: Sequence[str]) -> list[dict[str, Any]]:
     """Batch, rows, columns and channels."""
+    height, width = sizes
     return [
         {"type": "batch"},
         {"type": "space", "id": "y", "size": height},

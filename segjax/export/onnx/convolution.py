@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +139,7 @@ def reduce_window_sum(graph: Graph, step: Step, inputs: Sequence[Value]) -> Valu
 
 
 def _windows(
-    graph: Graph, step: Step, inputs: Sequence[Value], kind: str, **attributes: int
+    graph: Graph, step: Step, inputs: Sequence[Value], kind: str, **attributes: Any
 ) -> tuple[Tensor, int]:
     """Pools over windows of two axes, and says how many elements a window has."""
     params = step.params

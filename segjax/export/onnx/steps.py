@@ -132,11 +132,13 @@ def _inline(
     constants = [Known(x) for x in traced.consts]
     values: dict[Any, Atom] = dict(zip(jaxpr.constvars, constants, strict=True))
     values |= zip(jaxpr.invars, arguments, strict=True)
-    read = lambda x: (
-        Known(np.asarray(x.val, x.aval.dtype))
-        if isinstance(x, core.Literal)
-        else values[x]
-    )
+
+    def read(x: Any) -> Atom:
+        if isinstance(x, core.Literal):
+            kind: Any = x.aval
+            return Known(np.asarray(x.val, kind.dtype))
+        return values[x]
+
     for equation in jaxpr.eqns:
         name, given = equation.primitive.name, [read(x) for x in equation.invars]
         stack = str(equation.source_info.name_stack)
