@@ -109,6 +109,16 @@ def choose(graph: Graph, dtype: Any, which: str, yes: str, no: str) -> str:
     """Takes elements of `yes` where `which` is true, and of `no` elsewhere.
 
     onnxruntime has no `Where` for booleans.
+
+    Args:
+      graph: to which the nodes are added.
+      dtype: of JAX, of the elements.
+      which: the name of a tensor of booleans.
+      yes: the name of the one tensor.
+      no: the name of the other.
+
+    Returns:
+      The name of the result.
     """
     if dtype != np.bool_:
         return graph.op("Where", which, yes, no)
