@@ -56,7 +56,7 @@ THEIRS: dict[str, set[str]] = {
     "predict": ARRAYS | {"PIL", "tifffile", "tensorstore"},
     "training": RUNNING | {"tensorboardX", "wandb"},
     "inspect": LINEN,
-    "export": ARRAYS,
+    "export": ARRAYS | {"onnx", "onnxruntime"},
     "tasks": RUNNING,
     "runs": RUNNING | {"packaging"},
     "commands": {"absl", "jax", "ml_collections"},

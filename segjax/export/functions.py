@@ -8,10 +8,11 @@ network with all that is averaged, the refinement, labels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,6 +31,8 @@ SCALE = "normalization"
 
 LEAST_TILE = 256
 """Output side of a tile in pixels, where nobody asks for another one."""
+
+_GIVE_SIZE = "give --image_size=HEIGHT,WIDTH"
 
 Size = tuple[int | str, int | str]
 Function = Callable[..., dict[str, Array]]
@@ -85,6 +88,7 @@ class PixelFunction:
         as "16*height" where they are open.
       takes_scale: whether a scale `[B, 3, C]` is an argument, after the images.
       about: what `program.json` states of kind, plan and normalisation.
+      constraints: on the symbols of open sizes, such as "height >= 2".
     """
 
     function: Function
@@ -92,6 +96,27 @@ class PixelFunction:
     image_size: Size
     takes_scale: bool
     about: dict[str, Any]
+    constraints: tuple[str, ...] = ()
+
+    def of_list(self, weights: Sequence[Any], *images: Array) -> dict[str, Array]:
+        """The function of the arrays in their order, and of images."""
+        return self.function(dict(zip(self.weights, weights, strict=True)), *images)
+
+    def arguments(
+        self, channels: int, dtype: np.dtype
+    ) -> tuple[list[jax.ShapeDtypeStruct], list[jax.ShapeDtypeStruct]]:
+        """What `of_list` is traced with: the arrays, and any number of images."""
+        height, width = self.image_size
+        shape = jax.export.symbolic_shape(
+            f"batch, {height}, {width}, {channels}", constraints=self.constraints
+        )
+        given = self.weights.values()
+        weights = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in given]
+        images = [jax.ShapeDtypeStruct(shape, dtype)]
+        if self.takes_scale:
+            scale = (shape[0], 3, channels)
+            images.append(jax.ShapeDtypeStruct(scale, jnp.float32))
+        return weights, images
 
 
 def tile_functions(
@@ -117,9 +142,7 @@ def tile_functions(
       UserError: if tiles would change the result.
     """
     if why := _needs_whole_images(network):
-        raise UserError(
-            f"{why}, so a program is for images of one size: give --image_size=HEIGHT,WIDTH."
-        )
+        raise UserError(f"{why}, so a program is for images of one size: {_GIVE_SIZE}.")
     geometry, offset = network.geometry, network.geometry.offset
     if offset is None:  # tiles of one size then fit images of multiples of the stride
         geometry = dataclasses.replace(geometry, offset=0)
@@ -148,13 +171,59 @@ def tile_functions(
     fixed = tiles((side, side), any_size=False)
     if not geometry.halo:
         return [fixed]
-    height, width = (
-        f"{geometry.stride}*{axis}" + f" + {offset}" * bool(offset)
-        if offset is not None
-        else axis
-        for axis in ("height", "width")
-    )
-    return [tiles((height, width), any_size=True), fixed]
+    stride = 1 if offset is None else geometry.stride
+    return [tiles(_open_size(stride, offset or 0), any_size=True), fixed]
+
+
+def _open_size(stride: int, remainder: int) -> Size:
+    """Height and width of images of any size that leaves a remainder, as expressions."""
+    factor, rest = f"{stride}*" * (stride > 1), f" + {remainder}" * bool(remainder)
+    return f"{factor}height{rest}", f"{factor}width{rest}"
+
+
+def open_functions(network: PixelNetwork, dtype: np.dtype) -> list[PixelFunction]:
+    """The functions of whole images of all sizes that the network takes, the better one first.
+
+    Args:
+      network: the network.
+      dtype: of the images.
+
+    Returns:
+      The functions. Where a network takes every size, there is one for all sizes, and one for
+      multiples of its stride, as not every network can be traced for all.
+
+    Raises:
+      UserError: if something around the network is for images of one size.
+    """
+    if why := _needs_one_size(network):
+        raise UserError(f"{why}, for which the size must be known: {_GIVE_SIZE}.")
+    geometry = network.geometry
+    normalize = program_normalization(network.normalization, network.channels, dtype)
+    weights, variables_of = _weights(network, normalize)
+
+    def function(weights: Mapping[str, Array], images: Array) -> dict[str, Array]:
+        scales = (
+            weights[SCALE][None] if SCALE in weights else normalize.scales_of(images)
+        )
+        variables, image = variables_of(weights), normalize(images, scales)
+        return network.outputs(network.apply(variables, image))
+
+    def images(stride: int, remainder: int) -> PixelFunction:
+        least = -(-(geometry.minimum - remainder) // stride)
+        sizes = {
+            "stride": stride,
+            "remainder": remainder,
+            "minimum": least * stride + remainder,
+            "margin": geometry.margin,
+        }
+        about = {"kind": "images", "sizes": sizes, "normalization": {"by": "program"}}
+        at_least = tuple(f"{axis} >= {max(least, 1)}" for axis in ("height", "width"))
+        size = _open_size(stride, remainder)
+        return PixelFunction(function, weights, size, False, about, at_least)
+
+    if geometry.offset is None:
+        return [images(1, 0), images(geometry.stride, 0)]
+    return [images(geometry.stride, geometry.offset)]
 
 
 def _lost(geometry: Geometry) -> int:
@@ -218,6 +287,11 @@ def _needs_whole_images(network: PixelNetwork) -> str:
     """Says why tiles would change the result; empty where they would not."""
     if not network.geometry.tiles:
         return f'Each output pixel of "{network.name}" sees the whole image'
+    return _needs_one_size(network)
+
+
+def _needs_one_size(network: PixelNetwork) -> str:
+    """Says what is around a network that is for images of one size; empty for nothing."""
     if not network.passes.is_one:
         return "config.evaluation averages several passes over each image"
     if network.downscale > 1:

@@ -18,6 +18,7 @@ from segjax.data.normalization import (
     scale_of,
 )
 from segjax.errors import UserError
+from segjax.ops.base.arguments import is_open
 from segjax.types import Array
 
 
@@ -126,7 +127,12 @@ def _mean(pixels: Array) -> Array:
 
 def _by_percentiles(image: Array, method: Percentiles) -> Array:
     """The scale `[3, C]` of an image by percentiles, interpolated as NumPy does."""
-    pixels = jnp.sort(sampled(image).astype(jnp.float32), axis=0)
+    height, width, channels = image.shape
+    if is_open(height) or is_open(width):  # no grid is known: all pixels count
+        pixels = image.reshape(height * width, channels)
+    else:
+        pixels = sampled(image)
+    pixels = jnp.sort(pixels.astype(jnp.float32), axis=0)
     low, high = (_percentile(pixels, q) for q in (method.low, method.high))
     spread = high - low
     if method.learned is not None:
@@ -135,9 +141,37 @@ def _by_percentiles(image: Array, method: Percentiles) -> Array:
 
 
 def _percentile(ordered: Array, percent: float) -> Array:
-    place = percent / 100 * (len(ordered) - 1)
-    below = int(place)
-    above, part = min(below + 1, len(ordered) - 1), place - below
+    last = ordered.shape[0] - 1
+    below: Any
+    part: Any
+    if is_open(last):
+        below, part = _open_place(last, percent)
+        above = jnp.minimum(below + 1, last)
+    else:
+        place = percent / 100 * last
+        below, part = int(place), place - int(place)
+        above = min(below + 1, last)
     low, high = ordered[below], ordered[above]
     difference = high - low
-    return low + difference * part if part < 0.5 else high - difference * (1 - part)
+    return jnp.where(
+        part < 0.5, low + difference * part, high - difference * (1 - part)
+    )
+
+
+def _open_place(last: Any, percent: float) -> tuple[Array, Array]:
+    """Where a percentile lies among pixels up to `last`, a number that is open.
+
+    In thousandths of a percent, by integers: as float32 the place among a million pixels would
+    have no digits behind the point.
+    """
+    thousandths = round(1000 * percent)
+    if abs(thousandths - 1000 * percent) > 1e-6:
+        raise UserError(
+            f"The images are normalised by the percentile {percent}, which takes more digits "
+            "than a program for images of any size computes with: give "
+            "--image_size=HEIGHT,WIDTH."
+        )
+    thousands, ones = jnp.divmod(jnp.asarray(last, jnp.int32), 1000)
+    whole, rest = jnp.divmod(thousands * thousandths, 100)
+    more, beyond = jnp.divmod(rest * 1000 + ones * thousandths, 100_000)
+    return whole + more, beyond.astype(jnp.float32) / 100_000

@@ -15,7 +15,6 @@ from typing import IO, Any
 
 import jax
 import jax.export
-import jax.numpy as jnp
 import numpy as np
 
 import segjax
@@ -80,20 +79,11 @@ def lower(pixels: PixelFunction, channels: int, dtype: np.dtype) -> jax.export.E
       UserError: if the network does what a program cannot, naming the primitive of JAX where
         there is one.
     """
-    names = list(pixels.weights)
-    height, width = pixels.image_size
-    shape = jax.export.symbolic_shape(f"batch, {height}, {width}, {channels}")
-    weights = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in pixels.weights.values()]
-    images = [jax.ShapeDtypeStruct(shape, dtype)]
-    if pixels.takes_scale:
-        images.append(jax.ShapeDtypeStruct((shape[0], 3, channels), jnp.float32))
-
-    def segment(weights: list[Any], *images: Any) -> dict[str, Any]:
-        return pixels.function(dict(zip(names, weights, strict=True)), *images)
+    weights, images = pixels.arguments(channels, dtype)
 
     # Plain forms, and the choices of a CPU: the same program on whatever it is exported.
-    with forms("plain"), lowering_for("cpu"), _without_source_files():
-        function = jax.jit(segment, keep_unused=True)
+    with forms("plain"), lowering_for("cpu"), without_source_files():
+        function = jax.jit(pixels.of_list, keep_unused=True)
         try:
             return jax.export.export(function, platforms=PLATFORMS)(weights, *images)
         except UserError:
@@ -104,7 +94,7 @@ def lower(pixels: PixelFunction, channels: int, dtype: np.dtype) -> jax.export.E
 
 
 @contextlib.contextmanager
-def _without_source_files() -> Iterator[None]:
+def without_source_files() -> Iterator[None]:
     """Leaves out of modules which lines of which files of this machine they come from."""
     option = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, option)

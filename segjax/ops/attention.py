@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import export, lax
+from jax import lax
 
 from segjax.types import Array
 
@@ -50,8 +50,11 @@ def dot_product_attention(
     if largest < 1:
         raise ValueError(f"largest is at least 1, got {largest}")
     batch, length, heads, size = query.shape
-    images = 1 if export.is_symbolic_dim(batch) else batch
-    count = -(-images * heads * length * key.shape[1] // largest)
+    if not all(isinstance(size, int) for size in (length, key.shape[1])):
+        return jax.nn.dot_product_attention(query, key, value)
+    # How many images an exported program is given is not known: the memory is that of one.
+    known = batch if isinstance(batch, int) else 1
+    count = -(-known * heads * length * key.shape[1] // largest)
     if count <= 1:
         return jax.nn.dot_product_attention(query, key, value)
     block = -(-length // min(count, length))

@@ -19,7 +19,12 @@ from packaging.requirements import Requirement
 import segjax
 from segjax.training.sharding import Devices
 
-_EXTRAS = {"tensorboard": "tensorboard", "tiff": "imagecodecs", "wandb": "wandb"}
+_EXTRAS = {
+    "onnx": "onnx",
+    "tensorboard": "tensorboard",
+    "tiff": "imagecodecs",
+    "wandb": "wandb",
+}
 """Extras for all platforms, and the package that each brings."""
 
 _DEVICE_FILES = {

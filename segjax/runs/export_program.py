@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from segjax.errors import UserError
-from segjax.export.functions import image_function, tile_functions
+from segjax.export.functions import (
+    PixelFunction,
+    PixelNetwork,
+    image_function,
+    tile_functions,
+)
 from segjax.export.stablehlo import PLATFORMS, SUFFIX, lower_first, write_stablehlo
 from segjax.output.folder import Outputs
 from segjax.pretrained.files import file_sha256
@@ -32,19 +39,124 @@ _USE = (
 )
 
 
-def export_stablehlo(
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What is exported, and where it goes.
+
+    Attributes:
+      trained: the network.
+      network: it, with all that `predict` does around it.
+      classes_overlap: whether a pixel can be of several classes.
+      dtype: of the images.
+      outputs: the file, which nothing of the user's is lost for.
+      path: of it.
+      description: what the card says first.
+    """
+
+    trained: TrainedModel
+    network: PixelNetwork
+    classes_overlap: bool
+    dtype: np.dtype
+    outputs: Outputs
+    path: Path
+    description: str
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is known of classes and weights, JSON."""
+        spec = self.trained.label_spec
+        return {
+            "classes": list(spec.names),
+            "colors": [list(color) for color in spec.colors],
+            "classes_overlap": self.classes_overlap,
+            "step": self.trained.step,
+            "parameters_sha256": self.trained.parameters_sha256,
+        }
+
+    def card(self, use: Sequence[str]) -> str:
+        """Says for people what is exported, and how it is used, in Markdown."""
+        config: ml_collections.ConfigDict = portable_config(self.trained.task.config)
+        about = portable(self.trained.about)
+        return card(self.trained, config, about, self.description, use)
+
+    def written(self, pixels: PixelFunction) -> dict[str, Any]:
+        """What the command says of the file, once it is written."""
+        channels = self.trained.channels
+        return {
+            "file": str(self.path),
+            "bytes": self.path.stat().st_size,
+            "sha256": file_sha256(self.path),
+            "step": self.trained.step,
+            "kind": pixels.about["kind"],
+            "image": [*pixels.image_size, channels, str(self.dtype)],
+        }
+
+
+def find_exported(
     run: str | Path,
     output: str | Path,
+    suffix: str,
     *,
+    format_name: str,
     best: bool = True,
     step: int | None = None,
-    tile: int | None = None,
     image_size: tuple[int, int] | None = None,
     dtype: str | None = None,
     crf: bool = False,
     description: str = "",
     overwrite: bool = False,
     allow_code: Collection[str] = (),
+) -> Exported:
+    """Loads what is to be exported, and finds that it can be written; nothing is traced yet.
+
+    Args:
+      run: the folder of the run, a model file, or the name of a model that comes with segjax.
+      output: the file.
+      suffix: of files of this format.
+      format_name: that of the flag --format.
+      best: whether the best checkpoint of a run is written instead of the newest.
+      step: the step of the checkpoint, if neither of those.
+      image_size: height and width of the images, if they are of one size.
+      dtype: of the images, one of `DTYPES`; None: that of the training images.
+      crf: whether `config.crf` of the run refines the answers.
+      description: what the card says first.
+      overwrite: whether a file of the user is replaced.
+      allow_code: packages whose code may be imported where the config of the run names it.
+
+    Returns:
+      The network and the place of the file.
+
+    Raises:
+      UserError: for anything that the user can put right.
+    """
+    output = Path(output).expanduser()
+    if not output.name.endswith(suffix):
+        raise UserError(
+            f"--output={output} does not end in {suffix}, as files of --format={format_name} "
+            f"do: give, for example, {output.with_suffix('').with_suffix(suffix)}."
+        )
+    file = find_model_file(run)
+    best = best and file is None
+    trained = load_trained(run, best=best, step=step, allow_code=allow_code)
+    task = require(trained.task, "labels", f"--format={format_name}")
+    stored = np.dtype(_dtype(trained, dtype))
+    refinement = _refinement(trained, stored, image_size) if crf else None
+    network = task.pixel_network(trained.variables, trained.channels, refinement)
+    made_of = file or Path(run)
+    outputs = Outputs(
+        output.parent, [(output.name, made_of)], inputs=[made_of], overwrite=overwrite
+    )
+    overlap = task.head.overlaps
+    return Exported(trained, network, overlap, stored, outputs, output, description)
+
+
+def export_stablehlo(
+    run: str | Path,
+    output: str | Path,
+    *,
+    tile: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Writes what a trained network answers as one program in StableHLO.
 
@@ -54,16 +166,11 @@ def export_stablehlo(
     Args:
       run: the folder of the run, a model file, or the name of a model that comes with segjax.
       output: the file, ending in .stablehlo.zip.
-      best: whether the best checkpoint of a run is written instead of the newest.
-      step: the step of the checkpoint, if neither of those.
       tile: output side of a tile in pixels; None chooses one.
       image_size: height and width of the images, for a program of whole images; None: one of
         tiles, which takes images of any size from a tile on.
-      dtype: of the images, one of `DTYPES`; None: that of the training images.
-      crf: whether `config.crf` of the run refines the answers.
-      description: what the card says first.
-      overwrite: whether a file of the user is replaced.
-      allow_code: packages whose code may be imported where the config of the run names it.
+      **options: those of `find_exported`: `best`, `step`, `dtype`, `crf`, `description`,
+        `overwrite`, `allow_code`.
 
     Returns:
       `file`, `bytes` and `sha256` of it, `step`, `kind`, `image` and `platforms`.
@@ -71,55 +178,25 @@ def export_stablehlo(
     Raises:
       UserError: for anything that the user can put right; nothing was written then.
     """
-    output = Path(output).expanduser()
-    if not output.name.endswith(SUFFIX):
-        raise UserError(
-            f"--output={output} does not end in {SUFFIX}, as programs do: give, for example, "
-            f"{output.with_suffix('').with_suffix(SUFFIX)}."
-        )
     if image_size and tile is not None:
         raise UserError(
             "--tile and --image_size are given, but a program is either for tiles or for "
             "whole images: leave one of them out."
         )
-    file = find_model_file(run)
-    best = best and file is None
-    trained = load_trained(run, best=best, step=step, allow_code=allow_code)
-    task = require(trained.task, "labels", "--format=stablehlo")
-    stored = np.dtype(_dtype(trained, dtype))
-    refinement = _refinement(trained, stored, image_size) if crf else None
-    network = task.pixel_network(trained.variables, trained.channels, refinement)
-    made_of = file or Path(run)
-    outputs = Outputs(
-        output.parent, [(output.name, made_of)], inputs=[made_of], overwrite=overwrite
+    found = find_exported(
+        run, output, SUFFIX, format_name="stablehlo", image_size=image_size, **options
     )
+    channels = found.trained.channels
     functions = (
-        [image_function(network, image_size, stored)]
+        [image_function(found.network, image_size, found.dtype)]
         if image_size
-        else tile_functions(network, tile, stored)
+        else tile_functions(found.network, tile, found.dtype)
     )
-    pixels, lowered = lower_first(functions, trained.channels, stored)
-    outputs.make_folder()
-    about = {
-        "classes": list(trained.label_spec.names),
-        "colors": [list(color) for color in trained.label_spec.colors],
-        "classes_overlap": task.head.overlaps,
-        "step": trained.step,
-        "parameters_sha256": trained.parameters_sha256,
-    }
-    with outputs.file(output.name) as written:
-        config = portable_config(task.config)
-        text = card(trained, config, portable(trained.about), description, _USE)
-        write_stablehlo(written, pixels, lowered, about, text)
-    return {
-        "file": str(output),
-        "bytes": output.stat().st_size,
-        "sha256": file_sha256(output),
-        "step": trained.step,
-        "kind": pixels.about["kind"],
-        "image": [*pixels.image_size, trained.channels, str(stored)],
-        "platforms": list(PLATFORMS),
-    }
+    pixels, lowered = lower_first(functions, channels, found.dtype)
+    found.outputs.make_folder()
+    with found.outputs.file(found.path.name) as written:
+        write_stablehlo(written, pixels, lowered, found.about, found.card(_USE))
+    return found.written(pixels) | {"platforms": list(PLATFORMS)}
 
 
 def _dtype(trained: TrainedModel, given: str | None) -> str:

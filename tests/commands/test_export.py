@@ -10,7 +10,13 @@ from segjax.errors import UserError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--tile=8"], "--tile is about programs: give --format=stablehlo, too"),
+        (["--tile=8"], "--tile is not about --format=segjax: leave it out, or give "),
+        (
+            ["--format=onnx", "--tile=8"],
+            "=onnx: leave it out, or give --format=stablehlo",
+        ),
+        (["--format=onnx", "--example=x.png"], "or give --format=bioimageio"),
+        (["--precision=int8"], "leave it out, or give --format=onnx"),
         (["--format=stablehlo", "--image_size=8"], "is not a height and a width"),
         (["--format=stablehlo", "--image_size=0,8"], "is not a height and a width"),
     ],

@@ -1,5 +1,7 @@
 """Attention beside NumPy, whole and in blocks."""
 
+from functools import partial
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -79,3 +81,13 @@ def test_shapes_that_do_not_fit_are_named():
         dot_product_attention(query, key[:, :, :1], value[:, :, :1])
     with pytest.raises(ValueError, match="largest is at least 1, got 0"):
         dot_product_attention(query, key, value, largest=0)
+
+
+def test_an_open_number_of_images_is_taken_for_one():
+    shape = jax.export.symbolic_shape("batch, 6, 1, 2")
+    image = jax.ShapeDtypeStruct(shape, jnp.float32)
+    for largest, takes_blocks in ((36, False), (20, True)):
+        attend = partial(dot_product_attention, largest=largest)
+        assert (
+            "scan" in str(jax.make_jaxpr(attend)(image, image, image))
+        ) == takes_blocks

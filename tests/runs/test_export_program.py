@@ -4,54 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 import re
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
-from segjax import config as config_lib
 from segjax.data.normalization import normalize
 from segjax.errors import UserError
 from segjax.export import loader
 from segjax.runs import export_program
+from segjax.runs.export_onnx import export_onnx
 from segjax.runs.export_program import export_stablehlo
 from segjax.runs.load import load_trained
-from segjax.runs.model_file import write_model_file
-from segjax.tasks.table import make_task
-from segjax.training.state import parameters_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file of the smallest U-Net with random parameters; nothing is compiled."""
-    config = config_lib.load(f"{ROOT}/configs/unet_em.py:smoke")
-    config.crf = {"num_iterations": 2}
-    task = make_task(config)
-    rng = np.random.default_rng(0)
-    normal = lambda x: 0.7 * rng.normal(size=x.shape).astype(x.dtype)
-    shapes = jax.eval_shape(lambda: task.init_state(1)).variables
-    variables = {
-        "params": jax.tree.map(normal, shapes["params"]),
-        "batch_stats": jax.tree.map(lambda x: abs(normal(x)), shapes["batch_stats"]),
-    }
-    about = {
-        "channels": 1,
-        "label_spec": {"names": ["a", "b"], "colors": [[0, 0, 0], [9, 9, 9]]},
-        "images": {"train": 3},
-        "image_dtypes": ["uint8"],
-        "step": 7,
-        "parameters_sha256": parameters_sha256(variables["params"]),
-    }
-    path = tmp_path_factory.mktemp("model") / "cells.segjax"
-    with path.open("wb") as file:
-        write_model_file(file, config, variables, about, "# A card\n")
-    return path
 
 
 def program_of_the_page(path: Path, image: np.ndarray) -> np.ndarray:
@@ -83,6 +53,41 @@ def test_a_program_gives_the_labels_of_predict(
     assert program_of_the_page(path, image).shape == (75, 50)
     again = export_stablehlo(model, path, tile=32, description="Cells, stained.")
     assert again["sha256"] == result["sha256"]
+
+
+def test_onnx_gives_the_labels_of_predict(model: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs the package onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    path = tmp_path / "cells.onnx"
+    options = {"image_size": (75, 50), "dtype": "uint8", "description": "Cells."}
+    result = export_onnx(model, path, **options)
+    assert result["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (result["kind"], result["opset"]) == ("image", 17)
+    read = onnx.load(path)
+    onnx.checker.check_model(read, full_check=True)
+    stated = {entry.key: json.loads(entry.value) for entry in read.metadata_props[:3]}
+    assert stated["classes"] == ["a", "b"]
+    assert "Cells." in read.doc_string
+    image = np.random.default_rng(1).integers(0, 255, (75, 50), np.uint8)
+    (found,) = ReferenceEvaluator(read).run(
+        ["labels"], {"image": image[None, ..., None]}
+    )
+    np.testing.assert_array_equal(found[0], load_trained(model).labels(image))
+    again = export_onnx(model, path, **options)
+    assert again["sha256"] == result["sha256"]
+
+
+def test_onnx_is_refused_before_anything_is_written(
+    model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    with pytest.raises(UserError, match=r"as files of --format=onnx do.*cells\.onnx\."):
+        export_onnx(model, tmp_path / "cells.zip")
+    (tmp_path / "cells.onnx").write_bytes(b"mine")
+    with pytest.raises(UserError, match="--overwrite"):
+        export_onnx(model, tmp_path / "cells.onnx")
+    assert (tmp_path / "cells.onnx").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(

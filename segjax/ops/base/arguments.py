@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 
 import jax.numpy as jnp
+import numpy as np
 
 from segjax.types import Array
 
@@ -15,12 +16,23 @@ Pair = int | tuple[int, int]
 def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     """Reads one number or two, each at least `least`."""
     both = tuple(value) if isinstance(value, Sequence) else (value, value)
-    whole = all(isinstance(v, Integral) and v >= least for v in both)
+    whole = all((is_open(v) or isinstance(v, Integral)) and v >= least for v in both)
     if len(both) != 2 or not whole:
         raise ValueError(
             f"{name} is {value!r}; allowed is an integer of at least {least}, or two"
         )
-    return int(both[0]), int(both[1])
+    first, second = (v if is_open(v) else int(v) for v in both)
+    return first, second
+
+
+def is_open(size: object) -> bool:
+    """Whether a size is an expression of `jax.export`, as the images' own is not known."""
+    return hasattr(size, "dimension_as_value")
+
+
+def arange(count: int) -> Array | np.ndarray:
+    """Numbers from 0 on, int32, also as many as an open size says."""
+    return (jnp if is_open(count) else np).arange(count, dtype=np.int32)
 
 
 def check_maps(x: Array, name: str = "x") -> None:

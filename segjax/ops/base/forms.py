@@ -26,8 +26,8 @@ from typing import Literal, NamedTuple
 
 import jax
 
-Forms = Literal["fast", "plain"]
-FORMS: tuple[Forms, ...] = ("fast", "plain")
+Forms = Literal["fast", "plain", "stock"]
+FORMS: tuple[Forms, ...] = ("fast", "plain", "stock")
 
 
 class _Setting(NamedTuple):
@@ -45,7 +45,9 @@ def forms(wanted: Forms) -> Iterator[None]:
     """Traces ops in these forms.
 
     Args:
-      wanted: "fast", which is the default, or "plain".
+      wanted: "fast", which is the default, or "plain"; "stock" is plain, and where XLA has
+        an operator for all of it, such as pooling, it is that operator, which compilers of
+        other houses know, too.
 
     Yields:
       Nothing; the context ends where it is left.
@@ -81,7 +83,12 @@ def lowering_for(platform: str, shards: int = 1) -> Iterator[None]:
 
 def is_plain() -> bool:
     """Whether plain definitions are wanted."""
-    return _setting.value.forms == "plain"
+    return _setting.value.forms != "fast"
+
+
+def wants_stock() -> bool:
+    """Whether XLA's own operators are wanted wherever there is one."""
+    return _setting.value.forms == "stock"
 
 
 def platform() -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.base.forms import is_on_accelerator, platform
+from segjax.ops.base.forms import is_on_accelerator, platform, wants_stock
 from segjax.ops.base.windows import Windows
 from segjax.types import Array
 
@@ -22,6 +22,8 @@ def is_stock(rows: Windows, columns: Windows) -> bool:
     On a CPU its gradient is slow. On a GPU it adds up in any order where windows overlap, so
     that a run would not repeat its bits.
     """
+    if wants_stock():
+        return True
     apart = all(w.window <= w.stride for w in (rows, columns))
     return is_on_accelerator() and (apart or platform() == "tpu")
 

@@ -18,7 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segjax.ops.base.arguments import Pair, check_floating, check_maps, pair
+from segjax.ops.base.arguments import (
+    Pair,
+    arange,
+    check_floating,
+    check_maps,
+    is_open,
+    pair,
+)
 from segjax.ops.base.windows import Windows, place_windows
 from segjax.ops.pooling.stock import is_stock, stock_max_pool
 from segjax.types import Array
@@ -178,8 +185,8 @@ def max_pool_with_indices(
     if _is_plain_2x2(rows, columns):
         quarter = lax.stop_gradient(_quarter_of_maximum(lax.stop_gradient(x))[1])
         within = quarter.astype(jnp.int32)
-        row = 2 * np.arange(rows.number, dtype=np.int32).reshape(1, -1, 1, 1)
-        column = 2 * np.arange(columns.number, dtype=np.int32).reshape(1, 1, -1, 1)
+        row = 2 * arange(rows.number).reshape(1, -1, 1, 1)
+        column = 2 * arange(columns.number).reshape(1, 1, -1, 1)
         indices = width * (within // 2 + row) + (within % 2 + column)
         return _max_pool_2x2(x), indices
     index = jnp.arange(height * width, dtype=jnp.int32).reshape(1, height, width, 1)
@@ -260,8 +267,8 @@ def _unpool_by_blocks(
                 f"size has a {name} of {whole} for {blocks} blocks of window {window}; "
                 f"allowed is {blocks * window} to {(blocks + 1) * window - 1}"
             )
-    row = np.arange(h * window, dtype=np.int32).reshape(1, h, window, 1, 1, 1)
-    column = np.arange(w * window, dtype=np.int32).reshape(1, 1, 1, w, window, 1)
+    row = arange(h * window).reshape(1, h, window, 1, 1, 1)
+    column = arange(w * window).reshape(1, 1, 1, w, window, 1)
     chosen = indices[:, :, None, :, None] == row * width + column
     x = jnp.where(chosen, x[:, :, None, :, None], 0)
     x = x.reshape(batch, h * window, w * window, channels)
@@ -309,12 +316,13 @@ def avg_pool(
     for windows in (columns, rows):
         size = x.shape[windows.axis]
         sums = _sum_along(x, windows)
-        start = np.arange(windows.number) * windows.stride - windows.before
+        numpy = jnp if is_open(size) else np
+        start = arange(windows.number) * windows.stride - windows.before
         stop = start + windows.window
         if count_include_pad:
-            counts = np.minimum(stop, size + windows.before) - start
+            counts = numpy.minimum(stop, size + windows.before) - start
         else:
-            counts = np.minimum(stop, size) - np.maximum(start, 0)
+            counts = numpy.minimum(stop, size) - numpy.maximum(start, 0)
         shape = [1] * 4
         shape[windows.axis] = windows.number
         x = sums / counts.astype(sums.dtype).reshape(shape)

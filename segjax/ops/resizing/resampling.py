@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from segjax.ops.base.arguments import is_open
 from segjax.ops.base.forms import is_on_accelerator
 from segjax.types import Array
 
@@ -82,18 +83,39 @@ def _taps(resampling: Resampling) -> tuple[np.ndarray, np.ndarray]:
     return source.astype(np.int32), weights
 
 
+def _open_taps(resampling: Resampling) -> tuple[list[Array], list[Array]]:
+    """Those of `_two_taps` for sizes that are open in an exported program."""
+    rule, inputs, outputs, transposed = resampling
+    if transposed:
+        raise ValueError("the gradient of a resize needs sizes that are known")
+    output = jnp.arange(outputs, dtype=jnp.int32)
+    if rule == "nearest":
+        return [output * inputs // outputs], [jnp.ones(outputs)]
+    if rule == "corners":
+        unit = jnp.maximum(outputs - 1, 1)
+        place = output * (inputs - 1)
+    else:
+        unit = 2 * jnp.asarray(outputs)
+        place = (2 * output + 1) * inputs - outputs
+    low, beyond = jnp.divmod(jnp.clip(place, 0, (inputs - 1) * unit), unit)
+    part = beyond.astype(jnp.float32) / unit.astype(jnp.float32)
+    return [low, jnp.minimum(low + 1, inputs - 1)], [1 - part, part]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def resample(x: Array, axis: int, resampling: Resampling) -> Array:
     """Applies a resampling along one axis of `x`, in float32 or in float64."""
-    source, weights = _taps(resampling)
-    if len(source) > MOST_TAPS or (
-        is_on_accelerator() and resampling.rule != "nearest"
+    is_known = not is_open(resampling.inputs) and not is_open(resampling.outputs)
+    source, weights = (_taps if is_known else _open_taps)(resampling)
+    if is_known and (
+        len(source) > MOST_TAPS
+        or (is_on_accelerator() and resampling.rule != "nearest")
     ):
         matrix = jnp.asarray(_matrix(resampling), x.dtype)
         product = jnp.tensordot(matrix, x, (1, axis), precision=lax.Precision.HIGHEST)
         return jnp.moveaxis(product, 0, axis)
     shape = [1] * x.ndim
-    shape[axis] = source.shape[1]
+    shape[axis] = resampling.inputs if resampling.transposed else resampling.outputs
     first, *rest = (
         gather(x, axis, places) * factors.astype(x.dtype).reshape(shape)
         for places, factors in zip(source, weights, strict=True)
@@ -103,7 +125,7 @@ def resample(x: Array, axis: int, resampling: Resampling) -> Array:
     return first
 
 
-def gather(x: Array, axis: int, places: np.ndarray) -> Array:
+def gather(x: Array, axis: int, places: np.ndarray | Array) -> Array:
     """Reads ascending `places`, all inside the map, along one axis."""
     return jnp.take(x, places, axis, mode="clip", indices_are_sorted=True)
 

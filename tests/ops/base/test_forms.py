@@ -46,6 +46,16 @@ def test_other_forms_are_refused():
         forms("slow").__enter__()
 
 
+def test_stock_pooling_is_an_operator_of_xla():
+    x = random(1, 6, 7, 2)
+    with forms("stock"):
+        assert is_plain()
+        traced = jax.make_jaxpr(partial(max_pool, window=3, stride=2, padding=1))(x)
+        assert "reduce_window_max" in str(traced)
+        stock = max_pool(x, window=3, stride=2, padding=1)
+    np.testing.assert_array_equal(stock, max_pool(x, window=3, stride=2, padding=1))
+
+
 def test_jit_traces_anew_in_another_context():
     traced = []
 

@@ -1,0 +1,43 @@
+"""What tests of whole runs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from segjax import config as config_lib
+from segjax.runs.model_file import write_model_file
+from segjax.tasks.table import make_task
+from segjax.training.state import parameters_sha256
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of the smallest U-Net with random parameters; nothing is compiled."""
+    config = config_lib.load(f"{ROOT}/configs/unet_em.py:smoke")
+    config.crf = {"num_iterations": 2}
+    task = make_task(config)
+    rng = np.random.default_rng(0)
+    normal = lambda x: 0.7 * rng.normal(size=x.shape).astype(x.dtype)
+    shapes = jax.eval_shape(lambda: task.init_state(1)).variables
+    variables = {
+        "params": jax.tree.map(normal, shapes["params"]),
+        "batch_stats": jax.tree.map(lambda x: abs(normal(x)), shapes["batch_stats"]),
+    }
+    about = {
+        "channels": 1,
+        "label_spec": {"names": ["a", "b"], "colors": [[0, 0, 0], [9, 9, 9]]},
+        "images": {"train": 3},
+        "image_dtypes": ["uint8"],
+        "step": 7,
+        "parameters_sha256": parameters_sha256(variables["params"]),
+    }
+    path = tmp_path_factory.mktemp("model") / "cells.segjax"
+    with path.open("wb") as file:
+        write_model_file(file, config, variables, about, "# A card\n")
+    return path
