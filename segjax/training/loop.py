@@ -279,8 +279,10 @@ class _Run:
         if found := not_finite_step(fetched):
             self._stop_at_non_finite(*found)
         with self.log.clock.paused():
-            if state is not None and not divergence.all_finite(state):
-                self._stop_at_non_finite(*fetched[-1])
+            if state is not None:
+                finite = divergence.all_finite(state)
+                if not sharding.in_all_processes(finite):
+                    self._stop_at_non_finite(*fetched[-1])
         self.log.write_steps(fetched)
         if not self.checkpoints.is_saving:
             self.log.saved()
@@ -342,7 +344,7 @@ def _initial_or_restored(
             fresh = jax.device_get(jax.jit(init)())
         if weights:
             fresh = task.restart(weights.initialize(fresh))
-        return devices.put_replicated(fresh)
+        return devices.put_state(fresh)
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)
@@ -351,7 +353,8 @@ def _initial_or_restored(
     task.recall(about.get(LEARNED, {}))
     if INITIALIZATION in saved:
         about[INITIALIZATION] = saved[INITIALIZATION]
-    abstract = checkpoint.abstract_like(jax.eval_shape(init), devices.replicated)
+    shapes = jax.eval_shape(init)
+    abstract = checkpoint.abstract_like(shapes, devices.of_state(shapes))
     state, _ = checkpoints.restore_newest(abstract)
     sharding.check_same("newest checkpoint", str(int(state.step)))
     checkpoints.set_aside_after(int(state.step))

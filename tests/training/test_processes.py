@@ -119,7 +119,7 @@ def first_gradient(task, dataset, batch, count):
     """
     devices = first_devices(count)()
     initial = jax.device_get(jax.jit(lambda: task.init_state(dataset.channels))())
-    state = devices.put_replicated(initial)
+    state = devices.put_state(initial)
     step = loop.compile_step(task, dataset, devices, state)
     state, metrics = step(state, devices.put_batch(batch))
     moment = jax.tree.leaves(optax.tree.get(state.opt_state, "mu"))

@@ -7,6 +7,7 @@ import pytest
 from segjax.errors import UserError
 from segjax.training import sharding
 from segjax.training.sharding import Devices
+from segjax.training.state import TrainState
 
 
 def test_all_devices_are_in_the_mesh():
@@ -36,11 +37,12 @@ def test_a_batch_is_divided_along_its_first_axis():
 
 
 def test_a_state_is_whole_on_every_device():
-    tree = Devices().put_replicated({"a": np.arange(3.0), "step": np.int32(7)})
-    assert tree["step"].dtype == np.int32
-    for shard in tree["a"].addressable_shards:
+    state = TrainState(np.int32(7), {"a": np.arange(3.0, dtype=np.float32)}, {}, ())
+    placed = Devices().put_state(state)
+    assert placed.step.dtype == np.int32
+    for shard in placed.params["a"].addressable_shards:
         np.testing.assert_array_equal(shard.data, np.arange(3.0))
-    assert len(tree["a"].addressable_shards) == 4
+    assert len(placed.params["a"].addressable_shards) == 4
 
 
 def test_one_process_gathers_what_it_has():

@@ -24,7 +24,7 @@ from segjax.tasks.instance.files import (
     predict_instance_files,
 )
 from segjax.training import sharding
-from segjax.training.leaves import local_value
+from segjax.training.leaves import whole_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
 from segjax.types import Array, Outputs
 
@@ -100,7 +100,7 @@ class InstancePrediction:
           A function of a batch with `image` and `sizes`, of `detector_batch_size` rows.
         """
         devices = sharding.Devices.of_this_process()
-        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
+        local = devices.put_replicated_here(jax.tree.map(whole_value, variables))
 
         def detect(batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
             given = {name: batch[name] for name in ("image", "sizes")}

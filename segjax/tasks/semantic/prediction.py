@@ -40,7 +40,7 @@ from segjax.tasks.semantic.fit import crop_sizes
 from segjax.tasks.semantic.head import head_of
 from segjax.tasks.semantic.object_files import ObjectOptions
 from segjax.training import sharding
-from segjax.training.leaves import local_value
+from segjax.training.leaves import whole_value
 from segjax.training.step import init_variables, streams
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
 from segjax.types import Array, is_count
@@ -192,7 +192,7 @@ class SemanticPrediction:
                 "overlap."
             )
         devices = sharding.Devices.of_this_process()
-        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
+        local = devices.put_replicated_here(jax.tree.map(whole_value, variables))
         apply = jax.tree_util.Partial(self.predicted, local)
         if passes.is_one:
             return Predictor(
