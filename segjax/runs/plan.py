@@ -118,7 +118,7 @@ def without_counting(config: ml_collections.ConfigDict) -> ml_collections.Config
 
 def lowered_step(
     config: ml_collections.ConfigDict, devices: Devices, platform: str
-) -> Any:
+) -> tuple[Any, list[tuple[int, ...]]]:
     """Traces and lowers the step of an experiment; nothing is compiled.
 
     Args:
@@ -127,13 +127,14 @@ def lowered_step(
       platform: theirs, "cpu", "tpu", "cuda" or "rocm".
 
     Returns:
-      A `jax.stages.Lowered`.
+      A `jax.stages.Lowered`, and the shapes of what of its state is divided among devices.
     """
     task = make_task(config)
     shapes = _shapes(task, devices)
     step = jitted_step(task, devices, *shapes)
     with devices.lowering():
-        return step.trace(*shapes).lower(lowering_platforms=(platform,))
+        lowered = step.trace(*shapes).lower(lowering_platforms=(platform,))
+    return lowered, devices.divided(shapes[0])
 
 
 def _shapes(task: Task, devices: Devices) -> tuple[TrainState, dict[str, Any]]:
@@ -165,11 +166,11 @@ def _compiled(
     config = copy.deepcopy(config)
     config.batch_size = batch_size
     began = time.perf_counter()
-    lowered = lowered_step(config, devices, topology.machine.platform)
+    lowered, divided = lowered_step(config, devices, topology.machine.platform)
     lowering = time.perf_counter() - began
     options = {**options, **devices.compiler_options}
     try:
-        report = report_of(lowered.compile(compiler_options=options))
+        report = report_of(lowered.compile(compiler_options=options), divided)
     except jax.errors.JaxRuntimeError as error:
         wanted = lacking_memory(str(error))
         if wanted is None:

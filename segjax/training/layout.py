@@ -110,6 +110,37 @@ class Layout:
         return max(even, key=lambda i: (shape[i], i), default=None)
 
 
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """How a prediction is spread over the devices of a process.
+
+    Attributes:
+      tiles_per_device: tiles at a time, or whole images, for each device; None for one, and of
+        networks that find objects for `config.evaluation.batch_size` on all devices.
+      devices_per_image: devices that share the rows of each of them.
+    """
+
+    tiles_per_device: int | None = None
+    devices_per_image: int = 1
+
+    def layout(self, count: int) -> Layout:
+        """The grid of the devices of a process.
+
+        Raises:
+          UserError: if as many cannot share each image.
+        """
+        if count % self.devices_per_image:
+            raise UserError(
+                f"--devices_per_image={self.devices_per_image} does not divide the {count} devices "
+                "of this process: use a divisor of that."
+            )
+        return Layout(rows=self.devices_per_image)
+
+
+ONE_EACH = Spread()
+"""A tile for each device."""
+
+
 def layout_of(config: ml_collections.ConfigDict) -> Layout:
     """The group `sharding` of a config; without it, all devices are along `data`.
 

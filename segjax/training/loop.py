@@ -30,6 +30,7 @@ from segjax.training.early_stopping import (
     evaluations_in,
 )
 from segjax.training.hooks import Hook, Result
+from segjax.training.leaves import whole_value
 from segjax.training.preflight import describe_step
 from segjax.training.profiling import Profiler
 from segjax.training.run_files.pictures import (
@@ -299,7 +300,7 @@ class _Run:
         )
 
     def _evaluate(self, state: TrainState, step: int) -> Report:
-        variables = state.evaluated()
+        variables = _whole(state.evaluated())
         report = self.task.evaluate(variables, self.dataset)
         draw = functools.cache(
             lambda: render_pictures(self.task, variables, self.dataset, report)
@@ -309,7 +310,7 @@ class _Run:
 
     def plot(self, state: TrainState) -> None:
         """Plots the pictures of a finished run, and writes its report."""
-        variables = state.evaluated()  # by all processes
+        variables = _whole(state.evaluated())  # by all processes
         if self.is_main and self.report is not None:
             run = self.workdir, self.task, variables, self.dataset, self.report
             try:
@@ -324,6 +325,11 @@ class _Run:
                 self.log.progress.say(f"There is no new report: {error}")
             else:
                 self.log.progress.say(f"Report: {file}")
+
+
+def _whole(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Collections as host arrays, from the parts of all processes, which all call this."""
+    return {name: jax.tree.map(whole_value, x) for name, x in variables.items()}
 
 
 def _initial_or_restored(

@@ -152,6 +152,20 @@ class Devices:
 
         return jax.tree_util.tree_map_with_path(place, state)
 
+    def divided(self, state: Any) -> list[tuple[int, ...]]:
+        """The shapes of those arrays of a state that no device holds whole.
+
+        Args:
+          state: see `of_state`.
+
+        Returns:
+          A shape for each.
+        """
+        pairs = zip(
+            jax.tree.leaves(state), jax.tree.leaves(self.of_state(state)), strict=True
+        )
+        return [tuple(x.shape) for x, place in pairs if place != self.replicated]
+
     def of_batch(self, batch: Mapping[str, Any]) -> dict[str, NamedSharding]:
         """Where each array of a batch lies: examples apart and, of maps, their rows.
 
@@ -184,17 +198,20 @@ class Devices:
         return jax.tree.map(put_whole, state, self.of_state(state))
 
     def by_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Divides the rows of images among the devices, whatever their number; traceable.
+        """Divides the rows of images among devices, evenly or not; traceable.
 
         Args:
           function: of variables and images `[B, H, W, C]`.
 
         Returns:
-          The same function, as programs of these devices.
+          The same function for programs of these devices; where an image has one, as it is.
         """
 
+        if self.rows == 1:
+            return function
+
         def divided(variables: Any, image: Array) -> Any:
-            rows = NamedSharding(self.mesh, PartitionSpec(None, "rows"))
+            rows = NamedSharding(self.mesh, PartitionSpec(_EXAMPLES, "rows"))
             with self.lowering():
                 return function(
                     variables, jax.lax.with_sharding_constraint(image, rows)
@@ -244,6 +261,11 @@ def cpu_devices(count: int) -> list[jax.Device]:
             f"process with JAX_NUM_CPU_DEVICES={count}."
         )
     return found[:count]
+
+
+def local_device_count() -> int:
+    """How many devices this process has."""
+    return jax.local_device_count()
 
 
 def device_count() -> int:
