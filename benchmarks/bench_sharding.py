@@ -177,12 +177,9 @@ def compared(row: Row) -> dict[str, Any]:
         found["parameter_difference"] = max(
             float(np.abs(a - b).max(initial=0)) for a, b in leaves
         )
-    return {
-        "config": row.config,
-        "batch_size": row.batch_size,
-        **found,
-        "layouts": layouts,
-    }
+    size = "" if row.size is None else f", {row.size}x{row.size}"
+    what = f"{row.config}, batch {row.batch_size}{size}"
+    return {"step": what, **found, "layouts": layouts}
 
 
 def main() -> None:
@@ -190,11 +187,11 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--output", help="a folder for the result, as JSON")
     args = parser.parse_args()
-    rows = {}
+    rows = []
     for name in args.rows:
-        rows[name] = compared(ROWS[name])
-        shown = {k: v for k, v in rows[name].items() if k != "layouts"}
-        print(name, json.dumps(shown), flush=True)
+        rows.append({"name": name, **compared(ROWS[name])})
+        shown = {k: v for k, v in rows[-1].items() if k != "layouts"}
+        print(json.dumps(shown), flush=True)
     save("sharding", {**environment("cpu"), "rows": rows}, args.output)
 
 
