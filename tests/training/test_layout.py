@@ -55,13 +55,13 @@ def test_an_image_lies_in_one_process():
 @pytest.mark.parametrize(
     ("group", "sentence"),
     [
-        ({"rows": 0}, "config.sharding.rows is 0: it is a number of devices"),
-        ({"data": 1.5}, "config.sharding.data is 1.5"),
+        ({"rows": 0}, "config.sharding: rows is 0: it is a number of devices"),
+        ({"data": 1.5}, "config.sharding: data is 1.5"),
         (
             {"params": "bottom/*"},
-            r"config.sharding.params is 'bottom/\*': it is a tuple",
+            r"config.sharding: params is 'bottom/\*': it is a tuple",
         ),
-        ({"min_size": 0}, "config.sharding.min_size is 0"),
+        ({"min_size": 0}, "config.sharding: min_size is 0"),
         ({"colums": 2}, r"config.sharding.*colums"),
     ],
 )

@@ -28,7 +28,7 @@ from segjax.training.checkpoints import checkpoint
 from segjax.training.progress import Progress
 from segjax.training.run_files import workdir as workdir_lib
 from segjax.training.run_files.writer import read_rows
-from segjax.training.sharding import Devices
+from segjax.training.sharding import ALONG_DATA, Devices
 
 STEPS = 20
 
@@ -85,7 +85,7 @@ def assert_trained_alike(found, expected):
 
 
 def first_devices(count):
-    return lambda: Devices(jax.devices()[:count])
+    return lambda layout=ALONG_DATA: Devices(jax.devices()[:count], layout)
 
 
 @pytest.mark.slow
