@@ -8,6 +8,7 @@ import pytest
 from segjax.errors import UserError
 from segjax.inspect.compiled import collectives_in, gathered_in
 from segjax.ops.convolution.convolve import conv
+from segjax.ops.resizing.resize import resize_bilinear
 from segjax.training import sharding
 from segjax.training.checkpoints.checkpoint import Checkpoints, abstract_like
 from segjax.training.divergence import all_finite, not_finite
@@ -141,6 +142,20 @@ def test_batches_are_for_as_many_images_at_a_time_as_there_are_groups_of_devices
 def test_the_grid_is_said_where_it_is_not_the_usual():
     assert grid(4).described == "4 x cpu"
     assert grid(4, model=2, rows=2).described == "4 x cpu (2 along model, 2 along rows)"
+
+
+@pytest.mark.parametrize("side", [16, 17], ids=["even", "uneven"])
+def test_enlarged_maps_fetch_rows_at_the_border_alone(side):
+    devices = grid(4, rows=4)
+    enlarged = lambda x, scale: scale * resize_bilinear(x, size=(4 * side, 4 * side))
+    loss = devices.by_rows(lambda scale, x: jnp.sum(jnp.sin(enlarged(x, scale))))
+    x = jax.ShapeDtypeStruct((1, side, side, 8), jnp.float32)
+    gradient = jax.jit(jax.grad(loss), in_shardings=devices.replicated)
+    compiled = gradient.lower(jnp.ones(()), x).compile()
+    moved = collectives_in(compiled.as_text())
+    assert gathered_in(compiled.as_text()) == []
+    assert moved["collective-permute"]["bytes"] < 4 * 4 * side * side * 8
+    assert moved["all-reduce"]["bytes"] < 100
 
 
 @pytest.mark.parametrize("height", [72, 70], ids=["even", "uneven"])
