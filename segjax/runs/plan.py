@@ -14,6 +14,7 @@ from segjax.data import channels_of
 from segjax.errors import UserError
 from segjax.inspect.compiled import lacking_memory, report_of
 from segjax.inspect.machines import Topology, devices_of, read_topology
+from segjax.ops.base.forms import lowering_for
 from segjax.tasks.table import make_task
 from segjax.training.compiled_step import jitted_step
 from segjax.training.layout import check_rows, layout_of
@@ -149,7 +150,7 @@ def _flops_before(config: ml_collections.ConfigDict, devices: Devices) -> float:
     """Operations of a step on one device, before compilation: some compilers count none."""
     task = make_task(config)
     shapes = _shapes(task, devices)
-    with devices.lowering():
+    with lowering_for(devices.platform, devices.parts, devices.rows):
         traced = jax.jit(task.train_step).trace(*shapes)
     counts = traced.lower(lowering_platforms=("cpu",)).cost_analysis() or {}
     return counts.get("flops", 0.0) / devices.count

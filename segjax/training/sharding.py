@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from segjax.errors import UserError
 from segjax.ops.base.forms import lowering_for
+from segjax.training.gathering import divided_parameters
 from segjax.training.layout import Layout, splitting
 from segjax.training.leaves import put_whole
 from segjax.types import Array
@@ -93,9 +94,15 @@ class Devices:
         """What programs are lowered for: "cpu", "tpu", or "gpu"."""
         return str(self.mesh.devices.flat[0].platform)
 
-    def lowering(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lowering(self) -> Iterator[None]:
         """The context in which programs for these devices are traced."""
-        return lowering_for(self.platform, self.parts, self.rows)
+        divides = self.mesh.shape["model"] > 1
+        with (
+            lowering_for(self.platform, self.parts, self.rows),
+            divided_parameters(self.replicated if divides else None),
+        ):
+            yield
 
     @property
     def compiler_options(self) -> dict[str, str | bool]:

@@ -12,6 +12,7 @@ from segjax.ops.resizing.resize import resize_bilinear
 from segjax.training import sharding
 from segjax.training.checkpoints.checkpoint import Checkpoints, abstract_like
 from segjax.training.divergence import all_finite, not_finite
+from segjax.training.gathering import gathered, gathering
 from segjax.training.layout import Layout
 from segjax.training.leaves import local_values
 from segjax.training.sharding import Devices
@@ -142,6 +143,34 @@ def test_batches_are_for_as_many_images_at_a_time_as_there_are_groups_of_devices
 def test_the_grid_is_said_where_it_is_not_the_usual():
     assert grid(4).described == "4 x cpu"
     assert grid(4, model=2, rows=2).described == "4 x cpu (2 along model, 2 along rows)"
+
+
+def test_of_a_small_map_and_a_large_kernel_the_kernel_is_gathered():
+    rng = np.random.default_rng(0)
+    x, kernel = (
+        rng.normal(size=shape).astype(np.float32)
+        for shape in ((4, 2, 2, 64), (3, 3, 64, 32))
+    )
+    devices = grid(4, model=4)
+    loss = lambda kernel, x: jnp.sum(jnp.sin(conv(x, kernel["conv"], padding=1)))
+    state = TrainState(np.int32(0), {"conv": kernel}, {}, ())
+    places = (devices.of_state(state).params, devices.batch)
+    assert not places[0]["conv"].is_fully_replicated
+
+    def of_gathered(kernel, x):
+        return gathering(lambda kernel: loss(gathered(kernel), x))(kernel)
+
+    gradient = jax.jit(
+        jax.grad(of_gathered), in_shardings=places, out_shardings=places[0]
+    )
+    with devices.lowering():
+        compiled = gradient.lower(state.params, x).compile()
+    text = compiled.as_text()
+    assert gathered_in(text, devices.divided(state)) == []
+    assert collectives_in(text).keys() == {"all-gather", "all-reduce"}
+    found = compiled(*jax.device_put((state.params, x), places))["conv"]
+    wanted = jax.jit(jax.grad(loss))(state.params, x)["conv"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("side", [16, 17], ids=["even", "uneven"])
