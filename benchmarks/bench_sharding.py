@@ -84,6 +84,11 @@ ROWS = {
         {"one device": (1, Layout()), "data": (8, Layout())},
     ),
     "deconvnet": Row("configs/deconvnet_voc.py:paper", FSDP, steps=0),
+    "deconvnet_compiler": Row(
+        "configs/deconvnet_voc.py:paper",
+        REPLICATED | {"model, gather=False": (8, Layout(model=8, gather=False))},
+        steps=0,
+    ),
     "unet_4096": Row("configs/unet_em.py", BY_ROWS, batch_size=1, steps=0, size=4096),
 }
 

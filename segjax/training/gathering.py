@@ -12,12 +12,8 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 
 _whole: Any = jax.make_user_context(default_value=None)
-
-GATHERED = "gathered"
-"""What `jax.checkpoint` calls parameters that were gathered."""
 
 
 @contextlib.contextmanager
@@ -39,7 +35,7 @@ def gathered(params: Any) -> Any:
     if _whole.value is None:
         return params
     whole = partial(jax.lax.with_sharding_constraint, shardings=_whole.value)
-    return jax.tree.map(lambda x: checkpoint_name(whole(x), GATHERED), params)
+    return jax.tree.map(whole, params)
 
 
 def gathering(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,5 +51,6 @@ def gathering(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if _whole.value is None:
         return function
-    policy = jax.checkpoint_policies.save_anything_except_these_names(GATHERED)
-    return jax.checkpoint(function, policy=policy)
+    # A name given to what was gathered would be of a copy, and what it was made of be kept.
+    keeps = lambda primitive, *_, **__: primitive.name != "sharding_constraint"
+    return jax.checkpoint(function, policy=keeps)

@@ -39,6 +39,9 @@ class Layout:
       min_size: numbers that an array has at least to be divided along `model`.
       params: patterns (`fnmatch`) of the parameters that are divided, such as "bottom/*"; `*`
         stands for anything, slashes too.
+      gather: whether parameters are gathered where a network takes them, so that examples stay
+        where they are. Otherwise the compiler chooses what travels, parameters or maps, by
+        their sizes.
 
     Example:
       >>> Layout(model=4).shape(8), Layout(rows=8).shape(8)
@@ -50,6 +53,7 @@ class Layout:
     rows: int = 1
     min_size: int = 2**16
     params: tuple[str, ...] = ("*",)
+    gather: bool = True
 
     def __post_init__(self) -> None:
         """Checks the kinds of the values."""
@@ -62,6 +66,8 @@ class Layout:
                 raise ValueError(f"{name} is {value!r}: it is a number of devices")
         if not is_count(self.min_size):
             raise ValueError(f"min_size is {self.min_size!r}: it is a number from 1 on")
+        if not isinstance(self.gather, bool):
+            raise ValueError(f"gather is {self.gather!r}: it is True or False")
         are_texts = isinstance(self.params, tuple) and all(
             isinstance(x, str) for x in self.params
         )

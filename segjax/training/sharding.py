@@ -97,7 +97,7 @@ class Devices:
     @contextlib.contextmanager
     def lowering(self) -> Iterator[None]:
         """The context in which programs for these devices are traced."""
-        divides = self.mesh.shape["model"] > 1
+        divides = self.layout.gather and self.mesh.shape["model"] > 1
         with (
             lowering_for(self.platform, self.parts, self.rows),
             divided_parameters(self.replicated if divides else None),

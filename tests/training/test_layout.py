@@ -61,6 +61,7 @@ def test_an_image_lies_in_one_process():
             {"params": "bottom/*"},
             r"config.sharding: params is 'bottom/\*': it is a tuple",
         ),
+        ({"gather": 1}, "config.sharding: gather is 1: it is True or False"),
         ({"min_size": 0}, "config.sharding: min_size is 0"),
         ({"colums": 2}, r"config.sharding.*colums"),
     ],

@@ -173,6 +173,16 @@ def test_of_a_small_map_and_a_large_kernel_the_kernel_is_gathered():
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_parameters_are_gathered_by_the_step_where_they_are_divided_alone():
+    function = lambda params: params
+    for devices in (grid(4), grid(4, rows=4), grid(4, model=4, gather=False)):
+        with devices.lowering():
+            assert gathering(function) is function
+            assert gathered(KERNELS) is KERNELS
+    with grid(4, model=4).lowering():
+        assert gathering(function) is not function
+
+
 @pytest.mark.parametrize("side", [16, 17], ids=["even", "uneven"])
 def test_enlarged_maps_fetch_rows_at_the_border_alone(side):
     devices = grid(4, rows=4)
