@@ -74,9 +74,7 @@ def make_state(devices: Devices) -> TrainState:
         }
 
     moments = {"mu": arrays(), "nu": arrays()}
-    return devices.put_replicated(
-        TrainState(np.zeros((), np.int32), arrays(), {}, moments)
-    )
+    return devices.put_state(TrainState(np.zeros((), np.int32), arrays(), {}, moments))
 
 
 @jax.jit

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from program_rows import programs_rows, serving_rows
+from program_tables import (
+    plan_rows,
+    programs_rows,
+    remat_rows,
+    serving_rows,
+    sharding_rows,
+    tracing_rows,
+)
 from results import FOLDER, ratio
 
 README = Path(__file__).parent / "README.md"
@@ -265,60 +272,9 @@ def voc_samples_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
-def remat_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    table = [["a step", "remat", "kept for the backward pass", "temporary, compiled"]]
-    for row in rows:
-        step = f"{row['config']}, batch {row['batch_size']}"
-        sizes = (row.get(key) for key in ("kept_mib", "temporary_mib"))
-        shown = ["-" if size is None else f"{size:,.0f} MiB" for size in sizes]
-        table.append([step, "yes" if row["remat"] else "no", *shown])
-    return table
-
-
-def tracing_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    parts = ("state", "trace", "lower")
-    table = [["a step", "lowered for", *(f"{part}, CPU s" for part in parts)]]
-    for row in rows:
-        seconds = [f"{row[f'{part}_seconds']:.1f}" for part in parts]
-        table.append([row["config"], row["platform"], *seconds])
-    return table
-
-
-def plan_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    head = ["a step", "machine", "batch", "peak a device", "fits"]
-    head += [
-        "TFLOP",
-        "traffic, GB",
-        "estimate, ms",
-        "collectives, MB",
-        "compiled in, s",
-    ]
-    table = [head]
-    for row in rows:
-        step = [row["experiment"], row["topology"]]
-        if "error" in row:
-            table.append([*step, row["error"], *["-"] * (len(head) - 3)])
-            continue
-        shown = lambda value, unit: "-" if value is None else f"{value / unit:,.1f}"
-        moved = sum(x["bytes"] for x in row.get("collectives", {}).values())
-        table.append(
-            [
-                *step,
-                str(row["batch_size"]),
-                f"{row['memory']['peak'] / 2**30:.2f} GiB",
-                "yes" if row["fits"] else "no",
-                shown(row.get("flops"), 1e12),
-                shown(row.get("bytes_accessed"), 1e9),
-                shown(row.get("seconds_estimated"), 1e-3),
-                shown(moved, 1e6),
-                f"{row['seconds_compiling']:.0f}",
-            ]
-        )
-    return table
-
-
 TABLES = {
     "plan": plan_rows,
+    "sharding": sharding_rows,
     "tracing": tracing_rows,
     "tracing_tpu": tracing_rows,
     "tracing_cuda": tracing_rows,

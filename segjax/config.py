@@ -59,6 +59,7 @@ OPTIONAL = {
     "ema": "a moving average that is evaluated: fields of segjax.training.optimizers.ema.EMA",
     "step": "a name of segjax.training.optimization.STEPS and its arguments",
     "objects": "how pixels become objects: fields of segjax.objects.separation.Separation",
+    "sharding": "how a run lies on its devices: fields of segjax.training.layout.Layout",
     "keep_every": "steps between two checkpoints that are kept for good",
     "checkpoint_every_minutes": "minutes after which a run saves, too, where it logs",
 }
@@ -73,8 +74,9 @@ CHANGEABLE = (
 )
 """Keys that a resumed run may change."""
 
-CHANGEABLE_GROUPS = ("calibration", "crf", "objects", "early_stopping")
-"""Groups that it may change, too: the steps of training do not know of them."""
+CHANGEABLE_GROUPS = ("calibration", "crf", "objects", "early_stopping", "sharding")
+"""Groups that it may change, too: the steps of training do not know of them, and of another
+`sharding` no more than rounding."""
 
 CHANGEABLE_HOOKS = "hooks"
 """The key of the hooks, which it may change as well."""

@@ -32,6 +32,7 @@ from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.training.early_stopping import EarlyStopping
 from segjax.training.experiment import schedule_from
+from segjax.training.layout import Layout
 from segjax.training.optimizers.builder import Common
 from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
 
@@ -105,6 +106,7 @@ KEYS = {
     "crf": fields((CRF,)),
     "objects": fields((Separation,)),
     "early_stopping": fields((EarlyStopping,)),
+    "sharding": fields((Layout,)),
     "fold": arguments((with_fold,)),
 }
 """The keys that groups can have; `name` besides."""

@@ -38,6 +38,20 @@ def define(values: Flags) -> None:
     define_overwrite(values)
     define_checkpoint(values)
     define_tile(values)
+    flags.DEFINE_integer(
+        "tiles_per_device",
+        None,
+        "Tiles at a time for each device; default: one.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "devices_per_image",
+        1,
+        "Devices that share the rows of each image, or tile, where one has too little memory.",
+        lower_bound=1,
+        flag_values=values,
+    )
     define_pages(values, "Predicts")
     flags.DEFINE_integer(
         "downscale",
@@ -94,6 +108,8 @@ def run(values: Flags) -> None:
         output,
         **checkpoint_of(values),
         tile=values.tile,
+        tiles_per_device=values.tiles_per_device,
+        devices_per_image=values.devices_per_image,
         channels=values.channels,
         pages=pages_of(values),
         downscale=values.downscale,

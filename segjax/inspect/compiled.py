@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 ITEMSIZE = {
@@ -122,14 +122,44 @@ def operators_in(text: str) -> dict[str, int]:
     return {name: counts[name] for name in COSTLY if counts[name]}
 
 
-def unexpected_in(text: str) -> list[str]:
+def gathered_in(
+    text: str, parameters: Collection[tuple[int, ...]] = ()
+) -> list[tuple[int, ...]]:
+    """The arrays that devices gather from each other, but for divided parameters.
+
+    Args:
+      text: of the compiled program.
+      parameters: shapes of those that are divided among devices, and gathered for use.
+
+    Returns:
+      The shapes of others, of images and maps, as they are after it.
+
+    Example:
+      >>> text = "  %a = (f32[8,2]{1,0}, f32[9,4]{1,0}) all-gather(%x, %y), dimensions={0}"
+      >>> gathered_in(text, [(2, 1, 8)])
+      [(9, 4)]
+    """
+    # The compiler is free to turn a kernel round, or to drop sides of 1.
+    form = lambda shape: tuple(sorted(side for side in shape if side > 1))
+    known = {form(shape) for shape in parameters}
+    shapes = [
+        tuple(int(side) for side in sides.split(",") if side)
+        for found, operator in _OPERATION.findall(text)
+        if operator.removesuffix("-done") == "all-gather"
+        for _, sides, _ in _ARRAY.findall(found)
+    ]
+    return [shape for shape in shapes if form(shape) not in known]
+
+
+def unexpected_in(text: str, parameters: Collection[tuple[int, ...]] = ()) -> list[str]:
     """What ought not to be in a step of training on an accelerator.
 
     Args:
       text: of the compiled program.
+      parameters: shapes of those that are divided among devices, and gathered for use.
 
     Returns:
-      A few words on each: float64, the host, state that is gathered.
+      A few words on each: float64, the host, state or maps that are gathered.
 
     Example:
       >>> unexpected_in("  %a = f64[8]{0} add(%x, %y)")
@@ -143,7 +173,7 @@ def unexpected_in(text: str) -> list[str]:
     found = {
         "operators in float64": doubles,
         "transfers from or to the host": host,
-        "all-gathers": names["all-gather"] + names["all-gather-done"],
+        "all-gathers": len(gathered_in(text, parameters)),
         "all-to-alls": names["all-to-all"],
     }
     return [f"{count} {what}" for what, count in found.items() if count]
@@ -195,11 +225,14 @@ def _sizes(dtype: str, sides: str, layout: str) -> tuple[int, int]:
     return logical, item * math.prod(shape)
 
 
-def report_of(compiled: Any) -> dict[str, Any]:
+def report_of(
+    compiled: Any, parameters: Collection[tuple[int, ...]] = ()
+) -> dict[str, Any]:
     """Reads all figures of a compiled program.
 
     Args:
       compiled: a `jax.stages.Compiled`.
+      parameters: shapes of those that are divided among devices.
 
     Returns:
       JSON, of one device: `memory` (`memory_of`), `flops`, `bytes_accessed` and
@@ -216,6 +249,6 @@ def report_of(compiled: Any) -> dict[str, Any]:
         "seconds_estimated": known("optimal_seconds"),
         "collectives": collectives_in(text),
         "operators": operators_in(text),
-        "unexpected": unexpected_in(text),
+        "unexpected": unexpected_in(text, parameters),
         "padding": padding_in(text),
     }

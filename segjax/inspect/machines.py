@@ -13,7 +13,8 @@ from typing import Any
 from jax.experimental import topologies
 
 from segjax.errors import UserError, suggestion
-from segjax.training.sharding import Devices, cpu_devices
+from segjax.training.layout import Layout
+from segjax.training.sharding import ALONG_DATA, Devices, cpu_devices
 
 GIB = 2**30
 
@@ -156,21 +157,23 @@ def read_topology(text: str) -> Topology:
     return Topology(text, machine, tuple(map(int, numbers)))
 
 
-def devices_of(topology: Topology) -> Devices:
+def devices_of(topology: Topology, layout: Layout = ALONG_DATA) -> Devices:
     """The devices of a topology: described ones, or the CPU devices of this machine.
 
     Args:
       topology: of a machine that need not be there.
+      layout: how they are arranged.
 
     Returns:
       What programs are compiled for.
 
     Raises:
-      UserError: if the compiler is not installed, or knows no such topology.
+      UserError: if the compiler is not installed, knows no such topology, or the devices
+        cannot be arranged so.
     """
     machine = topology.machine
     if machine.platform == "cpu":
-        return Devices(cpu_devices(topology.count))
+        return Devices(cpu_devices(topology.count), layout)
     package, extra = _EXTRAS[machine.platform]
     if not _is_installed(package):
         raise UserError(
@@ -184,7 +187,7 @@ def devices_of(topology: Topology) -> Devices:
         raise UserError(
             f"--topology={topology.text} is unknown to the compiler: {reason}."
         ) from error
-    return Devices(list(described.devices))
+    return Devices(list(described.devices), layout)
 
 
 def _is_installed(package: str) -> bool:

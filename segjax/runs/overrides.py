@@ -207,6 +207,7 @@ def _tables(
     from segjax.runs.initialization import Initialization
     from segjax.tasks.semantic.crf import CRF
     from segjax.training.early_stopping import EarlyStopping
+    from segjax.training.layout import Layout
     from segjax.training.mixing import MIXES
     from segjax.training.optimizers.ema import EMA
     from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
@@ -230,6 +231,7 @@ def _tables(
         ("objects",): (Separation, ()),
         ("ema",): (EMA, ()),
         ("early_stopping",): (EarlyStopping, ()),
+        ("sharding",): (Layout, ()),
         ("calibration",): (TemperatureScaling, ()),
     }
     if task == "semantic":

@@ -14,9 +14,12 @@ from segjax.data import channels_of
 from segjax.errors import UserError
 from segjax.inspect.compiled import lacking_memory, report_of
 from segjax.inspect.machines import Topology, devices_of, read_topology
+from segjax.ops.base.forms import lowering_for
 from segjax.tasks.table import make_task
 from segjax.training.compiled_step import jitted_step
+from segjax.training.layout import check_rows, layout_of
 from segjax.training.sharding import Devices
+from segjax.training.state import TrainState
 from segjax.training.task import Task
 from segjax.training.throughput import peak_tflops
 
@@ -69,7 +72,8 @@ def plan(
     if batch_size is not None:
         config.batch_size = batch_size
     task = make_task(config)
-    devices = devices_of(described)
+    devices = devices_of(described, layout_of(config))
+    check_rows(devices.layout, task)
     key = "config.batch_size" if batch_size is None else "--batch_size"
     devices.check_batch_size(config.batch_size, key)
     options = {} if optimized or described.machine.platform != "tpu" else ESTIMATES
@@ -95,7 +99,7 @@ def plan(
         report["largest_batch_size"] = largest_batch(
             lambda size: tried.get(size) or compile_for(size),
             config.batch_size,
-            step=devices.count,
+            step=devices.parts,
             memory=memory,
         )
     return report
@@ -115,7 +119,7 @@ def without_counting(config: ml_collections.ConfigDict) -> ml_collections.Config
 
 def lowered_step(
     config: ml_collections.ConfigDict, devices: Devices, platform: str
-) -> Any:
+) -> tuple[Any, list[tuple[int, ...]]]:
     """Traces and lowers the step of an experiment; nothing is compiled.
 
     Args:
@@ -124,24 +128,30 @@ def lowered_step(
       platform: theirs, "cpu", "tpu", "cuda" or "rocm".
 
     Returns:
-      A `jax.stages.Lowered`.
+      A `jax.stages.Lowered`, and the shapes of what of its state is divided among devices.
     """
     task = make_task(config)
-    step = jitted_step(task, devices)
-    return _traced(step, task, devices).lower(lowering_platforms=(platform,))
+    shapes = _shapes(task, devices)
+    step = jitted_step(task, devices, *shapes)
+    with devices.lowering():
+        lowered = step.trace(*shapes).lower(lowering_platforms=(platform,))
+    return lowered, devices.divided(shapes[0])
 
 
-def _traced(step: Any, task: Task, devices: Devices) -> Any:
+def _shapes(task: Task, devices: Devices) -> tuple[TrainState, dict[str, Any]]:
+    """The shapes of state and batch."""
     channels = channels_of(task.config.data)
     with devices.lowering():
         state = jax.eval_shape(lambda: task.init_state(channels))
-        return step.trace(state, task.abstract_batch(channels, task.config.batch_size))
+    return state, task.abstract_batch(channels, task.config.batch_size)
 
 
 def _flops_before(config: ml_collections.ConfigDict, devices: Devices) -> float:
     """Operations of a step on one device, before compilation: some compilers count none."""
     task = make_task(config)
-    traced = _traced(jax.jit(task.train_step), task, devices)
+    shapes = _shapes(task, devices)
+    with lowering_for(devices.platform, devices.parts, devices.rows):
+        traced = jax.jit(task.train_step).trace(*shapes)
     counts = traced.lower(lowering_platforms=("cpu",)).cost_analysis() or {}
     return counts.get("flops", 0.0) / devices.count
 
@@ -157,11 +167,11 @@ def _compiled(
     config = copy.deepcopy(config)
     config.batch_size = batch_size
     began = time.perf_counter()
-    lowered = lowered_step(config, devices, topology.machine.platform)
+    lowered, divided = lowered_step(config, devices, topology.machine.platform)
     lowering = time.perf_counter() - began
     options = {**options, **devices.compiler_options}
     try:
-        report = report_of(lowered.compile(compiler_options=options))
+        report = report_of(lowered.compile(compiler_options=options), divided)
     except jax.errors.JaxRuntimeError as error:
         wanted = lacking_memory(str(error))
         if wanted is None:

@@ -9,6 +9,7 @@ from segjax.data import chosen_channels
 from segjax.errors import UserError
 from segjax.runs.ensemble import load_ensemble
 from segjax.runs.load import TrainedModel
+from segjax.training.layout import Spread
 from segjax.training.progress import Progress
 from segjax.training.task import PageProgress, PredictOptions, require
 
@@ -79,6 +80,8 @@ def predict_run(
     progress: PageProgress | None = None,
     allow_code: Collection[str] = (),
     ensemble: Sequence[str | Path] = (),
+    tiles_per_device: int | None = None,
+    devices_per_image: int = 1,
 ) -> list[Path]:
     """Labels image files with a checkpoint of a run.
 
@@ -111,6 +114,9 @@ def predict_run(
       progress: called after each finished page.
       allow_code: packages whose code may be imported where the config of the run names it.
       ensemble: further runs, whose probabilities are averaged with those of the first.
+      tiles_per_device: tiles at a time for each device; None for one, and of networks that
+        find objects for `config.evaluation.batch_size` on all of them.
+      devices_per_image: devices that share the rows of each tile, or image.
 
     Returns:
       The label files.
@@ -129,6 +135,8 @@ def predict_run(
     ):
         if wanted:
             require(trained.task, flag, f"--{flag}")
+    if devices_per_image > 1:
+        require(trained.task, "labels", "--devices_per_image")
     if rescale and downscale is not None:
         raise UserError(
             "--rescale and --downscale both say by how much images are made smaller: give "
@@ -154,5 +162,6 @@ def predict_run(
         objects=objects,
         overwrite=overwrite,
         progress=progress,
+        spread=Spread(tiles_per_device, devices_per_image),
     )
     return trained.task.predict_files(trained, input, output, options)

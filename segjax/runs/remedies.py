@@ -12,6 +12,7 @@ from segjax.errors import UserError
 from segjax.runs.model_file import config_of
 from segjax.tasks.table import make_task
 from segjax.training import sharding
+from segjax.training.layout import layout_of
 
 
 def for_training(config: ml_collections.ConfigDict) -> str:
@@ -23,7 +24,7 @@ def for_training(config: ml_collections.ConfigDict) -> str:
       'Train in another --workdir with --config.batch_size=8 or --config.model.dtype=bfloat16.'
     """
     half = config.batch_size // 2
-    half -= half % sharding.device_count()
+    half -= half % max(sharding.device_count() // layout_of(config).rows, 1)
     ways = [f"--config.batch_size={half}"] if half else []
     if config.model.get("dtype") == "float32":
         ways.append("--config.model.dtype=bfloat16")

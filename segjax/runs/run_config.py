@@ -13,6 +13,7 @@ from pathlib import Path
 import ml_collections
 
 from segjax.runs.model_file import config_of
+from segjax.training.layout import KEY as SHARDING
 from segjax.training.loop import INITIALIZATION
 
 
@@ -27,9 +28,9 @@ def get_config(run: str) -> ml_collections.ConfigDict:
     return without(config, *OF_ONE_RUN, "fold", "calibration")
 
 
-OF_ONE_RUN = (INITIALIZATION, "hooks")
-"""Groups that mean nothing elsewhere: weights that may not be there, and loggers, which would
-send what others train to whom the file says.
+OF_ONE_RUN = (INITIALIZATION, "hooks", SHARDING)
+"""Groups that mean nothing elsewhere: weights that may not be there, loggers, which would send
+what others train to whom the file says, and a grid of devices that others may not have.
 """
 
 

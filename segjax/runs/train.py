@@ -15,6 +15,7 @@ from segjax.runs import initialization
 from segjax.tasks.table import make_task
 from segjax.training import sharding
 from segjax.training.hooks import check_hooks, make_hooks
+from segjax.training.layout import check_rows, layout_of
 from segjax.training.loop import Result, fit
 from segjax.training.preflight import describe_experiment
 from segjax.training.profiling import profiled_steps
@@ -70,7 +71,8 @@ def train(
             task = make_task(config)
             check_hooks(config)
             profiled = profiled_steps(profile, config.num_steps) if profile else None
-            devices = Devices()
+            devices = Devices(layout=layout_of(config))
+            check_rows(devices.layout, task)
             devices.check_batch_size(config.batch_size)
             is_main = sharding.process_index() == 0
             hooks = make_hooks(config) if is_main else {}

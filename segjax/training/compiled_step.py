@@ -55,7 +55,8 @@ class CompiledStep:
         wanted = is_not_allowed()
         with jax.debug_nans(False), jax.debug_infs(False):
             done = self.by_size[size](state, batch)
-        if any(map(wanted, jax.tree.leaves(done))):
+        found = any(map(wanted, jax.tree.leaves(done)))
+        if not sharding.in_all_processes(not found):
             self._find_operation(state, batch)
         return done
 
@@ -102,17 +103,29 @@ def compile_step(
     """
     task.prepare(dataset)
     batch = task.abstract_batch(dataset.channels, task.config.batch_size)
-    return CompiledStep(jitted_step(task, devices), devices, state, batch)
+    step = jitted_step(task, devices, state, batch)
+    return CompiledStep(step, devices, state, batch)
 
 
-def jitted_step(task: Task, devices: Devices) -> Any:
-    """The step as a program over devices, which `segjax plan` compiles without having them."""
+def jitted_step(task: Task, devices: Devices, state: TrainState, batch: Any) -> Any:
+    """The step as a program over devices, which `segjax plan` compiles without having them.
+
+    Args:
+      task: the experiment.
+      devices: where it is to run.
+      state: of which shapes matter.
+      batch: the same.
+
+    Returns:
+      The jitted function of state and batch, each array of which lies where it belongs.
+    """
+    places = devices.of_state(state)
     return jax.jit(
         task.train_step,
         # What is run again, operation by operation, must not be gone.
         donate_argnums=() if is_checked_for_nan() else 0,
-        in_shardings=(devices.replicated, devices.batch),
-        out_shardings=(devices.replicated, devices.replicated),
+        in_shardings=(places, devices.of_batch(batch)),
+        out_shardings=(places, devices.replicated),
     )
 
 

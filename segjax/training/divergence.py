@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.training.leaves import local_value, path_name
+from segjax.training.leaves import local_values, path_name, whole_value
 
 FACTOR = 3.0
 """How far above the median of all losses before it a loss may be.
@@ -68,19 +68,21 @@ def is_in_range(loss: Mapping[str, float] | None) -> bool:
 
 
 def all_finite(tree: Any) -> bool:
-    """Whether every number of a state is finite; on all cores, as a run waits for it."""
+    """Whether every number of a state is finite, of the parts that this process has.
+
+    All cores look at them, as a run waits for it.
+    """
     leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    finite = lambda x: all(bool(np.isfinite(part).all()) for part in local_values(x))
     with ThreadPoolExecutor() as threads:
-        return all(
-            threads.map(lambda x: bool(np.isfinite(local_value(x)).all()), leaves)
-        )
+        return all(threads.map(finite, leaves))
 
 
 def not_finite(tree: Any) -> Iterator[str]:
     """Names the arrays of a state that hold NaN or infinite values, as "params/conv/bias"."""
     for path, x in jax.tree_util.tree_leaves_with_path(tree):
         is_inexact = jnp.issubdtype(x.dtype, jnp.inexact)
-        if is_inexact and not np.isfinite(local_value(x)).all():
+        if is_inexact and not np.isfinite(whole_value(x)).all():
             yield path_name(path)
 
 

@@ -59,18 +59,40 @@ def differing_leaf(
     return None
 
 
-def local_value(x: Array | np.ndarray) -> np.ndarray:
-    """Brings a replicated array to the host, also where it spans several hosts."""
-    if isinstance(x, jax.Array):
+def whole_value(x: Array | np.ndarray) -> np.ndarray:
+    """Brings an array to the host, all of it, however it is divided among devices.
+
+    Where parts of it are with other processes, they send them: all processes have to call this,
+    for the same arrays in the same order.
+    """
+    if not isinstance(x, jax.Array):
+        return np.asarray(x)
+    if x.is_fully_replicated:
         return np.asarray(x.addressable_data(0))
-    return np.asarray(x)
+    if x.is_fully_addressable:
+        return np.asarray(x)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def local_values(x: Array | np.ndarray) -> list[np.ndarray]:
+    """The parts of an array that this process has, each once; no other process is asked."""
+    if not isinstance(x, jax.Array):
+        return [np.asarray(x)]
+    parts = {str(shard.index): shard.data for shard in x.addressable_shards}
+    return [np.asarray(part) for part in parts.values()]
+
+
+def put_whole(value: Any, sharding: jax.sharding.Sharding) -> Array:
+    """Hands the devices of all processes their parts of an array that every process has."""
+    value = np.asarray(value)
+    return jax.make_array_from_callback(value.shape, sharding, lambda part: value[part])
 
 
 def placed_like(value: np.ndarray, x: Array | np.ndarray) -> Array | np.ndarray:
-    """Brings an array from the host to where a replicated one is, which may be the host."""
-    if not isinstance(x, jax.Array):
-        return value
-    return jax.make_array_from_process_local_data(x.sharding, value)
+    """Brings a whole array from the host to where another one is, which may be the host."""
+    return put_whole(value, x.sharding) if isinstance(x, jax.Array) else value
 
 
 def is_traced(*values: Any) -> bool:

@@ -30,6 +30,7 @@ from segjax.training.early_stopping import (
     evaluations_in,
 )
 from segjax.training.hooks import Hook, Result
+from segjax.training.leaves import whole_value
 from segjax.training.preflight import describe_step
 from segjax.training.profiling import Profiler
 from segjax.training.run_files.pictures import (
@@ -279,8 +280,10 @@ class _Run:
         if found := not_finite_step(fetched):
             self._stop_at_non_finite(*found)
         with self.log.clock.paused():
-            if state is not None and not divergence.all_finite(state):
-                self._stop_at_non_finite(*fetched[-1])
+            if state is not None:
+                finite = divergence.all_finite(state)
+                if not sharding.in_all_processes(finite):
+                    self._stop_at_non_finite(*fetched[-1])
         self.log.write_steps(fetched)
         if not self.checkpoints.is_saving:
             self.log.saved()
@@ -297,7 +300,7 @@ class _Run:
         )
 
     def _evaluate(self, state: TrainState, step: int) -> Report:
-        variables = state.evaluated()
+        variables = _whole(state.evaluated())
         report = self.task.evaluate(variables, self.dataset)
         draw = functools.cache(
             lambda: render_pictures(self.task, variables, self.dataset, report)
@@ -307,7 +310,7 @@ class _Run:
 
     def plot(self, state: TrainState) -> None:
         """Plots the pictures of a finished run, and writes its report."""
-        variables = state.evaluated()  # by all processes
+        variables = _whole(state.evaluated())  # by all processes
         if self.is_main and self.report is not None:
             run = self.workdir, self.task, variables, self.dataset, self.report
             try:
@@ -322,6 +325,11 @@ class _Run:
                 self.log.progress.say(f"There is no new report: {error}")
             else:
                 self.log.progress.say(f"Report: {file}")
+
+
+def _whole(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Collections as host arrays, from the parts of all processes, which all call this."""
+    return {name: jax.tree.map(whole_value, x) for name, x in variables.items()}
 
 
 def _initial_or_restored(
@@ -342,7 +350,7 @@ def _initial_or_restored(
             fresh = jax.device_get(jax.jit(init)())
         if weights:
             fresh = task.restart(weights.initialize(fresh))
-        return devices.put_replicated(fresh)
+        return devices.put_state(fresh)
     splits = ("train", task.evaluation.split)
     saved = checkpoints.newest_about()
     check_data(saved, about, splits)
@@ -351,7 +359,8 @@ def _initial_or_restored(
     task.recall(about.get(LEARNED, {}))
     if INITIALIZATION in saved:
         about[INITIALIZATION] = saved[INITIALIZATION]
-    abstract = checkpoint.abstract_like(jax.eval_shape(init), devices.replicated)
+    shapes = jax.eval_shape(init)
+    abstract = checkpoint.abstract_like(shapes, devices.of_state(shapes))
     state, _ = checkpoints.restore_newest(abstract)
     sharding.check_same("newest checkpoint", str(int(state.step)))
     checkpoints.set_aside_after(int(state.step))

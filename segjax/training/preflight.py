@@ -46,7 +46,7 @@ def describe_experiment(task: Task, dataset: Dataset, devices: Devices) -> str:
             f"Model      {config.model.name}, {parameters:,} parameters, "
             f"{_crop(task)}, batch {config.batch_size}",
             describe_dataset(dataset),
-            f"Devices    {devices.count} x {devices.kind}{processes}",
+            f"Devices    {devices.described}{processes}",
         ]
     )
 

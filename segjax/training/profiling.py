@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.errors import UserError
-from segjax.training.leaves import local_value
+from segjax.training.leaves import local_values
 
 log = logging.getLogger("segjax")
 
@@ -117,9 +117,9 @@ def is_not_allowed() -> Callable[[Any], bool]:
     def is_there(x: Any) -> bool:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return False
-        array = local_value(x)
-        return bool(
-            (nans and np.isnan(array).any()) or (infs and np.isinf(array).any())
+        return any(
+            bool((nans and np.isnan(part).any()) or (infs and np.isinf(part).any()))
+            for part in local_values(x)
         )
 
     return is_there

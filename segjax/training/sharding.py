@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,28 +13,52 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from segjax.errors import UserError
 from segjax.ops.base.forms import lowering_for
+from segjax.training.gathering import divided_parameters
+from segjax.training.layout import Layout, splitting
+from segjax.training.leaves import put_whole
 from segjax.types import Array
+
+ALONG_DATA = Layout()
+"""The layout of a run that names none."""
+
+_EXAMPLES = ("data", "model")
+"""The axes of the mesh along which a batch is divided."""
 
 
 class Devices:
-    """All devices of the run in one mesh, along the axis `data`.
+    """All devices of the run in one mesh, along the axes `data`, `model` and `rows`.
 
     Attributes:
+      layout: what is divided along each axis.
       mesh: the mesh.
-      replicated: the sharding of what every device holds whole: the state.
+      replicated: the sharding of what every device holds whole.
       batch: the sharding of what is divided along its first axis: examples.
     """
 
-    def __init__(self, devices: list[jax.Device] | None = None):
+    def __init__(
+        self, devices: list[jax.Device] | None = None, layout: Layout = ALONG_DATA
+    ):
+        """Arranges them.
+
+        Args:
+          devices: which; None for those of all processes.
+          layout: of the run; without it, all are along `data`.
+
+        Raises:
+          UserError: if they cannot be arranged so.
+        """
         chosen = jax.devices() if devices is None else devices
-        self.mesh = Mesh(np.asarray(chosen), ("data",))
+        processes = len({device.process_index for device in chosen})
+        shape = layout.shape(len(chosen), len(chosen) // processes)
+        self.layout = layout
+        self.mesh = Mesh(np.asarray(chosen).reshape(shape), ("data", "model", "rows"))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self.batch = NamedSharding(self.mesh, PartitionSpec("data"))
+        self.batch = NamedSharding(self.mesh, PartitionSpec(_EXAMPLES))
 
     @classmethod
-    def of_this_process(cls) -> Devices:
+    def of_this_process(cls, layout: Layout = ALONG_DATA) -> Devices:
         """The devices of this process alone, for work that processes do not share."""
-        return cls(jax.local_devices())
+        return cls(jax.local_devices(), layout)
 
     @property
     def count(self) -> int:
@@ -42,18 +66,43 @@ class Devices:
         return self.mesh.size
 
     @property
+    def parts(self) -> int:
+        """Into how many parts a batch is divided."""
+        return self.count // self.rows
+
+    @property
+    def rows(self) -> int:
+        """How many devices share an image."""
+        return self.mesh.shape["rows"]
+
+    @property
     def kind(self) -> str:
         """The name of the devices' kind."""
         return str(self.mesh.devices.flat[0].device_kind)
+
+    @property
+    def described(self) -> str:
+        """How many there are of which kind, and their arrangement where it is not the usual."""
+        axes = ", ".join(
+            f"{n} along {name}" for name, n in self.mesh.shape.items() if n > 1
+        )
+        arranged = f" ({axes})" if self.count != self.mesh.shape["data"] else ""
+        return f"{self.count} x {self.kind}{arranged}"
 
     @property
     def platform(self) -> str:
         """What programs are lowered for: "cpu", "tpu", or "gpu"."""
         return str(self.mesh.devices.flat[0].platform)
 
-    def lowering(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lowering(self) -> Iterator[None]:
         """The context in which programs for these devices are traced."""
-        return lowering_for(self.platform, self.count)
+        divides = self.layout.gather and self.mesh.shape["model"] > 1
+        with (
+            lowering_for(self.platform, self.parts, self.rows),
+            divided_parameters(self.replicated if divides else None),
+        ):
+            yield
 
     @property
     def compiler_options(self) -> dict[str, str | bool]:
@@ -77,34 +126,105 @@ class Devices:
         Raises:
           UserError: naming the two nearest batch sizes.
         """
-        if batch_size % self.count:
-            below = max(batch_size // self.count, 1) * self.count
-            above = (batch_size // self.count + 1) * self.count
+        parts = self.parts
+        if batch_size % parts:
+            below = max(batch_size // parts, 1) * parts
+            above = (batch_size // parts + 1) * parts
             nearest = f"{below} or {above}" if below != above else f"{above}"
+            each = f", {self.rows} to an image," if self.rows > 1 else ""
             raise UserError(
-                f"{key} is {batch_size}, which {self.count} devices cannot "
+                f"{key} is {batch_size}, which {self.count} devices{each} cannot "
                 f"share evenly: use {nearest}."
             )
 
+    def of_state(self, state: Any) -> Any:
+        """Where each array of a state lies.
+
+        Args:
+          state: of `segjax.training.state`; shapes are enough.
+
+        Returns:
+          A tree like it, of shardings.
+
+        Raises:
+          UserError: if a pattern of the layout matches no parameter.
+        """
+        split = splitting(self.layout, state.params, self.mesh.shape["model"])
+
+        def place(path: Any, x: Any) -> NamedSharding:
+            axis = split(path, x)
+            if axis is None:
+                return self.replicated
+            return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, "model"))
+
+        return jax.tree_util.tree_map_with_path(place, state)
+
+    def divided(self, state: Any) -> list[tuple[int, ...]]:
+        """The shapes of those arrays of a state that no device holds whole.
+
+        Args:
+          state: see `of_state`.
+
+        Returns:
+          A shape for each.
+        """
+        pairs = zip(
+            jax.tree.leaves(state), jax.tree.leaves(self.of_state(state)), strict=True
+        )
+        return [tuple(x.shape) for x, place in pairs if place != self.replicated]
+
+    def of_batch(self, batch: Mapping[str, Any]) -> dict[str, NamedSharding]:
+        """Where each array of a batch lies: examples apart and, of maps, their rows.
+
+        Args:
+          batch: `[B, ...]` by name; shapes are enough. Rows that cannot be divided evenly, as
+            of labels smaller than their images, are not.
+
+        Returns:
+          Shardings by name.
+        """
+        apart = NamedSharding(self.mesh, PartitionSpec(_EXAMPLES, "rows"))
+        is_map = lambda x: len(x.shape) >= 3 and x.shape[1] % self.rows == 0
+        divided = lambda x: self.rows > 1 and is_map(x)
+        return {name: apart if divided(x) else self.batch for name, x in batch.items()}
+
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
         """Hands this process's part of a batch to its devices."""
+        places = self.of_batch(batch)
         return {
-            name: jax.make_array_from_process_local_data(self.batch, value)
+            name: jax.make_array_from_process_local_data(places[name], value)
             for name, value in batch.items()
         }
 
     def put_replicated_here(self, tree: Any) -> Any:
-        """As `put_replicated`, for a mesh of this process alone."""
+        """Hands every device of a mesh of this process alone the whole of a tree."""
         return jax.device_put(tree, self.replicated)
 
-    def put_replicated(self, tree: Any) -> Any:
-        """Hands every device the whole of a tree of host arrays."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(
-                self.replicated, np.asarray(x)
-            ),
-            tree,
-        )
+    def put_state(self, state: Any) -> Any:
+        """Hands every device its part of a state of host arrays, which all processes have."""
+        return jax.tree.map(put_whole, state, self.of_state(state))
+
+    def by_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Divides the rows of images among devices, evenly or not; traceable.
+
+        Args:
+          function: of variables and images `[B, H, W, C]`.
+
+        Returns:
+          The same function for programs of these devices; where an image has one, as it is.
+        """
+
+        if self.rows == 1:
+            return function
+
+        def divided(variables: Any, image: Array) -> Any:
+            rows = NamedSharding(self.mesh, PartitionSpec(_EXAMPLES, "rows"))
+            with self.lowering():
+                return function(
+                    variables, jax.lax.with_sharding_constraint(image, rows)
+                )
+
+        return divided
 
 
 def join_processes(
@@ -148,6 +268,11 @@ def cpu_devices(count: int) -> list[jax.Device]:
             f"process with JAX_NUM_CPU_DEVICES={count}."
         )
     return found[:count]
+
+
+def local_device_count() -> int:
+    """How many devices this process has."""
+    return jax.local_device_count()
 
 
 def device_count() -> int:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.training.leaves import differing_leaf, local_value, path_name
+from segjax.training.leaves import differing_leaf, path_name, whole_value
 from segjax.training.optimizers.schedule_free import evaluated_params
 from segjax.types import Array
 
@@ -104,7 +104,7 @@ def tree_sha256(tree: Any) -> str:
     digest = hashlib.sha256()
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
-        array = np.ascontiguousarray(local_value(leaf))
+        array = np.ascontiguousarray(whole_value(leaf))
         digest.update(f"{path_name(path)} {array.shape} {array.dtype}\n".encode())
         digest.update(array.view(np.uint8).data)
     return digest.hexdigest()

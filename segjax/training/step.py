@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from segjax.training.gathering import gathered, gathering
 from segjax.training.optimizers.ema import EMA, has_updated
 from segjax.training.optimizers.optim import global_norm
 from segjax.training.optimizers.schedule_free import is_schedule_free
@@ -124,14 +125,15 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def run(params: Any) -> tuple[Outputs, Any]:
-            return forward(model, {**state.variables, "params": params}, batch, key)
+            variables = {**state.variables, "params": gathered(params)}
+            return forward(model, variables, batch, key)
 
         def loss_of(params: Any) -> tuple[Array, Any]:
             outputs, changed = run(params)
             value, parts = with_parts(loss(outputs, batch))
             return value, (parts, changed)
 
-        grad = jax.value_and_grad(loss_of, has_aux=True)
+        grad = jax.value_and_grad(gathering(loss_of), has_aux=True)
         (value, (parts, changed)), gradients = grad(state.params)
         metrics = {
             "loss": value,

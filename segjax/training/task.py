@@ -19,6 +19,7 @@ from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
+from segjax.training.layout import ONE_EACH, Spread
 from segjax.training.state import TrainState
 from segjax.training.step import Batch, Metrics
 from segjax.types import Record
@@ -227,6 +228,7 @@ class PredictOptions:
       overwrite: whether files are replaced that segjax did not write, or that were
         changed since.
       progress: called after each finished page.
+      spread: over which devices.
     """
 
     tile: int | None = None
@@ -240,6 +242,7 @@ class PredictOptions:
     objects: Any = None
     overwrite: bool = False
     progress: PageProgress | None = None
+    spread: Spread = ONE_EACH
 
 
 class LoadedWeights(Protocol):

@@ -87,8 +87,8 @@ def test_channels_are_chosen_and_as_many_as_were_trained(trained, tmp_path):
     seen = []
     finder = trained.task.finder
 
-    def watched(variables, tile):
-        find = finder(variables, tile=tile)
+    def watched(variables, tile, spread):
+        find = finder(variables, tile=tile, spread=spread)
         return lambda image: seen.append(image) or find(image)
 
     trained.task.finder = watched

@@ -28,7 +28,7 @@ from segjax.training.checkpoints import checkpoint
 from segjax.training.progress import Progress
 from segjax.training.run_files import workdir as workdir_lib
 from segjax.training.run_files.writer import read_rows
-from segjax.training.sharding import Devices
+from segjax.training.sharding import ALONG_DATA, Devices
 
 STEPS = 20
 
@@ -85,7 +85,7 @@ def assert_trained_alike(found, expected):
 
 
 def first_devices(count):
-    return lambda: Devices(jax.devices()[:count])
+    return lambda layout=ALONG_DATA: Devices(jax.devices()[:count], layout)
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def first_gradient(task, dataset, batch, count):
     """
     devices = first_devices(count)()
     initial = jax.device_get(jax.jit(lambda: task.init_state(dataset.channels))())
-    state = devices.put_replicated(initial)
+    state = devices.put_state(initial)
     step = loop.compile_step(task, dataset, devices, state)
     state, metrics = step(state, devices.put_batch(batch))
     moment = jax.tree.leaves(optax.tree.get(state.opt_state, "mu"))

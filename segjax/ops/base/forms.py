@@ -34,6 +34,7 @@ class _Setting(NamedTuple):
     forms: Forms = "fast"
     platform: str | None = None
     shards: int | None = None
+    rows: int = 1
 
 
 _DEFAULT = _Setting()
@@ -67,17 +68,18 @@ def forms(wanted: Forms) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lowering_for(platform: str, shards: int = 1) -> Iterator[None]:
+def lowering_for(platform: str, shards: int = 1, rows: int = 1) -> Iterator[None]:
     """Traces ops for a platform that need not be that of this machine.
 
     Args:
       platform: "cpu", "tpu", "gpu", or of GPUs "cuda" or "rocm".
       shards: over how many devices a batch is divided.
+      rows: over how many devices the rows of an image are divided.
 
     Yields:
       Nothing; the context ends where it is left.
     """
-    with _setting(_setting.value._replace(platform=platform, shards=shards)):
+    with _setting(_setting.value._replace(platform=platform, shards=shards, rows=rows)):
         yield
 
 
@@ -97,8 +99,17 @@ def platform() -> str:
 
 
 def is_fast_on_cpu() -> bool:
-    """Whether the forms that are fast on XLA's CPU backend are wanted."""
-    return not is_plain() and platform() == "cpu"
+    """Whether the forms that are fast on XLA's CPU backend are wanted.
+
+    Not where rows are divided: those forms take blocks of rows one after the other, for which
+    each device would fetch the whole map. XLA's own operators fetch the rows at the border.
+    """
+    return not is_plain() and platform() == "cpu" and not is_divided_by_rows()
+
+
+def is_divided_by_rows() -> bool:
+    """Whether several devices share the rows of an image."""
+    return _setting.value.rows > 1
 
 
 def is_on_accelerator() -> bool:

@@ -31,7 +31,7 @@ from segjax.tasks.instance.validation_loss import ImageLoss, validation_loss
 from segjax.training import sharding
 from segjax.training.early_stopping import check_metric_names
 from segjax.training.experiment import records_of
-from segjax.training.leaves import local_value
+from segjax.training.leaves import whole_value
 from segjax.training.outside_metrics import OutsideMetrics, also_measured
 from segjax.training.step import Batch, Metrics, changing, streams
 from segjax.types import Array, Record
@@ -142,7 +142,7 @@ class InstanceMeasurement(InstancePrediction):
             log.info("The loss is not measured: %s", error)
             return {}
         devices = sharding.Devices.of_this_process()
-        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
+        local = devices.put_replicated_here(jax.tree.map(whole_value, variables))
         pipeline, spec = self.config.pipeline, dataset.instances
         points = spec.keypoints if spec else None
         return validation_loss(

@@ -24,7 +24,8 @@ from segjax.tasks.instance.files import (
     predict_instance_files,
 )
 from segjax.training import sharding
-from segjax.training.leaves import local_value
+from segjax.training.layout import ONE_EACH, Spread
+from segjax.training.leaves import whole_value
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
 from segjax.types import Array, Outputs
 
@@ -97,10 +98,11 @@ class InstancePrediction:
           variables: collections of the model, host or device arrays.
 
         Returns:
-          A function of a batch with `image` and `sizes`, of `detector_batch_size` rows.
+          A function of a batch with `image` and `sizes`, of `detector_batch_size` rows or
+          another multiple of the number of devices.
         """
         devices = sharding.Devices.of_this_process()
-        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
+        local = devices.put_replicated_here(jax.tree.map(whole_value, variables))
 
         def detect(batch: Mapping[str, np.ndarray]) -> Mapping[str, Array]:
             given = {name: batch[name] for name in ("image", "sizes")}
@@ -115,7 +117,11 @@ class InstancePrediction:
         return self.model.apply(variables, image, sizes, train=False)
 
     def finder(
-        self, variables: Mapping[str, Any], *, tile: int | None = None
+        self,
+        variables: Mapping[str, Any],
+        *,
+        tile: int | None = None,
+        spread: Spread = ONE_EACH,
     ) -> InstancePredictor:
         """Makes what finds objects in images of any size.
 
@@ -123,13 +129,17 @@ class InstancePrediction:
           variables: collections of the model.
           tile: side of a tile in pixels of the image, 0 for whole images; None chooses
             one.
+          spread: over the devices of this process; each has images of its own.
 
         Returns:
           The function of an image.
         """
+        together = self.detector_batch_size
+        if spread.tiles_per_device is not None:
+            together = spread.tiles_per_device * sharding.local_device_count()
         return InstancePredictor(
             self.detector(variables),
-            self.detector_batch_size,
+            together,
             self.evaluated_buckets,
             self.resize,
             self.evaluation.mask_threshold,
@@ -167,7 +177,7 @@ class InstancePrediction:
             self.evaluation.keep_score,
         )
         *labels, _ = predict_instance_files(
-            self.finder(weights.variables, tile=options.tile),
+            self.finder(weights.variables, tile=options.tile, spread=options.spread),
             input,
             output,
             label_spec=weights.label_spec,

@@ -11,6 +11,7 @@ from segjax.data.intensities import Several
 from segjax.data.normalization import ImageNormalization
 from segjax.predict.ensemble import EnsemblePredictor
 from segjax.tasks.semantic.task import SemanticTask
+from segjax.training.layout import ONE_EACH, Spread
 
 
 class SemanticEnsemble(SemanticTask):
@@ -34,19 +35,23 @@ class SemanticEnsemble(SemanticTask):
         self.tasks, self._channels = tuple(tasks), channels
         self.evaluation = dataclasses.replace(self.evaluation, tile=None)
 
-    def predictor(self, variables: Any, *, tile: int | None = None) -> Any:
+    def predictor(
+        self, variables: Any, *, tile: int | None = None, spread: Spread = ONE_EACH
+    ) -> Any:
         """Makes what predicts images of any size.
 
         Args:
           variables: collections of each network.
           tile: output side of a tile in pixels; None for that of each experiment.
+          spread: over the devices of this process.
 
         Returns:
           The predictor.
         """
+        tiles = [task.evaluation.tile if tile is None else tile for task in self.tasks]
         found = [
-            task.predictor(one, tile=task.evaluation.tile if tile is None else tile)
-            for task, one in zip(self.tasks, variables, strict=True)
+            task.predictor(one, tile=own, spread=spread)
+            for task, one, own in zip(self.tasks, variables, tiles, strict=True)
         ]
         return EnsemblePredictor(found, self._channels)
 

@@ -14,6 +14,7 @@ from segjax import parts
 from segjax.data.dataset import Dataset, parts_of
 from segjax.errors import UserError, shown
 from segjax.geometry.input_sizes import Geometry, geometry_of
+from segjax.predict.test_time import TestTimeAugmentation
 from segjax.training.step import forward_image, streams
 from segjax.types import is_integer
 
@@ -186,4 +187,32 @@ def _failure(
     return UserError(
         f"{where}.name is {name!r}, which fails on images of {list(shape)}: "
         f"{parts.told(error)}.{hint}"
+    )
+
+
+def check_tile(
+    tile: int, geometry: Geometry, passes: TestTimeAugmentation, network: str
+) -> None:
+    """Checks that tiles give what the whole image gives.
+
+    Args:
+      tile: output side of a tile in pixels.
+      geometry: of the network.
+      passes: that predictions are averaged over.
+      network: its name, for the message.
+
+    Raises:
+      UserError: if they would change the result.
+    """
+    if geometry.tiles and passes.is_one:
+        return
+    raise UserError(
+        f"The tile is {tile}, but "
+        + (
+            "config.evaluation averages several passes over each image"
+            if geometry.tiles
+            else f'each output pixel of "{network}" sees the whole image, so tiles would '
+            "change the result"
+        )
+        + ": use 0, the whole image, or config.evaluation.crop for crops that overlap."
     )

@@ -32,6 +32,7 @@ from segjax.tasks.semantic.per_image import PerImage
 from segjax.tasks.semantic.prediction import SemanticPrediction
 from segjax.training.early_stopping import check_metric_names, early_stopping_of
 from segjax.training.experiment import records_of
+from segjax.training.layout import ONE_EACH, Spread
 from segjax.training.outside_metrics import OutsideMetrics, also_measured
 from segjax.training.step import Loss
 from segjax.types import Record
@@ -150,21 +151,28 @@ class SemanticMeasurement(SemanticPrediction):
         )
 
     def predictor(
-        self, variables: Mapping[str, Any], *, tile: int | None = None
+        self,
+        variables: Mapping[str, Any],
+        *,
+        tile: int | None = None,
+        spread: Spread = ONE_EACH,
     ) -> Any:
         """Makes what predicts images of any size, with the temperature of the config.
 
         Args:
           variables: collections of the model.
           tile: output side of a tile in pixels; None chooses one, 0 takes images whole.
+          spread: over the devices of this process.
 
         Returns:
           The predictor, a `segjax.predict.temperature.Pages`; it normalises nothing.
 
         Raises:
-          UserError: if tiles are asked for where they would change the result.
+          UserError: if tiles are asked for where they would change the result, or the devices
+            cannot be spread over so.
         """
-        return self.calibration(super().predictor(variables, tile=tile))
+        found = super().predictor(variables, tile=tile, spread=spread)
+        return self.calibration(found)
 
     @functools.cached_property
     def calibration(self) -> TemperatureScaling:

@@ -36,11 +36,12 @@ from segjax.predict.tiled import Predictor
 from segjax.tasks.semantic.crf import CRF, required
 from segjax.tasks.semantic.evaluate import Evaluation
 from segjax.tasks.semantic.files import predict_files
-from segjax.tasks.semantic.fit import crop_sizes
+from segjax.tasks.semantic.fit import check_tile, crop_sizes
 from segjax.tasks.semantic.head import head_of
 from segjax.tasks.semantic.object_files import ObjectOptions
 from segjax.training import sharding
-from segjax.training.leaves import local_value
+from segjax.training.layout import ONE_EACH, Spread
+from segjax.training.leaves import whole_value
 from segjax.training.step import init_variables, streams
 from segjax.training.task import LoadedWeights, PredictOptions, smaller_tile
 from segjax.types import Array, is_count
@@ -163,43 +164,41 @@ class SemanticPrediction:
             )
 
     def predictor(
-        self, variables: Mapping[str, Any], *, tile: int | None = None
+        self,
+        variables: Mapping[str, Any],
+        *,
+        tile: int | None = None,
+        spread: Spread = ONE_EACH,
     ) -> Predictor | AveragedPredictor:
         """Makes what predicts images of any size, on the devices of this process.
 
         Args:
           variables: collections of the model, host or device arrays.
           tile: output side of a tile in pixels; None chooses one, 0 takes images whole.
+          spread: over those devices.
 
         Returns:
           The predictor; it normalises nothing.
 
         Raises:
-          UserError: if tiles are asked for where they would change the result.
+          UserError: if tiles are asked for where they would change the result, or the devices
+            cannot be spread over so.
         """
         geometry = geometry_of(self.evaluated_model)
         passes = self.evaluation.passes
-        if tile and not (geometry.tiles and passes.is_one):
-            raise UserError(
-                f"The tile is {tile}, but "
-                + (
-                    "config.evaluation averages several passes over each image"
-                    if geometry.tiles
-                    else f'each output pixel of "{self.config.model.name}" sees the '
-                    "whole image, so tiles would change the result"
-                )
-                + ": use 0, the whole image, or config.evaluation.crop for crops that "
-                "overlap."
-            )
-        devices = sharding.Devices.of_this_process()
-        local = devices.put_replicated_here(jax.tree.map(local_value, variables))
-        apply = jax.tree_util.Partial(self.predicted, local)
+        if tile:
+            check_tile(tile, geometry, passes, self.config.model.name)
+        layout = spread.layout(sharding.local_device_count())
+        devices = sharding.Devices.of_this_process(layout)
+        together = devices.parts * (spread.tiles_per_device or 1)
+        local = devices.put_replicated_here(jax.tree.map(whole_value, variables))
+        apply = jax.tree_util.Partial(devices.by_rows(self.predicted), local)
         if passes.is_one:
             return Predictor(
                 apply,
                 geometry,
                 tile=tile,
-                batch_size=devices.count,
+                batch_size=together,
                 sharding=devices.batch,
                 head=self.head.read,
             )
@@ -208,7 +207,7 @@ class SemanticPrediction:
                 apply,
                 geometry,
                 passes,
-                batch_size=devices.count,
+                batch_size=together,
                 sharding=devices.replicated,
                 batch_sharding=devices.batch,
                 head=self.head.read,
@@ -332,7 +331,7 @@ class SemanticPrediction:
                 factor,
             )
         return predict_files(
-            self.predictor(weights.variables, tile=options.tile),
+            self.predictor(weights.variables, tile=options.tile, spread=options.spread),
             input,
             output,
             label_spec=weights.label_spec,

@@ -379,8 +379,20 @@ def _best(scores: Mapping[int, float]) -> int | None:
     return max(scores, key=lambda step: (scores[step], step), default=None)
 
 
-def abstract_like(state: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Gives each leaf of an abstract state the sharding to restore it with."""
+def abstract_like(state: Any, places: Any) -> Any:
+    """Gives each leaf of an abstract state the sharding to restore it with.
+
+    Args:
+      state: of which shapes and dtypes matter.
+      places: one sharding for all leaves, or a tree of them like the state.
+
+    Returns:
+      A tree like the state, of `jax.ShapeDtypeStruct`.
+    """
+    if isinstance(places, jax.sharding.Sharding):
+        places = jax.tree.map(lambda _: places, state)
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        state,
+        places,
     )

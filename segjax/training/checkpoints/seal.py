@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import future
 
 from segjax.training import sharding
-from segjax.training.leaves import local_value
+from segjax.training.leaves import whole_value
 from segjax.training.state import (
     TrainState,
     about_sha256,
@@ -36,7 +36,8 @@ def seal(
     """Makes the function that adds the hashes of a state to the JSON beside it.
 
     The arrays are brought to the host now, and no later step changes these: on a CPU they are
-    the state's own, which JAX then does not donate.
+    the state's own, which JAX then does not donate. Parts that other processes have are fetched, so
+    all of them call this.
 
     Args:
       state: the state.
@@ -48,8 +49,8 @@ def seal(
     """
     for x in jax.tree.leaves(state):
         if isinstance(x, jax.Array):
-            x.addressable_data(0).copy_to_host_async()
-    arrays = jax.tree.map(local_value, state)
+            x.copy_to_host_async()
+    arrays = jax.tree.map(whole_value, state)
 
     def sealed() -> Mapping[str, Any]:
         whole = {

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segjax.training.leaves import is_traced, local_value, path_name, placed_like
+from segjax.training.leaves import is_traced, path_name, placed_like, whole_value
 
 FIELDS = (
     *("b1", "weight_sum", "step_count", "max_lr"),
@@ -87,7 +87,7 @@ def _changed(params: Any, others: Any, function: Callable[..., Any], value: Any)
         if is_traced(x, other, value):
             return function(x, other, value)
         with np.errstate(all="ignore"):  # a run that diverged is told so elsewhere
-            return placed_like(function(*map(local_value, (x, other, value))), x)
+            return placed_like(function(*map(whole_value, (x, other, value))), x)
 
     return jax.tree_util.tree_map_with_path(change, params)
 

@@ -67,7 +67,7 @@ def describe_environment(devices: Devices) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": _packages(),
         "code": {name: found for name, found in code.items() if found},
-        "devices": f"{devices.count} x {devices.kind}",
+        "devices": devices.described,
         "processes": process_count(),
         "variables": {key: os.environ[key] for key in VARIABLES if key in os.environ},
     }

@@ -250,5 +250,5 @@ def environment() -> dict[str, str]:
         "Python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _PACKAGES},
         "System": platform.platform(),
-        "Devices": f"{devices.count} x {devices.kind}",
+        "Devices": devices.described,
     }

@@ -42,7 +42,7 @@ def smoke_of(**changes):
 
 def state_and_step(task, dataset, devices):
     initialize = lambda: task.init_state(dataset.channels)
-    state = devices.put_replicated(jax.device_get(jax.jit(initialize)()))
+    state = devices.put_state(jax.device_get(jax.jit(initialize)()))
     return state, loop.compile_step(task, dataset, devices, state)
 
 

@@ -1,10 +1,12 @@
 """Labels of arrays: the pages of a stack are seen as those of a file."""
 
+import jax
 import numpy as np
 import pytest
 
 from segjax.data.normalization import Percentiles
 from segjax.tasks.semantic.prediction import SemanticPrediction
+from segjax.training.layout import Spread
 
 
 class Brightness:
@@ -33,3 +35,20 @@ def test_pages_of_an_array_have_one_scale_where_it_is_asked_for(over, light):
     task = Task(method)
     labels = task.label_stack(Brightness(), stack)
     assert sum(page.any() for page in labels) == light
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spread", "tile"), [(Spread(3), 32), (Spread(2, 2), 32), (Spread(1, 4), 0)]
+)
+def test_every_spread_over_devices_gives_the_same_logits(smoke, spread, tile):
+    """Of an image whose rows are no multiple of the number of devices."""
+    task = SemanticPrediction(smoke)
+    variables = jax.jit(lambda: task.init_variables(1))()
+    image = np.random.default_rng(0).random((150, 90, 1), np.float32)
+    one, other = (
+        task.predictor(variables, tile=tile, spread=x).logits(image)
+        for x in (Spread(), spread)
+    )
+    assert one.std() > 0
+    np.testing.assert_allclose(other, one, atol=1e-5)

@@ -26,7 +26,7 @@ ABOUT = {"config": {"seed": 0}, "channels": 1}
 
 def state_at(step):
     devices = Devices()
-    return devices.put_replicated(
+    return devices.put_state(
         TrainState(
             step=np.int32(step),
             params={"kernel": np.full((2, 3), step, np.float32)},

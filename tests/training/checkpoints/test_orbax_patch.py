@@ -29,7 +29,7 @@ def state(shape=(64, 64)):
     """Many arrays: when the first fails, others are still on their way."""
     rng = np.random.default_rng(0)
     params = {f"kernel{i}": rng.random(shape, np.float32) for i in range(ARRAYS)}
-    return Devices().put_replicated(
+    return Devices().put_state(
         TrainState(step=np.int32(1), params=params, batch_stats={}, opt_state=())
     )
 
