@@ -37,6 +37,8 @@ _IMPORT = "<frozen importlib._bootstrap>"
 """The file of Python's own import, in the frames of what is being imported."""
 
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
+_LOST = re.compile("Gloo .* failed|NCCL|coordination service|heartbeat", re.IGNORECASE)
+"""What XLA says where a process of the same run is not there any more."""
 _GONE = {errno.EPIPE, errno.EIO, errno.EBADF}
 """Errors of a stream that nobody will read again; EIO is that of a terminal."""
 
@@ -212,6 +214,14 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
             return str(
                 UserError(f"There is not enough memory{_amount(cause)}. {remedy()}")
             )
+        if is_runtime and (found := _LOST.search(str(cause))):
+            return str(
+                UserError(
+                    "Another process of this run has ended, or cannot be reached any more "
+                    f"({_around(str(cause), found.start())}). Start all of them again: "
+                    "training resumes from its last checkpoint."
+                )
+            )
         if isinstance(cause, OSError) and cause.errno in _OF_FILES:
             what, advice = cause.filename or "A file", _OF_FILES[cause.errno]
             return str(
@@ -221,6 +231,11 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
             )
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _around(text: str, start: int) -> str:
+    """The line of a text from a place on, cut short."""
+    return text[start:].splitlines()[0][:200].rstrip(" .")
 
 
 def _amount(error: BaseException) -> str:

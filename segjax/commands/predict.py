@@ -16,6 +16,7 @@ from segjax.commands.shared_flags import (
     define_model,
     define_overwrite,
     define_pages,
+    define_processes,
     define_tile,
     define_workdir,
     pages_of,
@@ -80,6 +81,7 @@ def define(values: Flags) -> None:
     define_crf(values)
     define_ensemble(values)
     define_allow_code(values)
+    define_processes(values)
 
 
 def run(values: Flags) -> None:

@@ -21,6 +21,7 @@ from segjax import config as config_lib
 from segjax import ending
 from segjax.commands.shared_flags import (
     CONFIG,
+    DISTRIBUTED,
     TOGETHER,
     Flags,
     path_of,
@@ -266,7 +267,7 @@ class Program:
         import jax
 
         from segjax.training.malloc import keep_freed_memory
-        from segjax.training.sharding import join_processes
+        from segjax.training.cluster import join_processes
 
         keep_freed_memory()
         cache = "JAX_COMPILATION_CACHE_DIR"
@@ -276,7 +277,10 @@ class Program:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         if TOGETHER[0] in self.values:
-            join_processes(*(self.values[name].value for name in TOGETHER))
+            join_processes(
+                *(self.values[name].value for name in (*TOGETHER, DISTRIBUTED)),
+                saves_when_preempted=self.verb == DEFAULT,
+            )
 
 
 def _first_line(module: ModuleType) -> str:

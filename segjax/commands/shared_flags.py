@@ -57,7 +57,9 @@ Flags = flags.FlagValues
 
 CONFIG = "config"
 TOGETHER = ("coordinator", "num_processes", "process_id")
-"""The flags of a run of many processes."""
+"""The flags that name the processes of a run."""
+DISTRIBUTED = "distributed"
+"""The flag that says whether they are found without those."""
 
 
 class _Loaded(flags.ArgumentParser):
@@ -237,6 +239,14 @@ def define_processes(values: Flags) -> None:
     )
     flags.DEFINE_integer(
         "process_id", None, "Which of them this is, from 0.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        DISTRIBUTED,
+        "auto",
+        ["auto", "on", "off"],
+        "Whether this process joins those that Slurm, Open MPI, Kubernetes or a TPU pod has "
+        "started with it: where there are several (auto), always (on), or never (off).",
+        flag_values=values,
     )
 
 

@@ -58,7 +58,7 @@ def define(values: Flags) -> None:
     flags.DEFINE_integer(
         "interrupted_exit_code",
         0,
-        "Exit code where SIGTERM ended the run before its last step.",
+        "Exit code where SIGTERM or SIGUSR1 ended the run before its last step.",
         lower_bound=0,
         upper_bound=255,
         flag_values=values,
