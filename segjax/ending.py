@@ -37,7 +37,9 @@ _IMPORT = "<frozen importlib._bootstrap>"
 """The file of Python's own import, in the frames of what is being imported."""
 
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
-_LOST = re.compile("Gloo .* failed|NCCL|coordination service|heartbeat", re.IGNORECASE)
+_LOST = re.compile(
+    "Gloo .* failed|remote process exited|coordination service|heartbeat", re.IGNORECASE
+)
 """What XLA says where a process of the same run is not there any more."""
 _GONE = {errno.EPIPE, errno.EIO, errno.EBADF}
 """Errors of a stream that nobody will read again; EIO is that of a terminal."""

@@ -615,6 +615,14 @@ def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
             "a/b cannot be read or written (Permission denied). Change its permissions, "
             "or choose another place.",
         ),
+        (
+            RuntimeError(
+                "UNKNOWN: Gloo all-reduce failed: Connection reset by peer\nat"
+            ),
+            "Another process of this run has ended, or cannot be reached any more (Gloo "
+            "all-reduce failed: Connection reset by peer). Start all of them again: "
+            "training resumes from its last checkpoint.",
+        ),
         (KeyError("step"), None),
         (FileNotFoundError(errno.ENOENT, "No such file", "a"), None),
         (ValueError("no such class"), None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 from segjax import ending
+from segjax.commands.process_flags import define_processes
 from segjax.commands.shared_flags import (
     Flags,
     WordsParser,
@@ -16,7 +17,6 @@ from segjax.commands.shared_flags import (
     define_model,
     define_overwrite,
     define_pages,
-    define_processes,
     define_tile,
     define_workdir,
     pages_of,
@@ -26,6 +26,7 @@ from segjax.commands.shared_flags import (
 
 THINGS = ("workdir",)
 MORE = "ensemble"
+REMOTE = ("workdir", "model", "ensemble", "input", "output")
 
 
 def define(values: Flags) -> None:

@@ -19,16 +19,17 @@ from absl import app, flags, logging
 
 from segjax import config as config_lib
 from segjax import ending
+from segjax.commands.process_flags import DISTRIBUTED, TOGETHER
 from segjax.commands.shared_flags import (
     CONFIG,
-    DISTRIBUTED,
-    TOGETHER,
+    PATHS,
     Flags,
     path_of,
     read_config,
     with_located_config,
 )
 from segjax.errors import UserError, suggestion
+from segjax.remote.address import is_remote, require_local, require_store
 
 if TYPE_CHECKING:
     import ml_collections
@@ -99,6 +100,7 @@ class Program:
             ending.say(self._help(self.verb))
             sys.exit(0)
         rest = self._with_flags(rest)
+        self._check_places(rest)
         module = self._module(self.verb)
         if hasattr(module, "complete"):
             rest = module.complete(rest)
@@ -175,6 +177,22 @@ class Program:
             and "=" not in argument
             and (is_flag or name.startswith(f"{CONFIG}."))
         )
+
+    def _check_places(self, arguments: list[str]) -> None:
+        """Refuses addresses of remote folders where the verb takes paths alone.
+
+        That is before anything is read, as what --continue_from names is read first.
+        """
+        remote = getattr(self._module(self.verb), "REMOTE", ())
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            flag, equals, value = argument.partition("=")
+            name, place = flag.lstrip("-"), value if equals else following
+            if name not in PATHS or name not in self.values:
+                continue
+            if name in remote and is_remote(place):
+                require_store(place, f"--{name}")
+            else:
+                require_local(place, f"--{name}")
 
     def _check_use(self, argument: str) -> None:
         """Checks that the verb has a flag which other verbs have."""
@@ -266,8 +284,8 @@ class Program:
         """Joins the other processes, and keeps compiled programs for the next time."""
         import jax
 
-        from segjax.training.malloc import keep_freed_memory
         from segjax.training.cluster import join_processes
+        from segjax.training.malloc import keep_freed_memory
 
         keep_freed_memory()
         cache = "JAX_COMPILATION_CACHE_DIR"

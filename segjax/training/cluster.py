@@ -114,7 +114,9 @@ def _detected(*, must: bool) -> type[ClusterEnv] | None:
       UserError: if there has to be one and is not, or it cannot be asked.
     """
     for cluster in _candidates(must):
-        with warnings.catch_warnings():  # of a package that is missing: it is said below
+        with (
+            warnings.catch_warnings()
+        ):  # of a package that is missing: it is said below
             warnings.simplefilter("ignore")
             try:
                 if cluster.is_env_present():

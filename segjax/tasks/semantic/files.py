@@ -199,8 +199,12 @@ def predict_files(
                 page, seen = next(predicted), kept.popleft()
                 resample = resampling[source.path]
                 head = predictor.head
-                yield page if at_once else _finished(
-                    page, seen, crf, resample, outputs, source.path, head
+                yield (
+                    page
+                    if at_once
+                    else _finished(
+                        page, seen, crf, resample, outputs, source.path, head
+                    )
                 )
 
     done, total = 0, sum(source.pages for source in sources)
