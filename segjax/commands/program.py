@@ -296,7 +296,8 @@ class Program:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         if TOGETHER[0] in self.values:
             join_processes(
-                *(self.values[name].value for name in (*TOGETHER, DISTRIBUTED)),
+                *(self.values[name].value for name in TOGETHER),
+                distributed=self.values[DISTRIBUTED].value,
                 saves_when_preempted=self.verb == DEFAULT,
             )
 

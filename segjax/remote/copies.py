@@ -150,8 +150,8 @@ def to_write(
             mirror.fetch()
             try:
                 yield folder
-            except UserError:
-                mirror.push_carefully(first)  # what is complete stays
+            except BaseException:  # what is complete stays
+                mirror.push_carefully(first)
                 raise
             mirror.push_carefully(first)
 

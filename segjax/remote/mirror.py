@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segjax.errors import UserError
-from segjax.remote.lease import FOLDER as LOCK
 from segjax.remote.lease import RENEWED, Lease, TakenError
 from segjax.remote.store import Entry, Store
 
@@ -62,7 +61,7 @@ class Mirror:
         entries = {
             name: entry
             for name, entry in self._store.entries().items()
-            if name.split("/")[0] != LOCK
+            if not _is_hidden(name)
         }
         sealed = {name.removesuffix(SEAL) for name in entries if name.endswith(SEAL)}
         chosen = {
@@ -70,9 +69,8 @@ class Mirror:
             for name, entry in entries.items()
             if _is_whole(name, sealed) and wanted(name)
         }
+        _check_names(chosen, self._store.address)
         self._versions = entries
-        for name in chosen:
-            _check_name(name, self._store.address)
         total = sum(entry.size for entry in chosen.values())
         if total > 1 << 20:
             log.info(
@@ -171,15 +169,14 @@ class Mirror:
 
     def _files(self) -> Iterator[tuple[str, _State]]:
         """The files of the copy that belong to the folder, with size and time."""
-        for place, folders, names in os.walk(self.folder):
-            folders[:] = [x for x in folders if _UNFINISHED not in x]
+        for place, _, names in os.walk(self.folder):
             for name in names:
-                if name.startswith(_HIDDEN):
-                    continue
                 path = Path(place, name)
+                key = path.relative_to(self.folder).as_posix()
+                if _is_hidden(key):
+                    continue
                 with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                     found = path.stat()
-                    key = path.relative_to(self.folder).as_posix()
                     yield key, (found.st_size, found.st_mtime_ns)
 
     def _each(self, names: Collection[str], action: Callable[[str], object]) -> None:
@@ -201,13 +198,23 @@ def _is_whole(name: str, sealed: Collection[str]) -> bool:
     return found is None or found[1] in sealed
 
 
-def _check_name(name: str, address: str) -> None:
-    """Refuses names that lead out of a folder."""
+def _is_hidden(name: str) -> bool:
+    """Whether a name is of locks, of what is being written, or of a save that is under way."""
     parts = name.split("/")
-    if ".." in parts or "" in parts[:-1] or "\\" in name or "\0" in name:
-        raise UserError(
-            f"{address} has an object called {name!r}, which is no name of a file. Rename it."
-        )
+    return any(part.startswith(_HIDDEN) or _UNFINISHED in part for part in parts)
+
+
+def _check_names(names: Collection[str], address: str) -> None:
+    """Refuses names that lead out of a folder, or are of a file and of a folder."""
+    folders = {name[:i] for name in names for i, c in enumerate(name) if c == "/"}
+    for name in names:
+        parts = name.split("/")
+        leads_out = ".." in parts or "" in parts[:-1] or "\\" in name or "\0" in name
+        if leads_out or name in folders:
+            raise UserError(
+                f"{address} has an object called {name!r}, which cannot be copied to a file "
+                "of that name. Rename it."
+            )
 
 
 class Pusher:

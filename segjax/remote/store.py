@@ -93,11 +93,14 @@ class Store:
         found: dict[str, Any] = {}
         with self._as_user_errors("listed"), contextlib.suppress(FileNotFoundError):
             found = self._files.find(self._path(folder), detail=True)
-        return {
+        entries = {
             path.removeprefix(self._path(folder)).removeprefix("/"): _entry(info)
             for path, info in found.items()
-            if not path.endswith("/")
+            if info.get("type", "file") == "file" and not path.endswith("/")
         }
+        if len(entries) > 1:
+            entries.pop("", None)  # some programs make an object of a folder's name
+        return entries
 
     def entry(self, name: str) -> Entry | None:
         """An object; None where there is none."""

@@ -13,7 +13,7 @@ import ml_collections
 from segjax.data import UNLABELED, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
-from segjax.remote.address import is_remote, require_local
+from segjax.remote.address import is_remote
 from segjax.remote.copies import to_train_in, with_copies
 from segjax.runs import initialization
 from segjax.tasks.table import make_task
@@ -66,9 +66,8 @@ def train(
     """
     if is_remote(workdir):
         with _copy_of(workdir) as copy:
-            given = config, copy, cache_dir, data_root
-            return train(*given, allow_code=allow_code, profile=profile)
-    require_local(cache_dir, "--cache_dir")
+            places = copy, cache_dir, data_root
+            return train(config, *places, allow_code=allow_code, profile=profile)
     workdir = Path(workdir)
     if folds := fold_count(workdir):
         raise UserError(

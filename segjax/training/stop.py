@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from segjax.training import sharding
@@ -47,7 +47,7 @@ class StopSignal:
 
     @contextlib.contextmanager
     def _noting(self, number: signal.Signals) -> Iterator[None]:
-        handler = self._note
+        handler: Callable[[int, FrameType | None], None] = self._note
         if sharding.process_count() > 1:
             if number in (signal.SIGTERM, signal.SIGINT):
                 yield
