@@ -206,22 +206,35 @@ def _address(place: str | PurePath) -> str:
     return f"{scheme}://{str(place).partition(':')[2].strip('/')}"
 
 
+_COPIES: dict[str, str] = {}
+"""The addresses of the copies that are worked with, by their folders."""
+
+
+def with_addresses(text: object) -> str:
+    """A text for the user, with addresses in place of the folders of their copies."""
+    found = str(text)
+    for folder, address in _COPIES.items():
+        found = found.replace(folder, address)
+    return found
+
+
 @contextlib.contextmanager
 def _named(folder: Path, address: str) -> Iterator[None]:
     """Has messages name the address in place of its copy."""
 
     def rename(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        if str(folder) in text:
-            record.msg, record.args = text.replace(str(folder), address), ()
+        record.msg, record.args = with_addresses(record.getMessage()), ()
         return True
 
+    _COPIES[str(folder)] = address
     log.addFilter(rename)
     try:
         yield
     except UserError as error:
-        if str(folder) not in str(error):
+        text = with_addresses(error)
+        if text == str(error):
             raise
-        raise type(error)(str(error).replace(str(folder), address)) from error
+        raise type(error)(text) from error
     finally:
         log.removeFilter(rename)
+        del _COPIES[str(folder)]

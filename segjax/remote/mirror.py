@@ -97,8 +97,15 @@ class Mirror:
         files = dict(self._files())
         for names in _seals_last(self._changed(files)):
             self._each(names, lambda name: self._send(name, files[name]))
-        # Those that were not fetched are of a checkpoint whose writer was killed.
+        # Some were never fetched, as they are of a checkpoint whose writer was killed. Of one
+        # that is being removed here all goes at once, so that its seal goes first.
         gone = [name for name in self._versions if name not in files]
+        ended = {_checkpoint_of(name) for name in gone if name in self._states} - {""}
+        gone += [
+            name
+            for name in self._versions
+            if name in files and _checkpoint_of(name) in ended
+        ]
         for names in reversed(_seals_last(gone)):
             self._each(names, self._store.remove)
         for name in gone:
@@ -194,8 +201,14 @@ def _seals_last(names: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def _is_whole(name: str, sealed: Collection[str]) -> bool:
     """Whether an object is of no checkpoint, or of one that has its seal."""
+    checkpoint = _checkpoint_of(name)
+    return not checkpoint or checkpoint in sealed
+
+
+def _checkpoint_of(name: str) -> str:
+    """The folder of the checkpoint that an object is of, with a slash; "" if of none."""
     found = _OF_CHECKPOINT.match(name)
-    return found is None or found[1] in sealed
+    return found[1] if found else ""
 
 
 def _is_hidden(name: str) -> bool:

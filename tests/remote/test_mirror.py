@@ -87,6 +87,30 @@ def test_the_seal_of_a_checkpoint_comes_last_and_goes_first(store, tmp_path, sen
     ]
 
 
+def test_of_a_checkpoint_that_is_being_removed_the_seal_goes_first(
+    store, tmp_path, sent
+):
+    checkpoint(tmp_path, 1)
+    mirror = Mirror(store, tmp_path)
+    mirror.push()
+    sent.clear()
+    (tmp_path / "checkpoints/1/state/0").unlink()  # and the seal is still there
+    mirror.push()
+    assert [name for _, name in sent] == [
+        "checkpoints/1/about/metadata",
+        "checkpoints/1/state/0",
+    ]
+
+
+def test_what_a_killed_save_left_takes_nothing_with_it(store, tmp_path):
+    store.write("checkpoints/2/state/of_before", b"half")
+    mirror = Mirror(store, tmp_path)
+    mirror.fetch()
+    checkpoint(tmp_path, 2)
+    mirror.push()
+    assert sorted(store.entries()) == files_of(tmp_path)
+
+
 def test_a_checkpoint_without_its_seal_is_left_out_and_then_removed(store, tmp_path):
     checkpoint(tmp_path / "one", 1)
     Mirror(store, tmp_path / "one").push()

@@ -14,6 +14,7 @@ import tifffile
 
 from segjax.errors import UserError
 from segjax.remote.copies import to_read, to_write
+from segjax.remote.mirror import Mirror
 from segjax.remote.store import Store
 from segjax.runs.evaluate import evaluate_run
 from segjax.runs.predict import predict_run
@@ -25,6 +26,7 @@ STEPS = 6
 
 HANGS = """
 import pathlib, sys, time
+from segjax.remote.mirror import Mirror
 from segjax.remote.store import Store
 
 send, mark = Store.send, pathlib.Path(sys.argv.pop(1))
@@ -79,7 +81,7 @@ def start(*arguments, program=("-m", "segjax.main")):
 
 
 @pytest.mark.slow
-def test_a_run_killed_within_a_save_is_resumed_measured_and_used(
+def test_a_run_killed_within_a_save_is_resumed_bit_for_bit(
     bucket, smoke, cache_dir, tmp_path, monkeypatch, patience
 ):
     run = f"{bucket}/runs/a"
@@ -127,9 +129,16 @@ def test_a_run_killed_within_a_save_is_resumed_measured_and_used(
     alone = train(smoke, tmp_path / "alone", cache_dir)
     assert resumed["parameters_sha256"] == alone.parameters_sha256
 
+
+@pytest.mark.slow
+def test_a_run_in_a_store_measures_and_predicts_as_one_on_a_disk(
+    bucket, smoke, cache_dir, tmp_path, write_run
+):
+    alone = write_run(tmp_path / "alone", smoke, cache_dir=cache_dir)
+    run = f"{bucket}/runs/a"
+    Mirror(Store(run, "--workdir"), alone).push()
     found = evaluate_run(run, cache_dir=cache_dir)
-    assert found == evaluate_run(tmp_path / "alone", cache_dir=cache_dir)
-    assert found["mean_iou"] == pytest.approx(resumed["mean_iou"])
+    assert found == evaluate_run(alone, cache_dir=cache_dir)
 
     stack = np.random.default_rng(0).integers(0, 256, (2, 70, 90), np.uint8)
     local = tmp_path / "images"
@@ -140,12 +149,14 @@ def test_a_run_killed_within_a_save_is_resumed_measured_and_used(
     output = f"{bucket}/predicted"
     (path,) = predict_run(run, images.address, output)
     assert str(path) == f"{output}/a.tif"
-    (expected,) = predict_run(tmp_path / "alone", local, tmp_path / "predicted")
-    assert Store(output, "--output").read("a.tif") == expected.read_bytes()
+    (expected,) = predict_run(alone, local, tmp_path / "predicted")
+    results = Store(output, "--output")
+    assert results.read("a.tif") == expected.read_bytes()
     predict_run(run, images.address, output)  # what is ours is replaced
-    Store(output, "--output").write("a.tif", b"the user's")
+    results.write("a.tif", b"the user's")
     with pytest.raises(UserError, match=r"predicted/a\.tif would be overwritten"):
         predict_run(run, images.address, output)
+    assert results.read("a.tif") == b"the user's"
 
 
 @pytest.mark.slow
