@@ -13,7 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
@@ -295,11 +295,10 @@ class Program:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         if TOGETHER[0] in self.values:
-            join_processes(
-                *(self.values[name].value for name in TOGETHER),
-                distributed=self.values[DISTRIBUTED].value,
-                saves_when_preempted=self.verb == DEFAULT,
-            )
+            coordinator, count, index = (self.values[x].value for x in TOGETHER)
+            mode: Any = self.values[DISTRIBUTED].value
+            saves = self.verb == DEFAULT
+            join_processes(coordinator, count, index, mode, saves_when_preempted=saves)
 
 
 def _first_line(module: ModuleType) -> str:
