@@ -2,7 +2,7 @@
 # One command on every worker of a TPU pod slice, whose processes find each other:
 #
 #   examples/clusters/tpu_pod.sh my-pod us-central2-b \
-#     segjax train --config=unet_em:paper --workdir=/mnt/shared/runs/paper --data_root=/mnt/shared/stacks
+#     segjax train --config=unet_em:paper --workdir=/shared/runs/paper --data_root=/shared/stacks
 #
 # --workdir lies where all workers see it, such as on Filestore. Every worker needs segjax[tpu].
 # `predict` and `evaluate` go the same way: images are dealt out to the workers.

@@ -109,7 +109,7 @@ class PageShares:
 
 def _packed(arrays: Arrays) -> bytes:
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
+    np.savez(file, **arrays)
     return file.getvalue()
 
 
