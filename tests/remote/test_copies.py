@@ -16,6 +16,8 @@ from segjax.remote import copies, mirror
 from segjax.remote import store as store_lib
 from segjax.remote.address import is_remote, require_store
 from segjax.remote.copies import to_read, to_train_in, to_write, with_copies
+from segjax.runs import train as runs_train
+from segjax.training import sharding
 
 USED = [
     (verb, name)
@@ -191,6 +193,18 @@ def test_a_process_that_lost_its_lease_is_stopped(store, memory, monkeypatch):
         work()
     assert len(signals) == 1
     assert (folders[0] / "config.json").exists()
+
+
+def test_processes_on_several_machines_are_told_that_they_need_a_shared_folder(
+    store, memory, monkeypatch
+):
+    monkeypatch.setattr(sharding, "gather_texts", lambda text: [text, "node8\n"])
+    with (
+        pytest.raises(UserError, match=r"on several machines \(.*, node8\)"),
+        runs_train._copy_of(memory),
+    ):
+        pass
+    assert list(store.entries()) == []
 
 
 def test_distributed_is_a_flag_of_the_verbs_that_many_processes_share():

@@ -49,7 +49,8 @@ def bucket(monkeypatch):
     """The address of an empty bucket of moto's server."""
     moto = pytest.importorskip("moto.server", reason="needs moto, a store of objects")
     boto3 = pytest.importorskip("boto3", reason="needs boto3, which comes with moto")
-    pytest.importorskip("s3fs", reason="needs s3fs, the extra s3")
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs, the extra s3")
+    s3fs.S3FileSystem.clear_instance_cache()  # of another server, or another address
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -176,6 +177,8 @@ def test_without_a_bucket_or_access_a_sentence_comes_in_time(bucket, monkeypatch
     ):
         pass
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody listens there
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
     with (
         pytest.raises(UserError, match="--input=s3://bucket/x cannot be reached"),
         to_read("s3://bucket/x", "--input"),
