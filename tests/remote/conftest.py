@@ -25,9 +25,9 @@ class Objects(MemoryFileSystem):
     def info(self, path, **options):
         return self._with_version(super().info(path, **options))
 
-    def ls(self, path, detail=True, **options):
-        found = super().ls(path, detail=True, **options)
-        return [self._with_version(x) if detail else x["name"] for x in found]
+    def find(self, path, detail=False, **options):
+        names = super().find(path, **options)
+        return {name: self.info(name) for name in names} if detail else names
 
 
 @pytest.fixture
