@@ -190,8 +190,27 @@ def _outcome(
         if sentence is None or wants_traceback():
             raise
         print(f"segjax: {sentence}", file=sys.stderr)
+        if _is_of_lost_process(error):
+            _leave_without_the_others()
         return 1
     return 0
+
+
+def _is_of_lost_process(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RuntimeError | ValueError) and _LOST.search(str(cause)):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _leave_without_the_others() -> None:
+    """Ends the process, which would wait for the others at exit, and be aborted for it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(1)
 
 
 def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
