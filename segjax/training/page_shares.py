@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -108,8 +109,8 @@ class PageShares:
 
 
 def _packed(arrays: Arrays) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)
+    file, named = io.BytesIO(), dict[str, Any](arrays)
+    np.savez(file, **named)
     return file.getvalue()
 
 
