@@ -190,14 +190,15 @@ def _outcome(
         if sentence is None or wants_traceback():
             raise
         print(f"segjax: {sentence}", file=sys.stderr)
-        if _is_of_lost_process(error):
+        if is_of_lost_process(error):
             _leave_without_the_others()
         return 1
     return 0
 
 
-def _is_of_lost_process(error: BaseException) -> bool:
-    cause: BaseException | None = error
+def is_of_lost_process(error: BaseException | None) -> bool:
+    """Whether an error says that another process of the same run is not there any more."""
+    cause = error
     while cause is not None:
         if isinstance(cause, RuntimeError | ValueError) and _LOST.search(str(cause)):
             return True
