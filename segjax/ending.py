@@ -37,6 +37,10 @@ _IMPORT = "<frozen importlib._bootstrap>"
 """The file of Python's own import, in the frames of what is being imported."""
 
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
+_LOST = re.compile(
+    "Gloo .* failed|remote process exited|coordination service|heartbeat", re.IGNORECASE
+)
+"""What XLA says where a process of the same run is not there any more."""
 _GONE = {errno.EPIPE, errno.EIO, errno.EBADF}
 """Errors of a stream that nobody will read again; EIO is that of a terminal."""
 
@@ -186,8 +190,28 @@ def _outcome(
         if sentence is None or wants_traceback():
             raise
         print(f"segjax: {sentence}", file=sys.stderr)
+        if is_of_lost_process(error):
+            _leave_without_the_others()
         return 1
     return 0
+
+
+def is_of_lost_process(error: BaseException | None) -> bool:
+    """Whether an error says that another process of the same run is not there any more."""
+    cause = error
+    while cause is not None:
+        if isinstance(cause, RuntimeError | ValueError) and _LOST.search(str(cause)):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _leave_without_the_others() -> None:
+    """Ends the process, which would wait for the others at exit, and be aborted for it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(1)
 
 
 def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
@@ -212,6 +236,14 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
             return str(
                 UserError(f"There is not enough memory{_amount(cause)}. {remedy()}")
             )
+        if is_runtime and (found := _LOST.search(str(cause))):
+            return str(
+                UserError(
+                    "Another process of this run has ended, or cannot be reached any more "
+                    f"({_around(str(cause), found.start())}). Start all of them again: "
+                    "training resumes from its last checkpoint."
+                )
+            )
         if isinstance(cause, OSError) and cause.errno in _OF_FILES:
             what, advice = cause.filename or "A file", _OF_FILES[cause.errno]
             return str(
@@ -221,6 +253,11 @@ def sentence_for(error: BaseException, remedy: Callable[[], str]) -> str | None:
             )
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _around(text: str, start: int) -> str:
+    """The line of a text from a place on, cut short."""
+    return text[start:].splitlines()[0][:200].rstrip(" .")
 
 
 def _amount(error: BaseException) -> str:

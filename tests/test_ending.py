@@ -615,6 +615,14 @@ def test_networks_that_see_the_whole_image_are_offered_no_tile(tmp_path, smoke):
             "a/b cannot be read or written (Permission denied). Change its permissions, "
             "or choose another place.",
         ),
+        (
+            RuntimeError(
+                "UNKNOWN: Gloo all-reduce failed: Connection reset by peer\nat"
+            ),
+            "Another process of this run has ended, or cannot be reached any more (Gloo "
+            "all-reduce failed: Connection reset by peer). Start all of them again: "
+            "training resumes from its last checkpoint.",
+        ),
         (KeyError("step"), None),
         (FileNotFoundError(errno.ENOENT, "No such file", "a"), None),
         (ValueError("no such class"), None),
@@ -669,3 +677,18 @@ def test_our_own_mistakes_stay_tracebacks(main, monkeypatch, workdir):
     monkeypatch.setattr("segjax.runs.evaluate.load_ensemble", fail)
     with pytest.raises(KeyError, match="a mistake"):
         main("evaluate", f"--workdir={workdir}")
+
+
+def test_who_has_lost_another_process_does_not_wait_for_it_at_exit():
+    """JAX waits for all at exit, and aborts with a page where one does not come."""
+    code = (
+        "import atexit; from segjax import ending; atexit.register(print, 'waits')\n"
+        "def command(): raise RuntimeError('Gloo all-reduce failed: Connection reset')\n"
+        "ending.run(command, remedy=str, wants_traceback=bool)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("segjax: Another process of this run has ended")
+    assert ended.stdout == ""

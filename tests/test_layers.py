@@ -38,6 +38,7 @@ THEIRS: dict[str, set[str]] = {
     "rle": {"numpy"},
     "text_files": set(),
     "output": set(),
+    "remote": {"fsspec", "etils"},
     "ending": set(),
     "config": {"jax", "ml_collections"},
     "geometry": {"numpy"},

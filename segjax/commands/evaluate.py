@@ -5,6 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 from segjax import ending
+from segjax.commands.process_flags import define_processes
 from segjax.commands.results import metric_lines, print_result
 from segjax.commands.shared_flags import (
     Flags,
@@ -18,7 +19,6 @@ from segjax.commands.shared_flags import (
     define_model,
     define_overwrite,
     define_pages,
-    define_processes,
     define_split,
     define_tile,
     define_workdir,
@@ -29,6 +29,7 @@ from segjax.commands.shared_flags import (
 
 THINGS = ("workdir",)
 MORE = "ensemble"
+REMOTE = ("workdir", "model", "ensemble", "input", "output", "data_root")
 
 
 def define(values: Flags) -> None:

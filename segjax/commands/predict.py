@@ -5,6 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 from segjax import ending
+from segjax.commands.process_flags import define_processes
 from segjax.commands.shared_flags import (
     Flags,
     WordsParser,
@@ -25,6 +26,7 @@ from segjax.commands.shared_flags import (
 
 THINGS = ("workdir",)
 MORE = "ensemble"
+REMOTE = ("workdir", "model", "ensemble", "input", "output")
 
 
 def define(values: Flags) -> None:
@@ -94,6 +96,7 @@ def define(values: Flags) -> None:
     define_crf(values)
     define_ensemble(values)
     define_allow_code(values)
+    define_processes(values)
 
 
 def run(values: Flags) -> None:

@@ -13,21 +13,23 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
 from segjax import config as config_lib
 from segjax import ending
+from segjax.commands.process_flags import DISTRIBUTED, TOGETHER
 from segjax.commands.shared_flags import (
     CONFIG,
-    TOGETHER,
+    PATHS,
     Flags,
     path_of,
     read_config,
     with_located_config,
 )
 from segjax.errors import UserError, suggestion
+from segjax.remote.address import is_remote, require_local, require_store
 
 if TYPE_CHECKING:
     import ml_collections
@@ -98,6 +100,7 @@ class Program:
             ending.say(self._help(self.verb))
             sys.exit(0)
         rest = self._with_flags(rest)
+        self._check_places(rest)
         module = self._module(self.verb)
         if hasattr(module, "complete"):
             rest = module.complete(rest)
@@ -174,6 +177,22 @@ class Program:
             and "=" not in argument
             and (is_flag or name.startswith(f"{CONFIG}."))
         )
+
+    def _check_places(self, arguments: list[str]) -> None:
+        """Refuses addresses of remote folders where the verb takes paths alone.
+
+        That is before anything is read, as what --continue_from names is read first.
+        """
+        remote = getattr(self._module(self.verb), "REMOTE", ())
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            flag, equals, value = argument.partition("=")
+            name, place = flag.lstrip("-"), value if equals else following
+            if name not in PATHS or name not in self.values:
+                continue
+            if name in remote and is_remote(place):
+                require_store(place, f"--{name}")
+            else:
+                require_local(place, f"--{name}")
 
     def _check_use(self, argument: str) -> None:
         """Checks that the verb has a flag which other verbs have."""
@@ -265,7 +284,7 @@ class Program:
         """Joins the other processes, and keeps compiled programs for the next time."""
         import jax
 
-        from segjax.training.sharding import join_processes
+        from segjax.training.cluster import join_processes
 
         cache = "JAX_COMPILATION_CACHE_DIR"
         if cache not in os.environ:
@@ -274,7 +293,10 @@ class Program:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         if TOGETHER[0] in self.values:
-            join_processes(*(self.values[name].value for name in TOGETHER))
+            coordinator, count, index = (self.values[x].value for x in TOGETHER)
+            mode: Any = self.values[DISTRIBUTED].value
+            saves = self.verb == DEFAULT
+            join_processes(coordinator, count, index, mode, saves_when_preempted=saves)
 
 
 def _first_line(module: ModuleType) -> str:

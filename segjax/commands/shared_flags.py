@@ -56,8 +56,12 @@ config_flags.register_flag_parser_for_type(StoredName, _NameParser())
 Flags = flags.FlagValues
 
 CONFIG = "config"
-TOGETHER = ("coordinator", "num_processes", "process_id")
-"""The flags of a run of many processes."""
+PATHS = (
+    *("workdir", "model", "ensemble", "runs", "continue_from", "weights"),
+    *("cache_dir", "data_root", "input", "output", "write_images"),
+)
+"""The flags whose values are paths. Those of a verb that may be addresses of remote folders, too,
+stand in its `REMOTE`."""
 
 
 class _Loaded(flags.ArgumentParser):
@@ -221,22 +225,6 @@ def define_overwrite(values: Flags) -> None:
         False,
         "Replaces files that segjax did not write, too.",
         flag_values=values,
-    )
-
-
-def define_processes(values: Flags) -> None:
-    """Defines the flags of a run of many processes."""
-    flags.DEFINE_string(
-        "coordinator",
-        None,
-        "Address host:port of process 0, in a run of many processes.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "num_processes", None, "How many processes there are.", flag_values=values
-    )
-    flags.DEFINE_integer(
-        "process_id", None, "Which of them this is, from 0.", flag_values=values
     )
 
 

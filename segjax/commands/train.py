@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from segjax import ending
+from segjax.commands.process_flags import define_processes
 from segjax.commands.results import print_result
 from segjax.commands.shared_flags import (
     CONFIG,
@@ -19,7 +20,6 @@ from segjax.commands.shared_flags import (
     define_allow_code,
     define_config,
     define_data,
-    define_processes,
     define_workdir,
     path_of,
     workdir_of,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 THINGS = ("config", "workdir")
 CONTINUE_FROM = "continue_from"
+REMOTE = ("workdir", "data_root")
 
 
 def define(values: Flags) -> None:
@@ -58,7 +59,7 @@ def define(values: Flags) -> None:
     flags.DEFINE_integer(
         "interrupted_exit_code",
         0,
-        "Exit code where SIGTERM ended the run before its last step.",
+        "Exit code where SIGTERM or SIGUSR1 ended the run before its last step.",
         lower_bound=0,
         upper_bound=255,
         flag_values=values,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from segjax.errors import UserError
+from segjax.remote.address import require_local
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)
 
@@ -34,7 +35,9 @@ def whole_file(
 
     Raises:
       OSError: it cannot be written.
+      UserError: it is an address of another machine.
     """
+    require_local(path, "The file")
     partial = path.with_name(f".partial-{secrets.token_hex(8)}")
     try:
         with partial.open("xb+") as file:
@@ -61,7 +64,9 @@ def require_writable(folder: Path) -> None:
 
     Raises:
       OSError: they cannot.
+      UserError: it is an address of another machine.
     """
+    require_local(folder, "The folder")
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     with tempfile.TemporaryFile(dir=there):
         pass

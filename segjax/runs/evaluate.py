@@ -11,6 +11,8 @@ from typing import Any
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError, shown
 from segjax.output.folder import Outputs
+from segjax.output.manifest import NAME as MANIFEST
+from segjax.remote.copies import with_copies
 from segjax.runs.ensemble import load_ensemble
 from segjax.runs.load import TrainedModel
 from segjax.runs.other_data import open_other
@@ -23,6 +25,7 @@ from segjax.training.task import require
 log = logging.getLogger("segjax")
 
 
+@with_copies(read=["input", "data_root"], write=["output"], first=MANIFEST)
 def evaluate_run(
     workdir: str | Path,
     *,
@@ -267,7 +270,7 @@ def _outputs(files: Sequence[str], folder: Path, overwrite: bool) -> Outputs:
     """Checks that the table of single images can be written."""
     if sharding.process_count() > 1:
         raise UserError(
-            "--output is for one process: evaluate without --num_processes."
+            "--output is for one process: evaluate with --distributed=off, once."
         )
     return Outputs(folder, [(x, "the evaluation") for x in files], overwrite=overwrite)
 

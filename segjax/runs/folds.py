@@ -15,6 +15,7 @@ import numpy as np
 from segjax.errors import UserError
 from segjax.metrics import without_nan
 from segjax.output.files import whole_file
+from segjax.remote.address import require_local
 from segjax.runs.train import train
 from segjax.tasks.table import make_task
 from segjax.training import sharding
@@ -61,6 +62,8 @@ def train_folds(
     Raises:
       UserError: for anything that the user can put right.
     """
+    for flag, place in (("workdir", workdir), ("data_root", data_root)):
+        require_local(place, f"--{flag}")
     workdir = Path(workdir)
     configs = [_with_fold(config, index, count) for index in range(count)]
     task = require(make_task(configs[0]), "labels", "--folds")

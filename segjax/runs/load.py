@@ -20,6 +20,8 @@ from segjax.data.label_spec import InstanceClasses, LabelSpec
 from segjax.errors import UserError
 from segjax.predict.ensemble import stack_members
 from segjax.predict.inputs import in_channels
+from segjax.remote.address import is_remote
+from segjax.remote.copies import to_read
 from segjax.runs.model_file import find_model_file, read_model_file
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.table import make_task
@@ -30,6 +32,7 @@ from segjax.training.run_files.workdir import (
     CONFIG_FILE,
     fold_count,
     fold_folder,
+    is_needed_to_load,
     read_config,
 )
 from segjax.training.sharding import Devices
@@ -203,7 +206,7 @@ def load_trained(
 
     Args:
       workdir: the folder of the run, a model file, or the name of a model that comes with
-        segjax.
+        segjax; a folder or file may be remote, such as s3://bucket/runs/a.
       best: whether the checkpoint with the best metric is wanted.
       step: the step of the checkpoint that is wanted, if neither of those.
       allow_code: packages, by their whole names, whose code may be imported where the config
@@ -216,6 +219,9 @@ def load_trained(
       UserError: if there is no run, no whole checkpoint, or its values are not finite; if
         the model file is damaged; or if it needs code of a package without leave.
     """
+    if is_remote(workdir):
+        with to_read(workdir, "--workdir", is_needed_to_load) as copy:
+            return load_trained(copy, best=best, step=step, allow_code=allow_code)
     file = find_model_file(workdir)
     if file is not None:
         return _load_model_file(file, allow_code, best=best, step=step)

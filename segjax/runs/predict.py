@@ -7,6 +7,8 @@ from pathlib import Path
 
 from segjax.data import chosen_channels
 from segjax.errors import UserError
+from segjax.output.manifest import NAME as MANIFEST
+from segjax.remote.copies import with_copies
 from segjax.runs.ensemble import load_ensemble
 from segjax.runs.load import TrainedModel
 from segjax.training.layout import Spread
@@ -58,6 +60,7 @@ def channels_of_images(
     return chosen
 
 
+@with_copies(read=["input"], write=["output"], first=MANIFEST)
 def predict_run(
     workdir: str | Path,
     input: str | Path,
@@ -91,8 +94,8 @@ def predict_run(
 
     Args:
       workdir: the folder of the run.
-      input: an image, a stack, or a folder of them.
-      output: the folder to write to.
+      input: an image, a stack, or a folder of them; also an address, such as s3://bucket/images.
+      output: the folder to write to; likewise.
       best: whether the best checkpoint predicts instead of the newest.
       step: the step of the checkpoint, if neither of those.
       tile: output side of a tile in pixels, 0 for whole images; None chooses one.

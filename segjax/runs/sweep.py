@@ -239,7 +239,8 @@ class Sweep:
         began = time.monotonic()
         self._note(run, status=RUNNING, seconds=None)
         process = subprocess.Popen(
-            run.command(self.folder),
+            # Of a job of Slurm each process trains runs of its own.
+            [*run.command(self.folder), "--distributed=off"],
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C reaches this process, which hands it on once
         )

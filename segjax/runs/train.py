@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Collection
+import platform
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import ml_collections
@@ -11,6 +13,8 @@ import ml_collections
 from segjax.data import UNLABELED, is_synthetic
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
+from segjax.remote.address import is_remote
+from segjax.remote.copies import to_train_in, with_copies
 from segjax.runs import initialization
 from segjax.tasks.table import make_task
 from segjax.training import sharding
@@ -32,6 +36,7 @@ FEW = 10
 """With fewer labelled images the log names those that validate."""
 
 
+@with_copies(read=["data_root"])
 def train(
     config: ml_collections.ConfigDict,
     workdir: str | Path,
@@ -45,7 +50,8 @@ def train(
 
     Args:
       config: the experiment.
-      workdir: folder of the run; made where it is missing.
+      workdir: folder of the run; made where it is missing. A remote one, such as
+        s3://bucket/runs/a, is copied here, and back while the run goes on.
       cache_dir: where prepared data sets lie; None for the default of TFDS.
       data_root: where the user's own files lie.
       allow_code: packages whose code may be imported where the config of a run names it whose
@@ -59,6 +65,10 @@ def train(
     Raises:
       UserError: for anything that the user can put right.
     """
+    if is_remote(workdir):
+        with _copy_of(workdir) as copy:
+            places = copy, cache_dir, data_root
+            return train(config, *places, allow_code=allow_code, profile=profile)
     workdir = Path(workdir)
     if folds := fold_count(workdir):
         raise UserError(
@@ -100,6 +110,35 @@ def train(
 
         given = weights, on_begin, profiled, hooks
         return fit(task, dataset, devices, workdir, stop, *given)
+
+
+@contextlib.contextmanager
+def _copy_of(workdir: str | Path) -> Iterator[Path]:
+    """The copy of a remote workdir, which process 0 makes, and which all of them see.
+
+    Signals are noted until all is copied back, and the run stops at the first.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(StopSignal())
+        folder = ""
+        with sharding.fail_together():
+            if sharding.process_index() == 0:
+                copy = stack.enter_context(to_train_in(workdir, "--workdir"))
+                folder = str(copy)
+        hosts, folders = zip(
+            *(
+                text.split("\n")
+                for text in sharding.gather_texts(f"{platform.node()}\n{folder}")
+            ),
+            strict=True,
+        )
+        if len({*hosts}) > 1:
+            raise UserError(
+                f"--workdir={workdir} is remote, and the processes of the run are on several "
+                f"machines ({', '.join(dict.fromkeys(hosts))}), which need a folder that all "
+                "of them see: give a path on a disk that they share."
+            )
+        yield Path(folders[0])
 
 
 def _few_images(task: Task, dataset: Dataset) -> str:

@@ -19,6 +19,7 @@ from segjax.data.dataset import Dataset
 from segjax.data.folds import with_fold
 from segjax.data.overlapping_classes import OverlappingClasses
 from segjax.errors import UserError
+from segjax.remote.address import require_local
 from segjax.training.optimizers import optim
 from segjax.training.optimizers.builder import COMMON, Blocks, make_optimizer
 from segjax.training.task import LoadedWeights
@@ -33,8 +34,10 @@ def open_data(
     """Opens the data set of `config.data`, preparing it where that has not been done.
 
     Raises:
-      UserError: if files are missing or wrong.
+      UserError: if files are missing or wrong, or not on this machine.
     """
+    for flag, place in (("cache_dir", cache_dir), ("data_root", data_root)):
+        require_local(place, f"--{flag}")
     if data_root is not None and is_synthetic(str(config.data.get("name"))):
         log.warning(
             'The data set "%s" is synthetic: --data_root=%s is not read. Your own files '

@@ -19,6 +19,7 @@ import jax
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.metrics import without_nan
+from segjax.remote.copies import with_addresses
 from segjax.training import divergence, sharding
 from segjax.training.about import KEPT, LEARNED, about_run, check_data, train_images
 from segjax.training.checkpoints import checkpoint, saving
@@ -318,13 +319,13 @@ class _Run:
             except UserError as error:  # a trained run is worth more than its pictures
                 self.log.progress.say(f"There are no new pictures: {error}")
             else:
-                self.log.progress.say(f"Pictures: {files[0].parent}")
+                self.log.progress.say(with_addresses(f"Pictures: {files[0].parent}"))
             try:
                 file = write_run_report(*run, self.step)
             except UserError as error:
                 self.log.progress.say(f"There is no new report: {error}")
             else:
-                self.log.progress.say(f"Report: {file}")
+                self.log.progress.say(with_addresses(f"Report: {file}"))
 
 
 def _whole(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -227,25 +227,6 @@ class Devices:
         return divided
 
 
-def join_processes(
-    coordinator: str | None, num_processes: int | None, process_id: int | None
-) -> None:
-    """Joins the other processes of a run; without any of the arguments there are none.
-
-    Raises:
-      UserError: if some of them are given, and others are not.
-    """
-    together = (coordinator, num_processes, process_id)
-    if all(value is None for value in together):
-        return
-    if any(value is None for value in together):
-        raise UserError(
-            "--coordinator, --num_processes and --process_id belong together: give all "
-            "three, or none."
-        )
-    jax.distributed.initialize(*together)
-
-
 def use_cpu() -> None:
     """Leaves accelerators to other processes; to be called before anything is computed."""
     jax.config.update("jax_platforms", "cpu")

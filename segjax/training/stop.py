@@ -1,25 +1,32 @@
-"""SIGTERM and SIGINT, as a question that a run asks where it can stop."""
+"""SIGTERM, SIGUSR1 and SIGINT, as a question that a run asks where it can stop."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from segjax.training import sharding
 
 log = logging.getLogger("segjax")
 
+PREEMPTING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+"""What announces that a process is about to be ended; Windows has one of them."""
+
 
 class StopSignal:
     """Notes the signals while it is entered, and puts the handlers back.
 
-    SIGTERM is noted from the start; Ctrl-C only while there is something to save, and
-    raises KeyboardInterrupt before and after. A second signal stops at once. In a run of
-    many processes JAX notes SIGTERM itself and agrees on a step; that is then the only
-    place where they stop.
+    SIGTERM and SIGUSR1, which Slurm sends some time before it ends a job, are noted from the
+    start; Ctrl-C only while there is something to save, and raises KeyboardInterrupt before
+    and after. A second signal stops at once. In a run of many processes JAX notes SIGTERM
+    itself, in any one of them, and agrees on a step; that is then the only place where they
+    stop, and SIGUSR1 is handed on to JAX as SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -27,7 +34,8 @@ class StopSignal:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> StopSignal:
-        self._stack.enter_context(self._noting(signal.SIGTERM))
+        for number in PREEMPTING:
+            self._stack.enter_context(self._noting(number))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,10 +47,13 @@ class StopSignal:
 
     @contextlib.contextmanager
     def _noting(self, number: signal.Signals) -> Iterator[None]:
+        handler: Callable[[int, FrameType | None], None] = self._note
         if sharding.process_count() > 1:
-            yield
-            return
-        before = signal.signal(number, self._note)
+            if number in (signal.SIGTERM, signal.SIGINT):
+                yield
+                return
+            handler = _hand_on
+        before = signal.signal(number, handler)
         try:
             yield
         finally:
@@ -69,3 +80,8 @@ class StopSignal:
             raise KeyboardInterrupt
         self._received.append(number)
         log.warning("Stopping at the next step, saving (again to stop at once).")
+
+
+def _hand_on(number: int, frame: FrameType | None) -> None:
+    """Handles a signal as if it were SIGTERM, which JAX's own handler takes."""
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import logging
@@ -32,7 +33,10 @@ from segjax.predict.writers import (
 from segjax.rle import decode, encode
 from segjax.tasks.instance.coco_results import coco_results, numbered, write_results
 from segjax.tasks.instance.evaluate import Detect, predictions
+from segjax.tasks.instance.found_arrays import from_arrays, to_arrays
 from segjax.tasks.instance.stitch import join_tiles, tile_rects
+from segjax.training import sharding
+from segjax.training.page_shares import PageShares
 from segjax.training.task import PageProgress
 from segjax.viz import to_display
 from segjax.viz.instances import plot_instances
@@ -156,34 +160,67 @@ def predict_instance_files(
         that would overwrite inputs or files of the user, or a folder that cannot be
         written.
     """
-    paths, output = list_inputs(input), Path(output)
-    sources = look_at_all(input, paths, channels, chosen)
-    names = {source.path: _names(source, Path(input), overlay) for source in sources}
-    files = {path: planned_files(path, own, chosen) for path, own in names.items()}
-    outputs = plan_outputs(files, output, also=[RESULTS], overwrite=overwrite)
+    shares, output = PageShares(), Path(output)
+    with sharding.fail_together():
+        paths = list_inputs(input)
+        sources = look_at_all(input, paths, channels, chosen)
+        names = {
+            source.path: _names(source, Path(input), overlay) for source in sources
+        }
+        files = {path: planned_files(path, own, chosen) for path, own in names.items()}
+        outputs = plan_outputs(files, output, also=[RESULTS], overwrite=overwrite)
+    sharding.check_same("list of images", str(list(names.values())))
     if instances is None:
         instances = InstanceSpec(tuple(range(1, label_spec.num_classes)))
     counts = [source.pages for source in sources]
     total, done = sum(counts), 0
     ids = _image_ids(paths, counts)
-    outputs.make_folder()
-    with (
-        telling_what_stands(len(sources)) as complete,
-        _results(outputs) as rows,
-    ):
+    shown: collections.deque[np.ndarray] = collections.deque()
+
+    def own() -> Iterator[Mapping[str, np.ndarray]]:
+        """The objects of this process's pages."""
+        index, ready = 0, dict[str, np.ndarray]()
+        for source in sources:
+            reader = read_source(source, channels)
+            for page, image in enumerate(reader, 1):
+                if page == source.pages:
+                    next(reader, None)  # it raises where the file has more pages now
+                if shares.is_main and overlay:
+                    shown.append(image)
+                if shares.is_mine(index):
+                    ready = to_arrays(find(image), (image.shape[0], image.shape[1]))
+                if ready and shares.ends_turn(index, total):
+                    yield ready
+                    ready = {}
+                index += 1
+
+    pages = shares.collect(own(), total)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(shares.together())
+        if not shares.is_main:
+            collections.deque(pages, maxlen=0)
+            sources = []
+        else:
+            outputs.make_folder()
+        complete = stack.enter_context(telling_what_stands(len(sources)))
+        rows = stack.enter_context(_results(outputs))
         for source in sources:
             path, labels, of_file = source.path, [], list[dict[str, Any]]()
             label_name, *pictures = names[path]
-            for page, image in enumerate(read_source(source, channels)):
-                found, done = find(image), done + 1
-                label = label_of(found, (image.shape[0], image.shape[1]))
+            for page in range(source.pages):
+                found, size = from_arrays(next(pages))
+                done += 1
+                label = label_of(found, size)
                 kind = number_type(int(label.max(initial=0)), path, label_name)
                 labels.append(label.astype(kind))
                 file_name = Path(name_of(path, Path(input))).with_name(path.name)
-                own = {"file_name": file_name.as_posix(), "page": source.number(page)}
-                of_file += _rows(found, ids[done - 1], own, instances, label_spec.names)
+                place = {"file_name": file_name.as_posix(), "page": source.number(page)}
+                of_file += _rows(
+                    found, ids[done - 1], place, instances, label_spec.names
+                )
                 if overlay:
                     with png_file(outputs, pictures[page]) as write:
+                        image = shown.popleft()
                         write(_plotted(image, found, label_spec, instances))
                 if progress is not None:
                     progress(done, total, path.name)
@@ -194,7 +231,8 @@ def predict_instance_files(
             finish(outputs, [label_name], source)
             rows.append(of_file)
             complete()
-    log.info("Objects found: %d, in images: %d", sum(map(len, rows)), total)
+    if shares.is_main:
+        log.info("Objects found: %d, in images: %d", sum(map(len, rows)), total)
     return [output / name for name in (*(own[0] for own in names.values()), RESULTS)]
 
 

@@ -1,13 +1,15 @@
 """From image files to label files: single files, folders, stacks.
 
 Pages are read, predicted and written one after the other, so memory is that of tiles
-and of a page, not of a stack. All files are looked at before the first is predicted.
+and of a page, not of a stack. All files are looked at before the first is predicted. Where
+there are several processes, pages are dealt out to them, and process 0 writes all files.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from segjax.data.intensities import scale_of_stack
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization, Normalize, scale_of
 from segjax.errors import UserError
+from segjax.output.folder import Outputs
 from segjax.predict.heads import Head
 from segjax.predict.inputs import (
     Source,
@@ -46,15 +49,34 @@ from segjax.tasks.semantic.object_files import (
 )
 from segjax.tasks.semantic.page_results import PageResult
 from segjax.tasks.semantic.result_files import result_files
+from segjax.training import sharding
+from segjax.training.page_shares import PageShares
 from segjax.training.task import PageProgress
 
 
 class _Kept(NamedTuple):
-    """Of a page in flight: its size, what the CRF looks at, what is plotted over."""
+    """Of a page in flight: its size, and what the CRF looks at."""
 
     size: tuple[int, int]
     small: np.ndarray | None
-    image: np.ndarray | None
+
+
+class _Planned(NamedTuple):
+    """A prediction that nothing stands in the way of.
+
+    Attributes:
+      sources: the inputs.
+      results: of each input, the name of each kind of result.
+      folder: the writer of all files.
+      objects: what finds objects, if they are wanted.
+      resampling: how the images of each input meet the network.
+    """
+
+    sources: list[Source]
+    results: dict[Path, dict[str, str]]
+    folder: Outputs
+    objects: ObjectFiles | None
+    resampling: Mapping[Path, Resampling]
 
 
 def predict_files(
@@ -127,76 +149,139 @@ def predict_files(
         decoding a page told that it is damaged: files before it are complete, and the
         sentence says how many.
     """
-    output = Path(output)
+    shares = PageShares()
+    with sharding.fail_together():
+        planned = _planned(
+            Path(input),
+            Path(output),
+            label_spec=label_spec,
+            channels=channels,
+            chosen=chosen,
+            probabilities=probabilities,
+            overlay=overlay,
+            objects=objects,
+            downscale=downscale,
+            pixel_size=pixel_size,
+            rescale=rescale,
+            overwrite=overwrite,
+        )
+    sources, results, folder, object_files, resampling = planned
+    names_of_all = [[*own.values()] for own in results.values()]
+    sharding.check_same("list of images", str(names_of_all))
+    asked = probabilities or objects is not None
+    outputs = ("labels", "probabilities") if asked else ("labels",)
+    kept: collections.deque[_Kept] = collections.deque()
+    shown: collections.deque[np.ndarray] = collections.deque()
+    is_shown = shares.is_main and (overlay or objects is not None)
+
+    places = itertools.count()
+
+    def keep(image: np.ndarray, small: np.ndarray) -> bool:
+        """Keeps what is needed of a page, and says whether this process predicts it."""
+        is_mine = shares.is_mine(next(places))
+        if is_shown:
+            shown.append(image)
+        if is_mine:
+            size = (image.shape[0], image.shape[1])
+            kept.append(_Kept(size, small if crf else None))
+        return is_mine
+
+    images = _images(sources, channels, normalization, resampling, keep)
+    # A page is given when the image of the next one has been taken, or all have been: so
+    # what is plotted over is there whenever a page is.
+    at_once = crf is None and all(each.is_none for each in resampling.values())
+    predicted = predictor.pages(images, outputs if at_once else ("logits",))
+
+    def own() -> Iterator[Mapping[str, np.ndarray]]:
+        of_pages = (source for source in sources for _ in range(source.pages))
+        for index, source in enumerate(of_pages):
+            if shares.is_mine(index):
+                page, seen = next(predicted), kept.popleft()
+                resample = resampling[source.path]
+                head = predictor.head
+                yield (
+                    page
+                    if at_once
+                    else _finished(
+                        page, seen, crf, resample, outputs, source.path, head
+                    )
+                )
+
+    done, total = 0, sum(source.pages for source in sources)
+    pages = shares.collect(own(), total)
+    with contextlib.ExitStack() as last:
+        last.enter_context(shares.together())
+        if not shares.is_main:
+            collections.deque(pages, maxlen=0)
+            sources = []
+        else:
+            folder.make_folder()
+        complete = last.enter_context(telling_what_stands(len(sources)))
+        table = None
+        if object_files and shares.is_main:
+            table = last.enter_context(object_files.table(folder))
+        for source in sources:
+            names, find = results[source.path], None
+            if object_files is not None:
+                factor = resampling[source.path].factor
+                find = object_files.finder(names["instances"], source, factor)
+            with result_files(
+                folder, names, source, label_spec, object_files, table
+            ) as write:
+                for index in range(source.pages):
+                    page = next(pages)
+                    image = shown.popleft() if is_shown else None
+                    found = None
+                    if find is not None and image is not None:
+                        found = find(index, page["probabilities"], image)
+                    number = source.number(index)
+                    write(PageResult(number, image, page, found))
+                    done += 1
+                    if progress is not None:
+                        progress(done, total, source.path.name)
+            complete()
+    return [folder.folder / result["labels"] for result in results.values()]
+
+
+def _planned(
+    input: Path,
+    output: Path,
+    *,
+    label_spec: LabelSpec,
+    channels: Channels,
+    chosen: tuple[int, ...],
+    probabilities: bool,
+    overlay: bool,
+    objects: ObjectOptions | None,
+    downscale: int,
+    pixel_size: PixelSize | None,
+    rescale: bool,
+    overwrite: bool,
+) -> _Planned:
+    """Looks at all inputs and plans all files; the arguments are those of `predict_files`."""
     paths = list_inputs(input)
     kinds = ["labels"]
     kinds += ["probabilities"] * probabilities + ["overlay"] * overlay
     kinds += ["instances"] * (objects is not None)
     results = {
-        path: {kind: kind_name(path, Path(input), kind) for kind in kinds}
-        for path in paths
+        path: {kind: kind_name(path, input, kind) for kind in kinds} for path in paths
     }
     for path, own in results.items():
         for kind in objects.outlines if objects else ():
-            own[kind] = name_of(path, Path(input)) + OUTLINES[kind]
+            own[kind] = name_of(path, input) + OUTLINES[kind]
     names = {
         path: planned_files(path, own.values(), chosen) for path, own in results.items()
     }
     also = [OBJECTS] if objects else []
     folder = plan_outputs(names, output, also=also, overwrite=overwrite)
     sources = look_at_all(input, paths, channels, chosen)
-    asked = probabilities or objects is not None
-    outputs = ("labels", "probabilities") if asked else ("labels",)
     object_files = (
         ObjectFiles(objects, label_spec, channel_names(sources, channels))
         if objects
         else None
     )
     resampling = resamplings(sources, downscale, pixel_size, rescale=rescale)
-    folder.make_folder()
-
-    kept: collections.deque[_Kept] = collections.deque()
-
-    def keep(image: np.ndarray, small: np.ndarray) -> None:
-        size = (image.shape[0], image.shape[1])
-        shown = overlay or objects is not None
-        kept.append(_Kept(size, small if crf else None, image if shown else None))
-
-    images = _images(sources, channels, normalization, resampling, keep)
-    at_once = crf is None and all(each.is_none for each in resampling.values())
-    predicted = predictor.pages(images, outputs if at_once else ("logits",))
-
-    def next_page(source: Source) -> tuple[Mapping[str, np.ndarray], _Kept]:
-        page, seen = next(predicted), kept.popleft()
-        if at_once:
-            return page, seen
-        resample, head = resampling[source.path], predictor.head
-        return _finished(page, seen, crf, resample, outputs, source.path, head), seen
-
-    done, total = 0, sum(source.pages for source in sources)
-    with contextlib.ExitStack() as last:
-        complete = last.enter_context(telling_what_stands(len(sources)))
-        table = last.enter_context(object_files.table(folder)) if object_files else None
-        for source in sources:
-            own, find = results[source.path], None
-            if object_files is not None:
-                factor = resampling[source.path].factor
-                find = object_files.finder(own["instances"], source, factor)
-            with result_files(
-                folder, own, source, label_spec, object_files, table
-            ) as write:
-                for index in range(source.pages):
-                    page, seen = next_page(source)
-                    found = None
-                    if find is not None and seen.image is not None:
-                        found = find(index, page["probabilities"], seen.image)
-                    number = source.number(index)
-                    write(PageResult(number, seen.image, page, found))
-                    done += 1
-                    if progress is not None:
-                        progress(done, total, source.path.name)
-            complete()
-    return [output / result["labels"] for result in results.values()]
+    return _Planned(sources, results, folder, object_files, resampling)
 
 
 def _finished(
@@ -225,18 +310,18 @@ def _images(
     channels: Channels,
     normalization: ImageNormalization,
     resampling: Mapping[Path, Resampling],
-    keep: Callable[[np.ndarray, np.ndarray], None],
+    keep: Callable[[np.ndarray, np.ndarray], bool],
 ) -> Iterator[np.ndarray]:
-    """All pages of all files as the network wants them, one alive at a time."""
+    """The pages of all files that are kept, as the network wants them, one alive at a time."""
     for source in sources:
         resample = resampling[source.path]
         scale = _scale_of_stack(source, channels, normalization, resample)
         for image in read_source(source, channels):
             small = resample(image)
-            keep(image, small)
-            image = (scale or scale_of(small, normalization))(small)
-            del small
-            yield image
+            if keep(image, small):
+                image = (scale or scale_of(small, normalization))(small)
+                del small
+                yield image
             del image
 
 

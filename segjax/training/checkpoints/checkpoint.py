@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from segjax.ending import is_of_lost_process
 from segjax.errors import UserError
 from segjax.metrics.direction import score
 from segjax.output.files import free_name
@@ -80,7 +81,8 @@ class Checkpoints:
         error: BaseException | None,
         _: TracebackType | None,
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):  # at once: what is being saved is lost
+        # At once: what is being saved is lost, or waits for a process that is not there.
+        if isinstance(error, KeyboardInterrupt) or is_of_lost_process(error):
             return
         with contextlib.suppress(*([Exception] if error else [])), self._saving():
             self._manager.close()

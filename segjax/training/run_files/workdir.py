@@ -56,6 +56,13 @@ def fold_count(workdir: Path) -> int:
     return int(config.fold.count) if "fold" in config else 0
 
 
+def is_needed_to_load(name: str) -> bool:
+    """Whether a file, by its path within a run, is read to use the network; logs are not."""
+    parts = name.split("/")
+    in_checkpoint = checkpoint_files.CHECKPOINTS in parts
+    return in_checkpoint or len(parts) == 1 or parts[-1] == CONFIG_FILE
+
+
 def make_workdir(workdir: Path) -> None:
     """Makes the folder of a run and checks that it can be written.
 
