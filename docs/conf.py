@@ -16,8 +16,9 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-import segjax  # noqa: E402  (the clone must come first on the path)
-from site_parts import formulas, pages  # noqa: E402
+from site_parts import formulas, pages  # noqa: E402  (beside this file)
+
+import segjax  # noqa: E402  (the clone comes first on the path)
 
 # The cells of the chapters run in kernels of their own, which inherit what is set here.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -47,7 +48,14 @@ include_patterns = [
     "benchmarks/README.md",
     "notebooks/*.ipynb",
 ]
-exclude_patterns = [".*", "runs", "build", "dist", "docs/_build"]
+exclude_patterns = [
+    ".*",
+    "runs",
+    "build",
+    "dist",
+    "docs/_build",
+    "docs/api/modules.rst",
+]
 
 # Markdown. A chapter is a notebook in Markdown, and its cells are executed once: what they
 # wrote is kept until their code changes.

@@ -34,7 +34,9 @@ from segjax.training.mixing import MIXES
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [*sorted(ROOT.glob("*.md")), *DOCS, ROOT / "benchmarks" / "README.md"]
+CHAPTERS = sorted((ROOT / "docs" / "learn").glob("*.md"))
+OTHERS = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
+PAGES = [*OTHERS, *DOCS, *CHAPTERS]
 FRONT = ROOT / "docs" / "index.md"
 DOORS = ["Learn", "Do", "Look up", "Understand"]
 MOST_LINES_OF_THE_README = 160
@@ -234,6 +236,7 @@ def test_the_front_page_has_four_doors_to_every_page() -> None:
     pages = {page.name for page in DOCS} - {FRONT.name}
     assert pages <= set(links(FRONT))
     assert {f"docs/{page}" for page in pages} <= set(links(README))
+    assert {f"learn/{page.name}" for page in CHAPTERS} <= set(links(FRONT))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
