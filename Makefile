@@ -43,6 +43,7 @@ lint: .venv/tested
 
 docs: .venv/documented
 	$(BIN)/python -m sphinx -b html -c docs -d docs/_build/doctrees --fail-on-warning --keep-going . docs/_build/html
+	$(BIN)/python docs/check_site.py docs/_build/html
 	@echo "Open docs/_build/html/index.html."
 
 # Each step leaves a file when it is done, so one that was interrupted is done again.

@@ -21,7 +21,10 @@ from site_parts import formulas, pages  # noqa: E402  (beside this file)
 import segjax  # noqa: E402  (the clone comes first on the path)
 
 # The cells of the chapters run in kernels of their own, which inherit what is set here.
+# Their programs run once, so they are compiled quickly, not well, and kept.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(DOCS / "_build" / "jax"))
 inherited = os.environ.get("PYTHONPATH")
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(DOCS.parent), *([inherited] if inherited else [])]
