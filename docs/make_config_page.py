@@ -106,7 +106,7 @@ def groups() -> Mapping[str, str]:
     for path in dict.fromkeys(path for by_path in takers.values() for path in by_path):
         of_task = {task: takers[task].get(path) for task in TASKS}
         same = len({id(taker and taker[0]) for taker in of_task.values()}) == 1
-        parts = []
+        parts: list[str] = []
         for task, taker in of_task.items():
             if taker is not None and (not same or not parts):
                 title = "" if same else f"For {TASKS[task]}:\n\n"

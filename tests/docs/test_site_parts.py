@@ -80,7 +80,9 @@ def test_every_formula_of_the_chapters_can_be_drawn() -> None:
 
 
 def test_a_site_with_links_that_lead_somewhere_has_no_fault(tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_text('<a href="b/c.html#x%20y">b</a><a href="#z">z</a><p id="z">')
+    (tmp_path / "a.html").write_text(
+        '<a href="b/c.html#x%20y">b</a><a href="#z">z</a><p id="z">'
+    )
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "c.html").write_text(
         '<p id="x y"><a href="../a.html">a</a><a href="https://example.org">e</a>'
@@ -94,8 +96,14 @@ def test_a_site_with_links_that_lead_somewhere_has_no_fault(tmp_path: Path) -> N
         ('<a href="b.html">b</a>', "there is no b.html"),
         ('<a href="#b">b</a>', "there is no #b"),
         ('<script src="gone.js"></script>', "there is no gone.js"),
-        ('<script src="https://e.org/x.js"></script>', "https://e.org/x.js would be fetched"),
-        ('<link rel="stylesheet" href="//e.org/x.css">', "//e.org/x.css would be fetched"),
+        (
+            '<script src="https://e.org/x.js"></script>',
+            "https://e.org/x.js would be fetched",
+        ),
+        (
+            '<link rel="stylesheet" href="//e.org/x.css">',
+            "//e.org/x.css would be fetched",
+        ),
     ],
 )
 def test_what_leads_nowhere_or_comes_over_the_network_is_a_fault(
