@@ -58,16 +58,20 @@ def blocks(language: str, page: Path) -> list[str]:
     )
 
 
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", read(page), flags=re.MULTILINE | re.DOTALL)
+
+
 def links(page: Path) -> list[str]:
     """The targets of the links and pictures of a page to files and headings."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", read(page))
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
     return [target for target in targets if not target.startswith("http")]
 
 
 def anchors(page: Path) -> set[str]:
     """What can follow a # in a link to a page: its headings, as GitHub writes them."""
-    text = re.sub(r"^```.*?^```$", "", read(page), flags=re.MULTILINE | re.DOTALL)
-    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    heads = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
