@@ -90,7 +90,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_admonition_for_examples = False
 
-html_theme = "pydata_sphinx_theme"
+html_theme = "sphinx_book_theme"
 html_title = "segjax"
 html_static_path = ["site_parts/static"]
 html_css_files = ["segjax.css"]
@@ -98,13 +98,10 @@ html_extra_path = ["site_parts/root"]
 html_show_sourcelink = False
 html_math_renderer = formulas.NAME
 html_theme_options = {
-    "show_prev_next": True,
     "show_toc_level": 2,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 4,
-    "footer_start": ["copyright"],
-    "footer_end": [],
-    "secondary_sidebar_items": ["page-toc"],
+    "use_download_button": False,
+    "use_fullscreen_button": False,
 }
 copyright = "the authors of segjax, Apache License 2.0"
 
