@@ -4,6 +4,7 @@
 #   make fuzz    gives 20,000 damaged files to every reader; 10 minutes on 2 cores
 #   make plan    compiles for a TPU and a GPU that need not be there; minutes, 1 GB of compilers
 #   make lint    formatting, style, types
+#   make docs    the site, in docs/_build/html; the cells of its chapters run once and are kept
 #   make clean   removes .venv; runs stay
 # Another Python: make demo PYTHON=python3.12. Another preset: make demo PRESET=:smoke.
 
@@ -16,7 +17,7 @@ WORKERS ?= auto
 INPUTS ?= 20000
 SEED ?= 0
 
-.PHONY: demo test fuzz plan lint clean
+.PHONY: demo test fuzz plan lint docs clean
 
 demo: .venv/installed
 	$(BIN)/segjax --config=$(CONFIG) --workdir=$(DEMO)
@@ -40,6 +41,11 @@ lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: .venv/documented
+	$(BIN)/python -m sphinx -b html -c docs -d docs/_build/doctrees --fail-on-warning --keep-going . docs/_build/html
+	$(BIN)/python docs/check_site.py docs/_build/html
+	@echo "Open docs/_build/html/index.html."
+
 # Each step leaves a file when it is done, so one that was interrupted is done again.
 .venv/made:
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or newer, or name yours: make PYTHON=..."; exit 1; }
@@ -55,6 +61,10 @@ lint: .venv/tested
 
 .venv/tested: .venv/installed requirements-test.txt
 	$(BIN)/python -m pip install --quiet -r requirements-test.txt
+	@touch $@
+
+.venv/documented: .venv/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	@touch $@
 
 clean:

@@ -34,7 +34,9 @@ from segjax.training.mixing import MIXES
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [*sorted(ROOT.glob("*.md")), *DOCS, ROOT / "benchmarks" / "README.md"]
+CHAPTERS = sorted((ROOT / "docs" / "learn").glob("*.md"))
+OTHERS = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
+PAGES = [*OTHERS, *DOCS, *CHAPTERS]
 FRONT = ROOT / "docs" / "index.md"
 DOORS = ["Learn", "Do", "Look up", "Understand"]
 MOST_LINES_OF_THE_README = 160
@@ -56,16 +58,20 @@ def blocks(language: str, page: Path) -> list[str]:
     )
 
 
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", read(page), flags=re.MULTILINE | re.DOTALL)
+
+
 def links(page: Path) -> list[str]:
     """The targets of the links and pictures of a page to files and headings."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", read(page))
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
     return [target for target in targets if not target.startswith("http")]
 
 
 def anchors(page: Path) -> set[str]:
     """What can follow a # in a link to a page: its headings, as GitHub writes them."""
-    text = re.sub(r"^```.*?^```$", "", read(page), flags=re.MULTILINE | re.DOTALL)
-    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    heads = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
@@ -234,6 +240,7 @@ def test_the_front_page_has_four_doors_to_every_page() -> None:
     pages = {page.name for page in DOCS} - {FRONT.name}
     assert pages <= set(links(FRONT))
     assert {f"docs/{page}" for page in pages} <= set(links(README))
+    assert {f"learn/{page.name}" for page in CHAPTERS} <= set(links(FRONT))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

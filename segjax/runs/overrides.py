@@ -172,10 +172,10 @@ def _callee(
         path = ("model", *path[2:])
     if path[0] == "model" and path[-1] in VALUES:
         return VALUES[path[-1]], (), ()
-    tables, functions = _tables(task_name(config))
+    named, functions = tables(task_name(config))
     if path in functions:
         return *functions[path], ()
-    table = next((t for names, t in tables.items() if path == names), None)
+    table = named.get(path)
     if table is None:
         return None, (), ()
     group: Any = config
@@ -188,13 +188,21 @@ def _callee(
     return found, (), (*_BESIDES.get(path, ()), "name")
 
 
-def _tables(
+def tables(
     task: str,
 ) -> tuple[
     Mapping[Place, Mapping[str, Any]],
     Mapping[Place, tuple[Callable[..., Any], Collection[str]]],
 ]:
-    """What the groups of a config choose from, and what takes those without a name."""
+    """What the groups of a config choose from, and what takes those without a name.
+
+    Args:
+      task: "semantic" or "instance".
+
+    Returns:
+      Tables of parts by the group whose name chooses one, and by the groups without a name
+      what takes their keys, with those of its arguments that it gets from elsewhere.
+    """
     from segjax.backbones import BACKBONES
     from segjax.data import DATASETS
     from segjax.data.folds import with_fold
@@ -212,7 +220,7 @@ def _tables(
     from segjax.training.optimizers.ema import EMA
     from segjax.training.optimizers.optim import OPTIMIZERS, SCHEDULES
 
-    tables: dict[Place, Mapping[str, Any]] = {
+    named: dict[Place, Mapping[str, Any]] = {
         ("data",): DATASETS,
         ("model",): MODELS,
         ("model", "backbone"): BACKBONES,
@@ -238,17 +246,17 @@ def _tables(
         from segjax.tasks.semantic import evaluate
         from segjax.tasks.semantic import task as semantic
 
-        tables["loss",] = LOSSES
+        named["loss",] = LOSSES
         functions["pipeline",] = semantic.train_batches, semantic.GIVEN_TO_PIPELINE
         functions["evaluation",] = evaluate.Evaluation, ()
     elif task == "instance":
         from segjax.tasks.instance import evaluate as of_objects
         from segjax.tasks.instance import task as instance
 
-        tables["loss",] = INSTANCE_LOSSES
+        named["loss",] = INSTANCE_LOSSES
         functions["pipeline",] = instance.instance_batches, instance.GIVEN_TO_PIPELINE
         functions["evaluation",] = of_objects.InstanceEvaluation, ()
-    return tables, functions
+    return named, functions
 
 
 def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
