@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-from site_parts import formulas, pages  # noqa: E402  (beside this file)
+from site_parts import docstrings, formulas, pages  # noqa: E402  (beside this file)
 
 import segjax  # noqa: E402  (the clone comes first on the path)
 
@@ -107,6 +107,7 @@ copyright = "the authors of segjax, Apache License 2.0"
 
 
 def setup(app: Sphinx) -> None:
-    """Adds what is ours: formulas without scripts, and links as the pages write them."""
+    """Adds what is ours: formulas without scripts, links and docstrings as they are written."""
+    docstrings.setup(app)
     formulas.setup(app)
     pages.setup(app)

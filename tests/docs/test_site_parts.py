@@ -111,3 +111,21 @@ def test_what_leads_nowhere_or_comes_over_the_network_is_a_fault(
 ) -> None:
     (tmp_path / "a.html").write_text(text)
     assert list(part("check_site", "").faults(tmp_path)) == [f"a.html: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["The norm |x| of `a`s, `N`^2."],
+            ["The norm \\|x\\| of ``a``\\ s, ``N``\\ ^2."],
+        ),
+        (["Is", "    a + b", "here."], ["Is", "", "::", "", "    a + b", "", "here."]),
+        (["| a | b |"], ["", "::", "", "    | a | b |", ""]),
+        (["* one `a", "  b`"], ["* one ``a", "  b``"]),
+        (["Args:", "  x: *one*."], ["Args:", "  x: \\*one\\*."]),
+        (["Example:", "  >>> a | b"], ["Example:", "  >>> a | b"]),
+    ],
+)
+def test_docstrings_are_what_they_are_in_markdown(lines, expected) -> None:
+    assert part("docstrings").as_restructured_text(lines) == expected
