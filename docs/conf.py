@@ -16,9 +16,9 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-from site_parts import docstrings, formulas, pages  # noqa: E402  (beside this file)
+from site_parts import docstrings, formulas, pages  # noqa: E402 - beside this file
 
-import segjax  # noqa: E402  (the clone comes first on the path)
+import segjax  # noqa: E402 - of this clone
 
 # The cells of the chapters run in kernels of their own, which inherit what is set here.
 # Their programs run once, so they are compiled quickly, not well, and kept.

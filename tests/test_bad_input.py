@@ -370,9 +370,14 @@ USING = [
     )
 ] + [
     Case(
-        "processes for prediction",
+        "processes for a report",
+        fixed("report", "--num_processes=2"),
+        ("report does not use --num_processes", "train, evaluate, predict do"),
+    ),
+    Case(
+        "processes without a place to meet",
         fixed("predict", "--num_processes=2"),
-        ("predict does not use --num_processes", "train, evaluate do"),
+        ("--coordinator, --num_processes and --process_id belong together",),
     ),
 ]
 

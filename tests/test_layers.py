@@ -187,7 +187,10 @@ def test_the_commands_import_no_jax_before_a_verb_is_known() -> None:
 
 def test_the_program_imports_nothing_before_ctrl_c_has_a_meaning() -> None:
     at_start = imported_at_start("main.py")
-    assert at_start == {"os", "functools", "typing.TYPE_CHECKING", "segjax.ending"}
+    memory = "segjax.training.malloc"
+    ours = {"segjax.ending", f"{memory}.keep_freed_memory"}
+    assert at_start == {"os", "functools", "typing.TYPE_CHECKING", *ours}
+    assert imported_at_start("training/malloc.py") == {"ctypes", "sys"}
     ours = {x for x in imported_at_start("ending.py") if x.startswith("segjax")}
     assert ours == {"segjax.errors.UserError", "segjax.errors.escape_control"}
 

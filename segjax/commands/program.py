@@ -7,6 +7,7 @@ stands without it: `segjax evaluate runs/a` is `segjax evaluate --workdir=runs/a
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 import textwrap
@@ -184,7 +185,7 @@ class Program:
         That is before anything is read, as what --continue_from names is read first.
         """
         remote = getattr(self._module(self.verb), "REMOTE", ())
-        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        for argument, following in itertools.pairwise([*arguments, ""]):
             flag, equals, value = argument.partition("=")
             name, place = flag.lstrip("-"), value if equals else following
             if name not in PATHS or name not in self.values:

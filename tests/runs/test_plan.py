@@ -64,7 +64,7 @@ def test_a_program_that_does_not_fit_says_how_much_it_wants(smoke, monkeypatch):
                 "Used 20.00G of 15.75G hbm."
             )
 
-    monkeypatch.setattr(plans, "lowered_step", lambda *_: Lowered())
+    monkeypatch.setattr(plans, "lowered_step", lambda *_: (Lowered(), []))
     monkeypatch.setattr(plans, "devices_of", lambda *_: plans.Devices())
     report = plan(smoke, "v5e:2x2", 8)
     assert (report["fits"], report["memory"]) == (False, {"peak": 20 * 2**30})
