@@ -25,19 +25,29 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = 6
 
 HANGS = """
-import pathlib, sys, time
-from segjax.remote.mirror import Mirror
+import pathlib, sys, threading, time
 from segjax.remote.store import Store
+from segjax.training.checkpoints.checkpoint import Checkpoints
 
-send, mark = Store.send, pathlib.Path(sys.argv.pop(1))
+send, save, mark = Store.send, Checkpoints.save, pathlib.Path(sys.argv.pop(1))
+sealed = threading.Event()
 
 def hang(self, path, name):
     if name == "checkpoints/4/about/metadata":
         mark.write_text("")
         time.sleep(3600)
     send(self, path, name)
+    if name == "checkpoints/2/about/metadata":
+        sealed.set()
 
-Store.send = hang
+def wait(self, state, *arguments):
+    if state.step == 4:
+        sealed.wait()
+    elif state.step == 6:
+        time.sleep(3600)  # it would take the place of step 2
+    save(self, state, *arguments)
+
+Store.send, Checkpoints.save = hang, wait
 from segjax.main import run
 run()
 """
