@@ -61,7 +61,7 @@ def logits(network, variables, image):
             "deeplab_mobilenet_edgetpu_slim_cityscapes_quant",
             "cityscapes",
             0.985,
-            0.99,
+            0.989,  # 0.9898 where the interpreter has AVX2, more with AVX-512
         ),
     ],
 )

@@ -94,6 +94,7 @@ def test_an_example_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parity
+@pytest.mark.filterwarnings("ignore")  # the tool leaves the package open
 def test_the_tool_of_bioimage_io_accepts_a_package(
     model: Path, example: Path, tmp_path: Path
 ) -> None:
