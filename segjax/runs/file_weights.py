@@ -71,14 +71,29 @@ def weights_of_file(
         target = abstract(theirs, CHANNELS)
     whose = functools.partial(sources.hint, source, state_dict)
     leaves = fit(entry, state, target, what=what, hint=whose)
-    about = {"source": source, "input": str(path), "sha256": file_sha256(file)}
-    if licence := licence_of(source):
-        about[LICENCE] = licence
-        log.info("Weights    of %s: %s", source, licence)
+    about = origin(source, path, file)
     names: tuple[str, ...] = ()
     if num_classes is not None:  # one logit is that of two classes
         names = names_of_classes(max(num_classes, 2), entry.class_names)
     return FoundWeights(flattened(leaves), num_classes, names, CHANNELS, about)
+
+
+def origin(source: str, path: str | Path, file: Path) -> dict[str, str]:
+    """What a run keeps of where its weights are from; what binds their users is logged.
+
+    Args:
+      source: a name of `segjax.pretrained.SOURCES`.
+      path: of the file or folder, as the user gave it.
+      file: of the weights.
+
+    Returns:
+      `source`, `input`, `sha256` of the file and, where it is known, `licence`.
+    """
+    about = {"source": source, "input": str(path), "sha256": file_sha256(file)}
+    if licence := licence_of(source):
+        about[LICENCE] = licence
+        log.info("Weights    of %s: %s", source, licence)
+    return about
 
 
 def with_num_classes(config: ml_collections.ConfigDict, num_classes: int) -> nn.Module:

@@ -15,12 +15,12 @@ from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.pretrained import downloads, sources
-from segjax.pretrained.files import file_sha256, read_state
-from segjax.pretrained.published import licence_of
+from segjax.pretrained.files import read_state
 from segjax.pretrained.source import CHANNELS, Source
+from segjax.runs.file_weights import origin
 from segjax.runs.imported_experiment import DETECTOR, experiment
 from segjax.tasks.table import make_task
-from segjax.training.about import IMAGE_DTYPES, LICENCE
+from segjax.training.about import IMAGE_DTYPES
 from segjax.training.checkpoints import checkpoint, checkpoint_files
 from segjax.training.loop import INITIALIZATION
 from segjax.training.run_files.workdir import (
@@ -103,11 +103,7 @@ def import_weights(
     _set_input_size(config, entry, input_size)
     optimizer = make_task(config).optimizer
     state = jax.jit(state_of, static_argnums=1)(variables, optimizer)
-    sha256 = file_sha256(file)
-    initialization = {"source": source, "input": str(path), "sha256": sha256}
-    if licence := licence_of(source):
-        initialization[LICENCE] = licence
-        log.info("Weights of %s: %s", source, licence)
+    initialization = origin(source, path, file)
     about = {
         "config": json.loads(config_lib.to_json(config)),
         "channels": CHANNELS,
@@ -135,7 +131,7 @@ def import_weights(
         "num_classes": group["num_classes"],
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "parameters_sha256": parameters_sha256(state.params),
-        "sha256": sha256,
+        "sha256": initialization["sha256"],
     }
 
 

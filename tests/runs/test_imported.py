@@ -18,6 +18,7 @@ from segjax.errors import UserError
 from segjax.pretrained import SOURCES, smp
 from segjax.pretrained.convert import LEAVES
 from segjax.pretrained.source import abstract_variables, build
+from segjax.runs import file_weights
 from segjax.runs import imported as imported_module
 from segjax.runs.imported_experiment import experiment, label_spec
 from segjax.runs.load import load_trained
@@ -137,7 +138,7 @@ def test_of_two_imports_into_one_folder_at_a_time_the_later_one_stops(
         (run / "checkpoints/0").mkdir(parents=True)
         return "0"
 
-    monkeypatch.setattr(imported_module, "file_sha256", meanwhile)
+    monkeypatch.setattr(file_weights, "file_sha256", meanwhile)
     with pytest.raises(UserError, match="holds a run already"):
         imported_module.import_weights(source, tmp_path / "w.npz", run)
     assert not (run / "config.json").exists()
