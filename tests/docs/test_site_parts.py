@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.module_files import module_at
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FRONT = ROOT / "docs" / "index.md"
@@ -15,13 +16,7 @@ FRONT = ROOT / "docs" / "index.md"
 
 def part(name: str, folder: str = "site_parts") -> ModuleType:
     """A module of docs/site_parts, or of another folder of docs/."""
-    path = ROOT / "docs" / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"site_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(ROOT / "docs" / folder / f"{name}.py")
 
 
 def test_each_door_of_the_front_page_is_a_part_of_the_navigation() -> None:
