@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -28,7 +30,6 @@ from segjax.main import VERBS
 from segjax.runs.load import load_trained
 from segjax.runs.overrides import state_keys
 from segjax.training.mixing import MIXES
-from tests.module_files import module_at
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -86,7 +87,13 @@ def commands() -> Iterator[list[str]]:
 
 @functools.cache
 def make_tables() -> ModuleType:
-    return module_at(ROOT / "docs" / "make_tables.py")
+    path = ROOT / "docs" / "make_tables.py"
+    spec = importlib.util.spec_from_file_location("make_tables", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_ten_lines_of_python_do_what_their_comments_say() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 from segjax.config import KEYS, OPTIONAL
 from segjax.data.semantic.batches import train_batches
-from tests.module_files import module_at
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "config_keys.md"
@@ -17,7 +17,13 @@ PAGE = ROOT / "docs" / "config_keys.md"
 @functools.cache
 def script() -> ModuleType:
     """The script that writes the page."""
-    return module_at(ROOT / "docs" / "make_config_page.py")
+    path = ROOT / "docs" / "make_config_page.py"
+    spec = importlib.util.spec_from_file_location("make_config_page", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_page_is_what_the_script_writes() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-from tests.module_files import module_at
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FRONT = ROOT / "docs" / "index.md"
@@ -16,7 +15,13 @@ FRONT = ROOT / "docs" / "index.md"
 
 def part(name: str, folder: str = "site_parts") -> ModuleType:
     """A module of docs/site_parts, or of another folder of docs/."""
-    return module_at(ROOT / "docs" / folder / f"{name}.py")
+    path = ROOT / "docs" / folder / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"site_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_each_door_of_the_front_page_is_a_part_of_the_navigation() -> None:
