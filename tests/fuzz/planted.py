@@ -80,6 +80,7 @@ def main() -> None:
     run.FREQUENCIES.update(dict.fromkeys(KINDS, 1))
     run.CUT_IS_DAMAGE = ("taken_as_whole",)
     run.SECONDS, run.COMMAND_EVERY = 3.0, 10**9
+    run.BYTES = 2**28  # filled well within the seconds on a busy machine
     some = [
         seeds.Seed(f.__name__, "a.bin", "bytes", {"a.bin": b"abc\0" * 9}) for f in KINDS
     ]

@@ -59,6 +59,7 @@ def bucket(monkeypatch):
     """The address of an empty bucket of moto's server."""
     moto = pytest.importorskip("moto.server", reason="needs moto, a store of objects")
     boto3 = pytest.importorskip("boto3", reason="needs boto3, which comes with moto")
+    backends = pytest.importorskip("moto.backends")
     s3fs = pytest.importorskip("s3fs", reason="needs s3fs, the extra s3")
     s3fs.S3FileSystem.clear_instance_cache()  # of another server, or another address
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -71,6 +72,7 @@ def bucket(monkeypatch):
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
+    backends.get_backend("s3").reset()  # they outlive their server
     boto3.client("s3").create_bucket(Bucket="bucket")
     yield "s3://bucket"
     server.stop()
