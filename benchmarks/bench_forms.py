@@ -40,7 +40,12 @@ from segjax.losses.instance import mask_rcnn_loss
 from segjax.ops.base.forms import forms
 from segjax.ops.base.lax_conv import stock_conv
 from segjax.ops.convolution import convolve, transposed
-from segjax.ops.cpu import convolution, materialization, valid_slots
+from segjax.ops.cpu import (
+    convolution,
+    kernel_gradients,
+    materialization,
+    valid_slots,
+)
 from segjax.ops.crf import lattice
 from segjax.ops.crf.dense import dense_crf
 from segjax.ops.crf.filters import crf_capacity
@@ -177,6 +182,7 @@ POINTWISE = (convolution, "is_pointwise", never)
 FORMS = (
     Form("kernel_gradient", "unet", (STOCK,)),
     Form("kernel_gradient", "deeplab_v3", (STOCK,)),
+    Form("at_once", "unet", ((kernel_gradients, "_WHOLE", 0),)),
     Form("pointwise", "deeplab_v3", (POINTWISE,)),
     Form("pointwise", "deeplab_v3plus", (POINTWISE,)),
     Form("depthwise", "deeplab_v3plus", ((convolution, "is_depthwise", never), STOCK)),

@@ -14,6 +14,9 @@ from segjax.ops.base.forms import shards
 from segjax.ops.base.lax_conv import Options, pad_to
 from segjax.types import Array
 
+_WHOLE = 64 << 20
+"""Bytes of a batch and its cotangent, unfolded, up to which they are taken at once: a loop
+over blocks is slower (`at_once` of `benchmarks/bench_forms.py`)."""
 _SMALL_MAP = 64 * 64
 """Pixels up to which a map is taken whole, and not in blocks of rows."""
 _ROWS = 16
@@ -43,7 +46,8 @@ def kernel_gradient(
 def _products(
     x: Array, cotangent: Array, shape: tuple[int, ...], options: Options
 ) -> Array:
-    """Adds up the products of blocks: some images, of large maps some rows of them.
+    """Adds up the products of blocks, where the batch is too large to be unfolded at once: some
+    images, of large maps some rows of them.
 
     Two blocks of a large map, 16 rows of cotangent each, with a 3x3 kernel at stride 1:
     the rows of `x` that they read overlap by `d (kh - 1)`, the reach of the kernel.
@@ -56,10 +60,12 @@ def _products(
     kept apart to the end: there is one sum over devices and not one for each block.
     """
     batch, h, w, _ = cotangent.shape
-    rows = h if h * w <= _SMALL_MAP else min(h, _ROWS)
-    blocks = -(-h // rows)
     taps = shape[1] * shape[2] + shape[0] * shape[3]
-    together = _images_together(batch, rows * w * taps * x.dtype.itemsize)
+    row_bytes = w * taps * x.dtype.itemsize
+    whole = batch * h * row_bytes <= _WHOLE
+    rows = h if whole or h * w <= _SMALL_MAP else min(h, _ROWS)
+    blocks = -(-h // rows)
+    together = batch if whole else _images_together(batch, rows * row_bytes)
     turns = batch // together
     span = options.num_inputs(rows, shape[0], 0)
     size = (
