@@ -13,6 +13,9 @@ from segjax.types import Example
 Coordinates = Callable[[slice], tuple[np.ndarray, np.ndarray]]
 """From a slice of rows of a picture to the rows and columns where it is read."""
 
+EXACT = 1 << 24
+"""Whole numbers up to this are float32."""
+
 STRIP_PIXELS = 1 << 14
 """Of the rows that are warped at a time: some ten arrays of them fit into a cache of 512 KiB."""
 
@@ -82,8 +85,9 @@ def displacement_of_rows(
     def displaced(rows: slice) -> np.ndarray:
         first, *others = np.moveaxis(every[..., rows, :], -1, 0)[..., None]
         total = first * horizontal[0]
-        for values, column in zip(others, horizontal[1:], strict=True):
-            total += values * column
+        term = np.empty_like(total)
+        for values, spline in zip(others, horizontal[1:], strict=True):
+            total += np.multiply(values, spline, out=term)
         return total
 
     return displaced
@@ -159,10 +163,10 @@ def strips(height: int, width: int) -> list[slice]:
 
 
 def places(y: np.ndarray, x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Places of pixels in the flattened image, from whole coordinates of any type.
+    """Places of pixels in the flattened image.
 
     Args:
-      y: rows, any shape.
+      y: rows, whole numbers in float32, any shape.
       x: columns, likewise.
       size: `(height, width)` of the image.
 
@@ -170,11 +174,11 @@ def places(y: np.ndarray, x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
       Indices for `take`, of the same shape.
     """
     height, width = size
-    # Conversions and products of 32 bits have instructions for several at once.
-    narrow = np.int32 if height * width <= np.iinfo(np.int32).max else np.int64
-    at = y.astype(narrow) * narrow(width)
-    at += x.astype(narrow)
-    return at.astype(np.intp, copy=False)
+    if height * width > EXACT:
+        return y.astype(np.intp) * width + x.astype(np.intp)
+    at = y * y.dtype.type(width)
+    at += x
+    return at.astype(np.int32).astype(np.intp)  # faster than at once
 
 
 def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -201,22 +205,33 @@ def _bilinear(
 ) -> np.ndarray:
     """Interpolates between the flattened pixels `[H * W, C]` of an image."""
     height, width = size
-    top, left = (
-        np.minimum(at.astype(np.int32), max(n - 2, 0))
-        for at, n in ((y, height), (x, width))
-    )
+    top, down = _before(y, height)
+    left, right = _before(x, width)
     down, right = (
-        (at - before.astype(at.dtype)).astype(pixels.dtype)[..., None]
-        for at, before in ((y, top), (x, left))
+        after.astype(pixels.dtype, copy=False)[..., None] for after in (down, right)
     )
     at = places(top, left, size)
     beside, below = pixels[int(width > 1) :], width * int(height > 1)
-    upper = pixels.take(at, axis=0)
-    upper += (beside.take(at, axis=0) - upper) * right
-    lower = pixels[below:].take(at, axis=0)
-    lower += (beside[below:].take(at, axis=0) - lower) * right
-    upper += (lower - upper) * down
-    return upper
+    upper = _between(pixels.take(at, axis=0), beside.take(at, axis=0), right)
+    pixels, beside = pixels[below:], beside[below:]
+    lower = _between(pixels.take(at, axis=0), beside.take(at, axis=0), right)
+    return _between(upper, lower, down)
+
+
+def _before(at: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels before coordinates, and how far these are behind them."""
+    first, last = np.floor(at), max(length - 2, 0)
+    if first.max(initial=0) > last:  # it is cheaper to look than to clip
+        np.minimum(first, last, out=first)
+    return first, at - first
+
+
+def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """`first + (second - first) * share`, in the memory of the two."""
+    second -= first
+    second *= share
+    first += second
+    return first
 
 
 def _flat(values: np.ndarray) -> np.ndarray:
@@ -274,14 +289,9 @@ def between_rows_and_columns(
     for strip in strips(len(y), max(len(x), last - first) * channels):
         rows = image[top[strip]].astype(np.float32)
         below = image[bottom[strip]].astype(np.float32)
-        below -= rows
-        below *= down[strip, None, None]
-        rows += below
-        before = rows.take(left, axis=1)
-        between = rows.take(right, axis=1)
-        between -= before
-        between *= along[:, None]
-        np.add(before, between, out=out[strip])
+        rows = _between(rows, below, down[strip, None, None])
+        beside = rows.take(right, axis=1)
+        out[strip] = _between(rows.take(left, axis=1), beside, along[:, None])
     return out
 
 
