@@ -203,6 +203,15 @@ def import_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def input_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    head = ["", "images a core second", "the other checkout"]
+    table = [[*head, "ratio of processor time"]]
+    for row in rows:
+        rates = [f"{x:.1f}" for x in row["images_per_core_second"].values()]
+        table.append([row["what"], *rates, f"**{row['cpu_ratio']:.2f}**"])
+    return table
+
+
 def reading_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "processor time", "the other checkout", "ratio (range)"]]
     for row in rows:
@@ -287,6 +296,7 @@ TABLES = {
     "nuclei_five": nuclei_rows,
     "empty_pages": empty_pages_rows,
     "forms": forms_rows,
+    "input": input_rows,
     "reading": reading_rows,
     "crf": crf_rows,
     "import_weights": import_rows,
