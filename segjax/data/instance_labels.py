@@ -68,8 +68,9 @@ def border_pixels(cells: np.ndarray, width: int) -> np.ndarray:
     """
     least, most = cells, cells
     for _ in range(width):
-        least, most = _with_neighbours(least, np.minimum), _with_neighbours(
-            most, np.maximum
+        least, most = (
+            _with_neighbours(least, np.minimum),
+            _with_neighbours(most, np.maximum),
         )
     return (cells > 0) & (least != most)
 
