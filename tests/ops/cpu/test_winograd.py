@@ -1,0 +1,76 @@
+"""Winograd's minimal filtering: the stock numbers, and gradients, to rounding."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segjax.ops.base.lax_conv import Options, stock_conv, stock_conv_transpose
+from segjax.ops.cpu.winograd import (
+    F2,
+    F4,
+    Transform,
+    winograd,
+    winograd_kernel_gradient,
+    winograd_transpose,
+)
+
+OPTIONS = (
+    Options((1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    Options((1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    Options((1, 1), ((0, 3), (2, 1)), (1, 1), 1),
+    Options((1, 1), ((2, 2), (3, 3)), (2, 3), 1),
+)
+SIZES = (7, 10), (12, 9)
+
+
+def random_array(*shape: int, seed: int = 0) -> jax.Array:
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("transform", [F2, F4])
+def test_the_matrices_are_those_of_a_convolution_of_whole_numbers(
+    transform: Transform,
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(-9, 9, transform.tile + 2)
+    taps = rng.integers(-9, 9, 3)
+    products = (transform.kernel @ taps) * (transform.image @ pixels)
+    expected = np.convolve(pixels, taps[::-1], "valid")
+    np.testing.assert_allclose(transform.result @ products, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_values_and_gradients_are_those_of_the_stock_convolution(
+    size: tuple[int, int], options: Options
+) -> None:
+    x, kernel = random_array(2, *size, 5), random_array(3, 3, 5, 6, seed=1)
+    expected, pull = jax.vjp(lambda x, k: stock_conv(x, k, options), x, kernel)
+    cotangent = random_array(*expected.shape, seed=2)
+    image, of_kernel = pull(cotangent)
+
+    @jax.jit
+    def found(x, kernel, cotangent):
+        return (
+            winograd(x, kernel, options),
+            winograd_transpose(cotangent, kernel, options, size),
+            *(
+                winograd_kernel_gradient(x, cotangent, kernel, options, transform)
+                for transform in (F2, F4)
+            ),
+        )
+
+    for value, wanted, atol in zip(
+        found(x, kernel, cotangent),
+        (expected, image, of_kernel, of_kernel),
+        (2e-5, 2e-5, 1e-4, 5e-4),
+        strict=True,
+    ):
+        np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=atol)
+    np.testing.assert_allclose(
+        stock_conv_transpose(cotangent, kernel, options, size), image, atol=2e-5
+    )
