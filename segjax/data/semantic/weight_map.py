@@ -262,7 +262,8 @@ def _by_class(
     cells: np.ndarray, ignored: np.ndarray | None, weights: tuple[float, float]
 ) -> np.ndarray:
     """The weights of the classes cell and background, pixel by pixel."""
-    weight = np.where(cells > 0, *np.array(weights, np.float32))
+    inside, outside = np.array(weights, np.float32)
+    weight = np.where(cells > 0, inside, outside)
     if ignored is not None:
         weight[ignored] = 1
     return weight

@@ -292,7 +292,7 @@ def _combined(row: Sequence[float], parts: Sequence[Array]) -> Array:
     total = None
     for factor, part in zip(row, parts, strict=True):
         if factor:
-            term = {1: part, -1: -part}.get(factor, factor * part)
+            term = part if factor == 1 else -part if factor == -1 else factor * part
             total = term if total is None else total + term
     assert total is not None
     return total
