@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from results import commit_of, environment, save
-from turns import beside, compare, in_words, peak_megabytes, print_peak, serve
+from turns import beside, compare, in_words, serve
 
 CLASSES, OBJECTS, MASK_SIZE = 91, 8, 28
 ALLOWED = 1e-3
@@ -222,13 +222,12 @@ def main() -> None:
     parser.add_argument("--output", help="folder of the JSON file; none: only print")
     for name in ("--worker", "--case", "--weights"):
         parser.add_argument(name, help=argparse.SUPPRESS)
-    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
     if arguments.worker:
         case = Case(*json.loads(arguments.case))
         prepare = lambda: RUNS[arguments.worker](case, Path(arguments.weights))
-        return print_peak(prepare) if arguments.peak else serve(prepare)
+        return serve(prepare)
     found = environment("cpu")
     rounds, steps = (2, 1) if arguments.smoke else (arguments.rounds, arguments.steps)
     rows = []
@@ -240,7 +239,6 @@ def main() -> None:
             commands = {name: [__file__, f"--worker={name}", *options] for name in RUNS}
             commands = beside(commands, arguments.against)
             row = compare(commands, rounds=rounds, steps=steps, allowed=ALLOWED)
-            row["peak_megabytes"] = {n: peak_megabytes(c) for n, c in commands.items()}
             rows.append({**case._asdict(), **row})
             print(f"{tuple(case)}: {in_words(row)}", flush=True)
     found["commit"] = commit_of(Path(__file__).parent)

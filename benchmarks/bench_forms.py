@@ -165,7 +165,7 @@ def stock_kernel_gradient(x: Any, cotangent: Any, kernel: Any, options: Any) -> 
     return jax.vjp(apply, kernel)[1](cotangent)[0]
 
 
-def never(*_: Any) -> bool:
+def never(*_: Any, **__: Any) -> bool:
     return False
 
 
@@ -178,11 +178,14 @@ class Form(NamedTuple):
 
 
 STOCK = (convolution, "kernel_gradient", stock_kernel_gradient)
+WINOGRAD = (convolution, "is_worth_it", never)
 POINTWISE = (convolution, "is_pointwise", never)
 FORMS = (
     Form("kernel_gradient", "unet", (STOCK,)),
     Form("kernel_gradient", "deeplab_v3", (STOCK,)),
     Form("at_once", "unet", ((kernel_gradients, "_WHOLE", 0),)),
+    Form("winograd", "unet", (WINOGRAD,)),
+    Form("winograd", "deeplab_v3", (WINOGRAD,)),
     Form("pointwise", "deeplab_v3", (POINTWISE,)),
     Form("pointwise", "deeplab_v3plus", (POINTWISE,)),
     Form("depthwise", "deeplab_v3plus", ((convolution, "is_depthwise", never), STOCK)),

@@ -25,8 +25,21 @@ README = Path(__file__).parent / "README.md"
 MARKS = re.compile(r"(<!-- tables -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
+BESIDE = ("of processor time", "first run of both", "peak memory of both")
+
+
+def beside(row: dict[str, Any]) -> list[str]:
+    """The cells of `BESIDE`: the first run is with compilation."""
+    ratio_of_cpu = f"{row['cpu_ratio']:.2f}" if "cpu_ratio" in row else "-"
+    first = [f"{seconds:.0f}" for seconds in row["first_run_seconds"].values()]
+    peaks = [f"{x:.0f}" for x in row.get("peak_megabytes", {}).values()]
+    memory = f"{' and '.join(peaks)} MB" if peaks else "-"
+    return [ratio_of_cpu, f"{' and '.join(first)} s", memory]
+
+
 def unet_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    table = [["", "segjax", "PyTorch", "ratio (range)", "images/s of segjax"]]
+    head = ["", "segjax", "PyTorch", "ratio (range)", *BESIDE]
+    table = [[*head, "images/s of segjax"]]
     for row in rows:
         ours, theirs = (row["seconds"][name] for name in ("segjax", "torch"))
         name = f"{row['what']}, batch {row['batch']}, {row['side']}x{row['side']}"
@@ -36,6 +49,7 @@ def unet_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
                 f"{1e3 * ours:.1f} ms",
                 f"{1e3 * theirs:.1f} ms",
                 ratio(row),
+                *beside(row),
                 f"{row['batch'] / ours:.1f}",
             ]
         )
@@ -65,7 +79,7 @@ def tiles_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def systems_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    table = [["", "segjax", "PyTorch", "ratio (range)"]]
+    table = [["", "segjax", "PyTorch", "ratio (range)", *BESIDE]]
     for row in rows:
         ours, theirs = (row["seconds"][name] for name in ("segjax", "torch"))
         size = f"batch {row['batch']}, {row['side']}x{row['side']}"
@@ -75,6 +89,7 @@ def systems_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
                 f"{1e3 * ours:.1f} ms",
                 f"{1e3 * theirs:.1f} ms",
                 ratio(row),
+                *beside(row),
             ]
         )
     return table
@@ -203,6 +218,15 @@ def import_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def input_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    head = ["", "images a core second", "the other checkout"]
+    table = [[*head, "ratio of processor time"]]
+    for row in rows:
+        rates = [f"{x:.1f}" for x in row["images_per_core_second"].values()]
+        table.append([row["what"], *rates, f"**{row['cpu_ratio']:.2f}**"])
+    return table
+
+
 def reading_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "processor time", "the other checkout", "ratio (range)"]]
     for row in rows:
@@ -287,6 +311,7 @@ TABLES = {
     "nuclei_five": nuclei_rows,
     "empty_pages": empty_pages_rows,
     "forms": forms_rows,
+    "input": input_rows,
     "reading": reading_rows,
     "crf": crf_rows,
     "import_weights": import_rows,

@@ -43,15 +43,9 @@ def serve(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
             run()
             seconds.append(time.perf_counter() - start)
             of_cpu.append(time.process_time() - used)
-        print(json.dumps([*map(statistics.median, (seconds, of_cpu))]), flush=True)
-
-
-def print_peak(prepare: Callable[[], tuple[Callable[[], Any], float]]) -> None:
-    """The worker's side: prints the most memory of this process, after one more run."""
-    keep_freed_memory()
-    run, _ = prepare()
-    run()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found = [*map(statistics.median, (seconds, of_cpu)), peak]
+        print(json.dumps(found), flush=True)
 
 
 def peak_megabytes(command: Sequence[str]) -> float:
@@ -119,6 +113,7 @@ class Worker:
             env=environment_of(command),
         )
         self.start = json.loads(self.answer())
+        self.peak: list[float] = []
 
     def answer(self) -> str:
         line = self.process.stdout.readline()
@@ -130,7 +125,7 @@ class Worker:
         """Medians of a number of runs: seconds, and seconds of all cores together."""
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
-        wall, cpu = json.loads(self.answer())
+        wall, cpu, *self.peak = json.loads(self.answer())  # older programs say none
         return wall, cpu
 
     def close(self) -> None:
@@ -162,10 +157,12 @@ def compare(
             seconds[name].append(wall)
             of_cpu[name].append(cpu)
     ready = {name: worker.start["ready"] for name, worker in workers.items()}
+    peaks = {name: worker.peak[0] for name, worker in workers.items() if worker.peak}
     for worker in workers.values():
         worker.close()
     ratios = _ratios(seconds)
     return {
+        **({"peak_megabytes": peaks} if len(peaks) == len(workers) else {}),
         "seconds": {name: statistics.median(s) for name, s in seconds.items()},
         "fastest_seconds": {name: min(s) for name, s in seconds.items()},
         "cpu_seconds": {name: statistics.median(s) for name, s in of_cpu.items()},

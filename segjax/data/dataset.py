@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -13,6 +14,9 @@ from segjax.data.files.plane import Window
 from segjax.data.instance_spec import InstanceSpec
 from segjax.data.label_spec import LabelSpec
 from segjax.types import Record
+
+KEPT_BYTES = 1 << 28
+"""Of decoded training images and labels, as many stay in the memory of a process."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,54 @@ class LazyRecord(Mapping[str, Any]):
 def parts_of(record: Record) -> Mapping[str, Any]:
     """Returns a record whose `image` and `label` need only be sliced, not read whole."""
     return record.parts if isinstance(record, LazyRecord) else record
+
+
+class KeptRecords(Sequence[Record]):
+    """Records that stay in memory once they were read, the first ones up to a limit.
+
+    What is read by windows (`LazyPage`) is not kept. May be read from several threads.
+
+    Example:
+      >>> def read(i):
+      ...     print("reads", i)
+      ...     return {"image": np.zeros((2, 2, 1), np.uint8)}
+      >>> records = KeptRecords(LazyRecords(read, range(2)), limit=4)
+      >>> for i in (0, 0, 1, 1):
+      ...     _ = records[i]
+      reads 0
+      reads 1
+      reads 1
+    """
+
+    def __init__(self, records: Sequence[Record], limit: int = KEPT_BYTES) -> None:
+        """Takes the records, and how many bytes of arrays may be kept."""
+        self._records, self._left = records, limit
+        self._kept: dict[int, Record] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        if isinstance(index, slice):
+            return self._records[index]
+        if index in self._kept:
+            return self._kept[index]
+        record = self._records[index]
+        values = parts_of(record).values()
+        size = sum(x.nbytes for x in values if isinstance(x, np.ndarray))
+        if not any(isinstance(x, LazyPage) for x in values):
+            with self._lock:
+                if index not in self._kept and size <= self._left:
+                    self._left -= size
+                    self._kept[index] = record
+        return record
 
 
 def together(*parts: Sequence[Record]) -> Sequence[Record]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
@@ -67,11 +66,23 @@ def border_pixels(cells: np.ndarray, width: int) -> np.ndarray:
       >>> border_pixels(np.array([[1, 1, 1, 0, 0]]), 1).tolist()
       [[False, False, True, False, False]]
     """
-    cross = ndimage.generate_binary_structure(2, 1)
-    footprint = ndimage.iterate_structure(cross, width)
-    least = ndimage.minimum_filter(cells, footprint=footprint, mode="nearest")
-    most = ndimage.maximum_filter(cells, footprint=footprint, mode="nearest")
+    least, most = cells, cells
+    for _ in range(width):
+        least, most = (
+            _with_neighbours(least, np.minimum),
+            _with_neighbours(most, np.maximum),
+        )
     return (cells > 0) & (least != most)
+
+
+def _with_neighbours(cells: np.ndarray, extreme: np.ufunc) -> np.ndarray:
+    """The least or the most of each pixel and its four neighbours."""
+    found = cells.copy()
+    for axis in (0, 1):
+        given, made = np.moveaxis(cells, axis, 0), np.moveaxis(found, axis, 0)
+        extreme(made[1:], given[:-1], out=made[1:])
+        extreme(made[:-1], given[1:], out=made[:-1])
+    return found
 
 
 def require_numbers(label: np.ndarray, where: str) -> None:

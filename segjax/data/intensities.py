@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from segjax.data.dataset import LazyPage, parts_of
 from segjax.data.normalization import (
     PAGE_PIXELS,
     ImageNormalization,
@@ -69,8 +70,15 @@ class RecordScales:
         if stack in self._found:
             return self._found[stack]
         if index not in self._found:
-            self._found[index] = scale_of(record["image"], self._method)
+            self._found[index] = scale_of(self._measured(record), self._method)
         return self._found[index]
+
+    def _measured(self, record: Record) -> np.ndarray:
+        """The pixels that the method wants to see; of a page in windows no more than those."""
+        image = parts_of(record)["image"]
+        if isinstance(image, LazyPage) and not _looks_at_pixels(self._method):
+            return image[:1, :1]
+        return record["image"]
 
     def _pages(self, index: int, stack: str) -> Iterator[np.ndarray]:
         """Reads the pages of a file, which lie side by side in a split."""
@@ -81,6 +89,13 @@ class RecordScales:
                 if record.get("stack") != stack:
                     break
                 yield record["image"]
+
+
+def _looks_at_pixels(method: ImageNormalization) -> bool:
+    """Whether the scale of an image depends on what it shows, beside its type."""
+    if isinstance(method, Percentiles):
+        return method.over != "dataset" or method.learned is None
+    return method in ("per_image", "percentiles")
 
 
 def scale_of_stack(

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from segjax.data import per_channel
 from segjax.errors import UserError
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
@@ -49,9 +50,9 @@ class Scale:
         if self.unit != 1:
             scaled /= np.float32(self.unit)
         if self.mean:
-            scaled -= np.asarray(self.mean, np.float32)
+            per_channel.change(scaled, np.subtract, np.array(self.mean, np.float32))
         if self.std:
-            scaled /= np.asarray(self.std, np.float32)
+            per_channel.change(scaled, np.divide, np.array(self.std, np.float32))
         return scaled
 
 

@@ -80,9 +80,9 @@ class View:
             example, outside = self._magnified(arrays, *at), None
         else:
             window, (y, x) = self._around(*at)
-            copied = np.ix_(y, x)
             parts = {key: values[window] for key, values in arrays.items()}
-            example, outside = {key: part[copied] for key, part in parts.items()}, None
+            example = {key: warp.picked(part, y, x) for key, part in parts.items()}
+            outside = None
         if not self.mirrored:
             missing = np.logical_or.outer(
                 *(i != j for i, j in zip(at, (rows, columns), strict=True))
@@ -147,16 +147,14 @@ class View:
     ) -> Example:
         window, (y, x) = self._around(self._source(rows, 0), self._source(columns, 1))
         parts = {key: values[window] for key, values in arrays.items()}
-        nearest = np.ix_(
-            *(
-                _nearest(at, part.stop - part.start)
-                for at, part in zip((y, x), window, strict=True)
-            )
-        )
+        nearest = [
+            _nearest(at, part.stop - part.start)
+            for at, part in zip((y, x), window, strict=True)
+        ]
         return {
             key: warp.between_rows_and_columns(part, y, x)
             if key == "image"
-            else part[nearest]
+            else warp.picked(part, *nearest)
             for key, part in parts.items()
         }
 

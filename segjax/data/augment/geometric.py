@@ -45,7 +45,7 @@ def flip(
       horizontal: whether left and right may be.
 
     Returns:
-      An example of the same size.
+      An example of the same size, of views of its arrays: what comes next copies them.
 
     Raises:
       ValueError: when one of the two is neither True nor False.
@@ -55,7 +55,7 @@ def flip(
             raise ValueError(f"{name} must be True or False, got {allowed!r}")
     sampled = (rng.random(2) < 0.5) & (vertical, horizontal)
     rows, columns = (slice(None, None, -1 if turn else None) for turn in sampled)
-    return {key: np.ascontiguousarray(x[rows, columns]) for key, x in example.items()}
+    return {key: x[rows, columns] for key, x in example.items()}
 
 
 def quarter_turn(example: Example, rng: np.random.Generator) -> Example:
@@ -96,9 +96,16 @@ def elastic_deformation(
     grid = integer("grid", grid, 2, LARGEST_GRID)
     size = _inner_size(example, margin)
     nodes = (std * rng.standard_normal((2, grid, grid))).astype(np.float32)
-    shift = warp.displacement(nodes, size)
+    displaced = warp.displacement_of_rows(nodes, size)
     rows, columns = (np.arange(n, dtype=np.float32) + margin for n in size)
-    return warp.sample(example, shift[0] + rows[:, None], shift[1] + columns)
+
+    def coordinates(at: slice) -> tuple[np.ndarray, np.ndarray]:
+        y, x = displaced(at)
+        y += rows[at, None]
+        x += columns
+        return y, x
+
+    return warp.sample_rows(example, size, coordinates)
 
 
 def rotate_and_scale(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from segjax.data import per_channel
 from segjax.data.augment.arguments import interval, number
 from segjax.types import Example
 
@@ -55,9 +56,11 @@ def brightness_contrast(
     weak, strong = np.log(interval("contrast", contrast, *FACTORS))
     factor = np.float32(math.exp(rng.uniform(weak, strong)))
     image = example["image"]
-    mean = image.mean(axis=(0, 1), dtype=np.float32)
+    mean = per_channel.reduce(image, np.mean)
+    changed = image * factor
     shift = mean * (1 - factor) + np.float32(rng.uniform(low, high))
-    return {**example, "image": image * factor + shift}
+    per_channel.change(changed, np.add, shift)
+    return {**example, "image": changed}
 
 
 def gamma(
@@ -85,10 +88,19 @@ def gamma(
     low, high = np.log(interval("gamma", gamma, *FACTORS))
     power = np.float32(math.exp(rng.uniform(low, high)))
     image = example["image"]
-    least = image.min(axis=(0, 1))
-    spread = image.max(axis=(0, 1)) - least
+    least = per_channel.reduce(image, np.min)
+    spread = per_channel.reduce(image, np.max) - least
     spread = np.where(spread > 0, spread, np.float32(1))
-    return {**example, "image": least + spread * ((image - least) / spread) ** power}
+    changed = image.copy()
+    per_channel.change(changed, np.subtract, least)
+    per_channel.change(changed, np.divide, spread)
+    with np.errstate(divide="ignore"):  # the power by its logarithm: it is vectorised
+        np.log(changed, out=changed)
+    changed *= power
+    np.exp(changed, out=changed)
+    per_channel.change(changed, np.multiply, spread)
+    per_channel.change(changed, np.add, least)
+    return {**example, "image": changed}
 
 
 def illumination(

@@ -14,7 +14,7 @@ from segjax.data.datasets.label_meanings import ColorLabels, Meaning
 from segjax.data.datasets.pairing import Page
 from segjax.data.files.channels import Channels, choose
 from segjax.data.files.images import read_label, read_layout, read_page, window_size
-from segjax.data.files.plane import Window
+from segjax.data.files.plane import Window, with_margin
 from segjax.data.instance_labels import InstanceLabels
 from segjax.errors import UserError
 from segjax.types import Record
@@ -87,11 +87,5 @@ def _read_ids(
         return meaning.to_ids(read_label(label, page.index), where)
     # Whether a pixel is on the border of an object depends on those around it.
     margin = meaning.border_width if isinstance(meaning, InstanceLabels) else 0
-    around, within = [], []
-    for part, length in zip(window, size, strict=True):
-        first, last, _ = part.indices(length)
-        start = max(first - margin, 0)
-        around.append(slice(start, min(last + margin, length)))
-        within.append(slice(first - start, last - start))
-    raw = read_label(label, page.index, (around[0], around[1]))
-    return meaning.to_ids(raw, where)[within[0], within[1]]
+    around, within = with_margin(window, margin, size)
+    return meaning.to_ids(read_label(label, page.index, around), where)[within]

@@ -33,6 +33,32 @@ Window = tuple[slice, slice]
 """Rows and columns of a part of a page."""
 
 
+def with_margin(
+    window: Window, margin: int, size: tuple[int, int]
+) -> tuple[Window, Window]:
+    """Enlarges a window by what a neighbourhood of its pixels needs.
+
+    Args:
+      window: rows and columns.
+      margin: pixels on each side; past the edge of the page there are none.
+      size: height and width of the page.
+
+    Returns:
+      The larger window, and where the window lies within it.
+
+    Example:
+      >>> with_margin((slice(1, 3), slice(5, 9)), 2, (8, 10))
+      ((slice(0, 5, None), slice(3, 10, None)), (slice(1, 3, None), slice(2, 6, None)))
+    """
+    around, within = [], []
+    for part, length in zip(window, size, strict=True):
+        first, last, _ = part.indices(length)
+        start = max(first - margin, 0)
+        around.append(slice(start, min(last + margin, length)))
+        within.append(slice(first - start, last - start))
+    return (around[0], around[1]), (within[0], within[1])
+
+
 @dataclass(frozen=True)
 class Stored:
     """One page as its file stores it.

@@ -14,7 +14,7 @@ from segjax.data.augment.crops import (
     centered_start,
     sample_start,
 )
-from segjax.data.dataset import parts_of
+from segjax.data.dataset import KeptRecords, parts_of
 from segjax.data.intensities import RecordScales
 from segjax.data.normalization import ImageNormalization, require_normalization
 from segjax.data.semantic.foreground import ForegroundPixels
@@ -30,7 +30,7 @@ class ExampleMaker:
     """Turns a record into an example, at random, from the seed and a position alone.
 
     Attributes:
-      records: labelled images.
+      records: labelled images, which stay in memory up to `KEPT_BYTES`.
       seed: of crops and augmentations.
       normalization: method of `segjax.data.files.images.normalize`.
       scales: of the records, by that method.
@@ -61,7 +61,8 @@ class ExampleMaker:
         border_weight: Mapping[str, Any] | None,
         foreground_fraction: float = 0.0,
     ) -> None:
-        self.records, self.seed, self.normalization = records, seed, normalization
+        self.seed, self.normalization = seed, normalization
+        self.records = records = KeptRecords(records)
         first = parts_of(records[0])["image"][:1, :1]
         channels = first.shape[-1]
         require_normalization(normalization, channels, first.dtype)

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from segjax.data.dataset import LazyPage, parts_of
+from segjax.data.files.plane import Window, with_margin
 from segjax.errors import UserError, suggestion
 from segjax.types import IGNORE_LABEL, Record
 
@@ -26,6 +28,11 @@ LARGEST = 1e5
 
 NEGLIGIBLE = 1e-4
 """Where the second term of the weight is smaller than this, it may be taken as 0."""
+
+_GIVEN = ("cells", "ignored")
+"""Arguments of `border_weight` that come from a record."""
+
+_WHOLE = slice(None), slice(None)
 
 
 def border_weight(
@@ -43,8 +50,8 @@ def border_weight(
     the edge of the image nothing is known, so that edge makes no border. With fewer than
     two cells the second term is 0.
 
-    The term is exact wherever it exceeds `NEGLIGIBLE`; elsewhere it is between 0 and its
-    true value, because each cell is measured in a window around it alone.
+    Where the term is below `NEGLIGIBLE`, it is 0. So the weights in a part of an image depend
+    on nothing farther away than `reach_of`, and each cell is measured in a window alone.
 
     Args:
       cells: number of the cell each pixel lies in, `[H, W]` integers, 0 for background.
@@ -85,16 +92,33 @@ def border_weight(
         raise ValueError(
             f"ignored must be of the shape of cells, {cells.shape}, got {ignored.shape}"
         )
-    weight = np.ones(cells.shape, np.float32)
-    if balance:
-        counted = np.ones(cells.shape, bool) if ignored is None else ~ignored
-        weight[counted] = _class_weight(cells[counted] > 0)
+    by_class = class_weights(cells, ignored) if balance else (1.0, 1.0)
+    weight = _by_class(cells, ignored, by_class)
+    return weight + _border_term(cells, w0, sigma, everywhere)
+
+
+def reach_of(w0: float, sigma: float) -> int:
+    """How far away a cell can be for the weight to depend on it, pixels.
+
+    Example:
+      >>> reach_of(10.0, 5.0)
+      24
+    """
     if w0 <= NEGLIGIBLE:
-        return weight
-    reach = math.ceil(sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE)))
+        return 0
+    return math.ceil(sigma * math.sqrt(2 * math.log(w0 / NEGLIGIBLE)))
+
+
+def _border_term(
+    cells: np.ndarray, w0: float, sigma: float, everywhere: bool
+) -> np.ndarray:
+    reach = reach_of(w0, sigma)
+    if not reach:
+        return np.zeros(cells.shape, np.float32)
     nearest, second = two_distances(cells, reach)
     term = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
-    return weight + (term if everywhere else np.where(cells > 0, 0, term))
+    counts = term >= NEGLIGIBLE
+    return np.where(counts if everywhere else counts & (cells == 0), term, 0)
 
 
 def cells_of(label: np.ndarray, cell_class: int) -> np.ndarray:
@@ -116,14 +140,15 @@ class BorderWeights:
       cell_class: class whose connected parts are the cells, where a record has no
         `cells` `[H, W]` of its own.
       limit: bytes of maps that are kept.
-      arguments: those of `border_weight`.
+      arguments: the others of `border_weight`.
     """
 
     def __init__(
         self, *, cell_class: int = 1, limit: int = 2**28, **arguments: Any
     ) -> None:
-        allowed = {"cell_class", *inspect.signature(border_weight).parameters}
-        allowed -= {"cells", "ignored"}
+        known = inspect.signature(border_weight).parameters
+        defaults = {k: x.default for k, x in known.items() if k not in _GIVEN}
+        allowed = {"cell_class", *defaults}
         for argument in arguments.keys() - allowed:
             raise UserError(
                 f"config.pipeline.border_weight has no argument '{argument}'."
@@ -133,16 +158,29 @@ class BorderWeights:
             border_weight(np.zeros((1, 1), np.int32), **arguments)
         except (TypeError, ValueError) as error:
             raise UserError(f"config.pipeline.border_weight: {error}.") from error
-        self.cell_class, self.limit, self.arguments = cell_class, limit, arguments
+        self.cell_class, self.limit = cell_class, limit
+        self.arguments = {**defaults, **arguments}
+        self._by_class: dict[int, tuple[float, float]] = {}
         self._kept: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, record_id: int, record: Record) -> np.ndarray:
-        """Returns the weights of a record, `[H, W]` float32, not to be written into."""
+    def __call__(self, record_id: int, record: Record) -> np.ndarray | LazyPage:
+        """Returns the weights of a record, `[H, W]` float32, not to be written into.
+
+        Of a page whose cells are read by windows, and whose map would not be kept beside the
+        others, they are computed window by window: the same numbers.
+        """
         with self._lock:
             if record_id in self._kept:
                 self._kept.move_to_end(record_id)
                 return self._kept[record_id]
+            used = sum(w.nbytes for w in self._kept.values())
+        cells = parts_of(record).get("cells")
+        if (
+            isinstance(cells, LazyPage)
+            and used + 4 * math.prod(cells.shape) > self.limit
+        ):
+            return LazyPage(cells.shape, lambda at: self._part(record_id, record, at))
         cells, label = record.get("cells"), np.asarray(record["label"])
         if cells is None:
             cells = cells_of(label, self.cell_class)
@@ -154,6 +192,27 @@ class BorderWeights:
             while sum(w.nbytes for w in self._kept.values()) > self.limit:
                 self._kept.popitem(last=False)
         return weight
+
+    def _part(
+        self, record_id: int, record: Record, window: Window | None
+    ) -> np.ndarray:
+        """Computes the weights of a window, from the cells in it and in reach of it."""
+        page, label = (parts_of(record)[key] for key in ("cells", "label"))
+        w0, sigma, everywhere, balance = (
+            self.arguments[key] for key in ("w0", "sigma", "everywhere", "balance")
+        )
+        margin = reach_of(w0, sigma) + 1  # a border is known by the pixel beyond it
+        around, within = with_margin(window or _WHOLE, margin, page.shape)
+        cells = page[around]
+        if not balance:
+            by_class = 1.0, 1.0
+        else:
+            if record_id not in self._by_class:
+                whole = np.asarray(record["cells"]), record["label"] == IGNORE_LABEL
+                self._by_class[record_id] = class_weights(*whole)
+            by_class = self._by_class[record_id]
+        weight = _by_class(cells, label[around] == IGNORE_LABEL, by_class)
+        return (weight + _border_term(cells, w0, sigma, everywhere))[within]
 
 
 def two_distances(cells: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
@@ -190,9 +249,21 @@ def _border(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask, border_value=1)
 
 
-def _class_weight(mask: np.ndarray) -> np.ndarray:
-    """Weights that give the two classes the same sum, and the mean 1."""
+def class_weights(cells: np.ndarray, ignored: np.ndarray | None) -> tuple[float, float]:
+    """Weights of the classes cell and background that give both the same sum, and the mean 1."""
+    mask = (cells if ignored is None else cells[~ignored]) > 0
     fraction = mask.mean() if mask.size else 0
     if fraction in (0, 1):
-        return np.ones(mask.shape, np.float32)
-    return np.where(mask, 0.5 / fraction, 0.5 / (1 - fraction)).astype(np.float32)
+        return 1.0, 1.0
+    return 0.5 / fraction, 0.5 / (1 - fraction)
+
+
+def _by_class(
+    cells: np.ndarray, ignored: np.ndarray | None, weights: tuple[float, float]
+) -> np.ndarray:
+    """The weights of the classes cell and background, pixel by pixel."""
+    inside, outside = np.array(weights, np.float32)
+    weight = np.where(cells > 0, inside, outside)
+    if ignored is not None:
+        weight[ignored] = 1
+    return weight

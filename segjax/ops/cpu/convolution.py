@@ -1,7 +1,8 @@
 """Convolution and its adjoint in the forms that XLA's CPU backend does fastest.
 
 Left to itself it is slow at kernel gradients, at channels by themselves, at kernels of one
-pixel, and at taps that see nothing but padding. Which form a convolution takes is chosen
+pixel, and at taps that see nothing but padding; and large kernels of 3x3 can do with fewer
+multiplications. Which form a convolution takes is chosen
 here, by its shapes; the numbers are those of `segjax.ops.base.lax_conv` to rounding.
 
 These forms have many operations. So they are jitted, each of them alone: convolutions of equal
@@ -35,6 +36,13 @@ from segjax.ops.cpu.skip_padding import (
     seen_taps_conv,
     seen_taps_kernel_gradient,
 )
+from segjax.ops.cpu.winograd import (
+    is_worth_it,
+    suited,
+    winograd,
+    winograd_kernel_gradient,
+    winograd_transpose,
+)
 from segjax.types import Array
 
 
@@ -52,6 +60,8 @@ def _fast_form(
         return partial(depthwise, options=options)
     if is_pointwise(kernel, options):
         return partial(pointwise, options=options)
+    if is_worth_it(x, kernel, options):
+        return partial(winograd, options=options)
     if is_sparse(x, kernel, options):
         return partial(seen_taps_conv, options=options)
     return partial(stock_conv, options=options)
@@ -68,6 +78,8 @@ def conv_transpose(
         return pointwise_transpose(x, kernel, options=options, size=size)
     if options.stride == (1, 1):
         adjoint = as_conv(x, kernel, options, size)
+        if is_worth_it(x, *adjoint, tiles=64):
+            return winograd_transpose(x, kernel, options=options, size=size)
         if is_sparse(x, *adjoint):
             return seen_taps_conv(x, *adjoint)
     return stock_conv_transpose(x, kernel, options, size)
@@ -117,6 +129,10 @@ def _kernel_gradient(
 ) -> Array:
     if is_depthwise(kernel, options):
         return depthwise_kernel_gradient(x, cotangent, kernel=kernel, options=options)
+    if is_worth_it(x, kernel, options, channels=32):
+        return winograd_kernel_gradient(
+            x, cotangent, kernel, options=options, transform=suited(kernel)
+        )
     if is_sparse(x, kernel, options):
         return seen_taps_kernel_gradient(x, cotangent, kernel=kernel, options=options)
     return kernel_gradient(x, cotangent, kernel=kernel, options=options)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from segjax.data.dataset import LazyPage, LazyRecord
 from segjax.data.semantic.weight_map import (
     NEGLIGIBLE,
     BorderWeights,
@@ -187,6 +188,37 @@ def test_weights_are_kept_up_to_a_limit_and_the_oldest_goes_first():
     again = weights(1, records[1])
     assert again is not second
     np.testing.assert_array_equal(again, second)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"everywhere": True}, {"balance": True}])
+def test_weights_of_a_window_have_the_bits_of_the_whole_page(arguments):
+    cells = voronoi_cells(3, size=(120, 150), count=40)
+    label = (cells > 0).astype(np.uint8)
+    label[:5] = IGNORE_LABEL
+    whole = BorderWeights(**arguments)(0, {"label": label, "cells": cells})
+    read = []
+
+    def page(values):
+        def read_window(window):
+            read.append(values[window or ...].size)
+            return values[window or ...]
+
+        return LazyPage(values.shape, read_window)
+
+    record = LazyRecord({"label": page(label), "cells": page(cells)})
+    part = BorderWeights(sigma=1.0, limit=0, **arguments)(0, record)
+    expected = BorderWeights(sigma=1.0, **arguments)(
+        0, {"label": label, "cells": cells}
+    )
+    np.testing.assert_array_equal(part[60:70, 90:110], expected[60:70, 90:110])
+    # By balance the classes are counted over the page, once; else a window is read.
+    assert (max(read) < cells.size / 10) != ("balance" in arguments)
+    every = BorderWeights(limit=0, **arguments)(0, record)
+    windows = [
+        (a, b) for a in (slice(0, 50), slice(50, 120)) for b in (slice(40, 150),)
+    ]
+    for window in windows:
+        np.testing.assert_array_equal(every[window], whole[window])
 
 
 def test_misspelt_argument_is_answered_with_a_suggestion():
