@@ -46,7 +46,7 @@ def default() -> dict:
             "balance": placeholder(str),
         },
         "pipeline": {
-            "input_size": (160, 160),
+            "input_size": (128, 128),
             "normalization": "percentiles",
             "augment": (
                 ("random_scale", {"scale": (0.75, 1.4)}),
