@@ -28,7 +28,7 @@ from segjax.data.files.channels import with_channels
 from segjax.data.files.images import read_pages
 from segjax.export.onnx.precision import PRECISIONS
 from segjax.geometry.input_sizes import Geometry
-from segjax.runs.export_onnx import export_onnx
+from segjax.runs.exports.onnx import export_onnx
 from segjax.runs.load import load_trained
 
 

@@ -102,7 +102,7 @@ WORKERS = {"segjax": by_segjax, "program": by_program}
 
 def measure(name: str, side: int, rounds: int, steps: int) -> dict[str, Any]:
     """One row of the table."""
-    from segjax.runs.export_program import export_stablehlo
+    from segjax.runs.exports.stablehlo import export_stablehlo
 
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

@@ -33,7 +33,7 @@ from PIL import Image
 from results import commit_of, environment, save
 
 from segjax.export import loader
-from segjax.runs.export_program import export_stablehlo
+from segjax.runs.exports.stablehlo import export_stablehlo
 from segjax.runs.load import load_trained
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "serving"

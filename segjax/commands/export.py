@@ -139,7 +139,7 @@ def run(values: Flags) -> None:
                 + "."
             )
     if values.format == MODEL:
-        from segjax.runs.export import export_run
+        from segjax.runs.exports.model import export_run
 
         result = export_run(run_of(values), output, **options)
     else:
@@ -154,14 +154,14 @@ def run(values: Flags) -> None:
 def _exporter(name: str) -> Callable[..., dict[str, Any]]:
     """The function that exports to a format other than segjax's own."""
     if name == "bioimageio":
-        from segjax.runs.export_bioimageio import export_bioimageio
+        from segjax.runs.exports.bioimageio import export_bioimageio
 
         return export_bioimageio
     if name == "onnx":
-        from segjax.runs.export_onnx import export_onnx
+        from segjax.runs.exports.onnx import export_onnx
 
         return export_onnx
-    from segjax.runs.export_program import export_stablehlo
+    from segjax.runs.exports.stablehlo import export_stablehlo
 
     return export_stablehlo
 

@@ -1,4 +1,4 @@
-"""Whole runs, for Python and the command line: train, load, evaluate, predict, report, export ..."""
+"""Whole runs, for Python and the command line: train, load, evaluate, predict, report ..."""
 
 from segjax.lazy import exports
 
@@ -6,7 +6,6 @@ TYPE_CHECKING = False  # for type checkers it is True; importing `typing` takes 
 if TYPE_CHECKING:
     from segjax.runs.compare import compare_runs as compare_runs
     from segjax.runs.evaluate import evaluate_run as evaluate_run
-    from segjax.runs.export import export_run as export_run
     from segjax.runs.imported import import_weights as import_weights
     from segjax.runs.load import TrainedModel as TrainedModel
     from segjax.runs.load import load_trained as load_trained

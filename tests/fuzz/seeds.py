@@ -280,7 +280,7 @@ import sys
 from pathlib import Path
 from segjax.config import load
 from segjax.data import DATASETS
-from segjax.runs.export import export_run
+from segjax.runs.exports.model import export_run
 from segjax.runs.train import train
 
 root, config = Path(sys.argv[1]), load(sys.argv[2])

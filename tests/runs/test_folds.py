@@ -14,7 +14,7 @@ from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.runs import folds
 from segjax.runs.evaluate import evaluate_run
-from segjax.runs.export import export_run
+from segjax.runs.exports.model import export_run
 from segjax.runs.folds import summarize_folds, train_folds
 from segjax.runs.load import load_trained
 from segjax.runs.train import _few_images, train

@@ -13,7 +13,7 @@ import pytest
 from segjax import config as config_lib
 from segjax.errors import UserError
 from segjax.runs import initialization
-from segjax.runs.export import export_run
+from segjax.runs.exports.model import export_run
 from segjax.runs.load import load_trained
 from segjax.runs.train import train
 from segjax.tasks.table import make_task

@@ -17,8 +17,9 @@ from PIL import Image
 
 from segjax import config as config_lib
 from segjax.errors import UserError
-from segjax.runs import export, initialization
-from segjax.runs.export import export_run
+from segjax.runs import initialization
+from segjax.runs.exports import model as export
+from segjax.runs.exports.model import export_run
 from segjax.runs.load import load_trained
 from segjax.runs.model_file import config_of, shipped_parameters
 from segjax.runs.predict import predict_run
@@ -26,7 +27,7 @@ from segjax.runs.run_config import OF_ONE_RUN, get_config, without
 from segjax.tasks.semantic.task import SemanticTask
 from segjax.training.loop import INITIALIZATION
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def smoke() -> ml_collections.ConfigDict:

@@ -15,7 +15,7 @@ from segjax.export.onnx.write import (
     require_onnx,
     write_onnx,
 )
-from segjax.runs.export_program import Exported, find_exported
+from segjax.runs.exports.found import Exported, find_exported
 
 _USE = (
     "    import onnxruntime",
@@ -43,7 +43,7 @@ def export_onnx(
       image_size: height and width of the images; None: all sizes that the network takes,
         where it can be traced for them.
       precision: how weights are stored, one of `PRECISIONS`; None is float32.
-      **options: those of `segjax.runs.export_program.find_exported`: `best`, `step`, `dtype`,
+      **options: those of `segjax.runs.exports.found.find_exported`: `best`, `step`, `dtype`,
         `crf`, `description`, `overwrite`, `allow_code`.
 
     Returns:

@@ -16,8 +16,8 @@ from segjax.errors import UserError
 from segjax.export.functions import PixelFunction
 from segjax.export.onnx import bioimage
 from segjax.export.onnx.write import describe, require_onnx
-from segjax.runs.export_onnx import converted
-from segjax.runs.export_program import Exported, find_exported
+from segjax.runs.exports.found import Exported, find_exported
+from segjax.runs.exports.onnx import converted
 
 LARGEST_EXAMPLE = 512
 """Pixels along an axis of the image in a package, where the network takes any size."""
@@ -49,7 +49,7 @@ def export_bioimageio(
         where it can be traced for them.
       authors: names.
       license: of the weights, by SPDX, such as "CC-BY-4.0".
-      **options: those of `segjax.runs.export_program.find_exported`.
+      **options: those of `segjax.runs.exports.found.find_exported`.
 
     Returns:
       `file`, `bytes` and `sha256` of it, `step`, `kind`, `image` and `opset`.

@@ -19,7 +19,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from segjax.errors import UserError
-from segjax.runs.export_bioimageio import export_bioimageio
+from segjax.runs.exports.bioimageio import export_bioimageio
 
 
 @pytest.fixture

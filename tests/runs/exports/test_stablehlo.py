@@ -16,12 +16,12 @@ import pytest
 from segjax.data.normalization import normalize
 from segjax.errors import UserError
 from segjax.export import loader
-from segjax.runs import export_program
-from segjax.runs.export_onnx import export_onnx
-from segjax.runs.export_program import export_stablehlo
+from segjax.runs.exports import found
+from segjax.runs.exports.onnx import export_onnx
+from segjax.runs.exports.stablehlo import export_stablehlo
 from segjax.runs.load import load_trained
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def program_of_the_page(path: Path, image: np.ndarray) -> np.ndarray:
@@ -171,10 +171,10 @@ def test_a_program_is_for_images_as_in_training(
     known = dataclasses.replace(
         trained, about=kept | about, max_intensity=about.get("max_intensity")
     )
-    monkeypatch.setattr(export_program, "load_trained", lambda *_, **__: known)
+    monkeypatch.setattr(found, "load_trained", lambda *_, **__: known)
     monkeypatch.setattr(type(known.task), "normalization", "per_image")
     path = tmp_path / "cells.stablehlo.zip"
-    if expected in export_program.DTYPES:
+    if expected in found.DTYPES:
         result = export_stablehlo(model, path, image_size=(32, 32))
         assert result["image"] == [32, 32, 1, expected]
         return

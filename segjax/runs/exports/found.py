@@ -1,4 +1,4 @@
-"""Exporting a trained network as a program, which runs without segjax."""
+"""What is exported as a program or a graph, and where it goes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ import ml_collections
 import numpy as np
 
 from segjax.errors import UserError
-from segjax.export.functions import (
-    PixelFunction,
-    PixelNetwork,
-    image_function,
-    tile_functions,
-)
-from segjax.export.stablehlo import PLATFORMS, SUFFIX, lower_first, write_stablehlo
+from segjax.export.functions import PixelFunction, PixelNetwork
 from segjax.output.folder import Outputs
 from segjax.pretrained.files import file_sha256
-from segjax.runs.export import card, portable, portable_config
+from segjax.runs.exports.model import card, portable, portable_config
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.runs.model_file import find_model_file
 from segjax.training.about import IMAGE_DTYPES
@@ -31,12 +25,6 @@ log = logging.getLogger("segjax")
 
 DTYPES = ("uint8", "uint16", "float32")
 """Types of images that programs are made for."""
-
-_USE = (
-    "    import loader  # segjax/export/loader.py, which needs JAX and NumPy alone",
-    '    program = loader.load("PROGRAM.stablehlo.zip")',
-    "    labels = program(image)  # as it is stored",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,55 +136,6 @@ def find_exported(
     )
     overlap = task.head.overlaps
     return Exported(trained, network, overlap, stored, outputs, output, description)
-
-
-def export_stablehlo(
-    run: str | Path,
-    output: str | Path,
-    *,
-    tile: int | None = None,
-    image_size: tuple[int, int] | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Writes what a trained network answers as one program in StableHLO.
-
-    It takes images as they are stored, and gives labels, logits and probabilities as
-    `predict` does: normalisation, temperature, averaged passes and the CRF are in it.
-
-    Args:
-      run: the folder of the run, a model file, or the name of a model that comes with segjax.
-      output: the file, ending in .stablehlo.zip.
-      tile: output side of a tile in pixels; None chooses one.
-      image_size: height and width of the images, for a program of whole images; None: one of
-        tiles, which takes images of any size from a tile on.
-      **options: those of `find_exported`: `best`, `step`, `dtype`, `crf`, `description`,
-        `overwrite`, `allow_code`.
-
-    Returns:
-      `file`, `bytes` and `sha256` of it, `step`, `kind`, `image` and `platforms`.
-
-    Raises:
-      UserError: for anything that the user can put right; nothing was written then.
-    """
-    if image_size and tile is not None:
-        raise UserError(
-            "--tile and --image_size are given, but a program is either for tiles or for "
-            "whole images: leave one of them out."
-        )
-    found = find_exported(
-        run, output, SUFFIX, format_name="stablehlo", image_size=image_size, **options
-    )
-    channels = found.trained.channels
-    functions = (
-        [image_function(found.network, image_size, found.dtype)]
-        if image_size
-        else tile_functions(found.network, tile, found.dtype)
-    )
-    pixels, lowered = lower_first(functions, channels, found.dtype)
-    found.outputs.make_folder()
-    with found.outputs.file(found.path.name) as written:
-        write_stablehlo(written, pixels, lowered, found.about, found.card(_USE))
-    return found.written(pixels) | {"platforms": list(PLATFORMS)}
 
 
 def _dtype(trained: TrainedModel, given: str | None) -> str:
