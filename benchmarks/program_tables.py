@@ -54,13 +54,13 @@ def sharding_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def plan_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    head = ["a step", "machine", "batch", "peak a device", "fits"]
+    head = ["a step", "machine", "batch", "memory a device", "in use at once, GiB", "fits"]
     head += [
         "TFLOP",
         "traffic, GB",
         "estimate, ms",
         "collectives, MB",
-        "compiled in, s",
+        "compiled in, CPU s",
     ]
     table = [head]
     for row in rows:
@@ -68,19 +68,22 @@ def plan_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
         if "error" in row:
             table.append([*step, row["error"], *["-"] * (len(head) - 3)])
             continue
-        shown = lambda value, unit: "-" if value is None else f"{value / unit:,.1f}"
+        shown = lambda value, unit, digits=1: (
+            "-" if value is None else f"{value / unit:,.{digits}f}"
+        )
         moved = sum(x["bytes"] for x in row.get("collectives", {}).values())
         table.append(
             [
                 *step,
                 str(row["batch_size"]),
-                f"{row['memory']['peak'] / 2**30:.2f} GiB",
+                shown(row["memory"]["peak"], 2**30, 2) + " GiB",
+                shown(row["memory"].get("live") or None, 2**30, 2),
                 "yes" if row["fits"] else "no",
                 shown(row.get("flops"), 1e12),
                 shown(row.get("bytes_accessed"), 1e9),
                 shown(row.get("seconds_estimated"), 1e-3),
                 shown(moved, 1e6),
-                f"{row['seconds_compiling']:.0f}",
+                f"{row['cpu_seconds']:.0f}",
             ]
         )
     return table
