@@ -64,7 +64,8 @@ def plan_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     ]
     table = [head]
     for row in rows:
-        step = [row["experiment"], row["topology"]]
+        beside = ", CPU forms" if row["forms"] else ""
+        step = [row["experiment"] + beside, row["topology"]]
         if "error" in row:
             table.append([*step, row["error"], *["-"] * (len(head) - 3)])
             continue
