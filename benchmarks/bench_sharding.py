@@ -61,9 +61,7 @@ class Row:
 REPLICATED = {"replicated": (8, Layout())}
 FSDP = REPLICATED | {"model": (8, Layout(model=8))}
 SMALL_FSDP = REPLICATED | {"model": (8, Layout(model=8, min_size=256))}
-PASSED_ON = REPLICATED | {
-    "model": (8, Layout(model=8, min_size=256, pass_size=256))
-}
+PASSED_ON = REPLICATED | {"model": (8, Layout(model=8, min_size=256, pass_size=256))}
 BY_ROWS = {"one device": (1, Layout()), "rows": (8, Layout(rows=8))}
 
 ROWS = {

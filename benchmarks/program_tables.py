@@ -54,7 +54,14 @@ def sharding_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def plan_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    head = ["a step", "machine", "batch", "memory a device", "in use at once, GiB", "fits"]
+    head = [
+        "a step",
+        "machine",
+        "batch",
+        "memory a device",
+        "in use at once, GiB",
+        "fits",
+    ]
     head += [
         "TFLOP",
         "traffic, GB",
@@ -87,6 +94,16 @@ def plan_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
                 f"{row['cpu_seconds']:.0f}",
             ]
         )
+    return table
+
+
+def rounded_sums_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    causes = ("summed_in_bfloat16", "summed_in_float32", "maps_in_bfloat16")
+    causes += ("another_batch",)
+    table = [["a gradient", "devices", *(x.replace("_", " ") for x in causes)]]
+    for row in rows:
+        errors = [f"{100 * row[x]:.2g} %" for x in causes]
+        table.append([row["config"], str(row["devices"]), *errors])
     return table
 
 

@@ -16,7 +16,6 @@ from segjax.training.layout import Layout
 from segjax.training.sharding import Devices
 
 
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class Params:

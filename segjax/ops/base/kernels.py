@@ -51,6 +51,4 @@ def apply_kernel(function: Bilinear, x: Array, kernel: Array, *, inputs: int) ->
       A map `[B, ..., F]`.
     """
     apply: Apply | None = _apply.value
-    return (
-        function(x, kernel) if apply is None else apply(function, x, kernel, inputs)
-    )
+    return function(x, kernel) if apply is None else apply(function, x, kernel, inputs)
