@@ -31,7 +31,7 @@ from segjax.inspect.compiled import collectives_in, gathered_in, memory_of
 from segjax.runs.plan import without_counting
 from segjax.tasks.table import make_task
 from segjax.training.compiled_step import jitted_step
-from segjax.training.layout import Layout
+from segjax.training.layout import Layout, check_rows
 from segjax.training.sharding import Devices
 
 MIB = 2**20
@@ -61,6 +61,7 @@ class Row:
 REPLICATED = {"replicated": (8, Layout())}
 FSDP = REPLICATED | {"model": (8, Layout(model=8))}
 SMALL_FSDP = REPLICATED | {"model": (8, Layout(model=8, min_size=256))}
+PASSED_ON = REPLICATED | {"model": (8, Layout(model=8, min_size=256, pass_size=256))}
 BY_ROWS = {"one device": (1, Layout()), "rows": (8, Layout(rows=8))}
 
 ROWS = {
@@ -76,8 +77,13 @@ ROWS = {
     ),
     "deeplab_v3plus_fsdp": Row("configs/deeplab_v3plus_voc.py:smoke", SMALL_FSDP),
     "deeplab_v3plus_rows": Row(
-        "configs/deeplab_v3plus_voc.py:smoke", BY_ROWS, batch_size=2
+        "configs/deeplab_v3plus_voc.py:smoke",
+        BY_ROWS,
+        batch_size=2,
+        size=128,
+        changes={"model": {"side_remainder": 0}},
     ),
+    "deconvnet_fsdp": Row("configs/deconvnet_voc.py:smoke", PASSED_ON),
     "mask_rcnn_fsdp": Row("configs/mask_rcnn_nuclei.py:smoke", SMALL_FSDP),
     "mask_rcnn_data": Row(
         "configs/mask_rcnn_nuclei.py:smoke",
@@ -108,6 +114,7 @@ def measure(row: Row, name: str) -> tuple[dict[str, Any], Any]:
         config.update(row.changes)
     task = make_task(config)
     devices = Devices(jax.devices()[:count], layout)
+    check_rows(layout, task)
     channels = 1 if "unet" in row.config else 3
     began = time.perf_counter()
     with devices.lowering():

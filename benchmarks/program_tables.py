@@ -54,35 +54,56 @@ def sharding_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def plan_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    head = ["a step", "machine", "batch", "peak a device", "fits"]
+    head = [
+        "a step",
+        "machine",
+        "batch",
+        "memory a device",
+        "in use at once, GiB",
+        "fits",
+    ]
     head += [
         "TFLOP",
         "traffic, GB",
         "estimate, ms",
         "collectives, MB",
-        "compiled in, s",
+        "compiled in, CPU s",
     ]
     table = [head]
     for row in rows:
-        step = [row["experiment"], row["topology"]]
+        beside = ", CPU forms" if row["forms"] else ""
+        step = [row["experiment"] + beside, row["topology"]]
         if "error" in row:
             table.append([*step, row["error"], *["-"] * (len(head) - 3)])
             continue
-        shown = lambda value, unit: "-" if value is None else f"{value / unit:,.1f}"
+        shown = lambda value, unit, digits=1: (
+            "-" if value is None else f"{value / unit:,.{digits}f}"
+        )
         moved = sum(x["bytes"] for x in row.get("collectives", {}).values())
         table.append(
             [
                 *step,
                 str(row["batch_size"]),
-                f"{row['memory']['peak'] / 2**30:.2f} GiB",
+                shown(row["memory"]["peak"], 2**30, 2) + " GiB",
+                shown(row["memory"].get("live") or None, 2**30, 2),
                 "yes" if row["fits"] else "no",
                 shown(row.get("flops"), 1e12),
                 shown(row.get("bytes_accessed"), 1e9),
                 shown(row.get("seconds_estimated"), 1e-3),
                 shown(moved, 1e6),
-                f"{row['seconds_compiling']:.0f}",
+                f"{row['cpu_seconds']:.0f}",
             ]
         )
+    return table
+
+
+def rounded_sums_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    causes = ("summed_in_bfloat16", "summed_in_float32", "maps_in_bfloat16")
+    causes += ("another_batch",)
+    table = [["a gradient", "devices", *(x.replace("_", " ") for x in causes)]]
+    for row in rows:
+        errors = [f"{100 * row[x]:.2g} %" for x in causes]
+        table.append([row["config"], str(row["devices"]), *errors])
     return table
 
 

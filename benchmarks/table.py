@@ -15,6 +15,7 @@ from program_tables import (
     plan_rows,
     programs_rows,
     remat_rows,
+    rounded_sums_rows,
     serving_rows,
     sharding_rows,
     tracing_rows,
@@ -22,6 +23,7 @@ from program_tables import (
 from results import FOLDER, ratio
 
 README = Path(__file__).parent / "README.md"
+PLAN_PAGE = Path(__file__).parent.parent / "docs" / "plan.md"
 MARKS = re.compile(r"(<!-- tables -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
@@ -298,6 +300,7 @@ def voc_samples_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 TABLES = {
     "plan": plan_rows,
+    "rounded_sums": rounded_sums_rows,
     "sharding": sharding_rows,
     "tracing": tracing_rows,
     "tracing_tpu": tracing_rows,
@@ -333,10 +336,6 @@ def section(path: Path) -> str:
     result = json.loads(path.read_text(encoding="utf-8"))
     versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items() if v)
     before, after = (result[f"load_{when}"][0] for when in ("before", "after"))
-    rows_of = against_rows if result.get("against") else TABLES[result["what"]]
-    head, *body = rows_of(result.get("rows", [result]))
-    lines = [head, ["---"] * len(head), *body]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     against = result.get("against")
     if against:
         versions += f"; {result['commit']} beside {against}"
@@ -344,8 +343,24 @@ def section(path: Path) -> str:
         f"### {result['what']}, {result['date']}, {result['hardware']}, "
         f"{result['cores']} cores\n\n"
         f"{versions}; load {before:.1f} before and {after:.1f} after "
-        f"([JSON](results/{path.name})).\n\n{table}\n"
+        f"([JSON](results/{path.name})).\n\n{table(result)}\n"
     )
+
+
+def table(result: dict[str, Any]) -> str:
+    """The table of what one file holds."""
+    rows_of = against_rows if result.get("against") else TABLES[result["what"]]
+    head, *body = rows_of(result.get("rows", [result]))
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plan_page() -> str:
+    """The page about plans, with the table of the newest result."""
+    newest = max(FOLDER.glob("*-plan-*.json"))
+    result = json.loads(newest.read_text(encoding="utf-8"))
+    text = PLAN_PAGE.read_text(encoding="utf-8")
+    return MARKS.sub(lambda m: f"{m[1]}\n{table(result)}\n{m[2]}", text)
 
 
 def main() -> None:
@@ -355,6 +370,7 @@ def main() -> None:
         MARKS.sub(lambda m: m[1] + "\n" + "\n".join(sections) + m[2], text),
         encoding="utf-8",
     )
+    PLAN_PAGE.write_text(plan_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,11 @@ def test_every_form_is_taken_by_its_network(monkeypatch) -> None:
 
 def test_the_readme_has_the_table_of_each_result(monkeypatch) -> None:
     monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
-    section = runpy.run_path(str(FOLDER / "table.py"))["section"]
+    program = runpy.run_path(str(FOLDER / "table.py"))
+    section = program["section"]
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     results = sorted((FOLDER / "results").glob("*.json"))
     assert results
     assert [path.name for path in results if section(path) not in text] == []
+    page = FOLDER.parent / "docs" / "plan.md"
+    assert program["plan_page"]() == page.read_text(encoding="utf-8")

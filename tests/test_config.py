@@ -32,8 +32,22 @@ def test_presets_have_the_names_of_their_functions_or_are_named(tmp_path):
     file = str(tmp_path / "a.py")
     found = [config_lib.load(file + preset).x for preset in ("", ":second", ":3d")]
     assert found == [1, 2, 3]
-    with pytest.raises(UserError, match='no preset "first"; known: 3d, second'):
-        config_lib.load(f"{file}:first")
+    sentence = r'no preset "first" \(\+bf16 may follow one\); known: 3d, second'
+    for preset in ("first", "first+bf16"):
+        with pytest.raises(UserError, match=sentence):
+            config_lib.load(f"{file}:{preset}")
+
+
+@pytest.mark.parametrize("preset", ["", "resnet101", "smoke"])
+def test_a_preset_in_bfloat16_differs_in_the_dtype_of_networks_alone(preset):
+    name = f"configs/deeplab_v3plus_voc.py:{preset}"
+    plus = "+bf16" if preset else "bf16"
+    plain, half = config_lib.load(name), config_lib.load(name + plus)
+    changed = "was 'float32', now 'bfloat16'"
+    assert config_lib.differences(plain, half) == {
+        "model.dtype": changed,
+        "model.backbone.dtype": changed,
+    }
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,10 @@ _TPU_IS_NOT_HERE = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
     "TPU_MIN_LOG_LEVEL": "3",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-"""Environment variables without which libtpu asks the network what machine it is on."""
+"""Environment variables without which libtpu asks the network what machine it is on, or refuses to
+work while another process compiles."""
 
 _HOPPER = """
 gpu_device_info {{

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from segjax.layers.initializers import Initializer, he_normal
+from segjax.ops.base.kernels import apply_kernel
 from segjax.ops.convolution.arguments import Padding
 from segjax.ops.convolution.convolve import conv
 from segjax.ops.convolution.transposed import conv_transpose
@@ -44,14 +47,15 @@ class Conv(nn.Module):
         """Maps `[B, H, W, C]` to `[B, H', W', features]`."""
         shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        x = conv(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
+        convolve = partial(
+            conv,
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
         )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x = apply_kernel(convolve, x, kernel, inputs=2)
         if self.use_bias:
             zeros = nn.initializers.zeros_init()
             bias = self.param("bias", zeros, (self.features,), self.param_dtype)
@@ -84,7 +88,7 @@ class UpConv(nn.Module):
         kernel = self.param("kernel", he_normal(channels), shape, self.param_dtype)
         zeros = nn.initializers.zeros_init()
         bias = self.param("bias", zeros, (self.features,), self.param_dtype)
-        x = conv_transpose(
-            x.astype(self.dtype), kernel.astype(self.dtype), stride=self.factor
-        )
+        enlarge = partial(conv_transpose, stride=self.factor)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x = apply_kernel(enlarge, x, kernel, inputs=3)
         return x + bias.astype(self.dtype)[None, None, None]

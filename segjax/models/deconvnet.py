@@ -16,6 +16,7 @@ from segjax.layers.conv import Conv
 from segjax.layers.initializers import he_normal
 from segjax.layers.norm import BATCH, Norm, check_norm, normalize
 from segjax.layers.unpool import pool, unpool
+from segjax.ops.base.kernels import apply_kernel
 from segjax.types import Array, Dtype, Outputs
 
 
@@ -45,11 +46,15 @@ class FullyConnectedTranspose(nn.Module):
         kernel = self.param("kernel", he_normal(channels), shape, self.param_dtype)
         zeros = nn.initializers.zeros_init()
         bias = self.param("bias", zeros, (self.features,), self.param_dtype)
-        x = jnp.einsum(
-            "bhwc,uvfc->vubhwf", x.astype(self.dtype), kernel.astype(self.dtype)
-        )
-        x = _sum_moved(_sum_moved(x, axis=3), axis=1)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x = apply_kernel(_windows, x, kernel, inputs=3)
         return x + bias.astype(self.dtype)[None, None, None]
+
+
+def _windows(x: Array, kernel: Array) -> Array:
+    """The sum of the windows `[kh, kw, F, C]` that the pixels of `[B, h, w, C]` make."""
+    maps = jnp.einsum("bhwc,uvfc->vubhwf", x, kernel)
+    return _sum_moved(_sum_moved(maps, axis=3), axis=1)
 
 
 def _sum_moved(maps: Array, *, axis: int) -> Array:

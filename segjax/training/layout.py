@@ -42,6 +42,8 @@ class Layout:
       gather: whether parameters are gathered where a network takes them, so that examples stay
         where they are. Otherwise the compiler chooses what travels, parameters or maps, by
         their sizes.
+      pass_size: numbers that a kernel has at least for its parts to pass from device to device
+        instead of being gathered (`segjax.training.ring`); those of fully connected layers have.
 
     Example:
       >>> Layout(model=4).shape(8), Layout(rows=8).shape(8)
@@ -54,6 +56,7 @@ class Layout:
     min_size: int = 2**16
     params: tuple[str, ...] = ("*",)
     gather: bool = True
+    pass_size: int = 2**24
 
     def __post_init__(self) -> None:
         """Checks the kinds of the values."""
@@ -64,8 +67,9 @@ class Layout:
         for name in ("model", "rows"):
             if not is_count(value := getattr(self, name)):
                 raise ValueError(f"{name} is {value!r}: it is a number of devices")
-        if not is_count(self.min_size):
-            raise ValueError(f"min_size is {self.min_size!r}: it is a number from 1 on")
+        for name in ("min_size", "pass_size"):
+            if not is_count(value := getattr(self, name)):
+                raise ValueError(f"{name} is {value!r}: it is a number from 1 on")
         if not isinstance(self.gather, bool):
             raise ValueError(f"gather is {self.gather!r}: it is True or False")
         are_texts = isinstance(self.params, tuple) and all(

@@ -16,6 +16,7 @@ from segjax.ops.base.forms import lowering_for
 from segjax.training.gathering import divided_parameters
 from segjax.training.layout import Layout, splitting
 from segjax.training.leaves import put_whole
+from segjax.training.ring import Ring
 from segjax.types import Array
 
 ALONG_DATA = Layout()
@@ -100,7 +101,7 @@ class Devices:
         divides = self.layout.gather and self.mesh.shape["model"] > 1
         with (
             lowering_for(self.platform, self.parts, self.rows),
-            divided_parameters(self.replicated if divides else None),
+            divided_parameters(Ring(self.mesh, self.layout) if divides else None),
         ):
             yield
 

@@ -79,8 +79,14 @@ def test_classes_that_are_counted_weigh_the_same(smoke):
 
 def planned(topology):
     """The paper's U-Net, planned by the command in a process of its own."""
-    command = [sys.executable, "-m", "segjax.main", "plan", "--config=unet_em:paper"]
-    command += ["--config.model.dtype=bfloat16", "--batch_size=8", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "segjax.main",
+        "plan",
+        "--config=unet_em:paper+bf16",
+    ]
+    command += ["--batch_size=8", "--json"]
     # libtpu ends where XLA_FLAGS, which tests set for CPUs, holds a flag that it does not know.
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(
