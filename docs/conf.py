@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
-from sphinx.application import Sphinx
-
 DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS), str(DOCS.parent)]
-
-from site_parts import docstrings, formulas, pages  # noqa: E402 - beside this file
-
-import segjax  # noqa: E402 - of this clone
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # site_parts, and segjax of this clone
 
 # The cells of the chapters run in kernels of their own, which inherit what is set here.
 # Their programs run once, so they are compiled quickly, not well, and kept.
@@ -32,10 +27,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 project = "segjax"
 author = "the authors of segjax"
-version = release = segjax.__version__
+version = release = metadata.version("segjax")
 language = "en"
 
 extensions = [
+    "site_parts",
     "myst_nb",
     "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
@@ -96,7 +92,7 @@ html_static_path = ["site_parts/static"]
 html_css_files = ["segjax.css"]
 html_extra_path = ["site_parts/root"]
 html_show_sourcelink = False
-html_math_renderer = formulas.NAME
+html_math_renderer = "mathml"
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
@@ -104,10 +100,3 @@ html_theme_options = {
     "use_fullscreen_button": False,
 }
 copyright = "the authors of segjax, Apache License 2.0"
-
-
-def setup(app: Sphinx) -> None:
-    """Adds what is ours: formulas without scripts, links and docstrings as they are written."""
-    docstrings.setup(app)
-    formulas.setup(app)
-    pages.setup(app)
