@@ -31,12 +31,12 @@ version = release = metadata.version("segjax")
 language = "en"
 
 extensions = [
-    "site_parts",
     "myst_nb",
     "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "site_parts",
 ]
 root_doc = "docs/index"
 include_patterns = [
@@ -74,7 +74,7 @@ apidoc_modules = [
         "destination": "docs/api",
         "separate_modules": True,
         "module_first": True,
-        "automodule_options": {"members", "show-inheritance"},
+        "automodule_options": {"members", "show-inheritance", "ignore-module-all"},
     }
 ]
 autodoc_member_order = "bysource"
@@ -82,6 +82,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 default_role = "code"
+viewcode_follow_imported_members = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_admonition_for_examples = False
@@ -92,6 +93,7 @@ html_static_path = ["site_parts/static"]
 html_css_files = ["segjax.css"]
 html_extra_path = ["site_parts/root"]
 html_show_sourcelink = False
+html_copy_source = False
 html_math_renderer = "mathml"
 html_theme_options = {
     "show_toc_level": 2,
