@@ -156,6 +156,16 @@ def forms_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     return table
 
 
+def fcn_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "work", "one image", "range"]]
+    for row in rows:
+        low, high = (f"{1e3 * x:.0f}" for x in row["seconds_range"])
+        name = f"{row['network']}, {row['side']}x{row['side']}"
+        time = f"{1e3 * row['seconds']:.0f} ms"
+        table.append([name, f"{row['gflops']:.0f} GFLOP", time, f"{low} to {high} ms"])
+    return table
+
+
 def sliding_window_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "patch by patch", "at once", "ratio of time", "ratio of work"]]
     for row in rows:
@@ -320,6 +330,7 @@ TABLES = {
     "import_weights": import_rows,
     "depthwise": depthwise_rows,
     "unet": unet_rows,
+    "fcn": fcn_rows,
     "tiles": tiles_rows,
     "upsampling": upsampling_rows,
     "systems": systems_rows,

@@ -66,6 +66,19 @@ def read(path: Path) -> Page:
     return reader.page
 
 
+def html_files(site: Path) -> list[Path]:
+    """The pages of a site.
+
+    Args:
+      site: its folder.
+
+    Returns:
+      Their paths; what themes keep in `_static` is no page.
+    """
+    found = sorted(site.rglob("*.html"))
+    return [path for path in found if path.relative_to(site).parts[0] != "_static"]
+
+
 def faults(site: Path) -> Iterator[str]:
     """Looks through a site.
 
@@ -75,7 +88,7 @@ def faults(site: Path) -> Iterator[str]:
     Yields:
       A line for each fault, page by page.
     """
-    pages = {path.resolve(): read(path) for path in sorted(site.rglob("*.html"))}
+    pages = {path.resolve(): read(path) for path in html_files(site)}
     for path, page in pages.items():
         name = path.relative_to(site.resolve()).as_posix()
         for address in (*page.links, *page.fetched):
@@ -98,7 +111,7 @@ def main() -> None:
     site = Path(sys.argv[1])
     found = sorted(set(faults(site)))
     print("\n".join(found))
-    pages = list(site.rglob("*.html"))
+    pages = html_files(site)
     size = sum(x.stat().st_size for x in site.rglob("*") if x.is_file())
     print(f"{len(pages)} pages, {size / 1e6:.1f} MB, {len(found)} faults")
     sys.exit(1 if found or not pages else 0)

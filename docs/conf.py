@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
-from sphinx.application import Sphinx
-
 DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS), str(DOCS.parent)]
-
-from site_parts import docstrings, formulas, pages  # noqa: E402 - beside this file
-
-import segjax  # noqa: E402 - of this clone
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]  # site_parts, and segjax of this clone
 
 # The cells of the chapters run in kernels of their own, which inherit what is set here.
 # Their programs run once, so they are compiled quickly, not well, and kept.
@@ -32,7 +27,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 project = "segjax"
 author = "the authors of segjax"
-version = release = segjax.__version__
+version = release = metadata.version("segjax")
 language = "en"
 
 extensions = [
@@ -41,6 +36,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "site_parts",
 ]
 root_doc = "docs/index"
 include_patterns = [
@@ -78,7 +74,7 @@ apidoc_modules = [
         "destination": "docs/api",
         "separate_modules": True,
         "module_first": True,
-        "automodule_options": {"members", "show-inheritance"},
+        "automodule_options": {"members", "show-inheritance", "ignore-module-all"},
     }
 ]
 autodoc_member_order = "bysource"
@@ -86,6 +82,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 default_role = "code"
+viewcode_follow_imported_members = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_admonition_for_examples = False
@@ -96,7 +93,8 @@ html_static_path = ["site_parts/static"]
 html_css_files = ["segjax.css"]
 html_extra_path = ["site_parts/root"]
 html_show_sourcelink = False
-html_math_renderer = formulas.NAME
+html_copy_source = False
+html_math_renderer = "mathml"
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
@@ -104,10 +102,3 @@ html_theme_options = {
     "use_fullscreen_button": False,
 }
 copyright = "the authors of segjax, Apache License 2.0"
-
-
-def setup(app: Sphinx) -> None:
-    """Adds what is ours: formulas without scripts, links and docstrings as they are written."""
-    docstrings.setup(app)
-    formulas.setup(app)
-    pages.setup(app)

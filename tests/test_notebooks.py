@@ -7,14 +7,18 @@ import importlib.util
 import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
+import numpy
 import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LECTURES = sorted((ROOT / "notebooks" / "lectures").glob("*.ipynb"))
 SECONDS_A_CELL = 1800
 
 
@@ -155,10 +159,20 @@ def test_the_upsampling_notebook_knows_all_experiments_of_its_config() -> None:
     assert ",".join(config["OPERATORS"]) in source
 
 
+def test_notebooks_are_what_the_chapters_and_the_first_cell_say() -> None:
+    files = runpy.run_path(str(ROOT / "docs" / "make_notebooks.py"))["files"]()
+    assert sorted(files) == sorted([*NOTEBOOKS, *LECTURES])
+    old = [
+        path.name
+        for path, text in files.items()
+        if path.read_text(encoding="utf-8") != text
+    ]
+    assert old == [], "run: python docs/make_notebooks.py"
+
+
 def first_cell() -> str:
     """The source of the cell that finds or installs segjax."""
-    notebook = nbformat.read(ROOT / "notebooks" / "01_unet_em.ipynb", as_version=4)
-    return next(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return (ROOT / "notebooks" / "first_cell.py").read_text(encoding="utf-8")
 
 
 def test_first_cell_far_from_the_clone_takes_the_segjax_that_is_installed(
@@ -180,7 +194,24 @@ def test_first_cell_says_in_a_sentence_what_is_missing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_first_cell_asks_for_a_restart_where_a_loaded_package_was_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run: list[list[str]] = []
+    monkeypatch.chdir(ROOT / "notebooks" / "lectures")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: run.append(command))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    exec(compile(first_cell(), "first cell", "exec"), {})
+    assert [command[1:4] for command in run] == [["-m", "pip", "install"]]
+    monkeypatch.setattr(numpy, "__version__", "2.0.2")
+    with pytest.raises(
+        SystemExit, match="a newer numpy than this session has loaded: restart"
+    ):
+        exec(compile(first_cell(), "first cell", "exec"), {})
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *LECTURES], ids=lambda path: path.name)
 def test_notebooks_are_kept_without_outputs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)

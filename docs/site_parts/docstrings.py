@@ -21,6 +21,9 @@ LIST_ITEM = re.compile(r"([-*]|\d+\.) ")
 BEFORE_NAPOLEON = 100
 """Of the priorities of Sphinx, whose default is 500."""
 
+OF_VALUES = ("attribute", "data", "property")
+"""Kinds whose first line napoleon takes for `type: description`, unless it is empty."""
+
 _CODE = re.compile(r"(?<!`)`([^`]+?)`(?!`)", re.DOTALL)
 _MEANT = re.compile(r"\||\*(?!\s)|(?<=\w)_(?=\W|$)")
 _MAY_FOLLOW_CODE = " \n'\")]}>-/\\:.,;!?"
@@ -91,9 +94,11 @@ def _escaped(text: str) -> str:
 
 
 def _process(
-    _app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]
+    _app: Sphinx, what: str, _name: str, _obj: Any, _options: Any, lines: list[str]
 ) -> None:
     lines[:] = as_restructured_text(lines)
+    if what in OF_VALUES:
+        lines.insert(0, "")
 
 
 def setup(app: Sphinx) -> None:

@@ -10,9 +10,6 @@ from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
-NAME = "mathml"
-"""The name of the renderer, for `html_math_renderer`."""
-
 
 def render(latex: str, *, block: bool) -> str:
     """Converts a formula.
@@ -42,5 +39,5 @@ def _block(translator: HTML5Translator, node: nodes.math_block) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Makes the renderer known to Sphinx."""
-    app.add_html_math_renderer(NAME, (_inline, None), (_block, None))
+    """Makes the renderer known to Sphinx, as `html_math_renderer = "mathml"`."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_block, None))

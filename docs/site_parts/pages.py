@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from site_parts.markdown import with_navigation, without_folders
 
 REFERENCE = {
-    "Look up": "- [The reference](api/modules.rst): every module, from its docstrings."
+    "Look up": "- [The reference](api/segjax.rst): every module, from its docstrings."
 }
 """What the front page has on the site alone, since the reference is made with it."""
 

@@ -25,7 +25,7 @@ def part(name: str, folder: str = "site_parts") -> ModuleType:
 
 
 def test_each_door_of_the_front_page_is_a_part_of_the_navigation() -> None:
-    added = {"Look up": "- [The reference](api/modules.rst)."}
+    added = {"Look up": "- [The reference](api/segjax.rst)."}
     text = part("markdown").with_navigation(
         FRONT.read_text(encoding="utf-8"), "docs/index", added
     )
@@ -38,7 +38,7 @@ def test_each_door_of_the_front_page_is_a_part_of_the_navigation() -> None:
     assert "/docs/first_run" in entries
     assert "/notebooks/01_unet_em" in entries
     assert "/CHANGELOG" in entries
-    assert "/docs/api/modules" in entries
+    assert "/docs/api/segjax" in entries
     assert len(entries) == len(set(entries))
 
 

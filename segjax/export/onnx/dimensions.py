@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from segjax.export.onnx.graph import Graph
+    from segjax.export.onnx import graph as graphs
 
 Dim = Any
 """An integer, or an expression of `jax.export`."""
@@ -38,7 +38,7 @@ class Symbols:
             zero, one = (evaluate(str(size), {symbol: value}) for value in (0, 1))
             self._axes[symbol] = axis, one - zero, zero
 
-    def build(self, graph: Graph, text: str) -> str:
+    def build(self, graph: graphs.Graph, text: str) -> str:
         """Adds the nodes of an expression, and returns the name of its value, `[1]` int64."""
         return _walk(
             ast.parse(text.replace("^", "**"), mode="eval").body,
@@ -46,14 +46,16 @@ class Symbols:
             lambda kind, *values: self._node(graph, kind, values),
         )
 
-    def _symbol(self, graph: Graph, name: str) -> str:
+    def _symbol(self, graph: graphs.Graph, name: str) -> str:
         axis, factor, offset = self._axes[name]
         size = graph.op("Shape", self._image, start=axis, end=axis + 1)
         if offset:
             size = self._node(graph, "Sub", (size, offset))
         return self._node(graph, "Div", (size, factor)) if factor != 1 else size
 
-    def _node(self, graph: Graph, kind: str, values: tuple[str | int, ...]) -> str:
+    def _node(
+        self, graph: graphs.Graph, kind: str, values: tuple[str | int, ...]
+    ) -> str:
         names = [np.array([x], np.int64) if isinstance(x, int) else x for x in values]
         if kind == "Div":  # rounds down; `Div` rounds to zero
             rest = graph.op("Mod", *names)
