@@ -41,6 +41,9 @@ def reduce(image: np.ndarray, operation: Callable[..., np.ndarray]) -> np.ndarra
       operation: with an argument `axis`, as `np.mean`; it is applied to the columns, and to
         what it makes of them.
 
+    Returns:
+      `[C]`.
+
     Example:
       >>> reduce(np.arange(6).reshape(1, 2, 3), np.max).tolist()
       [3, 4, 5]

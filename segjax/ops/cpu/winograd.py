@@ -102,6 +102,9 @@ def is_worth_it(
       options: of the convolution.
       channels: that C and F must have at least.
       tiles: of 2x2 pixels, of all images, that there must be at least.
+
+    Returns:
+      True where the time of compiling comes back within some steps.
     """
     if (
         kernel.shape[:2] != (3, 3)
@@ -145,7 +148,18 @@ def winograd_transpose(
 def winograd_kernel_gradient(
     x: Array, cotangent: Array, kernel: Array, options: Options, transform: Transform
 ) -> Array:
-    """Gradient of `sum(winograd(x, kernel) * cotangent)` with respect to `kernel`."""
+    """Gradient of `sum(winograd(x, kernel) * cotangent)` with respect to `kernel`.
+
+    Args:
+      x: image `[B, H, W, C]`.
+      cotangent: of the convolution, `[B, h, w, F]`.
+      kernel: `[3, 3, C, F]`, for its shape and type.
+      options: of the convolution.
+      transform: the size of the tiles.
+
+    Returns:
+      `[3, 3, C, F]`.
+    """
 
     def products_of(x: Array, cotangent: Array) -> list[Array]:
         _, height, width, _ = cotangent.shape
