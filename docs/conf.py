@@ -100,6 +100,5 @@ html_theme_options = {
     "navigation_with_keys": False,
     "use_download_button": False,
     "use_fullscreen_button": False,
-    "navbar_persistent": [],  # the field for searching is in the drawer
 }
 copyright = "the authors of segjax, Apache License 2.0"
