@@ -137,5 +137,6 @@ def test_the_first_line_of_a_value_is_no_type() -> None:
     napoleon = importlib.import_module("sphinx.ext.napoleon")
     lines = ["Areas of objects: both limits included."]
     part("docstrings")._process(None, "data", "SIZES", None, None, lines)
-    read = napoleon.GoogleDocstring(lines, napoleon.Config(), what="data").lines()
-    assert "\n".join(read).strip() == "Areas of objects: both limits included."
+    config = napoleon.Config()
+    read = napoleon.GoogleDocstring(lines, config, what="data", name="SIZES").lines()
+    assert [x for x in read if x] == ["..", "Areas of objects: both limits included."]
