@@ -22,7 +22,7 @@ BEFORE_NAPOLEON = 100
 """Of the priorities of Sphinx, whose default is 500."""
 
 OF_VALUES = ("attribute", "data", "property")
-"""Kinds whose first line napoleon takes for `type: description`, unless it is empty."""
+"""Kinds whose first line napoleon takes for `type: description`; a comment keeps it off."""
 
 _CODE = re.compile(r"(?<!`)`([^`]+?)`(?!`)", re.DOTALL)
 _MEANT = re.compile(r"\||\*(?!\s)|(?<=\w)_(?=\W|$)")
@@ -98,7 +98,7 @@ def _process(
 ) -> None:
     lines[:] = as_restructured_text(lines)
     if what in OF_VALUES:
-        lines.insert(0, "")
+        lines[:0] = ["..", ""]
 
 
 def setup(app: Sphinx) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_every_formula_of_the_chapters_can_be_drawn() -> None:
         text = re.sub(
             r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S
         )
-        for formula in re.findall(r"\$([^$]+)\$", text):
+        for _, formula in re.findall(r"(\$\$?)([^$]+)\1", text):
             assert render(formula, block=False).startswith("<math")
             found += 1
     assert found > 10
@@ -129,3 +130,13 @@ def test_what_leads_nowhere_or_comes_over_the_network_is_a_fault(
 )
 def test_docstrings_are_what_they_are_in_markdown(lines, expected) -> None:
     assert part("docstrings").as_restructured_text(lines) == expected
+
+
+def test_the_first_line_of_a_value_is_no_type() -> None:
+    pytest.importorskip("sphinx", reason="needs the extra `docs`")
+    napoleon = importlib.import_module("sphinx.ext.napoleon")
+    lines = ["Areas of objects: both limits included."]
+    part("docstrings")._process(None, "data", "SIZES", None, None, lines)
+    config = napoleon.Config()
+    read = napoleon.GoogleDocstring(lines, config, what="data", name="SIZES").lines()
+    assert [x for x in read if x] == ["..", "Areas of objects: both limits included."]
