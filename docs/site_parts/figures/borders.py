@@ -14,7 +14,7 @@ from . import packed, rounded, scenes
 
 TITLE = "The weight of the gaps between cells"
 CAPTION = (
-    "The U-Net's loss counts a background pixel $1 + w_0 \\exp(-(d_1 + d_2)^2 / (2 \\sigma^2))$ times, with "
+    "The U-Net's loss counts a background pixel `1 + w0 exp(-(d1 + d2)² / (2 sigma²))` times, with "
     "the distances to the two nearest cells. Move both parameters, and the cursor over the map. The "
     "distances are read back from `border_weight` of segjax."
 )
