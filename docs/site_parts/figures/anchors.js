@@ -2,8 +2,8 @@ segjax.figure("anchors", (kit, data) => {
   const STEPS = ["anchors", "boxes", "boxes above the score", "after suppression"];
   const step = kit.slider("step", "step", STEPS, STEPS[3], show);
   const thresholds = Object.keys(data.kept);
-  const least = kit.slider("score", "least score", thresholds, "0.30", show);
-  const iou = kit.slider("iou", "IoU above which the worse goes", thresholds, "0.50", show);
+  const least = kit.slider("score", "least score", thresholds, "0.3", show);
+  const iou = kit.slider("iou", "IoU above which the worse goes", thresholds, "0.5", show);
   const view = kit.view({ width: data.size, height: data.size, label: "objects and boxes", title: "grey: objects; orange: boxes" });
   const rect = (kind) => ([y0, x0, y1, x1]) => ["rect", { class: kind, x: x0, y: y0, width: x1 - x0, height: y1 - y0 }];
   const filled = ([y0, x0, y1, x1]) => ["rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, fill: "#999", "fill-opacity": 0.45 }];

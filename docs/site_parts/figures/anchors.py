@@ -22,7 +22,7 @@ CAPTION = (
 ALTERNATIVE = "All boxes above a score of a half, and those that are left after suppression at an IoU of 0.5."
 
 SIZE, STRIDE = 128, 16
-THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 OBJECTS = (
     (12.0, 10.0, 44.0, 42.0),
     (20.0, 34.0, 56.0, 60.0),
@@ -82,8 +82,8 @@ def data() -> dict[str, Any]:
     """Objects, anchors, boxes and scores, and what is kept at all pairs of thresholds."""
     boxes, scores = answers()
     left = {
-        f"{least:.2f}": {
-            f"{threshold:.2f}": np.flatnonzero(
+        f"{least:.1f}": {
+            f"{threshold:.1f}": np.flatnonzero(
                 kept(boxes, scores, least, threshold)
             ).tolist()
             for threshold in THRESHOLDS
@@ -109,7 +109,7 @@ def picture(data: dict[str, Any]) -> Image.Image:
 
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     before = np.flatnonzero(np.asarray(data["scores"]) >= 0.5)
-    after = data["kept"]["0.50"]["0.50"]
+    after = data["kept"]["0.5"]["0.5"]
     panels = (("score of at least 0.5", before), ("after suppression at 0.5", after))
     for ax, (title, chosen) in zip(figure.subplots(1, 2), panels, strict=True):
         for group, color in ((data["objects"], "#999999"), (data["boxes"], "#D55E00")):

@@ -3,10 +3,13 @@ segjax.figure("borders", (kit, data) => {
   const cells = kit.bytes(data.cells);
   const w0 = kit.slider("w0", "w0", Array.from({ length: 21 }, (_, i) => i), 10, show);
   const sigma = kit.slider("sigma", "sigma, pixels", Array.from({ length: 15 }, (_, i) => i + 1), 5, show);
-  let [row, column] = [32, 48];
+  // At first the background pixel in the narrowest gap.
+  const gaps = distances.map((distance, i) => (cells[i] ? Infinity : distance));
+  const narrowest = gaps.indexOf(Math.min(...gaps));
+  let [row, column] = [Math.floor(narrowest / width), narrowest % width];
   const view = kit.view({
     width, height, wide: true, pixels: true, label: "map of weights; the arrow keys choose a pixel",
-    title: "weight of each pixel, from 1 (black) to 1 + w0; cells are blue",
+    title: "weight of each pixel, from 1 (black) to 21 (white); cells are blue",
     move: (x, y) => { [row, column] = [Math.floor(y), Math.floor(x)]; show(); },
     keys: (dx, dy) => { [row, column] = [kit.clamp(row + dy, 0, height - 1), kit.clamp(column + dx, 0, width - 1)]; show(); },
   });

@@ -31,10 +31,7 @@ segjax.figure("confusion", (kit, data) => {
       ["text", { x: 1.8 + i, y: 0.3, "font-size": 0.3 }, name],
     ]);
     const kind = (i, j) => (i === truth && j === answer ? "chosen" : i === j ? "tap" : "cell");
-    const numbers = kit.cells(at.counts, { left: 1.3, top: 0.6, kind, text: String });
-    matrix.draw([...names, ...numbers.map(([tag, attributes, text], i) => (tag === "text" ? [tag, {
-      ...attributes, "font-size": 0.3, class: ["tap", "chosen"].includes(numbers[i - 1][1].class) ? "on" : "",
-    }, text] : [tag, attributes]))]);
+    matrix.draw([...names, ...kit.cells(at.counts, { left: 1.3, top: 0.6, size: 0.3, kind })]);
     kit.say({
       "true class": data.classes[truth],
       "given class": data.classes[answer],

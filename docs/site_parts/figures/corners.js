@@ -3,10 +3,10 @@ segjax.figure("corners", (kit, data) => {
   const size = kit.slider("size", "pixels of the output", sizes, 9, show);
   const steps = Array.from({ length: 51 }, (_, i) => i);
   const inputs = data.values.map((value, i) => kit.slider(`value${i}`, `value ${i}`, steps, value, show));
-  let chosen = 4;
-  const [LEFT, STEP, TOP, HIGH] = [1, 2.6, 0.4, 5];
+  let chosen = 2;
+  const [LEFT, STEP, TOP, HIGH] = [1, 2.6, 0.3, 3.6];
   const view = kit.view({
-    width: 10, height: 7.4, wide: true,
+    width: 10, height: 5.4, wide: true,
     label: "values and interpolated values; left and right choose one of the output",
     move: (x) => {
       const away = places("edges").map((place) => Math.abs(LEFT + STEP * place - x));
@@ -30,7 +30,7 @@ segjax.figure("corners", (kit, data) => {
     values.forEach((value, i) => shapes.push(
       ["line", { class: "faint", x1: LEFT + STEP * i, y1: y(0), x2: LEFT + STEP * i, y2: y(value) }],
       ["circle", { class: "ink", cx: LEFT + STEP * i, cy: y(value), r: 0.13 }]));
-    for (const [rule, line, dot, row] of [["edges", "other", "otherdot", 6.0], ["corners", "line", "dot", 6.7]]) {
+    for (const [rule, line, dot, row] of [["edges", "other", "otherdot", 4.5], ["corners", "line", "dot", 5.0]]) {
       const weights = data[rule][size.value];
       found[rule] = weights[0].map((_, j) => values.reduce((sum, value, i) => sum + value * weights[i][j], 0));
       const at = places(rule).map((place) => LEFT + STEP * place);
@@ -38,7 +38,6 @@ segjax.figure("corners", (kit, data) => {
       at.forEach((x, j) => shapes.push(
         ["circle", { class: dot, cx: x, cy: y(found[rule][j]), r: j === chosen ? 0.16 : 0.08 }],
         ["circle", { class: dot, cx: x, cy: row, r: j === chosen ? 0.16 : 0.08 }]));
-      shapes.push(["text", { class: "small", x: 0.1, y: row, "font-size": 0.34 }, ""]);
     }
     view.draw(shapes);
     view.title("orange: corners stay in place; blue: edges do; below, where the pixels of the output lie");

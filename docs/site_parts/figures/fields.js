@@ -3,6 +3,7 @@ segjax.figure("fields", (kit, data) => {
   const image = kit.bytes(data.image);
   const names = Object.keys(data.networks);
   const network = kit.choice("network", "network", names, show);
+  network.value = names.at(-1);
   let [row, column] = [side / 2, side / 2];
   const label = "image; the arrow keys move the output pixel whose field is shown";
   const seen = kit.view({

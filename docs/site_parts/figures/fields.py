@@ -24,10 +24,10 @@ CAPTION = (
     "Measured with segjax, pixel by pixel: the gradient of that output with respect to the image is "
     "not zero there. Networks with strides see in steps; at the border the frame ends with the image."
 )
-ALTERNATIVE = "The gradient of the middle pixel of five networks, with the window that it fills."
+ALTERNATIVE = "The gradient of the middle pixel of four networks, with the window that it fills."
 
 SIDE = 64
-IMAGES = 6
+IMAGES = 4
 
 
 class Stack(nn.Module):
@@ -57,7 +57,6 @@ def networks() -> dict[str, nn.Module]:
         "three, dilated by 1, 2, 4": Stack((1, 2, 4)),
         "U-Net, two levels": UNet(2, features=(3, 4), **options),
         "U-Net, three levels": UNet(2, features=(3, 4, 5), **options),
-        "U-Net, four levels": UNet(2, features=(3, 4, 5, 6), **options),
     }
 
 
@@ -128,4 +127,4 @@ def picture(data: dict[str, Any]) -> Image.Image:
         rows, columns = found["rows"][SIDE // 2], found["columns"][SIDE // 2]
         side = rows[1] - rows[0]
         fields.append(Field(name, gradient, rows, columns, f"{side} pixels"))
-    return plot_fields(fields, columns=5, side=1.9, dpi=80)
+    return plot_fields(fields, columns=4, side=1.9, dpi=80)

@@ -141,10 +141,11 @@ window.segjax = (() => {
   }
 
   /* Squares with numbers in them, `fill(i, j)` saying the class of each. */
-  function cells(values, { left = 0, top = 0, side = 1, kind = () => "cell", text = (x) => x } = {}) {
+  function cells(values, { left = 0, top = 0, side = 1, size = 0.42, kind = () => "cell", text = (x) => x } = {}) {
+    const strong = (name) => (["tap", "chosen"].includes(name) ? "on" : "");
     return values.flatMap((row, i) => row.flatMap((value, j) => [
       ["rect", { class: kind(i, j), x: left + j * side, y: top + i * side, width: side, height: side }],
-      ["text", { x: left + (j + 0.5) * side, y: top + (i + 0.5) * side, "font-size": 0.42 * side }, text(value, i, j)],
+      ["text", { x: left + (j + 0.5) * side, y: top + (i + 0.5) * side, "font-size": size * side, class: strong(kind(i, j)) }, text(value, i, j)],
     ]));
   }
 

@@ -72,15 +72,14 @@ segjax.figure("regions", (kit, data) => {
       ...points.map(([y, x]) => ["circle", { class: "dot", cx: x, cy: y, r: 1.6 }]),
       ["circle", { class: "dot", cx: box[3], cy: box[2], r: 3.4 }],
     ]);
-    const options = { text: (x) => x.toFixed(2) };
-    pool.draw(kit.cells(a, options).map(smaller));
-    align.draw(kit.cells(b, options).map(smaller));
+    const options = { size: 0.26, text: (x) => x.toFixed(2) };
+    pool.draw(kit.cells(a, options));
+    align.draw(kit.cells(b, options));
     kit.say({
       box: box.map((x) => x.toFixed(1)).join(", "),
       RoIPool: a.flat().map((x) => x.toFixed(3)).join(", "),
       RoIAlign: b.flat().map((x) => x.toFixed(3)).join(", "),
     });
   }
-  const smaller = ([tag, attributes, text]) => [tag, { ...attributes, "font-size": 0.26 }, text];
   show();
 });

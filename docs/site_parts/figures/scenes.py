@@ -50,7 +50,7 @@ def photograph(cells: np.ndarray, *, seed: int = 1) -> np.ndarray:
     from scipy import ndimage
 
     rng = np.random.default_rng(seed)
-    light = np.concatenate([[0.06], rng.uniform(0.45, 0.9, cells.max())])
+    light = np.concatenate([[0.06], rng.uniform(0.55, 1.0, cells.max())])
     image = ndimage.gaussian_filter(light[cells], 1.2)
     image += 0.05 * ndimage.gaussian_filter(rng.normal(size=cells.shape), 9) * 9
     return np.clip(image + rng.normal(0, 0.02, cells.shape), 0, 1)

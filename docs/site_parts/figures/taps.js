@@ -4,9 +4,9 @@ segjax.figure("taps", (kit, data) => {
   const kernel = kit.slider("kernel", "kernel", range(1, 5), 3, show);
   const stride = kit.slider("stride", "stride", range(1, 4), 1, show);
   const dilation = kit.slider("dilation", "dilation", range(1, 4), 2, show);
-  const padding = kit.slider("padding", "padding", range(0, 8), 2, show);
+  const padding = kit.slider("padding", "padding", range(0, 4), 2, show);
   let chosen = 3;
-  const [WIDTH, LOW, HIGH] = [n + 16, 5.2, 0.6];
+  const [WIDTH, LOW, HIGH] = [n + 9, 5.2, 0.6];
   const view = kit.view({
     width: WIDTH, height: 7, wide: true,
     label: "samples below and outputs above; left and right choose an output",
@@ -15,7 +15,7 @@ segjax.figure("taps", (kit, data) => {
   });
   const setting = () => data.settings[[kernel, stride, dilation, padding].map((x) => x.value).join("-")];
   // Outputs stand above the middle of their taps.
-  const place = (first, extent) => 8 + first + extent / 2;
+  const place = (first, extent) => 4.5 + first + extent / 2;
   function nearest(x) {
     const { first, extent } = setting();
     const away = first.map((start) => Math.abs(place(start, extent) - x));
@@ -29,13 +29,13 @@ segjax.figure("taps", (kit, data) => {
     for (let i = -padding.value; i < n + padding.value; i++) {
       const inside = i >= 0 && i < n;
       const kind = taps.includes(i) ? "tap" : inside ? "cell" : "empty";
-      shapes.push(["rect", { class: kind, x: 8 + i + 0.06, y: LOW, width: 0.88, height: 0.88 }]);
-      if (inside) shapes.push(["text", { x: 8.5 + i, y: LOW + 1.3, "font-size": 0.5 }, i]);
+      shapes.push(["rect", { class: kind, x: 4.5 + i + 0.06, y: LOW, width: 0.88, height: 0.88 }]);
+      if (inside) shapes.push(["text", { x: 5 + i, y: LOW + 1.3, "font-size": 0.5 }, i]);
     }
     first.forEach((start, i) => {
       const x = place(start, extent);
       shapes.push(["rect", { class: i === chosen ? "chosen" : "cell", x: x - 0.44, y: HIGH, width: 0.88, height: 0.88 }]);
-      if (i === chosen) for (const tap of taps) shapes.push(["line", { class: "line", x1: x, y1: HIGH + 0.9, x2: 8.5 + tap, y2: LOW }]);
+      if (i === chosen) for (const tap of taps) shapes.push(["line", { class: "line", x1: x, y1: HIGH + 0.9, x2: 5 + tap, y2: LOW }]);
     });
     view.draw(shapes);
     kit.say({

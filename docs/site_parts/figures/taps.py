@@ -23,7 +23,7 @@ ALTERNATIVE = (
 )
 
 SAMPLES = 16
-KERNELS, STRIDES, DILATIONS, PADDINGS = range(1, 6), range(1, 5), range(1, 5), range(9)
+KERNELS, STRIDES, DILATIONS, PADDINGS = range(1, 6), range(1, 5), range(1, 5), range(5)
 
 
 def data() -> dict[str, Any]:

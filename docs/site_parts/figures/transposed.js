@@ -6,12 +6,11 @@ segjax.figure("transposed", (kit, data) => {
   let [row, column] = [2, 2];
   const left = kit.view({ width: 6.4, height: 3.6, label: "input and kernel", title: "input, and kernel" });
   const output = kit.view({
-    width: 9, height: 9, label: "output; the arrow keys choose a number of it", title: "output",
-    move: (x, y) => choose(Math.floor(y - offset()), Math.floor(x - offset())),
+    width: 5, height: 5, label: "output; the arrow keys choose a number of it", title: "output",
+    move: (x, y) => choose(Math.floor(y), Math.floor(x)),
     keys: (dx, dy) => choose(row + dy, column + dx),
   });
   const stamps = () => data.settings[`${stride.value}-${padding.value}-${Math.min(added.value, stride.value - 1)}`];
-  const offset = () => (9 - stamps()[0].length) / 2;
   function choose(i, j) { [row, column] = [i, j]; show(); }
   function show() {
     added.value = Math.min(added.value, stride.value - 1);
@@ -26,8 +25,8 @@ segjax.figure("transposed", (kit, data) => {
       ["text", { x: 2.6, y: 1.7, "font-size": 0.6 }, "*"],
       ...kit.cells(data.kernel, { left: 3.2, top: 0.2 }),
     ]);
+    output.resize(side, side);
     output.draw(kit.cells(total, {
-      left: offset(), top: offset(),
       kind: (i, j) => (i === row && j === column ? "chosen" : last && last[i][j] ? "tap" : "cell"),
     }));
     // Where each stamp begins, and which number of the kernel lies on the chosen pixel.
