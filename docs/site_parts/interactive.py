@@ -94,7 +94,9 @@ def write(
         key = state.copy()
         key.update((SOURCES / f"{name}.py").read_bytes())
         data, picture = folder / f"{name}.json", folder / f"{name}.png"
-        kept = json.loads(data.read_text()) if data.exists() and picture.exists() else {}
+        kept = (
+            json.loads(data.read_text()) if data.exists() and picture.exists() else {}
+        )
         if kept.get("key") != key.hexdigest():
             figure = figures.module(name)
             kept = {"key": key.hexdigest(), "data": figure.data()}

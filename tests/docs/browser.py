@@ -11,13 +11,25 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+STARTER = """
+import os, sys
+program, *ends = sys.argv[1:4]
+copies = [os.dup(int(end)) for end in ends]  # either may have the number that the other gets
+for place, copy in zip((3, 4), copies):
+    os.dup2(copy, place)
+    os.set_inheritable(place, True)  # where they are one
+os.execv(program, [program, *sys.argv[4:]])
+"""
+"""Puts the pipes where the browser looks for them. A fork of a process with JAX in it could hang."""
+
 KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
@@ -29,9 +41,8 @@ def executable() -> str | None:
 class Page:
     """One page of the browser."""
 
-    def __init__(self, reading: int, writing: int) -> None:
-        self._in = os.fdopen(reading, "rb", buffering=0)
-        self._out = os.fdopen(writing, "wb", buffering=0)
+    def __init__(self, answers: IO[bytes], asked: IO[bytes]) -> None:
+        self._in, self._out = answers, asked
         self._rest = b""
         self._count = 0
         self._session: str | None = None
@@ -83,9 +94,7 @@ class Page:
 
     def run(self, expression: str) -> Any:
         """The value of an expression of JavaScript."""
-        found = self.send(
-            "Runtime.evaluate", expression=expression, returnByValue=True
-        )
+        found = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
@@ -93,9 +102,7 @@ class Page:
         """Presses a key where the focus is."""
         code = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         for kind in ("rawKeyDown", "keyUp"):
-            self.send(
-                "Input.dispatchKeyEvent", type=kind, modifiers=8 * shift, **code
-            )
+            self.send("Input.dispatchKeyEvent", type=kind, modifiers=8 * shift, **code)
 
     def drag(self, selector: str, *places: tuple[float, float]) -> None:
         """Presses the pointer at the first place of an element, moves it to the others, lets go.
@@ -128,27 +135,26 @@ def opened(program: str) -> Iterator[Page]:
     to_browser, writing = os.pipe()
     reading, from_browser = os.pipe()
 
-    def place() -> None:
-        # Copies first: either may have been given the other's number.
-        ends = os.dup(to_browser), os.dup(from_browser)
-        os.dup2(ends[0], 3)
-        os.dup2(ends[1], 4)
-
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        arguments += ["--disable-dev-shm-usage", "--remote-debugging-pipe", "--hide-scrollbars"]
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        options += ["--disable-dev-shm-usage", "--remote-debugging-pipe"]
+        options += ["--hide-scrollbars", f"--user-data-dir={profile}", "about:blank"]
+        starter = [sys.executable, "-c", STARTER, program]
         process = subprocess.Popen(
-            [program, *arguments, f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=place,
-            close_fds=False,
+            [*starter, str(to_browser), str(from_browser), *options],
+            pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         for end in (to_browser, from_browser):
             os.close(end)
-        try:
-            yield Page(reading, writing)
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+        with (
+            os.fdopen(reading, "rb", 0) as answers,
+            os.fdopen(writing, "wb", 0) as asked,
+        ):
+            try:
+                yield Page(answers, asked)
+            finally:
+                process.terminate()
+                process.wait(timeout=30)

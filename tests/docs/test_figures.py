@@ -145,7 +145,9 @@ def test_numbers_come_back_from_bytes() -> None:
     assert (figures.unpacked(figures.packed(values), (2, 3)) == values).all()
 
 
-@pytest.mark.parametrize("setting", [(3, 1, 2, 2), (5, 3, 2, 4), (4, 2, 1, 0), (1, 4, 1, 1)])
+@pytest.mark.parametrize(
+    "setting", [(3, 1, 2, 2), (5, 3, 2, 4), (4, 2, 1, 0), (1, 4, 1, 1)]
+)
 def test_taps_are_the_columns_of_the_matrix(setting: tuple[int, int, int, int]) -> None:
     taps = figures.module("taps")
     kernel, stride, dilation, padding = setting
@@ -212,7 +214,9 @@ def test_taps(page: Any) -> None:
         jnp.ones(kernel), 16, stride=stride, dilation=dilation, padding=padding
     )
     said = figure.said()
-    inside = [int(x) for x in re.sub(r"\(-?\d+\)", "", said["reads"]).split(",") if x.strip()]
+    inside = [
+        int(x) for x in re.sub(r"\(-?\d+\)", "", said["reads"]).split(",") if x.strip()
+    ]
     assert inside == np.flatnonzero(matrix[4]).tolist()
     assert int(said["outputs"]) == len(matrix)
     assert said["reads"] != before
@@ -243,11 +247,15 @@ def test_upsampling(page: Any, way: str) -> None:
     figure.drag((0.1, 0.1), (0.62, 0.4), view=2)
     row, column = map(int, numbers(figure.said()["pixel"]))
     image = module.original()
-    small, where = ops.max_pool_with_indices(jnp.asarray(image)[None, :, :, None], window=factor)
+    small, where = ops.max_pool_with_indices(
+        jnp.asarray(image)[None, :, :, None], window=factor
+    )
     expected = np.asarray(module.ways(factor)[way](small, where))[0, :, :, 0]
     said = figure.said()
     assert (row, column) == (int(0.4 * 32), int(0.62 * 32))
-    assert abs(float(said["enlarged"]) - expected[row, column]) < 0.0026  # half of 1 / 255
+    assert (
+        abs(float(said["enlarged"]) - expected[row, column]) < 0.0026
+    )  # half of 1 / 255
     assert abs(float(said["mean error"]) - abs(expected - image).mean()) < 1e-4
 
 
@@ -306,7 +314,9 @@ def test_crf(page: Any) -> None:
     widths = [float(figure.slide(key, n)) for key, n in (("alpha", -1), ("beta", 2))]
     p = module.refined(*widths, float(figure.slide("gamma", -1)))
     said = figure.said()
-    assert abs(int(said["pixels called object"]) - (p > 0.5).sum()) <= 2  # rounded to bytes
+    assert (
+        abs(int(said["pixels called object"]) - (p > 0.5).sum()) <= 2
+    )  # rounded to bytes
     assert abs(float(said["mean IoU refined"]) - module.mean_iou(p)) < 1e-4
     assert float(said["mean IoU refined"]) < 0.9
 
@@ -354,18 +364,28 @@ def test_regions(page: Any) -> None:
         said = figure.said()
         box = tuple(numbers(said["box"]))
         expected = module.both(box)
-        np.testing.assert_allclose(numbers(said["RoIPool"]), expected["pool"].ravel(), atol=1e-3)
-        np.testing.assert_allclose(numbers(said["RoIAlign"]), expected["align"].ravel(), atol=1e-3)
+        np.testing.assert_allclose(
+            numbers(said["RoIPool"]), expected["pool"].ravel(), atol=1e-3
+        )
+        np.testing.assert_allclose(
+            numbers(said["RoIAlign"]), expected["align"].ravel(), atol=1e-3
+        )
         boxes.add(box)
     assert len(boxes) == len(moves)
 
 
 @pytest.mark.slow
-def test_figures_fit_a_phone_and_every_control_has_a_label(page: Any, site: Path) -> None:
+def test_figures_fit_a_phone_and_every_control_has_a_label(
+    page: Any, site: Path
+) -> None:
     page.open(site / "all.html", width=400)
     assert page.run("document.documentElement.scrollWidth") == 400
-    assert page.run("document.querySelectorAll('[data-ready]').length") == len(figures.NAMES)
+    assert page.run("document.querySelectorAll('[data-ready]').length") == len(
+        figures.NAMES
+    )
     unlabelled = "[...document.querySelectorAll('.play input, .play select')].filter(e => !e.labels.length).length"
     assert page.run(unlabelled) == 0
-    unnamed = "[...document.querySelectorAll('.play-view')].filter(e => !e.ariaLabel).length"
+    unnamed = (
+        "[...document.querySelectorAll('.play-view')].filter(e => !e.ariaLabel).length"
+    )
     assert page.run(unnamed) == 0

@@ -119,6 +119,9 @@ def picture(data: dict[str, Any]) -> Image.Image:
                     Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=color)
                 )
         ax.set(
-            xlim=(0, SIZE), ylim=(SIZE, 0), aspect="equal", title=f"{title}: {len(chosen)}"
+            xlim=(0, SIZE),
+            ylim=(SIZE, 0),
+            aspect="equal",
+            title=f"{title}: {len(chosen)}",
         )
     return to_picture(figure, 80)

@@ -12,7 +12,7 @@ from segjax import ops
 from segjax.metrics import confusion_counts, semantic_metrics
 from segjax.viz import plot_maps
 
-from . import packed, quantized, rounded, scenes, unpacked
+from . import packed, quantized, rounded, unpacked
 
 TITLE = "The widths of a CRF"
 CAPTION = (

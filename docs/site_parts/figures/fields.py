@@ -24,7 +24,9 @@ CAPTION = (
     "Measured with segjax, pixel by pixel: the gradient of that output with respect to the image is "
     "not zero there. Networks with strides see in steps; at the border the frame ends with the image."
 )
-ALTERNATIVE = "The gradient of the middle pixel of four networks, with the window that it fills."
+ALTERNATIVE = (
+    "The gradient of the middle pixel of four networks, with the window that it fills."
+)
 
 SIDE = 64
 IMAGES = 4

@@ -131,7 +131,10 @@ def picture(data: dict[str, Any]) -> Image.Image:
         for step in ("64", "68")
     ]
     shown = [
-        (title, np.repeat((255 * (x / max(1, x.max()))).astype(np.uint8)[..., None], 3, 2))
+        (
+            title,
+            np.repeat((255 * (x / max(1, x.max()))).astype(np.uint8)[..., None], 3, 2),
+        )
         for title, x in panels
     ]
     return plot_maps(shown, columns=1, side=5.5, dpi=80)

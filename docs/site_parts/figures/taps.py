@@ -33,7 +33,9 @@ def data() -> dict[str, Any]:
         kernel, stride, dilation, padding = setting
         layer = Layer("conv", kernel, stride, padding, dilation)
         size = (
-            output_size([layer], SAMPLES) if layer.extent <= SAMPLES + 2 * padding else 0
+            output_size([layer], SAMPLES)
+            if layer.extent <= SAMPLES + 2 * padding
+            else 0
         )
         windows = [input_window([layer], i, i + 1) for i in range(size)]
         unread = set(range(SAMPLES)) - {
