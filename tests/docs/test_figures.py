@@ -263,7 +263,7 @@ def test_upsampling(page: Any, way: str) -> None:
 def test_corners(page: Any) -> None:
     figure = Figure(page, "corners")
     size, value = int(figure.slide("size", -2)), float(figure.slide("value1", 7))
-    figure.press("ArrowRight")
+    figure.press("ArrowLeft")
     x = jnp.asarray([10.0, value, 20.0, 30.0]).reshape(1, 1, 4, 1)
     said = figure.said()
     pixel = int(said["pixel"])
