@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 
-from site_parts import docstrings, formulas, interactive, pages  # noqa: E402 - beside this file
+from site_parts import docstrings, formulas, gallery, interactive, pages  # noqa: E402 - beside this file
 
 import segjax  # noqa: E402 - of this clone
 
@@ -107,8 +107,9 @@ copyright = "the authors of segjax, Apache License 2.0"
 
 
 def setup(app: Sphinx) -> None:
-    """Adds what is ours: formulas without scripts, figures, links and docstrings as they are written."""
+    """Adds what is ours: formulas without scripts, figures, the gallery, links and docstrings as they are written."""
     docstrings.setup(app)
     formulas.setup(app)
+    gallery.setup(app)
     interactive.setup(app)
     pages.setup(app)

@@ -126,7 +126,7 @@ def run_example(name: str, operator: Callable[..., Any]) -> Example:
     panels = [
         Panel(title, np.asarray(value))
         for title, value in shown
-        if isinstance(value, np.ndarray | jax.Array) and 0 < value.ndim and value.size
+        if isinstance(value, np.ndarray | jax.Array) and value.ndim > 0 and value.size
     ]
     code = "".join(part.source for part in parts)
     return Example(code.rstrip(), panels[:MOST_PANELS], calls)
@@ -178,8 +178,12 @@ def times(results: Path) -> dict[str, str]:
     """
     found: dict[str, list[str]] = {}
 
-    def note(name: str, what: str, seconds: dict[str, float], file: dict[str, Any]) -> None:
-        written = ", ".join(f"{1000 * s:.3g} ms with {who}" for who, s in seconds.items())
+    def note(
+        name: str, what: str, seconds: dict[str, float], file: dict[str, Any]
+    ) -> None:
+        written = ", ".join(
+            f"{1000 * s:.3g} ms with {who}" for who, s in seconds.items()
+        )
         place = f"{file['hardware']}, {file['cores']} cores, {file['date']}"
         found.setdefault(name, []).append(f"{what}: {written} ({place}).")
 
@@ -220,7 +224,13 @@ def source_of(thing: Any) -> str:
 def _entry(package: str, name: str, thing: Any, lines: list[str]) -> str:
     module = thing.__module__
     first = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
-    head = [f"({package}-{name.lower().replace('_', '-')})=", f"### {name}", "", first, ""]
+    head = [
+        f"({package}-{name.lower().replace('_', '-')})=",
+        f"### {name}",
+        "",
+        first,
+        "",
+    ]
     source = source_of(thing)
     foot = [f"Reference: [segjax.{package}.{name}](/docs/api/{module}.rst)."]
     if source:
@@ -254,7 +264,9 @@ def markdown(pictures: Path, results: Path, relative: str) -> str:
         sections[group].append(_entry("ops", name, operator, lines))
     written = []
     for name, layer in public(layers).items():
-        panels, count, shape = gradient_panels(name, eval(LAYERS[name], {"layers": layers}))
+        panels, count, shape = gradient_panels(
+            name, eval(LAYERS[name], {"layers": layers})
+        )
         drawn(panels).save(pictures / f"{name}.png", optimize=True)
         lines = [
             f"![Where one output pixel of {name} looks]({relative}/{name}.png)\n",
@@ -273,6 +285,8 @@ def setup(app: Sphinx) -> None:
         if page == PAGE:
             made = Path(app.confdir) / "_build" / "gallery"
             results = Path(app.confdir).parent / "benchmarks" / "results"
-            source[0] = source[0].replace(MARK, markdown(made, results, "_build/gallery"))
+            source[0] = source[0].replace(
+                MARK, markdown(made, results, "_build/gallery")
+            )
 
     app.connect("source-read", read)

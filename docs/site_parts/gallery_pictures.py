@@ -72,10 +72,11 @@ def drawn(panels: list[Panel]) -> Image.Image:
     from matplotlib.figure import Figure
 
     shapes = [plane(panel.values).shape for panel in panels]
-    wide = [
-        0.42 * w + 0.5 if max(h, w) <= MOST_NUMBERS else 2.3 for h, w in shapes
+    wide = [0.42 * w + 0.5 if max(h, w) <= MOST_NUMBERS else 2.3 for h, w in shapes]
+    widths = [
+        max(w, 0.11 * len(p.title) + 0.4, 1.0)
+        for w, p in zip(wide, panels, strict=True)
     ]
-    widths = [max(w, 0.11 * len(p.title) + 0.4, 1.0) for w, p in zip(wide, panels, strict=True)]
     high = max(0.42 * h + 0.6 if max(h, w) <= MOST_NUMBERS else 2.6 for h, w in shapes)
     figure = Figure(figsize=(sum(widths), max(high, 1.2)), layout="constrained")
     axes = figure.subplots(
@@ -95,7 +96,9 @@ def _boxes(ax: Axes, values: np.ndarray) -> None:
     rows = values.reshape(-1, 4).astype(float)
     for i, (y0, x0, y1, x1) in enumerate(rows):
         color = f"C{i % 10}"
-        ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=color, lw=1.4))
+        ax.add_patch(
+            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=color, lw=1.4)
+        )
     low, high = rows.min(0), rows.max(0)
     margin = 0.08 * max(high[2] - low[0], high[3] - low[1], 1)
     ax.set_xlim(low[1] - margin, high[3] + margin)
@@ -108,11 +111,27 @@ def _values(ax: Axes, values: np.ndarray) -> None:
     numbers = shown.astype(np.float64)
     has_numbers = max(shown.shape) <= MOST_NUMBERS
     finite = np.where(np.isfinite(numbers), numbers, 0)
-    ax.imshow(finite, cmap="Blues" if has_numbers else "magma", alpha=0.55 if has_numbers else 1)
+    ax.imshow(
+        finite,
+        cmap="Blues" if has_numbers else "magma",
+        alpha=0.55 if has_numbers else 1,
+    )
     if has_numbers:
         for (i, j), value in np.ndenumerate(shown):
-            text = str(value) if shown.dtype == bool else f"{float(value):.2f}".rstrip("0").rstrip(".")
-            ax.text(j, i, text, ha="center", va="center", size=8 if len(text) < 6 else 6, color=INK)
+            text = (
+                str(value)
+                if shown.dtype == bool
+                else f"{float(value):.2f}".rstrip("0").rstrip(".")
+            )
+            ax.text(
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                size=8 if len(text) < 6 else 6,
+                color=INK,
+            )
 
 
 def gradient_panels(name: str, layer: nn.Module) -> tuple[list[Panel], int, list[int]]:
