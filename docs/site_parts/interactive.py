@@ -4,8 +4,8 @@
     ```
 
 puts the figure of that name there. Without JavaScript it is a picture with its caption. Scripts are
-plain ones, so that pages work from the file system, and each brings the data of its figure: made
-by segjax when the site is built, and kept until segjax or the figure changes.
+plain ones, so that pages work from the file system, and data are scripts, too: made by segjax when
+the site is built, and kept until segjax or the figure changes.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def markup(name: str, static: str, size: tuple[int, int]) -> str:
         f'<img class="play-still" src="{static}/{name}.png" width="{size[0]}" height="{size[1]}" '
         f'alt="{html.escape(figure.ALTERNATIVE)}" loading="lazy">\n'
         f"<figcaption>{caption}</figcaption>\n</figure>\n"
+        f'<script defer src="{static}/{name}.data.js"></script>\n'
         f'<script defer src="{static}/{name}.js"></script>\n'
     )
 
@@ -93,22 +94,19 @@ def write(
     for name in names:
         key = state.copy()
         key.update((SOURCES / f"{name}.py").read_bytes())
-        data, picture = folder / f"{name}.json", folder / f"{name}.png"
-        kept = (
-            json.loads(data.read_text()) if data.exists() and picture.exists() else {}
-        )
-        if kept.get("key") != key.hexdigest():
+        written, picture = folder / f"{name}.data.js", folder / f"{name}.png"
+        first = f"// {key.hexdigest()}\n"
+        holds = written.exists() and picture.exists()
+        if not (holds and written.read_text(encoding="utf-8").startswith(first)):
             figure = figures.module(name)
-            kept = {"key": key.hexdigest(), "data": figure.data()}
-            figure.picture(json.loads(json.dumps(kept["data"]))).quantize(64).save(
-                picture, optimize=True
+            data = json.dumps(figure.data(), separators=(",", ":"))
+            still_picture = figure.picture(json.loads(data)).quantize(64)
+            still_picture.save(picture, optimize=True)
+            written.write_text(
+                f"{first}segjax.data.{name} = {data};\n", encoding="utf-8"
             )
-            data.write_text(json.dumps(kept, separators=(",", ":")))
-        code = (SOURCES / f"{name}.js").read_text(encoding="utf-8")
-        written = json.dumps(kept["data"], separators=(",", ":"))
-        (folder / f"{name}.js").write_text(
-            f"segjax.data.{name} = {written};\n{code}", encoding="utf-8"
-        )
+        code = SOURCES / f"{name}.js"
+        (folder / code.name).write_bytes(code.read_bytes())
         with Image.open(picture) as still:
             sizes[name] = still.size
     return sizes

@@ -1,5 +1,5 @@
 /* What the interactive figures share: controls, views, readouts. Each figure adds
-   segjax.figure(NAME, (kit, data) => ...); its data stand above it in its file. */
+   segjax.figure(NAME, (kit, data) => ...); its data, made by segjax, are in NAME.data.js. */
 window.segjax = (() => {
   "use strict";
   const SVG = "http://www.w3.org/2000/svg";
