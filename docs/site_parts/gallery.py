@@ -283,8 +283,11 @@ def setup(app: Sphinx) -> None:
 
     def read(app: Sphinx, page: str, source: list[str]) -> None:
         if page == PAGE:
-            made = Path(app.confdir) / "_build" / "gallery"
-            results = Path(app.confdir).parent / "benchmarks" / "results"
+            root = Path(app.confdir).parent
+            made, results = root / "docs/_build/gallery", root / "benchmarks/results"
+            for pattern in ("segjax/ops/**/*.py", "segjax/layers/*.py"):
+                for path in root.glob(pattern):
+                    app.env.note_dependency(str(path))
             source[0] = source[0].replace(
                 MARK, markdown(made, results, "_build/gallery")
             )

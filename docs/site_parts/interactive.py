@@ -133,6 +133,7 @@ def setup(app: Sphinx) -> None:
             (name,) = self.arguments
             if name not in sizes:
                 raise self.error(f"there is no figure {name!r}; see {SOURCES}")
+            document.settings.env.note_dependency(str(SOURCES / f"{name}.py"))
             text = markup(name, static, sizes[name])
             if not document.attributes.get("has_figures"):
                 document.attributes["has_figures"] = True

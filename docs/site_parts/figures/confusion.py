@@ -18,7 +18,7 @@ from . import packed, rounded, scenes, unpacked
 TITLE = "The pixels behind a confusion matrix"
 CAPTION = (
     "The label is averaged over blocks of an output stride, enlarged by interpolation, and each pixel takes "
-    "its likeliest class: the best that a network of that stride could do without skips. Pick a number of "
+    "its likeliest class: much as in a network of that stride without skips. Pick a number of "
     "the matrix, and its pixels light up: thin bars go first. Counted by `segjax.metrics`."
 )
 ALTERNATIVE = "The label, and what is left of it at output strides 4, 8, 16 and 32."

@@ -24,7 +24,7 @@ ALTERNATIVE = "The image, the noisy probabilities, and the refined ones for thre
 
 SIDE = 40
 ALPHAS, BETAS, GAMMAS = (2, 5, 10, 20), (5, 10, 20, 40, 80), (1, 3)
-REST = {"w1": 10.0, "w2": 3.0, "num_iterations": 5, "method": "exact"}
+REST: dict[str, Any] = {"w1": 10.0, "w2": 3.0, "num_iterations": 5, "method": "exact"}
 
 
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

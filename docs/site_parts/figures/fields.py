@@ -53,7 +53,7 @@ class Stack(nn.Module):
 
 def networks() -> dict[str, nn.Module]:
     """The networks, few channels wide: fields do not depend on the width."""
-    options = {"padding": "SAME", "dropout_rate": 0.0}
+    options: dict[str, Any] = {"padding": "SAME", "dropout_rate": 0.0}
     return {
         "three convolutions": Stack((1, 1, 1)),
         "three, dilated by 1, 2, 4": Stack((1, 2, 4)),

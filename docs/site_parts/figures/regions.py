@@ -45,7 +45,7 @@ def both(box: tuple[float, ...]) -> dict[str, np.ndarray]:
     """
     maps = jnp.asarray(features(), jnp.float32)[None, ..., None]
     boxes = jnp.asarray(box, jnp.float32)[None, None]
-    options = {"size": BINS, "scale": 1 / STRIDE}
+    options: dict[str, Any] = {"size": BINS, "scale": 1 / STRIDE}
     found = {
         "pool": ops.roi_pool(maps, boxes, **options),
         "align": ops.roi_align(maps, boxes, **options),
