@@ -87,7 +87,11 @@ def exact(weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """
     labellings = ops.all_labellings((3, 3), 2)
     unary = jnp.asarray(-_logits())
-    options: dict[str, Any] = {"sigma_alpha": 1.0, "sigma_beta": 1.0, "sigma_gamma": 1.0}
+    options: dict[str, Any] = {
+        "sigma_alpha": 1.0,
+        "sigma_beta": 1.0,
+        "sigma_gamma": 1.0,
+    }
 
     def energies(unary: jax.Array, weight: float) -> np.ndarray:
         def one(labels: jax.Array) -> jax.Array:
