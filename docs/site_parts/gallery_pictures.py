@@ -149,18 +149,18 @@ def gradient_panels(name: str, layer: nn.Module) -> tuple[list[Panel], int, list
     class OneMap(nn.Module):
         """The layer as a function of one map."""
 
-        @nn.compact
+        inner: nn.Module
+
         def __call__(self, x: jax.Array, *, train: bool = False) -> Any:
             taken = {"train": train} if "train" in _arguments(layer) else {}
-            inner = layer.clone(name="layer")
             if name == "DenseCRF":
-                return inner(255 * jax.nn.sigmoid(x[..., :3]), x)
+                return self.inner(255 * jax.nn.sigmoid(x[..., :3]), x)
             if name == "FPN":
-                found = inner([x, nn.max_pool(x, (2, 2), (2, 2))], **taken)
+                found = self.inner([x, nn.max_pool(x, (2, 2), (2, 2))], **taken)
                 return found[0]
-            return inner(x, **taken)
+            return self.inner(x, **taken)
 
-    net = OneMap()
+    net = OneMap(layer)
     variables = random_variables(net, (SIDE, SIDE), channels=CHANNELS)
     image = jax.random.normal(jax.random.key(0), (1, SIDE, SIDE, CHANNELS))
 
