@@ -154,7 +154,7 @@ def gradient_panels(name: str, layer: nn.Module) -> tuple[list[Panel], int, list
         def __call__(self, x: jax.Array, *, train: bool = False) -> Any:
             taken = {"train": train} if "train" in _arguments(layer) else {}
             if name == "DenseCRF":
-                return self.inner(255 * jax.nn.sigmoid(x[..., :3]), x)
+                return self.inner(x, 255 * jax.nn.sigmoid(x[..., :3]))
             if name == "FPN":
                 found = self.inner([x, nn.max_pool(x, (2, 2), (2, 2))], **taken)
                 return found[0]
