@@ -163,6 +163,8 @@ def gradient_panels(name: str, layer: nn.Module) -> tuple[list[Panel], int, list
     net = OneMap(layer)
     variables = random_variables(net, (SIDE, SIDE), channels=CHANNELS)
     image = jax.random.normal(jax.random.key(0), (1, SIDE, SIDE, CHANNELS))
+    if name == "DenseCRF":  # with weights of 0 its pixels would not ask each other
+        variables = net.init(jax.random.key(0), image)
 
     def middle(x: jax.Array) -> jax.Array:
         found = net.apply(variables, x)
