@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sphinx.application import Sphinx
 
-from site_parts import docstrings, formulas, pages
+from site_parts import docstrings, formulas, gallery, interactive, pages
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Adds formulas without scripts, links and docstrings as they are written."""
+    """Adds formulas without scripts, figures, the gallery, links and docstrings as written."""
     docstrings.setup(app)
     formulas.setup(app)
+    gallery.setup(app)
+    interactive.setup(app)
     pages.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -183,6 +183,15 @@ def minimize_energy(
 
     Raises:
       ValueError: if there are more than `MOST_LABELLINGS`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> p = jnp.full((3, 3), 0.8).at[1, 1].set(0.1)
+      >>> unary = -jnp.log(jnp.stack([1 - p, p], -1))
+      >>> ones = {"sigma_alpha": 1.0, "sigma_beta": 1.0, "sigma_gamma": 1.0, "w1": 1.0, "w2": 1.0}
+      >>> labels, _ = minimize_energy(unary, jnp.full((3, 3, 1), 255.0), **ones)
+      >>> labels.tolist()
+      [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
     """
     size, num_labels = _check(unary, image)
     labellings = jnp.asarray(all_labellings(size, num_labels))

@@ -95,6 +95,15 @@ def crf_filters(
     Raises:
       ValueError: for widths that are not above zero, or of another number.
       CapacityError: outside of `jit`, if `capacity` is too small.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> image = jnp.zeros((4, 4, 1)).at[:, 2:].set(200.0)
+      >>> appearance, _ = crf_filters(image, 2.0, 10.0, 1.0, method="exact")
+      >>> one = jnp.zeros((16, 1)).at[5].set(1.0)
+      >>> message = appearance(one).reshape(4, 4)
+      >>> (message[1] > 0.5).tolist()
+      [True, True, False, False]
     """
     size = (image.shape[0], image.shape[1])
     if method == "auto":

@@ -88,6 +88,16 @@ def make_kernel(
 
     Raises:
       ValueError: for an unknown normalisation, or a compatibility of another shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from segjax.ops.crf.gaussian import ExactFilter
+      >>> near = ExactFilter(jnp.array([[0.0], [0.5], [3.0]]))
+      >>> kernel = make_kernel(near, num_pixels=3, compatibility=2.0, normalization="none")
+      >>> marginals = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+      >>> penalty = kernel.penalty(marginals)
+      >>> penalty.argmin(1).tolist()
+      [0, 1, 0]
     """
     if normalization not in NORMALIZATIONS:
         raise ValueError(
@@ -154,6 +164,13 @@ def free_energy(
 
     Returns:
       The three parts, scalars; the scale of `logits` (a constant per pixel) enters.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> sure, unsure = jnp.array([[1.0, 0.0]]), jnp.array([[0.5, 0.5]])
+      >>> logits = jnp.array([[2.0, 0.0]])
+      >>> [round(float(free_energy(q, logits, ()).total), 3) for q in (sure, unsure)]
+      [-2.0, -1.693]
     """
     return FreeEnergy(
         jnp.sum(marginals * jnp.log(jnp.maximum(marginals, _SMALLEST_SUM))),

@@ -58,6 +58,13 @@ def logits_from_labels(labels: Array, num_labels: int, *, certainty: float) -> A
     Raises:
       ValueError: for a certainty that is not between 0 and 1, less than two labels, or
         outside of `jit` a label that is none of these.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> labels = jnp.array([[0, 1, 255]])
+      >>> logits = logits_from_labels(labels, 2, certainty=0.75)
+      >>> jnp.exp(logits)[0].round(2).tolist()
+      [[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]]
     """
     if num_labels < 2:
         raise ValueError(f"num_labels is {num_labels}; allowed is 2 or more")

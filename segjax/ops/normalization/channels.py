@@ -70,6 +70,13 @@ def normalize_by(
 
     Returns:
       The normalised map, in the dtype of `x`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> x = jnp.array([[1.0, 3.0], [5.0, 7.0]]).reshape(1, 2, 2, 1)
+      >>> mean, variance, scale, bias = jnp.array([[4.0], [4.0], [1.0], [10.0]])
+      >>> normalize_by(x, mean, variance, scale, bias, epsilon=0)[0, :, :, 0].tolist()
+      [[8.5, 9.5], [10.5, 11.5]]
     """
     if isinstance(epsilon, (int, float)) and epsilon == 0:
         scale = jnp.where(variance > 0, scale, 0)

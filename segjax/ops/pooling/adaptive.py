@@ -66,6 +66,12 @@ def adaptive_max_pool(x: Array, *, size: Pair) -> Array:
 
     Raises:
       ValueError: if `size` is below 1 or `x` is of another shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> x = jnp.arange(15.0).reshape(1, 3, 5, 1)
+      >>> adaptive_max_pool(x, size=2)[0, :, :, 0].tolist()
+      [[7.0, 9.0], [12.0, 14.0]]
     """
     check_maps(x)
     for axis, count in zip((2, 1), reversed(pair("size", size, 1)), strict=True):

@@ -102,6 +102,12 @@ def pyramid_roi_pool(
 
     Raises:
       ValueError: if a shape is another one or an argument out of its range.
+
+    Example:
+      >>> pyramid = [jnp.full((1, 32, 32, 1), 2.0), jnp.full((1, 16, 16, 1), 3.0)]
+      >>> boxes = jnp.array([[[0.0, 0, 110, 110], [0, 0, 120, 110]]])
+      >>> pyramid_roi_pool(pyramid, boxes, size=1, strides=(4, 8)).ravel().tolist()
+      [2.0, 3.0]
     """
     levels = pyramid_level(
         boxes,

@@ -222,6 +222,12 @@ def crop(x: Array, *, offset: tuple[int, int], size: tuple[int, int]) -> Array:
 
     Raises:
       ValueError: if the rectangle does not lie inside the map.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> x = jnp.arange(12).reshape(1, 3, 4, 1)
+      >>> crop(x, offset=(1, 2), size=(2, 2))[0, :, :, 0].tolist()
+      [[6, 7], [10, 11]]
     """
     for axis, (first, length, whole) in enumerate(
         zip(offset, size, x.shape[1:3], strict=True)

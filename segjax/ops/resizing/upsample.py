@@ -77,6 +77,12 @@ def upsample_conv(x: Array, kernel: Array, *, factor: int) -> Array:
 
     Raises:
       ValueError: if the kernel has another shape.
+
+    Example:
+      >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+      >>> kernel = jnp.array([[1.0, 2.0], [0.0, 1.0]]).reshape(2, 2, 1, 1)
+      >>> upsample_conv(x, kernel, factor=2)[0, :, :, 0].tolist()
+      [[1.0, 2.0, 2.0, 4.0], [0.0, 1.0, 0.0, 2.0], [3.0, 6.0, 4.0, 8.0], [0.0, 3.0, 0.0, 4.0]]
     """
     if kernel.ndim != 4 or kernel.shape[0] != kernel.shape[1]:
         raise ValueError(f"kernel is {kernel.shape}; allowed is [taps, taps, F, C]")
