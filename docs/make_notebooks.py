@@ -48,7 +48,11 @@ def cell(kind: str, text: str, number: int) -> dict[str, Any]:
       The cell as it is written to the file, without outputs.
     """
     name = "code" if kind == "code" else "text"
-    found = {"cell_type": kind, "id": f"{name}-{number:02}", "metadata": {}}
+    found: dict[str, Any] = {
+        "cell_type": kind,
+        "id": f"{name}-{number:02}",
+        "metadata": {},
+    }
     if kind == "code":
         found |= {"execution_count": None, "outputs": []}
     return found | {"source": text.strip("\n").splitlines(keepends=True)}

@@ -107,7 +107,7 @@ def groups(chapter: str) -> list[Group]:
     """
     text = (LEARN / f"{chapter}.md").read_text(encoding="utf-8")
     found = [
-        Group(*parts, section)
+        Group(parts[0], parts[1], parts[2], section)
         for section, line in LINE.findall(text)
         for parts in NAMED.findall(line)
     ]

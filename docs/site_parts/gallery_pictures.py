@@ -161,13 +161,13 @@ def gradient_panels(name: str, layer: nn.Module) -> tuple[list[Panel], int, list
             return self.inner(x, **taken)
 
     net = OneMap(layer)
-    variables = random_variables(net, (SIDE, SIDE), channels=CHANNELS)
+    variables: Any = random_variables(net, (SIDE, SIDE), channels=CHANNELS)
     image = jax.random.normal(jax.random.key(0), (1, SIDE, SIDE, CHANNELS))
     if name == "DenseCRF":  # with weights of 0 its pixels would not ask each other
         variables = net.init(jax.random.key(0), image)
 
     def middle(x: jax.Array) -> jax.Array:
-        found = net.apply(variables, x)
+        found: Any = net.apply(variables, x)
         pixel = found[0, found.shape[1] // 2, found.shape[2] // 2]
         return (pixel * jnp.arange(1, 1 + pixel.size)).sum()
 

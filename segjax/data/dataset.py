@@ -107,6 +107,8 @@ class LazyRecords(Sequence[Record]):
 class LazyPage:
     """An image or label of which windows can be read: `page[rows, columns]`, two slices.
 
+    `np.asarray` reads it whole.
+
     Attributes:
       shape: height and width.
       read: reads a window, or all where it is None.
@@ -117,6 +119,9 @@ class LazyPage:
 
     def __getitem__(self, window: Window) -> np.ndarray:
         return self.read(window)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.read(None), dtype)
 
 
 class LazyRecord(Mapping[str, Any]):

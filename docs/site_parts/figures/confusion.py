@@ -71,7 +71,7 @@ def data() -> dict[str, Any]:
 
 def picture(data: dict[str, Any]) -> Image.Image:
     """Label and answers."""
-    table = palette(scenes.COLORS)
+    table = palette(scenes.COLORS).tolist()
     panels = [("label", colorize(scenes.shapes(SIDE), table))]
     panels += [
         (

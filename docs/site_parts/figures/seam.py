@@ -49,7 +49,8 @@ class Unpadded(NamedTuple):
 def network() -> Unpadded:
     """Loads the network, and makes its image ready."""
     trained = segjax.load("nuclei")
-    net = trained.task.model.clone(padding="VALID")
+    task: Any = trained.task
+    net = task.model.clone(padding="VALID")
 
     @jax.jit
     def run(image: jax.Array) -> jax.Array:
@@ -61,7 +62,7 @@ def network() -> Unpadded:
         return np.asarray(run(jnp.asarray(canvas[:, columns], jnp.float32)))
 
     stored = np.rint(255 * strip()).astype(np.uint8)
-    image = normalize(np.repeat(stored[..., None], 3, -1), trained.task.normalization)
+    image = normalize(np.repeat(stored[..., None], 3, -1), task.normalization)
     margin = net.geometry.margin
     rows, columns = (mirror_indices(-margin, n + margin, n) for n in stored.shape)
     canvas = image[np.ix_(rows, columns)]

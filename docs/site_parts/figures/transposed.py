@@ -70,5 +70,11 @@ def picture(data: dict[str, Any]) -> Image.Image:
         Grid(step, f"after {i + 1}", color)
         for i, (step, color) in enumerate(zip(steps, colors, strict=True))
     ]
-    first = [Grid(INPUT, "input"), "*", Grid(KERNEL, "kernel"), "=", grids[0]]
+    first: list[Grid | str] = [
+        Grid(INPUT, "input"),
+        "*",
+        Grid(KERNEL, "kernel"),
+        "=",
+        grids[0],
+    ]
     return plot_grids([first, grids[1:]], dpi=80)

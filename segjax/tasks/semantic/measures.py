@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax import parts
+from segjax.data.dataset import LazyPage
 from segjax.data.label_spec import LabelSpec
 from segjax.errors import UserError
 from segjax.metrics import (
@@ -236,7 +237,7 @@ class ValidationLoss:
     def __init__(
         self,
         loss: ImageLoss,
-        weight: Callable[[int, Record], np.ndarray] | None = None,
+        weight: Callable[[int, Record], np.ndarray | LazyPage] | None = None,
         *,
         pads: bool = True,
         reduction: str | None = None,
@@ -261,7 +262,7 @@ class ValidationLoss:
         label = np.asarray(record["label"]).astype(np.int32)
         logits, weight = page["logits"], np.ones(label.shape, np.float32)
         if self._weight is not None:
-            weight = self._weight(place, record)
+            weight = np.asarray(self._weight(place, record))
         counted = (label != IGNORE_LABEL) & (weight > 0)
         pixels = int(counted.sum())
         if not pixels:
