@@ -15,7 +15,7 @@ column of kinds, such as stains, `--config.data.balance=COLUMN` shows rare ones 
 
 Presets, as `--config=configs/unet_nuclei.py:PRESET`:
 
-    (none)   eleven to fifteen minutes on 2 cores
+    (none)   some nine minutes on 2 cores
     smoke    seconds: a tiny network, two steps
 """
 
