@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from segjax.predict.heads import SOFTMAX, Head
@@ -14,6 +15,8 @@ Apply = Callable[[Any, Array], Array]
 """Maps variables and images `[B, H, W, C]` to logits `[B, H', W', K]`."""
 
 _ROWS, _COLUMNS = 1, 2
+_MIRRORS: Sequence[tuple[int, ...]] = ((), (_ROWS,), (_COLUMNS,), (_ROWS, _COLUMNS))
+"""Axes along which an image is flipped; with rows and columns exchanged the other four."""
 
 
 def over_dihedral(apply: Apply, head: Head = SOFTMAX) -> Apply:
@@ -21,7 +24,8 @@ def over_dihedral(apply: Apply, head: Head = SOFTMAX) -> Apply:
 
     Sections of tissue have no up and no left, so all eight are as likely as the one that
     was photographed; Ronneberger et al. 2015 (arXiv 1505.04597, section 4) average seven
-    rotations. Costs eight times the computation. A flipped or turned tile keeps its
+    rotations. Costs eight times the computation, one after the other, so that memory is that of
+    one; the network is compiled twice, upright and lying. A flipped or turned tile keeps its
     pooling phases, as accepted sides are symmetric, so tiled still equals whole.
 
     Args:
@@ -33,14 +37,14 @@ def over_dihedral(apply: Apply, head: Head = SOFTMAX) -> Apply:
     """
 
     def averaged(variables: Any, image: Array) -> Array:
-        total: Array = jnp.zeros(())
-        for flipped in (False, True):
-            for turns in range(4):
-                seen = jnp.flip(image, _COLUMNS) if flipped else image
-                logits = apply(variables, jnp.rot90(seen, turns, (_ROWS, _COLUMNS)))
-                probability = head.probabilities(logits)
-                back = jnp.rot90(probability, -turns, (_ROWS, _COLUMNS))
-                total += jnp.flip(back, _COLUMNS) if flipped else back
-        return head.logits(total / 8)
+        def mean_over_mirrors(image: Array) -> Array:
+            seen = jnp.stack([jnp.flip(image, axes) for axes in _MIRRORS])
+            found = jax.lax.map(lambda x: head.probabilities(apply(variables, x)), seen)
+            pairs = zip(found, _MIRRORS, strict=True)
+            return jnp.stack([jnp.flip(x, axes) for x, axes in pairs]).mean(0)
+
+        across = mean_over_mirrors(jnp.swapaxes(image, _ROWS, _COLUMNS))
+        total = mean_over_mirrors(image) + jnp.swapaxes(across, _ROWS, _COLUMNS)
+        return head.logits(total / 2)
 
     return averaged

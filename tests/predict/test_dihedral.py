@@ -57,3 +57,14 @@ def test_tiled_still_equals_whole(padding):
     whole = Predictor(partial, model.geometry, tile=0).logits(image)
     tiled = Predictor(partial, model.geometry, tile=24).logits(image)
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+def test_the_passes_follow_one_another_so_that_memory_is_that_of_one():
+    _, variables, apply = network("SAME")
+    image = jax.ShapeDtypeStruct((1, 256, 256, 1), jnp.float32)
+
+    def temporaries(function):
+        compiled = jax.jit(function).lower(variables, image).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(over_dihedral(apply)) < 3 * temporaries(apply)
