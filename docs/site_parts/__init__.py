@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING
 
-from site_parts import docstrings, formulas, gallery, interactive, pages
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Adds formulas without scripts, figures, the gallery, links and docstrings as written."""
+    from site_parts import docstrings, formulas, gallery, interactive, pages
+
     docstrings.setup(app)
     formulas.setup(app)
     gallery.setup(app)

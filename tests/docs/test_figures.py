@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,14 +12,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from site_parts import figures, interactive
 
 from segjax import ops
 from segjax.data.semantic.weight_map import border_weight
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-sys.path.append(str(DOCS))
-
-from site_parts import figures, interactive  # noqa: E402 - beside the pages
 
 PAGE = (DOCS / "figures.md").read_text(encoding="utf-8")
 

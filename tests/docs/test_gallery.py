@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from segjax import layers, ops
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-RESULTS = DOCS.parent / "benchmarks" / "results"
-sys.path.append(str(DOCS))
-
-from site_parts import gallery  # noqa: E402 - beside the pages
-from site_parts.gallery_pictures import (  # noqa: E402
+from site_parts import gallery
+from site_parts.gallery_pictures import (
     Panel,
     drawn,
     gradient_panels,
     plane,
 )
+
+from segjax import layers, ops
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+RESULTS = DOCS.parent / "benchmarks" / "results"
 
 
 def test_every_public_operator_has_a_group_and_an_example() -> None:
