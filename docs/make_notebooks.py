@@ -22,6 +22,9 @@ CHAPTERS = ("goncharenko", "zhao", "gaintseva", "landwehr", "fleuret")
 """In the order of the lectures."""
 
 FENCED = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
+ONLY_ON_THE_SITE = re.compile(
+    r"^\([\w-]+\)=\n|^```\{interactive\}[^\n]*\n```\n\n?", re.MULTILINE
+)
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)]+)\)")
 
 METADATA = {
@@ -66,7 +69,7 @@ def parts(chapter: str) -> Iterator[tuple[str, str]]:
 
     Yields:
       ("markdown", text) and ("code", text) in turn; links lead from notebooks/lectures, and
-      anchors, which only the site knows, are gone.
+      anchors and interactive figures, which only the site knows, are gone.
     """
     text = (LEARN / f"{chapter}.md").read_text(encoding="utf-8")
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
@@ -74,7 +77,7 @@ def parts(chapter: str) -> Iterator[tuple[str, str]]:
         if i % 2:
             yield "code", part
         elif part.strip():
-            part = re.sub(r"^\([\w-]+\)=\n", "", part, flags=re.MULTILINE)
+            part = ONLY_ON_THE_SITE.sub("", part)
             yield "markdown", LINK.sub(r"](../../docs/learn/\1)", part)
 
 
