@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
-import importlib
-import importlib.util
 import inspect
 import re
 import shlex
@@ -13,8 +10,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import make_tables
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,17 +80,6 @@ def commands() -> Iterator[list[str]]:
                 words = shlex.split(line, comments=True)
                 if words and words[0] == "segjax":
                     yield words[1:]
-
-
-@functools.cache
-def make_tables() -> ModuleType:
-    path = ROOT / "docs" / "make_tables.py"
-    spec = importlib.util.spec_from_file_location("make_tables", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_ten_lines_of_python_do_what_their_comments_say() -> None:
@@ -262,18 +248,17 @@ def test_paths_in_code_style_exist(page: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", make_tables().PAGES, ids=name)
+@pytest.mark.parametrize("page", make_tables.PAGES, ids=name)
 def test_tables_are_what_the_script_writes(page: Path) -> None:
-    assert make_tables().updated(page) == read(page), "run: python docs/make_tables.py"
+    assert make_tables.updated(page) == read(page), "run: python docs/make_tables.py"
 
 
 def test_a_measured_value_states_hardware_and_date() -> None:
-    tables = make_tables()
-    results = tables.measured_results()
+    results = make_tables.measured_results()
     written = {
-        "results": tables.result_table(results["results"]),
-        "camvid": tables.camvid_table(results["camvid"]),
-        "instances": tables.instance_table(results["instances"]),
+        "results": make_tables.result_table(results["results"]),
+        "camvid": make_tables.camvid_table(results["camvid"]),
+        "instances": make_tables.instance_table(results["instances"]),
     }
     for table in written.values():
         head, _, *rows = table.splitlines()
@@ -287,16 +272,15 @@ def test_a_measured_value_states_hardware_and_date() -> None:
 
 
 def test_the_short_table_has_nothing_that_was_not_measured() -> None:
-    tables = make_tables()
-    results = tables.measured_results()
+    results = make_tables.measured_results()
     front = [{"system": "configs/unet_em.py:paper", "baseline": None}]
     with pytest.raises(ValueError, match=r"unet_em\.py:paper` was not measured"):
-        tables.front_table({**results, "front": front})
+        make_tables.front_table({**results, "front": front})
 
 
 def test_a_page_without_the_comments_is_refused() -> None:
     with pytest.raises(ValueError, match="<!-- models -->"):
-        make_tables().insert("no tables here", "models", "| a |")
+        make_tables.insert("no tables here", "models", "| a |")
 
 
 def test_every_benchmark_that_keeps_rows_has_a_table() -> None:

@@ -164,7 +164,7 @@ def parts_of(record: Record) -> Mapping[str, Any]:
     return record.parts if isinstance(record, LazyRecord) else record
 
 
-class KeptRecords(Sequence[Record]):
+class KeptRecords(LazyRecords):
     """Records that stay in memory once they were read, the first ones up to a limit.
 
     What is read by windows (`LazyPage`) is not kept. May be read from several threads.
@@ -183,22 +183,12 @@ class KeptRecords(Sequence[Record]):
 
     def __init__(self, records: Sequence[Record], limit: int = KEPT_BYTES) -> None:
         """Takes the records, and how many bytes of arrays may be kept."""
+        super().__init__(self._kept_or_read, range(len(records)))
         self._records, self._left = records, limit
         self._kept: dict[int, Record] = {}
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
-        if isinstance(index, slice):
-            return self._records[index]
+    def _kept_or_read(self, index: int) -> Record:
         if index in self._kept:
             return self._kept[index]
         record = self._records[index]

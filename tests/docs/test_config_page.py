@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from pathlib import Path
-from types import ModuleType
+
+import make_config_page
 
 from segjax.config import KEYS, OPTIONAL
 from segjax.data.semantic.batches import train_batches
@@ -14,20 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "config_keys.md"
 
 
-@functools.cache
-def script() -> ModuleType:
-    """The script that writes the page."""
-    path = ROOT / "docs" / "make_config_page.py"
-    spec = importlib.util.spec_from_file_location("make_config_page", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_page_is_what_the_script_writes() -> None:
-    assert PAGE.read_text(encoding="utf-8") == script().page(), (
+    assert PAGE.read_text(encoding="utf-8") == make_config_page.page(), (
         "run: python docs/make_config_page.py"
     )
 
@@ -45,6 +32,6 @@ def test_no_key_is_without_a_meaning() -> None:
 
 
 def test_documented_arguments_are_read_over_several_lines() -> None:
-    texts = script().documented(train_batches)
+    texts = make_config_page.documented(train_batches)
     assert "input_size" in texts
     assert "\n" not in "".join(texts.values())

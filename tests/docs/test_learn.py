@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
+import make_slides_page
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,18 +36,6 @@ class Section(NamedTuple):
     cells: list[str]
 
 
-@functools.cache
-def script() -> ModuleType:
-    """The script that writes the list of slides."""
-    path = ROOT / "docs" / "make_slides_page.py"
-    spec = importlib.util.spec_from_file_location("make_slides_page", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def sections(chapter: str) -> list[Section]:
     """The sections of a chapter; the first, without an anchor, is its introduction."""
     text = (LEARN / f"{chapter}.md").read_text(encoding="utf-8")
@@ -67,18 +53,20 @@ def sections(chapter: str) -> list[Section]:
 def test_every_chapter_is_read() -> None:
     pages = {page.stem for page in LEARN.glob("*.md")}
     assert pages == {*CHAPTERS, "slides"}
-    assert tuple(script().LECTURES) == CHAPTERS
+    assert tuple(make_slides_page.LECTURES) == CHAPTERS
 
 
 def test_the_list_of_slides_is_what_the_script_writes() -> None:
     written = (LEARN / "slides.md").read_text(encoding="utf-8")
-    assert written == script().page(), "run: python docs/make_slides_page.py"
+    assert written == make_slides_page.page(), "run: python docs/make_slides_page.py"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_no_slide_is_missing(chapter: str) -> None:
-    lecture = script().LECTURES[chapter]
-    computed = {n for group in script().groups(chapter) for n in group.all_numbers}
+    lecture = make_slides_page.LECTURES[chapter]
+    computed = {
+        n for group in make_slides_page.groups(chapter) for n in group.all_numbers
+    }
     assert not computed & set(lecture.left_out)
     assert computed | set(lecture.left_out) == set(range(1, lecture.slides + 1))
 
@@ -86,10 +74,10 @@ def test_no_slide_is_missing(chapter: str) -> None:
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_section_names_its_slides(chapter: str) -> None:
     there = {section.heading for section in sections(chapter)[1:]}
-    assert {group.section for group in script().groups(chapter)} == there
+    assert {group.section for group in make_slides_page.groups(chapter)} == there
     text = (LEARN / f"{chapter}.md").read_text(encoding="utf-8")
-    for _, line in script().LINE.findall(text):
-        assert not script().NAMED.sub("", line).strip(), line
+    for _, line in make_slides_page.LINE.findall(text):
+        assert not make_slides_page.NAMED.sub("", line).strip(), line
 
 
 @pytest.mark.parametrize(
@@ -104,7 +92,7 @@ def test_there_are_as_many_slides_as_in_the_transcript(
     text = found[0].read_text(encoding="utf-8")
     assert (
         len(re.findall(TITLES[transcript], text, re.M))
-        == script().LECTURES[chapter].slides
+        == make_slides_page.LECTURES[chapter].slides
     )
 
 

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
+import check_site
 import pytest
+from site_parts import docstrings, markdown
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FRONT = ROOT / "docs" / "index.md"
 
 
-def part(name: str, folder: str = "site_parts") -> ModuleType:
-    """A module of docs/site_parts, or of another folder of docs/."""
-    path = ROOT / "docs" / folder / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"site_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_each_door_of_the_front_page_is_a_part_of_the_navigation() -> None:
     added = {"Look up": "- [The reference](api/segjax.rst)."}
-    text = part("markdown").with_navigation(
+    text = markdown.with_navigation(
         FRONT.read_text(encoding="utf-8"), "docs/index", added
     )
     assert added["Look up"] in text
@@ -44,22 +33,22 @@ def test_each_door_of_the_front_page_is_a_part_of_the_navigation() -> None:
 
 
 def test_a_section_without_pages_gets_no_navigation() -> None:
-    text = part("markdown").with_navigation("# A\n\n## B\n\nwords\n", "docs/index", {})
+    text = markdown.with_navigation("# A\n\n## B\n\nwords\n", "docs/index", {})
     assert "toctree" not in text
 
 
 def test_links_to_folders_lead_to_the_reference_or_become_text() -> None:
     links = "[configs/](../configs), [ops](../segjax/ops), [models](models.md)"
-    shown = part("markdown").without_folders(links, ROOT / "docs", ROOT)
+    shown = markdown.without_folders(links, ROOT / "docs", ROOT)
     ops = "[ops](/docs/api/segjax.ops.rst)"
     assert shown == f"configs/, {ops}, [models](models.md)"
     address = "[there](https://example.org)"
-    assert part("markdown").without_folders(address, ROOT, ROOT) == address
+    assert markdown.without_folders(address, ROOT, ROOT) == address
 
 
 def test_formulas_become_mathml() -> None:
     pytest.importorskip("sphinx", reason="needs the extra `docs`")
-    formula = part("formulas").render(
+    formula = importlib.import_module("site_parts.formulas").render(
         r"w_0 \exp\left(-\frac{d^2}{2 \sigma^2}\right)", block=True
     )
     assert formula.startswith("<math")
@@ -68,7 +57,7 @@ def test_formulas_become_mathml() -> None:
 
 def test_every_formula_of_the_chapters_can_be_drawn() -> None:
     pytest.importorskip("sphinx", reason="needs the extra `docs`")
-    render = part("formulas").render
+    render = importlib.import_module("site_parts.formulas").render
     found = 0
     for page in sorted((ROOT / "docs" / "learn").glob("*.md")):
         text = re.sub(
@@ -88,7 +77,7 @@ def test_a_site_with_links_that_lead_somewhere_has_no_fault(tmp_path: Path) -> N
     (tmp_path / "b" / "c.html").write_text(
         '<p id="x y"><a href="../a.html">a</a><a href="https://example.org">e</a>'
     )
-    assert list(part("check_site", "").faults(tmp_path)) == []
+    assert list(check_site.faults(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -111,7 +100,7 @@ def test_what_leads_nowhere_or_comes_over_the_network_is_a_fault(
     text: str, said: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.html").write_text(text)
-    assert list(part("check_site", "").faults(tmp_path)) == [f"a.html: {said}"]
+    assert list(check_site.faults(tmp_path)) == [f"a.html: {said}"]
 
 
 @pytest.mark.parametrize(
@@ -129,14 +118,14 @@ def test_what_leads_nowhere_or_comes_over_the_network_is_a_fault(
     ],
 )
 def test_docstrings_are_what_they_are_in_markdown(lines, expected) -> None:
-    assert part("docstrings").as_restructured_text(lines) == expected
+    assert docstrings.as_restructured_text(lines) == expected
 
 
 def test_the_first_line_of_a_value_is_no_type() -> None:
     pytest.importorskip("sphinx", reason="needs the extra `docs`")
     napoleon = importlib.import_module("sphinx.ext.napoleon")
     lines = ["Areas of objects: both limits included."]
-    part("docstrings")._process(None, "data", "SIZES", None, None, lines)
+    docstrings._process(None, "data", "SIZES", None, None, lines)
     config = napoleon.Config()
     read = napoleon.GoogleDocstring(lines, config, what="data", name="SIZES").lines()
     assert [x for x in read if x] == ["..", "Areas of objects: both limits included."]

@@ -1,9 +1,9 @@
 """Convolution and its adjoint in the forms that XLA's CPU backend does fastest.
 
 Left to itself it is slow at kernel gradients, at channels by themselves, at kernels of one
-pixel, and at taps that see nothing but padding; and large kernels of 3x3 can do with fewer
-multiplications. Which form a convolution takes is chosen
-here, by its shapes; the numbers are those of `segjax.ops.base.lax_conv` to rounding.
+pixel, and at taps that see nothing but padding; and large convolutions of 3x3 can do with fewer
+multiplications. Which form a convolution takes is chosen here, by its shapes; the numbers are
+those of `segjax.ops.base.lax_conv` to rounding.
 
 These forms have many operations. So they are jitted, each of them alone: convolutions of equal
 shapes share one trace, which a network of a hundred of them is traced in seconds by.
