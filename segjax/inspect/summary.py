@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from segjax.geometry.fields import Layer, output_size, receptive_field
 from segjax.geometry.input_sizes import Geometry
+from segjax.ops.base.forms import forms
 from segjax.training.progress import in_gflop
 from segjax.types import Array
 
@@ -52,7 +53,9 @@ def describe(model: nn.Module, input_size: tuple[int, int, int]) -> dict[str, An
     if finds_objects:
         shape = jax.eval_shape(output, variables, image).shape
     else:
-        lowered = jax.jit(output).lower(variables, image)
+        # Fast forms have fewer multiplications on one platform; what is told is the network.
+        with forms("plain"):
+            lowered = jax.jit(output).lower(variables, image)
         cost = (lowered.cost_analysis() or {})["flops"] / 1e9
         shape = lowered.out_info.shape
     found = {
