@@ -83,7 +83,7 @@ class EnsemblePredictor:
         self.head = predictors[0].head
 
     def pages(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Predicts a stream of images.
 
@@ -106,7 +106,9 @@ class EnsemblePredictor:
             mean = sum(page["probabilities"] for page in pages) / len(pages)
             yield jax.device_get(self.head.outputs(self.head.logits(mean), outputs))
 
-    def _parts(self, images: Iterable[np.ndarray], place: int) -> Iterator[np.ndarray]:
+    def _parts(
+        self, images: Iterable[NormalizedImage], place: int
+    ) -> Iterator[np.ndarray]:
         first = place * self._channels
         for image in images:
-            yield image[..., first : first + self._channels]
+            yield np.asarray(image)[..., first : first + self._channels]

@@ -24,7 +24,7 @@ class Pages(Protocol):
     head: Head
 
     def pages(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str]
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str]
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields the outputs of each image."""
         ...
@@ -67,7 +67,7 @@ class _Scaled:
         self.head = predictor.head
 
     def pages(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Predicts a stream of images; see `segjax.predict.tiled.Predictor.pages`."""
         changed = tuple(name for name in outputs if name != "labels")

@@ -21,6 +21,7 @@ from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.tiles import plan
 from segjax.ops.resizing.resize import resize_bilinear
 from segjax.predict.heads import SOFTMAX, Head
+from segjax.predict.scaled import NormalizedImage
 from segjax.predict.tiled import Block, check_image
 from segjax.types import Array, is_count
 
@@ -127,7 +128,7 @@ class AveragedPredictor:
         self.head = head
 
     def pages(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Predicts a stream of images.
 
@@ -143,7 +144,7 @@ class AveragedPredictor:
             yield block.values
 
     def blocks(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[Block]:
         """Predicts a stream of images, a block for each; see `pages`."""
         flying: collections.deque[tuple[int, tuple[int, int], dict[str, Array]]]
@@ -151,8 +152,9 @@ class AveragedPredictor:
         for page, image in enumerate(images):
             check_image(image)
             count = len(self.passes.scales)
-            answer = _answer(self._sum(image), count, tuple(outputs), self.head)
-            flying.append((page, image.shape[:2], answer))
+            answer = _answer(self._sum(np.asarray(image)), count, tuple(outputs), self.head)
+            size = (image.shape[0], image.shape[1])
+            flying.append((page, size, answer))
             if len(flying) > 1:
                 yield _fetch(*flying.popleft())
         while flying:

@@ -19,6 +19,7 @@ import numpy as np
 from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.tiles import Plan, Window, plan
 from segjax.predict.heads import OUTPUTS, SOFTMAX, Head
+from segjax.predict.scaled import NormalizedImage
 from segjax.types import Array
 
 
@@ -116,7 +117,7 @@ class Predictor:
         return self._single(image, "logits")
 
     def pages(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Predicts a stream of images, whole pages out, one page in memory.
 
@@ -129,10 +130,10 @@ class Predictor:
         """
         sides: collections.deque[tuple[int, int]] = collections.deque()
 
-        def noted() -> Iterator[np.ndarray]:
+        def noted() -> Iterator[NormalizedImage]:
             for image in images:
                 check_image(image)
-                sides.append(image.shape[:2])
+                sides.append((image.shape[0], image.shape[1]))
                 yield image
                 del image  # Or it would live on while the next one is read.
 
@@ -150,7 +151,7 @@ class Predictor:
                 yield finished
 
     def blocks(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[Block]:
         """Predicts a stream of images, tile by tile, for a caller that writes as it goes.
 
@@ -183,7 +184,7 @@ class Predictor:
     def _single(self, image: np.ndarray, form: str) -> np.ndarray:
         return next(self.pages([image], (form,)))[form]
 
-    def _batches(self, images: Iterable[np.ndarray]) -> Iterator[list[_Tile]]:
+    def _batches(self, images: Iterable[NormalizedImage]) -> Iterator[list[_Tile]]:
         """Tiles of one shape, `batch_size` of them or fewer at a change of shape."""
         waiting: list[_Tile] = []
         for tile in self._cut(images):
@@ -197,7 +198,7 @@ class Predictor:
         if waiting:
             yield waiting
 
-    def _cut(self, images: Iterable[np.ndarray]) -> Iterator[_Tile]:
+    def _cut(self, images: Iterable[NormalizedImage]) -> Iterator[_Tile]:
         numbers = itertools.count()  # `enumerate` would hold on to the last image.
         for image in images:
             page = next(numbers)
@@ -205,12 +206,12 @@ class Predictor:
             down, across = self._plans(image)
             columns = [across.source(window) for window in across.windows]
             for row in down.windows:
-                strip = image[down.source(row)]
+                rows = down.source(row)[:, None]
                 for column, source in zip(across.windows, columns, strict=True):
-                    yield _Tile(page, strip[:, source], row, column)
-            del image, strip
+                    yield _Tile(page, image[rows, source], row, column)
+            del image
 
-    def _plans(self, image: np.ndarray) -> tuple[Plan, Plan]:
+    def _plans(self, image: NormalizedImage) -> tuple[Plan, Plan]:
         height, width = image.shape[:2]
         down = plan(self.geometry, height, self.tile)
         across = plan(self.geometry, width, self.tile)
@@ -226,7 +227,7 @@ class Predictor:
         for slot, tile in zip(batch, tiles, strict=False):
             slot[...] = tile.pixels
         images = jax.device_put(batch, self.sharding)
-        values = _run(self._apply, images, outputs, self.head)
+        values = _answer(_logits(self._apply, images), outputs, self.head)
         expected = tuple(side - 2 * self.geometry.margin for side in shape[:2])
         for value in values.values():
             if value.shape[1:3] != expected:
@@ -238,11 +239,15 @@ class Predictor:
         return values
 
 
-@jax.jit(static_argnums=(2, 3))
-def _run(
-    apply: jax.tree_util.Partial, images: Array, outputs: tuple[str, ...], head: Head
-) -> dict[str, Array]:
-    return head.outputs(apply(images), outputs)
+@jax.jit
+def _logits(apply: jax.tree_util.Partial, images: Array) -> Array:
+    """The network, compiled once for all outputs that are asked of it."""
+    return apply(images)
+
+
+@jax.jit(static_argnums=(1, 2))
+def _answer(logits: Array, outputs: tuple[str, ...], head: Head) -> dict[str, Array]:
+    return head.outputs(logits, outputs)
 
 
 def _fetch(tiles: list[_Tile], values: dict[str, Array]) -> Iterator[Block]:
@@ -261,7 +266,7 @@ def _without_pixels(tiles: list[_Tile]) -> list[_Tile]:
     return [dataclasses.replace(tile, pixels=nothing) for tile in tiles]
 
 
-def check_image(image: np.ndarray) -> None:
+def check_image(image: NormalizedImage) -> None:
     """Raises `ValueError` if an image is not `[H, W, C]` in floating point."""
     if image.ndim != 3 or not np.issubdtype(image.dtype, np.floating):
         raise ValueError(

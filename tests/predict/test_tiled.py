@@ -11,6 +11,9 @@ from jax.tree_util import Partial
 from segjax.geometry.input_sizes import Geometry
 from segjax.geometry.tiles import mirror_indices
 from segjax.models.unet import UNet
+from segjax.predict.ensemble import EnsemblePredictor
+from segjax.predict.scaled import ScaledImage
+from segjax.predict.test_time import AveragedPredictor, TestTimeAugmentation
 from segjax.predict.tiled import Predictor
 
 # The largest difference allowed between a tile and the whole: XLA may add up in another
@@ -223,6 +226,36 @@ def test_memory_of_a_large_image_is_that_of_tiles_and_labels():
     tracemalloc.stop()
     strip = 96 * 2048 * 4
     assert peak < image.size + 3 * strip < image.nbytes
+
+
+def test_stored_image_is_scaled_tile_by_tile():
+    identity = lambda image: jnp.concatenate([image, 0.5 - image], -1)
+    predictor = Predictor(identity, Geometry(stride=16, halo=16), tile=64)
+    stored = np.random.default_rng(0).integers(0, 256, (1024, 2048, 1), np.uint8)
+    image = ScaledImage(stored, lambda x: x.astype(np.float32) / 255)
+    expected = predictor.labels(np.asarray(image))
+    tracemalloc.start()
+    found = predictor.labels(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, expected)
+    assert peak < 2 * stored.nbytes  # in float32 it would have four times as many
+
+
+def test_every_predictor_takes_a_stored_image():
+    identity = lambda image: jnp.concatenate([image, 0.5 - image], -1)
+    geometry = Geometry(stride=2)
+    stored = np.random.default_rng(0).integers(0, 256, (12, 14, 1), np.uint8)
+    scale = lambda x: x.astype(np.float32) / 255
+    averaged = AveragedPredictor(identity, geometry, TestTimeAugmentation(flip=True))
+    for predictor in (averaged, EnsemblePredictor([averaged, averaged], 1)):
+        parts = 2 if predictor is not averaged else 1
+        twice = lambda x, n=parts: np.concatenate([scale(x)] * n, -1)
+        image = ScaledImage(stored, twice)
+        (found,) = predictor.pages([image], ("labels", "logits"))
+        (expected,) = predictor.pages([twice(stored)], ("labels", "logits"))
+        np.testing.assert_array_equal(found["logits"], expected["logits"])
+        assert found["labels"].shape == (12, 14)
 
 
 def test_batches_are_spread_over_devices():

@@ -32,6 +32,7 @@ from segjax.predict.inputs import (
     read_source,
 )
 from segjax.predict.resampled import PixelSize, Resampling, resamplings
+from segjax.predict.scaled import ScaledImage
 from segjax.predict.test_time import AveragedPredictor
 from segjax.predict.tiled import Predictor
 from segjax.predict.writers import (
@@ -311,7 +312,7 @@ def _images(
     normalization: ImageNormalization,
     resampling: Mapping[Path, Resampling],
     keep: Callable[[np.ndarray, np.ndarray], bool],
-) -> Iterator[np.ndarray]:
+) -> Iterator[ScaledImage]:
     """The pages of all files that are kept, as the network wants them, one alive at a time."""
     for source in sources:
         resample = resampling[source.path]
@@ -319,10 +320,8 @@ def _images(
         for image in read_source(source, channels):
             small = resample(image)
             if keep(image, small):
-                image = (scale or scale_of(small, normalization))(small)
-                del small
-                yield image
-            del image
+                yield ScaledImage(small, scale or scale_of(small, normalization))
+            del image, small
 
 
 def _scale_of_stack(
