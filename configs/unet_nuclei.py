@@ -27,10 +27,10 @@ from segjax.config import presets
 def default() -> dict:
     return {
         "seed": 0,
-        "num_steps": 1600,
+        "num_steps": 1350,
         "batch_size": 4,
         "log_every": 20,
-        "eval_every": 1600,
+        "eval_every": 1350,
         "checkpoint_every": 100,
         "data": {
             "name": "folder",
