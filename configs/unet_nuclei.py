@@ -81,7 +81,7 @@ def default() -> dict:
             "best_metric": "mean_f1",
             "dihedral_tta": True,  # the mean over eight turns and mirrors: eight times slower
         },
-        "objects": {"border": 2, "threshold": 0.55, "min_area": 30},
+        "objects": {"border": 2, "threshold": 0.6, "min_area": 30, "depth": 1.5},
     }
 
 
