@@ -26,11 +26,14 @@ import numpy as np
 
 from segjax.geometry.input_sizes import Geometry
 
-DEFAULT_INPUT_SIDE = 1024
-"""Input side of a tile, in pixels, when nobody asks for another one.
+WHOLE_INPUT_SIDE = 1024
+"""Input side, in pixels, up to which images are taken whole when nobody asks for tiles.
 
-One tile of the 64-feature U-Net in float32 takes about 1.1 GB at this size.
+There the 64-feature U-Net takes about 1.1 GB in float32.
 """
+
+TILE_INPUT_SIDE = 896
+"""Input side of the tiles of larger images, which have pages in memory besides."""
 
 SIDE_STEPS = 4
 """Number of strides that free tile sides are rounded up to, to compile fewer shapes."""
@@ -173,9 +176,9 @@ def tile_input_side(geometry: Geometry, tile: int) -> int:
 def default_tile(geometry: Geometry, image_side: int) -> int:
     """A tile that wastes little on an image of this side, as an output side.
 
-    The whole image up to `DEFAULT_INPUT_SIDE` input pixels (more for a network that
-    loses more than half of that). Above, the number of tiles is what this limit
-    needs, and the tile is the smallest that gets by with that number.
+    The whole image up to `WHOLE_INPUT_SIDE` input pixels (more for a network that loses
+    more than half of that). Above, the number of tiles is what tiles of `TILE_INPUT_SIDE`
+    need, and the tile is the smallest that gets by with that number.
 
     Args:
       geometry: of the network.
@@ -188,10 +191,13 @@ def default_tile(geometry: Geometry, image_side: int) -> int:
         return 0
     geometry = geometry.at(image_side)
     lost = _lost(geometry)
-    limit = tile_input_side(geometry, max(DEFAULT_INPUT_SIDE - lost, lost))
+    whole, limit = (
+        tile_input_side(geometry, max(side - lost, lost))
+        for side in (WHOLE_INPUT_SIDE, TILE_INPUT_SIDE)
+    )
     canvas = _canvas_side(geometry, image_side)
-    if canvas <= limit:
-        return limit - lost
+    if canvas <= whole:
+        return whole - lost
     count = _count(geometry, canvas, limit)
     side = tile_input_side(geometry, 1)
     while _count(geometry, canvas, side) > count:
