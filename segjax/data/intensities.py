@@ -40,12 +40,9 @@ class Several:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Brings an image `[H, W, C]` to `[H, W, C * len(methods)]`."""
-        scales = self.scales or (None,) * len(self.methods)
-        found = [
-            (scale or scale_of(image, method))(image)
-            for scale, method in zip(scales, self.methods, strict=True)
-        ]
-        return np.concatenate(found, -1)
+        fixed = scale_of_image(image, self)
+        assert isinstance(fixed, Several)
+        return np.concatenate([scale(image) for scale in fixed.scales if scale], -1)
 
 
 class RecordScales:
@@ -96,6 +93,30 @@ def _looks_at_pixels(method: ImageNormalization) -> bool:
     if isinstance(method, Percentiles):
         return method.over != "dataset" or method.learned is None
     return method in ("per_image", "percentiles")
+
+
+def scale_of_image(image: np.ndarray, method: ImageNormalization) -> Normalize:
+    """Returns what `normalize` does to every pixel of an image, by all of its pixels.
+
+    Args:
+      image: `[H, W, C]`.
+      method: one of `NORMALIZATIONS`, a `Percentiles`, or `Several` of them.
+
+    Returns:
+      The scale, which can be applied to any part of the image.
+
+    Raises:
+      ValueError: as `normalize`.
+      UserError: likewise.
+    """
+    if not isinstance(method, Several):
+        return scale_of(image, method)
+    known = method.scales or (None,) * len(method.methods)
+    scales = tuple(
+        scale or scale_of(image, each)
+        for scale, each in zip(known, method.methods, strict=True)
+    )
+    return replace(method, scales=scales)
 
 
 def scale_of_stack(

@@ -24,9 +24,10 @@ def over_dihedral(apply: Apply, head: Head = SOFTMAX) -> Apply:
 
     Sections of tissue have no up and no left, so all eight are as likely as the one that
     was photographed; Ronneberger et al. 2015 (arXiv 1505.04597, section 4) average seven
-    rotations. Costs eight times the computation; one follows the other, so memory hardly
-    grows, and the network is compiled twice, upright and lying. A flipped or turned tile keeps its
-    pooling phases, as accepted sides are symmetric, so tiled still equals whole.
+    rotations. Costs eight times the computation; one follows the other, so memory grows by
+    the probabilities of four, and the network is compiled twice, upright and lying. A flipped or
+    turned tile keeps its pooling phases, as accepted sides are symmetric, so tiled still equals
+    whole.
 
     Args:
       apply: the network.

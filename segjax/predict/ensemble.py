@@ -95,7 +95,8 @@ class EnsemblePredictor:
         Yields:
           for each image, in order, an array over its pixels for each output.
         """
-        streams = itertools.tee(images, len(self._predictors))
+        whole = map(np.asarray, images)  # once for all networks
+        streams = itertools.tee(whole, len(self._predictors))
         found = [
             predictor.pages(self._parts(stream, place), ("probabilities",))
             for place, (predictor, stream) in enumerate(
@@ -106,9 +107,7 @@ class EnsemblePredictor:
             mean = sum(page["probabilities"] for page in pages) / len(pages)
             yield jax.device_get(self.head.outputs(self.head.logits(mean), outputs))
 
-    def _parts(
-        self, images: Iterable[NormalizedImage], place: int
-    ) -> Iterator[np.ndarray]:
+    def _parts(self, images: Iterable[np.ndarray], place: int) -> Iterator[np.ndarray]:
         first = place * self._channels
         for image in images:
-            yield np.asarray(image)[..., first : first + self._channels]
+            yield image[..., first : first + self._channels]

@@ -233,6 +233,7 @@ def read_source(
             page = read_page(source.path, index)
             where = page_name(source.path, index, max(source.chosen) + 1)
             yield in_channels(where, page, channels, source.layout.channel_names)
+            del page
         return
     converted = 0
     with contextlib.closing(read_pages(source.path)) as pages:
@@ -241,6 +242,7 @@ def read_source(
             converted += _is_converted(page, channels)
             where = page_name(source.path, index, source.pages)
             yield in_channels(where, page, channels, source.layout.channel_names)
+            del page
         if next(pages, None) is not None:
             raise _changed(source)
     if converted and not source.converted:  # by its first page it was not counted

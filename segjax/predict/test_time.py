@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
@@ -149,12 +150,15 @@ class AveragedPredictor:
         """Predicts a stream of images, a block for each; see `pages`."""
         flying: collections.deque[tuple[int, tuple[int, int], dict[str, Array]]]
         flying = collections.deque()
-        for page, image in enumerate(images):
+        numbers = itertools.count()  # `enumerate` would hold on to the last image.
+        for image in images:
+            page = next(numbers)
             check_image(image)
             count = len(self.passes.scales)
             answer = _answer(self._sum(np.asarray(image)), count, tuple(outputs), self.head)
             size = (image.shape[0], image.shape[1])
             flying.append((page, size, answer))
+            del image
             if len(flying) > 1:
                 yield _fetch(*flying.popleft())
         while flying:

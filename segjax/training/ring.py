@@ -3,8 +3,8 @@
 The devices along `model` form a ring, and each has a part of the kernel. A part is applied where it
 is, and passed on to the next device, until each device has applied all parts to its own examples;
 so a device holds two parts at a time, and no map travels. In the backward pass the gradient of a
-part travels with it and collects what each device adds, so that it comes home summed. As many
-bytes travel as where kernels are gathered.
+part travels with it and collects what each device adds, so that it comes home summed. A part goes
+all around, so with n devices n / (n - 1) times the bytes travel of where kernels are gathered.
 
 Source: S. Wang et al., "Overlap Communication with Dependent Computation via Decomposition in
 Large Deep Learning Models", ASPLOS 2023.

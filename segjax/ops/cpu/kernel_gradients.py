@@ -66,7 +66,7 @@ def _products(
     rows = h if whole or h * w <= _SMALL_MAP else min(h, _ROWS)
     blocks = -(-h // rows)
     together = batch if whole else _images_together(batch, rows * row_bytes)
-    turns = batch // together
+    turns = 1 if whole else batch // together  # of no images, too
     span = options.num_inputs(rows, shape[0], 0)
     size = (
         options.num_inputs(blocks * rows, shape[0], 0),

@@ -78,7 +78,7 @@ def export_bioimageio(
     opset = model.opset_import[0].version
     margin = (image.shape[0] - answers["labels"].shape[1]) // 2
     seen = image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
-    colors = found.trained.label_spec.colors
+    colors = found.trained.label_spec.value_colors
     files = {
         bioimage.WEIGHTS: model.SerializeToString(deterministic=True),
         bioimage.CARD: found.card(_USE).encode(),

@@ -15,7 +15,7 @@ from segjax.errors import UserError
 from segjax.export.functions import PixelFunction, PixelNetwork
 from segjax.output.folder import Outputs
 from segjax.pretrained.files import file_sha256
-from segjax.runs.exports.model import card, portable, portable_config
+from segjax.runs.exports.model import card, portable, portable_config, suggested
 from segjax.runs.load import TrainedModel, load_trained
 from segjax.runs.model_file import find_model_file
 from segjax.training.about import IMAGE_DTYPES
@@ -121,7 +121,7 @@ def find_exported(
     if not output.name.endswith(suffix):
         raise UserError(
             f"--output={output} does not end in {suffix}, as files of --format={format_name} "
-            f"do: give, for example, {output.with_suffix('').with_suffix(suffix)}."
+            f"do: give, for example, {suggested(output, suffix)}."
         )
     file = find_model_file(run)
     best = best and file is None
@@ -141,6 +141,8 @@ def find_exported(
 def _dtype(trained: TrainedModel, given: str | None) -> str:
     """The type of images: that which is asked for, or that of the training images."""
     if given is not None:
+        if given not in DTYPES:
+            raise UserError(f"dtype is {given!r}; use one of {', '.join(DTYPES)}.")
         return given
     known = trained.about.get(IMAGE_DTYPES)
     if not isinstance(known, list):  # a run from before it was kept

@@ -73,7 +73,7 @@ def export_run(
     if output.suffix != SUFFIX:
         raise UserError(
             f"--output={output} does not end in {SUFFIX}, as model files do: give, for "
-            f"example, {output.with_suffix(SUFFIX)}."
+            f"example, {suggested(output, SUFFIX)}."
         )
     if (given := find_model_file(workdir)) is not None:
         raise UserError(f"{given} is a model file already: copy it.")
@@ -101,6 +101,13 @@ def export_run(
     }
 
 
+def suggested(output: Path, suffix: str) -> Path:
+    """A file to write, where the one that is asked for has another suffix."""
+    if not output.name:
+        return output / f"model{suffix}"
+    return output.with_suffix("").with_suffix(suffix)
+
+
 def portable_config(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A config without what is not elsewhere, and without the step that reads such images."""
     config = without(config, *OF_ONE_RUN)
@@ -114,7 +121,8 @@ def portable(about: Mapping[str, Any]) -> dict[str, Any]:
     """The facts beside a checkpoint that mean something elsewhere, without paths."""
     kept = {key: value for key, value in about.items() if key not in OF_THE_RUN}
     records = about.get("records") or {}
-    kept["images"] = {split: facts["count"] for split, facts in records.items()}
+    if records or "images" not in kept:  # a model file knows how many, not which
+        kept["images"] = {split: facts["count"] for split, facts in records.items()}
     if INITIALIZATION in kept:
         kept[INITIALIZATION] = {
             key: value for key, value in kept[INITIALIZATION].items() if key != "input"

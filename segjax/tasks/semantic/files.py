@@ -18,9 +18,9 @@ import numpy as np
 
 from segjax.data.files.channels import Channels
 from segjax.data.files.listing import name_of
-from segjax.data.intensities import scale_of_stack
+from segjax.data.intensities import scale_of_image, scale_of_stack
 from segjax.data.label_spec import LabelSpec
-from segjax.data.normalization import ImageNormalization, Normalize, scale_of
+from segjax.data.normalization import ImageNormalization, Normalize
 from segjax.errors import UserError
 from segjax.output.folder import Outputs
 from segjax.predict.heads import Head
@@ -319,9 +319,11 @@ def _images(
         scale = _scale_of_stack(source, channels, normalization, resample)
         for image in read_source(source, channels):
             small = resample(image)
-            if keep(image, small):
-                yield ScaledImage(small, scale or scale_of(small, normalization))
-            del image, small
+            is_mine = keep(image, small)
+            del image
+            if is_mine:
+                yield ScaledImage(small, scale or scale_of_image(small, normalization))
+            del small
 
 
 def _scale_of_stack(

@@ -238,18 +238,17 @@ def test_one_page_is_alive_at_a_time(tmp_path, monkeypatch):
         def __array_finalize__(self, obj):
             pass
 
-    original = segjax.tasks.semantic.files.scale_of
+    original = segjax.tasks.semantic.files.read_source
 
-    def counting(image, method):
-        def scale(image):
+    def counting(source, channels):
+        for page in original(source, channels):
             most.append(len(alive))
-            counted = original(image, method)(image).view(Counted)
-            alive.add(counted)
-            return counted
+            page = page.view(Counted)
+            alive.add(page)
+            yield page
+            del page
 
-        return scale
-
-    monkeypatch.setattr(segjax.tasks.semantic.files, "scale_of", counting)
+    monkeypatch.setattr(segjax.tasks.semantic.files, "read_source", counting)
     predict_files(PREDICTOR, tmp_path / "a.tif", tmp_path / "out", **GREY)
     assert len(most) == 6
     assert max(most) == 0
