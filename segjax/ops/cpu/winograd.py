@@ -90,8 +90,9 @@ _LARGEST_DILATION = 8
 _CACHE = 16 << 20
 """Bytes of transformed images from which a batch is taken image by image."""
 
-_STRIP = 256 << 20
-"""Bytes of a transformed image from which it is taken in strips of rows."""
+_MOST = 512 << 20
+"""Bytes of a transformed image up to which it is done: four times those of a map, of which a
+network has several. Strips of rows were tried, and took no less."""
 
 _LARGEST_WASTE = 1.25
 """Pixels of tiles to pixels of the result, up to which fewer multiplications are left."""
@@ -127,6 +128,7 @@ def is_worth_it(
     return (
         min(kernel.shape[2:]) >= channels
         and covered <= _LARGEST_WASTE * pixels
+        and _transformed(x) <= _MOST * x.shape[0]
         and x.shape[0] * pixels >= 4 * tiles
         and pixels * kernel.size >= LARGE
     )
@@ -216,10 +218,6 @@ def _convolved(x: Array, kernel: Sequence[Array], options: Options, form: str) -
     )
     m, (down, across) = F2.tile, options.dilation
     rows, columns = _tiles(options, (height, width), m)
-    strips = min(rows, -(-_transformed(x) // _STRIP))
-    if strips > 1:
-        strip = -(-rows // strips) * m * down
-        return _in_strips(x, kernel, options, form, strip, height)
     seen = _of_image(x, options, (height, width), F2)
     products = lax.optimization_barrier(
         [jnp.einsum(form, v, u) for v, u in zip(seen, kernel, strict=True)]
@@ -234,31 +232,6 @@ def _convolved(x: Array, kernel: Sequence[Array], options: Options, form: str) -
     y = jnp.stack(lines, 2)
     y = y.reshape(batch, rows * m * down, columns * m * across, -1)
     return lax.optimization_barrier(y)[:, :height, :width]
-
-
-def _in_strips(
-    x: Array,
-    kernel: Sequence[Array],
-    options: Options,
-    form: str,
-    strip: int,
-    height: int,
-) -> Array:
-    """`_convolved`, some rows of the result at a time: `strip` of `height`."""
-    (low, _), sides = options.pads
-    turns, reach = -(-height // strip), 2 * options.dilation[0]
-    high = turns * strip + reach - low - x.shape[1]
-    rows = (low, high, 0)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), rows, (0, 0, 0), (0, 0, 0)])
-    beside = options._replace(pads=((0, 0), sides))
-
-    def one(turn: Array) -> Array:
-        seen = lax.dynamic_slice_in_dim(x, turn * strip, strip + reach, 1)
-        return _convolved(seen, kernel, beside, form)
-
-    y = jnp.moveaxis(lax.map(one, jnp.arange(turns)), 0, 1)
-    batch, *_, width, features = y.shape
-    return y.reshape(batch, turns * strip, width, features)[:, :height]
 
 
 def _one_by_one(x: Array) -> bool:

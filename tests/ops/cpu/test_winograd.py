@@ -50,22 +50,6 @@ def test_the_matrices_are_those_of_a_convolution_of_whole_numbers(
     np.testing.assert_allclose(transform.result @ products, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3])
-@pytest.mark.parametrize("options", OPTIONS)
-def test_strips_of_rows_are_the_whole_image(
-    monkeypatch: pytest.MonkeyPatch, options: Options, rows: int
-) -> None:
-    x, kernel = random_array(1, 13, 8 + rows, 5), random_array(3, 3, 5, 6, seed=1)
-    monkeypatch.setattr(module, "_STRIP", 4 * x.size * 4 * rows // 7 + 1)
-    found = jax.jit(lambda x, k: winograd(x, k, options))
-    expected = stock_conv(x, kernel, options)
-    np.testing.assert_allclose(found(x, kernel), expected, rtol=1e-5, atol=1e-5)
-    (dx,) = jax.vjp(lambda x: stock_conv(x, kernel, options), x)[1](expected)
-    back = jax.jit(lambda y: winograd_transpose(y, kernel, options, x.shape[1:3]))
-    np.testing.assert_allclose(back(expected), dx, rtol=1e-5, atol=1e-4)
-    assert "while" in found.lower(x, kernel).as_text()
-
-
 def test_tiles_that_mostly_miss_the_image_are_not_worth_it() -> None:
     kernel = jax.ShapeDtypeStruct((3, 3, 512, 512), jnp.float32)
     for side, dilation, expected in ((17, 8, False), (33, 8, False), (64, 8, True)):
@@ -74,6 +58,14 @@ def test_tiles_that_mostly_miss_the_image_are_not_worth_it() -> None:
         options = Options((1, 1), pads, (dilation, dilation), 1)
         with lowering_for("cpu"):
             assert is_worth_it(x, kernel, options) is expected
+
+
+def test_maps_whose_tiles_would_fill_the_memory_are_not_worth_it() -> None:
+    kernel = jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+    for batch, side, expected in ((1, 512, True), (1, 1024, False), (8, 512, True)):
+        x = jax.ShapeDtypeStruct((batch, side, side, 64), jnp.float32)
+        with lowering_for("cpu"):
+            assert is_worth_it(x, kernel, OPTIONS[0]) is expected
 
 
 @pytest.mark.parametrize("size", SIZES)
