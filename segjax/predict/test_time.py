@@ -155,7 +155,9 @@ class AveragedPredictor:
             page = next(numbers)
             check_image(image)
             count = len(self.passes.scales)
-            answer = _answer(self._sum(np.asarray(image)), count, tuple(outputs), self.head)
+            answer = _answer(
+                self._sum(np.asarray(image)), count, tuple(outputs), self.head
+            )
             size = (image.shape[0], image.shape[1])
             flying.append((page, size, answer))
             del image

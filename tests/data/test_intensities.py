@@ -8,6 +8,7 @@ from segjax.data.intensities import (
     RecordScales,
     Several,
     count_intensities,
+    scale_of_image,
 )
 from segjax.data.normalization import Percentiles, normalize
 
@@ -53,3 +54,20 @@ def test_several_methods_give_channels_one_after_the_other_pages_of_a_stack_alik
         np.testing.assert_allclose(both[..., :1], normalize(image, "range"))
         expected = (image.astype(float) - low) / (high - low)
         np.testing.assert_allclose(both[..., 1:], expected, rtol=1e-6)
+
+
+def test_the_scale_of_an_image_brings_its_parts_to_what_the_whole_becomes():
+    image = np.random.default_rng(0).integers(9, 240, (12, 10, 2), np.uint8)
+    for method in (
+        "per_image",
+        Percentiles(1, 99),
+        Several(("range", "per_image", Percentiles(1, 99))),
+    ):
+        scale = scale_of_image(image, method)
+        if isinstance(method, Several):
+            whole = np.concatenate(
+                [normalize(image, each) for each in method.methods], -1
+            )
+        else:
+            whole = normalize(image, method)
+        np.testing.assert_allclose(scale(image[3:7, 2:]), whole[3:7, 2:], rtol=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
@@ -21,6 +22,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file of the smallest U-Net with random parameters; nothing is compiled."""
     config = config_lib.load(f"{ROOT}/configs/unet_em.py:smoke")
     config.crf = {"num_iterations": 2}
+    return random_model(tmp_path_factory.mktemp("model") / "cells.segjax", config)
+
+
+@pytest.fixture(scope="module")
+def overlapping_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, whose two classes may share pixels."""
+    config = config_lib.load(f"{ROOT}/configs/unet_em.py:smoke")
+    config.head, config.loss = "sigmoid", {"name": "binary_cross_entropy"}
+    config.evaluation = {"split": "validation"}
+    path = tmp_path_factory.mktemp("overlapping") / "cells.segjax"
+    return random_model(path, config)
+
+
+def random_model(path: Path, config: ml_collections.ConfigDict) -> Path:
+    """Writes a model file with random parameters."""
     task = make_task(config)
     rng = np.random.default_rng(0)
     normal = lambda x: 0.7 * rng.normal(size=x.shape).astype(x.dtype)
@@ -37,7 +53,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "step": 7,
         "parameters_sha256": parameters_sha256(variables["params"]),
     }
-    path = tmp_path_factory.mktemp("model") / "cells.segjax"
     with path.open("wb") as file:
         write_model_file(file, config, variables, about, "# A card\n")
     return path

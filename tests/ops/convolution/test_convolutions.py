@@ -285,6 +285,13 @@ def test_blocks_give_the_stock_gradient(
     )
 
 
+@pytest.mark.parametrize("side", [12, 80])
+def test_the_gradient_of_no_images_is_zero(side):
+    x, kernel = jnp.zeros((0, side, side, 3)), random_array(3, 3, 3, 5)
+    gradient = jax.grad(lambda k: conv(x, k, padding=1).sum())(kernel)
+    np.testing.assert_array_equal(gradient, np.zeros((3, 3, 3, 5)))
+
+
 @pytest.mark.parametrize("side", [32, 80])
 def test_bfloat16_gradients_are_summed_in_float32(side):
     x = random_array(2, side, side, 4, dtype=jnp.bfloat16)

@@ -20,6 +20,7 @@ from onnx.reference import ReferenceEvaluator
 
 from segjax.errors import UserError
 from segjax.runs.exports.bioimageio import export_bioimageio
+from segjax.runs.load import load_trained
 
 
 @pytest.fixture
@@ -72,6 +73,20 @@ def test_a_package_has_what_it_says(model: Path, example: Path, tmp_path: Path) 
     assert again["sha256"] == result["sha256"]
 
 
+def test_the_cover_shows_every_sum_of_classes_that_overlap(
+    overlapping_model: Path, example: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "both.bioimageio.zip"
+    export_bioimageio(
+        overlapping_model, path, example=example, image_size=(48, 60), dtype="uint8"
+    )
+    with zipfile.ZipFile(path) as archive:
+        cover = np.asarray(Image.open(io.BytesIO(archive.read("cover.png"))))
+    colors = load_trained(overlapping_model).label_spec.value_colors
+    assert len(colors) == 4
+    assert set(map(tuple, cover[-1, :50])) <= set(colors)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -81,6 +96,7 @@ def test_a_package_has_what_it_says(model: Path, example: Path, tmp_path: Path) 
             "has a height of 80 pixels, but the network takes 96",
         ),
         ({"dtype": "uint16"}, r"cells\.png is uint8, but the model is for uint16"),
+        ({"dtype": "float64"}, "dtype is 'float64'; use one of uint8"),
     ],
 )
 def test_an_example_that_does_not_fit_is_refused(

@@ -167,6 +167,26 @@ def test_a_file_of_the_user_stays_and_one_of_ours_is_replaced(run, tmp_path) -> 
         export_run(path, tmp_path / "again.segjax")
 
 
+@pytest.mark.parametrize(
+    ("output", "suffix", "expected"),
+    [
+        ("cells.zip", ".segjax", "cells.segjax"),
+        ("a/cells", ".bioimageio.zip", "a/cells.bioimageio.zip"),
+        ("cells.tar.gz", ".onnx", "cells.onnx"),
+        (".", ".segjax", "model.segjax"),
+        ("/", ".onnx", "/model.onnx"),
+    ],
+)
+def test_a_file_that_can_be_written_is_suggested(output, suffix, expected) -> None:
+    assert export.suggested(Path(output), suffix) == Path(expected)
+
+
+def test_facts_of_a_model_file_keep_how_many_images_there_were() -> None:
+    of_a_run = {"records": {"train": {"count": 5, "sha256": "0"}}}
+    facts = export.portable(of_a_run)
+    assert facts["images"] == export.portable(facts)["images"] == {"train": 5}
+
+
 def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch) -> None:
     def full(file, *_):
         file.write(b"half")
