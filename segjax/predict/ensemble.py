@@ -12,6 +12,7 @@ import numpy as np
 
 from segjax.predict.dihedral import Apply
 from segjax.predict.heads import SOFTMAX, Head
+from segjax.predict.scaled import NormalizedImage
 from segjax.predict.temperature import Pages
 from segjax.types import Array
 

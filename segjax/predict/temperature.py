@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from segjax.predict.heads import Head
+from segjax.predict.scaled import NormalizedImage
 from segjax.types import Array
 
 
