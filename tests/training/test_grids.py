@@ -1,5 +1,6 @@
 """Whole runs under `config.sharding`: the numbers of a run without, resumed on other grids."""
 
+import json
 import shutil
 
 import jax
@@ -55,6 +56,26 @@ def test_a_run_with_divided_parameters_is_that_of_whole_ones_and_goes_on_anywher
         )
     config.num_steps = found.step + 1
     assert train(config, tmp_path / "2", cache_dir).step == found.step + 1
+
+
+@pytest.mark.slow
+def test_what_eight_devices_saved_goes_on_on_two_and_on_one(run_segjax, tmp_path):
+    def go_on(folder, devices, steps):
+        found = run_segjax(
+            *("--config=configs/unet_em.py:smoke", f"--workdir={tmp_path / folder}"),
+            *("--config.batch_size=8", f"--config.num_steps={steps}"),
+            *(f"--config.sharding.model={devices}", "--config.sharding.min_size=16"),
+            devices=devices,
+        )
+        assert not found.returncode, found.stderr
+        answer = json.loads(found.stdout.splitlines()[-1])
+        return answer["step"], answer["parameters_sha256"]
+
+    saved = go_on("8", 8, 2)
+    for count in (1, 2):
+        shutil.copytree(tmp_path / "8", tmp_path / str(count))
+        assert go_on(str(count), count, 2) == saved
+        assert go_on(str(count), count, 3)[0] == 3
 
 
 @pytest.mark.slow
