@@ -301,20 +301,33 @@ def _needs_one_size(network: PixelNetwork) -> str:
     return ""
 
 
-def _weights(
-    network: PixelNetwork, normalization: ProgramNormalization
+def named_arrays(
+    variables: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Callable[[Mapping[str, Array]], Any]]:
-    """The arrays of a program by name, and the way back to the collections among them."""
-    leaves, tree = jax.tree_util.tree_flatten_with_path(network.variables)
+    """The arrays of collections by name, and the way back to the collections.
+
+    Example:
+      >>> arrays, back = named_arrays({"params": {"conv": {"bias": 1}}})
+      >>> arrays, back(arrays)
+      ({'params/conv/bias': 1}, {'params': {'conv': {'bias': 1}}})
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path(variables)
     arrays = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in leaves
     }
     names = list(arrays)
+    return arrays, lambda given: jax.tree.unflatten(tree, [given[x] for x in names])
+
+
+def _weights(
+    network: PixelNetwork, normalization: ProgramNormalization
+) -> tuple[dict[str, Any], Callable[[Mapping[str, Array]], Any]]:
+    """The arrays of a program by name, and the way back to the collections among them."""
+    arrays, variables_of = named_arrays(network.variables)
     if normalization.scale is not None:
         arrays[SCALE] = normalization.scale
-    unflatten = lambda given: jax.tree.unflatten(tree, [given[name] for name in names])
-    return arrays, unflatten
+    return arrays, variables_of
 
 
 def _whole(network: PixelNetwork, variables: Any, image: Array) -> Array:

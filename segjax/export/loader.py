@@ -5,7 +5,7 @@ Nothing of segjax is imported, so this file can be copied to wherever a program 
     import loader
 
     program = loader.load("cells.stablehlo.zip")
-    labels = program(image)  # `[H, W]`, uint8; the names are in program.about["classes"]
+    labels = program(image)  # `[H, W]`; the names are in program.about["classes"]
 
 A program is an archive of a module in StableHLO, arrays, and text. It is data: the module can
 compute arrays from arrays, and nothing else. Every member is compared with its digest, which
@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.export
@@ -35,6 +36,9 @@ MEMBERS = ("README.md", DIGESTS, ABOUT, MODULE, WEIGHTS)
 CALLS = ("shape_assertion",)
 """What a module may call that is not in it: checks of sizes."""
 FORMAT, VERSION = "segjax program", 1
+
+Names: TypeAlias = tuple[str, ...]
+Arrays: TypeAlias = dict[str, np.ndarray]
 
 _DTYPES = {
     **{"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"},
@@ -87,7 +91,7 @@ def load(path: str | Path, *, batch_size: int = 1) -> Program:
 
 
 class Program:
-    """A network that labels the pixels of images as they are stored.
+    """A network that labels the pixels of images as they are stored, or finds objects in them.
 
     Attributes:
       about: what `program.json` states: `classes`, their `colors`, `image` (type and channels),
@@ -105,32 +109,43 @@ class Program:
         self.about = about
         self._weights = list(weights)
         self._batch_size = batch_size
-        call = lambda name, *arguments: exported.call(*arguments)[name]
+
+        def call(names: Names, *arguments: Any) -> dict[str, jax.Array]:
+            return {n: x for n, x in exported.call(*arguments).items() if n in names}
+
         self._run = jax.jit(call, static_argnums=0)
 
-    def __call__(self, image: np.ndarray, output: str = "labels") -> np.ndarray:
-        """Computes one of the outputs for an image, or a stack of images of one size.
+    def __call__(self, image: np.ndarray, output: Any = "labels") -> Any:
+        """Computes outputs for an image, or a stack of images of one size.
 
         Args:
           image: as it is stored, `[H, W, C]`, or `[H, W]` for one channel; `[T, H, W, C]` is
             a stack.
-          output: "labels", the classes, uint8; "logits" or "probabilities", float32.
+          output: "labels", the classes, uint8; "logits" or "probabilities", float32. Where
+            objects are found: "labels", the number of the object of each pixel, the best one
+            being 1, int32; of each object "boxes" (y0, x0, y1, x1), "scores", "classes",
+            "masks" (probabilities in the box), "keypoints", all 0 after the last object.
+            Several names give a dict, for which the network runs once.
 
         Returns:
-          `[H, W]` for labels, otherwise `[H, W, K]`; of a stack `[T, ...]`.
+          `[H, W]` for labels, otherwise `[H, W, K]`, or `[D, ...]` of D objects; of a stack
+          `[T, ...]`.
 
         Raises:
           ProgramError: an image of another size or type, or an unknown output.
         """
-        if output not in self.about["outputs"]:
+        names = (output,) if isinstance(output, str) else tuple(output)
+        known = self.about["outputs"]
+        if unknown := [name for name in names if name not in known]:
             raise ProgramError(
-                f"output is {output!r}; use one of {', '.join(self.about['outputs'])}."
+                f"output is {unknown[0]!r}; use one of {', '.join(known)}."
             )
         image = np.asarray(image)
-        stack = self._stack(image)
         answer = self._tiled if self.about["kind"] == "tiles" else self._whole
-        found = answer(stack, output)
-        return found if image.ndim == 4 else found[0]
+        found = answer(self._stack(image), names)
+        if image.ndim != 4:
+            found = {name: values[0] for name, values in found.items()}
+        return found[output] if isinstance(output, str) else found
 
     def _stack(self, image: np.ndarray) -> np.ndarray:
         """The images as `[T, H, W, C]`, once they are found to be what the program takes."""
@@ -159,53 +174,45 @@ class Program:
             )
         return stack
 
-    def _whole(self, stack: np.ndarray, output: str) -> np.ndarray:
-        parts = [
-            self._batch(stack[first : first + self._batch_size], output)
-            for first in range(0, len(stack), self._batch_size)
-        ]
-        return np.concatenate(parts)
+    def _whole(self, stack: np.ndarray, names: Names) -> Arrays:
+        starts = range(0, len(stack), self._batch_size)
+        parts = [self._batch(stack[i : i + self._batch_size], names) for i in starts]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def _tiled(self, stack: np.ndarray, output: str) -> np.ndarray:
+    def _tiled(self, stack: np.ndarray, names: Names) -> Arrays:
         """Cuts tiles, computes them in batches, and puts the part of each that counts."""
-        plan, method, count = (
-            self.about["plan"],
-            self.about["normalization"],
-            len(stack),
-        )
+        plan, method = self.about["plan"], self.about["normalization"]
         rows = windows(plan, "height", stack.shape[1])
         columns = windows(plan, "width", stack.shape[2])
         given = [] if method["by"] == "program" else [_scale(method, x) for x in stack]
-        tiles = [
-            (i, row, column) for i in range(count) for row in rows for column in columns
-        ]
-        found: np.ndarray | None = None
+        tiles = list(itertools.product(range(len(stack)), rows, columns))
+        found: Arrays = {}
         for first in range(0, len(tiles), self._batch_size):
             batch = tiles[first : first + self._batch_size]
             cut = [stack[i][np.ix_(r.source, c.source)] for i, r, c in batch]
             scale = [np.stack([given[i] for i, _, _ in batch])] if given else []
-            values = self._batch(np.stack(cut), output, *scale)
-            if found is None:
-                found = np.zeros((*stack.shape[:3], *values.shape[3:]), values.dtype)
-            for (i, r, c), value in zip(batch, values, strict=True):
-                found[i, r.target, c.target] = value[r.trusted, c.trusted]
-        assert found is not None
+            for name, values in self._batch(np.stack(cut), names, *scale).items():
+                if name not in found:
+                    shape = (*stack.shape[:3], *values.shape[3:])
+                    found[name] = np.zeros(shape, values.dtype)
+                for (i, r, c), value in zip(batch, values, strict=True):
+                    found[name][i, r.target, c.target] = value[r.trusted, c.trusted]
         return found
 
-    def _batch(self, images: np.ndarray, output: str, *scale: np.ndarray) -> np.ndarray:
+    def _batch(self, images: np.ndarray, names: Names, *scale: np.ndarray) -> Arrays:
         """Computes a batch, filled up so that one size is compiled."""
         count = len(images)
         fill = lambda x: np.concatenate(
             [x, np.repeat(x[-1:], self._batch_size - count, 0)]
         )
         try:
-            values = self._run(output, self._weights, *map(fill, (images, *scale)))
+            found = self._run(names, self._weights, *map(fill, (images, *scale)))
         except (ValueError, jax.errors.JaxRuntimeError) as error:
             raise ProgramError(
                 f"The program, written by JAX {self.about['jax']}, cannot be run by JAX "
                 f"{jax.__version__} on this machine ({_first_line(error)})."
             ) from error
-        return np.asarray(values)[:count]
+        return {name: np.asarray(values)[:count] for name, values in found.items()}
 
 
 class Window(NamedTuple):
@@ -306,11 +313,11 @@ def _exported(
     size = f"{image['height']}, {image['width']}"
     shape = jax.export.symbolic_shape(f"batch, {size}, {image['channels']}")
     lost = 2 * about["plan"]["margin"] if "plan" in about else 0
-    pixels = (shape[0], shape[1] - lost, shape[2] - lost)
+    pixels = (shape[1] - lost, shape[2] - lost)
 
     def blank(weights: Any, images: jax.Array, *scale: jax.Array) -> dict[str, Any]:
         return {
-            name: jnp.zeros((*pixels, *kind["channels"]), kind["dtype"])
+            name: jnp.zeros((shape[0], *_each(kind, pixels)), kind["dtype"])
             for name, kind in about["outputs"].items()
         }
 
@@ -330,6 +337,11 @@ def _exported(
     if outside := sorted(calls.difference(CALLS)):
         raise ValueError(f"its program calls {', '.join(outside)}, which is not in it")
     return exported
+
+
+def _each(kind: Mapping[str, Any], pixels: Sequence[Any]) -> Sequence[Any]:
+    """The shape of an output for one image."""
+    return kind["shape"] if "shape" in kind else (*pixels, *kind["channels"])
 
 
 def _first_line(error: Exception) -> str:
@@ -378,15 +390,11 @@ def _arrays(raw: bytes) -> dict[str, np.ndarray]:
     """Reads a safetensors file: the length of a list of arrays, the list, the arrays."""
     start = 8 + int.from_bytes(raw[:8], "little")
     found = {}
-    for name, entry in _entries(raw[8:start]):
+    for name, entry in json.loads(raw[8:start]).items():
+        if name == "__metadata__":
+            continue
         first, last = entry["data_offsets"]
         values = raw[start + first : start + last]
         dtype = jnp.dtype(_DTYPES[entry["dtype"]])
         found[name] = np.frombuffer(values, dtype).reshape(entry["shape"])
     return found
-
-
-def _entries(header: bytes) -> Iterator[tuple[str, Any]]:
-    for name, entry in json.loads(header).items():
-        if name != "__metadata__":
-            yield name, entry

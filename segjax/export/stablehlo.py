@@ -22,6 +22,7 @@ from segjax.errors import UserError
 from segjax.export.functions import PixelFunction
 from segjax.export.loader import ABOUT, FORMAT, MODULE, VERSION, WEIGHTS
 from segjax.ops.base.forms import forms, lowering_for
+from segjax.predict.heads import OUTPUTS
 from segjax.pretrained import archive
 from segjax.pretrained.files import to_safetensors
 
@@ -140,6 +141,13 @@ def _primitives(jaxpr: Any) -> Iterator[str]:
             yield from _primitives(inner)
 
 
+def _each(name: str, shape: Sequence[Any]) -> dict[str, list[int]]:
+    """The shape of an output: the channels of a pixel, or all that is said of an image."""
+    if name in OUTPUTS:
+        return {"channels": list(shape[3:])}
+    return {"shape": list(shape[1:])}
+
+
 def write_stablehlo(
     file: IO[bytes],
     pixels: PixelFunction,
@@ -176,7 +184,7 @@ def write_stablehlo(
             "width": width,
         },
         "outputs": {
-            name: {"dtype": str(kind.dtype), "channels": list(kind.shape[3:])}
+            name: {"dtype": str(kind.dtype), **_each(name, kind.shape)}
             for name, kind in sorted(kinds.items())
         },
         "weights": list(pixels.weights),

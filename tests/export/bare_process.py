@@ -59,7 +59,7 @@ def main() -> None:
         try:
             program = loader.load(asked["program"], batch_size=asked["batch_size"])
             image = np.load(asked["image"])
-            answers = {name: program(image, name) for name in asked["outputs"]}
+            answers = program(image, asked["outputs"])
         except loader.ProgramError as error:
             print(error, flush=True)
         else:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import runpy
-import shutil
-import subprocess
-import sys
 import zlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +14,6 @@ import numpy as np
 import pytest
 
 from segjax.data.normalization import normalize
-from segjax.export import loader
 from segjax.export.functions import PixelNetwork, image_function, tile_functions
 from segjax.export.stablehlo import lower_first, write_stablehlo
 from segjax.geometry.tiles import tile_input_side
@@ -33,38 +27,6 @@ SYSTEMS = runpy.run_path(str(HERE.parent / "models" / "test_contract.py"))["EACH
 
 TOLERANCE = 1e-5
 STORED = np.dtype(np.uint8)
-
-Ask = Callable[[Path, np.ndarray], dict[str, np.ndarray]]
-
-
-@pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Asks the process without segjax for labels and logits of an image."""
-    folder = tmp_path_factory.mktemp("bare")
-    shutil.copy(loader.__file__, folder)
-    process = subprocess.Popen(
-        [sys.executable, "-I", str(HERE / "bare_process.py"), str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def answers(program: Path, image: np.ndarray) -> dict[str, np.ndarray]:
-        np.save(folder / "image.npy", image)
-        asked = {"program": str(program), "image": str(folder / "image.npy")}
-        asked |= {"answers": str(folder / "answers.npz"), "batch_size": 2}
-        line = json.dumps(asked | {"outputs": ["labels", "logits"]})
-        print(line, file=process.stdin, flush=True)
-        assert process.stdout.readline() == "done\n"
-        with np.load(folder / "answers.npz") as found:
-            return dict(found)
-
-    with process:
-        yield answers
-        process.stdin.close()
-    assert process.returncode == 0
 
 
 def variables_of(case: Any, seed: int) -> Any:
@@ -87,7 +49,7 @@ def variables_of(case: Any, seed: int) -> Any:
 @pytest.mark.quick(4)
 @pytest.mark.parametrize("case", SYSTEMS)
 def test_every_system_answers_the_same_without_segjax(
-    case: Any, ask: Ask, tmp_path: Path, request: pytest.FixtureRequest
+    case: Any, ask: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     model, geometry = case.small, case.small.geometry
     name = request.node.callspec.id

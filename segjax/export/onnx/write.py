@@ -20,7 +20,6 @@ from segjax.export.stablehlo import without_source_files
 from segjax.ops.base.forms import forms, lowering_for
 
 SUFFIX = ".onnx"
-OUTPUTS = ("labels", "logits", "probabilities")
 LARGEST = (1 << 31) - 1
 """Bytes of a file, which Protocol Buffers allow."""
 
@@ -48,7 +47,7 @@ def convert_first(
     functions: Sequence[PixelFunction],
     channels: int,
     dtype: np.dtype,
-    outputs: Sequence[str] = OUTPUTS,
+    outputs: Sequence[str] | None = None,
 ) -> tuple[PixelFunction, Any]:
     """Converts the first of several functions that can be converted; see `convert`.
 
@@ -75,7 +74,7 @@ def convert(
     pixels: PixelFunction,
     channels: int,
     dtype: np.dtype,
-    outputs: Sequence[str] = OUTPUTS,
+    outputs: Sequence[str] | None = None,
 ) -> Any:
     """Converts a function, for any number of images at a time.
 
@@ -83,11 +82,10 @@ def convert(
       pixels: the function.
       channels: of its images.
       dtype: of its images.
-      outputs: those of `OUTPUTS` that are wanted.
+      outputs: names of those that are wanted; None: all, in the order of the alphabet.
 
     Returns:
-      An `onnx.ModelProto`: from "image" `[B, H, W, C]` to the outputs, labels `[B, H', W']` and
-      the others `[B, H', W', K]`.
+      An `onnx.ModelProto`: from "image" `[B, H, W, C]` to the outputs.
 
     Raises:
       UserError: if the function cannot be traced for images of this size or of all sizes, or a
@@ -96,7 +94,11 @@ def convert(
     from segjax.export.onnx.convert import to_model
 
     weights, images = pixels.arguments(channels, dtype)
-    call = lambda *given: [pixels.of_list(*given)[name] for name in outputs]
+
+    def call(*given: Any) -> dict[str, Any]:
+        found = pixels.of_list(*given)
+        return {name: found[name] for name in outputs or found}
+
     with forms("stock"), lowering_for("cpu"), without_source_files():
         try:
             traced = jax.jit(call, keep_unused=True).trace(weights, *images)
@@ -106,7 +108,8 @@ def convert(
             raise UserError(_untraceable(pixels, error)) from error
         arrays = jax.device_get(list(pixels.weights.values()))
         shape = tuple(images[0].shape)
-        return to_model(traced.jaxpr, arrays, (shape, dtype), outputs)
+        names = sorted(traced.out_info)  # as JAX has the results of a dict
+        return to_model(traced.jaxpr, arrays, (shape, dtype), names)
 
 
 def _untraceable(pixels: PixelFunction, error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import ml_collections
 import numpy as np
 
 from segjax.errors import UserError
-from segjax.export.functions import PixelFunction, PixelNetwork
+from segjax.export.functions import PixelFunction, PixelNetwork, image_function
+from segjax.export.objects import ObjectNetwork, object_function
 from segjax.output.folder import Outputs
 from segjax.pretrained.files import file_sha256
 from segjax.runs.exports.model import card, portable, portable_config, suggested
@@ -42,12 +43,35 @@ class Exported:
     """
 
     trained: TrainedModel
-    network: PixelNetwork
+    network: PixelNetwork | ObjectNetwork
     classes_overlap: bool
     dtype: np.dtype
     outputs: Outputs
     path: Path
     description: str
+
+    def functions(
+        self,
+        image_size: tuple[int, int] | None,
+        of_any_size: Callable[[PixelNetwork, np.dtype], list[PixelFunction]],
+    ) -> list[PixelFunction]:
+        """The functions that the network can be exported as, the better one first.
+
+        Args:
+          image_size: height and width of the images, if they are of one size.
+          of_any_size: makes those of a network that labels pixels, if they are not.
+
+        Returns:
+          The functions.
+
+        Raises:
+          UserError: if there is none.
+        """
+        if isinstance(self.network, ObjectNetwork):
+            return [object_function(self.network, image_size, self.dtype)]
+        if image_size:
+            return [image_function(self.network, image_size, self.dtype)]
+        return of_any_size(self.network, self.dtype)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -94,6 +118,7 @@ def find_exported(
     description: str = "",
     overwrite: bool = False,
     allow_code: Collection[str] = (),
+    objects: bool = False,
 ) -> Exported:
     """Loads what is to be exported, and finds that it can be written; nothing is traced yet.
 
@@ -110,6 +135,7 @@ def find_exported(
       description: what the card says first.
       overwrite: whether a file of the user is replaced.
       allow_code: packages whose code may be imported where the config of the run names it.
+      objects: whether the format is also for networks that find objects.
 
     Returns:
       The network and the place of the file.
@@ -126,15 +152,25 @@ def find_exported(
     file = find_model_file(run)
     best = best and file is None
     trained = load_trained(run, best=best, step=step, allow_code=allow_code)
-    task = require(trained.task, "labels", f"--format={format_name}")
     stored = np.dtype(_dtype(trained, dtype))
-    refinement = _refinement(trained, stored, image_size) if crf else None
-    network = task.pixel_network(trained.variables, trained.channels, refinement)
+    network: PixelNetwork | ObjectNetwork
+    if objects and "instances" in trained.task.capabilities:
+        if crf:
+            require(trained.task, "crf", "--crf")
+        task = require(trained.task, "instances", f"--format={format_name}")
+        network, overlap = (
+            task.object_network(trained.variables, trained.channels),
+            False,
+        )
+    else:
+        task = require(trained.task, "labels", f"--format={format_name}")
+        refinement = _refinement(trained, stored, image_size) if crf else None
+        network = task.pixel_network(trained.variables, trained.channels, refinement)
+        overlap = task.head.overlaps
     made_of = file or Path(run)
     outputs = Outputs(
         output.parent, [(output.name, made_of)], inputs=[made_of], overwrite=overwrite
     )
-    overlap = task.head.overlaps
     return Exported(trained, network, overlap, stored, outputs, output, description)
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segjax.export.functions import PixelFunction, image_function, open_functions
+from segjax.export.functions import PixelFunction, open_functions
 from segjax.export.onnx.precision import Precision, with_precision
 from segjax.export.onnx.write import (
-    OUTPUTS,
     SUFFIX,
     convert_first,
     require_onnx,
@@ -35,7 +34,8 @@ def export_onnx(
     """Writes what a trained network answers as one graph of ONNX.
 
     It takes images `[B, H, W, C]` as they are stored, and gives labels, logits and
-    probabilities as `predict` does.
+    probabilities as `predict` does; of a network that finds objects what
+    `segjax.export.objects` says.
 
     Args:
       run: the folder of the run, a model file, or the name of a model that comes with segjax.
@@ -54,9 +54,13 @@ def export_onnx(
     """
     require_onnx("onnx")
     found = find_exported(
-        run, output, SUFFIX, format_name="onnx", image_size=image_size, **options
+        *(run, output, SUFFIX),
+        format_name="onnx",
+        image_size=image_size,
+        objects=True,
+        **options,
     )
-    pixels, model = converted(found, image_size, OUTPUTS)
+    pixels, model = converted(found, image_size)
     model = with_precision(model, precision or "float32")
     found.outputs.make_folder()
     with found.outputs.file(found.path.name) as written:
@@ -65,14 +69,16 @@ def export_onnx(
 
 
 def converted(
-    found: Exported, image_size: tuple[int, int] | None, outputs: Sequence[str]
+    found: Exported,
+    image_size: tuple[int, int] | None,
+    outputs: Sequence[str] | None = None,
 ) -> tuple[PixelFunction, Any]:
     """Converts a network.
 
     Args:
       found: the network.
       image_size: height and width of its images; None: all that it takes.
-      outputs: that are wanted.
+      outputs: that are wanted; None: all.
 
     Returns:
       What was converted, and its `onnx.ModelProto`.
@@ -80,10 +86,5 @@ def converted(
     Raises:
       UserError: it cannot be written as ONNX, or not for images of all sizes.
     """
-    network, dtype = found.network, found.dtype
-    functions = (
-        [image_function(network, image_size, dtype)]
-        if image_size
-        else open_functions(network, dtype)
-    )
-    return convert_first(functions, found.trained.channels, dtype, outputs)
+    functions = found.functions(image_size, open_functions)
+    return convert_first(functions, found.trained.channels, found.dtype, outputs)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segjax.errors import UserError
-from segjax.export.functions import image_function, tile_functions
+from segjax.export.functions import tile_functions
 from segjax.export.stablehlo import PLATFORMS, SUFFIX, lower_first, write_stablehlo
 from segjax.runs.exports.found import find_exported
 
@@ -28,7 +28,8 @@ def export_stablehlo(
     """Writes what a trained network answers as one program in StableHLO.
 
     It takes images as they are stored, and gives labels, logits and probabilities as
-    `predict` does: normalisation, temperature, averaged passes and the CRF are in it.
+    `predict` does: normalisation, temperature, averaged passes and the CRF are in it. Of a
+    network that finds objects it gives what `segjax.export.objects` says.
 
     Args:
       run: the folder of the run, a model file, or the name of a model that comes with segjax.
@@ -51,15 +52,15 @@ def export_stablehlo(
             "whole images: leave one of them out."
         )
     found = find_exported(
-        run, output, SUFFIX, format_name="stablehlo", image_size=image_size, **options
+        *(run, output, SUFFIX),
+        format_name="stablehlo",
+        image_size=image_size,
+        objects=True,
+        **options,
     )
-    channels = found.trained.channels
-    functions = (
-        [image_function(found.network, image_size, found.dtype)]
-        if image_size
-        else tile_functions(found.network, tile, found.dtype)
-    )
-    pixels, lowered = lower_first(functions, channels, found.dtype)
+    of_tiles = lambda network, dtype: tile_functions(network, tile, dtype)
+    functions = found.functions(image_size, of_tiles)
+    pixels, lowered = lower_first(functions, found.trained.channels, found.dtype)
     found.outputs.make_folder()
     with found.outputs.file(found.path.name) as written:
         write_stablehlo(written, pixels, lowered, found.about, found.card(_USE))

@@ -16,6 +16,7 @@ from segjax.data.instance.batches import instance_batches
 from segjax.data.instance.buckets import check_buckets
 from segjax.data.label_spec import InstanceClasses
 from segjax.errors import UserError
+from segjax.export.objects import ObjectNetwork
 from segjax.models.builder import build_model
 from segjax.tasks.instance.evaluate import Detect, InstanceEvaluation
 from segjax.tasks.instance.files import (
@@ -145,6 +146,28 @@ class InstancePrediction:
             self.evaluation.mask_threshold,
             self.evaluation.keep_score,
             tile=tile,
+        )
+
+    def object_network(
+        self, variables: Mapping[str, Any], channels: int
+    ) -> ObjectNetwork:
+        """The network with all that `predict` does around it, for programs.
+
+        Args:
+          variables: collections of the model.
+          channels: of the images that it was trained on.
+
+        Returns:
+          The network, as `segjax.export` takes it.
+        """
+        return ObjectNetwork(
+            self._outputs,
+            variables,
+            channels,
+            self.evaluated_buckets,
+            self.resize,
+            self.evaluation.mask_threshold,
+            self.evaluation.keep_score,
         )
 
     def number_stack(self, find: InstancePredictor, stack: np.ndarray) -> np.ndarray:

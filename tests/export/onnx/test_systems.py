@@ -15,10 +15,9 @@ pytest.importorskip("onnx", reason="needs the package onnx")
 
 from segjax.errors import UserError
 from segjax.export.functions import PixelNetwork, image_function, open_functions
-from segjax.export.onnx.convert import to_model
+from segjax.export.objects import object_function
 from segjax.export.onnx.precision import with_precision
 from segjax.export.onnx.write import convert, convert_first
-from segjax.ops.base.forms import forms, lowering_for
 from segjax.predict.heads import SOFTMAX
 from segjax.predict.test_time import TestTimeAugmentation
 
@@ -120,31 +119,28 @@ def test_a_graph_takes_images_of_any_size(
     compare(model, given, picture(1, side + stride, side, case.channels))
 
 
-def test_mask_rcnn_finds_the_same_objects() -> None:
-    """In its static form: proposals, suppression, alignment and heads in one graph."""
+def test_objects_are_found_and_drawn_alike() -> None:
+    """In one graph: resizing, proposals, suppression, alignment, heads, masks, a label image."""
     runtime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
-    tests = runpy.run_path(str(ROOT / "tests" / "models" / "test_mask_rcnn.py"))
-    weights, tree = jax.tree.flatten(tests["variables"]())
-
-    def found(weights: list[Any], image: jax.Array) -> dict[str, jax.Array]:
-        variables = jax.tree.unflatten(tree, weights)
-        return tests["SMALL"].apply(variables, image, train=False)
-
-    shape = (1, 64, 64, 3)
-    with forms("stock"), lowering_for("cpu"):
-        traced = jax.jit(found).trace(weights, jax.ShapeDtypeStruct(shape, jnp.float32))
-    arrays = jax.device_get(weights)
-    names = sorted(traced.out_info)
-    model = to_model(traced.jaxpr, arrays, (shape, np.dtype(np.float32)), names)
+    tests = runpy.run_path(str(ROOT / "tests" / "export" / "test_objects.py"))
+    pixels = object_function(tests["network"]("fit"), (75, 50), UINT8)
+    model = convert(pixels, 1, UINT8)
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     session = runtime.InferenceSession(model.SerializeToString(), options)
-    image = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
-    expected = jax.jit(found, compiler_options=QUICK)(weights, image)
-    for name, value in zip(names, session.run(names, {"image": image}), strict=True):
-        wanted = np.asarray(expected[name], np.float32)
-        assert abs(value - wanted).max() <= 1e-4 * max(1.0, abs(wanted).max()), name
-    assert np.asarray(expected["valid"]).any()
+    images = picture(2, 75, 50, 1)
+    weights = list(pixels.weights.values())
+    expected = jax.jit(pixels.of_list, compiler_options=QUICK)(weights, images)
+    names = sorted(expected)
+    for name, value in zip(names, session.run(names, {"image": images}), strict=True):
+        wanted = np.asarray(expected[name])
+        assert value.dtype == wanted.dtype
+        if name == "labels":
+            assert np.mean(value == wanted) > 0.999
+            assert len(np.unique(value)) > 1
+            continue
+        allowed = 1e-4 * max(1.0, abs(wanted).max())
+        assert abs(value - wanted).max() <= allowed, name
 
 
 def test_weights_of_8_bits_change_few_labels() -> None:

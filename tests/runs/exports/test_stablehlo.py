@@ -17,6 +17,7 @@ from segjax.data.normalization import normalize
 from segjax.errors import UserError
 from segjax.export import loader
 from segjax.runs.exports import found
+from segjax.runs.exports.bioimageio import export_bioimageio
 from segjax.runs.exports.onnx import export_onnx
 from segjax.runs.exports.stablehlo import export_stablehlo
 from segjax.runs.load import load_trained
@@ -53,6 +54,32 @@ def test_a_program_gives_the_labels_of_predict(
     assert program_of_the_page(path, image).shape == (75, 50)
     again = export_stablehlo(model, path, tile=32, description="Cells, stained.")
     assert again["sha256"] == result["sha256"]
+
+
+def test_a_program_of_objects_has_the_labels_of_predict(
+    objects_model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "cells.stablehlo.zip"
+    options: dict[str, Any] = {"image_size": (40, 30), "dtype": "uint8"}
+    result = export_stablehlo(objects_model, path, **options)
+    assert (result["kind"], result["image"]) == ("image", [40, 30, 3, "uint8"])
+    program = loader.load(path)
+    assert set(program.about["outputs"]) == {
+        *("labels", "boxes", "scores", "classes", "masks"),
+    }
+    assert program.about["classes"] == ["a", "b"]
+    image = np.random.default_rng(1).integers(0, 255, (40, 30, 3), np.uint8)
+    expected = load_trained(objects_model).instances(image)
+    assert expected.any()
+    np.testing.assert_array_equal(program(image), expected)
+    with pytest.raises(UserError, match="--image_size=HEIGHT,WIDTH"):
+        export_stablehlo(objects_model, path, dtype="uint8")
+    with pytest.raises(UserError, match="--crf is for networks that label pixels"):
+        export_stablehlo(objects_model, path, crf=True, **options)
+    with pytest.raises(UserError, match="--format=bioimageio is for networks that la"):
+        export_bioimageio(
+            objects_model, tmp_path / "a.bioimageio.zip", example="x.png", **options
+        )
 
 
 def test_onnx_gives_the_labels_of_predict(model: Path, tmp_path: Path) -> None:
