@@ -16,6 +16,7 @@ from segjax.metrics.calibration import (
     fit_temperature,
     negative_log_likelihood,
 )
+from segjax.predict.scaled import ScaledImage
 from segjax.runs.load import load_trained
 from segjax.runs.tuned_values import keep, require_writable, spread_places
 from segjax.training.task import require
@@ -109,11 +110,11 @@ def _pixels(
     scales = RecordScales(records, method)
     labels: list[np.ndarray] = []
 
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[ScaledImage]:
         for i in places:
             record = records[i]
             labels.append(np.asarray(record["label"]))
-            yield scales(i, record)(record["image"])
+            yield ScaledImage(record["image"], scales(i, record))
 
     rows = []
     for number, page in enumerate(predictor.pages(images(), ("logits",))):

@@ -15,6 +15,7 @@ from segjax.data.dataset import Dataset
 from segjax.data.normalization import ImageNormalization
 from segjax.errors import UserError
 from segjax.metrics import matching_counts, matching_metrics, semantic_metrics
+from segjax.predict.scaled import NormalizedImage
 from segjax.tasks.semantic.evaluate import Evaluation, Pages, Report, evaluate
 from segjax.types import Record
 
@@ -45,7 +46,7 @@ class OtsuPredictor:
         self.sigma, self.light_class = sigma, light_class
 
     def pages(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields `labels` and `probabilities` (0 or 1) of each image `[H, W, C]`.
 
@@ -53,6 +54,7 @@ class OtsuPredictor:
         """
         del outputs
         for image in images:
+            image = np.asarray(image)
             grey = image if image.shape[-1] == 1 else image.mean(-1)
             labels = otsu_baseline(grey, sigma=self.sigma)
             light = self.light_class
@@ -89,7 +91,7 @@ class PositionPredictor:
         self.counts = counts
 
     def pages(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str] = ("labels",)
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str] = ("labels",)
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields `labels` and `probabilities` of each image `[H, W, C]`."""
         del outputs

@@ -20,6 +20,7 @@ from segjax.ops.crf.filters import choose_method, crf_filters
 from segjax.ops.crf.gaussian import Filter
 from segjax.ops.crf.inference import Normalization
 from segjax.ops.crf.permutohedral import CapacityError
+from segjax.predict.scaled import ScaledImage
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.evaluate import Pages
 from segjax.training.progress import Progress
@@ -62,12 +63,12 @@ def predict_scenes(
     scales = RecordScales(records, normalization)
     scenes: list[Scene] = []
 
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[ScaledImage]:
         for i in places:
             record = records[i]
             image, label = (np.asarray(record[key]) for key in ("image", "label"))
             scenes.append(Scene(image, label, folder / f"{i}.npy"))
-            yield scales(i, record)(image)
+            yield ScaledImage(image, scales(i, record))
 
     for number, page in enumerate(predictor.pages(images(), ("logits",))):
         np.save(scenes[number].logits, page["logits"])

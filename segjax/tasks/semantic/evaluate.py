@@ -23,6 +23,7 @@ from segjax.metrics import (
 from segjax.metrics.boundary import check_widths
 from segjax.metrics.direction import NEITHER
 from segjax.objects.separation import Separation
+from segjax.predict.scaled import NormalizedImage, ScaledImage
 from segjax.predict.test_time import TestTimeAugmentation
 from segjax.tasks.semantic.crf import CRF
 from segjax.tasks.semantic.measures import (
@@ -233,7 +234,7 @@ class Pages(Protocol):
     """
 
     def pages(
-        self, images: Iterable[np.ndarray], outputs: Sequence[str]
+        self, images: Iterable[NormalizedImage], outputs: Sequence[str]
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yields `labels` `[H, W]` and `probabilities` `[H, W, K]` of each image."""
         ...
@@ -296,7 +297,7 @@ def evaluate(
     originals: collections.deque[np.ndarray] = collections.deque()
     scales = RecordScales(records, normalization)
 
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[ScaledImage]:
         for i in mine:
             record = records[i]
             kept = record if measures else {}
@@ -306,7 +307,7 @@ def evaluate(
                 per_image.expect(i, record)
             if crf is not None:
                 originals.append(record["image"])
-            yield scales(i, record)(record["image"])
+            yield ScaledImage(record["image"], scales(i, record))
 
     more = cell_class is not None or objects.wanted
     outputs = outputs_of(measures, *["probabilities"] * more)

@@ -10,6 +10,7 @@ import numpy as np
 from segjax.data.intensities import RecordScales
 from segjax.data.label_spec import LabelSpec
 from segjax.data.normalization import ImageNormalization
+from segjax.predict.scaled import ScaledImage
 from segjax.tasks.semantic.evaluate import Pages
 from segjax.tasks.semantic.pixel_scores import pixel_counts, pixel_metrics
 from segjax.types import IGNORE_LABEL, Record
@@ -63,11 +64,11 @@ def measure_images(
     waiting: collections.deque[Record] = collections.deque()
     scales = RecordScales(records, normalization)
 
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[ScaledImage]:
         for i in places:
             record = records[i]
             waiting.append(record)
-            yield scales(i, record)(record["image"])
+            yield ScaledImage(record["image"], scales(i, record))
 
     scored = (
         _scored(waiting.popleft(), page["labels"], label_spec)

@@ -259,11 +259,11 @@ class ValidationLoss:
 
     def add(self, place: int, record: Record, page: Page) -> Mapping[str, float]:
         """Adds an image; see `Measure`."""
-        label = np.asarray(record["label"]).astype(np.int32)
-        logits, weight = page["logits"], np.ones(label.shape, np.float32)
+        label, logits = np.asarray(record["label"]), page["logits"]
+        counted, weight = label != IGNORE_LABEL, None
         if self._weight is not None:
             weight = np.asarray(self._weight(place, record))
-        counted = (label != IGNORE_LABEL) & (weight > 0)
+            counted &= weight > 0
         pixels = int(counted.sum())
         if not pixels:
             return {}
@@ -276,7 +276,9 @@ class ValidationLoss:
             here = int(counted[part].sum())
             share = 1.0 if self._reduction == "sum" else here / pixels
             if here:
-                loss += share * self._of(logits[part], label[part], weight[part])
+                ones = np.ones(label[part].shape, np.float32)
+                own = ones if weight is None else weight[part]
+                loss += share * self._of(logits[part], label[part], own)
         self._sums += loss * pixels, pixels
         return {"loss": loss}
 
@@ -284,7 +286,7 @@ class ValidationLoss:
         """The loss of a tile, padded to one of a few sizes."""
         more = [(0, -side % self._block) for side in label.shape]
         logits = np.pad(logits, (*more, (0, 0)))
-        label = np.pad(label, more, constant_values=IGNORE_LABEL)
+        label = np.pad(label.astype(np.int32), more, constant_values=IGNORE_LABEL)
         weight = np.pad(weight, more)
         return float(self._loss(*map(jnp.asarray, (logits, label, weight))))
 

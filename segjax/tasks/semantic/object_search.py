@@ -14,6 +14,7 @@ from segjax.data.intensities import RecordScales
 from segjax.data.normalization import ImageNormalization
 from segjax.metrics.matching_f1 import matching_counts, matching_metrics
 from segjax.objects.separation import Separation, separate
+from segjax.predict.scaled import ScaledImage
 from segjax.tasks.semantic.evaluate import Pages
 from segjax.training.progress import Progress
 from segjax.types import Record
@@ -82,11 +83,11 @@ def predict_object_scenes(
         for i in places
     ]
 
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[ScaledImage]:
         for i, scene in zip(places, scenes, strict=True):
             record = records[i]
             np.save(scene.cells, record["cells"])
-            yield scales(i, record)(record["image"])
+            yield ScaledImage(record["image"], scales(i, record))
 
     pages = predictor.pages(images(), ("probabilities",))
     for scene, page in zip(scenes, pages, strict=True):

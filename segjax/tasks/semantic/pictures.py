@@ -8,6 +8,7 @@ from segjax.data.dataset import Dataset
 from segjax.data.intensities import RecordScales
 from segjax.data.normalization import ImageNormalization
 from segjax.output.folder import Outputs
+from segjax.predict.scaled import ScaledImage
 from segjax.tasks.semantic.evaluate import Pages, Report
 from segjax.viz import comparison, plot_confusion
 
@@ -45,7 +46,7 @@ def write_examples(
     scales = RecordScales(records, normalization)
     for i, name in examples.items():
         record = records[i]
-        image = scales(i, record)(record["image"])
+        image = ScaledImage(record["image"], scales(i, record))
         picture = comparison(
             record["image"],
             record["label"],

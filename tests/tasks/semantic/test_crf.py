@@ -46,7 +46,7 @@ class Guessing:
 
     def pages(self, images, outputs=("labels",)):
         for image in images:
-            logits = guess(image[None])[0].astype(np.float32)
+            logits = guess(np.asarray(image)[None])[0].astype(np.float32)
             found = {"logits": logits, "labels": logits.argmax(-1).astype(np.uint8)}
             yield {name: found[name] for name in outputs}
 
