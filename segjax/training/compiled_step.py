@@ -13,6 +13,7 @@ import numpy as np
 from segjax.data.dataset import Dataset
 from segjax.errors import UserError
 from segjax.training import sharding
+from segjax.training.malloc import give_back_freed_memory, keep_together
 from segjax.training.profiling import is_checked_for_nan, is_not_allowed
 from segjax.training.sharding import Devices
 from segjax.training.state import TrainState
@@ -35,6 +36,8 @@ class CompiledStep:
           batch: the same.
         """
         self.step, self.devices = step, devices
+        self._is_on_cpus = jax.default_backend() == "cpu"
+        self._running: Metrics = {}
         self.first = self._compile(state, batch)
         self.by_size = {batch["image"].shape: self.first}
         self.flops_by_size: dict[tuple[int, ...], float] = {}
@@ -50,7 +53,13 @@ class CompiledStep:
             log.info("Compiling the step for images of %d x %d, too.", *size[1:3])
             self.by_size[size] = self._compile(state, batch)
         if not is_checked_for_nan():
-            return self.by_size[size](state, batch)
+            if (
+                self._is_on_cpus
+            ):  # there a step that waits has memory of its own already
+                jax.block_until_ready(self._running)
+            done = self.by_size[size](state, batch)
+            self._running = done[1]
+            return done
         # JAX itself looks at programs only when it calls them for the first time.
         wanted = is_not_allowed()
         with jax.debug_nans(False), jax.debug_infs(False):
@@ -63,7 +72,11 @@ class CompiledStep:
     def _compile(self, state: TrainState, batch: Any) -> Any:
         with self.devices.lowering():
             lowered = self.step.lower(state, batch)
-        return lowered.compile(compiler_options=self.devices.compiler_options)
+        compiled = lowered.compile(compiler_options=self.devices.compiler_options)
+        give_back_freed_memory()
+        if (memory := compiled.memory_analysis()) is not None:
+            keep_together(memory.temp_size_in_bytes)
+        return compiled
 
     def _find_operation(self, state: TrainState, batch: Any) -> None:
         """Runs the step again, operation by operation; JAX stops at the first NaN."""

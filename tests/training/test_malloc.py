@@ -66,3 +66,26 @@ def test_threads_of_the_command_line_keep_freed_memory_too():
     found = faults(COMMAND)
     assert len(found) == 4
     assert max(found) < 100
+
+
+GIVEN_BACK = """
+from segjax.training.malloc import give_back_freed_memory, keep_freed_memory, keep_together
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() >> 20
+
+keep_freed_memory()
+keep_together(1 << 26)
+before = resident()
+touch()
+print(resident() - before)
+give_back_freed_memory()
+print(resident() - before)
+"""
+
+
+def test_what_a_compilation_freed_goes_back_to_the_system():
+    kept, rest = faults(GIVEN_BACK)
+    assert 60 < kept < 80
+    assert rest < 10

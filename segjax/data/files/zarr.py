@@ -34,7 +34,8 @@ METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 """Files one of which makes a folder a Zarr."""
 
 _CHUNK_KEY = re.compile(rb"(?:c[./])?(\d{1,18}(?:[./]\d{1,18})*)")
-_CACHE_BYTES = 1 << 27
+_CACHE_BYTES = 1 << 25
+"""Of decoded chunks of an array that stay in memory: neighbouring windows read some twice."""
 _MOST_TEXT = 1 << 25
 _OLD_AXES = "tczyx"
 """Of OME-Zarr before 0.3, which did not name them."""

@@ -26,7 +26,12 @@ def pixel_counts(
     """
     if isinstance(spec, OverlappingClasses):
         return overlapping_counts(label, prediction, num_classes=spec.num_classes)
-    return np.asarray(_counts(label, prediction, num_classes=spec.num_classes))
+    rows = max(_STRIP // max(label.shape[1], 1), 1)
+    total = no_pixels(spec)
+    for y in range(0, len(label), rows):
+        strip = (label[y : y + rows], prediction[y : y + rows])
+        total += np.asarray(_counts(*strip, num_classes=spec.num_classes))
+    return total
 
 
 def pixel_metrics(counts: np.ndarray, spec: LabelSpec) -> dict[str, float]:
@@ -41,5 +46,8 @@ def no_pixels(spec: LabelSpec) -> np.ndarray:
     shape = (2, 2) if isinstance(spec, OverlappingClasses) else (spec.num_classes,)
     return np.zeros((spec.num_classes, *shape), np.int64)
 
+
+_STRIP = 1 << 22
+"""Pixels that are counted at a time; they take 32 MB."""
 
 _counts = jax.jit(confusion_counts, static_argnames="num_classes")
