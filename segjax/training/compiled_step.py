@@ -36,7 +36,7 @@ class CompiledStep:
           batch: the same.
         """
         self.step, self.devices = step, devices
-        self._is_on_cpus = jax.default_backend() == "cpu"
+        self._is_on_cpus = devices.platform == "cpu"
         self._running: Metrics = {}
         self.first = self._compile(state, batch)
         self.by_size = {batch["image"].shape: self.first}

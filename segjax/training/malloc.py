@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Any
 
 _ROOM = 320 << 20
 """Bytes, beside a block, for what stays."""
@@ -66,7 +65,7 @@ def keep_together(size: int) -> None:
     free(malloc(size + _ROOM))
 
 
-def _of_glibc(name: str) -> Any:
+def _of_glibc(name: str) -> ctypes._NamedFuncPointer | None:
     """A function of glibc; None where that is not the C library."""
     if not sys.platform.startswith("linux"):
         return None
