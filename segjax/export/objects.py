@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segjax.data.augment.views import whole
+from segjax.data.augment.warp import neighbours
 from segjax.data.instance.buckets import Bucket, Frame, bucket_of, fit_to_bucket
 from segjax.errors import UserError
 from segjax.export.functions import PixelFunction, named_arrays
@@ -46,7 +47,11 @@ class ObjectNetwork:
     keep_score: float = 0.5
 
     def frame(self, size: tuple[int, int]) -> tuple[Frame, Bucket]:
-        """How an image of a size lies in the bucket that it is seen in, and that bucket."""
+        """How an image of a size lies in the bucket that it is seen in, and that bucket.
+
+        Raises:
+          UserError: where `predict` would cut it into tiles.
+        """
         resize = "shrink" if self.resize == "keep" else self.resize
         bucket = self.buckets[bucket_of(size, self.buckets, resize)]
         frame = fit_to_bucket(whole(size), bucket, resize, None)
@@ -123,13 +128,9 @@ def _in_bucket(image: Array, frame: Frame, bucket: Bucket) -> Array:
     """Brings an image `[H, W, C]` to its bucket, RGB in [0, 1]: `examples.read_image`."""
     seen = image.astype(jnp.float32)
     for axis in (0, 1):
-        at = (np.arange(frame.size[axis]) + 0.5) * frame.step[axis] - 0.5
-        at = np.clip(at.astype(np.float32), 0, image.shape[axis] - 1)
-        before = at.astype(np.int32)
-        after = np.minimum(before + 1, image.shape[axis] - 1)
-        share = np.expand_dims(at - before.astype(np.float32), (1 - axis, 2))
+        before, after, share = neighbours(frame.centers(axis), image.shape[axis])
         first, second = (jnp.take(seen, x, axis) for x in (before, after))
-        seen = first + (second - first) * share
+        seen = first + (second - first) * np.expand_dims(share, (1 - axis, 2))
     seen = seen / np.float32(np.iinfo(image.dtype).max)
     if seen.shape[-1] == 1:
         seen = jnp.repeat(seen, 3, axis=-1)

@@ -53,9 +53,8 @@ class CompiledStep:
             log.info("Compiling the step for images of %d x %d, too.", *size[1:3])
             self.by_size[size] = self._compile(state, batch)
         if not is_checked_for_nan():
-            if (
-                self._is_on_cpus
-            ):  # there a step that waits has memory of its own already
+            if self._is_on_cpus:
+                # There a step has its memory from when it is dispatched on.
                 jax.block_until_ready(self._running)
             done = self.by_size[size](state, batch)
             self._running = done[1]
@@ -74,7 +73,8 @@ class CompiledStep:
             lowered = self.step.lower(state, batch)
         compiled = lowered.compile(compiler_options=self.devices.compiler_options)
         give_back_freed_memory()
-        if (memory := compiled.memory_analysis()) is not None:
+        memory = compiled.memory_analysis() if self._is_on_cpus else None
+        if memory is not None:
             keep_together(memory.temp_size_in_bytes)
         return compiled
 

@@ -52,7 +52,7 @@ def keep_together(size: int) -> None:
     It is larger, by room for what is small and stays, which the C library puts into holes:
     otherwise the block may soon not fit, and the heap grows by a second one. Until it is
     written to, the hole takes no memory. `configs/unet_folder.py` on pages of 4096x4096 peaked at
-    1.7 GB instead of 2.4, with what `CompiledStep` does besides.
+    1.8 GB instead of 2.5, with what `CompiledStep` does besides.
 
     Args:
       size: bytes of the block.

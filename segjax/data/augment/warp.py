@@ -281,8 +281,8 @@ def between_rows_and_columns(
       `[h, w, C]` float32, equal to `bilinear` at all pairs of them.
     """
     height, width, channels = image.shape
-    top, bottom, down = _neighbours(y, height)
-    left, right, along = _neighbours(x, width)
+    top, bottom, down = neighbours(y, height)
+    left, right, along = neighbours(x, width)
     first, last = left.min(), right.max() + 1
     image, left, right = image[:, first:last], left - first, right - first
     out = np.empty((len(y), len(x), channels), np.float32)
@@ -295,7 +295,7 @@ def between_rows_and_columns(
     return out
 
 
-def _neighbours(
+def neighbours(
     at: np.ndarray, length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels on both sides of coordinates, and the weight of the second."""

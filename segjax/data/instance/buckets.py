@@ -44,14 +44,14 @@ class Frame:
     def read(self, image: np.ndarray) -> np.ndarray:
         """Resamples an image `[H, W, C]` bilinearly, as float32 of the same values."""
         image = image.swapaxes(0, 1) if self.view.transposed else image
-        y, x = (self._centers(axis) for axis in (0, 1))
+        y, x = (self.centers(axis) for axis in (0, 1))
         if self.step == (1.0, 1.0) and all(o == int(o) for o in self.origin):
             return image[np.ix_(y.astype(np.intp), x.astype(np.intp))].astype(
                 np.float32
             )
         return warp.between_rows_and_columns(image, y, x)
 
-    def _centers(self, axis: int) -> np.ndarray:
+    def centers(self, axis: int) -> np.ndarray:
         """Coordinates of the example's pixels, 0 being the centre of the image's first."""
         at = np.arange(self.size[axis]) + 0.5
         if self.view.flipped[axis]:

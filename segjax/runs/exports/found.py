@@ -152,21 +152,19 @@ def find_exported(
     file = find_model_file(run)
     best = best and file is None
     trained = load_trained(run, best=best, step=step, allow_code=allow_code)
+    finds_objects = objects and "instances" in trained.task.capabilities
+    needed = "instances" if finds_objects else "labels"
+    task = require(trained.task, needed, f"--format={format_name}")
+    if crf:
+        require(trained.task, "crf", "--crf")
     stored = np.dtype(_dtype(trained, dtype))
+    refinement = _refinement(trained, stored, image_size) if crf else None
     network: PixelNetwork | ObjectNetwork
-    if objects and "instances" in trained.task.capabilities:
-        if crf:
-            require(trained.task, "crf", "--crf")
-        task = require(trained.task, "instances", f"--format={format_name}")
-        network, overlap = (
-            task.object_network(trained.variables, trained.channels),
-            False,
-        )
+    if finds_objects:
+        network = task.object_network(trained.variables, trained.channels)
     else:
-        task = require(trained.task, "labels", f"--format={format_name}")
-        refinement = _refinement(trained, stored, image_size) if crf else None
         network = task.pixel_network(trained.variables, trained.channels, refinement)
-        overlap = task.head.overlaps
+    overlap = not finds_objects and task.head.overlaps
     made_of = file or Path(run)
     outputs = Outputs(
         output.parent, [(output.name, made_of)], inputs=[made_of], overwrite=overwrite
