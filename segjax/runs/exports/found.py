@@ -155,8 +155,6 @@ def find_exported(
     finds_objects = objects and "instances" in trained.task.capabilities
     needed = "instances" if finds_objects else "labels"
     task = require(trained.task, needed, f"--format={format_name}")
-    if crf:
-        require(trained.task, "crf", "--crf")
     stored = np.dtype(_dtype(trained, dtype))
     refinement = _refinement(trained, stored, image_size) if crf else None
     network: PixelNetwork | ObjectNetwork
